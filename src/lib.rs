@@ -1,0 +1,7 @@
+//! Tiderace: a live RTMP server that runs on one core.
+
+#![forbid(unsafe_code)]
+
+pub mod limits;
+pub mod rtmp;
+pub mod time;

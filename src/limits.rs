@@ -1,0 +1,106 @@
+//! Every bound of the server as a constant with its unit and its reason.
+//!
+//! What an operator may move has its default here and its setting in `config.rs`; what the
+//! format or the design fixes has only its constant. Relations between them are asserted at
+//! compile time at the end.
+
+/// Bytes in a kibibyte and a mebibyte, so that the bounds below read as what they are.
+pub const KIB: usize = 1024;
+/// See [`KIB`].
+pub const MIB: usize = 1024 * KIB;
+
+// Fixed by the protocol.
+
+/// C1, S1, C2 and S2 are this long (RTMP 1.0, section 5.2).
+pub const HANDSHAKE_PACKET_BYTES: usize = 1536;
+/// Basic header 3, message header 11, extended timestamp 4 (RTMP 1.0, section 5.3.1).
+pub const CHUNK_HEADER_BYTES_MAX: usize = 18;
+/// Both directions start with this chunk size (RTMP 1.0, section 5.4.1).
+pub const CHUNK_SIZE_INITIAL: u32 = 128;
+/// A message length has 24 bits.
+pub const MESSAGE_BYTES_MAX: usize = 0x00ff_ffff;
+
+// Per connection, on what a peer sends.
+
+/// Live chunk streams: encoders use fewer than ten.
+pub const CHUNK_STREAMS_MAX: usize = 64;
+/// Message streams that one connection may create.
+pub const MESSAGE_STREAMS_MAX: usize = 16;
+/// A command; `connect` with all its lists stays below 2 KiB.
+pub const COMMAND_BYTES_MAX: usize = 64 * KIB;
+/// A data message: metadata with a long XMP value has been seen at 70 KB.
+pub const DATA_BYTES_MAX: usize = 256 * KIB;
+/// An audio message.
+pub const AUDIO_BYTES_MAX: usize = MIB;
+/// A video message: key frames of 4K streams reach 5 MB.
+pub const VIDEO_BYTES_MAX: usize = 8 * MIB;
+/// Any message before a publish is accepted: commands only, so their bound.
+pub const MESSAGE_BEFORE_PUBLISH_BYTES_MAX: usize = COMMAND_BYTES_MAX;
+/// All messages under assembly on a connection that does not publish.
+pub const ASSEMBLY_BEFORE_PUBLISH_BYTES_MAX: usize = 2 * COMMAND_BYTES_MAX;
+/// All messages under assembly on a publisher: one of the largest video and what interleaves.
+pub const ASSEMBLY_BYTES_MAX: usize = VIDEO_BYTES_MAX + 2 * MIB;
+/// A video message under assembly grows with what has arrived, by steps of at least this.
+pub const ASSEMBLY_STEP_BYTES: usize = 4 * KIB;
+/// Control bytes that wait for a peer that does not read: replies, acknowledgements, pongs.
+pub const CONTROL_BYTES_MAX: usize = 8 * KIB;
+/// Nested AMF values.
+pub const AMF_DEPTH_MAX: usize = 32;
+/// AMF values in one message.
+pub const AMF_NODES_MAX: usize = 4096;
+/// An application or a stream name, without its query.
+pub const NAME_BYTES_MAX: usize = 512;
+/// A query of an application or a stream name: tokens and signatures.
+pub const QUERY_BYTES_MAX: usize = 2 * KIB;
+/// Peer-supplied text in one log line.
+pub const LOG_TEXT_BYTES_MAX: usize = 256;
+
+// Per connection, on what is sent to a peer.
+
+/// Outgoing chunk size: ffmpeg adopts it, and few messages need a second chunk.
+pub const CHUNK_SIZE_OUT: u32 = 60_000;
+/// Window that peers are asked to acknowledge, and in which they are acknowledged when they
+/// name none (bytes).
+pub const WINDOW_ACK_BYTES: u32 = 2_500_000;
+/// A smaller window of a peer is raised to this, or one byte in would cost one message out.
+pub const WINDOW_ACK_BYTES_MIN: u32 = 1024;
+
+// Per stream.
+
+/// A tape in bytes: what bounds memory, since a publisher chooses its own timestamps.
+pub const TAPE_BYTES_MAX: usize = 16 * MIB;
+/// A tape in milliseconds of arrival time.
+pub const TAPE_SPAN_MS_MAX: u64 = 30_000;
+/// The smallest and the largest block of a tape.
+pub const TAPE_BLOCK_BYTES_MIN: usize = 32 * KIB;
+/// See [`TAPE_BLOCK_BYTES_MIN`].
+pub const TAPE_BLOCK_BYTES_MAX: usize = MIB;
+
+// Per turn of the loop.
+
+/// The one read buffer of the process.
+pub const READ_BUFFER_BYTES: usize = 256 * KIB;
+/// What one connection may bring into one turn before the others have theirs.
+pub const READ_BYTES_PER_TURN_MAX: usize = 256 * KIB;
+/// What one connection is given in one turn.
+pub const WRITE_BYTES_PER_TURN_MAX: usize = 512 * KIB;
+/// Slices in one vectored write.
+pub const WRITE_SLICES_MAX: usize = 64;
+/// Connections accepted by one listener in one turn.
+pub const ACCEPTS_PER_TURN_MAX: usize = 64;
+
+// Of the process.
+
+/// Descriptors that are not connections: standard streams, poll, signal pipe, listeners, spare.
+pub const DESCRIPTORS_RESERVED: usize = 32;
+
+const _: () = {
+    assert!(VIDEO_BYTES_MAX <= MESSAGE_BYTES_MAX);
+    assert!(VIDEO_BYTES_MAX <= ASSEMBLY_BYTES_MAX);
+    assert!(MESSAGE_BEFORE_PUBLISH_BYTES_MAX <= ASSEMBLY_BEFORE_PUBLISH_BYTES_MAX);
+    assert!(VIDEO_BYTES_MAX < TAPE_BYTES_MAX);
+    assert!(TAPE_BLOCK_BYTES_MIN <= TAPE_BLOCK_BYTES_MAX);
+    assert!(TAPE_BLOCK_BYTES_MAX < TAPE_BYTES_MAX);
+    assert!(WINDOW_ACK_BYTES_MIN < WINDOW_ACK_BYTES);
+    assert!(CHUNK_SIZE_OUT >= CHUNK_SIZE_INITIAL);
+};

@@ -1,0 +1,3 @@
+//! The command line: parse, start the logger, run one command, exit code.
+
+fn main() {}

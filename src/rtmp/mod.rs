@@ -1,0 +1,5 @@
+//! The protocol, pure: bytes in, events and bytes out.
+//!
+//! No module below opens a socket, reads a clock or draws a random number.
+
+pub mod message;
