@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod amf0;
 pub mod limits;
 pub mod rtmp;
 pub mod time;
