@@ -3,3 +3,4 @@
 //! No module below opens a socket, reads a clock or draws a random number.
 
 pub mod message;
+pub mod name;
