@@ -2,5 +2,6 @@
 //!
 //! No module below opens a socket, reads a clock or draws a random number.
 
+pub mod command;
 pub mod message;
 pub mod name;

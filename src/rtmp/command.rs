@@ -1,0 +1,1456 @@
+//! Command messages: what a peer asks or answers, and the payloads of our own (RTMP 1.0,
+//! section 7.2).
+//!
+//! Owns the names of commands, the order of their arguments and the tolerance for how encoders
+//! write them. It builds and reads payloads only: chunks, message stream ids and what a command
+//! leads to are decided elsewhere. Shared objects and remote calls of applications do not exist.
+
+use std::fmt;
+
+use crate::amf0::{Decoder, Error as AmfError, Property, Value};
+
+/// One command message.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CommandMessage<'a> {
+    /// The name as the peer wrote it.
+    pub name: &'a [u8],
+    /// What the answer must repeat, bit for bit; 0 where it is missing. May be NaN.
+    pub transaction_id: f64,
+    /// What is asked.
+    pub command: Command<'a>,
+}
+
+/// A command with its arguments. A key that is missing or no string is empty.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command<'a> {
+    /// `connect`: opens the application.
+    Connect(Connect<'a>),
+    /// `releaseStream`: frees the key of a broken publisher.
+    ReleaseStream {
+        /// The stream key.
+        key: &'a [u8],
+    },
+    /// `FCPublish`: announces a publish.
+    FcPublish {
+        /// The stream key.
+        key: &'a [u8],
+    },
+    /// `FCUnpublish`: announces its end.
+    FcUnpublish {
+        /// The stream key.
+        key: &'a [u8],
+    },
+    /// `createStream`: asks for a message stream id.
+    CreateStream,
+    /// `publish`: becomes the publisher of a stream.
+    Publish {
+        /// The stream key.
+        key: &'a [u8],
+        /// What is to become of the stream beside its going live.
+        kind: PublishKind,
+    },
+    /// `play`: becomes a player of a stream.
+    Play {
+        /// The stream key.
+        key: &'a [u8],
+        /// Below zero it means live, in whatever unit the client thinks.
+        start: Option<f64>,
+        /// How much to play.
+        duration: Option<f64>,
+        /// Whether an earlier playlist is to be dropped.
+        reset: Option<bool>,
+    },
+    /// `play2`: changes to another rendition.
+    Play2 {
+        /// The stream key to change to.
+        key: &'a [u8],
+        /// How to change.
+        transition: &'a [u8],
+    },
+    /// `pause`: stops or resumes, and wants to be told.
+    Pause {
+        /// Whether to stop.
+        paused: bool,
+        /// Where the player stands.
+        ms: u32,
+    },
+    /// `pauseRaw`: as `pause`, without a status.
+    PauseRaw {
+        /// Whether to stop.
+        paused: bool,
+        /// Where the player stands.
+        ms: u32,
+    },
+    /// `seek`.
+    Seek {
+        /// Where to.
+        ms: u32,
+    },
+    /// `receiveAudio`.
+    ReceiveAudio {
+        /// Whether audio is wanted.
+        on: bool,
+    },
+    /// `receiveVideo`.
+    ReceiveVideo {
+        /// Whether video is wanted; a frame rate above zero means that it is.
+        on: bool,
+    },
+    /// `deleteStream`.
+    DeleteStream {
+        /// The message stream id; `None` where it is missing or none, as GStreamer's key is.
+        message_stream_id: Option<u32>,
+    },
+    /// `closeStream`: ends what goes on in the message stream, which stays.
+    CloseStream,
+    /// `getStreamLength`.
+    GetStreamLength {
+        /// The stream key.
+        key: &'a [u8],
+    },
+    /// `FCSubscribe`: announces a play.
+    FcSubscribe {
+        /// The stream key.
+        key: &'a [u8],
+    },
+    /// `FCUnsubscribe`: announces its end.
+    FcUnsubscribe {
+        /// The stream key.
+        key: &'a [u8],
+    },
+    /// `_checkbw` and its relatives: wants an answer, whatever it says.
+    CheckBandwidth,
+    /// `_result`: the answer to a call of ours.
+    Result {
+        /// The command object.
+        properties: Value<'a>,
+        /// The first argument: of `createStream`, the message stream id.
+        response: Value<'a>,
+    },
+    /// `_error`: the refusal of a call of ours.
+    Error(Status<'a>),
+    /// `onStatus`.
+    OnStatus(Status<'a>),
+    /// Any other command.
+    Unknown,
+}
+
+/// What `connect` says about the client (RTMP 1.0, section 7.2.1.1).
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Connect<'a> {
+    /// The application, with its query; empty if there is none.
+    pub app: &'a [u8],
+    /// The URL of the application.
+    pub tc_url: Option<&'a [u8]>,
+    /// What the client says it is.
+    pub flash_ver: Option<&'a [u8]>,
+    /// The page that holds a player.
+    pub page_url: Option<&'a [u8]>,
+    /// The AMF version that the client would like; 0 if it does not say.
+    pub object_encoding: f64,
+    /// What a client of Enhanced RTMP v2 understands, a set of [`caps_ex`] bits.
+    pub caps_ex: Option<u32>,
+    /// Whether the client names codecs by FourCC, in the way of either version of Enhanced RTMP.
+    pub names_fourccs: bool,
+}
+
+/// What is to become of a published stream (RTMP 1.0, section 7.2.2.6).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PublishKind {
+    /// Nothing. Also what is meant when the argument is missing or strange.
+    #[default]
+    Live,
+    /// It is recorded to a new file.
+    Record,
+    /// It is recorded behind what is there.
+    Append,
+}
+
+impl PublishKind {
+    /// The argument of `publish`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Record => "record",
+            Self::Append => "append",
+        }
+    }
+
+    fn parse(bytes: &[u8]) -> Self {
+        let mut recorded = [Self::Record, Self::Append].into_iter();
+        recorded
+            .find(|kind| kind.as_str().as_bytes().eq_ignore_ascii_case(without_nul(bytes)))
+            .unwrap_or_default()
+    }
+}
+
+/// The information object of a status or an error; what is missing is empty.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Status<'a> {
+    /// One of [`level`].
+    pub level: &'a [u8],
+    /// One of [`code`], or of the peer's own.
+    pub code: &'a [u8],
+    /// For people.
+    pub description: &'a [u8],
+}
+
+impl<'a> CommandMessage<'a> {
+    /// Reads the payload of an AMF0 command message (type 20). Arguments that a command does not
+    /// have are not read, so that rubbish behind them does no harm.
+    pub fn decode(payload: &'a [u8]) -> Result<Self, CommandError> {
+        let mut decoder = Decoder::new(payload);
+        let name = decoder.next_value()?.ok_or(CommandError::Empty)?;
+        let name = without_nul(name.as_str_bytes().ok_or(CommandError::NameNotString)?);
+        let mut arguments = Arguments { decoder, object: Value::Undefined };
+        let transaction_id = arguments.next()?.as_number().unwrap_or_default();
+        arguments.object = arguments.next()?;
+        let command = read_of(name).map_or(Ok(Command::Unknown), |read| read(&mut arguments))?;
+        Ok(Self { name, transaction_id, command })
+    }
+
+    /// Reads the payload of an AMF3 command message (type 17): AMF0 behind a format byte of zero
+    /// (Enhanced RTMP v2), which some senders leave out. No command begins with a number, whose
+    /// marker is zero, so the byte tells.
+    pub fn decode_amf3(payload: &'a [u8]) -> Result<Self, CommandError> {
+        Self::decode(payload.strip_prefix(&[0]).unwrap_or(payload))
+    }
+}
+
+type Read = for<'a> fn(&mut Arguments<'a>) -> Result<Command<'a>, AmfError>;
+
+/// Every command that is understood. No two names differ by case alone, so ignoring it finds
+/// an exact match as well as the `fcpublish` of some encoders.
+const COMMANDS: [(&str, Read); 24] = [
+    ("connect", |arguments| Ok(Command::Connect(Connect::read(&arguments.object)))),
+    ("releaseStream", |arguments| Ok(Command::ReleaseStream { key: arguments.text()? })),
+    ("FCPublish", |arguments| Ok(Command::FcPublish { key: arguments.text()? })),
+    ("FCUnpublish", |arguments| Ok(Command::FcUnpublish { key: arguments.text()? })),
+    ("createStream", |_| Ok(Command::CreateStream)),
+    ("publish", |arguments| {
+        let key = arguments.text()?;
+        Ok(Command::Publish { key, kind: PublishKind::parse(arguments.text()?) })
+    }),
+    ("play", read_play),
+    ("play2", read_play2),
+    ("pause", |arguments| {
+        let paused = arguments.next()?.as_bool().unwrap_or(true);
+        Ok(Command::Pause { paused, ms: arguments.ms()? })
+    }),
+    ("pauseRaw", |arguments| {
+        let paused = arguments.next()?.as_bool().unwrap_or(true);
+        Ok(Command::PauseRaw { paused, ms: arguments.ms()? })
+    }),
+    ("seek", |arguments| Ok(Command::Seek { ms: arguments.ms()? })),
+    ("receiveAudio", |arguments| {
+        Ok(Command::ReceiveAudio { on: as_switch(&arguments.next()?).unwrap_or(true) })
+    }),
+    ("receiveVideo", |arguments| {
+        Ok(Command::ReceiveVideo { on: as_switch(&arguments.next()?).unwrap_or(true) })
+    }),
+    ("deleteStream", |arguments| {
+        let message_stream_id = arguments.next()?.as_number().and_then(whole_number);
+        Ok(Command::DeleteStream { message_stream_id })
+    }),
+    ("closeStream", |_| Ok(Command::CloseStream)),
+    ("getStreamLength", |arguments| Ok(Command::GetStreamLength { key: arguments.text()? })),
+    ("FCSubscribe", |arguments| Ok(Command::FcSubscribe { key: arguments.text()? })),
+    ("FCUnsubscribe", |arguments| Ok(Command::FcUnsubscribe { key: arguments.text()? })),
+    ("_checkbw", |_| Ok(Command::CheckBandwidth)),
+    ("checkBandwidth", |_| Ok(Command::CheckBandwidth)),
+    ("_onbwcheck", |_| Ok(Command::CheckBandwidth)),
+    ("_result", |arguments| {
+        let response = arguments.next()?;
+        let properties = std::mem::replace(&mut arguments.object, Value::Undefined);
+        Ok(Command::Result { properties, response })
+    }),
+    ("_error", |arguments| Ok(Command::Error(arguments.status()?))),
+    ("onStatus", |arguments| Ok(Command::OnStatus(arguments.status()?))),
+];
+
+fn read_of(name: &[u8]) -> Option<Read> {
+    COMMANDS
+        .iter()
+        .find(|(known, _)| known.as_bytes().eq_ignore_ascii_case(name))
+        .map(|(_, read)| *read)
+}
+
+fn read_play<'a>(arguments: &mut Arguments<'a>) -> Result<Command<'a>, AmfError> {
+    Ok(Command::Play {
+        key: arguments.text()?,
+        start: arguments.next()?.as_number(),
+        duration: arguments.next()?.as_number(),
+        reset: as_switch(&arguments.next()?),
+    })
+}
+
+fn read_play2<'a>(arguments: &mut Arguments<'a>) -> Result<Command<'a>, AmfError> {
+    let parameters = arguments.next()?;
+    Ok(Command::Play2 {
+        key: text_of(&parameters, "streamName").unwrap_or_default(),
+        transition: text_of(&parameters, "transition").unwrap_or_default(),
+    })
+}
+
+/// The values behind name and transaction id.
+struct Arguments<'a> {
+    decoder: Decoder<'a>,
+    object: Value<'a>,
+}
+
+impl<'a> Arguments<'a> {
+    /// The next argument. Clients leave out those at the end, and one that cannot be stepped over
+    /// ends what can be known of them.
+    fn next(&mut self) -> Result<Value<'a>, AmfError> {
+        match self.decoder.next_value() {
+            Err(error) if error.is_unsupported() => Ok(Value::Undefined),
+            read => read.map(|value| value.unwrap_or(Value::Undefined)),
+        }
+    }
+
+    fn text(&mut self) -> Result<&'a [u8], AmfError> {
+        Ok(self.next()?.as_str_bytes().unwrap_or_default())
+    }
+
+    fn ms(&mut self) -> Result<u32, AmfError> {
+        // The cast saturates, and makes zero of NaN.
+        Ok(self.next()?.as_number().unwrap_or_default() as u32)
+    }
+
+    /// The information object stands behind a command object that is null, or in its place.
+    fn status(&mut self) -> Result<Status<'a>, AmfError> {
+        let argument = self.next()?;
+        let object = if argument.properties().is_some() { &argument } else { &self.object };
+        Ok(Status {
+            level: text_of(object, "level").unwrap_or_default(),
+            code: text_of(object, "code").unwrap_or_default(),
+            description: text_of(object, "description").unwrap_or_default(),
+        })
+    }
+}
+
+impl<'a> Connect<'a> {
+    /// An ECMA array or a typed object does as well as an object, and a client whose command
+    /// object is none of them wants the application without a name.
+    fn read(object: &Value<'a>) -> Self {
+        let number = |key| property(object, key).and_then(Value::as_number);
+        let fourcc_keys = ["fourCcList", "videoFourCcInfoMap", "audioFourCcInfoMap"];
+        Self {
+            app: text_of(object, "app").unwrap_or_default(),
+            tc_url: text_of(object, "tcUrl"),
+            flash_ver: text_of(object, "flashVer"),
+            page_url: text_of(object, "pageUrl"),
+            object_encoding: number("objectEncoding").unwrap_or_default(),
+            caps_ex: number("capsEx").and_then(whole_number),
+            names_fourccs: fourcc_keys.iter().any(|key| property(object, key).is_some()),
+        }
+    }
+}
+
+/// The property of that key; else one whose key differs by case or stands in quotes, as some
+/// encoders write `tcurl` and `'tcUrl'`.
+fn property<'v, 'a>(object: &'v Value<'a>, key: &str) -> Option<&'v Value<'a>> {
+    let resembles = |property: &&Property<'a>| {
+        let unquoted = match property.key {
+            [b'\'', inner @ .., b'\''] | [b'"', inner @ .., b'"'] => inner,
+            plain => plain,
+        };
+        unquoted.eq_ignore_ascii_case(key.as_bytes())
+    };
+    object.get(key).or_else(|| Some(&object.properties()?.iter().find(resembles)?.value))
+}
+
+fn text_of<'a>(object: &Value<'a>, key: &str) -> Option<&'a [u8]> {
+    property(object, key)?.as_str_bytes()
+}
+
+/// Where the specification has a boolean, clients send numbers as well.
+fn as_switch(value: &Value<'_>) -> Option<bool> {
+    value.as_bool().or_else(|| Some(value.as_number()? > 0.0))
+}
+
+fn whole_number(number: f64) -> Option<u32> {
+    let whole = number as u32;
+    (f64::from(whole) == number).then_some(whole)
+}
+
+/// Some encoders send the NUL that ends their strings.
+fn without_nul(bytes: &[u8]) -> &[u8] {
+    bytes.strip_suffix(&[0]).unwrap_or(bytes)
+}
+
+/// Why a message is no command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CommandError {
+    /// There are no bytes.
+    Empty,
+    /// The first value is no string, so that nothing is asked.
+    NameNotString,
+    /// A value that is needed cannot be read.
+    Amf(AmfError),
+}
+
+impl From<AmfError> for CommandError {
+    fn from(error: AmfError) -> Self {
+        Self::Amf(error)
+    }
+}
+
+impl fmt::Display for CommandError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => write!(f, "empty command message"),
+            Self::NameNotString => write!(f, "command name is no string"),
+            Self::Amf(error) => write!(f, "command: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for CommandError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Amf(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+/// Levels of a status.
+pub mod level {
+    /// All is well.
+    pub const STATUS: &str = "status";
+    /// What was asked is refused.
+    pub const ERROR: &str = "error";
+}
+
+/// Codes of a status or an error, as clients know them.
+pub mod code {
+    /// `connect` is granted.
+    pub const CONNECT_SUCCESS: &str = "NetConnection.Connect.Success";
+    /// `connect` is refused: limits, credentials.
+    pub const CONNECT_REJECTED: &str = "NetConnection.Connect.Rejected";
+    /// The application does not exist.
+    pub const CONNECT_INVALID_APP: &str = "NetConnection.Connect.InvalidApp";
+    /// The server is ending.
+    pub const CONNECT_APP_SHUTDOWN: &str = "NetConnection.Connect.AppShutdown";
+    /// The client is to connect anew (Enhanced RTMP v2).
+    pub const CONNECT_RECONNECT_REQUEST: &str = "NetConnection.Connect.ReconnectRequest";
+    /// A call is refused.
+    pub const CALL_FAILED: &str = "NetConnection.Call.Failed";
+    /// `publish` is granted.
+    pub const PUBLISH_START: &str = "NetStream.Publish.Start";
+    /// The name is taken or none.
+    pub const PUBLISH_BAD_NAME: &str = "NetStream.Publish.BadName";
+    /// The client may not publish here.
+    pub const PUBLISH_DENIED: &str = "NetStream.Publish.Denied";
+    /// The server does not want this publisher.
+    pub const PUBLISH_REJECTED: &str = "NetStream.Publish.Rejected";
+    /// A publish has ended.
+    pub const UNPUBLISH_SUCCESS: &str = "NetStream.Unpublish.Success";
+    /// An earlier playlist is dropped.
+    pub const PLAY_RESET: &str = "NetStream.Play.Reset";
+    /// `play` is granted.
+    pub const PLAY_START: &str = "NetStream.Play.Start";
+    /// Playback has ended.
+    pub const PLAY_STOP: &str = "NetStream.Play.Stop";
+    /// `play` is refused.
+    pub const PLAY_FAILED: &str = "NetStream.Play.Failed";
+    /// There is no such stream.
+    pub const PLAY_STREAM_NOT_FOUND: &str = "NetStream.Play.StreamNotFound";
+    /// The publisher has come.
+    pub const PLAY_PUBLISH_NOTIFY: &str = "NetStream.Play.PublishNotify";
+    /// The publisher has gone.
+    pub const PLAY_UNPUBLISH_NOTIFY: &str = "NetStream.Play.UnpublishNotify";
+    /// Playback has stopped for a while.
+    pub const PAUSE_NOTIFY: &str = "NetStream.Pause.Notify";
+    /// Playback goes on.
+    pub const UNPAUSE_NOTIFY: &str = "NetStream.Unpause.Notify";
+    /// Playback goes on elsewhere.
+    pub const SEEK_NOTIFY: &str = "NetStream.Seek.Notify";
+    /// A live stream cannot be sought in.
+    pub const SEEK_FAILED: &str = "NetStream.Seek.Failed";
+    /// Something else has failed.
+    pub const FAILED: &str = "NetStream.Failed";
+}
+
+/// Bits of `capsEx`: what a peer of Enhanced RTMP v2 understands.
+pub mod caps_ex {
+    /// A request to connect anew.
+    pub const RECONNECT: u32 = 1;
+    /// Several tracks in one message.
+    pub const MULTITRACK: u32 = 2;
+    /// Modifiers before a packet.
+    pub const MOD_EX: u32 = 4;
+    /// Timestamps with nanoseconds.
+    pub const TIMESTAMP_NANO_OFFSET: u32 = 8;
+}
+
+/// Payloads that a server sends, in AMF0 whatever the question came in: every client reads that.
+pub mod reply {
+    use super::{code, level};
+    use crate::amf0::{self, Value};
+
+    /// What a relay can do with a codec of Enhanced RTMP: pass it on.
+    const FOURCC_CAN_FORWARD: f64 = 4.0;
+
+    /// Grants `connect`.
+    pub fn connect_result(out: &mut Vec<u8>, transaction_id: f64, object_encoding: f64) {
+        super::begin(out, "_result", transaction_id);
+        amf0::put_object(out, &SERVER_PROPERTIES);
+        connect_success(out, object_encoding);
+    }
+
+    /// Grants `connect` to a client of Enhanced RTMP: every codec is passed on, and `caps_ex` is
+    /// what else the server passes through or asks.
+    pub fn connect_result_enhanced(
+        out: &mut Vec<u8>,
+        transaction_id: f64,
+        object_encoding: f64,
+        caps_ex: u32,
+    ) {
+        super::begin(out, "_result", transaction_id);
+        let any_codec = || {
+            let value = Value::Number(FOURCC_CAN_FORWARD);
+            Value::Object(vec![amf0::Property { key: b"*", value }])
+        };
+        let [fms_ver, capabilities] = SERVER_PROPERTIES;
+        amf0::put_object(
+            out,
+            &[
+                fms_ver,
+                capabilities,
+                ("videoFourCcInfoMap", any_codec()),
+                ("audioFourCcInfoMap", any_codec()),
+                ("capsEx", Value::Number(f64::from(caps_ex))),
+            ],
+        );
+        connect_success(out, object_encoding);
+    }
+
+    /// Refuses `connect`.
+    pub fn connect_error(out: &mut Vec<u8>, transaction_id: f64, code: &str, description: &str) {
+        super::begin(out, "_error", transaction_id);
+        amf0::put_null(out);
+        put_status(out, level::ERROR, code, description);
+    }
+
+    /// Refuses any other call.
+    pub fn call_error(out: &mut Vec<u8>, transaction_id: f64, description: &str) {
+        connect_error(out, transaction_id, code::CALL_FAILED, description);
+    }
+
+    /// Grants `createStream`: exactly null and a number, or ffmpeg gives up.
+    pub fn create_stream_result(out: &mut Vec<u8>, transaction_id: f64, message_stream_id: u32) {
+        super::begin(out, "_result", transaction_id);
+        amf0::put_null(out);
+        amf0::put_number(out, f64::from(message_stream_id));
+    }
+
+    /// Answers a call that has nothing to tell.
+    pub fn result_null(out: &mut Vec<u8>, transaction_id: f64) {
+        super::begin(out, "_result", transaction_id);
+        amf0::put_null(out);
+        amf0::put_undefined(out);
+    }
+
+    /// Answers `getStreamLength`: a live stream has none.
+    pub fn get_stream_length_result(out: &mut Vec<u8>, transaction_id: f64) {
+        super::begin(out, "_result", transaction_id);
+        amf0::put_null(out);
+        amf0::put_number(out, 0.0);
+    }
+
+    /// Tells a message stream what has become of it.
+    pub fn on_status(out: &mut Vec<u8>, level: &str, code: &str, description: &str) {
+        super::begin(out, "onStatus", 0.0);
+        amf0::put_null(out);
+        put_status(out, level, code, description);
+    }
+
+    /// Asks a client of Enhanced RTMP v2 to connect anew, to `tc_url` or where it is.
+    pub fn reconnect_request(out: &mut Vec<u8>, tc_url: Option<&str>, description: &str) {
+        super::begin(out, "onStatus", 0.0);
+        amf0::put_null(out);
+        let mut information = vec![
+            ("level", text(level::STATUS)),
+            ("code", text(code::CONNECT_RECONNECT_REQUEST)),
+            ("description", text(description)),
+        ];
+        information.extend(tc_url.map(|tc_url| ("tcUrl", text(tc_url))));
+        amf0::put_object(out, &information);
+    }
+
+    /// Answers `FCPublish`, for which some hardware encoders wait.
+    pub fn on_fc_publish(out: &mut Vec<u8>, transaction_id: f64, key: &[u8]) {
+        super::begin(out, "onFCPublish", transaction_id);
+        put_key_status(out, code::PUBLISH_START, key);
+    }
+
+    /// Answers `FCUnpublish`.
+    pub fn on_fc_unpublish(out: &mut Vec<u8>, transaction_id: f64, key: &[u8]) {
+        super::begin(out, "onFCUnpublish", transaction_id);
+        put_key_status(out, code::UNPUBLISH_SUCCESS, key);
+    }
+
+    /// Answers `FCSubscribe`.
+    pub fn on_fc_subscribe(out: &mut Vec<u8>, transaction_id: f64, key: &[u8]) {
+        super::begin(out, "onFCSubscribe", transaction_id);
+        put_key_status(out, code::PLAY_START, key);
+    }
+
+    /// Answers `FCUnsubscribe`.
+    pub fn on_fc_unsubscribe(out: &mut Vec<u8>, transaction_id: f64, key: &[u8]) {
+        super::begin(out, "onFCUnsubscribe", transaction_id);
+        put_key_status(out, code::PLAY_STOP, key);
+    }
+
+    /// Tells that the bandwidth test is done: librtmp then asks with `_checkbw`.
+    pub fn on_bw_done(out: &mut Vec<u8>) {
+        super::begin(out, "onBWDone", 0.0);
+        amf0::put_null(out);
+    }
+
+    /// The data message (type 18) that lets a Flash player read samples of audio and video.
+    pub fn sample_access(out: &mut Vec<u8>) {
+        amf0::put_string(out, b"|RtmpSampleAccess");
+        amf0::put_boolean(out, true);
+        amf0::put_boolean(out, true);
+    }
+
+    /// What nginx-rtmp says of itself too, so that every client has met it.
+    const SERVER_PROPERTIES: [(&str, Value<'static>); 2] =
+        [("fmsVer", text("FMS/3,0,1,123")), ("capabilities", Value::Number(31.0))];
+
+    fn connect_success(out: &mut Vec<u8>, object_encoding: f64) {
+        amf0::put_object(
+            out,
+            &[
+                ("level", text(level::STATUS)),
+                ("code", text(code::CONNECT_SUCCESS)),
+                ("description", text("Connection succeeded.")),
+                ("objectEncoding", Value::Number(object_encoding)),
+            ],
+        );
+    }
+
+    fn put_status(out: &mut Vec<u8>, level: &str, code: &str, description: &str) {
+        let information =
+            [("level", text(level)), ("code", text(code)), ("description", text(description))];
+        amf0::put_object(out, &information);
+    }
+
+    fn put_key_status(out: &mut Vec<u8>, code: &str, key: &[u8]) {
+        amf0::put_null(out);
+        let information = [
+            ("level", text(level::STATUS)),
+            ("code", text(code)),
+            ("description", Value::String(key)),
+        ];
+        amf0::put_object(out, &information);
+    }
+
+    const fn text(text: &str) -> Value<'_> {
+        Value::String(text.as_bytes())
+    }
+}
+
+/// Payloads that a client sends.
+pub mod request {
+    use super::PublishKind;
+    use crate::amf0::{self, Value};
+
+    /// What `connect` says.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct ConnectRequest<'a> {
+        /// The application, with its query.
+        pub app: &'a str,
+        /// The URL of the application.
+        pub tc_url: &'a str,
+        /// What the client says it is.
+        pub flash_ver: &'a str,
+        /// Whether it is going to publish: publishers and players send different properties.
+        pub publishes: bool,
+    }
+
+    /// Opens the application.
+    pub fn connect(out: &mut Vec<u8>, transaction_id: f64, request: &ConnectRequest<'_>) {
+        super::begin(out, "connect", transaction_id);
+        let text = |text: &'static str| Value::String(text.as_bytes());
+        let mut properties = vec![("app", Value::String(request.app.as_bytes()))];
+        if request.publishes {
+            properties.push(("type", text("nonprivate")));
+        }
+        properties.push(("flashVer", Value::String(request.flash_ver.as_bytes())));
+        properties.push(("tcUrl", Value::String(request.tc_url.as_bytes())));
+        if !request.publishes {
+            // What ffmpeg claims: every legacy codec, and that it can seek.
+            properties.push(("fpad", Value::Boolean(false)));
+            properties.push(("capabilities", Value::Number(15.0)));
+            properties.push(("audioCodecs", Value::Number(4071.0)));
+            properties.push(("videoCodecs", Value::Number(252.0)));
+            properties.push(("videoFunction", Value::Number(1.0)));
+        }
+        amf0::put_object(out, &properties);
+    }
+
+    /// Frees the key of a broken publisher.
+    pub fn release_stream(out: &mut Vec<u8>, transaction_id: f64, key: &str) {
+        with_key(out, "releaseStream", transaction_id, key);
+    }
+
+    /// Announces a publish.
+    pub fn fc_publish(out: &mut Vec<u8>, transaction_id: f64, key: &str) {
+        with_key(out, "FCPublish", transaction_id, key);
+    }
+
+    /// Announces the end of a publish.
+    pub fn fc_unpublish(out: &mut Vec<u8>, transaction_id: f64, key: &str) {
+        with_key(out, "FCUnpublish", transaction_id, key);
+    }
+
+    /// Asks for a message stream id.
+    pub fn create_stream(out: &mut Vec<u8>, transaction_id: f64) {
+        without_arguments(out, "createStream", transaction_id);
+    }
+
+    /// Becomes the publisher of a stream.
+    pub fn publish(out: &mut Vec<u8>, transaction_id: f64, key: &str, kind: PublishKind) {
+        with_key(out, "publish", transaction_id, key);
+        amf0::put_string(out, kind.as_str().as_bytes());
+    }
+
+    /// Becomes a player of a stream.
+    pub fn play(out: &mut Vec<u8>, transaction_id: f64, key: &str, start: Option<f64>) {
+        with_key(out, "play", transaction_id, key);
+        if let Some(start) = start {
+            amf0::put_number(out, start);
+        }
+    }
+
+    /// Stops or resumes playback.
+    pub fn pause(out: &mut Vec<u8>, transaction_id: f64, paused: bool, ms: u32) {
+        without_arguments(out, "pause", transaction_id);
+        amf0::put_boolean(out, paused);
+        amf0::put_number(out, f64::from(ms));
+    }
+
+    /// Asks how long a stream is.
+    pub fn get_stream_length(out: &mut Vec<u8>, transaction_id: f64, key: &str) {
+        with_key(out, "getStreamLength", transaction_id, key);
+    }
+
+    /// Announces a play.
+    pub fn fc_subscribe(out: &mut Vec<u8>, transaction_id: f64, key: &str) {
+        with_key(out, "FCSubscribe", transaction_id, key);
+    }
+
+    /// Gives a message stream id back.
+    pub fn delete_stream(out: &mut Vec<u8>, transaction_id: f64, message_stream_id: u32) {
+        without_arguments(out, "deleteStream", transaction_id);
+        amf0::put_number(out, f64::from(message_stream_id));
+    }
+
+    /// Ends what goes on in the message stream, and keeps its id.
+    pub fn close_stream(out: &mut Vec<u8>, transaction_id: f64) {
+        without_arguments(out, "closeStream", transaction_id);
+    }
+
+    fn without_arguments(out: &mut Vec<u8>, name: &str, transaction_id: f64) {
+        super::begin(out, name, transaction_id);
+        amf0::put_null(out);
+    }
+
+    fn with_key(out: &mut Vec<u8>, name: &str, transaction_id: f64, key: &str) {
+        without_arguments(out, name, transaction_id);
+        amf0::put_string(out, key.as_bytes());
+    }
+}
+
+/// What every command message begins with (RTMP 1.0, section 7.2).
+fn begin(out: &mut Vec<u8>, name: &str, transaction_id: f64) {
+    crate::amf0::put_string(out, name.as_bytes());
+    crate::amf0::put_number(out, transaction_id);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::request::ConnectRequest;
+    use super::*;
+    use crate::amf0;
+
+    const FFMPEG9_PLAY: &[u8] =
+        include_bytes!("../../tests/vectors/captures/ffmpeg9_play.client.bin");
+    const FFMPEG5_PUBLISH: &[u8] =
+        include_bytes!("../../tests/vectors/captures/ffmpeg5_publish_h264_aac.client.bin");
+    const OBS_PUBLISH: &[u8] =
+        include_bytes!("../../tests/vectors/captures/obs29_publish.client.bin");
+    const GST_PUBLISH: &[u8] =
+        include_bytes!("../../tests/vectors/captures/gst_rtmp2sink_publish.client.bin");
+    const GST_PLAY: &[u8] =
+        include_bytes!("../../tests/vectors/captures/gst_rtmp2src_play.client.bin");
+    const RTMPDUMP_PLAY: &[u8] =
+        include_bytes!("../../tests/vectors/captures/rtmpdump_play.client.bin");
+    const NGINX_TO_PLAYER: &[u8] =
+        include_bytes!("../../tests/vectors/captures/nginx_answers_ffmpeg5_play.server.bin");
+
+    const SEVEN: &[u8] = b"\x00\x40\x1c\0\0\0\0\0\0";
+
+    /// The payload of the first command of that name, without the chunk headers inside it.
+    fn captured(capture: &[u8], name: &str, length: usize, chunk_size: usize) -> Vec<u8> {
+        let head = string(name);
+        let start = capture.windows(head.len()).position(|window| window == head).unwrap();
+        let mut rest = &capture[start..];
+        let mut payload = Vec::new();
+        while payload.len() < length {
+            let (chunk, behind) = rest.split_at(chunk_size.min(length - payload.len()));
+            payload.extend_from_slice(chunk);
+            rest = behind.get(1..).unwrap_or_default();
+        }
+        payload
+    }
+
+    fn string(text: &str) -> Vec<u8> {
+        let mut out = Vec::new();
+        amf0::put_string(&mut out, text.as_bytes());
+        out
+    }
+
+    /// A command with transaction id 7 and null; `arguments` stand behind.
+    fn call(name: &str, arguments: &[u8]) -> Vec<u8> {
+        [&string(name), SEVEN, b"\x05", arguments].concat()
+    }
+
+    fn built(build: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+        let mut out = Vec::new();
+        build(&mut out);
+        out
+    }
+
+    fn decode(payload: &[u8]) -> CommandMessage<'_> {
+        CommandMessage::decode(payload).unwrap()
+    }
+
+    fn connect_of(payload: &[u8]) -> Connect<'_> {
+        match decode(payload).command {
+            Command::Connect(connect) => connect,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn captured_connects_are_read() {
+        let cases = [
+            (
+                FFMPEG5_PUBLISH,
+                140,
+                128,
+                "rtmp://127.0.0.1:",
+                "FMLE/3.0 (compatible; Lavf59.27.100)",
+            ),
+            (FFMPEG9_PLAY, 197, 128, "rtmp://127.0.0.1:", "LNX 9,0,124,2"),
+            (OBS_PUBLISH, 191, 4096, "rtmp://127.0.0.1:", "FMLE/3.0 (compatible; FMSc/1.0)"),
+            (GST_PUBLISH, 118, 128, "rtmp://127.0.0.1:", "LNX 10,0,32,18"),
+            (RTMPDUMP_PLAY, 198, 128, "rtmp://127.0.0.1:", "LNX 10,0,32,18"),
+        ];
+        for (capture, length, chunk_size, tc_url, flash_ver) in cases {
+            let payload = captured(capture, "connect", length, chunk_size);
+            assert_eq!(decode(&payload).transaction_id, 1.0);
+            let connect = connect_of(&payload);
+            assert_eq!(connect.app, b"live");
+            assert!(connect.tc_url.unwrap().starts_with(tc_url.as_bytes()));
+            assert_eq!(connect.flash_ver, Some(flash_ver.as_bytes()));
+            assert_eq!((connect.object_encoding, connect.caps_ex), (0.0, None));
+            assert!(!connect.names_fourccs);
+        }
+    }
+
+    #[test]
+    fn captured_commands_are_read() {
+        let cases: [(&[u8], &str, usize, f64, Command<'_>); 10] = [
+            (
+                FFMPEG5_PUBLISH,
+                "releaseStream",
+                42,
+                2.0,
+                Command::ReleaseStream { key: b"cam?token=abc" },
+            ),
+            (FFMPEG5_PUBLISH, "FCPublish", 38, 3.0, Command::FcPublish { key: b"cam?token=abc" }),
+            (FFMPEG5_PUBLISH, "createStream", 25, 4.0, Command::CreateStream),
+            (
+                FFMPEG5_PUBLISH,
+                "publish",
+                43,
+                5.0,
+                Command::Publish { key: b"cam?token=abc", kind: PublishKind::Live },
+            ),
+            (
+                FFMPEG5_PUBLISH,
+                "FCUnpublish",
+                40,
+                6.0,
+                Command::FcUnpublish { key: b"cam?token=abc" },
+            ),
+            (
+                FFMPEG5_PUBLISH,
+                "deleteStream",
+                34,
+                7.0,
+                Command::DeleteStream { message_stream_id: Some(1) },
+            ),
+            (FFMPEG9_PLAY, "getStreamLength", 34, 3.0, Command::GetStreamLength { key: b"src" }),
+            (FFMPEG9_PLAY, "play", 32, 4.0, play(Some(-2000.0), None)),
+            (GST_PLAY, "play", 32, 0.0, play(Some(-2.0), None)),
+            (RTMPDUMP_PLAY, "play", 41, 3.0, play(Some(0.0), Some(2000.0))),
+        ];
+        for (capture, name, length, transaction_id, command) in cases {
+            let payload = captured(capture, name, length, 4096);
+            let message = decode(&payload);
+            assert_eq!((message.name, message.transaction_id), (name.as_bytes(), transaction_id));
+            assert_eq!(message.command, command, "{name}");
+        }
+    }
+
+    fn play(start: Option<f64>, duration: Option<f64>) -> Command<'static> {
+        Command::Play { key: b"src", start, duration, reset: None }
+    }
+
+    #[test]
+    fn am_07_text_beyond_the_message_is_an_error() {
+        for payload in [&b"\x02\0\x09connect"[..], &call("publish", b"\x02\0\x05abc")] {
+            assert!(
+                matches!(
+                    CommandMessage::decode(payload),
+                    Err(CommandError::Amf(AmfError::Truncated { .. }))
+                ),
+                "{payload:02x?}"
+            );
+        }
+    }
+
+    #[test]
+    fn every_cut_and_random_damage_never_panics() {
+        let payload = captured(OBS_PUBLISH, "connect", 191, 4096);
+        for length in 0..payload.len() {
+            let _ = CommandMessage::decode(&payload[..length]);
+        }
+        let mut seed = 88_172_645_463_325_252_u64;
+        for _ in 0..20_000 {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            let mut damaged = payload.clone();
+            damaged[(seed >> 8) as usize % payload.len()] = seed as u8;
+            damaged[(seed >> 32) as usize % payload.len()] = (seed >> 24) as u8;
+            let _ = CommandMessage::decode(&damaged);
+            let _ = CommandMessage::decode_amf3(&damaged);
+        }
+    }
+
+    #[test]
+    fn am_08_connect_object_of_another_type() {
+        let properties = b"\0\x03app\x02\0\x04live\0\0\x09";
+        for head in [&b"\x03"[..], b"\x08\0\0\0\0", b"\x08\xff\xff\xff\xff", b"\x10\0\x01C"] {
+            let payload = [&string("connect"), SEVEN, head, properties].concat();
+            assert_eq!(connect_of(&payload).app, b"live", "{head:02x?}");
+        }
+    }
+
+    #[test]
+    fn am_09_names_that_are_not_utf_8_stay_bytes() {
+        let payload = call("publish", b"\x02\0\x02\xff\xfe");
+        assert_eq!(
+            decode(&payload).command,
+            Command::Publish { key: b"\xff\xfe", kind: PublishKind::Live }
+        );
+        let payload = call("\u{fffd}x", b"");
+        assert_eq!(decode(&payload).command, Command::Unknown);
+    }
+
+    #[test]
+    fn am_11_amf3_command_message() {
+        let object =
+            b"\x03\0\x03app\x02\0\x04live\0\x0eobjectEncoding\x00\x40\x08\0\0\0\0\0\0\0\0\x09";
+        let payload = [b"\x00", &string("connect")[..], SEVEN, object].concat();
+        let message = CommandMessage::decode_amf3(&payload).unwrap();
+        assert_eq!(message.transaction_id, 7.0);
+        let Command::Connect(connect) = message.command else { panic!() };
+        assert_eq!((connect.app, connect.object_encoding), (&b"live"[..], 3.0));
+        assert_eq!(CommandMessage::decode(&payload), Err(CommandError::NameNotString));
+
+        let result = built(|out| reply::connect_result(out, 7.0, connect.object_encoding));
+        let Command::Result { response, .. } = decode(&result).command else { panic!() };
+        assert_eq!(response.get("objectEncoding"), Some(&Value::Number(3.0)));
+    }
+
+    #[test]
+    fn am_13_amf3_argument_is_stepped_over() {
+        let payload = [
+            &string("publish"),
+            SEVEN,
+            b"\x11\x0a\x0b\x01\x03a\x04\x01\x01",
+            b"\x02\0\x01k\x02\0\x06record",
+        ]
+        .concat();
+        let record = Command::Publish { key: b"k", kind: PublishKind::Record };
+        assert_eq!(decode(&payload).command, record);
+    }
+
+    #[test]
+    fn amf3_argument_that_cannot_be_stepped_over_ends_the_arguments() {
+        let payload = call("publish", b"\x02\0\x01k\x11\x0d\x01\x02\0\x06record");
+        let live = Command::Publish { key: b"k", kind: PublishKind::Live };
+        assert_eq!(decode(&payload).command, live);
+    }
+
+    #[test]
+    fn am_14_amf3_command_message_without_its_format_byte() {
+        let payload = call("createStream", b"");
+        let message = CommandMessage::decode_amf3(&payload).unwrap();
+        assert_eq!(message.command, Command::CreateStream);
+    }
+
+    #[test]
+    fn am_15_numbers_out_of_range() {
+        for number in [f64::NAN, 1e300, -1e300, f64::INFINITY, -1.0, 0.5, 4_294_967_296.0] {
+            let number_bytes = built(|out| amf0::put_number(out, number));
+            let payload = [&string("createStream"), &number_bytes[..], b"\x05"].concat();
+            let message = decode(&payload);
+            assert_eq!(message.transaction_id.to_bits(), number.to_bits());
+            let answer = built(|out| reply::result_null(out, message.transaction_id));
+            assert_eq!(decode(&answer).transaction_id.to_bits(), number.to_bits());
+
+            let payload = call("deleteStream", &number_bytes);
+            let deleted = Command::DeleteStream { message_stream_id: None };
+            assert_eq!(decode(&payload).command, deleted, "{number}");
+        }
+        let payload = call("seek", &built(|out| amf0::put_number(out, f64::NAN)));
+        assert_eq!(decode(&payload).command, Command::Seek { ms: 0 });
+        let payload = call("seek", &built(|out| amf0::put_number(out, 1e300)));
+        assert_eq!(decode(&payload).command, Command::Seek { ms: u32::MAX });
+    }
+
+    #[test]
+    fn cm_01_minimal_connect() {
+        let payload = [&string("connect"), SEVEN, b"\x03\0\x03app\x02\0\x04live\0\0\x09"].concat();
+        assert_eq!(connect_of(&payload), Connect { app: b"live", ..Connect::default() });
+    }
+
+    #[test]
+    fn connect_without_an_application() {
+        for object in [&b""[..], b"\x05", b"\x06", b"\x02\0\x01x", b"\x03\0\x03app\x05\0\0\x09"] {
+            let payload = [&string("connect"), SEVEN, object].concat();
+            assert_eq!(connect_of(&payload), Connect::default(), "{object:02x?}");
+        }
+    }
+
+    #[test]
+    fn connect_with_odd_keys_and_arguments() {
+        for key in ["tcUrl", "tcurl", "TCURL", "'tcUrl'", "\"tcUrl\""] {
+            let mut object = vec![];
+            let url = Value::String(b"rtmp://h/live");
+            amf0::put_object(&mut object, &[(key, url), ("app", Value::String(b"live"))]);
+            let user = b"\x02\0\x04user";
+            let payload = [&string("connect"), SEVEN, &object, user, b"\x7f"].concat();
+            let connect = connect_of(&payload);
+            assert_eq!(connect.tc_url, Some(&b"rtmp://h/live"[..]), "{key}");
+            assert_eq!(connect.app, b"live");
+        }
+        let mut object = vec![];
+        let [odd, exact] = [Value::String(b"odd"), Value::String(b"exact")];
+        amf0::put_object(&mut object, &[("APP", odd), ("app", exact)]);
+        let payload = [&string("connect"), SEVEN, &object].concat();
+        assert_eq!(connect_of(&payload).app, b"exact");
+    }
+
+    #[test]
+    fn connect_of_enhanced_rtmp() {
+        let list = Value::StrictArray(vec![Value::String(b"hvc1"), Value::String(b"av01")]);
+        let cases = [
+            (vec![("fourCcList", list)], None),
+            (
+                vec![
+                    ("videoFourCcInfoMap", Value::Object(vec![])),
+                    ("capsEx", Value::Number(f64::from(caps_ex::RECONNECT | caps_ex::MOD_EX))),
+                ],
+                Some(5),
+            ),
+        ];
+        for (properties, caps_ex) in cases {
+            let object = built(|out| amf0::put_object(out, &properties));
+            let payload = [&string("connect"), SEVEN, &object].concat();
+            let connect = connect_of(&payload);
+            assert!(connect.names_fourccs);
+            assert_eq!(connect.caps_ex, caps_ex);
+        }
+    }
+
+    #[test]
+    fn cm_02_transaction_id_is_repeated() {
+        let payload = built(|out| reply::connect_result(out, 5.0, 0.0));
+        assert_eq!(decode(&payload).transaction_id, 5.0);
+    }
+
+    #[test]
+    fn cm_08_create_stream_result_is_string_number_null_number() {
+        assert_eq!(
+            built(|out| reply::create_stream_result(out, 4.0, 1)),
+            b"\x02\0\x07_result\x00\x40\x10\0\0\0\0\0\0\x05\x00\x3f\xf0\0\0\0\0\0\0"
+        );
+    }
+
+    #[test]
+    fn cm_10_publish_without_a_kind() {
+        let cases: [(&[u8], PublishKind); 9] = [
+            (b"", PublishKind::Live),
+            (b"\x05", PublishKind::Live),
+            (b"\x06", PublishKind::Live),
+            (b"\x02\0\0", PublishKind::Live),
+            (b"\x02\0\x04LIVE", PublishKind::Live),
+            (b"\x02\0\x05other", PublishKind::Live),
+            (b"\x02\0\x06record", PublishKind::Record),
+            (b"\x02\0\x07Append\0", PublishKind::Append),
+            (b"\x02\0\x04live\x02\0\xff", PublishKind::Live),
+        ];
+        for (argument, kind) in cases {
+            let payload = call("publish", &[b"\x02\0\x01k", argument].concat());
+            assert_eq!(decode(&payload).command, Command::Publish { key: b"k", kind });
+        }
+    }
+
+    #[test]
+    fn cm_14_missing_and_odd_keys_are_empty() {
+        for argument in [&b""[..], b"\x05", b"\x06", b"\x02\0\0", b"\x01\x01"] {
+            let payload = call("publish", argument);
+            let empty = Command::Publish { key: b"", kind: PublishKind::Live };
+            assert_eq!(decode(&payload).command, empty);
+            let payload = call("FCPublish", argument);
+            assert_eq!(decode(&payload).command, Command::FcPublish { key: b"" });
+        }
+    }
+
+    #[test]
+    fn cm_15_delete_stream_with_a_number_a_key_or_nothing() {
+        let gst = captured(GST_PUBLISH, "deleteStream", 32, 128);
+        let cases = [
+            (call("deleteStream", b"\x00\x3f\xf0\0\0\0\0\0\0"), Some(1)),
+            (gst, None),
+            (call("deleteStream", b""), None),
+            (call("deleteStream", b"\x05"), None),
+        ];
+        for (payload, message_stream_id) in cases {
+            assert_eq!(decode(&payload).command, Command::DeleteStream { message_stream_id });
+        }
+    }
+
+    #[test]
+    fn cm_18_unknown_command_keeps_its_name_and_transaction_id() {
+        for arguments in [&b""[..], b"\x02\0\x01x", b"\xff\xff"] {
+            let payload = call("setPlaylist", arguments);
+            let message = decode(&payload);
+            assert_eq!(message.name, b"setPlaylist");
+            assert_eq!((message.transaction_id, message.command), (7.0, Command::Unknown));
+        }
+        assert_eq!(
+            built(|out| reply::result_null(out, 2.0)),
+            b"\x02\0\x07_result\x00\x40\0\0\0\0\0\0\0\x05\x06"
+        );
+    }
+
+    #[test]
+    fn cm_19_bandwidth_checks() {
+        for name in ["_checkbw", "checkBandwidth", "_onbwcheck"] {
+            assert_eq!(decode(&call(name, b"")).command, Command::CheckBandwidth);
+        }
+    }
+
+    #[test]
+    fn cm_22_play_with_and_without_its_arguments() {
+        let number = |number: f64| built(|out| amf0::put_number(out, number));
+        let key = b"\x02\0\x03src".to_vec();
+        for start in [-2000.0, -2.0, -1.0, 0.0] {
+            let payload = call("play", &[key.clone(), number(start)].concat());
+            assert_eq!(decode(&payload).command, play(Some(start), None));
+        }
+        assert_eq!(decode(&call("play", &key)).command, play(None, None));
+        for (reset, expected) in [(vec![1, 1], true), (vec![1, 0], false), (number(2.0), true)] {
+            let payload = call("play", &[key.clone(), number(-2.0), number(-1.0), reset].concat());
+            let Command::Play { reset, .. } = decode(&payload).command else { panic!() };
+            assert_eq!(reset, Some(expected));
+        }
+    }
+
+    #[test]
+    fn cm_26_what_else_players_ask() {
+        let thousand = b"\x00\x40\x8f\x40\0\0\0\0\0";
+        let cases: [(&str, &[u8], Command<'_>); 13] = [
+            ("FCSubscribe", b"\x02\0\x01k", Command::FcSubscribe { key: b"k" }),
+            ("FCUnsubscribe", b"\x02\0\x01k", Command::FcUnsubscribe { key: b"k" }),
+            (
+                "pause",
+                &[b"\x01\x01", &thousand[..]].concat(),
+                Command::Pause { paused: true, ms: 1000 },
+            ),
+            ("pause", b"\x01\x00", Command::Pause { paused: false, ms: 0 }),
+            ("pauseRaw", b"\x01\x01", Command::PauseRaw { paused: true, ms: 0 }),
+            ("seek", thousand, Command::Seek { ms: 1000 }),
+            ("receiveAudio", b"\x01\x00", Command::ReceiveAudio { on: false }),
+            ("receiveAudio", b"", Command::ReceiveAudio { on: true }),
+            ("receiveVideo", b"\x01\x00", Command::ReceiveVideo { on: false }),
+            ("receiveVideo", thousand, Command::ReceiveVideo { on: true }),
+            ("receiveVideo", b"\x00\0\0\0\0\0\0\0\0", Command::ReceiveVideo { on: false }),
+            ("closeStream", b"", Command::CloseStream),
+            (
+                "play2",
+                b"\x03\0\x0astreamName\x02\0\x01k\0\x0atransition\x02\0\x06switch\0\0\x09",
+                Command::Play2 { key: b"k", transition: b"switch" },
+            ),
+        ];
+        for (name, arguments, command) in cases {
+            assert_eq!(decode(&call(name, arguments)).command, command, "{name}");
+        }
+    }
+
+    #[test]
+    fn names_match_whatever_their_case_and_with_a_nul() {
+        for name in ["FCPublish", "fcpublish", "FCpublish", "FCPublish\0"] {
+            let payload = call(name, b"\x02\0\x01k");
+            assert_eq!(decode(&payload).command, Command::FcPublish { key: b"k" }, "{name:?}");
+        }
+        for (index, (name, _)) in COMMANDS.iter().enumerate() {
+            let first = COMMANDS.iter().position(|(other, _)| other.eq_ignore_ascii_case(name));
+            assert_eq!(first, Some(index), "{name} is there twice");
+        }
+    }
+
+    #[test]
+    fn short_and_strange_messages() {
+        assert_eq!(CommandMessage::decode(b""), Err(CommandError::Empty));
+        assert_eq!(CommandMessage::decode_amf3(b"\0"), Err(CommandError::Empty));
+        assert_eq!(CommandMessage::decode(b"\x05"), Err(CommandError::NameNotString));
+        assert_eq!(decode(&string("createStream")).transaction_id, 0.0);
+        let payload = [string("createStream"), b"\x05\x05".to_vec()].concat();
+        assert_eq!(decode(&payload).command, Command::CreateStream);
+    }
+
+    #[test]
+    fn replies_are_what_nginx_sends() {
+        assert_eq!(
+            built(|out| reply::connect_result(out, 1.0, 0.0)),
+            captured(NGINX_TO_PLAYER, "_result", 190, 4096)
+        );
+        assert_eq!(
+            built(|out| reply::on_status(out, level::STATUS, code::PLAY_START, "Start live")),
+            captured(NGINX_TO_PLAYER, "onStatus", 96, 4096)
+        );
+        assert_eq!(
+            built(reply::sample_access),
+            captured(NGINX_TO_PLAYER, "|RtmpSampleAccess", 24, 4096)
+        );
+    }
+
+    #[test]
+    fn replies_byte_by_byte() {
+        let publish_start = [
+            &b"\x02\0\x08onStatus\x00\0\0\0\0\0\0\0\0\x05\x03"[..],
+            b"\0\x05level\x02\0\x06status\0\x04code\x02\0\x17NetStream.Publish.Start",
+            b"\0\x0bdescription\x02\0\x10Start publishing\0\0\x09",
+        ]
+        .concat();
+        assert_eq!(publish_start.len(), 105);
+        assert_eq!(
+            built(|out| reply::on_status(
+                out,
+                level::STATUS,
+                code::PUBLISH_START,
+                "Start publishing"
+            )),
+            publish_start
+        );
+        assert_eq!(built(reply::on_bw_done), b"\x02\0\x08onBWDone\x00\0\0\0\0\0\0\0\0\x05");
+        assert_eq!(
+            built(|out| reply::get_stream_length_result(out, 7.0)),
+            [b"\x02\0\x07_result", SEVEN, b"\x05\x00\0\0\0\0\0\0\0\0"].concat()
+        );
+        assert_eq!(
+            built(|out| reply::connect_error(out, 7.0, code::CONNECT_INVALID_APP, "no")),
+            [
+                &b"\x02\0\x06_error"[..],
+                SEVEN,
+                b"\x05\x03\0\x05level\x02\0\x05error",
+                b"\0\x04code\x02\0\x20NetConnection.Connect.InvalidApp",
+                b"\0\x0bdescription\x02\0\x02no\0\0\x09",
+            ]
+            .concat()
+        );
+    }
+
+    #[test]
+    fn replies_to_fc_calls_name_the_key() {
+        type Reply = fn(&mut Vec<u8>, f64, &[u8]);
+        let cases: [(Reply, &str, &str); 4] = [
+            (reply::on_fc_publish, "onFCPublish", code::PUBLISH_START),
+            (reply::on_fc_unpublish, "onFCUnpublish", code::UNPUBLISH_SUCCESS),
+            (reply::on_fc_subscribe, "onFCSubscribe", code::PLAY_START),
+            (reply::on_fc_unsubscribe, "onFCUnsubscribe", code::PLAY_STOP),
+        ];
+        for (reply, name, code) in cases {
+            let payload = built(|out| reply(out, 7.0, b"k\xff"));
+            let mut decoder = Decoder::new(&payload);
+            let mut next = || decoder.next_value().unwrap().unwrap();
+            assert_eq!(next(), Value::String(name.as_bytes()));
+            assert_eq!(next(), Value::Number(7.0));
+            assert_eq!(next(), Value::Null);
+            let information = next();
+            assert_eq!(information.get("code"), Some(&Value::String(code.as_bytes())));
+            assert_eq!(information.get("description"), Some(&Value::String(b"k\xff")));
+        }
+    }
+
+    #[test]
+    fn enhanced_connect_result_tells_what_is_passed_on() {
+        let caps = caps_ex::MULTITRACK | caps_ex::MOD_EX;
+        let payload = built(|out| reply::connect_result_enhanced(out, 1.0, 0.0, caps));
+        let Command::Result { properties, response } = decode(&payload).command else { panic!() };
+        for key in ["videoFourCcInfoMap", "audioFourCcInfoMap"] {
+            let any = properties.get(key).and_then(|map| map.get("*"));
+            assert_eq!(any, Some(&Value::Number(4.0)));
+        }
+        assert_eq!(properties.get("capsEx"), Some(&Value::Number(6.0)));
+        assert_eq!(properties.get("fmsVer"), Some(&Value::String(b"FMS/3,0,1,123")));
+        assert_eq!(response.get("code"), Some(&Value::String(code::CONNECT_SUCCESS.as_bytes())));
+    }
+
+    #[test]
+    fn reconnect_request_with_and_without_a_url() {
+        for tc_url in [None, Some("rtmp://other/live")] {
+            let payload = built(|out| reply::reconnect_request(out, tc_url, "moving"));
+            let Command::OnStatus(status) = decode(&payload).command else { panic!() };
+            assert_eq!(status.code, code::CONNECT_RECONNECT_REQUEST.as_bytes());
+            let sent = payload.windows(5).any(|window| window == b"tcUrl");
+            assert_eq!(sent, tc_url.is_some());
+        }
+    }
+
+    #[test]
+    fn a_client_reads_results_errors_and_statuses() {
+        let payload = built(|out| reply::create_stream_result(out, 4.0, 3));
+        assert_eq!(
+            decode(&payload).command,
+            Command::Result { properties: Value::Null, response: Value::Number(3.0) }
+        );
+        let rejected = Status {
+            level: b"error",
+            code: b"NetConnection.Connect.Rejected",
+            description: b"full",
+        };
+        let payload = built(|out| reply::connect_error(out, 1.0, code::CONNECT_REJECTED, "full"));
+        assert_eq!(decode(&payload).command, Command::Error(rejected));
+        let payload =
+            built(|out| reply::on_status(out, level::ERROR, code::CONNECT_REJECTED, "full"));
+        assert_eq!(decode(&payload).command, Command::OnStatus(rejected));
+        // The information object in the place of the command object.
+        let payload = [&string("onStatus"), SEVEN, b"\x03\0\x04code\x02\0\x01c\0\0\x09"].concat();
+        let status = Status { code: b"c", ..Status::default() };
+        assert_eq!(decode(&payload).command, Command::OnStatus(status));
+        assert_eq!(decode(&call("_error", b"")).command, Command::Error(Status::default()));
+    }
+
+    #[test]
+    fn requests_are_what_clients_send() {
+        let connect = captured(FFMPEG9_PLAY, "connect", 197, 128);
+        let tc_url = connect_of(&connect).tc_url.unwrap().to_vec();
+        let request = ConnectRequest {
+            app: "live",
+            tc_url: std::str::from_utf8(&tc_url).unwrap(),
+            flash_ver: "LNX 9,0,124,2",
+            publishes: false,
+        };
+        assert_eq!(built(|out| request::connect(out, 1.0, &request)), connect);
+
+        let sent = |capture, name, length| captured(capture, name, length, 4096);
+        let key = "cam?token=abc";
+        let cases = [
+            (
+                built(|out| request::release_stream(out, 2.0, key)),
+                sent(FFMPEG5_PUBLISH, "releaseStream", 42),
+            ),
+            (
+                built(|out| request::fc_publish(out, 3.0, key)),
+                sent(FFMPEG5_PUBLISH, "FCPublish", 38),
+            ),
+            (
+                built(|out| request::create_stream(out, 4.0)),
+                sent(FFMPEG5_PUBLISH, "createStream", 25),
+            ),
+            (
+                built(|out| request::publish(out, 5.0, key, PublishKind::Live)),
+                sent(FFMPEG5_PUBLISH, "publish", 43),
+            ),
+            (
+                built(|out| request::fc_unpublish(out, 6.0, key)),
+                sent(FFMPEG5_PUBLISH, "FCUnpublish", 40),
+            ),
+            (
+                built(|out| request::delete_stream(out, 7.0, 1)),
+                sent(FFMPEG5_PUBLISH, "deleteStream", 34),
+            ),
+            (
+                built(|out| request::get_stream_length(out, 3.0, "src")),
+                sent(FFMPEG9_PLAY, "getStreamLength", 34),
+            ),
+            (
+                built(|out| request::play(out, 4.0, "src", Some(-2000.0))),
+                sent(FFMPEG9_PLAY, "play", 32),
+            ),
+        ];
+        for (written, captured) in cases {
+            assert_eq!(written, captured);
+        }
+    }
+
+    #[test]
+    fn requests_are_read_as_they_were_meant() {
+        let cases = [
+            (
+                built(|out| request::pause(out, 7.0, true, 9)),
+                Command::Pause { paused: true, ms: 9 },
+            ),
+            (built(|out| request::fc_subscribe(out, 7.0, "k")), Command::FcSubscribe { key: b"k" }),
+            (built(|out| request::close_stream(out, 7.0)), Command::CloseStream),
+        ];
+        for (payload, command) in cases {
+            assert_eq!(decode(&payload).command, command);
+        }
+    }
+
+    #[test]
+    fn publishers_connect_is_the_minimal_one() {
+        let request = ConnectRequest {
+            app: "live",
+            tc_url: "rtmp://h/live",
+            flash_ver: "FMLE/3.0 (compatible; FMSc/1.0)",
+            publishes: true,
+        };
+        let expected = [
+            &b"\x02\0\x07connect\x00\x3f\xf0\0\0\0\0\0\0\x03\0\x03app\x02\0\x04live"[..],
+            b"\0\x04type\x02\0\x0anonprivate",
+            b"\0\x08flashVer\x02\0\x1fFMLE/3.0 (compatible; FMSc/1.0)",
+            b"\0\x05tcUrl\x02\0\x0drtmp://h/live\0\0\x09",
+        ]
+        .concat();
+        assert_eq!(expected.len(), 121);
+        assert_eq!(built(|out| request::connect(out, 1.0, &request)), expected);
+    }
+
+    #[test]
+    fn errors_read_as_one_line() {
+        let cases: [(&[u8], &str); 3] = [
+            (b"", "empty command message"),
+            (b"\x01\x01", "command name is no string"),
+            (b"\x02\0\x02a", "command: a string needs 2 bytes, 1 are left"),
+        ];
+        for (payload, line) in cases {
+            assert_eq!(CommandMessage::decode(payload).unwrap_err().to_string(), line);
+        }
+    }
+}
