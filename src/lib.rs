@@ -5,4 +5,5 @@
 pub mod amf0;
 pub mod limits;
 pub mod rtmp;
+pub mod text;
 pub mod time;

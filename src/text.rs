@@ -1,0 +1,220 @@
+//! How text that a peer supplied is shown: escaped, cut, and without its secrets.
+//!
+//! Owns what a log line may contain of a name, a URL or any other bytes from outside. It never
+//! decides whether they are acceptable, and never allocates.
+
+use std::fmt::{self, Write};
+
+use crate::limits::LOG_TEXT_BYTES_MAX;
+
+/// Shows bytes of a peer as one harmless piece of a log line.
+///
+/// Control characters, ESC, line ends, quotes, backslashes, combining marks, and what is not
+/// printable, such as bidirectional overrides, are written as escapes; bytes that are not UTF-8 as
+/// `\xNN`. Whatever is longer than [`LOG_TEXT_BYTES_MAX`] as shown is cut between two characters
+/// and ends in `…`.
+#[derive(Clone, Copy, Debug)]
+pub struct Escaped<'a>(pub &'a [u8]);
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_escaped(self.0, LOG_TEXT_BYTES_MAX, f).map(drop)
+    }
+}
+
+/// Shows a name or a URL of a peer without what may be secret in it: see [`Redacted`].
+pub fn redact_query<T: AsRef<[u8]> + ?Sized>(text: &T) -> Redacted<'_> {
+    Redacted(text.as_ref())
+}
+
+/// A name or a URL, escaped as by [`Escaped`], without its query and its credentials.
+///
+/// `live/show?key=secret` is shown as `live/show?…`, and `rtmp://user:secret@host/live` as
+/// `rtmp://…@host/live`.
+#[derive(Clone, Copy, Debug)]
+pub struct Redacted<'a>(&'a [u8]);
+
+impl fmt::Display for Redacted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (shown, has_query) = match position(self.0, b"?") {
+            Some(at) => (&self.0[..at], true),
+            None => (self.0, false),
+        };
+        let (scheme, rest) = split_credentials(shown);
+        let mut room = LOG_TEXT_BYTES_MAX;
+        if let Some(scheme) = scheme {
+            room = write_escaped(scheme, room, f)?;
+            f.write_str("…")?;
+        }
+        write_escaped(rest, room, f)?;
+        if has_query { f.write_str("?…") } else { Ok(()) }
+    }
+}
+
+/// Writes as much as has room, and says how much room is left. Nothing is written without room.
+fn write_escaped(
+    bytes: &[u8],
+    mut room: usize,
+    f: &mut fmt::Formatter<'_>,
+) -> Result<usize, fmt::Error> {
+    for chunk in bytes.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            let escaped = character.escape_debug();
+            let Some(left) = room.checked_sub(escaped.clone().map(char::len_utf8).sum()) else {
+                return cut(f);
+            };
+            room = left;
+            write!(f, "{escaped}")?;
+        }
+        for byte in chunk.invalid() {
+            let Some(left) = room.checked_sub(r"\xNN".len()) else {
+                return cut(f);
+            };
+            room = left;
+            write!(f, "\\x{byte:02x}")?;
+        }
+    }
+    Ok(room)
+}
+
+/// Marks the end of text that goes on; behind it there is no room.
+fn cut(f: &mut fmt::Formatter<'_>) -> Result<usize, fmt::Error> {
+    f.write_char('…')?;
+    Ok(0)
+}
+
+/// Splits `scheme://user:password@host` before the `@`, without the user and the password.
+///
+/// The last `@` before the path counts: one in a password that should have been encoded must not
+/// show the half behind it.
+fn split_credentials(text: &[u8]) -> (Option<&[u8]>, &[u8]) {
+    const MARK: &[u8] = b"://";
+    let Some(authority_at) = position(text, MARK).map(|at| at + MARK.len()) else {
+        return (None, text);
+    };
+    let (scheme, rest) = text.split_at(authority_at);
+    let host_end = position(rest, b"/").unwrap_or(rest.len());
+    match rest[..host_end].iter().rposition(|byte| *byte == b'@') {
+        Some(at) => (Some(scheme), &rest[at..]),
+        None => (None, text),
+    }
+}
+
+/// Where `needle`, which is not empty, first begins.
+fn position(text: &[u8], needle: &[u8]) -> Option<usize> {
+    text.windows(needle.len()).position(|window| window == needle)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn escaped(bytes: &[u8]) -> String {
+        Escaped(bytes).to_string()
+    }
+
+    #[test]
+    fn plain_text_is_shown_as_it_is() {
+        for text in ["", "live/show-1_a.b~c", "日本語/канал", "a b", "%20;<script>&amp;"] {
+            assert_eq!(escaped(text.as_bytes()), text);
+        }
+    }
+
+    #[test]
+    fn c11_hostile_text_stays_one_visible_field_of_one_line() {
+        const CASES: &[(&[u8], &str)] = &[
+            (b"a\nINFO forged", r"a\nINFO forged"),
+            (b"a\r\nb\tc\0", r"a\r\nb\tc\0"),
+            (b"\x1b[2J\x1b]0;title\x07", r"\u{1b}[2J\u{1b}]0;title\u{7}"),
+            (b"\" level=error x=\"", r#"\" level=error x=\""#),
+            (b"it's \\n", r"it\'s \\n"),
+            ("safe\u{202e}gpj.exe\u{2066}".as_bytes(), r"safe\u{202e}gpj.exe\u{2066}"),
+            (
+                "a\u{2028}b\u{85}c\u{feff}d\u{200b}".as_bytes(),
+                r"a\u{2028}b\u{85}c\u{feff}d\u{200b}",
+            ),
+            ("\u{9b}31m\u{7f}".as_bytes(), r"\u{9b}31m\u{7f}"),
+            ("e\u{301}\u{301}".as_bytes(), r"e\u{301}\u{301}"),
+            (b"\xff\xfe ok \xc3", r"\xff\xfe ok \xc3"),
+            (b"\xed\xa0\x80\xc0\xaf", r"\xed\xa0\x80\xc0\xaf"),
+        ];
+        for (bytes, expected) in CASES {
+            assert_eq!(escaped(bytes), *expected);
+        }
+    }
+
+    #[test]
+    fn every_byte_and_every_low_character_is_shown_without_control_characters() {
+        let bytes: Vec<_> = (0..=255).map(|byte| vec![byte]).collect();
+        let characters = (0..0x3000).filter_map(char::from_u32);
+        let texts = characters.map(|character| character.to_string().into_bytes());
+        for text in bytes.into_iter().chain(texts) {
+            let shown = escaped(&text);
+            assert!(!shown.is_empty());
+            assert!(!shown.contains(char::is_control), "{text:?} {shown:?}");
+            assert!(!shown.contains(|c| matches!(c, '\u{200b}'..='\u{200f}')), "{text:?}");
+            assert!(!shown.contains(|c| matches!(c, '\u{2028}'..='\u{202e}')), "{text:?}");
+            assert!(!shown.contains(|c| matches!(c, '\u{2060}'..='\u{206f}')), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn cm_32_key_of_5000_characters_is_cut_with_a_mark() {
+        let shown = escaped(&[b'k'; 5000]);
+        assert_eq!(shown, format!("{}…", "k".repeat(LOG_TEXT_BYTES_MAX)));
+        assert_eq!(escaped(b"../..\0\n"), r"../..\0\n");
+    }
+
+    #[test]
+    fn text_that_just_fits_is_not_cut() {
+        let fits = "k".repeat(LOG_TEXT_BYTES_MAX);
+        assert_eq!(escaped(fits.as_bytes()), fits);
+        assert!(escaped(format!("{fits}k").as_bytes()).ends_with("k…"));
+    }
+
+    #[test]
+    fn cut_falls_between_characters_and_escapes_and_bounds_what_is_shown() {
+        for unit in ["é", "日", "🎥", "\n", "\u{202e}", "\u{1b}"] {
+            for shift in 0..8 {
+                let text = format!("{}{}", "k".repeat(shift), unit.repeat(500));
+                let shown = escaped(text.as_bytes());
+                assert!(shown.len() <= LOG_TEXT_BYTES_MAX + '…'.len_utf8());
+                let body = shown.strip_suffix('…').unwrap().trim_start_matches('k');
+                let whole = escaped(unit.as_bytes());
+                assert_eq!(body, whole.repeat(body.len() / whole.len()));
+            }
+        }
+        assert_eq!(escaped(&[0xff; 500]), format!("{}…", r"\xff".repeat(LOG_TEXT_BYTES_MAX / 4)));
+    }
+
+    #[test]
+    fn a43_no_part_of_a_query_or_of_credentials_is_shown() {
+        const CASES: &[(&str, &str)] = &[
+            ("live/show", "live/show"),
+            ("live/show?key=SECRET", "live/show?…"),
+            ("live/show?", "live/show?…"),
+            ("?SECRET", "?…"),
+            ("", ""),
+            ("a?SECRET?SECRET/SECRET", "a?…"),
+            ("a\n?SECRET", r"a\n?…"),
+            ("rtmp://host:1935/live?k=SECRET", "rtmp://host:1935/live?…"),
+            ("rtmp://user:SECRET@host/live", "rtmp://…@host/live"),
+            ("rtmp://user:SECRET@SECRET@host/live?SECRET", "rtmp://…@host/live?…"),
+            ("rtmp://host/a@b", "rtmp://host/a@b"),
+            ("rtmp://SECRET@", "rtmp://…@"),
+            ("rtmp://", "rtmp://"),
+        ];
+        for (text, expected) in CASES {
+            let shown = redact_query(text).to_string();
+            assert_eq!(shown, *expected);
+            assert!(!shown.contains("SECRET"));
+        }
+    }
+
+    #[test]
+    fn redacted_text_is_cut_and_still_shows_that_there_was_a_query() {
+        let shown = redact_query(&format!("{}?SECRET", "k".repeat(5000))).to_string();
+        assert_eq!(shown, format!("{}…?…", "k".repeat(LOG_TEXT_BYTES_MAX)));
+        assert_eq!(redact_query(b"\xff?SECRET").to_string(), r"\xff?…");
+    }
+}
