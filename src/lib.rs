@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod amf0;
+pub mod config;
 pub mod limits;
 pub mod rtmp;
 pub mod text;

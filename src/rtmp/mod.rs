@@ -3,5 +3,6 @@
 //! No module below opens a socket, reads a clock or draws a random number.
 
 pub mod command;
+pub mod handshake;
 pub mod message;
 pub mod name;

@@ -1,0 +1,634 @@
+//! Settings: what an operator may choose, with defaults, validated once.
+//!
+//! Owns the typed values, the table of keys that reading, the printed sample and the reload
+//! report all walk, and the relations between values. It is plain data: nothing here is global,
+//! opens a file or reads the clock, and whoever needs a value is handed it.
+
+mod field;
+mod read;
+
+use std::fmt;
+use std::net::{Ipv6Addr, SocketAddr};
+
+use log::Level;
+
+use self::field::{Choice, Written, either_zero_or, from_to};
+pub use self::read::{ConfigError, FileText, FlagValue};
+use crate::limits;
+use crate::rtmp::handshake::C2Check;
+
+/// Everything that can be set, as one value for the whole server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Where to listen; `[::]` takes IPv4 as well.
+    pub listen: Vec<SocketAddr>,
+    /// The most detailed lines that are logged.
+    pub log_level: Level,
+    /// How long the drain after SIGTERM may take.
+    pub drain_ms: u64,
+    /// Sizes and counts.
+    pub limits: Limits,
+    /// How long a peer may stay silent.
+    pub timeouts: Timeouts,
+    /// Publishers.
+    pub publish: Publish,
+    /// Players.
+    pub play: Play,
+    /// The protocol itself.
+    pub rtmp: Rtmp,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            listen: vec![SocketAddr::from((Ipv6Addr::UNSPECIFIED, RTMP_PORT))],
+            log_level: Level::Info,
+            drain_ms: 10_000,
+            limits: Limits::default(),
+            timeouts: Timeouts::default(),
+            publish: Publish::default(),
+            play: Play::default(),
+            rtmp: Rtmp::default(),
+        }
+    }
+}
+
+impl Settings {
+    /// Settings from a file, if there is one, with the values of flags laid over it.
+    pub fn read(file: Option<FileText<'_>>, flags: &[FlagValue]) -> Result<Self, ConfigError> {
+        read::settings(file, flags)
+    }
+
+    /// A file that holds every key with its default, its meaning and its range.
+    pub fn sample() -> String {
+        let defaults = Self::default();
+        let mut out = String::from(SAMPLE_HEAD);
+        let mut section = "";
+        for key in keys() {
+            if key.section() != section {
+                section = key.section();
+                out.push_str(&format!("\n[{section}]\n"));
+            }
+            out.push('\n');
+            for line in key.about {
+                out.push_str(&format!("#{line}\n"));
+            }
+            if key.change == Change::Restart {
+                out.push_str("# A reload does not change it.\n");
+            }
+            let (value, expected) = ((key.show)(&defaults), (key.expected)());
+            out.push_str(&format!("{} = {value}  # {expected}\n", key.name()));
+        }
+        out
+    }
+
+    /// The keys that differ in `new` and that a reload leaves as they are.
+    pub fn changed_at_restart_only(&self, new: &Self) -> Vec<&'static str> {
+        self.changes(new, Change::Restart).map(|change| change.key).collect()
+    }
+
+    /// The keys that differ in `new` and that a reload puts into effect.
+    pub fn changed_live(&self, new: &Self) -> Vec<ChangedKey> {
+        self.changes(new, Change::Live).collect()
+    }
+
+    /// Takes over what only a restart can change from the settings that are `running`, so that
+    /// the settings in use always say what is in effect.
+    pub fn keep_restart_only(&mut self, running: &Self) {
+        self.listen.clone_from(&running.listen);
+        self.limits.connections_max = running.limits.connections_max;
+        self.timeouts.keepalive_ms = running.timeouts.keepalive_ms;
+        self.timeouts.user_timeout_ms = running.timeouts.user_timeout_ms;
+    }
+
+    fn changes<'a>(&'a self, new: &'a Self, when: Change) -> impl Iterator<Item = ChangedKey> + 'a {
+        keys().filter(move |key| key.change == when).filter_map(|key| {
+            let (old, new) = ((key.show)(self), (key.show)(new));
+            (old != new).then_some(ChangedKey { key: key.path, old, new })
+        })
+    }
+}
+
+/// One key whose value a reload changes, with both values as the file writes them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChangedKey {
+    /// Section and name, as in `play.start`.
+    pub key: &'static str,
+    /// The value that was in effect.
+    pub old: String,
+    /// The value that is.
+    pub new: String,
+}
+
+impl fmt::Display for ChangedKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} -> {}", self.key, self.old, self.new)
+    }
+}
+
+/// What a second publisher of a live stream gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Duplicate {
+    /// It is refused.
+    Reject,
+    /// It takes the stream over, and the first one is closed.
+    Replace,
+    /// It takes over when the first one has been silent for `publish.silent_ms`.
+    ReplaceIfSilent,
+}
+
+impl Choice for Duplicate {
+    const CHOICES: &'static [(&'static str, Self)] = &[
+        ("reject", Self::Reject),
+        ("replace", Self::Replace),
+        ("replace-if-silent", Self::ReplaceIfSilent),
+    ];
+}
+
+/// Where a player that joins a live stream starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// At the newest keyframe: a picture at once.
+    Keyframe,
+    /// At the next keyframe: the lowest delay that decodes.
+    NextKeyframe,
+    /// At the next message, whatever it is.
+    Live,
+}
+
+impl Choice for Start {
+    const CHOICES: &'static [(&'static str, Self)] = &[
+        ("keyframe", Self::Keyframe),
+        ("next-keyframe", Self::NextKeyframe),
+        ("live", Self::Live),
+    ];
+}
+
+/// What a player gets that asks for a stream that nobody publishes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Absent {
+    /// It waits for the publisher.
+    Wait,
+    /// It is told that there is no such stream.
+    Refuse,
+}
+
+impl Choice for Absent {
+    const CHOICES: &'static [(&'static str, Self)] =
+        &[("wait", Self::Wait), ("refuse", Self::Refuse)];
+}
+
+impl Choice for C2Check {
+    const CHOICES: &'static [(&'static str, Self)] =
+        &[("off", Self::Off), ("log", Self::Log), ("strict", Self::Strict)];
+}
+
+impl Choice for Level {
+    const CHOICES: &'static [(&'static str, Self)] = &[
+        ("error", Self::Error),
+        ("warn", Self::Warn),
+        ("info", Self::Info),
+        ("debug", Self::Debug),
+        ("trace", Self::Trace),
+    ];
+}
+
+/// Builds one [`Key`] from its path, its text and the field it stands for.
+macro_rules! key {
+    ($path:expr, [$($about:literal),+], $change:ident, $rule:expr, $($field:ident).+) => {
+        Key {
+            path: $path,
+            about: &[$($about),+],
+            change: Change::$change,
+            assign: |settings, written| field::assign(&mut settings.$($field).+, written, &$rule),
+            show: |settings| field::show(&settings.$($field).+),
+            expected: || field::expected_by(&Settings::default().$($field).+, &$rule),
+        }
+    };
+}
+
+/// Declares a section once: its struct, its defaults and its keys.
+///
+/// A key that is written in four places is forgotten in one of them. The text above a key is both
+/// its documentation here and its comment in the printed sample.
+macro_rules! section {
+    (
+        $(#[$attribute:meta])*
+        $section:ident: $name:ident, $keys:ident {
+            $(
+                $(#[doc = $about:literal])+
+                $change:ident $key:ident: $type:ty = $default:expr, $rule:expr;
+            )+
+        }
+    ) => {
+        $(#[$attribute])*
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub struct $name {
+            $( $(#[doc = $about])+ pub $key: $type, )+
+        }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self { $( $key: $default, )+ }
+            }
+        }
+
+        const $keys: &[Key] = &[$(
+            key!(
+                concat!(stringify!($section), ".", stringify!($key)),
+                [$($about),+], $change, $rule, $section.$key
+            ),
+        )+];
+    };
+}
+
+section! {
+    /// `[limits]`: sizes and counts, per process, connection and stream.
+    limits: Limits, LIMITS_KEYS {
+        /// Connections at the same time; 0: as many as the descriptor limit allows.
+        Restart connections_max: usize = 0, from_to(0, COUNT_MAX);
+        /// Connections of one address at the same time; 0: no limit.
+        Live connections_per_address_max: usize = 0, from_to(0, COUNT_MAX);
+        /// Message streams that one connection may create.
+        Live message_streams_max: usize = limits::MESSAGE_STREAMS_MAX, from_to(1, 65_535);
+        /// Chunk streams that one connection may use; encoders use fewer than ten.
+        Live chunk_streams_max: usize = limits::CHUNK_STREAMS_MAX, from_to(8, 65_598);
+        /// A command message.
+        Live command_bytes_max: usize = limits::COMMAND_BYTES_MAX, MESSAGE_BYTES;
+        /// A data message, such as metadata.
+        Live data_bytes_max: usize = limits::DATA_BYTES_MAX, MESSAGE_BYTES;
+        /// An audio message.
+        Live audio_bytes_max: usize = limits::AUDIO_BYTES_MAX, MESSAGE_BYTES;
+        /// A video message; keyframes of 4K streams reach 5 MB.
+        Live video_bytes_max: usize = limits::VIDEO_BYTES_MAX, MESSAGE_BYTES;
+        /// All messages that one publisher has sent in part; no message may be larger.
+        Live assembly_bytes_max: usize = limits::ASSEMBLY_BYTES_MAX, from_to(BYTES_MIN, BYTES_MAX);
+        /// Replies that wait for a peer that does not read.
+        Live control_bytes_max: usize = limits::CONTROL_BYTES_MAX, from_to(BYTES_MIN, BYTES_MAX);
+        /// Streams at the same time; 0: no limit.
+        Live streams_max: usize = 0, from_to(0, COUNT_MAX);
+        /// The name of an application and a stream, without the query.
+        Live name_bytes_max: usize = limits::NAME_BYTES_MAX,
+            from_to(1, limits::NAME_BYTES_MAX as u64);
+        /// What is kept of a stream for its players. This bounds memory: a publisher chooses its
+        /// own timestamps, but not how many bytes it has sent.
+        Live tape_bytes_max: usize = limits::TAPE_BYTES_MAX, from_to(TAPE_BYTES_MIN, BYTES_MAX);
+        /// What is kept of a stream for its players, in milliseconds of arrival time.
+        Live tape_span_ms_max: u64 = limits::TAPE_SPAN_MS_MAX, from_to(1000, 3_600_000);
+    }
+}
+
+section! {
+    /// `[timeouts]`: how long a peer may keep the server waiting.
+    timeouts: Timeouts, TIMEOUTS_KEYS {
+        /// From accept to the end of the handshake; no byte that arrives extends it.
+        Live handshake_ms: u64 = 10_000, from_to(1, MILLIS_MAX);
+        /// From accept to the end of connect; no byte that arrives extends it.
+        Live connect_ms: u64 = 20_000, from_to(1, MILLIS_MAX);
+        /// A session that neither publishes nor plays; 0: it may stay.
+        Live idle_ms: u64 = 0, from_to(0, MILLIS_MAX);
+        /// A publisher that sends nothing.
+        Live publisher_silent_ms: u64 = 30_000, from_to(1, MILLIS_MAX);
+        /// A player that has not taken one byte of what waits for it.
+        Live player_stalled_ms: u64 = 10_000, from_to(1, MILLIS_MAX);
+        /// Between RTMP pings; 0: none are sent, since each one costs a wakeup on both sides.
+        Live ping_ms: u64 = 0, either_zero_or(1000, MILLIS_MAX);
+        /// TCP keep-alive: silence before the kernel asks whether the peer is there; 0: never.
+        Restart keepalive_ms: u64 = 60_000, either_zero_or(1000, KEEPALIVE_MS_MAX);
+        /// TCP user timeout: sent bytes that stay unacknowledged end the connection; 0: as the
+        /// kernel sees fit, about 15 minutes.
+        Restart user_timeout_ms: u64 = 30_000, either_zero_or(1000, MILLIS_MAX);
+    }
+}
+
+section! {
+    /// `[publish]`: publishers and what becomes of their streams.
+    publish: Publish, PUBLISH_KEYS {
+        /// A second publisher of a live stream is refused, takes over, or takes over when the
+        /// first one has sent nothing for silent_ms.
+        Live duplicate: Duplicate = Duplicate::ReplaceIfSilent, ();
+        /// Silence after which replace-if-silent lets the next publisher take over.
+        Live silent_ms: u64 = 3000, from_to(1, MILLIS_MAX);
+        /// How long the players of a stream are kept when its publisher is gone, so that one that
+        /// comes back goes on seamlessly; 0: they are told at once.
+        Live linger_ms: u64 = 15_000, from_to(0, MILLIS_MAX);
+    }
+}
+
+section! {
+    /// `[play]`: players, where they start and how far they may fall behind.
+    play: Play, PLAY_KEYS {
+        /// A player starts at the newest keyframe (a picture at once), at the next one (the
+        /// lowest delay), or at whatever message comes next.
+        Live start: Start = Start::Keyframe, ();
+        /// A player of a stream that is not published waits for it or is refused.
+        Live absent: Absent = Absent::Wait, ();
+        /// How long it waits; 0: without limit.
+        Live wait_ms: u64 = 0, from_to(0, MILLIS_MAX);
+        /// A player that is further behind than this jumps to the newest keyframe.
+        Live lag_ms: u64 = 5000, from_to(1, 3_600_000);
+        /// The same in bytes.
+        Live lag_bytes: usize = 8 * limits::MIB, from_to(BYTES_MIN, BYTES_MAX);
+        /// Jumps within skip_window_ms; the one above ends the connection.
+        Live skips_max: u32 = 10, from_to(0, 1_000_000);
+        /// The time in which jumps are counted.
+        Live skip_window_ms: u64 = 60_000, from_to(1, MILLIS_MAX);
+    }
+}
+
+section! {
+    /// `[rtmp]`: what the server says in the protocol.
+    rtmp: Rtmp, RTMP_KEYS {
+        /// Bytes in one chunk to a peer; ffmpeg publishes with the same size. Other programs
+        /// complain above 65536, and 60000 leaves few messages to split.
+        Live chunk_size: u32 = limits::CHUNK_SIZE_OUT,
+            from_to(limits::CHUNK_SIZE_INITIAL as u64, 65_536);
+        /// How many bytes a peer may send, or be sent, between two acknowledgements.
+        Live window_ack_bytes: u32 = limits::WINDOW_ACK_BYTES,
+            from_to(limits::WINDOW_ACK_BYTES_MIN as u64, i32::MAX as u64);
+        /// A C2 that does not repeat S1: not looked at, logged at debug level, or refused.
+        Live c2_check: C2Check = C2Check::Log, ();
+    }
+}
+
+const TOP_KEYS: &[Key] = &[
+    key!(
+        "listen",
+        [
+            " Where to listen: \"ADDRESS:PORT\", \":PORT\" or \"PORT\". [::] takes IPv4 as well, and is",
+            " 0.0.0.0 on a host without IPv6. Port 0 lets the system choose one."
+        ],
+        Restart,
+        (),
+        listen
+    ),
+    key!("log_level", [" The most detailed lines that are logged."], Live, (), log_level),
+    key!(
+        "drain_ms",
+        [" How long SIGTERM waits for peers to leave; a second one does not wait."],
+        Live,
+        from_to(0, MILLIS_MAX),
+        drain_ms
+    ),
+];
+
+const SAMPLE_HEAD: &str = "\
+# Settings of Tiderace: every key with its default. Leave out what you do not change.
+# Durations are in milliseconds, sizes in bytes. SIGHUP reads the file again.
+";
+
+/// One key of the configuration: all that reading, printing and comparing need to know of it.
+struct Key {
+    /// Section and name, as in `play.start`; keys of the top level have no section.
+    path: &'static str,
+    /// The lines of its comment, each with its leading space.
+    about: &'static [&'static str],
+    change: Change,
+    /// Sets the value as written; the error says what would have been right.
+    assign: fn(&mut Settings, &Written<'_>) -> Result<(), String>,
+    /// The value as the file writes it.
+    show: fn(&Settings) -> String,
+    /// What may be written.
+    expected: fn() -> String,
+}
+
+/// When a changed key takes effect.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Change {
+    /// At the reload.
+    Live,
+    /// At the next start, because it is built into sockets or tables that exist.
+    Restart,
+}
+
+impl Key {
+    fn section(&self) -> &'static str {
+        self.path.rsplit_once('.').map_or("", |(section, _)| section)
+    }
+
+    fn name(&self) -> &'static str {
+        self.path.rsplit_once('.').map_or(self.path, |(_, name)| name)
+    }
+}
+
+/// Every key, section by section, those of the top level first.
+fn keys() -> impl Iterator<Item = &'static Key> {
+    [TOP_KEYS, LIMITS_KEYS, TIMEOUTS_KEYS, PUBLISH_KEYS, PLAY_KEYS, RTMP_KEYS].into_iter().flatten()
+}
+
+/// A key and its value, where two of them are compared.
+struct Operand {
+    path: &'static str,
+    value: fn(&Settings) -> u64,
+}
+
+macro_rules! at_most {
+    ($($section:ident.$key:ident <= $section_max:ident.$key_max:ident;)+) => {
+        /// Pairs of which the first may not exceed the second.
+        const AT_MOST: &[(Operand, Operand)] = &[$((
+            Operand {
+                path: concat!(stringify!($section), ".", stringify!($key)),
+                value: |settings| settings.$section.$key as u64,
+            },
+            Operand {
+                path: concat!(stringify!($section_max), ".", stringify!($key_max)),
+                value: |settings| settings.$section_max.$key_max as u64,
+            },
+        ),)+];
+    };
+}
+
+at_most! {
+    // A message that is allowed must fit under assembly, and what was assembled on the tape.
+    limits.command_bytes_max <= limits.assembly_bytes_max;
+    limits.data_bytes_max <= limits.assembly_bytes_max;
+    limits.audio_bytes_max <= limits.assembly_bytes_max;
+    limits.video_bytes_max <= limits.assembly_bytes_max;
+    limits.assembly_bytes_max <= limits.tape_bytes_max;
+    // A player that may lag by more than the tape holds falls off its end instead of jumping.
+    play.lag_bytes <= limits.tape_bytes_max;
+    play.lag_ms <= limits.tape_span_ms_max;
+    // Both count from accept, so a longer handshake would never be reached.
+    timeouts.handshake_ms <= timeouts.connect_ms;
+}
+
+/// The registered port of RTMP.
+const RTMP_PORT: u16 = 1935;
+/// A day: a longer duration is a slip of the unit.
+const MILLIS_MAX: u64 = 86_400_000;
+/// The kernel takes keep-alive times of up to 32767 seconds.
+const KEEPALIVE_MS_MAX: u64 = 32_767_000;
+/// More than a kernel gives descriptors to one process.
+const COUNT_MAX: u64 = 1 << 24;
+/// `connect` with its lists, or all answers of a handshake, fit in this.
+const BYTES_MIN: u64 = 4 * limits::KIB as u64;
+/// More for one stream or peer is a slip of the unit.
+const BYTES_MAX: u64 = 1024 * limits::MIB as u64;
+/// A tape is more than one of its blocks.
+const TAPE_BYTES_MIN: u64 = 2 * limits::TAPE_BLOCK_BYTES_MAX as u64;
+/// A message: the length field ends at 24 bits.
+const MESSAGE_BYTES: field::Range = from_to(BYTES_MIN, limits::MESSAGE_BYTES_MAX as u64);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn from_text(text: &str) -> Result<Settings, ConfigError> {
+        Settings::read(Some(FileText { name: "t.toml", text }), &[])
+    }
+
+    #[test]
+    fn sample_reads_as_the_defaults() {
+        assert_eq!(from_text(&Settings::sample()), Ok(Settings::default()));
+    }
+
+    #[test]
+    fn sample_holds_every_key_with_its_comment() {
+        let sample = Settings::sample();
+        let lines: Vec<_> = sample.lines().collect();
+        for key in keys() {
+            let assignment = format!("{} = ", key.name());
+            let below = match key.section() {
+                "" => 0,
+                section => lines.iter().position(|l| *l == format!("[{section}]")).unwrap(),
+            };
+            let at =
+                below + lines[below..].iter().position(|l| l.starts_with(&assignment)).unwrap();
+            assert!(lines[at - 1].starts_with("# "), "{} has no comment", key.path);
+        }
+    }
+
+    #[test]
+    fn sample_keeps_to_a_hundred_columns() {
+        for line in Settings::sample().lines() {
+            assert!(line.len() <= 100, "{line}");
+        }
+    }
+
+    #[test]
+    fn keys_are_named_once() {
+        let mut paths: Vec<_> = keys().map(|key| key.path).collect();
+        paths.sort_unstable();
+        let count = paths.len();
+        paths.dedup();
+        assert_eq!(paths.len(), count);
+    }
+
+    #[test]
+    fn defaults_keep_the_relations() {
+        let defaults = Settings::default();
+        for (low, high) in AT_MOST {
+            assert!((low.value)(&defaults) <= (high.value)(&defaults), "{}", low.path);
+            assert!(keys().any(|key| key.path == low.path), "{}", low.path);
+            assert!(keys().any(|key| key.path == high.path), "{}", high.path);
+        }
+    }
+
+    /// A value of each key that is right and not the default.
+    const OTHER_VALUES: &[(&str, &str)] = &[
+        ("listen", "[\"127.0.0.1:1936\", \":1937\"]"),
+        ("log_level", "\"trace\""),
+        ("drain_ms", "1"),
+        ("limits.connections_max", "100"),
+        ("limits.connections_per_address_max", "7"),
+        ("limits.message_streams_max", "2"),
+        ("limits.chunk_streams_max", "32"),
+        ("limits.command_bytes_max", "8192"),
+        ("limits.data_bytes_max", "8192"),
+        ("limits.audio_bytes_max", "8192"),
+        ("limits.video_bytes_max", "0x10_0000"),
+        ("limits.assembly_bytes_max", "9_000_000"),
+        ("limits.control_bytes_max", "16384"),
+        ("limits.streams_max", "3"),
+        ("limits.name_bytes_max", "64"),
+        ("limits.tape_bytes_max", "33554432"),
+        ("limits.tape_span_ms_max", "60000"),
+        ("timeouts.handshake_ms", "1"),
+        ("timeouts.connect_ms", "30000"),
+        ("timeouts.idle_ms", "1"),
+        ("timeouts.publisher_silent_ms", "1"),
+        ("timeouts.player_stalled_ms", "1"),
+        ("timeouts.ping_ms", "1000"),
+        ("timeouts.keepalive_ms", "0"),
+        ("timeouts.user_timeout_ms", "0"),
+        ("publish.duplicate", "\"replace\""),
+        ("publish.silent_ms", "1"),
+        ("publish.linger_ms", "0"),
+        ("play.start", "\"next-keyframe\""),
+        ("play.absent", "\"refuse\""),
+        ("play.wait_ms", "1"),
+        ("play.lag_ms", "1"),
+        ("play.lag_bytes", "16777216"),
+        ("play.skips_max", "0"),
+        ("play.skip_window_ms", "1"),
+        ("rtmp.chunk_size", "128"),
+        ("rtmp.window_ack_bytes", "1024"),
+        ("rtmp.c2_check", "\"strict\""),
+    ];
+
+    #[test]
+    fn each_key_sets_its_own_field_and_no_other() {
+        assert_eq!(OTHER_VALUES.len(), keys().count());
+        let defaults = Settings::default();
+        for (path, value) in OTHER_VALUES {
+            let changed = from_text(&format!("{path} = {value}")).unwrap();
+            let mut differing = defaults.changed_at_restart_only(&changed);
+            differing.extend(defaults.changed_live(&changed).iter().map(|change| change.key));
+            assert_eq!(differing, [*path]);
+        }
+    }
+
+    #[test]
+    fn values_outside_their_range_are_refused_and_those_at_its_ends_taken() {
+        const CASES: &[(&str, u64, u64)] = &[
+            ("rtmp.chunk_size", 128, 65_536),
+            ("rtmp.window_ack_bytes", 1024, 0x7fff_ffff),
+            ("limits.chunk_streams_max", 8, 65_598),
+            ("limits.name_bytes_max", 1, 512),
+            ("limits.command_bytes_max", 4096, 10 << 20),
+            ("limits.control_bytes_max", 4096, 1 << 30),
+            ("limits.tape_span_ms_max", 5000, 3_600_000),
+            ("timeouts.handshake_ms", 1, 20_000),
+            ("publish.linger_ms", 0, 86_400_000),
+        ];
+        for (path, min, max) in CASES {
+            for right in [min, max] {
+                assert!(from_text(&format!("{path} = {right}")).is_ok(), "{path} = {right}");
+            }
+            let below = i128::from(*min) - 1;
+            for wrong in [below, i128::from(*max) + 1] {
+                assert!(from_text(&format!("{path} = {wrong}")).is_err(), "{path} = {wrong}");
+            }
+        }
+    }
+
+    #[test]
+    fn zero_stands_beside_a_range_that_begins_higher() {
+        for (value, right) in [(0, true), (1, false), (999, false), (1000, true)] {
+            assert_eq!(from_text(&format!("timeouts.ping_ms = {value}")).is_ok(), right, "{value}");
+        }
+    }
+
+    #[test]
+    fn reload_tells_live_changes_from_those_that_need_a_restart() {
+        let old = Settings::default();
+        let text = "listen = \"1936\"\n[limits]\nconnections_max = 9\nstreams_max = 4\n\
+             [timeouts]\nkeepalive_ms = 0\nuser_timeout_ms = 0\n[play]\nstart = \"live\"\n";
+        let mut new = from_text(text).unwrap();
+        assert_eq!(
+            old.changed_at_restart_only(&new),
+            [
+                "listen",
+                "limits.connections_max",
+                "timeouts.keepalive_ms",
+                "timeouts.user_timeout_ms"
+            ]
+        );
+        let live: Vec<_> = old.changed_live(&new).iter().map(ToString::to_string).collect();
+        assert_eq!(live, ["limits.streams_max 0 -> 4", "play.start \"keyframe\" -> \"live\""]);
+
+        new.keep_restart_only(&old);
+        assert!(old.changed_at_restart_only(&new).is_empty());
+        assert_eq!(old.changed_live(&new).len(), 2);
+    }
+}
