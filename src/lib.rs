@@ -5,6 +5,7 @@
 pub mod amf0;
 pub mod config;
 pub mod limits;
+pub mod net;
 pub mod rtmp;
 pub mod text;
 pub mod time;

@@ -1,0 +1,3 @@
+//! The tests of the whole: one binary, one file for each topic.
+
+mod cli;

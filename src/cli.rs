@@ -1,0 +1,331 @@
+//! The command line: what can be asked for, and the code that the process exits with.
+//!
+//! Owns the flags and how they combine with the configuration file. Values are not judged here:
+//! flags and file go through the same rules of [`tiderace::config`].
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use tiderace::config::{ConfigError, FileText, FlagValue, Settings};
+use tiderace::net::StartError;
+
+/// A live RTMP server that runs on one core.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    long_about = LONG_ABOUT,
+    after_help = "More, with examples and exit codes: tiderace --help",
+    after_long_help = AFTER_LONG_HELP,
+    args_conflicts_with_subcommands = true
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: Serve,
+}
+
+impl Cli {
+    /// What to run: the server, unless a command says otherwise.
+    pub(crate) fn into_command(self) -> Command {
+        self.command.unwrap_or(Command::Serve(self.serve))
+    }
+}
+
+/// What a process does.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the server; this is also what happens without a command.
+    #[command(after_long_help = AFTER_LONG_HELP)]
+    Serve(Serve),
+    /// Check a configuration file, and say what is wrong with it and where.
+    Check {
+        /// The file to check.
+        file: PathBuf,
+    },
+    /// Print a configuration file with every key, its default and its meaning.
+    Config,
+}
+
+/// The flags of the server; each one overrides its key in the file.
+#[derive(Debug, Default, Args)]
+pub(crate) struct Serve {
+    /// Read settings from this file; see `tiderace config`.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Listen here: ADDRESS:PORT, or PORT on all addresses; may be repeated [default: [::]:1935].
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Vec<String>,
+    /// Log this and what is graver: error, warn, info, debug, trace [default: info].
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<String>,
+    /// Keep at most so many connections; 0: what the descriptor limit allows [default: 0].
+    #[arg(long, value_name = "N")]
+    connections_max: Option<String>,
+    /// Start players at: keyframe, next-keyframe, live [default: keyframe].
+    #[arg(long, value_name = "MODE")]
+    start: Option<String>,
+    /// A second publisher of a stream: reject, replace, replace-if-silent [default:
+    /// replace-if-silent].
+    #[arg(long, value_name = "POLICY")]
+    duplicate: Option<String>,
+    /// Keep the players of a stream for so long when its publisher is gone [default: 15000].
+    #[arg(long, value_name = "MILLISECONDS")]
+    linger_ms: Option<String>,
+    /// Players of a stream that is not there: wait, refuse [default: wait].
+    #[arg(long, value_name = "MODE")]
+    absent: Option<String>,
+    /// Send chunks of this size [default: 60000].
+    #[arg(long, value_name = "BYTES")]
+    chunk_size: Option<String>,
+}
+
+impl Serve {
+    /// Reads the file, if one was named, and lays the flags over it. A reload calls it again.
+    pub(crate) fn settings(&self) -> Result<Settings, ConfigError> {
+        match &self.config {
+            Some(path) => read_file(path, &self.flags()),
+            None => Settings::read(None, &self.flags()),
+        }
+    }
+
+    fn flags(&self) -> Vec<FlagValue> {
+        let listen = FlagValue { flag: "--listen", key: "listen", values: self.listen.clone() };
+        let single = [
+            ("--log-level", "log_level", &self.log_level),
+            ("--connections-max", "limits.connections_max", &self.connections_max),
+            ("--start", "play.start", &self.start),
+            ("--duplicate", "publish.duplicate", &self.duplicate),
+            ("--linger-ms", "publish.linger_ms", &self.linger_ms),
+            ("--absent", "play.absent", &self.absent),
+            ("--chunk-size", "rtmp.chunk_size", &self.chunk_size),
+        ];
+        let single = single.map(|(flag, key, value)| FlagValue {
+            flag,
+            key,
+            values: value.iter().cloned().collect(),
+        });
+        [listen].into_iter().chain(single).filter(|flag| !flag.values.is_empty()).collect()
+    }
+}
+
+/// Settings from a file alone, as `tiderace check` wants them.
+pub(crate) fn check(path: &Path) -> Result<Settings, ConfigError> {
+    read_file(path, &[])
+}
+
+fn read_file(path: &Path, flags: &[FlagValue]) -> Result<Settings, ConfigError> {
+    let name = path.display().to_string();
+    let text = fs::read_to_string(path).map_err(|error| ConfigError::Unreadable {
+        file: name.clone(),
+        error: error.to_string(),
+    })?;
+    Settings::read(Some(FileText { name: &name, text: &text }), flags)
+}
+
+/// What the process exits with. The numbers are part of the interface: scripts read them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Exit {
+    /// All went well, or a drain ended in time.
+    Ok = 0,
+    /// The command line is wrong: an unknown flag, or a value that its flag cannot have.
+    Usage = 2,
+    /// The configuration file cannot be read, or is wrong.
+    Configuration = 3,
+    /// An address cannot be listened on: its port is in use, or it is not ours.
+    CannotBind = 4,
+    /// The descriptor limit is too low for the connections configured.
+    DescriptorLimit = 5,
+    /// Anything else that the system refused.
+    Io = 6,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+impl From<&ConfigError> for Exit {
+    fn from(error: &ConfigError) -> Self {
+        match error {
+            ConfigError::FlagValue { .. } => Self::Usage,
+            ConfigError::Unreadable { .. }
+            | ConfigError::Syntax { .. }
+            | ConfigError::UnknownKey { .. }
+            | ConfigError::FileValue { .. } => Self::Configuration,
+        }
+    }
+}
+
+impl From<&StartError> for Exit {
+    fn from(error: &StartError) -> Self {
+        match error {
+            StartError::CannotBind { .. } => Self::CannotBind,
+            StartError::DescriptorLimit { .. } => Self::DescriptorLimit,
+            StartError::Io(_) => Self::Io,
+        }
+    }
+}
+
+const LONG_ABOUT: &str = "\
+A live RTMP server that runs on one core.
+
+Encoders publish to it, players play from it, and it needs no configuration:
+without arguments it listens on port 1935 and logs the URLs to publish to and to
+play from. A stream is named by its application and its key, in the examples
+below \"live\" and \"show\", and exists while somebody publishes it.";
+
+const AFTER_LONG_HELP: &str = "\
+Publish:
+  ffmpeg -re -i talk.mp4 -c copy -f flv rtmp://localhost/live/show
+  OBS: Settings, Stream, Service \"Custom\", Server rtmp://localhost/live, Stream Key show
+
+Play:
+  ffplay -fflags nobuffer rtmp://localhost/live/show
+  vlc rtmp://localhost/live/show
+
+Settings:
+  tiderace config > tiderace.toml    every key, its default and its meaning
+  tiderace check tiderace.toml       what is wrong with it, and where
+  tiderace --config tiderace.toml    run with it; flags override the file
+
+Signals:
+  SIGHUP   read the file again, and say what only a restart can change
+  SIGTERM  tell every peer, then exit (drain_ms); a second one exits now
+
+Exit codes:
+  0  all went well
+  2  the command line is wrong
+  3  the configuration file cannot be read, or is wrong
+  4  an address cannot be listened on: in use, not of this machine, or not permitted
+  5  the descriptor limit is too low for the connections configured
+  6  anything else that the system refused";
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use clap::CommandFactory;
+    use tiderace::config::Start;
+
+    use super::*;
+
+    fn command(line: &str) -> Command {
+        Cli::try_parse_from(line.split(' ')).unwrap().into_command()
+    }
+
+    fn serve(line: &str) -> Serve {
+        match command(line) {
+            Command::Serve(serve) => serve,
+            other => panic!("{line} is {other:?}"),
+        }
+    }
+
+    #[test]
+    fn definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn no_arguments_serve_with_the_defaults() {
+        for line in ["tiderace", "tiderace serve"] {
+            assert_eq!(serve(line).settings(), Ok(Settings::default()));
+        }
+    }
+
+    #[test]
+    fn every_flag_sets_its_key_with_and_without_the_word_serve() {
+        const FLAGS: &str = "--listen 127.0.0.1:1 --listen :2 --log-level warn \
+             --connections-max 7 --start live --duplicate reject --linger-ms 1 --absent refuse \
+             --chunk-size 4096";
+        for program in ["tiderace", "tiderace serve"] {
+            let args = serve(&format!("{program} {FLAGS}"));
+            let settings = args.settings().unwrap();
+            let defaults = Settings::default();
+            let mut changed = defaults.changed_at_restart_only(&settings);
+            changed.extend(defaults.changed_live(&settings).iter().map(|change| change.key));
+            let mut keys: Vec<_> = args.flags().iter().map(|flag| flag.key).collect();
+            changed.sort_unstable();
+            keys.sort_unstable();
+            assert_eq!(changed, keys);
+            assert_eq!(keys.len(), 8);
+            assert_eq!(settings.listen.len(), 2);
+            assert_eq!(settings.play.start, Start::Live);
+        }
+    }
+
+    #[test]
+    fn defaults_named_in_the_help_are_the_defaults() {
+        let sample = Settings::sample();
+        let help = Cli::command().render_help().to_string();
+        let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+        for flag in serve(
+            "tiderace --log-level x --connections-max x --start x --duplicate x --linger-ms x \
+             --absent x --chunk-size x",
+        )
+        .flags()
+        {
+            let name = flag.key.rsplit('.').next().unwrap();
+            let line = sample.lines().find(|line| line.starts_with(&format!("{name} = "))).unwrap();
+            let default = line.split(' ').nth(2).unwrap().trim_matches('"');
+            let about = help.split(flag.flag).nth(1).unwrap();
+            let about = about.split("--").next().unwrap();
+            assert!(about.contains(&format!("[default: {default}]")), "{}: {about}", flag.flag);
+        }
+    }
+
+    #[test]
+    fn bad_value_of_a_flag_is_a_usage_error_that_names_the_flag() {
+        for (line, expected) in [
+            (
+                "tiderace --start foo",
+                "--start: got \"foo\", expected one of keyframe, next-keyframe, live",
+            ),
+            (
+                "tiderace --listen 1935 --listen nowhere",
+                "--listen: got \"1935\" \"nowhere\", expected different addresses like \
+                 \"[::]:1935\", \"10.0.0.1:1935\" or \":1935\"",
+            ),
+            (
+                "tiderace serve --chunk-size 65537",
+                "--chunk-size: got \"65537\", expected an integer from 128 to 65536",
+            ),
+        ] {
+            let error = serve(line).settings().unwrap_err();
+            assert_eq!(error.to_string(), expected);
+            assert_eq!(Exit::from(&error), Exit::Usage);
+        }
+    }
+
+    #[test]
+    fn missing_file_is_a_configuration_error_that_names_it() {
+        let error = serve("tiderace --config /nonexistent/t.toml").settings().unwrap_err();
+        assert!(error.to_string().starts_with("/nonexistent/t.toml: cannot read: "), "{error}");
+        assert_eq!(Exit::from(&error), Exit::Configuration);
+    }
+
+    #[test]
+    fn each_start_error_has_a_code_of_its_own() {
+        let address = "[::]:1935".parse().unwrap();
+        let in_use = || io::Error::from(io::ErrorKind::AddrInUse);
+        for (error, exit) in [
+            (StartError::CannotBind { address, error: in_use() }, Exit::CannotBind),
+            (StartError::DescriptorLimit { needed: 2, limit: 1 }, Exit::DescriptorLimit),
+            (StartError::Io(in_use()), Exit::Io),
+        ] {
+            assert_eq!(Exit::from(&error), exit);
+        }
+    }
+
+    #[test]
+    fn commands_and_flags_of_the_server_do_not_mix() {
+        assert!(Cli::try_parse_from(["tiderace", "--start", "live", "config"]).is_err());
+        assert!(Cli::try_parse_from(["tiderace", "check"]).is_err());
+        assert!(matches!(command("tiderace config"), Command::Config));
+        assert!(matches!(command("tiderace check a.toml"), Command::Check { .. }));
+    }
+}
