@@ -1,6 +1,15 @@
 //! Messages: type ids, the protocol control messages and aggregates (RTMP 1.0, sections 5.4 and 7.1).
 //!
-//! Owns the byte layout of every message that is not AMF. Never keeps state between messages.
+//! Owns the byte layout of every message that is not AMF. Never keeps state between messages, and
+//! never decides what a message means for the connection.
+
+use std::error::Error;
+use std::fmt;
+
+use bytes::BufMut;
+
+use crate::limits::CHUNK_SIZE_INITIAL;
+use crate::rtmp::chunk_write;
 
 /// Message type ids (RTMP 1.0, sections 5.4 and 7.1), named as the specification names them.
 pub mod kind {
@@ -56,4 +65,557 @@ pub struct Message<'a> {
     pub header: MessageHeader,
     /// The payload, all of it.
     pub payload: &'a [u8],
+}
+
+/// A protocol control message or a user control message, decoded.
+///
+/// Peers send them on any chunk stream and any message stream, so neither is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Control {
+    /// Chunk size of the sender from the next chunk on, 1 to 0x7fffffff.
+    SetChunkSize(u32),
+    /// Chunk stream whose message under assembly is to be dropped.
+    Abort(u32),
+    /// Bytes the sender has received so far, modulo 2^32.
+    Acknowledgement(u32),
+    /// An event of section 6.2.
+    UserControl(UserControl),
+    /// Bytes after which the sender of this message wants an acknowledgement.
+    WindowAckSize(u32),
+    /// Bytes the receiver of this message may have unacknowledged.
+    SetPeerBandwidth {
+        /// The window in bytes.
+        window: u32,
+        /// How the window is to be taken.
+        limit: BandwidthLimit,
+    },
+}
+
+/// Limit type of Set Peer Bandwidth (RTMP 1.0, section 5.4.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BandwidthLimit {
+    /// Take the window.
+    Hard,
+    /// Take the smaller of this window and the one in force.
+    Soft,
+    /// Take it as hard if the last one was hard, else ignore it.
+    Dynamic,
+    /// A value the specification does not know.
+    Other(u8),
+}
+
+/// A user control event (RTMP 1.0, section 7.1.7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UserControl {
+    /// The message stream is usable.
+    StreamBegin(u32),
+    /// Playback of the message stream is over.
+    StreamEof(u32),
+    /// The message stream has nothing to send at the moment.
+    StreamDry(u32),
+    /// How much the player buffers.
+    SetBufferLength {
+        /// The stream that is played.
+        message_stream_id: u32,
+        /// The buffer in milliseconds of media.
+        buffer_ms: u32,
+    },
+    /// The message stream is a recording.
+    StreamIsRecorded(u32),
+    /// To be answered by a [`UserControl::PingResponse`] with the same value.
+    PingRequest(u32),
+    /// Answers a [`UserControl::PingRequest`].
+    PingResponse(u32),
+    /// An event that is not listed here, or one whose data is too short: to be ignored.
+    Unknown(u16),
+}
+
+/// Why a control message cannot be obeyed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ControlError {
+    /// A chunk size of zero would never carry a payload byte.
+    ChunkSizeZero,
+    /// The top bit of a chunk size must be zero (RTMP 1.0, section 5.4.1).
+    ChunkSizeTopBit(u32),
+    /// The payload ends before its fields do.
+    Short {
+        /// Message type id.
+        kind: u8,
+        /// Bytes the fields need.
+        expected: usize,
+        /// Bytes that came.
+        got: usize,
+    },
+}
+
+impl Control {
+    /// Decodes a message of type 1 to 6.
+    ///
+    /// `Ok(None)` for every other type, and for a user control message too short to name its
+    /// event. Bytes behind the fields are ignored.
+    pub fn parse(kind: u8, payload: &[u8]) -> Result<Option<Self>, ControlError> {
+        let u32_field =
+            || be_u32(payload).ok_or(ControlError::Short { kind, expected: 4, got: payload.len() });
+        Ok(Some(match kind {
+            kind::SET_CHUNK_SIZE => Self::SetChunkSize(valid_chunk_size(u32_field()?)?),
+            kind::ABORT => Self::Abort(u32_field()?),
+            kind::ACKNOWLEDGEMENT => Self::Acknowledgement(u32_field()?),
+            kind::USER_CONTROL => {
+                return Ok(UserControl::parse(payload).map(Self::UserControl));
+            }
+            kind::WINDOW_ACK_SIZE => Self::WindowAckSize(u32_field()?),
+            kind::SET_PEER_BANDWIDTH => Self::SetPeerBandwidth {
+                window: u32_field()?,
+                limit: BandwidthLimit::parse(payload.get(4).copied()),
+            },
+            _ => return Ok(None),
+        }))
+    }
+
+    /// Appends the message as one whole chunk on chunk stream 2, message stream 0, time 0.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        match *self {
+            Self::SetChunkSize(size) => put(out, kind::SET_CHUNK_SIZE, &size.to_be_bytes()),
+            Self::Abort(id) => put(out, kind::ABORT, &id.to_be_bytes()),
+            Self::Acknowledgement(total) => {
+                put(out, kind::ACKNOWLEDGEMENT, &total.to_be_bytes());
+            }
+            Self::UserControl(event) => event.write(out),
+            Self::WindowAckSize(window) => put(out, kind::WINDOW_ACK_SIZE, &window.to_be_bytes()),
+            Self::SetPeerBandwidth { window, limit } => {
+                let [a, b, c, d] = window.to_be_bytes();
+                put(out, kind::SET_PEER_BANDWIDTH, &[a, b, c, d, limit.to_byte()]);
+            }
+        }
+    }
+}
+
+impl BandwidthLimit {
+    /// Some peers leave the byte out; nearly all that send it say dynamic.
+    fn parse(byte: Option<u8>) -> Self {
+        match byte {
+            Some(0) => Self::Hard,
+            Some(1) => Self::Soft,
+            Some(2) | None => Self::Dynamic,
+            Some(other) => Self::Other(other),
+        }
+    }
+
+    const fn to_byte(self) -> u8 {
+        match self {
+            Self::Hard => 0,
+            Self::Soft => 1,
+            Self::Dynamic => 2,
+            Self::Other(byte) => byte,
+        }
+    }
+}
+
+/// Event types of user control messages (RTMP 1.0, section 7.1.7).
+mod event {
+    pub(super) const STREAM_BEGIN: u16 = 0;
+    pub(super) const STREAM_EOF: u16 = 1;
+    pub(super) const STREAM_DRY: u16 = 2;
+    pub(super) const SET_BUFFER_LENGTH: u16 = 3;
+    pub(super) const STREAM_IS_RECORDED: u16 = 4;
+    pub(super) const PING_REQUEST: u16 = 6;
+    pub(super) const PING_RESPONSE: u16 = 7;
+}
+
+impl UserControl {
+    fn parse(payload: &[u8]) -> Option<Self> {
+        let (event, data) = payload.split_first_chunk()?;
+        let event = u16::from_be_bytes(*event);
+        Some(Self::parse_data(event, data).unwrap_or(Self::Unknown(event)))
+    }
+
+    fn parse_data(event: u16, data: &[u8]) -> Option<Self> {
+        let value = be_u32(data)?;
+        Some(match event {
+            event::STREAM_BEGIN => Self::StreamBegin(value),
+            event::STREAM_EOF => Self::StreamEof(value),
+            event::STREAM_DRY => Self::StreamDry(value),
+            event::SET_BUFFER_LENGTH => Self::SetBufferLength {
+                message_stream_id: value,
+                buffer_ms: be_u32(data.get(4..)?)?,
+            },
+            event::STREAM_IS_RECORDED => Self::StreamIsRecorded(value),
+            event::PING_REQUEST => Self::PingRequest(value),
+            event::PING_RESPONSE => Self::PingResponse(value),
+            _ => return None,
+        })
+    }
+
+    fn write(self, out: &mut Vec<u8>) {
+        match self {
+            Self::StreamBegin(id) => put_event(out, event::STREAM_BEGIN, id),
+            Self::StreamEof(id) => put_event(out, event::STREAM_EOF, id),
+            Self::StreamDry(id) => put_event(out, event::STREAM_DRY, id),
+            Self::SetBufferLength { message_stream_id, buffer_ms } => {
+                let mut payload = [0; 10];
+                let mut rest = payload.as_mut_slice();
+                rest.put_u16(event::SET_BUFFER_LENGTH);
+                rest.put_u32(message_stream_id);
+                rest.put_u32(buffer_ms);
+                put(out, kind::USER_CONTROL, &payload);
+            }
+            Self::StreamIsRecorded(id) => put_event(out, event::STREAM_IS_RECORDED, id),
+            Self::PingRequest(value) => put_event(out, event::PING_REQUEST, value),
+            Self::PingResponse(value) => put_event(out, event::PING_RESPONSE, value),
+            Self::Unknown(event) => put(out, kind::USER_CONTROL, &event.to_be_bytes()),
+        }
+    }
+}
+
+impl fmt::Display for ControlError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ChunkSizeZero => write!(f, "set chunk size names 0 bytes, at least 1 expected"),
+            Self::ChunkSizeTopBit(size) => {
+                write!(f, "set chunk size names {size:#010x}, its top bit must be zero")
+            }
+            Self::Short { kind, expected, got } => {
+                write!(f, "control message of type {kind} has {got} bytes, {expected} expected")
+            }
+        }
+    }
+}
+
+impl Error for ControlError {}
+
+/// The messages inside an aggregate (RTMP 1.0, section 7.1.6), in order, without a copy.
+///
+/// Their times are rebased: the first takes the time of the aggregate and the others keep their
+/// distance to it. Message stream and chunk stream are those of the aggregate. Only audio, video
+/// and data come out; a nested aggregate and everything else is passed over. Ends at the first
+/// malformed part, and what came before it stands.
+#[derive(Clone, Debug)]
+pub struct AggregateParts<'a> {
+    header: MessageHeader,
+    rest: &'a [u8],
+    /// What is added to the time of a part; known once the first part is read.
+    offset: Option<u32>,
+    malformed: bool,
+}
+
+impl<'a> AggregateParts<'a> {
+    /// The parts of `aggregate`, a message of type [`kind::AGGREGATE`].
+    pub const fn new(aggregate: Message<'a>) -> Self {
+        Self { header: aggregate.header, rest: aggregate.payload, offset: None, malformed: false }
+    }
+
+    /// True once a part was met that does not fit the body.
+    pub const fn malformed(&self) -> bool {
+        self.malformed
+    }
+
+    /// Takes one part and the back pointer behind it off the body.
+    fn take_part(&mut self) -> Option<Message<'a>> {
+        let (part_header, rest) = self.rest.split_first_chunk::<PART_HEADER_BYTES>()?;
+        let [kind, size @ .., t1, t2, t3, t0, _, _, _] = *part_header;
+        let [s1, s2, s3] = size;
+        let (payload, rest) = rest.split_at_checked(u32::from_be_bytes([0, s1, s2, s3]) as usize)?;
+        // Neither the value of the back pointer nor its presence in the last part can be relied on.
+        self.rest = rest.get(BACK_POINTER_BYTES..).unwrap_or_default();
+
+        // The time lies in the order of FLV, low 24 bits first, whatever section 7.1.6 draws.
+        let part_time = u32::from_be_bytes([t0, t1, t2, t3]);
+        let aggregate_time = self.header.timestamp;
+        let offset = *self.offset.get_or_insert_with(|| aggregate_time.wrapping_sub(part_time));
+        let timestamp = part_time.wrapping_add(offset);
+        Some(Message { header: MessageHeader { timestamp, kind, ..self.header }, payload })
+    }
+}
+
+impl<'a> Iterator for AggregateParts<'a> {
+    type Item = Message<'a>;
+
+    fn next(&mut self) -> Option<Message<'a>> {
+        while !self.rest.is_empty() {
+            let Some(part) = self.take_part() else {
+                self.malformed = true;
+                self.rest = &[];
+                break;
+            };
+            if matches!(
+                part.header.kind,
+                kind::AUDIO | kind::VIDEO | kind::DATA_AMF0 | kind::DATA_AMF3
+            ) {
+                return Some(part);
+            }
+        }
+        None
+    }
+}
+
+/// Type 1, size 3, time 4, stream id 3.
+const PART_HEADER_BYTES: usize = 11;
+/// The length of the part, repeated behind it.
+const BACK_POINTER_BYTES: usize = 4;
+/// By convention of section 5.4 control messages travel on this chunk stream.
+const CONTROL_CHUNK_STREAM_ID: u32 = 2;
+
+const fn valid_chunk_size(size: u32) -> Result<u32, ControlError> {
+    match size {
+        0 => Err(ControlError::ChunkSizeZero),
+        1..=0x7fff_ffff => Ok(size),
+        _ => Err(ControlError::ChunkSizeTopBit(size)),
+    }
+}
+
+fn be_u32(bytes: &[u8]) -> Option<u32> {
+    bytes.first_chunk().map(|field| u32::from_be_bytes(*field))
+}
+
+fn put_event(out: &mut Vec<u8>, event: u16, value: u32) {
+    let [e0, e1] = event.to_be_bytes();
+    let [a, b, c, d] = value.to_be_bytes();
+    put(out, kind::USER_CONTROL, &[e0, e1, a, b, c, d]);
+}
+
+/// Control payloads are shorter than the smallest chunk that is ever announced by this side.
+fn put(out: &mut Vec<u8>, kind: u8, payload: &[u8]) {
+    let header = MessageHeader {
+        chunk_stream_id: CONTROL_CHUNK_STREAM_ID,
+        timestamp: 0,
+        kind,
+        message_stream_id: 0,
+    };
+    chunk_write::write_message(out, header, payload, CHUNK_SIZE_INITIAL);
+}
+
+#[cfg(test)]
+pub(in crate::rtmp) mod tests {
+    use super::*;
+
+    fn chunk(control: Control) -> Vec<u8> {
+        let mut out = Vec::new();
+        control.write(&mut out);
+        out
+    }
+
+    /// The bytes written as hex digits in `text`; everything else in it is ignored.
+    pub(in crate::rtmp) fn hex(text: &str) -> Vec<u8> {
+        let digits: Vec<u8> =
+            text.chars().filter_map(|c| c.to_digit(16)).map(|digit| digit as u8).collect();
+        digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
+    }
+
+    #[test]
+    fn control_messages_are_written_and_read_as_on_the_wire() {
+        let event = Control::UserControl;
+        let window = 2_500_000;
+        let limit = BandwidthLimit::Dynamic;
+        let buffer = UserControl::SetBufferLength { message_stream_id: 1, buffer_ms: 3000 };
+        let vectors = [
+            (Control::SetChunkSize(4096), "02 000000 000004 01 00000000 00001000"),
+            (Control::SetChunkSize(60000), "02 000000 000004 01 00000000 0000ea60"),
+            (Control::WindowAckSize(window), "02 000000 000004 05 00000000 002625a0"),
+            (
+                Control::SetPeerBandwidth { window, limit },
+                "02 000000 000005 06 00000000 002625a0 02",
+            ),
+            (Control::Acknowledgement(1_048_576), "02 000000 000004 03 00000000 00100000"),
+            (Control::Abort(6), "02 000000 000004 02 00000000 00000006"),
+            (event(UserControl::StreamBegin(0)), "02 000000 000006 04 00000000 0000 00000000"),
+            (event(UserControl::StreamBegin(1)), "02 000000 000006 04 00000000 0000 00000001"),
+            (event(UserControl::StreamEof(1)), "02 000000 000006 04 00000000 0001 00000001"),
+            (event(UserControl::StreamDry(1)), "02 000000 000006 04 00000000 0002 00000001"),
+            (event(buffer), "02 000000 00000a 04 00000000 0003 00000001 00000bb8"),
+            (event(UserControl::StreamIsRecorded(1)), "02 000000 000006 04 00000000 0004 00000001"),
+            (event(UserControl::PingRequest(12345)), "02 000000 000006 04 00000000 0006 00003039"),
+            (event(UserControl::PingResponse(12345)), "02 000000 000006 04 00000000 0007 00003039"),
+        ];
+        for (control, text) in vectors {
+            let bytes = hex(text);
+            assert_eq!(chunk(control), bytes, "{control:?}");
+            assert_eq!(Control::parse(bytes[7], &bytes[12..]), Ok(Some(control)), "{text}");
+        }
+    }
+
+    #[test]
+    fn ch_29_chunk_size_of_31_bits_is_accepted() {
+        for size in [1, 128, 0x00ff_ffff, 0x7fff_ffff_u32] {
+            assert_eq!(
+                Control::parse(kind::SET_CHUNK_SIZE, &size.to_be_bytes()),
+                Ok(Some(Control::SetChunkSize(size)))
+            );
+        }
+    }
+
+    #[test]
+    fn ch_30_chunk_size_zero_is_refused() {
+        let parsed = Control::parse(kind::SET_CHUNK_SIZE, &[0; 4]);
+        assert_eq!(parsed, Err(ControlError::ChunkSizeZero));
+    }
+
+    #[test]
+    fn ch_31_chunk_size_with_top_bit_is_refused() {
+        for size in [0x8000_0000, 0x8000_0001, u32::MAX] {
+            let parsed = Control::parse(kind::SET_CHUNK_SIZE, &size.to_be_bytes());
+            assert_eq!(parsed, Err(ControlError::ChunkSizeTopBit(size)));
+        }
+        assert_eq!(
+            ControlError::ChunkSizeTopBit(0x8000_0001).to_string(),
+            "set chunk size names 0x80000001, its top bit must be zero"
+        );
+    }
+
+    #[test]
+    fn ch_33_short_control_messages_are_named() {
+        for kind in [1, 2, 3, 5, 6] {
+            for got in 0..4 {
+                assert_eq!(
+                    Control::parse(kind, &[0; 4][..got]),
+                    Err(ControlError::Short { kind, expected: 4, got })
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn ch_42_acknowledgement_takes_any_value() {
+        for value in [0, 1, u32::MAX] {
+            assert_eq!(
+                Control::parse(kind::ACKNOWLEDGEMENT, &value.to_be_bytes()),
+                Ok(Some(Control::Acknowledgement(value)))
+            );
+        }
+    }
+
+    #[test]
+    fn ch_43_peer_bandwidth_without_limit_or_with_an_unknown_one_is_tolerated() {
+        for (payload, limit) in [
+            ("00000400", BandwidthLimit::Dynamic),
+            ("00000400 00", BandwidthLimit::Hard),
+            ("00000400 01", BandwidthLimit::Soft),
+            ("00000400 03", BandwidthLimit::Other(3)),
+        ] {
+            assert_eq!(
+                Control::parse(kind::SET_PEER_BANDWIDTH, &hex(payload)),
+                Ok(Some(Control::SetPeerBandwidth { window: 1024, limit }))
+            );
+        }
+    }
+
+    #[test]
+    fn ch_45_other_types_are_not_control_messages() {
+        for kind in [0, 7, 8, 9, 10, 18, 20, 21, 22, 200] {
+            assert_eq!(Control::parse(kind, &[0; 8]), Ok(None));
+        }
+    }
+
+    #[test]
+    fn uc_01_ping_request_carries_the_value_to_echo() {
+        let ping = Control::parse(kind::USER_CONTROL, &hex("0006 00003039"));
+        assert_eq!(ping, Ok(Some(Control::UserControl(UserControl::PingRequest(12345)))));
+        let longer = Control::parse(kind::USER_CONTROL, &hex("0006 00003039 ffff"));
+        assert_eq!(longer, ping);
+    }
+
+    #[test]
+    fn uc_03_unknown_events_and_short_bodies_are_no_errors() {
+        for event in [5, 9, 26, 31, 32, 999_u16] {
+            for data in ["", "00000001"] {
+                let body = [event.to_be_bytes().to_vec(), hex(data)].concat();
+                assert_eq!(
+                    Control::parse(kind::USER_CONTROL, &body),
+                    Ok(Some(Control::UserControl(UserControl::Unknown(event))))
+                );
+            }
+        }
+        for body in [&[][..], &[0]] {
+            assert_eq!(Control::parse(kind::USER_CONTROL, body), Ok(None));
+        }
+    }
+
+    #[test]
+    fn uc_04_buffer_length_needs_both_fields() {
+        assert_eq!(
+            Control::parse(kind::USER_CONTROL, &hex("0003 00000001 00000bb8")),
+            Ok(Some(Control::UserControl(UserControl::SetBufferLength {
+                message_stream_id: 1,
+                buffer_ms: 3000
+            })))
+        );
+        for short in ["0003 00000001", "0003 00000001 00000b"] {
+            assert_eq!(
+                Control::parse(kind::USER_CONTROL, &hex(short)),
+                Ok(Some(Control::UserControl(UserControl::Unknown(3))))
+            );
+        }
+    }
+
+    const TWO_TAGS: &str = "08 000003 0003e8 00 000000 af0121 0000000e \
+                            09 000006 0003fc 00 000000 2701000000aa 00000011";
+
+    /// Kind, time and payload of every part, and whether the body was malformed.
+    fn parts(timestamp: u32, body: &[u8]) -> (Vec<(u8, u32, Vec<u8>)>, bool) {
+        let header = MessageHeader {
+            chunk_stream_id: 6,
+            timestamp,
+            kind: kind::AGGREGATE,
+            message_stream_id: 1,
+        };
+        let mut parts = AggregateParts::new(Message { header, payload: body });
+        let mut found = Vec::new();
+        for part in parts.by_ref() {
+            assert_eq!((part.header.chunk_stream_id, part.header.message_stream_id), (6, 1));
+            found.push((part.header.kind, part.header.timestamp, part.payload.to_vec()));
+        }
+        assert!(parts.next().is_none());
+        (found, parts.malformed())
+    }
+
+    #[test]
+    fn ag_01_parts_are_rebased_on_the_time_of_the_aggregate() {
+        let expected =
+            vec![(kind::AUDIO, 5000, hex("af0121")), (kind::VIDEO, 5020, hex("2701000000aa"))];
+        assert_eq!(parts(5000, &hex(TWO_TAGS)), (expected, false));
+    }
+
+    #[test]
+    fn ag_02_malformed_tail_keeps_what_was_parsed() {
+        let body = hex(TWO_TAGS);
+        for len in 0..=body.len() {
+            let (found, malformed) = parts(5000, &body[..len]);
+            let (count, whole) = match len {
+                0 => (0, true),
+                1..14 => (0, false),
+                14..=18 => (1, true),
+                19..35 => (1, false),
+                _ => (2, true),
+            };
+            assert_eq!((found.len(), malformed), (count, !whole), "{len} bytes");
+        }
+        let beyond = hex("08 ffffff 0003e8 00 000000 af0121 0000000e");
+        assert_eq!(parts(0, &beyond), (vec![], true));
+        assert_eq!(parts(0, &[8; 5]), (vec![], true));
+    }
+
+    #[test]
+    fn ag_02_wrong_back_pointer_is_ignored() {
+        let body = hex("08 000001 000000 00 000000 af ffffffff 08 000001 000005 00 000000 af");
+        let expected = vec![(kind::AUDIO, 7, vec![0xaf]), (kind::AUDIO, 12, vec![0xaf])];
+        assert_eq!(parts(7, &body), (expected, false));
+    }
+
+    #[test]
+    fn ag_03_times_over_24_bits_are_rebased() {
+        let body = hex("08 000001 fffff0 00 000000 af 0000000c \
+                        08 000001 000010 01 000000 af 0000000c \
+                        08 000001 ffffff ff 000000 af 0000000c");
+        let times: Vec<u32> = parts(100, &body).0.iter().map(|part| part.1).collect();
+        assert_eq!(times, [100, 132, 100_u32.wrapping_sub(0x00ff_fff1)]);
+        let wrapped: Vec<u32> = parts(u32::MAX, &body).0.iter().map(|part| part.1).collect();
+        assert_eq!(wrapped[..2], [u32::MAX, 31]);
+    }
+
+    #[test]
+    fn nested_aggregate_and_other_types_are_passed_over() {
+        let body = hex("16 000001 000000 00 000000 aa 0000000c \
+                        14 000001 000000 00 000000 aa 0000000c \
+                        12 000001 000002 00 000000 aa 0000000c");
+        assert_eq!(parts(0, &body), (vec![(kind::DATA_AMF0, 2, vec![0xaa])], false));
+    }
 }

@@ -4,5 +4,6 @@
 
 pub mod command;
 pub mod handshake;
+pub mod chunk_write;
 pub mod message;
 pub mod name;
