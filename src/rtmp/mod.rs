@@ -6,5 +6,6 @@ pub mod command;
 pub mod handshake;
 pub mod chunk_read;
 pub mod chunk_write;
+pub mod handshake;
 pub mod message;
 pub mod name;
