@@ -1256,6 +1256,17 @@ mod tests {
     }
 
     #[test]
+    fn ch_23_type_1_that_carries_on_renews_the_extended_field() {
+        let video = payload(300);
+        let bytes = wire(&[
+            ("06 000064 00012c 09 01000000", &video[..128]),
+            ("46 ffffff 00012c 09 01000000", &video[128..256]),
+            ("c6 01000000", &video[256..]),
+        ]);
+        assert_eq!(read(&bytes), only(&[message(6, 100, kind::VIDEO, &video)]));
+    }
+
+    #[test]
     fn ch_24_declared_length_allocates_nothing() {
         let max = limits::MESSAGE_BYTES_MAX;
         let limits =
