@@ -6,6 +6,7 @@ pub mod amf0;
 pub mod config;
 pub mod limits;
 pub mod net;
+pub mod media;
 pub mod rtmp;
 pub mod text;
 pub mod time;

@@ -1,0 +1,904 @@
+//! Audio and video messages: what their first bytes say, in the legacy and the enhanced form.
+//!
+//! Owns the layout of tag headers, from the first byte to the body: FLV 10.1 annex E.4 and
+//! Enhanced RTMP v2. Never looks into a body, never keeps state between messages, and never
+//! refuses what it does not know: that is classified as opaque and relayed.
+
+use std::error::Error;
+use std::fmt;
+
+/// ModEx blocks in one message. The specification defines one kind of block, so more than a
+/// few are not an encoder's doing.
+const MOD_EX_BLOCKS_MAX: usize = 16;
+/// Tracks in one message: a track id is one byte.
+const TRACKS_MAX: usize = 256;
+
+/// The three kinds of messages that a stream is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MediaKind {
+    /// Message type 8.
+    Audio,
+    /// Message type 9.
+    Video,
+    /// Message types 18 and 15.
+    Data,
+}
+
+/// What a video message says about itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VideoTag {
+    /// The codec; in a message of several codecs that of its first track.
+    pub codec: VideoCodec,
+    /// What the message is to a relay.
+    pub class: VideoClass,
+    /// The tracks that the message concerns; [`Tracks::DEFAULT`] without multitrack.
+    pub tracks: Tracks,
+    /// A sequence header without the configuration it announces: relayed, but never cached over
+    /// a good one.
+    pub is_empty_config: bool,
+}
+
+impl VideoTag {
+    /// Whether a player can begin here: a key frame of the default track. The other tracks do
+    /// not count, because what a simple player shows is track 0.
+    pub fn is_gop_start(&self) -> bool {
+        self.class == VideoClass::Keyframe && self.tracks.contains(Tracks::DEFAULT_ID)
+    }
+}
+
+/// What an audio message says about itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AudioTag {
+    /// The codec; in a message of several codecs that of its first track.
+    pub codec: AudioCodec,
+    /// What the message is to a relay.
+    pub class: AudioClass,
+    /// The tracks that the message concerns; [`Tracks::DEFAULT`] without multitrack.
+    pub tracks: Tracks,
+    /// A sequence header without the configuration it announces: relayed, but never cached over
+    /// a good one.
+    pub is_empty_config: bool,
+}
+
+/// What a video message is to a relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum VideoClass {
+    /// Decoder configuration: cached per track.
+    SequenceHeader,
+    /// A frame that needs none before it.
+    Keyframe,
+    /// A frame that needs earlier ones.
+    Inter,
+    /// A frame that no other needs.
+    Disposable,
+    /// The encoder's last message. It often carries the bits of a key frame and is none.
+    EndOfSequence,
+    /// The metadata packet of Enhanced RTMP: colour information, cached per track.
+    ColorInfo,
+    /// The start or the end of a seek on the client's side; no picture.
+    Command,
+    /// Something this server does not know: relayed as it is.
+    Opaque,
+}
+
+/// What an audio message is to a relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AudioClass {
+    /// Decoder configuration: cached per track.
+    SequenceHeader,
+    /// The channel layout of Enhanced RTMP: cached per track.
+    Multichannel,
+    /// Sound.
+    Frame,
+    /// The encoder's last message.
+    EndOfSequence,
+    /// A message without a payload: "play out what you have, then go on by the clock".
+    Silence,
+    /// Something this server does not know: relayed as it is.
+    Opaque,
+}
+
+/// A video codec, however the message named it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum VideoCodec {
+    /// H.264: legacy id 7 or `avc1`.
+    Avc,
+    /// H.265: `hvc1`, or legacy id 12 by convention of some networks.
+    Hevc,
+    /// H.266: `vvc1`.
+    Vvc,
+    /// AV1: `av01`, or legacy id 13 by convention of some networks.
+    Av1,
+    /// VP8: `vp08`.
+    Vp8,
+    /// VP9: `vp09`.
+    Vp9,
+    /// Any other codec id of the legacy header.
+    Legacy(u8),
+    /// A FourCC that this server does not know.
+    Other([u8; 4]),
+    /// The message names none.
+    Unnamed,
+}
+
+/// An audio codec, however the message named it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AudioCodec {
+    /// AAC: legacy format 10 or `mp4a`.
+    Aac,
+    /// MP3: legacy formats 2 and 14 or `.mp3`.
+    Mp3,
+    /// `Opus`.
+    Opus,
+    /// `fLaC`.
+    Flac,
+    /// `ac-3`.
+    Ac3,
+    /// `ec-3`.
+    Eac3,
+    /// Any other sound format of the legacy header.
+    Legacy(u8),
+    /// A FourCC that this server does not know.
+    Other([u8; 4]),
+    /// The message names none.
+    Unnamed,
+}
+
+/// A set of track ids.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Tracks([u64; 4]);
+
+impl Tracks {
+    /// No track: the message is opaque or concerns none.
+    pub const NONE: Self = Self([0; 4]);
+    /// Track 0 alone, which every message without multitrack concerns.
+    pub const DEFAULT: Self = Self([1, 0, 0, 0]);
+    /// The track that a receiver without multitrack plays.
+    pub const DEFAULT_ID: u8 = 0;
+
+    /// Whether the set has `track`.
+    pub fn contains(&self, track: u8) -> bool {
+        self.0[usize::from(track / 64)] & (1 << (track % 64)) != 0
+    }
+
+    /// Whether every track of this set is in `other`: then a newer message about `other`
+    /// replaces an older one about this set.
+    pub fn is_subset_of(&self, other: &Self) -> bool {
+        self.0.iter().zip(other.0).all(|(own, other)| own & !other == 0)
+    }
+
+    /// The track ids in rising order.
+    pub fn iter(&self) -> impl Iterator<Item = u8> + '_ {
+        (0..=u8::MAX).filter(|&track| self.contains(track))
+    }
+
+    fn insert(&mut self, track: u8) {
+        self.0[usize::from(track / 64)] |= 1 << (track % 64);
+    }
+}
+
+/// Why a message cannot be relayed: its header does not hold together. The message is dropped
+/// and counted; the connection lives on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TagError {
+    /// A video message without a payload.
+    Empty,
+    /// The payload ends where a part of the header should stand.
+    Truncated {
+        /// The part, as the specification names it.
+        expected: &'static str,
+        /// Bytes that were left for it.
+        left: usize,
+    },
+    /// A ModEx block that is longer than the message.
+    ModExPastEnd {
+        /// What the block says of itself, in bytes.
+        size: usize,
+        /// Bytes that were left for it.
+        left: usize,
+    },
+    /// More ModEx blocks than any encoder has reason to send.
+    TooManyModEx,
+    /// Multitrack inside multitrack.
+    NestedMultitrack,
+    /// A track that is longer than the message.
+    TrackPastEnd {
+        /// The track id.
+        track: u8,
+        /// What the track says of itself, in bytes.
+        size: usize,
+        /// Bytes that were left for it.
+        left: usize,
+    },
+    /// More tracks than there are track ids.
+    TooManyTracks,
+}
+
+impl fmt::Display for TagError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => write!(f, "video message without a payload"),
+            Self::Truncated { expected, left } => {
+                write!(f, "expected {expected}, found {left} bytes")
+            }
+            Self::ModExPastEnd { size, left } => {
+                write!(f, "ModEx block of {size} bytes with {left} left in the message")
+            }
+            Self::TooManyModEx => write!(f, "more than {MOD_EX_BLOCKS_MAX} ModEx blocks"),
+            Self::NestedMultitrack => write!(f, "multitrack inside multitrack"),
+            Self::TrackPastEnd { track, size, left } => {
+                write!(f, "track {track} of {size} bytes with {left} left in the message")
+            }
+            Self::TooManyTracks => write!(f, "more than {TRACKS_MAX} tracks in one message"),
+        }
+    }
+}
+
+impl Error for TagError {}
+
+/// Classifies the payload of a video message.
+pub fn classify_video(payload: &[u8]) -> Result<VideoTag, TagError> {
+    let (&first, rest) = payload.split_first().ok_or(TagError::Empty)?;
+    if first & 0x80 == 0 { legacy_video(first, rest) } else { enhanced_video(first, rest) }
+}
+
+/// Classifies the payload of an audio message.
+pub fn classify_audio(payload: &[u8]) -> Result<AudioTag, TagError> {
+    let Some((&first, rest)) = payload.split_first() else {
+        // Enhanced RTMP v2 keeps the meaning that Flash gave to an empty audio message.
+        return Ok(AudioTag::new(AudioCodec::Unnamed, AudioClass::Silence, Tracks::DEFAULT));
+    };
+    match first >> 4 {
+        SOUND_FORMAT_EX_HEADER => enhanced_audio(first, rest),
+        SOUND_FORMAT_AAC => legacy_aac(rest),
+        // Device-specific and reserved formats exist in the field; nobody but the player knows.
+        format @ (12 | 15) => {
+            Ok(AudioTag::new(AudioCodec::Legacy(format), AudioClass::Opaque, Tracks::DEFAULT))
+        }
+        SOUND_FORMAT_MP3 | SOUND_FORMAT_MP3_8KHZ => {
+            Ok(AudioTag::new(AudioCodec::Mp3, AudioClass::Frame, Tracks::DEFAULT))
+        }
+        format => Ok(AudioTag::new(AudioCodec::Legacy(format), AudioClass::Frame, Tracks::DEFAULT)),
+    }
+}
+
+// Frame types: the upper half of the first byte of a video message, without the enhanced bit.
+const FRAME_KEY: u8 = 1;
+const FRAME_INTER: u8 = 2;
+const FRAME_DISPOSABLE: u8 = 3;
+const FRAME_GENERATED_KEY: u8 = 4;
+const FRAME_COMMAND: u8 = 5;
+
+// Sound formats: the upper half of the first byte of an audio message.
+const SOUND_FORMAT_MP3: u8 = 2;
+const SOUND_FORMAT_EX_HEADER: u8 = 9;
+const SOUND_FORMAT_AAC: u8 = 10;
+const SOUND_FORMAT_MP3_8KHZ: u8 = 14;
+
+// Packet types of Enhanced RTMP. The first three and ModEx mean the same in audio and video.
+const PACKET_SEQUENCE_START: u8 = 0;
+const PACKET_CODED_FRAMES: u8 = 1;
+const PACKET_SEQUENCE_END: u8 = 2;
+const PACKET_MOD_EX: u8 = 7;
+const VIDEO_PACKET_CODED_FRAMES_X: u8 = 3;
+const VIDEO_PACKET_METADATA: u8 = 4;
+const VIDEO_PACKET_MPEG2TS_SEQUENCE_START: u8 = 5;
+const VIDEO_PACKET_MULTITRACK: u8 = 6;
+const AUDIO_PACKET_MULTICHANNEL_CONFIG: u8 = 4;
+const AUDIO_PACKET_MULTITRACK: u8 = 5;
+
+impl VideoTag {
+    fn new(codec: VideoCodec, class: VideoClass, tracks: Tracks) -> Self {
+        Self { codec, class, tracks, is_empty_config: false }
+    }
+}
+
+impl AudioTag {
+    fn new(codec: AudioCodec, class: AudioClass, tracks: Tracks) -> Self {
+        Self { codec, class, tracks, is_empty_config: false }
+    }
+}
+
+impl VideoCodec {
+    fn from_four_cc(four_cc: [u8; 4]) -> Self {
+        match &four_cc {
+            b"avc1" => Self::Avc,
+            b"hvc1" => Self::Hevc,
+            b"vvc1" => Self::Vvc,
+            b"av01" => Self::Av1,
+            b"vp08" => Self::Vp8,
+            b"vp09" => Self::Vp9,
+            _ => Self::Other(four_cc),
+        }
+    }
+}
+
+impl fmt::Display for VideoCodec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Avc => f.write_str("H.264"),
+            Self::Hevc => f.write_str("H.265"),
+            Self::Vvc => f.write_str("H.266"),
+            Self::Av1 => f.write_str("AV1"),
+            Self::Vp8 => f.write_str("VP8"),
+            Self::Vp9 => f.write_str("VP9"),
+            Self::Legacy(id) => write!(f, "codec {id}"),
+            Self::Other(four_cc) => write!(f, "\"{}\"", four_cc.escape_ascii()),
+            Self::Unnamed => f.write_str("none"),
+        }
+    }
+}
+
+impl AudioCodec {
+    fn from_four_cc(four_cc: [u8; 4]) -> Self {
+        match &four_cc {
+            b"mp4a" => Self::Aac,
+            b".mp3" => Self::Mp3,
+            b"Opus" => Self::Opus,
+            b"fLaC" => Self::Flac,
+            b"ac-3" => Self::Ac3,
+            b"ec-3" => Self::Eac3,
+            _ => Self::Other(four_cc),
+        }
+    }
+
+    /// AC-3, E-AC-3 and MP3 describe themselves in each frame: their sequence header has no body.
+    fn has_config_body(self) -> bool {
+        !matches!(self, Self::Ac3 | Self::Eac3 | Self::Mp3)
+    }
+}
+
+impl fmt::Display for AudioCodec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Aac => f.write_str("AAC"),
+            Self::Mp3 => f.write_str("MP3"),
+            Self::Opus => f.write_str("Opus"),
+            Self::Flac => f.write_str("FLAC"),
+            Self::Ac3 => f.write_str("AC-3"),
+            Self::Eac3 => f.write_str("E-AC-3"),
+            Self::Legacy(format) => write!(f, "format {format}"),
+            Self::Other(four_cc) => write!(f, "\"{}\"", four_cc.escape_ascii()),
+            Self::Unnamed => f.write_str("none"),
+        }
+    }
+}
+
+/// FLV 10.1, annex E.4.3: four bits frame type, four bits codec id, and behind H.264 and what
+/// borrowed its layout a packet type and a composition time.
+fn legacy_video(first: u8, rest: &[u8]) -> Result<VideoTag, TagError> {
+    let frame_type = first >> 4;
+    let codec = match first & 0x0f {
+        7 => VideoCodec::Avc,
+        12 => VideoCodec::Hevc,
+        13 => VideoCodec::Av1,
+        id => VideoCodec::Legacy(id),
+    };
+    let tag = |class| VideoTag::new(codec, class, Tracks::DEFAULT);
+    // A command comes before the packet type: its one byte would look like one.
+    if frame_type == FRAME_COMMAND {
+        return Ok(tag(VideoClass::Command));
+    }
+    if let VideoCodec::Legacy(_) = codec {
+        return Ok(tag(class_of_frame(frame_type)));
+    }
+    let [packet_type, _, _, _, body @ ..] = rest else {
+        let expected = "packet type and composition time";
+        return Err(TagError::Truncated { expected, left: rest.len() });
+    };
+    Ok(match packet_type {
+        0 => VideoTag { is_empty_config: body.is_empty(), ..tag(VideoClass::SequenceHeader) },
+        1 => tag(class_of_frame(frame_type)),
+        2 => tag(VideoClass::EndOfSequence),
+        _ => tag(VideoClass::Opaque),
+    })
+}
+
+/// FLV 10.1, annex E.4.2: AAC alone has a packet type behind its first byte.
+fn legacy_aac(rest: &[u8]) -> Result<AudioTag, TagError> {
+    let tag = |class| AudioTag::new(AudioCodec::Aac, class, Tracks::DEFAULT);
+    match rest {
+        [] => Err(TagError::Truncated { expected: "AAC packet type", left: 0 }),
+        [0, body @ ..] => {
+            Ok(AudioTag { is_empty_config: body.is_empty(), ..tag(AudioClass::SequenceHeader) })
+        }
+        [1, ..] => Ok(tag(AudioClass::Frame)),
+        _ => Ok(tag(AudioClass::Opaque)),
+    }
+}
+
+fn class_of_frame(frame_type: u8) -> VideoClass {
+    match frame_type {
+        FRAME_KEY => VideoClass::Keyframe,
+        // A generated key frame is a server's copy for seeking: no place to begin a live stream.
+        FRAME_INTER | FRAME_GENERATED_KEY => VideoClass::Inter,
+        FRAME_DISPOSABLE => VideoClass::Disposable,
+        _ => VideoClass::Opaque,
+    }
+}
+
+/// Enhanced RTMP v2, "Enhanced Video": three bits frame type, four bits packet type, then ModEx
+/// blocks, a command or the tracks.
+fn enhanced_video(first: u8, mut rest: &[u8]) -> Result<VideoTag, TagError> {
+    let frame_type = (first >> 4) & 0x07;
+    let packet_type = skip_mod_ex(first & 0x0f, &mut rest)?;
+    // The metadata packet may carry any frame type; only the others are commands.
+    if frame_type == FRAME_COMMAND && packet_type != VIDEO_PACKET_METADATA {
+        take_u8(&mut rest, "video command")?;
+        return Ok(VideoTag::new(VideoCodec::Unnamed, VideoClass::Command, Tracks::DEFAULT));
+    }
+    let Some(packet) = read_packet(packet_type, VIDEO_PACKET_MULTITRACK, rest)? else {
+        return Ok(VideoTag::new(VideoCodec::Unnamed, VideoClass::Opaque, Tracks::NONE));
+    };
+    let codec = VideoCodec::from_four_cc(packet.four_cc);
+    let class = match packet.packet_type {
+        _ if matches!(codec, VideoCodec::Other(_)) => VideoClass::Opaque,
+        PACKET_SEQUENCE_START | VIDEO_PACKET_MPEG2TS_SEQUENCE_START => VideoClass::SequenceHeader,
+        PACKET_CODED_FRAMES | VIDEO_PACKET_CODED_FRAMES_X => class_of_frame(frame_type),
+        PACKET_SEQUENCE_END => VideoClass::EndOfSequence,
+        VIDEO_PACKET_METADATA => VideoClass::ColorInfo,
+        _ => VideoClass::Opaque,
+    };
+    let is_empty_config = class == VideoClass::SequenceHeader && packet.is_empty;
+    Ok(VideoTag { codec, class, tracks: packet.tracks, is_empty_config })
+}
+
+/// Enhanced RTMP v2, "Enhanced Audio": four bits sound format 9, four bits packet type, then
+/// ModEx blocks and the tracks.
+fn enhanced_audio(first: u8, mut rest: &[u8]) -> Result<AudioTag, TagError> {
+    let packet_type = skip_mod_ex(first & 0x0f, &mut rest)?;
+    let Some(packet) = read_packet(packet_type, AUDIO_PACKET_MULTITRACK, rest)? else {
+        return Ok(AudioTag::new(AudioCodec::Unnamed, AudioClass::Opaque, Tracks::NONE));
+    };
+    let codec = AudioCodec::from_four_cc(packet.four_cc);
+    let class = match packet.packet_type {
+        _ if matches!(codec, AudioCodec::Other(_)) => AudioClass::Opaque,
+        PACKET_SEQUENCE_START => AudioClass::SequenceHeader,
+        PACKET_CODED_FRAMES => AudioClass::Frame,
+        PACKET_SEQUENCE_END => AudioClass::EndOfSequence,
+        AUDIO_PACKET_MULTICHANNEL_CONFIG => AudioClass::Multichannel,
+        _ => AudioClass::Opaque,
+    };
+    let is_empty_config =
+        class == AudioClass::SequenceHeader && packet.is_empty && codec.has_config_body();
+    Ok(AudioTag { codec, class, tracks: packet.tracks, is_empty_config })
+}
+
+/// What stands behind the ModEx blocks of an enhanced message.
+struct Packet {
+    packet_type: u8,
+    four_cc: [u8; 4],
+    tracks: Tracks,
+    /// No track has a body.
+    is_empty: bool,
+}
+
+/// Passes over ModEx blocks and returns the packet type that follows them. Their content is the
+/// player's: a relay needs only what they wrap.
+fn skip_mod_ex(mut packet_type: u8, rest: &mut &[u8]) -> Result<u8, TagError> {
+    for _ in 0..=MOD_EX_BLOCKS_MAX {
+        if packet_type != PACKET_MOD_EX {
+            return Ok(packet_type);
+        }
+        let mut size = usize::from(take_u8(rest, "ModEx size")?) + 1;
+        if size == 256 {
+            size = usize::from(u16::from_be_bytes(take(rest, "ModEx size")?)) + 1;
+        }
+        let left = rest.len();
+        let (_, behind) =
+            rest.split_at_checked(size).ok_or(TagError::ModExPastEnd { size, left })?;
+        *rest = behind;
+        packet_type = take_u8(rest, "ModEx type")? & 0x0f;
+    }
+    Err(TagError::TooManyModEx)
+}
+
+/// Reads FourCC and tracks. `None`: a kind of multitrack that this server does not know.
+fn read_packet(
+    packet_type: u8,
+    multitrack_packet_type: u8,
+    mut rest: &[u8],
+) -> Result<Option<Packet>, TagError> {
+    const ONE_TRACK: u8 = 0;
+    const MANY_TRACKS: u8 = 1;
+    const MANY_TRACKS_MANY_CODECS: u8 = 2;
+
+    if packet_type != multitrack_packet_type {
+        let four_cc = take(&mut rest, "FourCC")?;
+        let is_empty = rest.is_empty();
+        return Ok(Some(Packet { packet_type, four_cc, tracks: Tracks::DEFAULT, is_empty }));
+    }
+    let head = take_u8(&mut rest, "multitrack type")?;
+    let packet_type = head & 0x0f;
+    if packet_type == multitrack_packet_type {
+        return Err(TagError::NestedMultitrack);
+    }
+    match head >> 4 {
+        ONE_TRACK => {
+            let four_cc = take(&mut rest, "FourCC")?;
+            let mut tracks = Tracks::NONE;
+            tracks.insert(take_u8(&mut rest, "track id")?);
+            Ok(Some(Packet { packet_type, four_cc, tracks, is_empty: rest.is_empty() }))
+        }
+        MANY_TRACKS => {
+            let four_cc = take(&mut rest, "FourCC")?;
+            read_tracks(packet_type, Some(four_cc), rest).map(Some)
+        }
+        MANY_TRACKS_MANY_CODECS => read_tracks(packet_type, None, rest).map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// Walks sized tracks to the end of the message; each has its own FourCC unless all share one.
+fn read_tracks(
+    packet_type: u8,
+    shared_four_cc: Option<[u8; 4]>,
+    mut rest: &[u8],
+) -> Result<Packet, TagError> {
+    let mut four_cc = shared_four_cc;
+    let mut tracks = Tracks::NONE;
+    let mut is_empty = true;
+    for _ in 0..TRACKS_MAX {
+        if shared_four_cc.is_none() {
+            let own = take(&mut rest, "FourCC of a track")?;
+            four_cc.get_or_insert(own);
+        }
+        let track = take_u8(&mut rest, "track id")?;
+        let [high, middle, low] = take(&mut rest, "track size")?;
+        let size = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
+        let left = rest.len();
+        let past_end = TagError::TrackPastEnd { track, size, left };
+        let (_, behind) = rest.split_at_checked(size).ok_or(past_end)?;
+        rest = behind;
+        tracks.insert(track);
+        is_empty &= size == 0;
+        if rest.is_empty() {
+            let four_cc = four_cc.unwrap_or_default();
+            return Ok(Packet { packet_type, four_cc, tracks, is_empty });
+        }
+    }
+    Err(TagError::TooManyTracks)
+}
+
+fn take<const N: usize>(rest: &mut &[u8], expected: &'static str) -> Result<[u8; N], TagError> {
+    let (head, behind) =
+        rest.split_first_chunk().ok_or(TagError::Truncated { expected, left: rest.len() })?;
+    *rest = behind;
+    Ok(*head)
+}
+
+fn take_u8(rest: &mut &[u8], expected: &'static str) -> Result<u8, TagError> {
+    take(rest, expected).map(|[byte]| byte)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fl_01_sequence_headers_and_frames_are_told_apart() {
+        let rows: &[(&str, VideoCodec, VideoClass)] = &[
+            ("17 00 000000 01f4000dff", VideoCodec::Avc, VideoClass::SequenceHeader),
+            ("17 01 000050 00000001", VideoCodec::Avc, VideoClass::Keyframe),
+            ("27 01 0000c8 00000001", VideoCodec::Avc, VideoClass::Inter),
+            ("37 01 000000 00000001", VideoCodec::Avc, VideoClass::Disposable),
+            ("47 01 000000 00000001", VideoCodec::Avc, VideoClass::Inter),
+            // The frame type of a sequence header means nothing.
+            ("27 00 000000 01f4000dff", VideoCodec::Avc, VideoClass::SequenceHeader),
+            ("1c 00 000000 01", VideoCodec::Hevc, VideoClass::SequenceHeader),
+            ("1c 01 000000 01", VideoCodec::Hevc, VideoClass::Keyframe),
+            ("2d 01 000000 01", VideoCodec::Av1, VideoClass::Inter),
+            ("12 00", VideoCodec::Legacy(2), VideoClass::Keyframe),
+            ("22", VideoCodec::Legacy(2), VideoClass::Inter),
+            ("34 00", VideoCodec::Legacy(4), VideoClass::Disposable),
+            ("17 07 000000", VideoCodec::Avc, VideoClass::Opaque),
+            ("67 01 000000", VideoCodec::Avc, VideoClass::Opaque),
+            ("02 00", VideoCodec::Legacy(2), VideoClass::Opaque),
+        ];
+        for &(bytes, codec, class) in rows {
+            let expected = VideoTag::new(codec, class, Tracks::DEFAULT);
+            assert_eq!(classify_video(&hex(bytes)), Ok(expected), "{bytes}");
+        }
+    }
+
+    #[test]
+    fn fl_01_audio_formats() {
+        let rows: &[(&str, AudioCodec, AudioClass)] = &[
+            ("af 00 1190", AudioCodec::Aac, AudioClass::SequenceHeader),
+            ("af 01 2100", AudioCodec::Aac, AudioClass::Frame),
+            ("ae 00 1190", AudioCodec::Aac, AudioClass::SequenceHeader),
+            ("a6 01 21", AudioCodec::Aac, AudioClass::Frame),
+            ("af 02 21", AudioCodec::Aac, AudioClass::Opaque),
+            ("2f fffb", AudioCodec::Mp3, AudioClass::Frame),
+            ("ee fffb", AudioCodec::Mp3, AudioClass::Frame),
+            ("72 00", AudioCodec::Legacy(7), AudioClass::Frame),
+            ("b2", AudioCodec::Legacy(11), AudioClass::Frame),
+            ("d0 00", AudioCodec::Legacy(13), AudioClass::Frame),
+            ("f0 00", AudioCodec::Legacy(15), AudioClass::Opaque),
+            ("", AudioCodec::Unnamed, AudioClass::Silence),
+        ];
+        for &(bytes, codec, class) in rows {
+            let expected = AudioTag::new(codec, class, Tracks::DEFAULT);
+            assert_eq!(classify_audio(&hex(bytes)), Ok(expected), "{bytes}");
+        }
+    }
+
+    #[test]
+    fn fl_02_end_of_sequence_with_key_nibble_is_no_gop_start() {
+        for bytes in ["17 02 000000", "27 02 000000", "92 68766331", "a2 68766331"] {
+            let tag = classify_video(&hex(bytes)).unwrap();
+            assert_eq!(tag.class, VideoClass::EndOfSequence, "{bytes}");
+            assert!(!tag.is_gop_start(), "{bytes}");
+        }
+    }
+
+    #[test]
+    fn fl_03_messages_too_short_for_their_header_are_errors() {
+        assert_eq!(classify_video(&[]), Err(TagError::Empty));
+        for bytes in ["17", "17 00 0000", "27 01", "90", "90 687663", "d0", "96 00 68766331"] {
+            let error = classify_video(&hex(bytes)).unwrap_err();
+            assert!(matches!(error, TagError::Truncated { .. }), "{bytes}: {error}");
+        }
+        for bytes in ["af", "90", "90 4f7075", "95", "95 00 6d7034", "95 00 6d703461"] {
+            let error = classify_audio(&hex(bytes)).unwrap_err();
+            assert!(matches!(error, TagError::Truncated { .. }), "{bytes}: {error}");
+        }
+    }
+
+    #[test]
+    fn fl_08_a_sequence_header_without_configuration_is_marked() {
+        for (bytes, is_empty) in [
+            ("17 00 000000", true),
+            ("17 00 000000 01", false),
+            ("1c 00 000000", true),
+            ("90 68766331", true),
+            ("90 68766331 01", false),
+            ("96 00 68766331 01", true),
+            ("96 10 68766331 00 000000 01 000000", true),
+            ("96 10 68766331 00 000000 01 000001 01", false),
+        ] {
+            let tag = classify_video(&hex(bytes)).unwrap();
+            assert_eq!(tag.class, VideoClass::SequenceHeader, "{bytes}");
+            assert_eq!(tag.is_empty_config, is_empty, "{bytes}");
+        }
+        for (bytes, is_empty) in [
+            ("af 00", true),
+            ("af 00 1190", false),
+            ("90 4f707573", true),
+            ("90 6d703461 1190", false),
+        ] {
+            let tag = classify_audio(&hex(bytes)).unwrap();
+            assert_eq!(tag.class, AudioClass::SequenceHeader, "{bytes}");
+            assert_eq!(tag.is_empty_config, is_empty, "{bytes}");
+        }
+    }
+
+    #[test]
+    fn ex_01_enhanced_video() {
+        use {VideoClass as Class, VideoCodec as Codec};
+        let rows: &[(&str, Codec, Class)] = &[
+            ("90 68766331 010408", Codec::Hevc, Class::SequenceHeader),
+            ("91 68766331 000050 00", Codec::Hevc, Class::Keyframe),
+            ("93 68766331 00", Codec::Hevc, Class::Keyframe),
+            ("a1 68766331 0000c8 00", Codec::Hevc, Class::Inter),
+            ("a3 68766331 00", Codec::Hevc, Class::Inter),
+            ("b3 68766331 00", Codec::Hevc, Class::Disposable),
+            ("90 61763031 81000c00", Codec::Av1, Class::SequenceHeader),
+            ("95 61763031 0a", Codec::Av1, Class::SequenceHeader),
+            ("91 61763031 12000a0b", Codec::Av1, Class::Keyframe),
+            ("90 76703039 01000000", Codec::Vp9, Class::SequenceHeader),
+            ("a1 76703038 00", Codec::Vp8, Class::Inter),
+            ("91 61766331 000000 00", Codec::Avc, Class::Keyframe),
+            ("91 76766331 000000 00", Codec::Vvc, Class::Keyframe),
+        ];
+        for &(bytes, codec, class) in rows {
+            let tag = classify_video(&hex(bytes)).unwrap();
+            assert_eq!(tag, VideoTag::new(codec, class, Tracks::DEFAULT), "{bytes}");
+            assert_eq!(tag.is_gop_start(), class == Class::Keyframe, "{bytes}");
+        }
+    }
+
+    #[test]
+    fn ex_02_metadata_packet_is_color_info_whatever_its_frame_type() {
+        for head in ["84", "94", "d4"] {
+            let bytes = format!("{head} 68766331 02 0009 636f6c6f72496e666f 03 000009");
+            let tag = classify_video(&hex(&bytes)).unwrap();
+            assert_eq!((tag.codec, tag.class), (VideoCodec::Hevc, VideoClass::ColorInfo));
+            assert!(!tag.is_gop_start());
+        }
+        let wrapped = classify_video(&hex("86 04 68766331 01 02 0009")).unwrap();
+        assert_eq!(wrapped.class, VideoClass::ColorInfo);
+        assert_eq!(wrapped.tracks.iter().collect::<Vec<_>>(), [1]);
+    }
+
+    #[test]
+    fn ex_03_command_has_no_four_cc() {
+        for (bytes, codec) in [
+            ("d0 00", VideoCodec::Unnamed),
+            ("d1 01", VideoCodec::Unnamed),
+            ("d6 00", VideoCodec::Unnamed),
+            ("57 00", VideoCodec::Avc),
+            ("52 01", VideoCodec::Legacy(2)),
+        ] {
+            let tag = classify_video(&hex(bytes)).unwrap();
+            assert_eq!((tag.codec, tag.class), (codec, VideoClass::Command), "{bytes}");
+        }
+    }
+
+    #[test]
+    fn ex_04_mod_ex_is_unwrapped() {
+        let video = classify_video(&hex("97 02 000001 01 68766331 000050 00")).unwrap();
+        assert_eq!((video.codec, video.class), (VideoCodec::Hevc, VideoClass::Keyframe));
+
+        let twice = classify_video(&hex("97 02 000001 07 00 ff 11 68766331 00")).unwrap();
+        assert_eq!(twice.class, VideoClass::Keyframe);
+
+        let mut long = hex("a7 ff 0100");
+        long.extend([0; 257]);
+        long.extend(hex("03 68766331 00"));
+        assert_eq!(classify_video(&long).unwrap().class, VideoClass::Inter);
+
+        let audio = classify_audio(&hex("97 02 000001 01 4f707573 00")).unwrap();
+        assert_eq!((audio.codec, audio.class), (AudioCodec::Opus, AudioClass::Frame));
+
+        let around_tracks = classify_video(&hex("97 02 000001 06 01 68766331 03 00")).unwrap();
+        assert_eq!(around_tracks.class, VideoClass::Keyframe);
+        assert_eq!(around_tracks.tracks.iter().collect::<Vec<_>>(), [3]);
+    }
+
+    #[test]
+    fn ex_05_mod_ex_past_the_end_or_without_end_is_dropped() {
+        let short = classify_video(&hex("97 ff ffff 000000"));
+        assert_eq!(short, Err(TagError::ModExPastEnd { size: 65536, left: 3 }));
+        assert!(classify_video(&hex("97 ff ff")).is_err());
+        assert!(classify_video(&hex("97 00 00")).is_err());
+
+        let chain = |blocks: usize| {
+            let mut bytes = hex("97");
+            bytes.extend(hex("00 00 07").repeat(blocks - 1));
+            bytes.extend(hex("00 00 01 68766331 00"));
+            classify_video(&bytes).map(|tag| tag.class)
+        };
+        assert_eq!(chain(MOD_EX_BLOCKS_MAX), Ok(VideoClass::Keyframe));
+        assert_eq!(chain(MOD_EX_BLOCKS_MAX + 1), Err(TagError::TooManyModEx));
+        assert_eq!(chain(100), Err(TagError::TooManyModEx));
+    }
+
+    #[test]
+    fn ex_06_one_track_names_its_track() {
+        let config = classify_video(&hex("96 00 68766331 01 0104")).unwrap();
+        assert_eq!(config.class, VideoClass::SequenceHeader);
+        assert_eq!(config.tracks.iter().collect::<Vec<_>>(), [1]);
+
+        let key = classify_video(&hex("96 01 68766331 01 000050 00")).unwrap();
+        assert_eq!(key.class, VideoClass::Keyframe);
+        assert!(!key.is_gop_start(), "a key frame of another track starts no GOP");
+
+        let audio = classify_audio(&hex("95 00 6d703461 01 1188")).unwrap();
+        assert_eq!((audio.codec, audio.class), (AudioCodec::Aac, AudioClass::SequenceHeader));
+        assert_eq!(audio.tracks.iter().collect::<Vec<_>>(), [1]);
+
+        let channels = classify_audio(&hex("95 04 6d703461 01 01 01 00000004")).unwrap();
+        assert_eq!(channels.class, AudioClass::Multichannel);
+    }
+
+    #[test]
+    fn ex_07_many_tracks_name_all_their_tracks() {
+        let mut same_codec = hex("96 11 68766331 00 000010");
+        same_codec.extend([0; 16]);
+        same_codec.extend(hex("01 000010"));
+        same_codec.extend([0; 16]);
+        let tag = classify_video(&same_codec).unwrap();
+        assert_eq!(tag.tracks.iter().collect::<Vec<_>>(), [0, 1]);
+        assert!(tag.is_gop_start());
+
+        let codecs = hex("96 21 61766331 02 000002 0000 68766331 ff 000000");
+        let tag = classify_video(&codecs).unwrap();
+        assert_eq!((tag.codec, tag.class), (VideoCodec::Avc, VideoClass::Keyframe));
+        assert_eq!(tag.tracks.iter().collect::<Vec<_>>(), [2, 255]);
+        assert!(!tag.is_gop_start());
+    }
+
+    #[test]
+    fn ex_08_malformed_multitrack_is_dropped_and_unknown_kinds_are_opaque() {
+        assert_eq!(classify_video(&hex("96 06 68766331 00")), Err(TagError::NestedMultitrack));
+        assert_eq!(classify_audio(&hex("95 15 6d703461 00")), Err(TagError::NestedMultitrack));
+        assert_eq!(
+            classify_video(&hex("96 11 68766331 05 000010 0000")),
+            Err(TagError::TrackPastEnd { track: 5, size: 16, left: 2 })
+        );
+        assert!(classify_video(&hex("96 11 68766331")).is_err());
+        assert!(classify_video(&hex("96 11 68766331 00 000001 00 01")).is_err());
+
+        let mut crowd = hex("96 11 68766331");
+        crowd.extend((0..=u8::MAX).flat_map(|track| [track, 0, 0, 0]));
+        assert_eq!(classify_video(&crowd).unwrap().tracks.iter().count(), TRACKS_MAX);
+        crowd.extend([0, 0, 0, 0]);
+        assert_eq!(classify_video(&crowd), Err(TagError::TooManyTracks));
+
+        let unknown_kind = classify_video(&hex("96 31 68766331 00")).unwrap();
+        assert_eq!((unknown_kind.class, unknown_kind.tracks), (VideoClass::Opaque, Tracks::NONE));
+    }
+
+    #[test]
+    fn ex_09_enhanced_audio() {
+        use {AudioClass as Class, AudioCodec as Codec};
+        let rows: &[(&str, Codec, Class)] = &[
+            ("90 4f707573 4f70757348656164 01", Codec::Opus, Class::SequenceHeader),
+            ("94 4f707573 01 01 00000004", Codec::Opus, Class::Multichannel),
+            ("91 4f707573 00", Codec::Opus, Class::Frame),
+            ("92 4f707573", Codec::Opus, Class::EndOfSequence),
+            ("90 664c6143 1000", Codec::Flac, Class::SequenceHeader),
+            ("94 6d703461 01 06 0000003f", Codec::Aac, Class::Multichannel),
+            ("91 65632d33 0b77", Codec::Eac3, Class::Frame),
+            ("91 2e6d7033 fffb", Codec::Mp3, Class::Frame),
+            ("93 4f707573 00", Codec::Opus, Class::Opaque),
+        ];
+        for &(bytes, codec, class) in rows {
+            let expected = AudioTag::new(codec, class, Tracks::DEFAULT);
+            assert_eq!(classify_audio(&hex(bytes)), Ok(expected), "{bytes}");
+        }
+    }
+
+    #[test]
+    fn ex_10_a_codec_without_configuration_has_a_whole_sequence_header_of_five_bytes() {
+        for (bytes, codec) in [
+            ("90 61632d33", AudioCodec::Ac3),
+            ("90 65632d33", AudioCodec::Eac3),
+            ("90 2e6d7033", AudioCodec::Mp3),
+        ] {
+            let expected = AudioTag::new(codec, AudioClass::SequenceHeader, Tracks::DEFAULT);
+            assert_eq!(classify_audio(&hex(bytes)), Ok(expected), "{bytes}");
+        }
+    }
+
+    #[test]
+    fn ex_11_unknown_four_cc_and_packet_types_are_opaque() {
+        for bytes in ["90 61626364 00", "91 61626364 00", "98 68766331 00", "9f 68766331"] {
+            assert_eq!(classify_video(&hex(bytes)).unwrap().class, VideoClass::Opaque, "{bytes}");
+        }
+        for bytes in ["90 61626364 00", "96 4f707573 00", "9f 4f707573"] {
+            assert_eq!(classify_audio(&hex(bytes)).unwrap().class, AudioClass::Opaque, "{bytes}");
+        }
+        let unknown = classify_video(&hex("91 61626364")).unwrap().codec;
+        assert_eq!(unknown.to_string(), "\"abcd\"");
+    }
+
+    #[test]
+    fn track_sets_compare_by_inclusion() {
+        let set = |ids: &[u8]| {
+            let mut tracks = Tracks::NONE;
+            ids.iter().for_each(|&id| tracks.insert(id));
+            tracks
+        };
+        assert!(set(&[1, 200]).is_subset_of(&set(&[0, 1, 200])));
+        assert!(!set(&[1, 200]).is_subset_of(&set(&[1])));
+        assert!(Tracks::NONE.is_subset_of(&Tracks::DEFAULT));
+        assert!(set(&[63, 64, 127, 128, 255]).contains(255));
+    }
+
+    #[test]
+    fn no_payload_panics() {
+        let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+        for _ in 0..200_000 {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            let bytes = random.to_be_bytes();
+            let mut payload = [bytes, bytes].concat();
+            payload.truncate(usize::from(bytes[7] % 17));
+            if let Some(first) = payload.first_mut() {
+                *first |= 0x90;
+            }
+            let _ = classify_video(&payload);
+            let _ = classify_audio(&payload);
+        }
+    }
+
+    fn hex(text: &str) -> Vec<u8> {
+        let digits: Vec<u8> =
+            text.chars().filter_map(|digit| digit.to_digit(16)).map(|digit| digit as u8).collect();
+        assert_eq!(digits.len() % 2, 0, "whole bytes in {text:?}");
+        digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
+    }
+}
