@@ -7,6 +7,7 @@ pub mod config;
 pub mod limits;
 pub mod net;
 pub mod media;
+pub mod metadata;
 pub mod rtmp;
 pub mod text;
 pub mod time;

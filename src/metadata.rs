@@ -1,0 +1,240 @@
+//! Data messages: what a publisher's type 18 or 15 message asks of a relay.
+//!
+//! Owns the names of data handlers and the form in which metadata reaches players: the name
+//! `onMetaData` and an ECMA array, which is what ffmpeg takes for stream metadata. Never caches
+//! anything and never trusts what metadata says about tracks.
+
+use crate::amf0::{self, Decoder, Property, Value};
+
+/// What a data message means.
+#[derive(Clone, Debug, PartialEq)]
+pub enum DataMessage<'a> {
+    /// Metadata of the stream, as the payload of a type 18 message to relay and to cache.
+    Metadata(Vec<u8>),
+    /// The publisher takes its metadata back.
+    ClearMetadata,
+    /// Timed data such as text or cue points: the payload of a type 18 message to relay. A late
+    /// player has no use for it, so it is not cached.
+    Relay(&'a [u8]),
+    /// Nothing a player could use: dropped and counted.
+    Ignore,
+}
+
+/// Interprets the payload of a type 18 message.
+///
+/// An error means AMF that cannot be read: the message is dropped and counted, and the
+/// connection lives on, because cameras are known to send such metadata and good video.
+pub fn interpret(payload: &[u8]) -> Result<DataMessage<'_>, amf0::Error> {
+    let mut decoder = Decoder::new(payload);
+    match next_name(&mut decoder)? {
+        None => Ok(DataMessage::Ignore),
+        Some(SET_DATA_FRAME) => set_data_frame(&mut decoder),
+        Some(CLEAR_DATA_FRAME) => Ok(match next_name(&mut decoder)? {
+            Some(ON_METADATA) => DataMessage::ClearMetadata,
+            _ => DataMessage::Ignore,
+        }),
+        // Some encoders leave `@setDataFrame` out.
+        Some(ON_METADATA) => metadata(&mut decoder),
+        Some(name) if SERVER_HANDLERS.contains(&name) => Ok(DataMessage::Ignore),
+        Some(_) => Ok(DataMessage::Relay(payload)),
+    }
+}
+
+/// Interprets the payload of a type 15 message: AMF0 values behind a format byte, which some
+/// senders leave out (Enhanced RTMP v2, "AMF3 messages").
+pub fn interpret_amf3(payload: &[u8]) -> Result<DataMessage<'_>, amf0::Error> {
+    interpret(payload.strip_prefix(&[0]).unwrap_or(payload))
+}
+
+const SET_DATA_FRAME: &[u8] = b"@setDataFrame";
+const CLEAR_DATA_FRAME: &[u8] = b"@clearDataFrame";
+const ON_METADATA: &[u8] = b"onMetaData";
+
+/// What only a server says to a player: passed on from a publisher it would contradict ours.
+const SERVER_HANDLERS: [&[u8]; 2] = [b"|RtmpSampleAccess", b"onStatus"];
+
+/// What is true of a file alone: players show a live stream with these as one of fixed length.
+const FILE_PROPERTIES: [&[u8]; 2] = [b"duration", b"filesize"];
+
+/// `@setDataFrame` names a frame and gives its content; players get both without the command.
+fn set_data_frame<'a>(decoder: &mut Decoder<'a>) -> Result<DataMessage<'a>, amf0::Error> {
+    let frame = decoder.remaining();
+    match next_name(decoder)? {
+        None => Ok(DataMessage::Ignore),
+        Some(ON_METADATA) => metadata(decoder),
+        Some(_) => Ok(DataMessage::Relay(frame)),
+    }
+}
+
+fn metadata<'a>(decoder: &mut Decoder<'a>) -> Result<DataMessage<'a>, amf0::Error> {
+    // Dahua cameras send null here.
+    let Some(mut properties) = decoder.next_value()?.and_then(into_properties) else {
+        return Ok(DataMessage::Ignore);
+    };
+    properties.retain(is_for_players);
+    let mut payload = Vec::new();
+    amf0::put_string(&mut payload, ON_METADATA);
+    Value::EcmaArray(properties).encode(&mut payload);
+    Ok(DataMessage::Metadata(payload))
+}
+
+/// Encoders use objects and ECMA arrays alike.
+fn into_properties(value: Value<'_>) -> Option<Vec<Property<'_>>> {
+    match value {
+        Value::Object(properties)
+        | Value::EcmaArray(properties)
+        | Value::TypedObject { properties, .. } => Some(properties),
+        _ => None,
+    }
+}
+
+fn is_for_players(property: &Property<'_>) -> bool {
+    // ffmpeg takes an empty key for the end of the array and stumbles over the rest.
+    !property.key.is_empty()
+        && !FILE_PROPERTIES.iter().any(|name| name.eq_ignore_ascii_case(property.key))
+}
+
+/// The next value if it is a string, without the NUL that some encoders count in.
+fn next_name<'a>(decoder: &mut Decoder<'a>) -> Result<Option<&'a [u8]>, amf0::Error> {
+    let value = decoder.next_value()?;
+    let name = value.as_ref().and_then(Value::as_str_bytes);
+    Ok(name.map(|name| name.strip_suffix(&[0]).unwrap_or(name)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `onMetaData` and an ECMA array of width alone, as players get it.
+    const WIDTH_FOR_PLAYERS: &str = concat!(
+        "02 000a 6f6e4d65746144617461",
+        "08 00000001 0005 7769647468 00 4064000000000000 000009",
+    );
+
+    #[test]
+    fn da_01_set_data_frame_becomes_on_metadata_without_the_command() {
+        let published = concat!(
+            "02 000d 407365744461746146 72616d65",
+            "02 000a 6f6e4d65746144617461",
+            // The count is a hint that says 99.
+            "08 00000063",
+            "0008 6475726174696f6e 00 0000000000000000",
+            "0005 7769647468 00 4064000000000000",
+            "0008 66696c6553697a65 00 0000000000000000",
+            "000009",
+        );
+        assert_eq!(interpret(&hex(published)), metadata_of(WIDTH_FOR_PLAYERS));
+    }
+
+    #[test]
+    fn da_01_an_object_becomes_an_ecma_array() {
+        let published = concat!(
+            "02 000d 407365744461746146 72616d65",
+            "02 000a 6f6e4d65746144617461",
+            "03 0005 7769647468 00 4064000000000000",
+            "0008 66696c6573697a65 00 0000000000000000",
+            "000009",
+        );
+        assert_eq!(interpret(&hex(published)), metadata_of(WIDTH_FOR_PLAYERS));
+    }
+
+    #[test]
+    fn da_02_on_metadata_without_set_data_frame_is_metadata() {
+        assert_eq!(interpret(&hex(WIDTH_FOR_PLAYERS)), metadata_of(WIDTH_FOR_PLAYERS));
+    }
+
+    #[test]
+    fn da_02_amf3_message_with_and_without_its_format_byte() {
+        let with_format = format!("00 {WIDTH_FOR_PLAYERS}");
+        assert_eq!(interpret_amf3(&hex(&with_format)), metadata_of(WIDTH_FOR_PLAYERS));
+        assert_eq!(interpret_amf3(&hex(WIDTH_FOR_PLAYERS)), metadata_of(WIDTH_FOR_PLAYERS));
+    }
+
+    #[test]
+    fn da_02_a_property_without_a_name_is_left_out() {
+        let published = concat!(
+            "02 000a 6f6e4d65746144617461",
+            "08 00000002 0000 00 4064000000000000 0005 7769647468 00 4064000000000000 000009",
+        );
+        assert_eq!(interpret(&hex(published)), metadata_of(WIDTH_FOR_PLAYERS));
+    }
+
+    #[test]
+    fn da_02_nested_values_are_kept() {
+        let nested = concat!(
+            "02 000a 6f6e4d65746144617461",
+            "08 00000002",
+            "0001 61 03 0008 6475726174696f6e 05 000009",
+            "0001 62 0a 00000002 01 01 06",
+            "000009",
+        );
+        assert_eq!(interpret(&hex(nested)), metadata_of(nested));
+    }
+
+    #[test]
+    fn da_04_what_is_no_metadata_is_ignored() {
+        for payload in [
+            "",
+            "02 000d 407365744461746146 72616d65",
+            "02 000d 407365744461746146 72616d65 05",
+            "02 000d 407365744461746146 72616d65 02 000a 6f6e4d65746144617461",
+            "02 000d 407365744461746146 72616d65 02 000a 6f6e4d65746144617461 05",
+            "02 000a 6f6e4d65746144617461 0a 00000000",
+            "05",
+            "00 3ff0000000000000",
+            // |RtmpSampleAccess and onStatus are a server's words.
+            "02 0011 7c52746d7053616d706c65416363657373 01 01 01 01",
+            "02 0008 6f6e537461747573 03 000009",
+        ] {
+            assert_eq!(interpret(&hex(payload)), Ok(DataMessage::Ignore), "{payload}");
+        }
+    }
+
+    #[test]
+    fn da_04_amf_that_ends_early_is_an_error() {
+        assert!(interpret(&hex("02 000d 4073")).is_err());
+        assert!(interpret(&hex("02 000a 6f6e4d65746144617461 08 00000001 0005 77")).is_err());
+    }
+
+    #[test]
+    fn da_05_other_handlers_are_relayed_as_they_are() {
+        let text = hex("02 000a 6f6e5465787444617461 03 0004 74657874 02 0002 6869 000009");
+        assert_eq!(interpret(&text), Ok(DataMessage::Relay(&text)));
+
+        let mut frame = hex("02 000d 407365744461746146 72616d65");
+        let behind = frame.len();
+        frame.extend(&text);
+        assert_eq!(interpret(&frame), Ok(DataMessage::Relay(&frame[behind..])));
+    }
+
+    #[test]
+    fn clear_data_frame_takes_back_metadata_alone() {
+        let clear = "02 000f 40636c656172446174614672616d65";
+        let metadata = format!("{clear} 02 000a 6f6e4d65746144617461");
+        assert_eq!(interpret(&hex(&metadata)), Ok(DataMessage::ClearMetadata));
+        let other = format!("{clear} 02 0001 61");
+        assert_eq!(interpret(&hex(&other)), Ok(DataMessage::Ignore));
+        assert_eq!(interpret(&hex(clear)), Ok(DataMessage::Ignore));
+    }
+
+    #[test]
+    fn a_counted_nul_is_not_part_of_the_name() {
+        let published = WIDTH_FOR_PLAYERS.replacen("000a", "000b", 1).replacen(
+            "6f6e4d65746144617461",
+            "6f6e4d6574614461746100",
+            1,
+        );
+        assert_eq!(interpret(&hex(&published)), metadata_of(WIDTH_FOR_PLAYERS));
+    }
+
+    fn metadata_of(text: &str) -> Result<DataMessage<'static>, amf0::Error> {
+        Ok(DataMessage::Metadata(hex(text)))
+    }
+
+    fn hex(text: &str) -> Vec<u8> {
+        let digits: Vec<u8> =
+            text.chars().filter_map(|digit| digit.to_digit(16)).map(|digit| digit as u8).collect();
+        assert_eq!(digits.len() % 2, 0, "whole bytes in {text:?}");
+        digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
+    }
+}
