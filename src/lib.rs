@@ -11,3 +11,6 @@ pub mod metadata;
 pub mod rtmp;
 pub mod text;
 pub mod time;
+
+#[cfg(test)]
+mod test_support;

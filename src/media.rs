@@ -573,7 +573,12 @@ fn take_u8(rest: &mut &[u8], expected: &'static str) -> Result<u8, TagError> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+    use std::hash::Hash;
+
     use super::*;
+    use crate::rtmp::message::kind;
+    use crate::test_support::{Random, hex, recorded_messages};
 
     #[test]
     fn fl_01_sequence_headers_and_frames_are_told_apart() {
@@ -865,6 +870,94 @@ mod tests {
     }
 
     #[test]
+    fn recorded_publishers_send_the_video_they_are_known_to_send() {
+        use {VideoClass as Class, VideoCodec as Codec};
+        let h264 = |inter| {
+            vec![
+                (Codec::Avc, Class::SequenceHeader, 1),
+                (Codec::Avc, Class::Keyframe, 3),
+                (Codec::Avc, Class::Inter, inter),
+                (Codec::Avc, Class::EndOfSequence, 1),
+            ]
+        };
+        let enhanced = |codec| {
+            vec![
+                (codec, Class::SequenceHeader, 1),
+                (codec, Class::ColorInfo, 1),
+                (codec, Class::Keyframe, 3),
+                (codec, Class::Inter, 42),
+            ]
+        };
+        let rows = [
+            ("ffmpeg5_publish_h264_aac", h264(42)),
+            ("gst_rtmp2sink_publish", h264(42)),
+            ("gst_rtmpsink_publish", h264(42)),
+            (
+                // Cut off in mid-stream, so without an end.
+                "obs29_publish",
+                vec![
+                    (Codec::Avc, Class::SequenceHeader, 1),
+                    (Codec::Avc, Class::Keyframe, 2),
+                    (Codec::Avc, Class::Inter, 383),
+                ],
+            ),
+            ("ffmpeg9_publish_hevc_opus", enhanced(Codec::Hevc)),
+            ("ffmpeg9_publish_av1_flac", enhanced(Codec::Av1)),
+            ("ffmpeg9_publish_vp9_ac3", enhanced(Codec::Vp9)),
+            ("ffmpeg9_publish_multitrack", [h264(42), enhanced(Codec::Hevc)].concat()),
+            ("ffmpeg9_publish_opus_only", vec![]),
+        ];
+        for (session, expected) in rows {
+            let tags = recorded_tags(session, kind::VIDEO, classify_video);
+            assert_eq!(count(tags.iter().map(|tag| (tag.codec, tag.class))), as_map(expected));
+            assert!(tags.iter().all(|tag| !tag.is_empty_config), "{session}");
+        }
+    }
+
+    #[test]
+    fn recorded_publishers_send_the_audio_they_are_known_to_send() {
+        use {AudioClass as Class, AudioCodec as Codec};
+        let aac = |frames| {
+            vec![(Codec::Aac, Class::SequenceHeader, 1), (Codec::Aac, Class::Frame, frames)]
+        };
+        let enhanced = |codec, configs, frames| {
+            vec![
+                (codec, Class::SequenceHeader, configs),
+                (codec, Class::Multichannel, configs),
+                (codec, Class::Frame, frames),
+            ]
+        };
+        let opus = enhanced(Codec::Opus, 1, 151);
+        let rows = [
+            ("ffmpeg5_publish_h264_aac", aac(131)),
+            ("gst_rtmp2sink_publish", vec![]),
+            ("obs29_publish", aac(1805)),
+            ("ffmpeg9_publish_hevc_opus", opus.clone()),
+            ("ffmpeg9_publish_opus_only", opus.clone()),
+            ("ffmpeg9_publish_av1_flac", enhanced(Codec::Flac, 2, 142)),
+            ("ffmpeg9_publish_vp9_ac3", enhanced(Codec::Ac3, 1, 94)),
+            ("ffmpeg9_publish_multitrack", [aac(142), opus].concat()),
+        ];
+        for (session, expected) in rows {
+            let tags = recorded_tags(session, kind::AUDIO, classify_audio);
+            assert_eq!(count(tags.iter().map(|tag| (tag.codec, tag.class))), as_map(expected));
+            assert!(tags.iter().all(|tag| !tag.is_empty_config), "{session}");
+        }
+    }
+
+    #[test]
+    fn ex_06_recorded_second_tracks_start_no_gop() {
+        let session = "ffmpeg9_publish_multitrack";
+        let video = recorded_tags(session, kind::VIDEO, classify_video);
+        let second = |tag: &&VideoTag| tag.tracks.contains(1);
+        // The encoder writes the colour information of its second track without the wrapper.
+        assert_eq!(video.iter().filter(second).count(), 46);
+        assert_eq!(video.iter().filter(|tag| tag.is_gop_start()).count(), 3);
+        let audio = recorded_tags(session, kind::AUDIO, classify_audio);
+        assert_eq!(audio.iter().filter(|tag| tag.tracks.contains(1)).count(), 153);
+    }
+
+    #[test]
     fn track_sets_compare_by_inclusion() {
         let set = |ids: &[u8]| {
             let mut tracks = Tracks::NONE;
@@ -879,14 +972,10 @@ mod tests {
 
     #[test]
     fn no_payload_panics() {
-        let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut random = Random::new(1);
         for _ in 0..200_000 {
-            random ^= random << 13;
-            random ^= random >> 7;
-            random ^= random << 17;
-            let bytes = random.to_be_bytes();
-            let mut payload = [bytes, bytes].concat();
-            payload.truncate(usize::from(bytes[7] % 17));
+            let length = random.below(24);
+            let mut payload: Vec<u8> = (0..length).map(|_| random.below(256) as u8).collect();
             if let Some(first) = payload.first_mut() {
                 *first |= 0x90;
             }
@@ -895,10 +984,25 @@ mod tests {
         }
     }
 
-    fn hex(text: &str) -> Vec<u8> {
-        let digits: Vec<u8> =
-            text.chars().filter_map(|digit| digit.to_digit(16)).map(|digit| digit as u8).collect();
-        assert_eq!(digits.len() % 2, 0, "whole bytes in {text:?}");
-        digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
+    fn recorded_tags<T>(
+        session: &str,
+        kind: u8,
+        classify: fn(&[u8]) -> Result<T, TagError>,
+    ) -> Vec<T> {
+        recorded_messages(&format!("{session}.client.bin"))
+            .iter()
+            .filter(|(header, _)| header.kind == kind)
+            .map(|(_, payload)| classify(payload).expect("a good recording"))
+            .collect()
+    }
+
+    fn count<T: Eq + Hash>(items: impl Iterator<Item = T>) -> HashMap<T, usize> {
+        let mut counts = HashMap::new();
+        items.for_each(|item| *counts.entry(item).or_default() += 1);
+        counts
+    }
+
+    fn as_map<C: Eq + Hash, T: Eq + Hash>(rows: Vec<(C, T, usize)>) -> HashMap<(C, T), usize> {
+        rows.into_iter().map(|(codec, class, count)| ((codec, class), count)).collect()
     }
 }

@@ -104,6 +104,8 @@ fn next_name<'a>(decoder: &mut Decoder<'a>) -> Result<Option<&'a [u8]>, amf0::Er
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rtmp::message::kind;
+    use crate::test_support::{hex, recorded_messages};
 
     /// `onMetaData` and an ECMA array of width alone, as players get it.
     const WIDTH_FOR_PLAYERS: &str = concat!(
@@ -136,6 +138,30 @@ mod tests {
             "000009",
         );
         assert_eq!(interpret(&hex(published)), metadata_of(WIDTH_FOR_PLAYERS));
+    }
+
+    #[test]
+    fn da_01_recorded_metadata_keeps_all_but_what_is_true_of_a_file() {
+        for (session, properties) in [
+            ("ffmpeg5_publish_h264_aac", 11),
+            ("ffmpeg9_publish_opus_only", 6),
+            ("gst_rtmp2sink_publish", 10),
+            ("obs29_publish", 18),
+        ] {
+            let messages = recorded_messages(&format!("{session}.client.bin"));
+            let (_, payload) =
+                messages.iter().find(|(header, _)| header.kind == kind::DATA_AMF0).unwrap();
+            let Ok(DataMessage::Metadata(relayed)) = interpret(payload) else {
+                panic!("{session}: no metadata");
+            };
+            let mut decoder = Decoder::new(&relayed);
+            assert_eq!(decoder.next_value(), Ok(Some(Value::String(b"onMetaData"))));
+            let Ok(Some(Value::EcmaArray(kept))) = decoder.next_value() else {
+                panic!("{session}: no ECMA array");
+            };
+            assert_eq!(kept.len(), properties, "{session}");
+            assert!(decoder.remaining().is_empty());
+        }
     }
 
     #[test]
@@ -229,12 +255,5 @@ mod tests {
 
     fn metadata_of(text: &str) -> Result<DataMessage<'static>, amf0::Error> {
         Ok(DataMessage::Metadata(hex(text)))
-    }
-
-    fn hex(text: &str) -> Vec<u8> {
-        let digits: Vec<u8> =
-            text.chars().filter_map(|digit| digit.to_digit(16)).map(|digit| digit as u8).collect();
-        assert_eq!(digits.len() % 2, 0, "whole bytes in {text:?}");
-        digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
     }
 }

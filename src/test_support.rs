@@ -1,0 +1,58 @@
+//! What unit tests of several modules share: bytes from text, recorded sessions, random splits.
+
+use crate::limits::HANDSHAKE_PACKET_BYTES;
+use crate::rtmp::chunk_read::{ChunkReader, ReadLimits};
+use crate::rtmp::message::{Control, MessageHeader};
+
+/// C0 C1 C2, and as many bytes in the other direction.
+pub(crate) const HANDSHAKE_BYTES: usize = 1 + 2 * HANDSHAKE_PACKET_BYTES;
+
+/// Bytes from hexadecimal digits; blanks are for the reader.
+pub(crate) fn hex(text: &str) -> Vec<u8> {
+    let digits: Vec<u8> =
+        text.chars().filter_map(|digit| digit.to_digit(16)).map(|digit| digit as u8).collect();
+    assert_eq!(digits.len() % 2, 0, "whole bytes in {text:?}");
+    digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
+}
+
+/// All messages of a file in `tests/vectors/captures`, the handshake left out.
+pub(crate) fn recorded_messages(file: &str) -> Vec<(MessageHeader, Vec<u8>)> {
+    let session = recorded(file);
+    let mut input = &session[HANDSHAKE_BYTES..];
+    let mut reader = ChunkReader::default();
+    let mut messages = Vec::new();
+    while let Some(message) =
+        reader.next_message(&mut input, &ReadLimits::default()).expect("a good recording")
+    {
+        let control = Control::parse(message.header.kind, message.payload);
+        messages.push((message.header, message.payload.to_vec()));
+        if let Ok(Some(Control::SetChunkSize(size))) = control {
+            reader.set_chunk_size(size);
+        }
+    }
+    messages
+}
+
+/// The bytes of a file in `tests/vectors/captures`.
+pub(crate) fn recorded(file: &str) -> Vec<u8> {
+    let path = format!("{}/tests/vectors/captures/{file}", env!("CARGO_MANIFEST_DIR"));
+    std::fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// A xorshift generator: the same numbers in every run for one seed.
+pub(crate) struct Random(u64);
+
+impl Random {
+    /// The numbers of `seed`.
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    /// A number below `end`.
+    pub(crate) fn below(&mut self, end: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 16) as usize % end
+    }
+}
