@@ -5,9 +5,9 @@
 pub mod amf0;
 pub mod config;
 pub mod limits;
-pub mod net;
 pub mod media;
 pub mod metadata;
+pub mod net;
 pub mod rtmp;
 pub mod text;
 pub mod time;

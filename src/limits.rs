@@ -13,6 +13,8 @@ pub const MIB: usize = 1024 * KIB;
 
 /// C1, S1, C2 and S2 are this long (RTMP 1.0, section 5.2).
 pub const HANDSHAKE_PACKET_BYTES: usize = 1536;
+/// What of C1 and S1 is not time and version.
+pub const HANDSHAKE_RANDOM_BYTES: usize = HANDSHAKE_PACKET_BYTES - 8;
 /// Basic header 3, message header 11, extended timestamp 4 (RTMP 1.0, section 5.3.1).
 pub const CHUNK_HEADER_BYTES_MAX: usize = 18;
 /// Both directions start with this chunk size (RTMP 1.0, section 5.4.1).
@@ -71,6 +73,8 @@ pub const WINDOW_ACK_BYTES_MIN: u32 = 1024;
 pub const TAPE_BYTES_MAX: usize = 16 * MIB;
 /// A tape in milliseconds of arrival time.
 pub const TAPE_SPAN_MS_MAX: u64 = 30_000;
+/// The headers that a stream keeps for newcomers: metadata and decoder configurations.
+pub const HEADERS_BYTES_MAX: usize = 512 * KIB;
 /// The smallest and the largest block of a tape.
 pub const TAPE_BLOCK_BYTES_MIN: usize = 32 * KIB;
 /// See [`TAPE_BLOCK_BYTES_MIN`].
@@ -91,6 +95,8 @@ pub const ACCEPTS_PER_TURN_MAX: usize = 64;
 
 // Of the process.
 
+/// Addresses to listen on.
+pub const LISTENERS_MAX: usize = 16;
 /// Descriptors that are not connections: standard streams, poll, signal pipe, listeners, spare.
 pub const DESCRIPTORS_RESERVED: usize = 32;
 
@@ -102,5 +108,6 @@ const _: () = {
     assert!(TAPE_BLOCK_BYTES_MIN <= TAPE_BLOCK_BYTES_MAX);
     assert!(TAPE_BLOCK_BYTES_MAX < TAPE_BYTES_MAX);
     assert!(WINDOW_ACK_BYTES_MIN < WINDOW_ACK_BYTES);
+    assert!(LISTENERS_MAX < DESCRIPTORS_RESERVED);
     assert!(CHUNK_SIZE_OUT >= CHUNK_SIZE_INITIAL);
 };

@@ -451,6 +451,8 @@ pub mod code {
     pub const PLAY_RESET: &str = "NetStream.Play.Reset";
     /// `play` is granted.
     pub const PLAY_START: &str = "NetStream.Play.Start";
+    /// `play2` changes to another stream.
+    pub const PLAY_TRANSITION: &str = "NetStream.Play.Transition";
     /// Playback has ended.
     pub const PLAY_STOP: &str = "NetStream.Play.Stop";
     /// `play` is refused.

@@ -304,6 +304,11 @@ impl<'a> AggregateParts<'a> {
         Self { header: aggregate.header, rest: aggregate.payload, offset: None, malformed: false }
     }
 
+    /// The message stream that all parts belong to.
+    pub const fn message_stream_id(&self) -> u32 {
+        self.header.message_stream_id
+    }
+
     /// True once a part was met that does not fit the body.
     pub const fn malformed(&self) -> bool {
         self.malformed

@@ -2,10 +2,11 @@
 //!
 //! No module below opens a socket, reads a clock or draws a random number.
 
-pub mod command;
-pub mod handshake;
 pub mod chunk_read;
 pub mod chunk_write;
+pub mod command;
 pub mod handshake;
+pub mod link;
 pub mod message;
 pub mod name;
+pub mod session;

@@ -1,0 +1,363 @@
+//! The half of a connection that server and client share once the handshake is done.
+//!
+//! [`Inbound`] turns bytes into messages, applies protocol control messages and owes the peer
+//! its acknowledgements; [`Output`] collects what is to be sent. Neither knows what a command
+//! means.
+
+use super::chunk_read::{ChunkError, ChunkReader, ReadLimits};
+use super::chunk_write::write_message;
+use super::message::{Control, ControlError, Message, MessageHeader, UserControl, kind};
+use crate::limits;
+use std::fmt;
+
+/// Chunk stream ids of what we send. Every message of ours has a type-0 header, so a peer sees
+/// no difference; the numbers are the field's customary ones.
+pub mod chunk_stream {
+    /// Protocol control and user control messages (RTMP 1.0, section 5.4).
+    pub const CONTROL: u32 = 2;
+    /// Commands of the connection.
+    pub const COMMAND: u32 = 3;
+    /// Audio messages.
+    pub const AUDIO: u32 = 4;
+    /// `onStatus` and other commands of a message stream.
+    pub const STATUS: u32 = 5;
+    /// Video messages.
+    pub const VIDEO: u32 = 6;
+    /// Data messages.
+    pub const DATA: u32 = 7;
+}
+
+/// Bytes on their way to the peer: whole chunks, in order.
+#[derive(Debug)]
+pub struct Output {
+    bytes: Vec<u8>,
+    chunk_size: u32,
+}
+
+impl Default for Output {
+    fn default() -> Self {
+        Self { bytes: Vec::new(), chunk_size: limits::CHUNK_SIZE_INITIAL }
+    }
+}
+
+impl Output {
+    /// What waits to be written.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Whether nothing waits.
+    pub const fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Takes the first `count` bytes as written. An empty queue holds no memory.
+    pub fn written(&mut self, count: usize) {
+        if count >= self.bytes.len() {
+            self.bytes = Vec::new();
+        } else {
+            self.bytes.drain(..count);
+        }
+    }
+
+    /// The chunk size of what is written from here on.
+    pub const fn chunk_size(&self) -> u32 {
+        self.chunk_size
+    }
+
+    /// Announces a chunk size and uses it from the next message on (RTMP 1.0, section 5.4.1).
+    pub fn set_chunk_size(&mut self, size: u32) {
+        self.control(Control::SetChunkSize(size));
+        self.chunk_size = size;
+    }
+
+    /// Appends a protocol control or user control message.
+    pub fn control(&mut self, control: Control) {
+        control.write(&mut self.bytes);
+    }
+
+    /// Appends a user control message.
+    pub fn user_control(&mut self, event: UserControl) {
+        self.control(Control::UserControl(event));
+    }
+
+    /// Appends a command whose AMF0 body `body` writes.
+    pub fn command(&mut self, message_stream_id: u32, body: impl FnOnce(&mut Vec<u8>)) {
+        let chunk_stream_id =
+            if message_stream_id == 0 { chunk_stream::COMMAND } else { chunk_stream::STATUS };
+        self.body(chunk_stream_id, kind::COMMAND_AMF0, message_stream_id, body);
+    }
+
+    /// Appends a data message whose AMF0 body `body` writes.
+    pub fn data(&mut self, message_stream_id: u32, body: impl FnOnce(&mut Vec<u8>)) {
+        self.body(chunk_stream::DATA, kind::DATA_AMF0, message_stream_id, body);
+    }
+
+    /// Appends any message.
+    pub fn message(&mut self, header: MessageHeader, payload: &[u8]) {
+        write_message(&mut self.bytes, header, payload, self.chunk_size);
+    }
+
+    /// Appends bytes that are not chunks: the handshake.
+    pub(super) const fn raw(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+
+    fn body(
+        &mut self,
+        chunk_stream_id: u32,
+        kind: u8,
+        message_stream_id: u32,
+        body: impl FnOnce(&mut Vec<u8>),
+    ) {
+        let mut payload = Vec::new();
+        body(&mut payload);
+        self.message(
+            MessageHeader { chunk_stream_id, timestamp: 0, kind, message_stream_id },
+            &payload,
+        );
+    }
+}
+
+/// Why a connection's bytes cannot be followed any further.
+#[derive(Debug, PartialEq, Eq)]
+pub enum LinkError {
+    /// The chunk stream is broken or beyond its limits.
+    Chunk(ChunkError),
+    /// A protocol control message is.
+    Control(ControlError),
+}
+
+impl fmt::Display for LinkError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Chunk(error) => error.fmt(f),
+            Self::Control(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for LinkError {}
+
+impl From<ChunkError> for LinkError {
+    fn from(error: ChunkError) -> Self {
+        Self::Chunk(error)
+    }
+}
+
+impl From<ControlError> for LinkError {
+    fn from(error: ControlError) -> Self {
+        Self::Control(error)
+    }
+}
+
+/// What arrived.
+#[derive(Debug)]
+pub enum Incoming<'a> {
+    /// A control message, already applied.
+    Control(Control),
+    /// A control message with too few bytes, to be passed over: cameras send such.
+    Malformed,
+    /// Any other message.
+    Message(Message<'a>),
+}
+
+/// A change of the reader that a control message asked for. It is applied at the next call,
+/// because until then the message just returned may lie in the reader's own buffer.
+#[derive(Clone, Copy, Debug)]
+enum Change {
+    ChunkSize(u32),
+    Abort(u32),
+}
+
+/// The receiving side: chunk reader, control messages, acknowledgements.
+#[derive(Debug)]
+pub struct Inbound {
+    reader: ChunkReader,
+    change: Option<Change>,
+    /// Bytes since the handshake, never wrapping; the wire carries them modulo 2^32.
+    received: u64,
+    /// Invariant: at most `received`.
+    acknowledged: u64,
+    window_bytes: u32,
+}
+
+impl Inbound {
+    /// A reader at the start of the chunk stream. `window_bytes` is the acknowledgement window
+    /// that holds until the peer names its own.
+    pub fn new(window_bytes: u32) -> Self {
+        Self {
+            reader: ChunkReader::new(),
+            change: None,
+            received: 0,
+            acknowledged: 0,
+            window_bytes,
+        }
+    }
+
+    /// Consumes `input` up to and including the next message; `None` when it is used up.
+    ///
+    /// Pings are answered into `output`. An acknowledgement is written when the input is used
+    /// up, so at most once for each piece of input however small the peer's window is.
+    pub fn next<'s, 'i: 's>(
+        &'s mut self,
+        input: &mut &'i [u8],
+        limits: &ReadLimits,
+        output: &mut Output,
+    ) -> Result<Option<Incoming<'s>>, LinkError> {
+        match self.change.take() {
+            Some(Change::ChunkSize(size)) => self.reader.set_chunk_size(size),
+            Some(Change::Abort(chunk_stream_id)) => self.reader.abort(chunk_stream_id),
+            None => {}
+        }
+        let before = input.len();
+        let message = self.reader.next_message(input, limits)?;
+        self.received += (before - input.len()) as u64;
+        let Some(message) = message else {
+            acknowledge(self.received, &mut self.acknowledged, self.window_bytes, output);
+            return Ok(None);
+        };
+        let control = match Control::parse(message.header.kind, message.payload) {
+            Ok(Some(control)) => control,
+            Ok(None) => return Ok(Some(Incoming::Message(message))),
+            // A chunk size that cannot be read leaves no way to follow what comes.
+            Err(ControlError::Short { kind, .. }) if kind != kind::SET_CHUNK_SIZE => {
+                return Ok(Some(Incoming::Malformed));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        match control {
+            Control::SetChunkSize(size) => self.change = Some(Change::ChunkSize(size)),
+            Control::Abort(chunk_stream_id) => self.change = Some(Change::Abort(chunk_stream_id)),
+            Control::WindowAckSize(0) => {}
+            Control::WindowAckSize(window) => {
+                self.window_bytes = window.max(limits::WINDOW_ACK_BYTES_MIN);
+            }
+            Control::UserControl(UserControl::PingRequest(millis)) => {
+                output.user_control(UserControl::PingResponse(millis));
+            }
+            _ => {}
+        }
+        Ok(Some(Incoming::Control(control)))
+    }
+
+    /// Bytes received since the handshake.
+    pub const fn received_bytes(&self) -> u64 {
+        self.received
+    }
+
+    /// The chunk reader, for its accounting.
+    pub const fn reader(&self) -> &ChunkReader {
+        &self.reader
+    }
+
+    /// Gives back the buffer that a publisher's messages were assembled in.
+    pub fn release(&mut self) {
+        self.reader.release();
+    }
+}
+
+/// Writes an Acknowledgement when half a window has arrived since the last one (RTMP 1.0,
+/// section 5.4.3). While older output waits nothing is added: a peer that does not read is owed
+/// one number, the newest, and OBS never reads once it publishes.
+fn acknowledge(received: u64, acknowledged: &mut u64, window_bytes: u32, output: &mut Output) {
+    if received - *acknowledged < u64::from(window_bytes / 2) || !output.is_empty() {
+        return;
+    }
+    *acknowledged = received;
+    // The field is 32 bits wide and wraps; the truncation is the definition.
+    output.control(Control::Acknowledgement(received as u32));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What acknowledging leaves in the output after `received` bytes in all.
+    fn acknowledgement(received: u64, acknowledged: u64, window_bytes: u32) -> Option<Control> {
+        let (mut output, mut acknowledged) = (Output::default(), acknowledged);
+        acknowledge(received, &mut acknowledged, window_bytes, &mut output);
+        let payload = output.bytes().get(12..)?;
+        Control::parse(kind::ACKNOWLEDGEMENT, payload).unwrap()
+    }
+
+    #[test]
+    fn ch_38_half_a_window_is_acknowledged_with_the_bytes_so_far() {
+        assert_eq!(acknowledgement(499, 0, 1000), None);
+        assert_eq!(acknowledgement(500, 0, 1000), Some(Control::Acknowledgement(500)));
+        assert_eq!(acknowledgement(900, 500, 1000), None);
+    }
+
+    #[test]
+    fn ch_41_an_acknowledgement_past_4_gib_wraps() {
+        let received = (1 << 32) + 0x10;
+        assert_eq!(
+            acknowledgement(received, 0xffff_ff00, 256),
+            Some(Control::Acknowledgement(0x10))
+        );
+    }
+
+    #[test]
+    fn cm_34_a_peer_that_does_not_read_is_owed_one_acknowledgement() {
+        let (mut output, mut acknowledged) = (Output::default(), 0);
+        for received in (0..1_000_000).step_by(1000) {
+            acknowledge(received, &mut acknowledged, 1000, &mut output);
+        }
+        assert_eq!(output.bytes().len(), 16);
+    }
+
+    #[test]
+    fn ch_32_a_chunk_size_holds_from_the_next_chunk_on_every_chunk_stream() {
+        // A 200-byte audio message in chunks of 128 and 72, with Set Chunk Size 64 between
+        // them: the rest comes as 64 and 8.
+        let mut bytes = vec![0x04, 0, 0, 0, 0, 0, 200, 8, 1, 0, 0, 0];
+        bytes.extend([1; 128]);
+        bytes.extend([0x02, 0, 0, 0, 0, 0, 4, 1, 0, 0, 0, 0, 0, 0, 0, 64]);
+        bytes.push(0xc4);
+        bytes.extend([2; 64]);
+        bytes.push(0xc4);
+        bytes.extend([3; 8]);
+        let (mut inbound, mut output) = (Inbound::new(1 << 20), Output::default());
+        let mut input = &bytes[..];
+        let limits = ReadLimits::default();
+        let first = inbound.next(&mut input, &limits, &mut output).unwrap();
+        assert!(matches!(first, Some(Incoming::Control(Control::SetChunkSize(64)))));
+        let Some(Incoming::Message(message)) =
+            inbound.next(&mut input, &limits, &mut output).unwrap()
+        else {
+            panic!("expected the audio message");
+        };
+        assert_eq!(message.payload, [[1; 128].as_slice(), &[2; 64], &[3; 8]].concat());
+    }
+
+    #[test]
+    fn ch_33_short_control_messages_are_passed_over_but_a_chunk_size_is_not() {
+        let limits = ReadLimits::default();
+        for (kind, fatal) in [(1, true), (2, false), (3, false), (5, false), (6, false)] {
+            let bytes = [0x02, 0, 0, 0, 0, 0, 1, kind, 0, 0, 0, 0, 9];
+            let (mut inbound, mut output) = (Inbound::new(1 << 20), Output::default());
+            let result = inbound.next(&mut &bytes[..], &limits, &mut output);
+            assert_eq!(result.is_err(), fatal, "message type {kind}");
+            assert!(fatal || matches!(result, Ok(Some(Incoming::Malformed))));
+        }
+    }
+
+    #[test]
+    fn uc_01_a_ping_is_answered_with_its_own_bytes() {
+        let ping = [0x02, 0, 0, 0, 0, 0, 6, 4, 0, 0, 0, 0, 0, 6, 0, 0, 0x30, 0x39];
+        let (mut inbound, mut output) = (Inbound::new(1 << 20), Output::default());
+        inbound.next(&mut &ping[..], &ReadLimits::default(), &mut output).unwrap();
+        assert_eq!(output.bytes()[12..], [0, 7, 0, 0, 0x30, 0x39]);
+    }
+
+    #[test]
+    fn ch_39_a_window_of_0_is_ignored_and_a_tiny_one_raised() {
+        for (window, expected) in [(0_u32, 5000), (1, 1024), (0xffff_ffff, 0xffff_ffff)] {
+            let mut bytes = vec![0x02, 0, 0, 0, 0, 0, 4, 5, 0, 0, 0, 0];
+            bytes.extend(window.to_be_bytes());
+            let (mut inbound, mut output) = (Inbound::new(5000), Output::default());
+            inbound.next(&mut &bytes[..], &ReadLimits::default(), &mut output).unwrap();
+            assert_eq!(inbound.window_bytes, expected);
+        }
+    }
+}
