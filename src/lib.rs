@@ -9,6 +9,7 @@ pub mod media;
 pub mod metadata;
 pub mod net;
 pub mod rtmp;
+pub mod server;
 pub mod text;
 pub mod time;
 

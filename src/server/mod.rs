@@ -1,0 +1,486 @@
+//! The server without sockets: connections, streams and deadlines, in turns.
+//!
+//! Generic over [`Transport`], and `now` is an argument, so that tests run the same code in
+//! virtual time. The loop around it says what became readable or writable ([`Server::event`]),
+//! hands over new connections ([`Server::accept`]) and then lets it take a [`Server::turn`]:
+//!
+//! ```text
+//! turn: read what is readable ─▶ what is due ─▶ write each dirty connection once ─▶ remove
+//! ```
+//!
+//! Nobody removes a connection inside its own call: it is marked with a reason and goes at the
+//! end of the turn, after a last write, so an id is never used twice within a batch of events.
+
+pub mod conn;
+pub mod hub;
+pub mod play;
+pub mod reason;
+pub mod stages;
+pub mod stats;
+pub mod tape;
+pub mod timers;
+pub mod transport;
+
+mod publish;
+mod read;
+mod watch;
+
+use crate::config::{Settings, Start};
+use crate::limits;
+use crate::rtmp::chunk_read::ReadLimits;
+use crate::rtmp::handshake::Hello;
+use crate::rtmp::session::SessionSettings;
+use crate::time::Time;
+use conn::{Closing, ClosingLine, Conn, Flushed};
+use hub::{DuplicatePolicy, Hub};
+use log::{Level, debug, info, log};
+use play::LagSettings;
+use reason::CloseReason;
+use slab::Slab;
+use stages::{Stage, Stages};
+use stats::Stats;
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use tape::TapeSettings;
+use timers::{TimerKind, Timers};
+use transport::Transport;
+
+/// A connection's place in the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnId(u32);
+
+impl ConnId {
+    /// The connection at place `raw`.
+    pub const fn new(raw: u32) -> Self {
+        Self(raw)
+    }
+
+    /// The place.
+    pub const fn raw(self) -> u32 {
+        self.0
+    }
+
+    /// The place as an index.
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// How long somebody who was told to go may take to read why (ms).
+const FAREWELL_MS: u64 = 1000;
+
+/// The parts of the configuration in the form in which the parts of the server take them.
+#[derive(Debug)]
+struct Policies {
+    session: SessionSettings,
+    tape: TapeSettings,
+    lag: LagSettings,
+    duplicate: DuplicatePolicy,
+}
+
+/// See the module's head.
+#[derive(Debug)]
+pub struct Server<T> {
+    conns: Slab<Conn<T>>,
+    stages: Stages,
+    hub: Hub,
+    timers: Timers,
+    settings: Settings,
+    policies: Policies,
+    stats: Stats,
+    /// Connections per address; kept only while there is a limit to it.
+    addresses: HashMap<IpAddr, usize>,
+    to_read: Vec<ConnId>,
+    to_write: Vec<ConnId>,
+    closing: Vec<ConnId>,
+    draining: bool,
+}
+
+impl<T: Transport> Server<T> {
+    /// A server without connections. `settings.limits.connections_max` must be final: the
+    /// bound that follows from the descriptors is the caller's to find.
+    pub fn new(settings: Settings, hello: Hello) -> Self {
+        let policies = Policies::new(&settings, Rc::new(hello));
+        Self {
+            conns: Slab::new(),
+            stages: Stages::default(),
+            hub: Hub::default(),
+            timers: Timers::default(),
+            settings,
+            policies,
+            stats: Stats::default(),
+            addresses: HashMap::new(),
+            to_read: Vec::new(),
+            to_write: Vec::new(),
+            closing: Vec::new(),
+            draining: false,
+        }
+    }
+
+    /// The id that the next accepted connection gets.
+    pub fn next_id(&self) -> ConnId {
+        ConnId(self.conns.vacant_key() as u32)
+    }
+
+    /// Makes room for one more connection: when the table is full, a session without a stream
+    /// gives way. Returns false when there is none, and for an address that has its share; the
+    /// caller then drops the connection.
+    pub fn admits(&mut self, peer: &SocketAddr, now: Time) -> bool {
+        let per_address_max = self.settings.limits.connections_per_address_max;
+        if self.draining {
+            return false;
+        }
+        if per_address_max != 0 && self.addresses.get(&peer.ip()) >= Some(&per_address_max) {
+            self.stats.count(CloseReason::AddressLimit);
+            debug!("refused {peer}: {}", CloseReason::AddressLimit);
+            return false;
+        }
+        let connections_max = self.settings.limits.connections_max;
+        if connections_max == 0 || self.conns.len() < connections_max {
+            return true;
+        }
+        let Some(id) = self.stages.gives_way() else {
+            self.stats.count(CloseReason::GaveWay);
+            debug!("refused {peer}: all {connections_max} connections have a stream");
+            return false;
+        };
+        self.close(id, CloseReason::GaveWay, String::new(), now);
+        self.remove_closing(now);
+        true
+    }
+
+    /// Takes a connection. It must have been admitted; its id is [`Server::next_id`].
+    pub fn accept(&mut self, transport: T, peer: SocketAddr, now: Time) -> ConnId {
+        let conn = Conn::new(transport, peer, &self.policies.session, now);
+        let id = ConnId(self.conns.insert(conn) as u32);
+        self.stats.accepted += 1;
+        if self.settings.limits.connections_per_address_max != 0 {
+            *self.addresses.entry(peer.ip()).or_insert(0) += 1;
+        }
+        self.stages.enter(id, Stage::Handshaking);
+        self.set_stage_deadline(id, Stage::Handshaking, now);
+        id
+    }
+
+    /// Notes what the poll said of a connection. Spurious and late events do no harm.
+    pub fn event(&mut self, id: ConnId, readable: bool, writable: bool, read_closed: bool) {
+        let Some(conn) = self.conns.get_mut(id.index()) else { return };
+        conn.read_closed |= read_closed;
+        if readable || read_closed {
+            conn.readable = true;
+            self.queue_read(id);
+        }
+        if writable {
+            self.conns[id.index()].writable = true;
+            self.queue_write(id);
+        }
+    }
+
+    /// Does all that is to be done now. `buffer` is lent for reading.
+    pub fn turn(&mut self, buffer: &mut [u8], now: Time) {
+        for id in std::mem::take(&mut self.to_read) {
+            self.conns[id.index()].queued_to_read = false;
+            self.read(id, buffer, now);
+        }
+        self.fire_timers(now);
+        self.end_streams(now);
+        while let Some(stream) = self.hub.take_news() {
+            for index in 0..self.hub.stream(stream).players().len() {
+                self.queue_write(self.hub.stream(stream).players()[index].conn);
+            }
+        }
+        for id in std::mem::take(&mut self.to_write) {
+            self.conns[id.index()].queued_to_write = false;
+            self.write(id, now);
+        }
+        self.remove_closing(now);
+    }
+
+    /// Whether a turn would find work without any event, so that the poll must not sleep.
+    pub fn has_work(&self) -> bool {
+        !(self.to_read.is_empty() && self.to_write.is_empty() && self.closing.is_empty())
+    }
+
+    /// When the poll has to wake for a deadline.
+    pub fn next_deadline(&self) -> Option<Time> {
+        self.timers.next().into_iter().chain(self.hub.next_end()).min()
+    }
+
+    /// Tells everybody that the server goes down, takes no new sessions and lets the ones it
+    /// has go as soon as they have been told.
+    pub fn drain(&mut self, now: Time) {
+        if std::mem::replace(&mut self.draining, true) {
+            return;
+        }
+        info!("going down: {} connections are told", self.conns.len());
+        let ids: Vec<_> = self.conns.iter().map(|(key, _)| ConnId(key as u32)).collect();
+        for id in ids {
+            self.tell_shutdown(id);
+            self.dismiss(id, CloseReason::ServerShutdown, String::new(), now);
+        }
+    }
+
+    /// Replaces the settings. What concerns connections that exist holds from their next step.
+    pub fn reload(&mut self, settings: Settings) {
+        self.policies = Policies::new(&settings, Rc::clone(&self.policies.session.hello));
+        let counted = self.settings.limits.connections_per_address_max != 0;
+        let counts = settings.limits.connections_per_address_max != 0;
+        self.settings = settings;
+        if counts && !counted {
+            for (_, conn) in &self.conns {
+                *self.addresses.entry(conn.peer.ip()).or_insert(0) += 1;
+            }
+        } else if !counts {
+            self.addresses = HashMap::new();
+        }
+    }
+
+    /// The settings in force.
+    pub const fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The counters.
+    pub const fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// The streams.
+    pub const fn hub(&self) -> &Hub {
+        &self.hub
+    }
+
+    /// The connection `id`, if it is there.
+    pub fn conn(&self, id: ConnId) -> Option<&Conn<T>> {
+        self.conns.get(id.index())
+    }
+
+    /// Connections.
+    pub fn len(&self) -> usize {
+        self.conns.len()
+    }
+
+    /// Whether there are no connections.
+    pub fn is_empty(&self) -> bool {
+        self.conns.is_empty()
+    }
+
+    fn queue_read(&mut self, id: ConnId) {
+        let conn = &mut self.conns[id.index()];
+        if !std::mem::replace(&mut conn.queued_to_read, true) {
+            self.to_read.push(id);
+        }
+    }
+
+    fn queue_write(&mut self, id: ConnId) {
+        let conn = &mut self.conns[id.index()];
+        if conn.writable && !std::mem::replace(&mut conn.queued_to_write, true) {
+            self.to_write.push(id);
+        }
+    }
+
+    /// Moves a connection to the stage that its roles give it, with that stage's deadline.
+    fn set_stage(&mut self, id: ConnId, stage: Stage, now: Time) {
+        let conn = &mut self.conns[id.index()];
+        if conn.stage == stage {
+            return;
+        }
+        self.stages.leave(id, conn.stage);
+        self.stages.enter(id, stage);
+        conn.stage = stage;
+        self.set_stage_deadline(id, stage, now);
+    }
+
+    fn set_stage_deadline(&mut self, id: ConnId, stage: Stage, now: Time) {
+        let conn = &mut self.conns[id.index()];
+        let timeouts = &self.settings.timeouts;
+        let optional =
+            |limit_ms| if limit_ms == 0 { Time::NEVER } else { now.plus_millis(limit_ms) };
+        let at = match stage {
+            Stage::Handshaking => conn.accepted.plus_millis(timeouts.handshake_ms),
+            Stage::Connecting => conn.accepted.plus_millis(timeouts.connect_ms),
+            Stage::Connected => optional(timeouts.idle_ms),
+            Stage::Waiting => optional(self.settings.play.wait_ms),
+            Stage::Streaming => Time::NEVER,
+            Stage::Leaving => now.plus_millis(FAREWELL_MS),
+        };
+        self.timers.set(&mut conn.timers, id, TimerKind::Stage, at);
+    }
+
+    fn write(&mut self, id: ConnId, now: Time) {
+        let conn = &mut self.conns[id.index()];
+        if !conn.writable {
+            return;
+        }
+        if !conn.is_closing() && catch_up(conn, &self.hub, &self.policies, now).is_err() {
+            let skips_max = self.policies.lag.skips_max;
+            let detail = format!("more than {skips_max} jumps to the live edge");
+            return self.close(id, CloseReason::SlowConsumer, detail, now);
+        }
+        let conn = &mut self.conns[id.index()];
+        let before = conn.bytes_out;
+        match conn.flush(&self.hub, limits::WRITE_BYTES_PER_TURN_MAX) {
+            Ok(Flushed::All) => {
+                self.timers.set(&mut conn.timers, id, TimerKind::Stall, Time::NEVER);
+                self.written_out(id);
+            }
+            Ok(Flushed::Budget) => self.queue_write(id),
+            Ok(Flushed::Blocked) => {
+                let moved = conn.bytes_out > before;
+                let armed = conn.timers.deadline(TimerKind::Stall) != Time::NEVER;
+                if conn.plays() && (moved || !armed) {
+                    let at = now.plus_millis(self.settings.timeouts.player_stalled_ms);
+                    self.timers.set(&mut conn.timers, id, TimerKind::Stall, at);
+                }
+            }
+            Err(error) => self.close(id, CloseReason::PeerLost, error.to_string(), now),
+        }
+        self.stats.bytes_out += self.conns[id.index()].bytes_out - before;
+    }
+
+    /// Everything is with the kernel: one that is leaving hears no more.
+    fn written_out(&mut self, id: ConnId) {
+        let conn = &mut self.conns[id.index()];
+        let Some(closing) = conn.closing.as_mut().filter(|closing| !closing.shut) else { return };
+        closing.shut = true;
+        if closing.farewell && conn.transport.shutdown_write().is_err() {
+            closing.farewell = false;
+            self.closing.push(id);
+        }
+    }
+
+    /// Marks a connection to be removed at the end of this turn, and takes it out of its
+    /// streams at once.
+    fn close(&mut self, id: ConnId, reason: CloseReason, detail: String, now: Time) {
+        let conn = &mut self.conns[id.index()];
+        match &mut conn.closing {
+            Some(closing) if !closing.farewell => return,
+            Some(closing) => closing.farewell = false,
+            None => {
+                let closing = Closing { reason, detail, farewell: false, shut: false };
+                conn.closing = Some(Box::new(closing));
+                self.leave_streams(id, now);
+            }
+        }
+        self.closing.push(id);
+    }
+
+    /// Lets a connection go that has just been told why: what it was told is sent, then the
+    /// sending direction is shut, and the peer has a second to close.
+    fn dismiss(&mut self, id: ConnId, reason: CloseReason, detail: String, now: Time) {
+        let conn = &mut self.conns[id.index()];
+        if conn.is_closing() {
+            return;
+        }
+        conn.closing = Some(Box::new(Closing { reason, detail, farewell: true, shut: false }));
+        self.leave_streams(id, now);
+        self.set_stage(id, Stage::Leaving, now);
+        self.queue_write(id);
+    }
+
+    fn remove_closing(&mut self, now: Time) {
+        for id in std::mem::take(&mut self.closing) {
+            // The last words, if there is room for them; nothing waits for more.
+            if self.conns[id.index()].writable {
+                let _ = self.conns[id.index()].flush(&self.hub, limits::WRITE_BYTES_PER_TURN_MAX);
+            }
+            let mut conn = self.conns.remove(id.index());
+            self.timers.remove(&mut conn.timers, id);
+            self.stages.leave(id, conn.stage);
+            self.forget_address(&conn.peer);
+            self.forget_queued(id, &conn);
+            if let Some(closing) = &conn.closing {
+                self.stats.count(closing.reason);
+                let usual = closing.reason.level();
+                let level = if conn.activity.is_some() { usual.min(Level::Info) } else { usual };
+                log!(level, "{}", ClosingLine { conn: &conn, now });
+            }
+        }
+    }
+
+    fn forget_address(&mut self, peer: &SocketAddr) {
+        if let Some(count) = self.addresses.get_mut(&peer.ip()) {
+            *count -= 1;
+            if *count == 0 {
+                self.addresses.remove(&peer.ip());
+            }
+        }
+    }
+
+    /// A connection that goes while it is on a list, as one that gives way does.
+    fn forget_queued(&mut self, id: ConnId, conn: &Conn<T>) {
+        if conn.queued_to_read {
+            self.to_read.retain(|queued| *queued != id);
+        }
+        if conn.queued_to_write {
+            self.to_write.retain(|queued| *queued != id);
+        }
+    }
+}
+
+impl Policies {
+    fn new(settings: &Settings, hello: Rc<Hello>) -> Self {
+        let Settings { limits, play, publish, rtmp, .. } = settings;
+        let reading =
+            |assembly_bytes_max, data_bytes_max, audio_bytes_max, video_bytes_max| ReadLimits {
+                chunk_streams_max: limits.chunk_streams_max,
+                assembly_bytes_max,
+                command_bytes_max: limits.command_bytes_max,
+                data_bytes_max,
+                audio_bytes_max,
+                video_bytes_max,
+                ..ReadLimits::default()
+            };
+        // Before a publish nothing but commands is of use; other messages may be as long as
+        // one and are dropped.
+        let before = limits.command_bytes_max;
+        Self {
+            session: SessionSettings {
+                hello,
+                c2_check: rtmp.c2_check,
+                limits_before_publish: reading(2 * before, before, before, before),
+                limits_publishing: reading(
+                    limits.assembly_bytes_max,
+                    limits.data_bytes_max,
+                    limits.audio_bytes_max,
+                    limits.video_bytes_max,
+                ),
+                control_bytes_max: limits.control_bytes_max,
+                message_streams_max: limits.message_streams_max,
+                chunk_size: rtmp.chunk_size,
+                window_ack_bytes: rtmp.window_ack_bytes,
+                name_bytes_max: limits.name_bytes_max,
+            },
+            tape: TapeSettings {
+                bytes_max: limits.tape_bytes_max,
+                span_ms_max: limits.tape_span_ms_max,
+                lag_ms: play.lag_ms,
+                keep_start: play.start == Start::Keyframe,
+                whole_gops: play.start != Start::Live,
+                chunk_size: rtmp.chunk_size,
+            },
+            lag: LagSettings {
+                lag_ms: play.lag_ms,
+                lag_bytes: play.lag_bytes as u64,
+                skips_max: play.skips_max,
+                skip_window_ms: play.skip_window_ms,
+            },
+            duplicate: DuplicatePolicy { rule: publish.duplicate, silent_ms: publish.silent_ms },
+        }
+    }
+}
+
+fn catch_up<T>(
+    conn: &mut Conn<T>,
+    hub: &Hub,
+    policies: &Policies,
+    now: Time,
+) -> Result<(), play::TooSlow> {
+    let Some(activity) = &mut conn.activity else { return Ok(()) };
+    for play in &mut activity.plays {
+        let tape = hub.stream(play.stream).tape();
+        play.catch_up(tape, now, &policies.lag, policies.tape.chunk_size)?;
+    }
+    Ok(())
+}

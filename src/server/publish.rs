@@ -1,0 +1,248 @@
+//! Publishing and playing: who may, what the others are told, and how it ends.
+
+use super::conn::Publish;
+use super::hub::{Endpoint, Refusal, StreamId};
+use super::play::Play;
+use super::reason::CloseReason;
+use super::stages::Stage;
+use super::timers::TimerKind;
+use super::transport::Transport;
+use super::{ConnId, Server};
+use crate::config::Absent;
+use crate::rtmp::command::code;
+use crate::rtmp::session::{PlayRequest, PublishRequest};
+use crate::text::Escaped;
+use crate::time::Time;
+use log::info;
+use std::rc::Rc;
+
+impl<T: Transport> Server<T> {
+    pub(super) fn publish(&mut self, id: ConnId, request: &PublishRequest, now: Time) {
+        let endpoint = Endpoint { conn: id, message_stream_id: request.message_stream_id() };
+        let name = &request.target.name;
+        let policy = &self.policies.duplicate;
+        let streams_max = self.settings.limits.streams_max;
+        let published = match self.hub.publish(name, endpoint, now, policy, streams_max) {
+            Ok(published) => published,
+            Err(refusal) => return self.refuse_publish(id, request, refusal, now),
+        };
+        if let Some(displaced) = published.displaced {
+            self.displace(displaced, now);
+        }
+        let conn = &mut self.conns[id.index()];
+        conn.session.accept_publish(request);
+        info!("{} publishes {}", conn.peer, Escaped(name.as_bytes()));
+        let name = Rc::clone(self.hub.stream(published.stream).name());
+        let activity = conn.activity_mut();
+        activity.publishes.push(Publish {
+            stream: published.stream,
+            message_stream_id: endpoint.message_stream_id,
+        });
+        activity.summary.role = "publisher";
+        activity.summary.stream = Some(name);
+        self.stats.publishes += 1;
+        self.set_stage(id, Stage::Streaming, now);
+        self.arm_silence(id, now);
+        self.wake_players(published.stream, published.begins, now);
+    }
+
+    fn refuse_publish(
+        &mut self,
+        id: ConnId,
+        request: &PublishRequest,
+        refusal: Refusal,
+        now: Time,
+    ) {
+        let name = Escaped(request.target.name.as_bytes());
+        let (reason, description) = match refusal {
+            Refusal::AlreadyPublishing => {
+                (CloseReason::AlreadyPublishing, format!("{name} has a publisher already"))
+            }
+            Refusal::TooManyStreams => {
+                (CloseReason::StreamLimit, "the server has as many streams as it may".to_owned())
+            }
+        };
+        let session = &mut self.conns[id.index()].session;
+        session.reject_publish(request, code::PUBLISH_BAD_NAME, &description);
+        self.dismiss(id, reason, description, now);
+    }
+
+    /// The publisher that another one took the place of: the stream is no longer its own, so
+    /// nothing that it does from here on reaches the players.
+    fn displace(&mut self, old: Endpoint, now: Time) {
+        let conn = &mut self.conns[old.conn.index()];
+        if let Some(activity) = &mut conn.activity {
+            activity.publishes.retain(|p| p.message_stream_id != old.message_stream_id);
+        }
+        let description = "another publisher took over";
+        conn.session.error_status(old.message_stream_id, code::PUBLISH_BAD_NAME, description);
+        self.dismiss(old.conn, CloseReason::Replaced, String::new(), now);
+    }
+
+    /// Players of a stream that has a publisher now are no longer waiting.
+    fn wake_players(&mut self, stream: StreamId, begins: bool, now: Time) {
+        for index in 0..self.hub.stream(stream).players().len() {
+            let player = self.hub.stream(stream).players()[index];
+            if begins {
+                let session = &mut self.conns[player.conn.index()].session;
+                session.play_began(player.message_stream_id);
+                self.queue_write(player.conn);
+            }
+            self.settle_stage(player.conn, now);
+        }
+    }
+
+    pub(super) fn play(&mut self, id: ConnId, request: &PlayRequest, now: Time) {
+        let endpoint = Endpoint { conn: id, message_stream_id: request.message_stream_id() };
+        self.stop_playing(endpoint);
+        let name = &request.target.name;
+        let absent = self.hub.find(name).is_none_or(|stream| !stream.is_live());
+        if absent && self.settings.play.absent == Absent::Refuse {
+            let description = format!("{} is not published", Escaped(name.as_bytes()));
+            return self.refuse_play(id, request, CloseReason::StreamNotFound, description, now);
+        }
+        let streams_max = self.settings.limits.streams_max;
+        let Ok(stream) = self.hub.find_or_create(name, streams_max) else {
+            let description = "the server has as many streams as it may".to_owned();
+            return self.refuse_play(id, request, CloseReason::StreamLimit, description, now);
+        };
+        let mut play = Play::new(
+            stream,
+            endpoint.message_stream_id,
+            self.hub.stream(stream).tape(),
+            self.settings.play.start,
+            self.policies.tape.chunk_size,
+        );
+        play.slot = self.hub.add_player(stream, endpoint);
+        let name = Rc::clone(self.hub.stream(stream).name());
+        let conn = &mut self.conns[id.index()];
+        conn.session.accept_play(request);
+        info!(
+            "{} plays {}{}",
+            conn.peer,
+            Escaped(name.as_bytes()),
+            if absent { ", which is not published yet" } else { "" }
+        );
+        let activity = conn.activity_mut();
+        activity.plays.reserve_exact(1);
+        activity.plays.push(play);
+        activity.summary.role = "player";
+        activity.summary.stream = Some(name);
+        self.stats.plays += 1;
+        self.settle_stage(id, now);
+        self.queue_write(id);
+    }
+
+    fn refuse_play(
+        &mut self,
+        id: ConnId,
+        request: &PlayRequest,
+        reason: CloseReason,
+        description: String,
+        now: Time,
+    ) {
+        let session = &mut self.conns[id.index()].session;
+        session.reject_play(request, code::PLAY_STREAM_NOT_FOUND, &description);
+        self.dismiss(id, reason, description, now);
+    }
+
+    /// The stage that a connection's roles give it.
+    pub(super) fn settle_stage(&mut self, id: ConnId, now: Time) {
+        let conn = &self.conns[id.index()];
+        if conn.is_closing() || conn.stage < Stage::Connected {
+            return;
+        }
+        let stage = conn.activity.as_ref().map_or(Stage::Connected, |activity| {
+            let live = |play: &Play| self.hub.stream(play.stream).is_live();
+            match (&activity.publishes[..], &activity.plays[..]) {
+                ([], []) => Stage::Connected,
+                ([], plays) if !plays.iter().any(live) => Stage::Waiting,
+                _ => Stage::Streaming,
+            }
+        });
+        self.set_stage(id, stage, now);
+    }
+
+    /// Ends a publish, whichever way it ended.
+    pub(super) fn unpublish(&mut self, endpoint: Endpoint, now: Time) {
+        let conn = &mut self.conns[endpoint.conn.index()];
+        let Some(activity) = &mut conn.activity else { return };
+        let Some(stream) = activity.published(endpoint.message_stream_id) else { return };
+        activity.publishes.retain(|p| p.message_stream_id != endpoint.message_stream_id);
+        if activity.publishes.is_empty() {
+            conn.session.release();
+            self.timers.set(&mut conn.timers, endpoint.conn, TimerKind::Silence, Time::NEVER);
+        }
+        info!("{} no longer publishes {}", conn.peer, self.hub.stream(stream).name());
+        if self.hub.unpublish(stream, now, self.settings.publish.linger_ms) {
+            self.tell_ended(stream, now);
+        }
+    }
+
+    /// Streams whose publisher did not come back in time.
+    pub(super) fn end_streams(&mut self, now: Time) {
+        while let Some(stream) = self.hub.take_ended(now) {
+            info!("{} is over: its publisher did not come back", self.hub.stream(stream).name());
+            self.tell_ended(stream, now);
+        }
+    }
+
+    fn tell_ended(&mut self, stream: StreamId, now: Time) {
+        for index in 0..self.hub.stream(stream).players().len() {
+            let player = self.hub.stream(stream).players()[index];
+            self.conns[player.conn.index()].session.play_ended(player.message_stream_id);
+            self.queue_write(player.conn);
+            self.settle_stage(player.conn, now);
+        }
+    }
+
+    /// Ends a play, if there is one on this message stream.
+    pub(super) fn stop_playing(&mut self, endpoint: Endpoint) {
+        let Some(activity) = &mut self.conns[endpoint.conn.index()].activity else { return };
+        let at = |play: &Play| play.message_stream_id == endpoint.message_stream_id;
+        let Some(index) = activity.plays.iter().position(at) else { return };
+        let play = activity.plays.remove(index);
+        activity.summary.skips += play.skips;
+        let moved = self.hub.remove_player(play.stream, play.slot);
+        let Some(moved) = moved else { return };
+        if let Some(other) = self.conns[moved.conn.index()].play_mut(moved.message_stream_id) {
+            other.slot = play.slot;
+        }
+    }
+
+    /// Takes a connection out of all its streams.
+    pub(super) fn leave_streams(&mut self, id: ConnId, now: Time) {
+        while let Some(activity) = &self.conns[id.index()].activity {
+            if let Some(publish) = activity.publishes.first() {
+                let message_stream_id = publish.message_stream_id;
+                self.unpublish(Endpoint { conn: id, message_stream_id }, now);
+            } else if let Some(play) = activity.plays.first() {
+                let message_stream_id = play.message_stream_id;
+                self.stop_playing(Endpoint { conn: id, message_stream_id });
+            } else {
+                return;
+            }
+        }
+    }
+
+    /// Tells a connection that the server goes down, on each of its streams.
+    pub(super) fn tell_shutdown(&mut self, id: ConnId) {
+        let conn = &mut self.conns[id.index()];
+        if conn.stage < Stage::Connected || conn.is_closing() {
+            return;
+        }
+        let description = "the server is going down";
+        if let Some(activity) = &conn.activity {
+            for publish in &activity.publishes {
+                let id = publish.message_stream_id;
+                conn.session.error_status(id, code::PUBLISH_DENIED, description);
+            }
+            for play in &activity.plays {
+                conn.session.play_ended(play.message_stream_id);
+            }
+        }
+        if conn.is_idle() {
+            conn.session.error_status(0, code::CONNECT_APP_SHUTDOWN, description);
+        }
+    }
+}

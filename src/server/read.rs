@@ -1,0 +1,148 @@
+//! Reading: bytes of one connection into events, and events to where they are decided.
+
+use super::hub::{Endpoint, Outcome};
+use super::reason::CloseReason;
+use super::stages::Stage;
+use super::transport::Transport;
+use super::{ConnId, Server};
+use crate::limits;
+use crate::rtmp::session::{Event, Receive, Step};
+use crate::text::Escaped;
+use crate::time::Time;
+use log::debug;
+use std::io::ErrorKind;
+
+impl<T: Transport> Server<T> {
+    /// Reads a connection until it has no more, or the budget of the turn is used up; then it
+    /// is read again in the next one.
+    pub(super) fn read(&mut self, id: ConnId, buffer: &mut [u8], now: Time) {
+        let mut budget = limits::READ_BYTES_PER_TURN_MAX;
+        while self.conns[id.index()].readable {
+            if budget == 0 {
+                self.queue_read(id);
+                return;
+            }
+            let conn = &mut self.conns[id.index()];
+            if conn.closing.as_ref().is_some_and(|closing| !closing.farewell) {
+                return;
+            }
+            match conn.transport.read(buffer) {
+                Ok(0) => {
+                    conn.readable = false;
+                    self.close(id, CloseReason::PeerClosed, String::new(), now);
+                }
+                Ok(count) => {
+                    // A short read has emptied the socket; only an end would go unnoticed.
+                    conn.readable = count == buffer.len() || conn.read_closed;
+                    conn.heard = now;
+                    conn.pinged = false;
+                    conn.bytes_in += count as u64;
+                    self.stats.bytes_in += count as u64;
+                    budget = budget.saturating_sub(count);
+                    if !conn.is_closing() {
+                        self.consume(id, &buffer[..count], now);
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => conn.readable = false,
+                Err(error) => {
+                    conn.readable = false;
+                    self.close(id, CloseReason::PeerLost, error.to_string(), now);
+                }
+            }
+        }
+    }
+
+    fn consume(&mut self, id: ConnId, mut input: &[u8], now: Time) {
+        while !self.conns[id.index()].is_closing() {
+            let conn = &mut self.conns[id.index()];
+            let event = match conn.session.next_event(&mut input, &self.policies.session) {
+                Ok(Some(event)) => event,
+                Ok(None) => break,
+                Err(error) => {
+                    self.close(id, CloseReason::from(&error), error.to_string(), now);
+                    break;
+                }
+            };
+            let published = |id| conn.activity.as_ref().and_then(|a| a.published(id));
+            match event {
+                Event::Media(message) => {
+                    if let Some(stream) = published(message.header.message_stream_id) {
+                        let outcome = self.hub.record(stream, &message, now, &self.policies.tape);
+                        self.stats.messages_dropped += u64::from(outcome == Outcome::Malformed);
+                    }
+                }
+                Event::Aggregate(mut parts) => {
+                    let Some(stream) = published(parts.message_stream_id()) else { continue };
+                    for message in parts.by_ref() {
+                        let outcome = self.hub.record(stream, &message, now, &self.policies.tape);
+                        self.stats.messages_dropped += u64::from(outcome == Outcome::Malformed);
+                    }
+                    self.stats.messages_dropped += u64::from(parts.malformed());
+                }
+                Event::Step(step) => self.decide(id, step, now),
+            }
+        }
+        // Replies, and what else the input made wait.
+        if !self.conns[id.index()].session.output().is_empty() {
+            self.queue_write(id);
+        }
+    }
+
+    /// What needs more than one connection, or a policy.
+    fn decide(&mut self, id: ConnId, step: Step, now: Time) {
+        match step {
+            Step::Handled => {}
+            Step::HandshakeDone { c2_matches } => {
+                if c2_matches == Some(false) {
+                    self.stats.c2_mismatches += 1;
+                    debug!("{}: C2 is not an echo of S1", self.conns[id.index()].peer);
+                }
+                self.set_stage(id, Stage::Connecting, now);
+            }
+            Step::Connect(request) => {
+                let conn = &mut self.conns[id.index()];
+                debug!("{} connects to {}", conn.peer, Escaped(request.app().path().as_bytes()));
+                conn.session.accept_connect(request, &self.policies.session);
+                self.set_stage(id, Stage::Connected, now);
+                self.arm_ping(id, now);
+            }
+            Step::Publish(request) => self.publish(id, &request, now),
+            Step::Play(request) => self.play(id, &request, now),
+            Step::NameRefused(error) => {
+                self.dismiss(id, CloseReason::BadName, error.to_string(), now);
+            }
+            Step::Unpublish { message_stream_id } => {
+                self.unpublish(Endpoint { conn: id, message_stream_id }, now);
+                self.settle_stage(id, now);
+            }
+            Step::Stop { message_stream_id } => {
+                self.stop_playing(Endpoint { conn: id, message_stream_id });
+                self.settle_stage(id, now);
+            }
+            Step::Pause { message_stream_id, paused } => {
+                if let Some(play) = self.conns[id.index()].play_mut(message_stream_id) {
+                    play.paused = paused;
+                }
+                self.queue_write(id);
+            }
+            Step::Receive { message_stream_id, media, on } => {
+                self.receive(id, message_stream_id, media, on);
+            }
+        }
+    }
+
+    fn receive(&mut self, id: ConnId, message_stream_id: u32, media: Receive, on: bool) {
+        let chunk_size = self.policies.tape.chunk_size;
+        if let Some(play) = self.conns[id.index()].play_mut(message_stream_id) {
+            match media {
+                Receive::Audio => play.receive_audio(on),
+                Receive::Video => {
+                    let tape = self.hub.stream(play.stream).tape();
+                    play.receive_video(on, tape, chunk_size);
+                }
+            }
+        }
+        self.queue_write(id);
+    }
+}

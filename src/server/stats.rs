@@ -1,0 +1,55 @@
+//! Counters of the server: plain numbers, changed where things happen, read by whoever asks.
+
+use super::reason::CloseReason;
+
+/// What happened since the start.
+#[derive(Clone, Debug)]
+pub struct Stats {
+    /// Connections accepted.
+    pub accepted: u64,
+    /// Bytes read.
+    pub bytes_in: u64,
+    /// Bytes written.
+    pub bytes_out: u64,
+    /// Publishes accepted.
+    pub publishes: u64,
+    /// Plays accepted.
+    pub plays: u64,
+    /// Handshakes whose C2 did not match S1.
+    pub c2_mismatches: u64,
+    /// Messages of publishers that could not be read and were dropped.
+    pub messages_dropped: u64,
+    closed: [u64; CloseReason::ALL.len()],
+}
+
+impl Default for Stats {
+    fn default() -> Self {
+        Self {
+            accepted: 0,
+            bytes_in: 0,
+            bytes_out: 0,
+            publishes: 0,
+            plays: 0,
+            c2_mismatches: 0,
+            messages_dropped: 0,
+            closed: [0; CloseReason::ALL.len()],
+        }
+    }
+}
+
+impl Stats {
+    /// Counts a connection that ended, or was refused, for `reason`.
+    pub const fn count(&mut self, reason: CloseReason) {
+        self.closed[reason as usize] += 1;
+    }
+
+    /// Connections that ended for `reason`.
+    pub const fn closed(&self, reason: CloseReason) -> u64 {
+        self.closed[reason as usize]
+    }
+
+    /// Connections that ended.
+    pub fn closed_total(&self) -> u64 {
+        self.closed.iter().sum()
+    }
+}

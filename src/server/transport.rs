@@ -1,0 +1,22 @@
+//! What the server needs of a socket.
+
+use std::io::{self, IoSlice};
+
+/// A non-blocking byte stream with edge-triggered readiness.
+///
+/// The server keeps the readiness of a connection itself: an event sets it and
+/// [`io::ErrorKind::WouldBlock`] clears it, upon which the transport owes an event when that
+/// changes.
+pub trait Transport {
+    /// Reads what has arrived. 0 is the peer's orderly end.
+    ///
+    /// A count below `buffer.len()` says that nothing more has arrived by then; the transport
+    /// owes an event for what comes after, and one that reports an end or an error as such.
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
+
+    /// Writes the slices in order, as far as there is room.
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize>;
+
+    /// Ends the sending direction once all that was written is sent.
+    fn shutdown_write(&mut self) -> io::Result<()>;
+}

@@ -1,0 +1,108 @@
+//! What happens when a deadline has come.
+
+use super::reason::CloseReason;
+use super::stages::Stage;
+use super::timers::TimerKind;
+use super::transport::Transport;
+use super::{ConnId, Server};
+use crate::rtmp::command::code;
+use crate::time::Time;
+
+impl<T: Transport> Server<T> {
+    pub(super) fn fire_timers(&mut self, now: Time) {
+        while let Some(id) = self.timers.first_due(now) {
+            while let Some(kind) = self.conns[id.index()].timers.take_due(now) {
+                match kind {
+                    TimerKind::Stage => self.stage_over(id, now),
+                    TimerKind::Silence => self.publisher_silent(id, now),
+                    TimerKind::Stall => self.player_stalled(id, now),
+                    TimerKind::Ping => self.ping(id, now),
+                }
+            }
+            self.timers.settle(&mut self.conns[id.index()].timers, id);
+        }
+    }
+
+    fn stage_over(&mut self, id: ConnId, now: Time) {
+        let timeouts = &self.settings.timeouts;
+        let (reason, limit_ms) = match self.conns[id.index()].stage {
+            Stage::Handshaking => (CloseReason::HandshakeTimeout, timeouts.handshake_ms),
+            Stage::Connecting => (CloseReason::ConnectTimeout, timeouts.connect_ms),
+            Stage::Connected => (CloseReason::IdleTimeout, timeouts.idle_ms),
+            Stage::Waiting => return self.waited_too_long(id, now),
+            Stage::Leaving => return self.close(id, CloseReason::PeerClosed, String::new(), now),
+            Stage::Streaming => return,
+        };
+        self.close(id, reason, format!("limit {limit_ms} ms"), now);
+    }
+
+    fn waited_too_long(&mut self, id: ConnId, now: Time) {
+        let conn = &mut self.conns[id.index()];
+        let description = format!("not published within {} ms", self.settings.play.wait_ms);
+        let waiting = conn.activity.as_ref().and_then(|activity| activity.plays.first());
+        if let Some(message_stream_id) = waiting.map(|play| play.message_stream_id) {
+            conn.session.error_status(message_stream_id, code::PLAY_STREAM_NOT_FOUND, &description);
+        }
+        self.dismiss(id, CloseReason::WaitTimeout, description, now);
+    }
+
+    pub(super) fn arm_silence(&mut self, id: ConnId, now: Time) {
+        let limit_ms = self.settings.timeouts.publisher_silent_ms;
+        let at = if limit_ms == 0 { Time::NEVER } else { now.plus_millis(limit_ms) };
+        self.timers.set(&mut self.conns[id.index()].timers, id, TimerKind::Silence, at);
+    }
+
+    /// Media moves no timer: it leaves its time in the hub, and the timer looks there.
+    fn publisher_silent(&mut self, id: ConnId, now: Time) {
+        let limit_ms = self.settings.timeouts.publisher_silent_ms;
+        let conn = &mut self.conns[id.index()];
+        let publishes = conn.activity.iter().flat_map(|activity| &activity.publishes);
+        let heard = publishes.filter_map(|publish| self.hub.last_media(publish.stream)).max();
+        let Some(heard) = heard.filter(|_| limit_ms != 0) else { return };
+        let at = heard.plus_millis(limit_ms);
+        if at > now {
+            return self.timers.set(&mut conn.timers, id, TimerKind::Silence, at);
+        }
+        self.close(id, CloseReason::PublisherSilent, format!("no media for {limit_ms} ms"), now);
+    }
+
+    fn player_stalled(&mut self, id: ConnId, now: Time) {
+        let limit_ms = self.settings.timeouts.player_stalled_ms;
+        let conn = &self.conns[id.index()];
+        if conn.plays() && conn.has_pending(&self.hub) {
+            let detail = format!("took no byte for {limit_ms} ms");
+            self.close(id, CloseReason::PlayerStalled, detail, now);
+        }
+    }
+
+    pub(super) fn arm_ping(&mut self, id: ConnId, now: Time) {
+        let interval_ms = self.settings.timeouts.ping_ms;
+        if interval_ms != 0 {
+            let at = now.plus_millis(interval_ms);
+            self.timers.set(&mut self.conns[id.index()].timers, id, TimerKind::Ping, at);
+        }
+    }
+
+    /// Any byte is a sign of life, since OBS never answers a ping once it publishes. A peer
+    /// that sent nothing for a whole interval is asked, and after another one is gone.
+    fn ping(&mut self, id: ConnId, now: Time) {
+        let interval_ms = self.settings.timeouts.ping_ms;
+        let conn = &mut self.conns[id.index()];
+        if interval_ms == 0 || conn.is_closing() {
+            return;
+        }
+        if now < conn.heard.plus_millis(interval_ms) {
+            let at = conn.heard.plus_millis(interval_ms);
+            return self.timers.set(&mut conn.timers, id, TimerKind::Ping, at);
+        }
+        if conn.pinged {
+            let detail = format!("nothing for {interval_ms} ms after a ping");
+            return self.close(id, CloseReason::PingTimeout, detail, now);
+        }
+        conn.pinged = true;
+        // The field is 32 bits of milliseconds; what it says is only echoed.
+        conn.session.ping((now.as_micros() / 1000) as u32);
+        self.queue_write(id);
+        self.arm_ping(id, now);
+    }
+}
