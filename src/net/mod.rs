@@ -1,20 +1,39 @@
-//! The server on real sockets.
+//! Ring 2: the only place with sockets, the poll, signals and the clock.
+//!
+//! [`run`] makes the server of `server/` on real sockets and stays until it has drained. It
+//! decides nothing about the protocol.
 
+mod descriptors;
+mod event_loop;
+mod listener;
+mod transport;
+
+use crate::config::{ConfigError, Settings};
+use crate::limits;
+use crate::rtmp::handshake::Hello;
+use event_loop::EventLoop;
+use rand::Rng;
 use std::error::Error;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 
-use crate::config::{ConfigError, Settings};
-use crate::limits;
-
-/// Runs the server until it has drained.
+/// Runs the server until it has drained. `reload` reads the configuration again, upon SIGHUP.
+///
+/// The connections' bound is found here when it is left to the descriptor limit.
+///
+/// # Errors
+/// Whatever keeps the server from starting; nothing is half started then.
 pub fn run(
-    settings: Settings,
+    mut settings: Settings,
     reload: impl Fn() -> Result<Settings, ConfigError>,
 ) -> Result<(), StartError> {
-    let _ = (settings, reload);
-    Ok(())
+    settings.limits.connections_max =
+        descriptors::connections_max(settings.limits.connections_max)?;
+    let mut random = [0; limits::HANDSHAKE_RANDOM_BYTES];
+    rand::rng().fill_bytes(&mut random);
+    let mut event_loop = EventLoop::new(settings, Hello::new(&random))?;
+    event_loop.run(reload).map_err(StartError::Io)
 }
 
 /// Why the server did not start; displayed as one line.
@@ -56,3 +75,9 @@ impl fmt::Display for StartError {
 }
 
 impl Error for StartError {}
+
+impl From<io::Error> for StartError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}

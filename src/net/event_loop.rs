@@ -1,0 +1,227 @@
+//! The loop: poll, note what happened, accept, let the server take its turn.
+//!
+//! Reads the clock once a turn. With nothing due it sleeps without a timeout, so that idle
+//! connections cause no wakeup at all.
+
+use super::StartError;
+use super::listener::Listener;
+use super::transport::Tcp;
+use crate::config::{ConfigError, Settings};
+use crate::limits;
+use crate::rtmp::handshake::Hello;
+use crate::server::{ConnId, Server};
+use crate::time::Time;
+use log::{error, info, warn};
+use mio::{Events, Interest, Poll, Token};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook_mio::v1_0::Signals;
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+/// Events taken from the kernel at once.
+const EVENTS_PER_POLL: usize = 1024;
+/// Tokens from the top are the signals and the listeners, below them connections.
+const SIGNALS: Token = Token(usize::MAX - 1);
+const LISTENERS_END: usize = usize::MAX - 2;
+
+const fn listener_token(index: usize) -> Token {
+    Token(LISTENERS_END - index)
+}
+
+/// See the module's head.
+pub(super) struct EventLoop {
+    poll: Poll,
+    signals: Signals,
+    listeners: Vec<Listener>,
+    server: Server<Tcp>,
+    buffer: Box<[u8]>,
+    began: Instant,
+    /// Set while draining: when it has to be over.
+    drained_by: Option<Time>,
+    /// The peers' end is not waited for any longer.
+    stopped: bool,
+}
+
+impl EventLoop {
+    pub(super) fn new(settings: Settings, hello: Hello) -> Result<Self, StartError> {
+        let poll = Poll::new()?;
+        let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+        poll.registry().register(&mut signals, SIGNALS, Interest::READABLE)?;
+        let mut listeners = Vec::new();
+        for (index, address) in settings.listen.iter().enumerate() {
+            let mut listener = Listener::bind(*address, &settings)?;
+            let token = listener_token(index);
+            poll.registry().register(&mut listener.socket, token, Interest::READABLE)?;
+            listeners.push(listener);
+        }
+        announce(&listeners, &settings);
+        Ok(Self {
+            poll,
+            signals,
+            listeners,
+            server: Server::new(settings, hello),
+            buffer: vec![0; limits::READ_BUFFER_BYTES].into_boxed_slice(),
+            began: Instant::now(),
+            drained_by: None,
+            stopped: false,
+        })
+    }
+
+    /// Turns until the server has drained.
+    pub(super) fn run(
+        &mut self,
+        reload: impl Fn() -> Result<Settings, ConfigError>,
+    ) -> io::Result<()> {
+        let mut events = Events::with_capacity(EVENTS_PER_POLL);
+        while !self.is_over() {
+            let timeout = self.timeout(self.now());
+            match self.poll.poll(&mut events, timeout) {
+                Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+                _ => {}
+            }
+            let now = self.now();
+            let mut signalled = false;
+            for event in &events {
+                match event.token() {
+                    SIGNALS => signalled = true,
+                    Token(token) if token > LISTENERS_END - limits::LISTENERS_MAX => {
+                        if let Some(listener) = self.listeners.get_mut(LISTENERS_END - token) {
+                            listener.pending = true;
+                        }
+                    }
+                    Token(token) => self.server.event(
+                        ConnId::new(token as u32),
+                        event.is_readable(),
+                        event.is_writable(),
+                        event.is_read_closed() || event.is_error(),
+                    ),
+                }
+            }
+            if signalled {
+                self.handle_signals(&reload, now);
+            }
+            // After the events, since a connection that gives way frees an id for a new one.
+            self.accept(now);
+            let before = self.server.len();
+            self.server.turn(&mut self.buffer, now);
+            if self.server.len() < before {
+                self.listeners.iter_mut().for_each(Listener::descriptor_freed);
+            }
+        }
+        info!("down: {} connections left", self.server.len());
+        Ok(())
+    }
+
+    fn now(&self) -> Time {
+        Time::ZERO + self.began.elapsed()
+    }
+
+    fn timeout(&self, now: Time) -> Option<Duration> {
+        if self.server.has_work() || self.listeners.iter().any(|listener| listener.is_ready(now)) {
+            return Some(Duration::ZERO);
+        }
+        let paused = self.listeners.iter().filter_map(Listener::paused_until);
+        let deadlines =
+            self.server.next_deadline().into_iter().chain(paused).chain(self.drained_by);
+        deadlines.min().map(|at| at.since(now))
+    }
+
+    fn is_over(&self) -> bool {
+        let late = self.drained_by.is_some_and(|by| by <= self.now());
+        self.stopped || late || (self.drained_by.is_some() && self.server.is_empty())
+    }
+
+    fn accept(&mut self, now: Time) {
+        for index in 0..self.listeners.len() {
+            for _ in 0..limits::ACCEPTS_PER_TURN_MAX {
+                let listener = &mut self.listeners[index];
+                if !listener.is_ready(now) {
+                    break;
+                }
+                let Some((mut stream, peer)) = listener.accept(now) else { break };
+                let peer = canonical(peer);
+                if !self.server.admits(&peer, now) {
+                    continue;
+                }
+                let token = Token(self.server.next_id().index());
+                let both = Interest::READABLE | Interest::WRITABLE;
+                match self.poll.registry().register(&mut stream, token, both) {
+                    Ok(()) => {
+                        self.server.accept(Tcp(stream), peer, now);
+                    }
+                    Err(error) => warn!("cannot poll {peer}: {error}; dropped"),
+                }
+            }
+        }
+    }
+
+    fn handle_signals(&mut self, reload: &impl Fn() -> Result<Settings, ConfigError>, now: Time) {
+        let signals: Vec<_> = self.signals.pending().collect();
+        for signal in signals {
+            match signal {
+                SIGHUP => self.reload(reload()),
+                _ if self.drained_by.is_some() => {
+                    info!("told to go down again: now");
+                    self.stopped = true;
+                }
+                _ => {
+                    self.listeners.clear();
+                    self.drained_by = Some(now.plus_millis(self.server.settings().drain_ms));
+                    self.server.drain(now);
+                }
+            }
+        }
+    }
+
+    fn reload(&mut self, settings: Result<Settings, ConfigError>) {
+        let mut settings = match settings {
+            Ok(settings) => settings,
+            Err(error) => return error!("not reloaded, the settings stay as they are: {error}"),
+        };
+        let running = self.server.settings();
+        if settings.limits.connections_max == 0 {
+            settings.limits.connections_max = running.limits.connections_max;
+        }
+        let at_restart = running.changed_at_restart_only(&settings);
+        if !at_restart.is_empty() {
+            warn!("changed in the file, but only a restart applies: {}", at_restart.join(", "));
+        }
+        settings.keep_restart_only(running);
+        let changed: Vec<_> =
+            running.changed_live(&settings).iter().map(ToString::to_string).collect();
+        log::set_max_level(settings.log_level.to_level_filter());
+        self.server.reload(settings);
+        match &changed[..] {
+            [] => info!("reloaded, nothing changed"),
+            changed => info!("reloaded: {}", changed.join(", ")),
+        }
+    }
+}
+
+/// An IPv4 peer on an IPv6 socket is an IPv4 peer.
+fn canonical(peer: SocketAddr) -> SocketAddr {
+    SocketAddr::new(peer.ip().to_canonical(), peer.port())
+}
+
+/// Says where to publish and to play, in lines to copy.
+fn announce(listeners: &[Listener], settings: &Settings) {
+    for listener in listeners {
+        let Ok(address) = listener.socket.local_addr() else { continue };
+        let host = if address.ip().is_unspecified() {
+            "localhost".to_owned()
+        } else if address.is_ipv6() {
+            format!("[{}]", address.ip())
+        } else {
+            address.ip().to_string()
+        };
+        let port = match address.port() {
+            1935 => String::new(),
+            port => format!(":{port}"),
+        };
+        info!("listening on {address}");
+        info!("publish to rtmp://{host}{port}/live with the stream key of your choice");
+        info!("play from  rtmp://{host}{port}/live/KEY");
+    }
+    info!("up to {} connections", settings.limits.connections_max);
+}

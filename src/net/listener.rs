@@ -1,0 +1,139 @@
+//! Listening sockets: made with every option that accepted sockets inherit, and accepting that
+//! neither dies of an error nor spins on one.
+
+use super::StartError;
+use crate::config::Settings;
+use crate::time::Time;
+use log::{info, warn};
+use mio::net::{TcpListener, TcpStream};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with, sockopt};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+/// Connections that may wait to be accepted: as many as reconnect at once after an outage.
+const BACKLOG: i32 = 4096;
+/// Keep-alive probes that go unanswered before the kernel gives a peer up.
+const KEEPALIVE_PROBES: u32 = 3;
+/// How long accepting pauses when there is no descriptor to be had (ms).
+const PAUSE_MS: u64 = 100;
+
+/// One listening socket.
+#[derive(Debug)]
+pub(super) struct Listener {
+    pub(super) socket: TcpListener,
+    /// Connections may be waiting. The poll tells of the edge only once, so this stays set
+    /// until accepting said that there are none.
+    pub(super) pending: bool,
+    /// While there are no descriptors: when to try again.
+    paused_until: Option<Time>,
+}
+
+impl Listener {
+    /// Listens on `address`. `[::]` takes IPv4 as well unless IPv4 is listened on by itself;
+    /// where the system has no IPv6 it becomes `0.0.0.0`.
+    pub(super) fn bind(address: SocketAddr, settings: &Settings) -> Result<Self, StartError> {
+        let unspecified = IpAddr::from(Ipv4Addr::UNSPECIFIED);
+        let v4 = SocketAddr::new(unspecified, address.port());
+        let v6_only = settings.listen.contains(&v4);
+        let bound = open(address, v6_only, settings).or_else(|errno| {
+            let no_ipv6 = matches!(errno, Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL);
+            if no_ipv6 && address.is_ipv6() && address.ip().is_unspecified() && !v6_only {
+                open(v4, false, settings)
+            } else {
+                Err(errno)
+            }
+        });
+        match bound {
+            Ok(socket) => Ok(Self { socket, pending: false, paused_until: None }),
+            Err(errno) => Err(StartError::CannotBind { address, error: errno.into() }),
+        }
+    }
+
+    /// When accepting is to be tried again, if it pauses.
+    pub(super) const fn paused_until(&self) -> Option<Time> {
+        self.paused_until
+    }
+
+    /// Whether there may be a connection to take at `now`.
+    pub(super) fn is_ready(&self, now: Time) -> bool {
+        self.pending && self.paused_until.is_none_or(|until| until <= now)
+    }
+
+    /// A descriptor has become free: no need to wait any longer.
+    pub(super) const fn descriptor_freed(&mut self) {
+        if self.paused_until.is_some() {
+            self.paused_until = Some(Time::ZERO);
+        }
+    }
+
+    /// Takes one connection; `None` when there is none, or none can be taken for now.
+    pub(super) fn accept(&mut self, now: Time) -> Option<(TcpStream, SocketAddr)> {
+        loop {
+            let error = match self.socket.accept() {
+                Ok(accepted) => {
+                    if self.paused_until.take().is_some() {
+                        info!("accepting again on {}", self.name());
+                    }
+                    return Some(accepted);
+                }
+                Err(error) => error,
+            };
+            match Errno::from_io_error(&error) {
+                Some(Errno::AGAIN) => {
+                    self.pending = false;
+                    self.paused_until = None;
+                    return None;
+                }
+                // The connection died in the queue; the next one may be well.
+                Some(Errno::CONNABORTED | Errno::INTR | Errno::PROTO | Errno::PERM) => {}
+                _ => {
+                    self.pause(&error, now);
+                    return None;
+                }
+            }
+        }
+    }
+
+    /// Out of descriptors or memory: said once, tried again when one is freed or a moment has
+    /// passed, so that the loop neither spins nor forgets the connections that wait.
+    fn pause(&mut self, error: &io::Error, now: Time) {
+        if self.paused_until.is_none() {
+            warn!("cannot accept on {}: {error}; trying again", self.name());
+        }
+        self.paused_until = Some(now.plus_millis(PAUSE_MS));
+    }
+
+    fn name(&self) -> String {
+        self.socket.local_addr().map_or_else(|_| "?".to_owned(), |address| address.to_string())
+    }
+}
+
+fn open(address: SocketAddr, v6_only: bool, settings: &Settings) -> Result<TcpListener, Errno> {
+    let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(family, SocketType::STREAM, flags, None)?;
+    if address.is_ipv6() {
+        sockopt::set_ipv6_v6only(&socket, v6_only)?;
+    }
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    // Accepted sockets inherit the options below, which saves six system calls for each.
+    sockopt::set_tcp_nodelay(&socket, true)?;
+    let timeouts = &settings.timeouts;
+    if timeouts.keepalive_ms != 0 {
+        let interval = Duration::from_millis(timeouts.keepalive_ms.max(1000));
+        sockopt::set_socket_keepalive(&socket, true)?;
+        sockopt::set_tcp_keepidle(&socket, interval)?;
+        sockopt::set_tcp_keepintvl(&socket, interval / KEEPALIVE_PROBES)?;
+        sockopt::set_tcp_keepcnt(&socket, KEEPALIVE_PROBES)?;
+    }
+    #[cfg(target_os = "linux")]
+    if timeouts.user_timeout_ms != 0 {
+        let millis = u32::try_from(timeouts.user_timeout_ms).unwrap_or(u32::MAX);
+        sockopt::set_tcp_user_timeout(&socket, millis)?;
+    }
+    bind(&socket, &address)?;
+    listen(&socket, BACKLOG)?;
+    Ok(TcpListener::from_std(socket.into()))
+}

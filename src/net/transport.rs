@@ -1,0 +1,28 @@
+//! A TCP socket as the server's [`Transport`].
+
+use crate::server::transport::Transport;
+use mio::net::TcpStream;
+use std::io::{self, IoSlice, Read, Write};
+use std::net::Shutdown;
+
+/// A connected socket. Registered once, for both directions, edge-triggered.
+#[derive(Debug)]
+pub(super) struct Tcp(pub(super) TcpStream);
+
+impl Transport for Tcp {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer)
+    }
+
+    /// One slice, the usual case, is spared the vectored call.
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match slices {
+            [slice] => self.0.write(slice),
+            slices => self.0.write_vectored(slices),
+        }
+    }
+
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        self.0.shutdown(Shutdown::Write)
+    }
+}
