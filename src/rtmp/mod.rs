@@ -4,6 +4,7 @@
 
 pub mod chunk_read;
 pub mod chunk_write;
+pub mod client;
 pub mod command;
 pub mod handshake;
 pub mod link;
