@@ -1,0 +1,97 @@
+//! What a stream costs, counted from outside the process.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::lab::clip::{Film, clip};
+use crate::lab::raw::Player;
+use crate::lab::server::{SHORT_LINGER, Server};
+use crate::lab::{Lab, Need, ffmpeg, wait_until};
+
+#[test]
+fn one_thread_serves_a_stream() {
+    let needs = [Need::Program("ffmpeg"), Need::OwnServer];
+    let Some(lab) = Lab::open("cost_threads", &needs) else { return };
+    let mut server = Server::start(&lab);
+    let url = server.url("live/threads");
+    let _publisher = ffmpeg::publish(&lab, "publisher", &clip(Film::Main, 6), &url);
+    server.wait_for_stream("live", "threads");
+    let _players = [0, 1, 2].map(|_| Player::play(server.address(), "live", "threads"));
+    thread::sleep(Duration::from_secs(1));
+    let tasks = format!("/proc/{}/task", server.program().id());
+    assert_eq!(fs::read_dir(tasks).expect("the server runs").count(), 1);
+}
+
+/// Every message is written to every player, so a write a message is the price of passing it
+/// on at once; what comes in together must not cost more.
+#[test]
+fn system_calls_per_delivered_message_are_bounded() {
+    let needs = [Need::Program("ffmpeg"), Need::Program("strace"), Need::OwnServer];
+    let Some(lab) = Lab::open("cost_system_calls", &needs) else { return };
+    let table = lab.path("strace.txt");
+    let table_name = table.to_str().expect("a path in UTF-8");
+    let wrapper = ["strace", "-D", "-f", "-c", "-o", table_name];
+    let mut server = Server::start_with(&lab, &wrapper, SHORT_LINGER);
+    let url = server.url("live/calls");
+    let publisher = ffmpeg::publish(&lab, "publisher", &clip(Film::Main, 6), &url);
+    server.wait_for_stream("live", "calls");
+    let address = server.address();
+    let players: Vec<_> = (0..PLAYERS)
+        .map(|_| thread::spawn(move || count_media(Player::play(address, "live", "calls"))))
+        .collect();
+    publisher.finish(Duration::from_secs(15));
+    let received: Vec<usize> =
+        players.into_iter().map(|player| player.join().expect("a player ends")).collect();
+    server.program().signal(Signal::TERM);
+    server.program().wait(Duration::from_secs(10));
+    let calls = read_table(&table);
+    let delivered: usize = received.iter().sum();
+    let each = delivered / PLAYERS;
+    assert!(each > 200, "too little was delivered: {received:?}");
+    let writes = sum(&calls, &["write", "writev", "sendto", "sendmsg", "sendmmsg", "sendfile"]);
+    let waits = sum(&calls, &["epoll_wait", "epoll_pwait", "epoll_pwait2"]);
+    let all: usize = calls.values().sum();
+    let counted = format!("{delivered} messages to {PLAYERS} players: {calls:?}");
+    // Log lines and replies are written too: a fixed number a connection.
+    let fixed = 50 * (PLAYERS + 2);
+    assert!(2 * writes <= 3 * delivered + fixed, "{writes} writes for {counted}");
+    assert!(waits <= 2 * each + fixed, "{waits} waits for {counted}");
+    assert!(all <= 2 * delivered + 4 * each + fixed, "{all} calls for {counted}");
+}
+
+/// Counts until the stream ends.
+fn count_media(mut player: Player) -> usize {
+    let mut count = 0;
+    while player.next_media(Duration::from_secs(3)).is_some() {
+        count += 1;
+    }
+    count
+}
+
+/// Reads the table of `strace -c`: calls by name. strace writes it after the server is gone.
+fn read_table(path: &Path) -> HashMap<String, usize> {
+    let mut text = String::new();
+    let is_there = wait_until(Duration::from_secs(5), || {
+        text = fs::read_to_string(path).unwrap_or_default();
+        text.lines().last().is_some_and(|line| line.ends_with("total"))
+    });
+    assert!(is_there, "strace has written no table: {text}");
+    let rows = text.lines().filter_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let name = *fields.last()?;
+        let calls = fields.get(3)?.parse().ok()?;
+        (name != "total").then(|| (name.to_owned(), calls))
+    });
+    rows.collect()
+}
+
+fn sum(calls: &HashMap<String, usize>, names: &[&str]) -> usize {
+    names.iter().filter_map(|&name| calls.get(name)).sum()
+}
+
+const PLAYERS: usize = 10;

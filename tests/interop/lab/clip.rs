@@ -1,0 +1,104 @@
+//! The films that are published: made once a run, so that what was sent is known to the byte.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, Mutex, OnceLock};
+
+use super::frames::Frames;
+use super::run_dir;
+
+/// What is on a film. 30 pictures a second, AAC at 44.1 kHz, in an FLV file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Film {
+    /// Small pictures with B-frames, a keyframe every second.
+    Main,
+    /// As `Main`, but other pictures and another sequence header.
+    Other,
+    /// As `Main`, with a keyframe only every two seconds.
+    LongGop,
+    /// Noise of about 12 Mbit/s, so that the queues of the sockets fill within a second or two.
+    Heavy,
+    /// No picture.
+    AudioOnly,
+    /// No sound.
+    VideoOnly,
+}
+
+/// A film as a file, and what is in it.
+#[derive(Debug)]
+pub(crate) struct Clip {
+    pub(crate) path: PathBuf,
+    pub(crate) frames: Frames,
+    /// Pictures from one keyframe to the next.
+    pub(crate) gop: usize,
+}
+
+/// The film, `seconds` long.
+pub(crate) fn clip(film: Film, seconds: u32) -> Arc<Clip> {
+    static CLIPS: OnceLock<Mutex<Clips>> = OnceLock::new();
+    let clips = CLIPS.get_or_init(Mutex::default);
+    // A test that failed while it made its film must not take the others along.
+    let mut clips = clips.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let made = clips.entry((film, seconds)).or_insert_with(|| Arc::new(film.make(seconds)));
+    Arc::clone(made)
+}
+
+/// By film and length.
+type Clips = HashMap<(Film, u32), Arc<Clip>>;
+
+impl Film {
+    fn make(self, seconds: u32) -> Clip {
+        let path = run_dir().join(format!("{self:?}-{seconds}.flv").to_lowercase());
+        self.encode(&path, seconds);
+        let frames = Frames::of(&path);
+        Clip { path, frames, gop: self.gop() }
+    }
+
+    fn gop(self) -> usize {
+        if self == Self::LongGop { 60 } else { 30 }
+    }
+
+    fn encode(self, path: &Path, seconds: u32) {
+        let gop = self.gop().to_string();
+        let mut command = Command::new("ffmpeg");
+        command.args(["-nostdin", "-v", "error", "-y"]);
+        if self != Self::AudioOnly {
+            command.args(["-f", "lavfi", "-i", self.pictures()]);
+        }
+        if self != Self::VideoOnly {
+            command.args(["-f", "lavfi", "-i", SOUND]);
+            command.args(["-c:a", "aac", "-b:a", "64k"]);
+        }
+        if self != Self::AudioOnly {
+            command.args(["-c:v", "libx264", "-pix_fmt", "yuv420p", "-sc_threshold", "0"]);
+            command.args(["-g", &gop, "-keyint_min", &gop]);
+            command.args(self.encoder());
+        }
+        let status = command
+            .args(["-t", &seconds.to_string(), "-avoid_negative_ts", "make_non_negative"])
+            .arg(path)
+            .status()
+            .expect("ffmpeg runs");
+        assert!(status.success(), "ffmpeg cannot make the film {self:?}");
+    }
+
+    fn pictures(self) -> &'static str {
+        match self {
+            Self::Other => "mandelbrot=size=320x180:rate=30",
+            Self::Heavy => "testsrc2=size=320x180:rate=30,noise=alls=100:allf=t",
+            _ => "testsrc2=size=320x180:rate=30",
+        }
+    }
+
+    fn encoder(self) -> &'static [&'static str] {
+        match self {
+            Self::Other => &["-preset", "ultrafast", "-profile:v", "baseline"],
+            Self::Heavy => &["-preset", "ultrafast", "-qp", "17"],
+            _ => &["-preset", "veryfast", "-bf", "2"],
+        }
+    }
+}
+
+/// A tone under noise: no two packets are the same, so a hash says which one it is.
+const SOUND: &str = "aevalsrc='sin(440*2*PI*t)/2+random(0)/5':s=44100";

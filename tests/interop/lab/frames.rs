@@ -1,0 +1,176 @@
+//! The packets of a file by their hashes, and how what was received lies in what was sent.
+//!
+//! ffmpeg's `framehash` on copied streams hashes every packet as it is, without decoding: two
+//! equal hashes are the same bytes, whichever way they came.
+
+use std::ops::Range;
+use std::path::Path;
+use std::process::Command;
+
+/// The packets of one file, each track in the order it came, which is by decoding time.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Frames {
+    pub(crate) video: Vec<Frame>,
+    pub(crate) audio: Vec<Frame>,
+    /// Hashes of the codec configurations, by the codec's name.
+    pub(crate) configs: Vec<(String, String)>,
+}
+
+/// One packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Frame {
+    /// Decoding timestamp in milliseconds.
+    pub(crate) dts: i64,
+    pub(crate) size: usize,
+    pub(crate) hash: String,
+}
+
+/// Where the two tracks of a recording lie in what was sent.
+#[derive(Debug)]
+pub(crate) struct Span {
+    pub(crate) video: Range<usize>,
+    pub(crate) audio: Range<usize>,
+}
+
+impl Frames {
+    /// Reads the packets of a file as they are.
+    pub(crate) fn of(path: &Path) -> Self {
+        Self::hash(path, &[], &["-c", "copy"])
+    }
+
+    /// Reads the packets of a file whose end may be cut inside one of them.
+    pub(crate) fn of_cut(path: &Path) -> Self {
+        Self::hash(path, &["-fflags", "+discardcorrupt"], &["-c", "copy"])
+    }
+
+    /// Decodes the video of a file: what is equal then are the pictures.
+    pub(crate) fn of_pictures(path: &Path) -> Self {
+        Self::hash(path, &[], &["-map", "0:v", "-fps_mode", "passthrough"])
+    }
+
+    /// Demands that every packet is one that was sent and that none is missing between the
+    /// first and the last, on either track, and that both tracks kept their distance in time.
+    #[track_caller]
+    pub(crate) fn expect_contiguous_in(&self, sent: &Self) -> Span {
+        let video = only_run("video", &self.video, &sent.video);
+        let audio = only_run("audio", &self.audio, &sent.audio);
+        let mut shifts: Vec<i64> = shifts(&self.video, &sent.video[video.clone()]).collect();
+        shifts.extend(self::shifts(&self.audio, &sent.audio[audio.clone()]));
+        let shift = shifts.first().copied().expect("something was received");
+        let drifted = shifts.iter().find(|&&other| other != shift);
+        assert_eq!(drifted, None, "timestamps move against each other; the first by {shift}");
+        Span { video, audio }
+    }
+
+    /// Demands the codec configurations that were sent. Not every publisher sends those of its
+    /// file.
+    #[track_caller]
+    pub(crate) fn expect_configs_of(&self, sent: &Self) {
+        for config in &self.configs {
+            assert!(sent.configs.contains(config), "the configuration {config:?} was not sent");
+        }
+    }
+
+    fn hash(path: &Path, input: &[&str], output: &[&str]) -> Self {
+        let result = Command::new("ffmpeg")
+            .args(["-nostdin", "-v", "error", "-copyts"])
+            .args(input)
+            .arg("-i")
+            .arg(path)
+            .args(output)
+            .args(["-f", "framehash", "-"])
+            .output()
+            .expect("ffmpeg runs");
+        let errors = String::from_utf8_lossy(&result.stderr);
+        assert!(result.status.success(), "{} cannot be read: {errors}", path.display());
+        Self::parse(&String::from_utf8_lossy(&result.stdout))
+    }
+
+    fn parse(text: &str) -> Self {
+        let mut frames = Self::default();
+        let mut is_video = Vec::new();
+        let mut extradata = Vec::new();
+        for line in text.lines() {
+            if let Some(media_type) = line.strip_prefix("#media_type ") {
+                is_video.push(media_type.ends_with("video"));
+            } else if let Some(codec) = line.strip_prefix("#codec_id ") {
+                let (index, name) = codec.split_once(": ").expect("a codec line");
+                extradata.retain(|(stream, hash): &(String, String)| {
+                    let is_this = stream == index;
+                    if is_this {
+                        frames.configs.push((name.to_owned(), hash.clone()));
+                    }
+                    !is_this
+                });
+            } else if let Some(data) = line.strip_prefix("#extradata ") {
+                let fields: Vec<&str> = data.split(',').map(str::trim).collect();
+                extradata.push((fields[0].to_owned(), fields[2].to_owned()));
+            } else if !line.starts_with('#') {
+                let fields: Vec<&str> = line.split(',').map(str::trim).collect();
+                let stream: usize = fields[0].parse().expect("a stream number");
+                let track = if is_video[stream] { &mut frames.video } else { &mut frames.audio };
+                track.push(Frame::parse(&fields));
+            }
+        }
+        frames
+    }
+}
+
+impl Frame {
+    fn parse(fields: &[&str]) -> Self {
+        Self {
+            dts: fields[1].parse().expect("a timestamp"),
+            size: fields[4].parse().expect("a size"),
+            hash: fields[5].to_owned(),
+        }
+    }
+}
+
+/// Cuts what was received into stretches without a gap, each given by where it lies in what
+/// was sent. A packet that was never sent, or that came out of order, fails the test.
+#[track_caller]
+pub(crate) fn runs(track: &str, got: &[Frame], sent: &[Frame]) -> Vec<Range<usize>> {
+    let mut runs: Vec<Range<usize>> = Vec::new();
+    for (index, frame) in got.iter().enumerate() {
+        let from = runs.last().map_or(0, |run| run.end);
+        let found = sent[from..].iter().position(|other| other.hash == frame.hash);
+        let Some(distance) = found else {
+            let before = sent[..from].iter().rposition(|other| other.hash == frame.hash);
+            panic!(
+                "{track} packet {index} of {}, dts {}, {} bytes, was not sent behind {from} of {}, \
+                 earlier at {before:?}; runs so far {runs:?}",
+                got.len(),
+                frame.dts,
+                frame.size,
+                sent.len(),
+            );
+        };
+        match runs.last_mut() {
+            Some(run) if distance == 0 => run.end += 1,
+            _ => runs.push(from + distance..from + distance + 1),
+        }
+    }
+    runs
+}
+
+/// The run of pictures that VLC passed on. Its stream output swallows some of the last ones,
+/// so these may be missing.
+#[track_caller]
+pub(crate) fn run_of_vlc(got: &[Frame], sent: &[Frame]) -> Range<usize> {
+    let runs = runs("pictures", got, sent);
+    let first = runs.first().cloned().unwrap_or(0..0);
+    assert!(first.end + 15 >= sent.len(), "VLC lost pictures: {runs:?} of {}", sent.len());
+    first
+}
+
+/// The one run of a track that was received without a gap.
+#[track_caller]
+pub(crate) fn only_run(track: &str, got: &[Frame], sent: &[Frame]) -> Range<usize> {
+    let runs = runs(track, got, sent);
+    assert!(runs.len() <= 1, "{track} was received with gaps: {runs:?} of {}", sent.len());
+    runs.into_iter().next().unwrap_or(0..0)
+}
+
+fn shifts(got: &[Frame], sent: &[Frame]) -> impl Iterator<Item = i64> {
+    got.iter().zip(sent).map(|(got, sent)| got.dts - sent.dts)
+}

@@ -1,0 +1,80 @@
+//! Players that are not ffmpeg.
+
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+
+use super::Lab;
+use super::ffmpeg::Recorder;
+use super::frames::Frame;
+use super::program::Program;
+
+/// rtmpdump, which writes the FLV file as it comes.
+pub(crate) fn rtmpdump(lab: &Lab, url: &str) -> Recorder {
+    let path = lab.path("rtmpdump.flv");
+    let mut command = Command::new("rtmpdump");
+    command.args(["--live", "--rtmp", url, "--flv"]).arg(&path);
+    Recorder { program: Program::start(lab, "rtmpdump", &mut command), path }
+}
+
+/// GStreamer's own RTMP client.
+pub(crate) fn rtmp2src(lab: &Lab, url: &str) -> Recorder {
+    gstreamer(lab, "rtmp2src", &format!("location={url}"))
+}
+
+/// GStreamer over librtmp.
+pub(crate) fn rtmpsrc(lab: &Lab, url: &str) -> Recorder {
+    gstreamer(lab, "rtmpsrc", &format!("location={url} live=1"))
+}
+
+/// VLC, which plays into an MPEG transport stream. It refuses to run as root.
+pub(crate) fn vlc(lab: &Lab, url: &str) -> Recorder {
+    let mut command = Command::new("vlc");
+    command.args(["--intf", "dummy", "--no-dbus", "--sout"]);
+    command.args(["#std{access=file,mux=ts,dst=-}", url, "vlc://quit"]);
+    command.env("HOME", "/tmp").env_remove("XDG_CONFIG_HOME").current_dir("/");
+    if rustix::process::geteuid().is_root() {
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    let program = Program::start(lab, "vlc", &mut command);
+    let path = program.output_path();
+    Recorder { program, path }
+}
+
+/// ffplay without a screen and without a sound card. It must not drop what it draws too late.
+pub(crate) fn ffplay(lab: &Lab, url: &str) -> Program {
+    let mut command = Command::new("ffplay");
+    command.args(["-hide_banner", "-v", "info", "-nostats", "-autoexit", "-noframedrop"]);
+    command.args(["-vf", "showinfo", url]);
+    command.env("SDL_VIDEODRIVER", "dummy").env("SDL_AUDIODRIVER", "dummy");
+    command.env("SDL_RENDER_DRIVER", "software");
+    Program::start(lab, "ffplay", &mut command)
+}
+
+/// Decodes a file through the filter that [`ffplay`] uses.
+pub(crate) fn checksums_of(lab: &Lab, path: &Path) -> Program {
+    let mut command = Command::new("ffmpeg");
+    command.args(["-nostdin", "-hide_banner", "-v", "info", "-nostats", "-i"]).arg(path);
+    command.args(["-map", "0:v", "-vf", "showinfo", "-fps_mode", "passthrough"]);
+    command.args(["-f", "null", "-"]);
+    Program::start(lab, "decoder", &mut command)
+}
+
+/// The pictures that went through the filter `showinfo`.
+pub(crate) fn shown_pictures(program: &Program) -> Vec<Frame> {
+    let log = program.error_text();
+    let hashes = log.lines().filter_map(|line| line.split_once(" checksum:"));
+    let hash_of = |rest: &str| rest.split(' ').next().map(str::to_owned).unwrap_or_default();
+    hashes.map(|(_, rest)| Frame { dts: 0, size: 0, hash: hash_of(rest) }).collect()
+}
+
+fn gstreamer(lab: &Lab, element: &str, location: &str) -> Recorder {
+    let path = lab.path(&format!("{element}.flv"));
+    let mut command = Command::new("gst-launch-1.0");
+    command.args([element, location, "!", "filesink", "buffer-mode=unbuffered"]);
+    command.arg(format!("location={}", path.display()));
+    Recorder { program: Program::start(lab, element, &mut command), path }
+}
+
+/// The user that owns nothing.
+const NOBODY: u32 = 65_534;

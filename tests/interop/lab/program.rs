@@ -1,0 +1,90 @@
+//! A foreign program under a time limit, with its output kept for the failure message.
+
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{Lab, wait_until};
+
+/// A running program. It is killed when it is dropped: no test leaves one behind.
+pub(crate) struct Program {
+    name: String,
+    child: Child,
+    output: PathBuf,
+    errors: PathBuf,
+}
+
+impl Program {
+    /// Starts `command`; its output goes to `NAME.out` and `NAME.err` in the lab.
+    pub(crate) fn start(lab: &Lab, name: &str, command: &mut Command) -> Self {
+        let output = lab.path(&format!("{name}.out"));
+        let errors = lab.path(&format!("{name}.err"));
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(File::create(&output).expect("the output file can be made"))
+            .stderr(File::create(&errors).expect("the error file can be made"))
+            .spawn()
+            .unwrap_or_else(|error| panic!("{name} cannot be started: {error}"));
+        Self { name: name.to_owned(), child, output, errors }
+    }
+
+    /// Waits for the end; a program that outlives `limit` fails the test.
+    pub(crate) fn wait(&mut self, limit: Duration) -> ExitStatus {
+        let mut status = None;
+        wait_until(limit, || {
+            status = self.child.try_wait().expect("a child can be waited for");
+            status.is_some()
+        });
+        status.unwrap_or_else(|| panic!("{} did not end within {limit:?}", self.name))
+    }
+
+    /// Waits for the end and demands success.
+    pub(crate) fn finish(mut self, limit: Duration) {
+        let status = self.wait(limit);
+        assert!(status.success(), "{} ended with {status}", self.name);
+    }
+
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("a child can be asked").is_none()
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, signal).unwrap_or_else(|error| panic!("{}: {error}", self.name));
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The file that holds what it wrote to its standard output.
+    pub(crate) fn output_path(&self) -> PathBuf {
+        self.output.clone()
+    }
+
+    /// What it has written to its standard error so far.
+    pub(crate) fn error_text(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.errors).unwrap_or_default()).into_owned()
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // The child may have ended by itself: then there is nothing to kill and nothing wrong.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            eprintln!("--- {} said:\n{}---", self.name, last_lines(&self.error_text(), 60));
+        }
+    }
+}
+
+fn last_lines(text: &str, count: usize) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    let skipped = lines.len().saturating_sub(count);
+    lines.iter().skip(skipped).map(|line| format!("{line}\n")).collect()
+}

@@ -1,0 +1,300 @@
+//! A player made of nothing but a socket: it sees messages, timestamps and arrival times that
+//! the real players hide. Written without the crate under test, so that no mistake is shared.
+//!
+//! It reads as ffmpeg does: a type 3 chunk repeats the extended timestamp, always.
+
+use std::collections::HashMap;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+/// One message as it came.
+#[derive(Clone, Debug)]
+pub(crate) struct Message {
+    pub(crate) kind: u8,
+    pub(crate) timestamp: u32,
+    pub(crate) payload: Vec<u8>,
+}
+
+impl Message {
+    pub(crate) fn is_media(&self) -> bool {
+        matches!(self.kind, AUDIO | VIDEO)
+    }
+
+    pub(crate) fn is_video(&self) -> bool {
+        self.kind == VIDEO
+    }
+
+    /// The AVC sequence header.
+    pub(crate) fn is_video_config(&self) -> bool {
+        self.is_video() && self.payload.starts_with(&[0x17, 0x00])
+    }
+
+    /// An AVC keyframe.
+    pub(crate) fn is_keyframe(&self) -> bool {
+        self.is_video() && self.payload.starts_with(&[0x17, 0x01])
+    }
+}
+
+/// A connection that asked to play.
+pub(crate) struct Player {
+    stream: TcpStream,
+    input: Vec<u8>,
+    chunk_size: usize,
+    chunk_streams: HashMap<u32, ChunkStream>,
+    is_over: bool,
+}
+
+#[derive(Default)]
+struct ChunkStream {
+    timestamp: u32,
+    delta: u32,
+    length: usize,
+    kind: u8,
+    has_extended: bool,
+    payload: Vec<u8>,
+    is_partial: bool,
+}
+
+impl Player {
+    /// Connects and asks for `key` of `app`; returns when the server has said yes.
+    pub(crate) fn play(address: SocketAddr, app: &str, key: &str) -> Self {
+        let stream = TcpStream::connect(address).expect("the server accepts");
+        let mut player = Self {
+            stream,
+            input: Vec::new(),
+            chunk_size: 128,
+            chunk_streams: HashMap::new(),
+            is_over: false,
+        };
+        player.shake_hands().expect("the handshake is done");
+        player.command(0, &connect_payload(address, app));
+        player.wait_for_command("_result");
+        player.command(0, &[string("createStream"), number(2.0), NULL.to_vec()].concat());
+        player.wait_for_command("_result");
+        let play = [string("play"), number(0.0), NULL.to_vec(), string(key), number(-2000.0)];
+        player.command(1, &play.concat());
+        player.wait_for_command("NetStream.Play.Start");
+        player
+    }
+
+    /// The next audio or video message; `None` when none comes within `limit` or the
+    /// connection ends.
+    pub(crate) fn next_media(&mut self, limit: Duration) -> Option<Message> {
+        let deadline = Instant::now() + limit;
+        loop {
+            let message = self.next_message(deadline)?;
+            if message.is_media() {
+                return Some(message);
+            }
+        }
+    }
+
+    /// The next message of any kind.
+    pub(crate) fn next_message(&mut self, deadline: Instant) -> Option<Message> {
+        loop {
+            if let Some(message) = self.parse_message() {
+                if message.kind == SET_CHUNK_SIZE {
+                    self.chunk_size = be(&message.payload) as usize;
+                }
+                return Some(message);
+            }
+            if !self.fill(deadline) {
+                return None;
+            }
+        }
+    }
+
+    /// True once the server has closed the connection.
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_over
+    }
+
+    fn shake_hands(&mut self) -> io::Result<()> {
+        let mut hello = vec![0; 1537];
+        hello[0] = 3;
+        self.stream.write_all(&hello)?;
+        let mut answer = vec![0; 1 + 2 * 1536];
+        self.stream.read_exact(&mut answer)?;
+        self.stream.write_all(&answer[1..1537])
+    }
+
+    fn command(&mut self, stream_id: u8, payload: &[u8]) {
+        let mut wire = vec![3, 0, 0, 0];
+        wire.extend_from_slice(&(payload.len() as u32).to_be_bytes()[1..]);
+        wire.extend_from_slice(&[20, stream_id, 0, 0, 0]);
+        for (index, chunk) in payload.chunks(128).enumerate() {
+            if index > 0 {
+                wire.push(0xc3);
+            }
+            wire.extend_from_slice(chunk);
+        }
+        self.stream.write_all(&wire).expect("the server reads commands");
+    }
+
+    /// Reads up to the command message that holds `text`.
+    fn wait_for_command(&mut self, text: &str) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let message = self.next_message(deadline);
+            let message = message.unwrap_or_else(|| panic!("the server never said {text}"));
+            if message.kind == COMMAND && contains(&message.payload, text.as_bytes()) {
+                return;
+            }
+        }
+    }
+
+    fn fill(&mut self, deadline: Instant) -> bool {
+        let mut buffer = [0; 65_536];
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() || self.is_over {
+                return false;
+            }
+            self.stream.set_read_timeout(Some(left)).expect("a timeout can be set");
+            match self.stream.read(&mut buffer) {
+                Ok(0) => self.is_over = true,
+                Ok(count) => {
+                    self.input.extend_from_slice(&buffer[..count]);
+                    return true;
+                }
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => self.is_over = true,
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Takes whole chunks from the input until a message is complete.
+    fn parse_message(&mut self) -> Option<Message> {
+        loop {
+            let chunk = ChunkHeader::parse(&self.input, &self.chunk_streams)?;
+            let state = self.chunk_streams.entry(chunk.id).or_default();
+            let had = if state.is_partial { state.payload.len() } else { 0 };
+            let part = (chunk.length - had).min(self.chunk_size);
+            let end = chunk.header_len + part;
+            if self.input.len() < end {
+                return None;
+            }
+            state.begin(&chunk);
+            state.payload.extend_from_slice(&self.input[chunk.header_len..end]);
+            self.input.drain(..end);
+            if state.payload.len() == state.length {
+                state.is_partial = false;
+                let payload = std::mem::take(&mut state.payload);
+                let timestamp = state.timestamp;
+                return Some(Message { kind: state.kind, timestamp, payload });
+            }
+        }
+    }
+}
+
+impl ChunkStream {
+    fn begin(&mut self, chunk: &ChunkHeader) {
+        if self.is_partial {
+            return;
+        }
+        match chunk.format {
+            0 => {
+                self.timestamp = chunk.time;
+                self.delta = 0;
+            }
+            1 | 2 => {
+                self.delta = chunk.time;
+                self.timestamp = self.timestamp.wrapping_add(self.delta);
+            }
+            _ => self.timestamp = self.timestamp.wrapping_add(self.delta),
+        }
+        self.length = chunk.length;
+        self.kind = chunk.kind;
+        self.has_extended = chunk.has_extended;
+        self.is_partial = true;
+        self.payload.clear();
+    }
+}
+
+/// One chunk's headers, with what it inherits filled in.
+struct ChunkHeader {
+    format: u8,
+    id: u32,
+    header_len: usize,
+    time: u32,
+    length: usize,
+    kind: u8,
+    has_extended: bool,
+}
+
+impl ChunkHeader {
+    fn parse(input: &[u8], known: &HashMap<u32, ChunkStream>) -> Option<Self> {
+        let first = *input.first()?;
+        let format = first >> 6;
+        let (id, basic_len) = match first & 0x3f {
+            0 => (u32::from(*input.get(1)?) + 64, 2),
+            1 => (u32::from(*input.get(1)?) + 256 * u32::from(*input.get(2)?) + 64, 3),
+            id => (u32::from(id), 1),
+        };
+        let fields_len = [11, 7, 3, 0][usize::from(format)];
+        let fields = input.get(basic_len..basic_len + fields_len)?;
+        let old = known.get(&id);
+        let mut chunk = Self {
+            format,
+            id,
+            header_len: basic_len + fields_len,
+            time: 0,
+            length: old.map_or(0, |old| old.length),
+            kind: old.map_or(0, |old| old.kind),
+            has_extended: old.is_some_and(|old| old.has_extended),
+        };
+        if fields_len >= 3 {
+            chunk.time = be(&fields[..3]);
+            chunk.has_extended = chunk.time == 0x00ff_ffff;
+        }
+        if fields_len >= 7 {
+            chunk.length = be(&fields[3..6]) as usize;
+            chunk.kind = fields[6];
+        }
+        if chunk.has_extended {
+            chunk.time = be(input.get(chunk.header_len..chunk.header_len + 4)?);
+            chunk.header_len += 4;
+        }
+        Some(chunk)
+    }
+}
+
+fn connect_payload(address: SocketAddr, app: &str) -> Vec<u8> {
+    let mut payload = [string("connect"), number(1.0), vec![3]].concat();
+    let url = format!("rtmp://{address}/{app}");
+    for (key, value) in [("app", app), ("flashVer", "LNX 9,0,124,2"), ("tcUrl", url.as_str())] {
+        payload.extend_from_slice(&string(key)[1..]);
+        payload.extend_from_slice(&string(value));
+    }
+    payload.extend_from_slice(&[0, 0, 9]);
+    payload
+}
+
+fn string(text: &str) -> Vec<u8> {
+    let mut bytes = vec![2];
+    bytes.extend_from_slice(&(text.len() as u16).to_be_bytes());
+    bytes.extend_from_slice(text.as_bytes());
+    bytes
+}
+
+fn number(value: f64) -> Vec<u8> {
+    let mut bytes = vec![0];
+    bytes.extend_from_slice(&value.to_be_bytes());
+    bytes
+}
+
+fn be(bytes: &[u8]) -> u32 {
+    bytes.iter().fold(0, |value, &byte| value << 8 | u32::from(byte))
+}
+
+fn contains(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
+}
+
+const NULL: &[u8] = &[5];
+
+const SET_CHUNK_SIZE: u8 = 1;
+const AUDIO: u8 = 8;
+const VIDEO: u8 = 9;
+const COMMAND: u8 = 20;

@@ -1,0 +1,17 @@
+//! The server against the programs people use, on loopback: what a player receives is compared
+//! packet by packet with what the publisher sent.
+//!
+//! The tests run side by side and each is over within some twenty seconds. What they need
+//! beside the server are ffmpeg, ffplay, rtmpdump, VLC, GStreamer with its RTMP elements, OBS
+//! with Xvfb, and strace; see [`lab`] for what happens when one of them is not there.
+
+mod lab;
+
+mod cost;
+mod names;
+mod play;
+mod publish;
+mod publisher_return;
+mod signals;
+mod slow_player;
+mod timestamps;

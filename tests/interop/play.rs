@@ -1,0 +1,199 @@
+//! Every player plays what ffmpeg publishes (conformance rows IN-01 and HS-14).
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::lab::clip::{Clip, Film, clip};
+use crate::lab::frames::{Frames, Span, only_run, run_of_vlc};
+use crate::lab::program::Program;
+use crate::lab::raw::{Message, Player};
+use crate::lab::server::Server;
+use crate::lab::{Lab, Need, ffmpeg, players};
+
+/// ffmpeg signs its handshake, as publisher and as player; it checks the answer as player.
+#[test]
+fn in_01_hs_14_ffmpeg_plays_what_ffmpeg_publishes() {
+    let needs = [Need::Program("ffmpeg")];
+    let Some(lab) = Lab::open("play_ffmpeg", &needs) else { return };
+    let show = Show::start(&lab, Film::Main);
+    let player = ffmpeg::record(&lab, "player", &show.url);
+    show.expect_played_to_the_end(&player.finish(END));
+}
+
+#[test]
+fn in_01_rtmpdump_plays() {
+    let needs = [Need::Program("ffmpeg"), Need::Program("rtmpdump")];
+    let Some(lab) = Lab::open("play_rtmpdump", &needs) else { return };
+    let show = Show::start(&lab, Film::Main);
+    let player = players::rtmpdump(&lab, &show.url);
+    player.program.finish(END);
+    show.expect_played_to_the_end(&Frames::of(&player.path));
+}
+
+#[test]
+fn in_01_gstreamer_rtmp2src_plays() {
+    let needs = [Need::Program("ffmpeg"), Need::Element("rtmp2src")];
+    let Some(lab) = Lab::open("play_rtmp2src", &needs) else { return };
+    let show = Show::start(&lab, Film::Main);
+    let player = players::rtmp2src(&lab, &show.url);
+    player.program.finish(END);
+    show.expect_played_to_the_end(&Frames::of(&player.path));
+}
+
+/// This element connects anew when a stream ends, so it is stopped here instead.
+#[test]
+fn in_01_gstreamer_rtmpsrc_plays() {
+    let needs = [Need::Program("ffmpeg"), Need::Element("rtmpsrc")];
+    let Some(lab) = Lab::open("play_rtmpsrc", &needs) else { return };
+    let mut show = Show::start(&lab, Film::Main);
+    let player = players::rtmpsrc(&lab, &show.url);
+    show.publisher.wait(END);
+    thread::sleep(Duration::from_millis(500));
+    drop(player.program);
+    show.expect_played(&Frames::of_cut(&player.path));
+}
+
+#[test]
+fn in_01_vlc_plays() {
+    let needs = [Need::Program("ffmpeg"), Need::Program("vlc")];
+    let Some(lab) = Lab::open("play_vlc", &needs) else { return };
+    let show = Show::start(&lab, Film::Main);
+    let player = players::vlc(&lab, &show.url);
+    player.program.finish(END);
+    let sent = Frames::of_pictures(&show.clip.path).video;
+    let got = Frames::of_pictures(&player.path).video;
+    show.expect_run_of_pictures(&run_of_vlc(&got, &sent));
+}
+
+/// ffplay draws into SDL's dummy display; its filter prints the checksum of every picture.
+#[test]
+fn in_01_ffplay_plays() {
+    let needs = [Need::Program("ffmpeg"), Need::Program("ffplay")];
+    let Some(lab) = Lab::open("play_ffplay", &needs) else { return };
+    let show = Show::start(&lab, Film::Main);
+    let mut player = players::ffplay(&lab, &show.url);
+    let status = player.wait(END);
+    assert!(status.success(), "ffplay ended with {status}");
+    let mut decoder = players::checksums_of(&lab, &show.clip.path);
+    decoder.wait(END);
+    let sent = players::shown_pictures(&decoder);
+    let got = players::shown_pictures(&player);
+    show.expect_run_of_pictures(&only_run("pictures", &got, &sent));
+}
+
+#[test]
+fn an_audio_only_stream_plays() {
+    let needs = [Need::Program("ffmpeg")];
+    let Some(lab) = Lab::open("play_audio_only", &needs) else { return };
+    let show = Show::start(&lab, Film::AudioOnly);
+    let got = ffmpeg::record(&lab, "player", &show.url).finish(END);
+    let span = got.expect_contiguous_in(&show.clip.frames);
+    assert_eq!(span.audio.end, show.clip.frames.audio.len(), "the end is missing: {span:?}");
+    assert!(span.audio.len() > 100 && got.video.is_empty(), "{span:?}");
+}
+
+#[test]
+fn a_video_only_stream_plays() {
+    let needs = [Need::Program("ffmpeg")];
+    let Some(lab) = Lab::open("play_video_only", &needs) else { return };
+    let show = Show::start(&lab, Film::VideoOnly);
+    let got = ffmpeg::record(&lab, "player", &show.url).finish(END);
+    show.expect_played_to_the_end(&got);
+    assert!(got.audio.is_empty());
+}
+
+/// The picture is there at once, although the next keyframe is up to two seconds away.
+#[test]
+fn late_join_starts_at_once_with_the_newest_keyframe() {
+    let needs = [Need::Program("ffmpeg"), Need::OwnServer];
+    let Some(lab) = Lab::open("late_join", &needs) else { return };
+    let show = Show::start(&lab, Film::LongGop);
+    // Into the middle of a group of pictures, where waiting for the next would be seen.
+    thread::sleep(Duration::from_millis(3500));
+    let asked = Instant::now();
+    let mut player = Player::play(show.server.address(), "live", &show.key);
+    let mut messages = Vec::new();
+    while messages.iter().filter(|message| is_picture(message)).count() < 20 {
+        let message = player.next_media(Duration::from_secs(5)).expect("media comes");
+        messages.push(message);
+    }
+    let took = asked.elapsed();
+    assert!(took < Duration::from_millis(700), "the first 20 pictures took {took:?}");
+    let mut video = messages.iter().filter(|message| message.is_video());
+    assert!(video.next().is_some_and(|first| first.is_video_config()), "no configuration first");
+    assert!(video.next().is_some_and(|second| second.is_keyframe()), "no keyframe second");
+    let recorder = ffmpeg::record(&lab, "player", &show.url);
+    show.expect_played_to_the_end(&recorder.finish(END));
+}
+
+#[test]
+fn a_player_may_wait_for_a_stream_that_is_not_there_yet() {
+    let needs = [Need::Program("ffmpeg")];
+    let Some(lab) = Lab::open("play_early", &needs) else { return };
+    let server = Server::start(&lab);
+    let url = server.url("live/early");
+    let player = ffmpeg::record(&lab, "player", &url);
+    thread::sleep(Duration::from_millis(1500));
+    let clip = clip(Film::Main, 4);
+    let _publisher = ffmpeg::publish(&lab, "publisher", &clip, &url);
+    let span = player.finish(END).expect_contiguous_in(&clip.frames);
+    assert_eq!(span.video, 0..clip.frames.video.len());
+    assert_eq!(span.audio, 0..clip.frames.audio.len());
+}
+
+/// A film that is being published, for long enough that a player is late.
+struct Show {
+    server: Server,
+    publisher: Program,
+    clip: Arc<Clip>,
+    key: String,
+    url: String,
+}
+
+impl Show {
+    fn start(lab: &Lab, film: Film) -> Self {
+        let seconds = if film == Film::LongGop { 9 } else { 6 };
+        let clip = clip(film, seconds);
+        let server = Server::start(lab);
+        let key = lab.name().to_owned();
+        let url = server.url(&format!("live/{key}"));
+        let publisher = ffmpeg::publish(lab, "publisher", &clip, &url);
+        server.wait_for_stream("live", &key);
+        thread::sleep(Duration::from_millis(1300));
+        Self { server, publisher, clip, key, url }
+    }
+
+    /// Demands a start at a keyframe and no gap behind it.
+    #[track_caller]
+    fn expect_played(&self, got: &Frames) -> Span {
+        let span = got.expect_contiguous_in(&self.clip.frames);
+        got.expect_configs_of(&self.clip.frames);
+        assert_eq!(span.video.start % self.clip.gop, 0, "no start at a keyframe: {span:?}");
+        assert!(span.video.len() >= 60, "too little video: {span:?}");
+        assert!(got.audio.is_empty() || span.audio.len() > 80, "too little audio: {span:?}");
+        span
+    }
+
+    #[track_caller]
+    fn expect_played_to_the_end(&self, got: &Frames) {
+        let span = self.expect_played(got);
+        let sent = &self.clip.frames;
+        assert_eq!(span.video.end, sent.video.len(), "the end is missing: {span:?}");
+        assert_eq!(span.audio.end, sent.audio.len(), "the end is missing: {span:?}");
+    }
+
+    #[track_caller]
+    fn expect_run_of_pictures(&self, run: &Range<usize>) {
+        assert_eq!(run.start % self.clip.gop, 0, "no start at a keyframe: {run:?}");
+        assert!(run.len() >= 60, "too few pictures: {run:?}");
+    }
+}
+
+fn is_picture(message: &Message) -> bool {
+    message.is_video() && !message.is_video_config()
+}
+
+/// More than a film and the linger time last.
+const END: Duration = Duration::from_secs(25);

@@ -1,0 +1,165 @@
+//! What other publishers than ffmpeg send reaches a player unchanged (conformance row IN-02).
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use crate::lab::clip::{Film, clip};
+use crate::lab::program::Program;
+use crate::lab::server::Server;
+use crate::lab::{Lab, Need, ffmpeg, wait_until};
+
+#[test]
+fn in_02_gstreamer_rtmp2sink_publishes() {
+    publish_with_gstreamer("publish_rtmp2sink", "rtmp2sink");
+}
+
+#[test]
+fn in_02_gstreamer_rtmpsink_publishes() {
+    publish_with_gstreamer("publish_rtmpsink", "rtmpsink");
+}
+
+/// OBS renders its pictures in software here, so it gets the machine to itself.
+#[test]
+fn in_02_obs_publishes() {
+    let needs = [Need::Program("ffmpeg"), Need::Program("obs"), Need::Program("Xvfb")];
+    let Some(lab) = Lab::open_alone("publish_obs", &needs) else { return };
+    let server = Server::start(&lab);
+    let screen = Screen::start(&lab);
+    let _obs = start_obs(&lab, &screen, &server.url("live"));
+    let url = server.url("live/obs");
+    let player = ffmpeg::record_with(&lab, "player", &["-t", "5"], &url);
+    let second = ffmpeg::record_with(&lab, "second", &["-t", "5"], &url);
+    let (path, other_path) = (player.path.clone(), second.path.clone());
+    let got = player.finish(Duration::from_secs(40));
+    let other = second.finish(Duration::from_secs(10));
+    assert!((120..=180).contains(&got.video.len()), "{} pictures in 5 s", got.video.len());
+    assert!(got.audio.len() > 180, "{} packets of sound in 5 s", got.audio.len());
+    assert_eq!(got.video, other.video, "two players see different pictures");
+    ffmpeg::expect_decodable(&path);
+    ffmpeg::expect_decodable(&other_path);
+}
+
+fn publish_with_gstreamer(test: &str, element: &'static str) {
+    let needs = [Need::Program("ffmpeg"), Need::Element(element), Need::Element("flvmux")];
+    let Some(lab) = Lab::open(test, &needs) else { return };
+    let clip = clip(Film::Main, 6);
+    let server = Server::start(&lab);
+    let url = server.url("live/gst");
+    let _publisher = start_gstreamer(&lab, element, &clip.path, &url);
+    server.wait_for_stream("live", "gst");
+    thread::sleep(Duration::from_millis(1300));
+    let got = ffmpeg::record(&lab, "player", &url).finish(Duration::from_secs(25));
+    let span = got.expect_contiguous_in(&clip.frames);
+    assert_eq!(span.video.start % clip.gop, 0, "no start at a keyframe: {span:?}");
+    assert_eq!(span.video.end, clip.frames.video.len(), "the end is missing: {span:?}");
+    assert_eq!(span.audio.end, clip.frames.audio.len(), "the end is missing: {span:?}");
+    assert!(span.video.len() >= 60, "too little video: {span:?}");
+}
+
+/// Takes a film apart and publishes its packets as they are, at the speed of the clock.
+fn start_gstreamer(lab: &Lab, element: &str, film: &Path, url: &str) -> Program {
+    let pipeline = format!(
+        "filesrc location={} ! flvdemux name=film \
+         film.video ! queue ! h264parse ! mux. \
+         film.audio ! queue ! aacparse ! mux. \
+         flvmux name=mux streamable=true ! {element} sync=true location={url}",
+        film.display()
+    );
+    let mut command = Command::new("gst-launch-1.0");
+    command.arg("-e").args(pipeline.split_whitespace());
+    Program::start(lab, element, &mut command)
+}
+
+/// An X server that nobody looks at.
+struct Screen {
+    display: String,
+    _program: Program,
+}
+
+impl Screen {
+    fn start(lab: &Lab) -> Self {
+        let number = 200 + std::process::id() % 20_000;
+        let display = format!(":{number}");
+        let mut command = Command::new("Xvfb");
+        command.args([display.as_str(), "-screen", "0", "640x480x24", "-nolisten", "tcp"]);
+        let program = Program::start(lab, "xvfb", &mut command);
+        let socket = format!("/tmp/.X11-unix/X{number}");
+        let is_up = wait_until(Duration::from_secs(10), || Path::new(&socket).exists());
+        assert!(is_up, "Xvfb does not come up");
+        Self { display, _program: program }
+    }
+}
+
+fn start_obs(lab: &Lab, screen: &Screen, server_url: &str) -> Program {
+    let home = lab.path("obs-home");
+    let settings = home.join("obs-studio");
+    let service = format!(
+        r#"{{"type": "rtmp_custom", "settings": {{"server": "{server_url}", "key": "obs"}}}}"#
+    );
+    write(&settings.join("global.ini"), OBS_GLOBAL);
+    write(&settings.join("basic/profiles/interop/basic.ini"), OBS_PROFILE);
+    write(&settings.join("basic/profiles/interop/service.json"), &service);
+    write(&settings.join("basic/scenes/interop.json"), OBS_SCENES);
+    let mut command = Command::new("obs");
+    command.args(["--multi", "--startstreaming", "--minimize-to-tray"]);
+    command.args(["--profile", "interop", "--collection", "interop"]);
+    command.env("HOME", &home).env("XDG_CONFIG_HOME", &home).env("XDG_RUNTIME_DIR", &home);
+    command.env("DISPLAY", &screen.display).env("QT_QPA_PLATFORM", "xcb");
+    command.env("LIBGL_ALWAYS_SOFTWARE", "1");
+    Program::start(lab, "obs", &mut command)
+}
+
+fn write(path: &Path, text: &str) {
+    let dir = path.parent().expect("a file lies in a directory");
+    fs::create_dir_all(dir).expect("the directory can be made");
+    fs::write(path, text).expect("the file can be written");
+}
+
+/// What keeps OBS from asking questions at its first start.
+const OBS_GLOBAL: &str = "\
+[General]
+FirstRun=true
+EnableAutoUpdates=false
+LastVersion=486539266
+InfoIncrement=99
+[Basic]
+Profile=interop
+ProfileDir=interop
+SceneCollection=interop
+SceneCollectionFile=interop
+ConfigOnNewProfile=false
+[BasicWindow]
+WarnBeforeStartingStream=false
+";
+
+const OBS_PROFILE: &str = "\
+[General]
+Name=interop
+[Video]
+BaseCX=320
+BaseCY=180
+OutputCX=320
+OutputCY=180
+FPSCommon=30
+[Output]
+Mode=Simple
+Reconnect=false
+[SimpleOutput]
+VBitrate=300
+ABitrate=64
+StreamEncoder=x264
+UseAdvanced=true
+Preset=ultrafast
+x264Settings=keyint=30
+[Audio]
+SampleRate=44100
+";
+
+const OBS_SCENES: &str = r#"{
+    "name": "interop", "current_scene": "Scene", "current_program_scene": "Scene",
+    "scene_order": [{"name": "Scene"}],
+    "sources": [{"id": "scene", "name": "Scene", "settings": {"items": []}}]
+}"#;

@@ -1,0 +1,119 @@
+//! A publisher goes away and one comes back: the players stay.
+
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::lab::clip::{Clip, Film, clip};
+use crate::lab::frames::{Frame, Frames, runs};
+use crate::lab::server::{SHORT_LINGER, Server};
+use crate::lab::{Lab, Need, ffmpeg};
+
+#[test]
+fn a_player_survives_a_killed_publisher_whose_successor_comes_in_time() {
+    let needs = [Need::Program("ffmpeg"), Need::OwnServer];
+    let Some(lab) = Lab::open("publisher_killed", &needs) else { return };
+    let (first_clip, second_clip) = (clip(Film::Main, 9), clip(Film::Other, 4));
+    let server = Server::start_with(&lab, &[], "[streams]\nlinger_ms = 3000\n");
+    let url = server.url("live/back");
+    let first = ffmpeg::publish(&lab, "first", &first_clip, &url);
+    server.wait_for_stream("live", "back");
+    let player = ffmpeg::record(&lab, "player", &url);
+    thread::sleep(Duration::from_secs(3));
+    first.signal(Signal::KILL);
+    thread::sleep(Duration::from_secs(1));
+    let second = ffmpeg::publish(&lab, "second", &second_clip, &url);
+    second.finish(Duration::from_secs(15));
+    let path = player.path.clone();
+    let got = player.finish(Duration::from_secs(15));
+    expect_both(&got, &first_clip, &second_clip);
+    ffmpeg::expect_decodable(&path);
+}
+
+/// A publisher whose network is gone says nothing and closes nothing.
+#[test]
+fn tm_04_a_silent_publisher_gives_way() {
+    let needs = [Need::Program("ffmpeg"), Need::OwnServer];
+    let Some(lab) = Lab::open("publisher_silent", &needs) else { return };
+    let (first_clip, second_clip) = (clip(Film::Main, 9), clip(Film::Other, 4));
+    let server = Server::start(&lab);
+    let url = server.url("live/silent");
+    let first = ffmpeg::publish(&lab, "first", &first_clip, &url);
+    server.wait_for_stream("live", "silent");
+    let player = ffmpeg::record(&lab, "player", &url);
+    thread::sleep(Duration::from_secs(2));
+    first.signal(Signal::STOP);
+    thread::sleep(Duration::from_secs(4));
+    let second = ffmpeg::publish(&lab, "second", &second_clip, &url);
+    second.finish(Duration::from_secs(15));
+    expect_both(&player.finish(Duration::from_secs(15)), &first_clip, &second_clip);
+}
+
+#[test]
+fn a_second_publisher_is_refused_while_the_first_one_sends() {
+    let needs = [Need::Program("ffmpeg")];
+    let Some(lab) = Lab::open("publisher_second", &needs) else { return };
+    let clip = clip(Film::Main, 6);
+    let server = Server::start(&lab);
+    let url = server.url("live/taken");
+    let first = ffmpeg::publish(&lab, "first", &clip, &url);
+    server.wait_for_stream("live", "taken");
+    let player = ffmpeg::record(&lab, "player", &url);
+    let mut second = ffmpeg::publish(&lab, "second", &clip, &url);
+    let status = second.wait(Duration::from_secs(5));
+    assert!(!status.success(), "two publishers on one name");
+    let said = second.error_text();
+    assert!(said.contains("Server error"), "ffmpeg was not told why: {said}");
+    first.finish(Duration::from_secs(15));
+    let span = player.finish(Duration::from_secs(15)).expect_contiguous_in(&clip.frames);
+    assert_eq!(span.video.end, clip.frames.video.len(), "the first lost something: {span:?}");
+}
+
+#[test]
+fn players_are_told_when_no_publisher_comes_back() {
+    let needs = [Need::Program("ffmpeg"), Need::OwnServer];
+    let Some(lab) = Lab::open("publisher_gone", &needs) else { return };
+    let server = Server::start_with(&lab, &[], SHORT_LINGER);
+    let url = server.url("live/gone");
+    let first = ffmpeg::publish(&lab, "first", &clip(Film::Main, 6), &url);
+    server.wait_for_stream("live", "gone");
+    let mut player = ffmpeg::record(&lab, "player", &url);
+    thread::sleep(Duration::from_secs(2));
+    first.signal(Signal::KILL);
+    thread::sleep(Duration::from_millis(500));
+    assert!(player.program.is_running(), "the player was sent away within the linger time");
+    player.program.finish(Duration::from_secs(4));
+}
+
+/// Demands a run of the first film, then all of the second one, and time that never goes back.
+#[track_caller]
+fn expect_both(got: &Frames, first: &Clip, second: &Clip) {
+    let gap = first.frames.video.len();
+    let video = joined(&first.frames.video, &second.frames.video);
+    let video_runs = runs("video", &got.video, &video);
+    assert!(
+        matches!(&video_runs[..], [a, b] if a.end < gap && *b == (gap..video.len())),
+        "the first film has {gap} of {} pictures; received: {video_runs:?}",
+        video.len(),
+    );
+    assert_eq!(video_runs[0].start % first.gop, 0, "no start at a keyframe: {video_runs:?}");
+    let audio = joined(&first.frames.audio, &second.frames.audio);
+    let audio_runs = runs("audio", &got.audio, &audio);
+    assert_eq!(audio_runs.len(), 2, "of {} and {}: {audio_runs:?}", audio.len(), gap);
+    expect_ascending("video", &got.video);
+    expect_ascending("audio", &got.audio);
+}
+
+fn joined(first: &[Frame], second: &[Frame]) -> Vec<Frame> {
+    [first, second].concat()
+}
+
+#[track_caller]
+fn expect_ascending(track: &str, frames: &[Frame]) {
+    for pair in frames.windows(2) {
+        let (before, after) = (pair[0].dts, pair[1].dts);
+        assert!(before < after, "{track} goes back from {before} ms to {after} ms");
+        assert!(after - before < 10_000, "{track} jumps from {before} ms to {after} ms");
+    }
+}

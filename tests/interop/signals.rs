@@ -1,0 +1,65 @@
+//! What an operator does to a server that streams.
+
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::lab::clip::{Film, clip};
+use crate::lab::server::{SHORT_LINGER, Server};
+use crate::lab::{Lab, Need, ffmpeg};
+
+#[test]
+fn sigterm_tells_everybody_and_exits_with_success() {
+    let needs = [Need::Program("ffmpeg"), Need::OwnServer];
+    let Some(lab) = Lab::open("signal_term", &needs) else { return };
+    let mut server = Server::start(&lab);
+    let url = server.url("live/term");
+    let mut publisher = ffmpeg::publish(&lab, "publisher", &clip(Film::Main, 20), &url);
+    server.wait_for_stream("live", "term");
+    let mut player = ffmpeg::record(&lab, "player", &url);
+    thread::sleep(Duration::from_secs(2));
+    server.program().signal(Signal::TERM);
+    player.program.wait(Duration::from_secs(8));
+    publisher.wait(Duration::from_secs(8));
+    let status = server.program().wait(Duration::from_secs(8));
+    assert_eq!(status.code(), Some(0), "the server ended with {status}");
+    ffmpeg::expect_decodable(&player.path);
+}
+
+#[test]
+fn a_second_sigterm_ends_the_server_now() {
+    let needs = [Need::OwnServer];
+    let Some(lab) = Lab::open("signal_term_twice", &needs) else { return };
+    let mut server = Server::start(&lab);
+    let _idle = std::net::TcpStream::connect(server.address()).expect("the server accepts");
+    thread::sleep(Duration::from_millis(200));
+    server.program().signal(Signal::TERM);
+    thread::sleep(Duration::from_millis(50));
+    if server.program().is_running() {
+        server.program().signal(Signal::TERM);
+    }
+    server.program().wait(Duration::from_millis(500));
+}
+
+#[test]
+fn sighup_reloads_and_a_broken_file_changes_nothing() {
+    let needs = [Need::Program("ffmpeg"), Need::OwnServer];
+    let Some(lab) = Lab::open("signal_hup", &needs) else { return };
+    let server = Server::start(&lab);
+    let url = server.url("live/hup");
+    let clip = clip(Film::Main, 6);
+    let publisher = ffmpeg::publish(&lab, "publisher", &clip, &url);
+    server.wait_for_stream("live", "hup");
+    let player = ffmpeg::record(&lab, "player", &url);
+    thread::sleep(Duration::from_secs(1));
+    server.reload(&SHORT_LINGER.replace("1000", "1500"));
+    thread::sleep(Duration::from_secs(1));
+    server.reload("[streams]\nlingre_ms = 1000\n");
+    thread::sleep(Duration::from_secs(1));
+    publisher.finish(Duration::from_secs(15));
+    let span = player.finish(Duration::from_secs(10)).expect_contiguous_in(&clip.frames);
+    assert_eq!(span.video.end, clip.frames.video.len(), "a reload cost a frame: {span:?}");
+    let log = server.log();
+    assert!(log.contains("lingre_ms"), "the log does not name the bad key");
+}

@@ -1,0 +1,64 @@
+//! A player that stops reading loses whole groups of pictures, and nobody else loses any.
+
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::lab::clip::{Film, clip};
+use crate::lab::frames::{Frames, runs};
+use crate::lab::raw::Player;
+use crate::lab::server::Server;
+use crate::lab::{Lab, Need, ffmpeg};
+
+#[test]
+fn tm_03_a_player_that_was_stopped_goes_on_at_a_keyframe() {
+    let needs = [Need::Program("ffmpeg"), Need::OwnServer];
+    let Some(lab) = Lab::open("slow_player", &needs) else { return };
+    let clip = clip(Film::Heavy, 14);
+    let server = Server::start(&lab);
+    let url = server.url("live/heavy");
+    let publisher = ffmpeg::publish(&lab, "publisher", &clip, &url);
+    server.wait_for_stream("live", "heavy");
+    let fast = ffmpeg::record(&lab, "fast", &url);
+    let slow = ffmpeg::record(&lab, "slow", &url);
+    thread::sleep(Duration::from_secs(2));
+    slow.program.signal(Signal::STOP);
+    thread::sleep(Duration::from_secs(7));
+    slow.program.signal(Signal::CONT);
+    publisher.finish(Duration::from_secs(20));
+
+    let span = fast.finish(Duration::from_secs(10)).expect_contiguous_in(&clip.frames);
+    assert_eq!(span.video.end, clip.frames.video.len(), "the fast player lost something");
+
+    slow.program.finish(Duration::from_secs(10));
+    let got = Frames::of(&slow.path);
+    let video_runs = runs("video", &got.video, &clip.frames.video);
+    assert!(video_runs.len() >= 2, "no gap, so nothing was tested: {video_runs:?}");
+    for run in &video_runs {
+        assert_eq!(run.start % clip.gop, 0, "a gap does not end at a keyframe: {video_runs:?}");
+    }
+    let last = video_runs.last().expect("there are two");
+    assert_eq!(last.end, clip.frames.video.len(), "it never caught up: {video_runs:?}");
+    ffmpeg::expect_decodable(&slow.path);
+}
+
+#[test]
+fn a_player_that_never_reads_is_closed_and_costs_the_others_nothing() {
+    let needs = [Need::Program("ffmpeg"), Need::OwnServer];
+    let Some(lab) = Lab::open("stalled_player", &needs) else { return };
+    let clip = clip(Film::Heavy, 9);
+    let server = Server::start_with(&lab, &[], STALL);
+    let url = server.url("live/stall");
+    let publisher = ffmpeg::publish(&lab, "publisher", &clip, &url);
+    server.wait_for_stream("live", "stall");
+    let fast = ffmpeg::record(&lab, "fast", &url);
+    let mut stalled = Player::play(server.address(), "live", "stall");
+    publisher.finish(Duration::from_secs(20));
+    while stalled.next_media(Duration::from_secs(5)).is_some() {}
+    assert!(stalled.is_over(), "a player that read nothing for seconds was kept");
+    let span = fast.finish(Duration::from_secs(10)).expect_contiguous_in(&clip.frames);
+    assert_eq!(span.video.end, clip.frames.video.len(), "the fast player lost something");
+}
+
+const STALL: &str = "[streams]\nlinger_ms = 6000\n[players]\nstall_ms = 2000\n";
