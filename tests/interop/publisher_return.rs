@@ -15,7 +15,7 @@ fn a_player_survives_a_killed_publisher_whose_successor_comes_in_time() {
     let needs = [Need::Program("ffmpeg"), Need::OwnServer];
     let Some(lab) = Lab::open("publisher_killed", &needs) else { return };
     let (first_clip, second_clip) = (clip(Film::Main, 9), clip(Film::Other, 4));
-    let server = Server::start_with(&lab, &[], "[streams]\nlinger_ms = 3000\n");
+    let server = Server::start_with(&lab, "[publish]\nlinger_ms = 3000\n");
     let url = server.url("live/back");
     let first = ffmpeg::publish(&lab, "first", &first_clip, &url);
     server.wait_for_stream("live", "back");
@@ -74,7 +74,7 @@ fn a_second_publisher_is_refused_while_the_first_one_sends() {
 fn players_are_told_when_no_publisher_comes_back() {
     let needs = [Need::Program("ffmpeg"), Need::OwnServer];
     let Some(lab) = Lab::open("publisher_gone", &needs) else { return };
-    let server = Server::start_with(&lab, &[], SHORT_LINGER);
+    let server = Server::start_with(&lab, SHORT_LINGER);
     let url = server.url("live/gone");
     let first = ffmpeg::publish(&lab, "first", &clip(Film::Main, 6), &url);
     server.wait_for_stream("live", "gone");

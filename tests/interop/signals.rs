@@ -20,9 +20,9 @@ fn sigterm_tells_everybody_and_exits_with_success() {
     let mut player = ffmpeg::record(&lab, "player", &url);
     thread::sleep(Duration::from_secs(2));
     server.program().signal(Signal::TERM);
-    player.program.wait(Duration::from_secs(8));
-    publisher.wait(Duration::from_secs(8));
-    let status = server.program().wait(Duration::from_secs(8));
+    player.program.wait(Duration::from_secs(12));
+    publisher.wait(Duration::from_secs(12));
+    let status = server.program().wait(Duration::from_secs(12));
     assert_eq!(status.code(), Some(0), "the server ended with {status}");
     ffmpeg::expect_decodable(&player.path);
 }
@@ -55,7 +55,7 @@ fn sighup_reloads_and_a_broken_file_changes_nothing() {
     thread::sleep(Duration::from_secs(1));
     server.reload(&SHORT_LINGER.replace("1000", "1500"));
     thread::sleep(Duration::from_secs(1));
-    server.reload("[streams]\nlingre_ms = 1000\n");
+    server.reload("[publish]\nlingre_ms = 1000\n");
     thread::sleep(Duration::from_secs(1));
     publisher.finish(Duration::from_secs(15));
     let span = player.finish(Duration::from_secs(10)).expect_contiguous_in(&clip.frames);

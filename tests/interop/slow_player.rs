@@ -16,7 +16,7 @@ fn tm_03_a_player_that_was_stopped_goes_on_at_a_keyframe() {
     let needs = [Need::Program("ffmpeg"), Need::OwnServer];
     let Some(lab) = Lab::open("slow_player", &needs) else { return };
     let clip = clip(Film::Heavy, 14);
-    let server = Server::start(&lab);
+    let server = Server::start_with(&lab, SHORT_LAG);
     let url = server.url("live/heavy");
     let publisher = ffmpeg::publish(&lab, "publisher", &clip, &url);
     server.wait_for_stream("live", "heavy");
@@ -48,7 +48,7 @@ fn a_player_that_never_reads_is_closed_and_costs_the_others_nothing() {
     let needs = [Need::Program("ffmpeg"), Need::OwnServer];
     let Some(lab) = Lab::open("stalled_player", &needs) else { return };
     let clip = clip(Film::Heavy, 9);
-    let server = Server::start_with(&lab, &[], STALL);
+    let server = Server::start_with(&lab, STALL);
     let url = server.url("live/stall");
     let publisher = ffmpeg::publish(&lab, "publisher", &clip, &url);
     server.wait_for_stream("live", "stall");
@@ -61,4 +61,7 @@ fn a_player_that_never_reads_is_closed_and_costs_the_others_nothing() {
     assert_eq!(span.video.end, clip.frames.video.len(), "the fast player lost something");
 }
 
-const STALL: &str = "[streams]\nlinger_ms = 6000\n[players]\nstall_ms = 2000\n";
+/// The buffers of the sockets take some seconds of the film. What is left must be too much.
+const SHORT_LAG: &str = "[publish]\nlinger_ms = 1000\n[play]\nlag_ms = 1000\n";
+
+const STALL: &str = "[publish]\nlinger_ms = 6000\n[timeouts]\nplayer_stalled_ms = 2000\n";

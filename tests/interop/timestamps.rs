@@ -30,7 +30,7 @@ fn ch_19_extended_timestamp_is_on_every_type_3_chunk() {
     let needs = [Need::Program("ffmpeg"), Need::OwnServer];
     let Some(lab) = Lab::open("cross_raw", &needs) else { return };
     let clip = clip(Film::Main, 8);
-    let server = Server::start_with(&lab, &[], &settings(128));
+    let server = Server::start_with(&lab, &settings(128));
     let url = server.url("live/late");
     let _publisher = ffmpeg::publish_with(&lab, "publisher", &clip, &LATE, &url);
     let mut player = Player::play(server.address(), "live", "late");
@@ -52,7 +52,7 @@ fn ch_19_extended_timestamp_is_on_every_type_3_chunk() {
 
 fn cross(lab: &Lab, chunk_size: usize, with_rtmpdump: bool) {
     let clip = clip(Film::Main, 9);
-    let server = Server::start_with(lab, &[], &settings(chunk_size));
+    let server = Server::start_with(lab, &settings(chunk_size));
     let url = server.url("live/late");
     let publisher = ffmpeg::publish_with(lab, "publisher", &clip, &LATE, &url);
     server.wait_for_stream("live", "late");
@@ -90,7 +90,7 @@ fn expect_crossed(got: &Frames, sent: &Frames, who: &str) {
 }
 
 fn settings(chunk_size: usize) -> String {
-    format!("[rtmp]\nchunk_size = {chunk_size}\n[streams]\nlinger_ms = 1000\n")
+    format!("[rtmp]\nchunk_size = {chunk_size}\n[publish]\nlinger_ms = 1000\n")
 }
 
 /// Four seconds before the crossing.

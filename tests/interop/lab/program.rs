@@ -66,6 +66,11 @@ impl Program {
         self.output.clone()
     }
 
+    /// What it has written to its standard output so far; nothing when that is no text.
+    pub(crate) fn output_text(&self) -> String {
+        fs::read_to_string(&self.output).unwrap_or_default()
+    }
+
     /// What it has written to its standard error so far.
     pub(crate) fn error_text(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.errors).unwrap_or_default()).into_owned()
@@ -78,7 +83,8 @@ impl Drop for Program {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if thread::panicking() {
-            eprintln!("--- {} said:\n{}---", self.name, last_lines(&self.error_text(), 60));
+            let said = self.output_text() + &self.error_text();
+            eprintln!("--- {} said:\n{}---", self.name, last_lines(&said, 60));
         }
     }
 }

@@ -17,6 +17,21 @@ use super::program::Program;
 use super::raw::Player;
 use super::{Lab, wait_until};
 
+/// How to start the server.
+pub(crate) struct Setup<'a> {
+    /// The text of its configuration file.
+    pub(crate) settings: &'a str,
+    pub(crate) log_level: &'a str,
+    /// A program, with its arguments, under which the server runs.
+    pub(crate) wrapper: &'a [&'a str],
+}
+
+impl Default for Setup<'_> {
+    fn default() -> Self {
+        Self { settings: SHORT_LINGER, log_level: "debug", wrapper: &[] }
+    }
+}
+
 /// A server that accepts connections, ours to stop.
 pub(crate) struct Server {
     address: SocketAddr,
@@ -27,21 +42,25 @@ pub(crate) struct Server {
 impl Server {
     /// Starts the server with its defaults, but with a linger time short enough to wait for.
     pub(crate) fn start(lab: &Lab) -> Self {
-        Self::start_with(lab, &[], SHORT_LINGER)
+        Self::start_as(lab, &Setup::default())
     }
 
-    /// Starts the server with the text of a configuration file, under the program and the
-    /// arguments of `wrapper` when there are any.
-    pub(crate) fn start_with(lab: &Lab, wrapper: &[&str], settings: &str) -> Self {
+    /// Starts the server with the text of a configuration file.
+    pub(crate) fn start_with(lab: &Lab, settings: &str) -> Self {
+        Self::start_as(lab, &Setup { settings, ..Setup::default() })
+    }
+
+    /// Starts the server and waits until it accepts.
+    pub(crate) fn start_as(lab: &Lab, setup: &Setup<'_>) -> Self {
         if let Some(address) = stand_in() {
             return Self { address, program: None, config: PathBuf::new() };
         }
         let config = lab.path("tiderace.toml");
-        fs::write(&config, settings).expect("the configuration can be written");
+        fs::write(&config, setup.settings).expect("the configuration can be written");
         let address = free_address();
-        let mut command = wrapped(wrapper, env!("CARGO_BIN_EXE_tiderace"));
-        command.args(["serve", "--log-level", "debug", "--listen", &address.to_string()]);
-        command.arg("--config").arg(&config);
+        let mut command = wrapped(setup.wrapper, env!("CARGO_BIN_EXE_tiderace"));
+        command.args(["serve", "--listen", &address.to_string()]);
+        command.args(["--log-level", setup.log_level]).arg("--config").arg(&config);
         let mut program = Program::start(lab, "tiderace", &mut command);
         let is_up = wait_until(Duration::from_secs(10), || {
             TcpStream::connect(address).is_ok() || !program.is_running()
@@ -71,7 +90,7 @@ impl Server {
     }
 
     pub(crate) fn log(&self) -> String {
-        self.program.as_ref().map(Program::error_text).unwrap_or_default()
+        self.program.as_ref().map(Program::output_text).unwrap_or_default()
     }
 
     /// Replaces the configuration file and asks for a reload.
@@ -87,7 +106,7 @@ pub(crate) fn is_stand_in() -> bool {
 }
 
 /// Players of a stream without a publisher are let go after this, not after the default 15 s.
-pub(crate) const SHORT_LINGER: &str = "[streams]\nlinger_ms = 1000\n";
+pub(crate) const SHORT_LINGER: &str = "[publish]\nlinger_ms = 1000\n";
 
 fn stand_in() -> Option<SocketAddr> {
     let address = env::var("TIDERACE_INTEROP_ADDR").ok()?;
