@@ -237,12 +237,21 @@ pub struct Tolerated {
     pub malformed_messages: u16,
     /// Media on a message stream that does not publish.
     pub stray_media: u16,
+    /// Messages that the peer gave up half way.
+    pub abandoned_messages: u16,
 }
 
 impl Tolerated {
     /// All of it.
     pub fn total(&self) -> u32 {
-        [self.unknown_messages, self.unknown_commands, self.malformed_messages, self.stray_media]
+        let Self {
+            unknown_messages,
+            unknown_commands,
+            malformed_messages,
+            stray_media,
+            abandoned_messages,
+        } = *self;
+        [unknown_messages, unknown_commands, malformed_messages, stray_media, abandoned_messages]
             .into_iter()
             .map(u32::from)
             .sum()
@@ -356,7 +365,8 @@ impl Session {
 
     /// What was tolerated so far.
     pub const fn tolerated(&self) -> Tolerated {
-        self.tolerated
+        let abandoned_messages = self.inbound.reader().quirks().abandoned_messages;
+        Tolerated { abandoned_messages, ..self.tolerated }
     }
 
     /// The receiving side, for its accounting.
@@ -547,7 +557,8 @@ impl Dialogue<'_> {
             Command::DeleteStream { message_stream_id } => {
                 return self.delete_stream(message_stream_id);
             }
-            Command::Pause { paused, .. } => return self.pause(on, paused),
+            Command::Pause { paused, .. } => return self.pause(on, paused, true),
+            Command::PauseRaw { paused, .. } => return self.pause(on, paused, false),
             Command::ReceiveAudio { on: receive } => {
                 return self.receive(on, Receive::Audio, receive);
             }
@@ -572,6 +583,9 @@ impl Dialogue<'_> {
             }
             Command::GetStreamLength { .. } => {
                 self.output.command(0, |body| reply::get_stream_length_result(body, txn));
+            }
+            Command::Result { .. } | Command::Error(_) | Command::OnStatus(_) => {
+                return count(&mut self.tolerated.unknown_commands);
             }
             _ => {
                 self.result_null(txn);
@@ -693,10 +707,13 @@ impl Dialogue<'_> {
         index.map_or(Step::Handled, |index| ended(self.streams.remove(index)))
     }
 
-    fn pause(&mut self, on: u32, paused: bool) -> Step {
+    fn pause(&mut self, on: u32, paused: bool, answer: bool) -> Step {
         let Some(MessageStream { id, role: Role::Playing }) = self.running_stream(on) else {
             return Step::Handled;
         };
+        if !answer {
+            return Step::Pause { message_stream_id: id, paused };
+        }
         if paused {
             self.status(id, "status", code::PAUSE_NOTIFY, "Paused");
             self.output.user_control(UserControl::StreamEof(id));

@@ -12,6 +12,7 @@ use super::timers::ConnTimers;
 use super::transport::Transport;
 use crate::limits;
 use crate::rtmp::session::{Session, SessionSettings};
+use crate::text::Escaped;
 use crate::time::Time;
 use bytes::{Bytes, BytesMut};
 use std::fmt;
@@ -350,7 +351,7 @@ impl<T> fmt::Display for ClosingLine<'_, T> {
         if let Some(Summary { role, stream: Some(stream), .. }) =
             conn.activity.as_ref().map(|activity| &activity.summary)
         {
-            write!(f, " {role} of {stream}")?;
+            write!(f, " {role} of {}", Escaped(stream.as_bytes()))?;
         }
         if let Some(closing) = &conn.closing {
             write!(f, ": {}", closing.reason)?;

@@ -94,6 +94,8 @@ pub struct Server<T> {
     to_read: Vec<ConnId>,
     to_write: Vec<ConnId>,
     closing: Vec<ConnId>,
+    /// Lent to a turn for the ids it works through; kept so that no turn allocates.
+    batch: Vec<ConnId>,
     draining: bool,
 }
 
@@ -114,6 +116,7 @@ impl<T: Transport> Server<T> {
             to_read: Vec::new(),
             to_write: Vec::new(),
             closing: Vec::new(),
+            batch: Vec::new(),
             draining: false,
         }
     }
@@ -132,7 +135,7 @@ impl<T: Transport> Server<T> {
             return false;
         }
         if per_address_max != 0 && self.addresses.get(&peer.ip()) >= Some(&per_address_max) {
-            self.stats.count(CloseReason::AddressLimit);
+            self.stats.refused += 1;
             debug!("refused {peer}: {}", CloseReason::AddressLimit);
             return false;
         }
@@ -141,7 +144,7 @@ impl<T: Transport> Server<T> {
             return true;
         }
         let Some(id) = self.stages.gives_way() else {
-            self.stats.count(CloseReason::GaveWay);
+            self.stats.refused += 1;
             debug!("refused {peer}: all {connections_max} connections have a stream");
             return false;
         };
@@ -179,7 +182,9 @@ impl<T: Transport> Server<T> {
 
     /// Does all that is to be done now. `buffer` is lent for reading.
     pub fn turn(&mut self, buffer: &mut [u8], now: Time) {
-        for id in std::mem::take(&mut self.to_read) {
+        let mut batch = std::mem::take(&mut self.batch);
+        batch.append(&mut self.to_read);
+        for id in batch.drain(..) {
             self.conns[id.index()].queued_to_read = false;
             self.read(id, buffer, now);
         }
@@ -190,10 +195,12 @@ impl<T: Transport> Server<T> {
                 self.queue_write(self.hub.stream(stream).players()[index].conn);
             }
         }
-        for id in std::mem::take(&mut self.to_write) {
+        batch.append(&mut self.to_write);
+        for id in batch.drain(..) {
             self.conns[id.index()].queued_to_write = false;
             self.write(id, now);
         }
+        self.batch = batch;
         self.remove_closing(now);
     }
 

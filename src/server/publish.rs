@@ -173,7 +173,8 @@ impl<T: Transport> Server<T> {
             conn.session.release();
             self.timers.set(&mut conn.timers, endpoint.conn, TimerKind::Silence, Time::NEVER);
         }
-        info!("{} no longer publishes {}", conn.peer, self.hub.stream(stream).name());
+        let name = Escaped(self.hub.stream(stream).name().as_bytes());
+        info!("{} no longer publishes {name}", conn.peer);
         if self.hub.unpublish(stream, now, self.settings.publish.linger_ms) {
             self.tell_ended(stream, now);
         }
@@ -182,7 +183,8 @@ impl<T: Transport> Server<T> {
     /// Streams whose publisher did not come back in time.
     pub(super) fn end_streams(&mut self, now: Time) {
         while let Some(stream) = self.hub.take_ended(now) {
-            info!("{} is over: its publisher did not come back", self.hub.stream(stream).name());
+            let name = Escaped(self.hub.stream(stream).name().as_bytes());
+            info!("{name} is over: its publisher did not come back");
             self.tell_ended(stream, now);
         }
     }

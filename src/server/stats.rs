@@ -7,6 +7,8 @@ use super::reason::CloseReason;
 pub struct Stats {
     /// Connections accepted.
     pub accepted: u64,
+    /// Connections that were not let in: the table or the address had its share.
+    pub refused: u64,
     /// Bytes read.
     pub bytes_in: u64,
     /// Bytes written.
@@ -26,6 +28,7 @@ impl Default for Stats {
     fn default() -> Self {
         Self {
             accepted: 0,
+            refused: 0,
             bytes_in: 0,
             bytes_out: 0,
             publishes: 0,
@@ -38,7 +41,7 @@ impl Default for Stats {
 }
 
 impl Stats {
-    /// Counts a connection that ended, or was refused, for `reason`.
+    /// Counts a connection that ended for `reason`.
     pub const fn count(&mut self, reason: CloseReason) {
         self.closed[reason as usize] += 1;
     }
