@@ -252,7 +252,7 @@ section! {
         /// Message streams that one connection may create.
         Live message_streams_max: usize = limits::MESSAGE_STREAMS_MAX, from_to(1, 65_535);
         /// Chunk streams that one connection may use; encoders use fewer than ten.
-        Live chunk_streams_max: usize = limits::CHUNK_STREAMS_MAX, from_to(8, 65_598);
+        Live chunk_streams_max: usize = limits::CHUNK_STREAMS_MAX, from_to(8, 254);
         /// A command message.
         Live command_bytes_max: usize = limits::COMMAND_BYTES_MAX, MESSAGE_BYTES;
         /// A data message, such as metadata.
@@ -583,7 +583,7 @@ mod tests {
         const CASES: &[(&str, u64, u64)] = &[
             ("rtmp.chunk_size", 128, 65_536),
             ("rtmp.window_ack_bytes", 1024, 0x7fff_ffff),
-            ("limits.chunk_streams_max", 8, 65_598),
+            ("limits.chunk_streams_max", 8, 254),
             ("limits.name_bytes_max", 1, 512),
             ("limits.command_bytes_max", 4096, 10 << 20),
             ("limits.control_bytes_max", 4096, 1 << 30),

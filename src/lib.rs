@@ -1,4 +1,47 @@
 //! Tiderace: a live RTMP server that runs on one core.
+//!
+//! One thread, one poll, no async runtime: a connection is a struct in a slab that advances when
+//! bytes arrive. The program is a thin shell around this library, and the protocol in it,
+//! [`rtmp`], can be driven by any other loop.
+//!
+//! # Layers
+//!
+//! Each uses only what stands to its right:
+//!
+//! ```text
+//! main ─▶ net ─▶ server ─▶ rtmp, media, metadata ─▶ amf0, limits, text, time
+//! ```
+//!
+//! [`rtmp`] and what it stands on are pure: bytes in, events and bytes out. [`server`] is the
+//! server without sockets, generic over its transport, with the time as an argument. [`net`] is
+//! the only place with sockets, the poll, signals and the clock. [`config`] is plain data that
+//! `server` and `net` are handed.
+//!
+//! # To change ...
+//!
+//! | ... | go to |
+//! |---|---|
+//! | the command line, exit codes | `src/cli.rs`, `src/main.rs` |
+//! | a setting, its default, its range, its text | [`config`] |
+//! | a bound that is no setting | [`limits`] |
+//! | what C2 must be, the digests | [`rtmp::handshake`] |
+//! | how chunks are read or written | [`rtmp::chunk_read`], [`rtmp::chunk_write`] |
+//! | control messages, aggregates | [`rtmp::message`] |
+//! | acknowledgements, pings, what both ends share | [`rtmp::link`] |
+//! | which commands are understood, the bytes of the replies | [`rtmp::command`] |
+//! | the order in which a client may ask, who is answered what | [`rtmp::session`] |
+//! | how an application, a key and a query become one name | [`rtmp::name`] |
+//! | the client's side | [`rtmp::client`] |
+//! | what is a key frame, a sequence header, a track | [`media`] |
+//! | what becomes of `onMetaData` | [`metadata`] |
+//! | what a stream keeps, and for how long | [`server::tape`] |
+//! | where a player starts, when it skips | [`server::play`] |
+//! | who may publish, takeover, linger | [`server::hub`], `server/publish.rs` |
+//! | in which order bytes go out | [`server::conn`] |
+//! | budgets of a turn, who gives way when the table is full | [`server`], [`server::stages`] |
+//! | deadlines | [`server::timers`], `server/watch.rs` |
+//! | why connections end, and how loud that is said | [`server::reason`] |
+//! | listening, accepting, socket options, signals, reload | `net/listener.rs`, `net/event_loop.rs` |
 
 #![forbid(unsafe_code)]
 
