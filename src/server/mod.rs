@@ -174,8 +174,10 @@ impl<T: Transport> Server<T> {
             conn.readable = true;
             self.queue_read(id);
         }
-        if writable {
-            self.conns[id.index()].writable = true;
+        // Every event of a socket with room says so; only news of it is worth a write.
+        let conn = &mut self.conns[id.index()];
+        if writable && !conn.writable {
+            conn.writable = true;
             self.queue_write(id);
         }
     }
