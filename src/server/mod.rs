@@ -260,6 +260,11 @@ impl<T: Transport> Server<T> {
         &self.hub
     }
 
+    /// The deadlines of all connections.
+    pub const fn timers(&self) -> &Timers {
+        &self.timers
+    }
+
     /// The connection `id`, if it is there.
     pub fn conn(&self, id: ConnId) -> Option<&Conn<T>> {
         self.conns.get(id.index())

@@ -1,0 +1,172 @@
+//! Recorded sessions of real programs, replayed into the server: whatever the bytes are cut
+//! into, players get what the recording holds.
+
+use tiderace::config::Settings;
+use tiderace::rtmp::client::Purpose;
+
+use crate::random::Random;
+use crate::wire::{self, AUDIO, DATA, HANDSHAKE_BYTES, Message, VIDEO};
+use crate::world::{ClientHandle, Split, World, client};
+
+/// Recorded publishers with the names of their streams.
+const PUBLISHERS: &[(&str, &str)] = &[
+    ("ffmpeg5_publish_h264_aac", "cam"),
+    ("ffmpeg9_publish_av1_flac", "av1"),
+    ("ffmpeg9_publish_hevc_opus", "hevc"),
+    ("ffmpeg9_publish_multitrack", "multi"),
+    ("ffmpeg9_publish_opus_only", "opus"),
+    ("ffmpeg9_publish_vp9_ac3", "vp9"),
+    ("gst_rtmp2sink_publish", "gst2"),
+    ("gst_rtmpsink_publish", "gst1"),
+    ("obs29_publish", "obskey"),
+];
+
+/// Recorded players of `live/src`.
+const PLAYERS: &[&str] =
+    &["ffmpeg5_play", "ffmpeg9_play", "gst_rtmp2src_play", "rtmpdump_play", "vlc_play"];
+
+#[test]
+fn a_player_gets_what_a_recorded_publisher_sent_however_it_is_cut() {
+    for (file, key) in PUBLISHERS {
+        let session = recorded(file);
+        let mut expected = sent(&session);
+        leave_out_before_first_gop(&mut expected);
+        assert!(expected.iter().filter(|m| m.kind != DATA).count() > 30, "{file} holds media");
+        let whole = played(&session, key, Split::Whole, None);
+        assert_same_media(file, &whole, &expected);
+        for seed in 0..4 {
+            let end = 2 << Random::new(seed).below(14);
+            let split = Split::Random(Random::new(seed), end);
+            assert!(played(&session, key, split, None) == whole, "{file}, seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn a_player_gets_the_same_of_a_recorded_publisher_byte_by_byte() {
+    for (file, key) in PUBLISHERS {
+        let mut session = recorded(file);
+        session.truncate(50_000);
+        let whole = played(&session, key, Split::Whole, None);
+        assert!(played(&session, key, Split::Bytes(1), None) == whole, "{file}");
+    }
+}
+
+#[test]
+fn sockets_that_misbehave_change_nothing_for_a_player() {
+    for (file, key) in PUBLISHERS {
+        let session = recorded(file);
+        let whole = played(&session, key, Split::Whole, None);
+        for seed in 0..3 {
+            let split = Split::Random(Random::new(seed), 10_000);
+            assert!(played(&session, key, split, Some(seed)) == whole, "{file}, seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn recorded_players_get_media_from_a_recorded_publisher() {
+    // The recorded publisher of `cam` plays the part of `src`: both names have three letters.
+    let publish = replaced(&recorded("ffmpeg5_publish_h264_aac"), b"cam?", b"src?");
+    let last = sent(&publish).last().expect("media").timestamp;
+    for file in PLAYERS {
+        for split in [Split::Whole, Split::Bytes(1), Split::Random(Random::new(7), 100)] {
+            let mut world = World::new(Settings::default());
+            let (before, after) = publish.split_at(publish.len() / 2);
+            let publisher = replay(&mut world, before, Split::Whole);
+            let player = replay(&mut world, &until_its_end(recorded(file)), split);
+            world[publisher].send_raw(after);
+            world.run();
+            assert_eq!(world.server.stats().plays, 1, "{file} plays");
+            let media = world[player].media();
+            let first = |kind| media.iter().find(|m| m.kind == kind).map(|m| &m.payload[..2]);
+            assert_eq!(first(VIDEO), Some(&[0x17, 0][..]), "{file}: the configuration is first");
+            assert_eq!(first(AUDIO), Some(&[0xaf, 0][..]), "{file}: the configuration is first");
+            assert!(media.iter().any(|m| m.payload.starts_with(&[0x17, 1])), "{file}: a keyframe");
+            assert_eq!(media.last().map(|m| m.timestamp), Some(last), "{file} gets it all");
+        }
+    }
+}
+
+/// What a player has got in the end that was there before the publisher of `session`.
+fn played(session: &[u8], key: &str, split: Split, faults: Option<u64>) -> Vec<Message> {
+    let mut world = match faults {
+        Some(seed) => World::with_faults(Settings::default(), seed),
+        None => World::new(Settings::default()),
+    };
+    let player = world.drive(client(Purpose::Play { key: key.to_owned() }));
+    world.run();
+    let publisher = replay(&mut world, session, split);
+    world.run();
+    assert_eq!(world.server.stats().publishes, 1, "{key} is published");
+    assert_eq!(world.server.stats().messages_dropped, 0);
+    world[publisher].finish();
+    world.run();
+    world[player].media().into_iter().cloned().collect()
+}
+
+fn replay(world: &mut World, session: &[u8], split: Split) -> ClientHandle {
+    let handle = world.connect();
+    world[handle].split = split;
+    world[handle].send_raw(session);
+    world.run();
+    handle
+}
+
+/// Audio, video and data that a recording holds.
+fn sent(session: &[u8]) -> Vec<Message> {
+    let mut reader = wire::Reader::behind_handshake();
+    reader.read(session).into_iter().filter(Message::is_media).collect()
+}
+
+/// The second track of a recording with two begins before the first, whose keyframes are where
+/// players begin: what comes before is of no use to them.
+fn leave_out_before_first_gop(sent: &mut Vec<Message>) {
+    let is_frame_of_second = |m: &Message| matches!(m.payload[..], [0x96 | 0xa6, 0x01, ..]);
+    let first_gop = sent.iter().position(|m| m.kind == VIDEO && m.payload.starts_with(&[0x17, 1]));
+    let mut index = 0;
+    sent.retain(|message| {
+        index += 1;
+        first_gop.is_none_or(|gop| index > gop) || !is_frame_of_second(message)
+    });
+}
+
+/// A player's session without how it ended, in the middle of the command that says so.
+fn until_its_end(mut session: Vec<u8>) -> Vec<u8> {
+    let end = session.windows(12).position(|window| window == b"deleteStream");
+    session.truncate(end.unwrap_or(session.len()));
+    session
+}
+
+/// Audio and video are the same in number, order, time and content; metadata is the same without
+/// the call that wrapped it and what no live stream has.
+fn assert_same_media(file: &str, played: &[Message], sent: &[Message]) {
+    assert_eq!(played.len(), sent.len(), "{file}: messages");
+    for (index, (played, sent)) in played.iter().zip(sent).enumerate() {
+        assert_eq!(played.kind, sent.kind, "{file}: message {index}");
+        if sent.kind == DATA && sent.payload.starts_with(&wire::string("@setDataFrame")) {
+            let expected = wire::string("onMetaData");
+            assert!(played.payload.starts_with(&expected), "{file}: message {index}");
+            continue;
+        }
+        assert_eq!(played.timestamp, sent.timestamp, "{file}: message {index}");
+        assert!(played.payload == sent.payload, "{file}: message {index}");
+        assert_eq!(played.message_stream_id, 1, "{file}: message {index}");
+    }
+}
+
+fn recorded(file: &str) -> Vec<u8> {
+    wire::vector(&format!("captures/{file}.client.bin"))
+}
+
+/// The session with every `from` behind the handshake replaced by a `to` of the same length.
+fn replaced(session: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+    assert_eq!(from.len(), to.len());
+    let mut session = session.to_vec();
+    for at in HANDSHAKE_BYTES..session.len() - from.len() {
+        if session[at..].starts_with(from) {
+            session[at..at + to.len()].copy_from_slice(to);
+        }
+    }
+    session
+}

@@ -1,0 +1,218 @@
+//! A TCP connection in memory: what the kernels of both ends would hold of it.
+//!
+//! Readiness is edge-triggered, as epoll gives it: an event is owed for a change and only for
+//! that, so a server that overlooks one hangs here as it would on a real socket.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, IoSlice};
+use std::rc::Rc;
+
+use tiderace::server::transport::Transport;
+
+use crate::random::Random;
+
+/// What the poll says of a connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Readiness {
+    pub(crate) readable: bool,
+    pub(crate) writable: bool,
+    pub(crate) read_closed: bool,
+}
+
+/// One direction.
+#[derive(Debug)]
+struct Pipe {
+    bytes: VecDeque<u8>,
+    bytes_max: usize,
+    /// The sender has said that nothing follows.
+    finished: bool,
+}
+
+impl Pipe {
+    const fn new(bytes_max: usize) -> Self {
+        Self { bytes: VecDeque::new(), bytes_max, finished: false }
+    }
+
+    fn room(&self) -> usize {
+        self.bytes_max.saturating_sub(self.bytes.len())
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> usize {
+        let count = bytes.len().min(self.room());
+        self.bytes.extend(&bytes[..count]);
+        count
+    }
+
+    fn take(&mut self, count: usize) -> Vec<u8> {
+        let count = count.min(self.bytes.len());
+        self.bytes.drain(..count).collect()
+    }
+}
+
+/// Both directions and the readiness of the server's end. The methods are the client's end.
+#[derive(Debug)]
+pub(crate) struct Link {
+    to_server: Pipe,
+    to_client: Pipe,
+    owed: Readiness,
+    /// The server was told that there is no room, so it is owed an event when there is.
+    write_refused: bool,
+    reset: bool,
+    server_closed: bool,
+    /// Makes writes short or refused at random, and events say more than they must.
+    faults: Option<Random>,
+}
+
+impl Link {
+    /// A connection with room for `bytes_max` in each direction. It is writable from the start.
+    pub(crate) fn open(bytes_max: usize, faults: Option<Random>) -> Rc<RefCell<Self>> {
+        Rc::new(RefCell::new(Self {
+            to_server: Pipe::new(bytes_max),
+            to_client: Pipe::new(bytes_max),
+            owed: Readiness { writable: true, ..Readiness::default() },
+            write_refused: false,
+            reset: false,
+            server_closed: false,
+            faults,
+        }))
+    }
+
+    /// Sends what there is room for and returns how much that was.
+    pub(crate) fn send(&mut self, bytes: &[u8]) -> usize {
+        if self.server_closed || self.reset {
+            return bytes.len();
+        }
+        let count = self.to_server.put(bytes);
+        self.owed.readable |= count > 0;
+        count
+    }
+
+    /// Takes up to `count` bytes that the server has sent.
+    pub(crate) fn receive(&mut self, count: usize) -> Vec<u8> {
+        let bytes = self.to_client.take(count);
+        if self.write_refused && self.to_client.room() > 0 {
+            self.write_refused = false;
+            self.owed.writable = true;
+        }
+        bytes
+    }
+
+    /// Ends the sending direction (FIN).
+    pub(crate) fn finish(&mut self) {
+        if !self.to_server.finished {
+            self.to_server.finished = true;
+            self.owed.readable = true;
+            self.owed.read_closed = true;
+        }
+    }
+
+    /// Breaks the connection (RST): what is on its way is lost in both directions.
+    pub(crate) fn reset(&mut self) {
+        self.reset = true;
+        self.to_server.bytes.clear();
+        self.to_client.bytes.clear();
+        self.owed = Readiness { readable: true, writable: true, read_closed: true };
+    }
+
+    /// What the poll reports now; nothing if nothing has changed since.
+    pub(crate) fn take_event(&mut self) -> Option<Readiness> {
+        let mut event = std::mem::take(&mut self.owed);
+        if self.server_closed || event == Readiness::default() {
+            return None;
+        }
+        // epoll reports all that holds when one thing has changed.
+        if let Some(faults) = &mut self.faults {
+            event.readable |= faults.one_in(2);
+            event.writable |= faults.one_in(2);
+        }
+        Some(event)
+    }
+
+    /// Bytes that the server has not read yet.
+    pub(crate) fn unread(&self) -> usize {
+        self.to_server.bytes.len()
+    }
+
+    /// Room for what the server sends.
+    pub(crate) fn room(&self) -> usize {
+        self.to_client.room()
+    }
+
+    /// Whether the server has ended its sending direction, or the whole connection.
+    pub(crate) const fn is_finished(&self) -> bool {
+        self.to_client.finished || self.server_closed
+    }
+
+    /// Whether the server has given the connection up.
+    pub(crate) const fn is_closed(&self) -> bool {
+        self.server_closed
+    }
+}
+
+/// The server's end.
+#[derive(Debug)]
+pub(crate) struct MemoryTransport(pub(crate) Rc<RefCell<Link>>);
+
+impl Transport for MemoryTransport {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let link = &mut *self.0.borrow_mut();
+        if link.reset {
+            return Err(ErrorKind::ConnectionReset.into());
+        }
+        if link.to_server.bytes.is_empty() {
+            let is_end = link.to_server.finished;
+            return if is_end { Ok(0) } else { Err(ErrorKind::WouldBlock.into()) };
+        }
+        let bytes = link.to_server.take(buffer.len());
+        buffer[..bytes.len()].copy_from_slice(&bytes);
+        Ok(bytes.len())
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let link = &mut *self.0.borrow_mut();
+        if link.reset {
+            return Err(ErrorKind::BrokenPipe.into());
+        }
+        let len: usize = slices.iter().map(|slice| slice.len()).sum();
+        assert!(len > 0, "a write of nothing");
+        let mut may_take = len;
+        if let Some(faults) = &mut link.faults {
+            if faults.one_in(8) {
+                link.owed.writable = true;
+                return Err(ErrorKind::WouldBlock.into());
+            }
+            if faults.one_in(2) {
+                may_take = 1 + faults.below(len);
+            }
+        }
+        let mut taken = 0;
+        for slice in slices {
+            let part = &slice[..slice.len().min(may_take - taken)];
+            taken += link.to_client.put(part);
+        }
+        link.write_refused |= taken < may_take;
+        if taken == 0 { Err(ErrorKind::WouldBlock.into()) } else { Ok(taken) }
+    }
+
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        let link = &mut *self.0.borrow_mut();
+        if link.reset {
+            return Err(ErrorKind::NotConnected.into());
+        }
+        link.to_client.finished = true;
+        Ok(())
+    }
+}
+
+impl Drop for MemoryTransport {
+    /// A socket that is closed with bytes unread resets the connection, and what the client has
+    /// not read by then may be lost; here it is.
+    fn drop(&mut self) {
+        let link = &mut *self.0.borrow_mut();
+        link.server_closed = true;
+        if link.unread() > 0 {
+            link.to_client.bytes.clear();
+        }
+    }
+}

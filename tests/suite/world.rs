@@ -1,0 +1,461 @@
+//! The real server in a world of its own: sockets in memory, time that passes when told to, and
+//! clients that do what a test says.
+//!
+//! ```text
+//! let mut world = World::new(Settings::default());
+//! let publisher = world.publisher("cam");
+//! let player = world.player("cam");
+//! world[publisher].client().write_audio(0, &[0xaf, 1, 2]);
+//! world.run();
+//! assert_eq!(world[player].media().len(), 1);
+//! ```
+//!
+//! [`World::run`] lets everything happen that can happen at this instant, [`World::advance`]
+//! lets time pass from deadline to deadline. After each turn of the server and when nothing more
+//! happens, the world checks what must hold whatever the test is about.
+
+use std::cell::RefCell;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::{Index, IndexMut};
+use std::rc::Rc;
+use std::time::Duration;
+
+use tiderace::config::Settings;
+use tiderace::rtmp::client::{Client, ClientConfig, Purpose};
+use tiderace::rtmp::command::{Command, CommandMessage};
+use tiderace::rtmp::handshake::Hello;
+use tiderace::server::conn::Conn;
+use tiderace::server::hub::Endpoint;
+use tiderace::server::reason::CloseReason;
+use tiderace::server::{ConnId, Server};
+use tiderace::time::Time;
+
+use crate::random::Random;
+use crate::socket::{Link, MemoryTransport};
+use crate::wire::{self, Message};
+
+/// Room in a socket for each direction, unless a test chooses another.
+const SOCKET_BYTES: usize = 256 * 1024;
+/// As much as the loop of the server lends.
+const READ_BUFFER_BYTES: usize = tiderace::limits::READ_BUFFER_BYTES;
+/// More turns than anything takes that ends.
+const TURNS_MAX: usize = 1_000_000;
+
+/// Which client; index the world with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ClientHandle(usize);
+
+/// How what a client sends is cut into segments: the server takes a turn between two of them.
+#[derive(Clone, Debug)]
+pub(crate) enum Split {
+    /// Whatever there is room for.
+    Whole,
+    /// So many bytes.
+    Bytes(usize),
+    /// At least one byte and less than the number.
+    Random(Random, usize),
+}
+
+impl Split {
+    fn next(&mut self) -> usize {
+        match self {
+            Self::Whole => usize::MAX,
+            Self::Bytes(count) => *count,
+            Self::Random(random, end) => 1 + random.below(*end - 1),
+        }
+    }
+}
+
+/// See the module's head.
+pub(crate) struct World {
+    pub(crate) server: Server<MemoryTransport>,
+    now: Time,
+    buffer: Vec<u8>,
+    clients: Vec<Peer>,
+    /// Room in each direction of the sockets that are opened from here on.
+    pub(crate) socket_bytes: usize,
+    /// Sockets opened from here on misbehave as far as sockets may, by this seed.
+    faults: Option<u64>,
+    /// Refused connections that the server counted among the closed ones.
+    refusals: u64,
+}
+
+impl World {
+    pub(crate) fn new(settings: Settings) -> Self {
+        // What is random in S1 does not matter; that it is not all the same byte does.
+        let random: [u8; 1528] = std::array::from_fn(|index| (index * 7 % 251) as u8);
+        Self {
+            server: Server::new(settings, Hello::new(&random)),
+            now: Time::ZERO,
+            buffer: vec![0; READ_BUFFER_BYTES],
+            clients: Vec::new(),
+            socket_bytes: SOCKET_BYTES,
+            faults: None,
+            refusals: 0,
+        }
+    }
+
+    /// The same with sockets that refuse and shorten writes and report more than they must, and
+    /// with a small read buffer, all by `seed`.
+    pub(crate) fn with_faults(settings: Settings, seed: u64) -> Self {
+        let mut world = Self::new(settings);
+        world.faults = Some(seed);
+        world.set_read_buffer(1 + Random::new(seed).below(300));
+        world
+    }
+
+    /// Lends the server a buffer of another size.
+    pub(crate) fn set_read_buffer(&mut self, bytes: usize) {
+        self.buffer = vec![0; bytes];
+    }
+
+    pub(crate) const fn now(&self) -> Time {
+        self.now
+    }
+
+    /// Opens a connection over which the test sends the bytes, from an address of its own.
+    pub(crate) fn connect(&mut self) -> ClientHandle {
+        let host = 0x0a00_0001 + self.clients.len() as u32;
+        self.connect_from(SocketAddr::from((Ipv4Addr::from(host), 40_000)))
+    }
+
+    /// The same from a given address.
+    pub(crate) fn connect_from(&mut self, address: SocketAddr) -> ClientHandle {
+        let handle = ClientHandle(self.clients.len());
+        let faults = self.faults.map(|seed| Random::new(seed ^ (handle.0 as u64) << 32));
+        let link = Link::open(self.socket_bytes, faults);
+        let transport = MemoryTransport(Rc::clone(&link));
+        let closed_before = self.server.stats().closed_total();
+        let live_before = self.server.len();
+        let conn = if self.server.admits(&address, self.now) {
+            let expected = self.server.next_id();
+            let id = self.server.accept(transport, address, self.now);
+            assert_eq!(id, expected, "the id that was announced");
+            Some(id)
+        } else {
+            let closed = self.server.stats().closed_total() - closed_before;
+            self.refusals += closed - (live_before - self.server.len()) as u64;
+            None
+        };
+        self.clients.push(Peer::new(link, conn));
+        handle
+    }
+
+    /// Opens a connection that `client` drives.
+    pub(crate) fn drive(&mut self, client: Client) -> ClientHandle {
+        let handle = self.connect();
+        self[handle].client = Some(client);
+        handle
+    }
+
+    /// A client that is connected to the application `live` and asks for nothing.
+    pub(crate) fn connect_only(&mut self) -> ClientHandle {
+        self.settled(Purpose::Connect)
+    }
+
+    /// A client that publishes `key` in the application `live`.
+    pub(crate) fn publisher(&mut self, key: &str) -> ClientHandle {
+        self.settled(Purpose::Publish { key: key.to_owned() })
+    }
+
+    /// A client that plays `key` of the application `live`.
+    pub(crate) fn player(&mut self, key: &str) -> ClientHandle {
+        self.settled(Purpose::Play { key: key.to_owned() })
+    }
+
+    /// A connection that has shaken hands and sent nothing else.
+    pub(crate) fn handshaken(&mut self) -> ClientHandle {
+        let handle = self.connect();
+        self[handle].send_raw(&wire::handshake());
+        self.run();
+        handle
+    }
+
+    fn settled(&mut self, purpose: Purpose) -> ClientHandle {
+        let handle = self.drive(client(purpose));
+        self.run();
+        handle
+    }
+
+    /// Lets everything happen that happens without time passing.
+    pub(crate) fn run(&mut self) {
+        for _ in 0..TURNS_MAX {
+            let moved = self.move_bytes();
+            let due = self.server.next_deadline().is_some_and(|at| at <= self.now);
+            if !moved && !due && !self.server.has_work() {
+                self.check_nothing_is_stuck();
+                return;
+            }
+            self.server.turn(&mut self.buffer, self.now);
+            self.check_invariants();
+        }
+        panic!("the server does not come to rest at {:?}", self.now);
+    }
+
+    /// Lets `duration` pass, with all that happens meanwhile.
+    pub(crate) fn advance(&mut self, duration: Duration) {
+        self.run();
+        let end = self.now + duration;
+        while let Some(at) = self.server.next_deadline().filter(|at| *at <= end) {
+            assert!(at > self.now, "a deadline that was due is still there after the turn");
+            self.now = at;
+            self.run();
+        }
+        self.now = end;
+        self.run();
+    }
+
+    /// Lets milliseconds pass.
+    pub(crate) fn advance_ms(&mut self, millis: u64) {
+        self.advance(Duration::from_millis(millis));
+    }
+
+    /// Connections that ended for `reason`.
+    pub(crate) fn closed(&self, reason: CloseReason) -> u64 {
+        self.server.stats().closed(reason)
+    }
+
+    /// The server's side of a client's connection, while it is there.
+    pub(crate) fn conn(&self, client: ClientHandle) -> Option<&Conn<MemoryTransport>> {
+        let peer = &self[client];
+        let conn = self.server.conn(peer.conn?)?;
+        Rc::ptr_eq(&conn.transport.0, &peer.link).then_some(conn)
+    }
+
+    /// Moves what the clients have to say and to hear, and tells the server what changed.
+    fn move_bytes(&mut self) -> bool {
+        let mut moved = false;
+        for peer in &mut self.clients {
+            moved |= peer.exchange();
+            let event = peer.link.borrow_mut().take_event();
+            if let (Some(event), Some(id)) = (event, peer.conn) {
+                self.server.event(id, event.readable, event.writable, event.read_closed);
+                moved = true;
+            }
+        }
+        moved
+    }
+
+    /// What holds after every turn.
+    fn check_invariants(&self) {
+        let server = &self.server;
+        let stats = server.stats();
+        let ended = stats.closed_total() - self.refusals;
+        assert_eq!(stats.accepted - ended, server.len() as u64, "accepted less closed is live");
+        assert!(server.timers().len() <= server.len(), "one timer entry per connection");
+        for stream in server.hub().iter() {
+            let name = stream.name();
+            assert!(stream.is_live() || !stream.players().is_empty(), "nobody is at {name}");
+            for (slot, player) in stream.players().iter().enumerate() {
+                let play = self.play_of(*player);
+                assert_eq!(play.map(|(slot, _)| slot), Some(slot), "slots of {name}");
+                assert_eq!(play.map(|(_, at)| at), Some(&**name), "a play at another stream");
+            }
+        }
+    }
+
+    fn play_of(&self, player: Endpoint) -> Option<(usize, &str)> {
+        let conn = self.server.conn(player.conn)?;
+        let plays = &conn.activity.as_ref()?.plays;
+        let play = plays.iter().find(|play| play.message_stream_id == player.message_stream_id)?;
+        Some((play.slot, self.server.hub().stream(play.stream).name()))
+    }
+
+    /// What holds when nothing more happens: nobody waits for an event that nobody owes.
+    fn check_nothing_is_stuck(&self) {
+        for (index, peer) in self.clients.iter().enumerate() {
+            let Some(conn) = self.conn(ClientHandle(index)) else { continue };
+            let link = peer.link.borrow();
+            assert_eq!(link.unread(), 0, "client {index}: bytes that the server has not read");
+            if conn.has_pending(self.server.hub()) {
+                assert_eq!(link.room(), 0, "client {index}: room, and bytes that wait for it");
+                assert!(!conn.writable, "client {index}: writable, and bytes that wait");
+            }
+        }
+    }
+}
+
+impl Index<ClientHandle> for World {
+    type Output = Peer;
+
+    fn index(&self, handle: ClientHandle) -> &Peer {
+        &self.clients[handle.0]
+    }
+}
+
+impl IndexMut<ClientHandle> for World {
+    fn index_mut(&mut self, handle: ClientHandle) -> &mut Peer {
+        &mut self.clients[handle.0]
+    }
+}
+
+/// A client of the application `live`.
+pub(crate) fn client(purpose: Purpose) -> Client {
+    Client::new(ClientConfig::new("live", "rtmp://host/live", purpose), &[0x5a; 1528])
+}
+
+/// The client's end of a connection.
+pub(crate) struct Peer {
+    link: Rc<RefCell<Link>>,
+    /// `None` when the server did not admit it.
+    conn: Option<ConnId>,
+    client: Option<Client>,
+    /// How its bytes are cut.
+    pub(crate) split: Split,
+    /// Whether it takes what the server sends. One that does not is a stalled one.
+    pub(crate) reads: bool,
+    outbox: Vec<u8>,
+    finishes: bool,
+    received: Vec<u8>,
+    reader: wire::Reader,
+    messages: Vec<Message>,
+}
+
+impl Peer {
+    fn new(link: Rc<RefCell<Link>>, conn: Option<ConnId>) -> Self {
+        Self {
+            link,
+            conn,
+            client: None,
+            split: Split::Whole,
+            reads: true,
+            outbox: Vec::new(),
+            finishes: false,
+            received: Vec::new(),
+            reader: wire::Reader::behind_handshake(),
+            messages: Vec::new(),
+        }
+    }
+
+    /// The client that drives the connection.
+    pub(crate) const fn client(&mut self) -> &mut Client {
+        self.client.as_mut().expect("a connection that a client drives")
+    }
+
+    /// Sends bytes, after what waits already.
+    pub(crate) fn send_raw(&mut self, bytes: &[u8]) {
+        self.outbox.extend(bytes);
+    }
+
+    /// Sends messages, cut into chunks of the size that a connection begins with.
+    pub(crate) fn send(&mut self, messages: &[Message]) {
+        for message in messages {
+            self.send_raw(&message.chunks());
+        }
+    }
+
+    /// Ends the sending direction once everything is sent (FIN).
+    pub(crate) const fn finish(&mut self) {
+        self.finishes = true;
+    }
+
+    /// Breaks the connection (RST).
+    pub(crate) fn reset(&mut self) {
+        self.outbox.clear();
+        self.link.borrow_mut().reset();
+    }
+
+    /// Takes up to `count` bytes, for a peer that does not read by itself. Returns how many.
+    pub(crate) fn read(&mut self, count: usize) -> usize {
+        let bytes = self.link.borrow_mut().receive(count);
+        self.messages.extend(self.reader.read(&bytes));
+        if let Some(client) = &mut self.client {
+            let mut input = &bytes[..];
+            while let Some(event) = client.next_event(&mut input).expect("a good server") {
+                drop(event);
+            }
+        }
+        self.received.extend(&bytes);
+        bytes.len()
+    }
+
+    /// All bytes that came, the handshake too.
+    pub(crate) fn received(&self) -> &[u8] {
+        &self.received
+    }
+
+    /// All messages that came.
+    pub(crate) fn messages(&self) -> &[Message] {
+        &self.messages
+    }
+
+    /// The messages that came since the last call.
+    pub(crate) fn take_messages(&mut self) -> Vec<Message> {
+        self.received.clear();
+        std::mem::take(&mut self.messages)
+    }
+
+    /// Audio, video and data.
+    pub(crate) fn media(&self) -> Vec<&Message> {
+        self.messages.iter().filter(|message| message.is_media()).collect()
+    }
+
+    /// The messages of one type.
+    pub(crate) fn of_kind(&self, kind: u8) -> Vec<&Message> {
+        self.messages.iter().filter(|message| message.kind == kind).collect()
+    }
+
+    /// The commands that came, as what they say: the code of a status or error, else the name and
+    /// the transaction id.
+    pub(crate) fn answers(&self) -> Vec<String> {
+        self.of_kind(wire::COMMAND).into_iter().map(answer).collect()
+    }
+
+    /// Whether a command says `what`, in the terms of [`Peer::answers`].
+    pub(crate) fn was_told(&self, what: &str) -> bool {
+        self.answers().iter().any(|answer| answer == what)
+    }
+
+    /// Whether the server has ended its sending direction, or the whole connection.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.link.borrow().is_finished()
+    }
+
+    /// Whether the server has given the connection up.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.link.borrow().is_closed()
+    }
+
+    /// Reads and sends what it can; whether anything moved.
+    fn exchange(&mut self) -> bool {
+        let mut moved = self.reads && self.read(usize::MAX) > 0;
+        if let Some(client) = &mut self.client {
+            self.outbox.append(&mut client.take_output());
+        }
+        let segment = self.split.next().min(self.outbox.len());
+        let sent = self.link.borrow_mut().send(&self.outbox[..segment]);
+        self.outbox.drain(..sent);
+        moved |= sent > 0;
+        if self.finishes && self.outbox.is_empty() {
+            self.finishes = false;
+            self.link.borrow_mut().finish();
+            moved = true;
+        }
+        moved
+    }
+}
+
+fn answer(message: &Message) -> String {
+    let command = CommandMessage::decode(&message.payload).expect("a command that can be read");
+    let name = String::from_utf8_lossy(command.name);
+    match command.command {
+        Command::OnStatus(status) | Command::Error(status) => {
+            String::from_utf8_lossy(status.code).into_owned()
+        }
+        _ => format!("{name} {}", command.transaction_id),
+    }
+}
+
+/// Whether the world would notice: an event that gets lost, as it does when a server clears
+/// readiness at the wrong moment, leaves bytes behind.
+#[test]
+#[should_panic(expected = "bytes that the server has not read")]
+fn a_lost_event_is_noticed() {
+    let mut world = World::new(Settings::default());
+    let client = world.handshaken();
+    let mut link = world[client].link.borrow_mut();
+    link.send(&[2]);
+    link.take_event();
+    drop(link);
+    world.run();
+}
