@@ -5,6 +5,10 @@ mod socket;
 mod wire;
 mod world;
 
+mod chunks;
 mod cli;
+mod control;
+mod handshake;
 mod readme;
 mod replay;
+mod timers;

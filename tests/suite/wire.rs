@@ -136,6 +136,41 @@ pub(crate) fn command(name: &str, transaction_id: f64, values: &[Vec<u8>]) -> Me
     Message::new(3, COMMAND, body)
 }
 
+/// `connect` with the least that is needed; transaction 1.
+pub(crate) fn connect(app: impl AsRef<[u8]>) -> Message {
+    command("connect", 1.0, &[object(&[("app", string(app))])])
+}
+
+/// `createStream` with a transaction id.
+pub(crate) fn create_stream(transaction_id: f64) -> Message {
+    command("createStream", transaction_id, &[null()])
+}
+
+/// `publish` on message stream 1.
+pub(crate) fn publish(key: impl AsRef<[u8]>) -> Message {
+    command("publish", 0.0, &[null(), string(key), string("live")]).on(1)
+}
+
+/// `play` on message stream 1, of what is live.
+pub(crate) fn play(key: impl AsRef<[u8]>) -> Message {
+    command("play", 0.0, &[null(), string(key), number(-2000.0)]).on(1)
+}
+
+/// An audio message on message stream 1: `af 01` and so many bytes more.
+pub(crate) fn audio(timestamp: u32, more: usize) -> Message {
+    Message::new(4, AUDIO, [vec![0xaf, 1], vec![0x21; more]].concat()).on(1).at(timestamp)
+}
+
+/// A video message on message stream 1.
+pub(crate) fn video(timestamp: u32, payload: &str) -> Message {
+    Message::new(6, VIDEO, hex(payload)).on(1).at(timestamp)
+}
+
+/// An AVC decoder configuration, a keyframe and a frame that needs it.
+pub(crate) const AVC_CONFIG: &str = "1700000000 0142c01e";
+pub(crate) const AVC_KEYFRAME: &str = "1701000000 65aa";
+pub(crate) const AVC_FRAME: &str = "2701000000 41bb";
+
 /// AMF0 values (AMF 0 specification, section 2).
 pub(crate) fn number(value: f64) -> Vec<u8> {
     [&[0x00], &value.to_be_bytes()[..]].concat()

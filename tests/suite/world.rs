@@ -171,6 +171,45 @@ impl World {
         handle
     }
 
+    /// A connection that was accepted by the application `live` and has read the answer.
+    pub(crate) fn connected(&mut self) -> ClientHandle {
+        let handle = self.handshaken();
+        self.say(handle, &[wire::connect("live")]);
+        self[handle].take_messages();
+        handle
+    }
+
+    /// One that has created message stream 1 and publishes `key` on it.
+    pub(crate) fn publishing(&mut self, key: &str) -> ClientHandle {
+        let handle = self.connected();
+        self.say(handle, &[wire::create_stream(2.0), wire::publish(key)]);
+        assert!(self[handle].was_told("NetStream.Publish.Start"), "{key} is published");
+        self[handle].take_messages();
+        handle
+    }
+
+    /// One that has created message stream 1 and plays `key` on it.
+    pub(crate) fn playing(&mut self, key: &str) -> ClientHandle {
+        let handle = self.connected();
+        self.say(handle, &[wire::create_stream(2.0), wire::play(key)]);
+        assert!(self[handle].was_told("NetStream.Play.Start"), "{key} is played");
+        handle
+    }
+
+    /// Sends messages and lets happen what comes of them.
+    pub(crate) fn say(&mut self, client: ClientHandle, messages: &[Message]) {
+        self[client].send(messages);
+        self.run();
+    }
+
+    /// Asserts that a connection is alive and in step: a call on it is answered.
+    pub(crate) fn assert_lives(&mut self, client: ClientHandle) {
+        self[client].take_messages();
+        self.say(client, &[wire::command("_checkbw", 77.0, &[wire::null()])]);
+        assert_eq!(self[client].answers(), ["_result 77"], "the connection lives");
+        self[client].take_messages();
+    }
+
     fn settled(&mut self, purpose: Purpose) -> ClientHandle {
         let handle = self.drive(client(purpose));
         self.run();

@@ -1,0 +1,204 @@
+//! Deadlines in virtual time: rows TM of the conformance table, and what else may take too long.
+
+use tiderace::config::{Absent, Settings};
+use tiderace::server::reason::CloseReason;
+use tiderace::server::stages::Stage;
+
+use crate::wire::{self, SET_CHUNK_SIZE, VIDEO, control};
+use crate::world::World;
+
+#[test]
+fn tm_01_a_peer_that_never_connects_is_closed_by_a_deadline_from_its_arrival() {
+    let mut world = World::new(Settings::default());
+    let client = world.connect();
+    world.advance_ms(9_000);
+    world[client].send_raw(&wire::handshake());
+    world.advance_ms(10_999);
+    assert_eq!(world.conn(client).map(|conn| conn.stage), Some(Stage::Connecting));
+    world.advance_ms(1);
+    assert!(world[client].is_closed());
+    assert_eq!(world.closed(CloseReason::ConnectTimeout), 1);
+}
+
+#[test]
+fn tm_01_a_peer_without_a_stream_may_stay_unless_there_is_a_limit() {
+    let mut settings = Settings::default();
+    let mut world = World::new(settings.clone());
+    let client = world.connected();
+    assert_eq!(world.server.next_deadline(), None, "nobody is woken for an idle session");
+    world.advance_ms(86_400_000);
+    assert!(world.conn(client).is_some());
+
+    settings.timeouts.idle_ms = 60_000;
+    let mut world = World::new(settings);
+    let client = world.connected();
+    world.advance_ms(59_999);
+    assert!(world.conn(client).is_some());
+    world.advance_ms(1);
+    assert!(world[client].is_closed());
+    assert_eq!(world.closed(CloseReason::IdleTimeout), 1);
+}
+
+#[test]
+fn tm_01_the_idle_limit_begins_anew_when_a_stream_is_over() {
+    let mut settings = Settings::default();
+    settings.timeouts.idle_ms = 10_000;
+    let mut world = World::new(settings);
+    let publisher = world.publishing("cam");
+    world.advance_ms(25_000);
+    assert!(world.conn(publisher).is_some(), "a publisher is not idle");
+    world.say(publisher, &[wire::command("closeStream", 0.0, &[wire::null()]).on(1)]);
+    world.advance_ms(9_999);
+    assert!(world.conn(publisher).is_some());
+    world.advance_ms(1);
+    assert_eq!(world.closed(CloseReason::IdleTimeout), 1);
+}
+
+#[test]
+fn tm_02_a_silent_publisher_is_closed_and_its_players_are_told_after_the_linger() {
+    let mut world = World::new(Settings::default());
+    let publisher = world.publishing("cam");
+    let player = world.playing("cam");
+    world.advance_ms(20_000);
+    world.say(publisher, &[wire::audio(0, 1)]);
+    world.advance_ms(29_999);
+    assert!(world.conn(publisher).is_some());
+    world.advance_ms(1);
+    assert!(world[publisher].is_closed());
+    assert_eq!(world.closed(CloseReason::PublisherSilent), 1);
+    assert!(!world[player].was_told("NetStream.Play.UnpublishNotify"));
+    world.advance_ms(14_999);
+    assert!(!world[player].was_told("NetStream.Play.UnpublishNotify"));
+    world.advance_ms(1);
+    assert!(world[player].was_told("NetStream.Play.UnpublishNotify"));
+    assert_eq!(world.conn(player).map(|conn| conn.stage), Some(Stage::Waiting));
+}
+
+#[test]
+fn tm_02_without_a_linger_players_are_told_at_once() {
+    let mut settings = Settings::default();
+    settings.publish.linger_ms = 0;
+    let mut world = World::new(settings);
+    let publisher = world.publishing("cam");
+    let player = world.playing("cam");
+    world[publisher].reset();
+    world.run();
+    assert!(world[player].was_told("NetStream.Play.UnpublishNotify"));
+    assert_eq!(world.closed(CloseReason::PeerLost), 1);
+}
+
+#[test]
+fn tm_03_a_player_that_takes_nothing_is_closed_and_nobody_else_notices() {
+    let mut world = World::new(Settings::default());
+    world.socket_bytes = 4096;
+    let publisher = world.publishing("cam");
+    let (stalled, other) = (world.playing("cam"), world.playing("cam"));
+    world.say(publisher, &[control(SET_CHUNK_SIZE, 60_000)]);
+    world[stalled].reads = false;
+    let mut sent = 0;
+    while world.conn(stalled).is_some() {
+        let message = wire::audio(sent * 100, 2_000).chunks_of(60_000);
+        world[publisher].send_raw(&message);
+        world.advance_ms(100);
+        sent += 1;
+        assert!(sent < 200, "the stalled player is closed");
+    }
+    assert_eq!(world.closed(CloseReason::PlayerStalled), 1);
+    assert!((100..=104).contains(&sent), "10 seconds after the last byte: {sent}");
+    assert_eq!(world[other].media().len(), sent as usize);
+    let tape = world.server.hub().tape_bytes();
+    assert!(tape < 60 * 2_050, "a tape without a start point keeps the lag at most: {tape}");
+}
+
+#[test]
+fn tm_03_a_slow_player_jumps_to_keyframes_and_goes_when_it_jumps_too_often() {
+    let mut settings = Settings::default();
+    settings.play.lag_bytes = 20_000;
+    settings.play.skips_max = 3;
+    let mut world = World::new(settings);
+    world.socket_bytes = 4096;
+    let publisher = world.publishing("cam");
+    world.say(publisher, &[control(SET_CHUNK_SIZE, 60_000)]);
+    let slow = world.playing("cam");
+    world[slow].reads = false;
+    for second in 0..40 {
+        for frame in 0..10 {
+            let head = if frame == 0 { wire::AVC_KEYFRAME } else { wire::AVC_FRAME };
+            let mut message = wire::video(second * 1000 + frame * 100, head);
+            message.payload.resize(2_000, 0);
+            let message = message.chunks_of(60_000);
+            world[publisher].send_raw(&message);
+            world[slow].read(1_000);
+            world.advance_ms(100);
+        }
+    }
+    assert_eq!(world.closed(CloseReason::SlowConsumer), 1);
+    let times: Vec<_> = world[slow].media().iter().map(|m| m.timestamp).collect();
+    assert!(times.is_sorted(), "{times:?}");
+    for pair in world[slow].media().windows(2) {
+        let jumps = pair[1].timestamp - pair[0].timestamp > 100;
+        assert!(!jumps || pair[1].payload[0] == 0x17, "a jump ends at a keyframe");
+    }
+    assert_eq!(world[slow].of_kind(VIDEO).len(), times.len());
+}
+
+#[test]
+fn tm_04_a_publisher_whose_connection_died_unnoticed_takes_its_stream_back() {
+    let mut world = World::new(Settings::default());
+    let dead = world.publishing("cam");
+    let player = world.playing("cam");
+    world.say(dead, &[wire::audio(1000, 1)]);
+    world.advance_ms(2_999);
+    let early = world.connected();
+    world.say(early, &[wire::create_stream(2.0), wire::publish("cam")]);
+    assert!(world[early].was_told("NetStream.Publish.BadName"), "the first may still be there");
+    world.advance_ms(1);
+    let back = world.publishing("cam");
+    world.say(back, &[wire::audio(0, 2)]);
+    let times: Vec<_> = world[player].media().iter().map(|m| m.timestamp).collect();
+    assert_eq!(times, [1000, 4000], "time goes on by what has passed");
+    assert!(!world[player].was_told("NetStream.Play.UnpublishNotify"));
+    assert!(world[dead].was_told("NetStream.Publish.BadName"));
+    assert_eq!(world.closed(CloseReason::AlreadyPublishing), 0, "it has a second to read");
+    world.advance_ms(1_000);
+    assert_eq!(world.closed(CloseReason::Replaced), 1);
+    assert_eq!(world.closed(CloseReason::AlreadyPublishing), 1);
+    assert!(world.conn(back).is_some());
+}
+
+#[test]
+fn a_player_that_waits_is_told_when_it_may_wait_no_longer() {
+    let mut settings = Settings::default();
+    settings.play.wait_ms = 5_000;
+    let mut world = World::new(settings.clone());
+    let player = world.playing("cam");
+    world.advance_ms(5_000);
+    assert!(world[player].was_told("NetStream.Play.StreamNotFound"));
+    assert!(world[player].is_finished());
+    world.advance_ms(1_000);
+    assert_eq!(world.closed(CloseReason::WaitTimeout), 1);
+
+    settings.play.absent = Absent::Refuse;
+    let mut world = World::new(settings);
+    let player = world.connected();
+    world.say(player, &[wire::create_stream(2.0), wire::play("cam")]);
+    assert!(world[player].was_told("NetStream.Play.StreamNotFound"));
+    world[player].finish();
+    world.run();
+    assert_eq!(world.closed(CloseReason::StreamNotFound), 1);
+}
+
+#[test]
+fn one_that_is_told_to_go_and_reads_nothing_goes_after_a_second() {
+    let mut world = World::new(Settings::default());
+    let _first = world.publishing("cam");
+    let second = world.connected();
+    world[second].reads = false;
+    world.say(second, &[wire::create_stream(2.0), wire::publish("cam")]);
+    world.advance_ms(999);
+    assert_eq!(world.conn(second).map(|conn| conn.stage), Some(Stage::Leaving));
+    world.advance_ms(1);
+    assert_eq!(world.closed(CloseReason::AlreadyPublishing), 1);
+    world[second].read(usize::MAX);
+    assert!(world[second].was_told("NetStream.Publish.BadName"));
+}
