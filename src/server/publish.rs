@@ -27,7 +27,7 @@ impl<T: Transport> Server<T> {
             Err(refusal) => return self.refuse_publish(id, request, refusal, now),
         };
         if let Some(displaced) = published.displaced {
-            self.displace(displaced, now);
+            self.displace(displaced, id, now);
         }
         let conn = &mut self.conns[id.index()];
         conn.session.accept_publish(request);
@@ -68,15 +68,18 @@ impl<T: Transport> Server<T> {
     }
 
     /// The publisher that another one took the place of: the stream is no longer its own, so
-    /// nothing that it does from here on reaches the players.
-    fn displace(&mut self, old: Endpoint, now: Time) {
+    /// nothing that it does from here on reaches the players. A connection that took over from
+    /// itself, on another message stream, stays.
+    fn displace(&mut self, old: Endpoint, by: ConnId, now: Time) {
         let conn = &mut self.conns[old.conn.index()];
         if let Some(activity) = &mut conn.activity {
             activity.publishes.retain(|p| p.message_stream_id != old.message_stream_id);
         }
         let description = "another publisher took over";
         conn.session.error_status(old.message_stream_id, code::PUBLISH_BAD_NAME, description);
-        self.dismiss(old.conn, CloseReason::Replaced, String::new(), now);
+        if old.conn != by {
+            self.dismiss(old.conn, CloseReason::Replaced, String::new(), now);
+        }
     }
 
     /// Players of a stream that has a publisher now are no longer waiting.

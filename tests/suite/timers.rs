@@ -1,6 +1,6 @@
 //! Deadlines in virtual time: rows TM of the conformance table, and what else may take too long.
 
-use tiderace::config::{Absent, Settings};
+use tiderace::config::{Absent, Duplicate, Settings};
 use tiderace::server::reason::CloseReason;
 use tiderace::server::stages::Stage;
 
@@ -164,6 +164,28 @@ fn tm_04_a_publisher_whose_connection_died_unnoticed_takes_its_stream_back() {
     assert_eq!(world.closed(CloseReason::Replaced), 1);
     assert_eq!(world.closed(CloseReason::AlreadyPublishing), 1);
     assert!(world.conn(back).is_some());
+}
+
+#[test]
+fn tm_04_one_connection_may_take_over_from_itself() {
+    for duplicate in [Duplicate::Replace, Duplicate::ReplaceIfSilent] {
+        let mut settings = Settings::default();
+        settings.publish.duplicate = duplicate;
+        let mut world = World::new(settings);
+        let publisher = world.publishing("cam");
+        let player = world.playing("cam");
+        world.advance_ms(3_000);
+        world.say(publisher, &[wire::create_stream(3.0), wire::publish("cam").on(2)]);
+        world.say(publisher, &[wire::audio(0, 1), wire::audio(5, 2).on(2)]);
+        let lengths: Vec<_> = world[player].media().iter().map(|m| m.payload.len()).collect();
+        assert_eq!(lengths, [4], "only the second message stream publishes");
+        world[publisher].reset();
+        world.run();
+        assert_eq!(world.server.len(), 1, "the player");
+        let next = world.publishing("cam");
+        world.say(next, &[wire::audio(0, 3)]);
+        assert_eq!(world[player].media().len(), 2);
+    }
 }
 
 #[test]
