@@ -5,9 +5,11 @@ mod socket;
 mod wire;
 mod world;
 
+mod amf;
 mod chunks;
 mod cli;
 mod control;
+mod data;
 mod handshake;
 mod readme;
 mod replay;
