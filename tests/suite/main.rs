@@ -8,6 +8,7 @@ mod world;
 mod amf;
 mod chunks;
 mod cli;
+mod commands;
 mod control;
 mod data;
 mod handshake;
