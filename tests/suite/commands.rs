@@ -359,6 +359,29 @@ fn cm_23_a_player_on_another_message_stream_gets_the_same_under_its_own_id() {
 }
 
 #[test]
+fn cm_23_messages_in_several_chunks_are_readdressed_chunk_by_chunk() {
+    let mut settings = Settings::default();
+    settings.rtmp.chunk_size = 128;
+    for faults in 0..10 {
+        let mut world = World::with_faults(settings.clone(), faults);
+        world.socket_bytes = 150;
+        let player = world.connected();
+        world.say(player, &[create_stream(2.0), create_stream(3.0), play("cam").on(2)]);
+        let publisher = world.publishing("cam");
+        // Of exactly one and two chunks, and around them; before and behind the extended time.
+        let lengths = [2, 127, 128, 129, 255, 256, 257, 1000];
+        for timestamp in [0, 0x00ff_fffe, 0x00ff_ffff, 0x0100_0000] {
+            for length in lengths {
+                world.say(publisher, &[wire::audio(timestamp, length - 2)]);
+            }
+        }
+        let media = world[player].media();
+        assert_eq!(media.len(), 4 * lengths.len());
+        assert!(media.iter().all(|message| message.message_stream_id == 2));
+    }
+}
+
+#[test]
 fn cm_24_a_player_of_an_absent_stream_waits_or_is_refused() {
     let mut world = World::new(Settings::default());
     let player = world.playing("cam");
@@ -416,7 +439,8 @@ fn cm_26_what_players_ask_beside_play_is_answered_as_they_expect() {
     world.publishing("cam");
     let player = world.playing("cam");
     let key = || [null(), string("cam")];
-    let cases: [(Message, &[&str], &[Vec<u8>]); 9] = [
+    type Case<'a> = (Message, &'a [&'a str], &'a [Vec<u8>]);
+    let cases: [Case<'_>; 9] = [
         (command("getStreamLength", 5.0, &key()), &["_result 5"], &[]),
         (command("FCSubscribe", 6.0, &key()), &["onFCSubscribe 6"], &[]),
         (Message::new(2, USER_CONTROL, hex("0003 00000001 00000bb8")), &[], &[]),
@@ -579,6 +603,22 @@ fn cm_34_a_publisher_that_never_reads_is_heard_for_ten_minutes_and_owed_little()
     world[publisher].read(usize::MAX);
     let acknowledged = world[publisher].of_kind(wire::ACKNOWLEDGEMENT);
     assert!(acknowledged.iter().map(|message| big(&message.payload)).is_sorted());
+}
+
+#[test]
+fn the_client_of_this_crate_publishes_and_plays() {
+    let mut world = World::new(Settings::default());
+    let player = world.player("cam");
+    let publisher = world.publisher("cam");
+    world[publisher].client().write_audio(20, &hex("af01 21"));
+    world[publisher].client().write_video(40, &[0x17; 200_000]);
+    world.run();
+    let media: Vec<_> =
+        world[player].media().iter().map(|m| (m.timestamp, m.payload.len())).collect();
+    assert_eq!(media, [(20, 3), (40, 200_000)]);
+    world[publisher].client().delete_stream();
+    world.run();
+    assert!(world.server.hub().find("live/cam").is_some_and(|stream| !stream.is_live()));
 }
 
 #[test]

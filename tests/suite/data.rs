@@ -3,8 +3,8 @@
 use tiderace::config::Settings;
 
 use crate::wire::{
-    self, AGGREGATE, AUDIO, COMMAND, DATA, Message, SHARED_OBJECT, SHARED_OBJECT_AMF3, VIDEO,
-    boolean, ecma_array, hex, null, number, object, string,
+    AGGREGATE, AUDIO, COMMAND, DATA, Message, SHARED_OBJECT, SHARED_OBJECT_AMF3, VIDEO, boolean,
+    ecma_array, hex, null, number, object, string,
 };
 use crate::world::{ClientHandle, World};
 

@@ -35,7 +35,7 @@ fn a_player_gets_what_a_recorded_publisher_sent_however_it_is_cut() {
         let whole = played(&session, key, Split::Whole, None);
         assert_same_media(file, &whole, &expected);
         for seed in 0..4 {
-            let end = 2 << Random::new(seed).below(14);
+            let end = 64 << Random::new(seed).below(10);
             let split = Split::Random(Random::new(seed), end);
             assert!(played(&session, key, split, None) == whole, "{file}, seed {seed}");
         }
@@ -61,6 +61,48 @@ fn sockets_that_misbehave_change_nothing_for_a_player() {
             let split = Split::Random(Random::new(seed), 10_000);
             assert!(played(&session, key, split, Some(seed)) == whole, "{file}, seed {seed}");
         }
+    }
+}
+
+#[test]
+fn a_player_that_joins_gets_headers_and_then_what_the_others_get() {
+    for (file, key) in PUBLISHERS {
+        let session = recorded(file);
+        let has_video = sent(&session).iter().any(|message| message.kind == VIDEO);
+        for part in 1..8 {
+            let mut world = World::new(Settings::default());
+            let early = world.player(key);
+            let (before, after) = session.split_at(session.len() * part / 8);
+            let publisher = replay(&mut world, before, Split::Whole);
+            let late = world.player(key);
+            world[publisher].send_raw(after);
+            world.run();
+            let (early, late) = (world[early].media(), world[late].media());
+            let begin = late.iter().position(|message| begins(message, has_video));
+            let (headers, frames) = late.split_at(begin.expect("it begins"));
+            assert!(early.ends_with(frames), "{file}, part {part}");
+            let kinds: Vec<_> = headers.iter().map(|message| message.kind).collect();
+            assert!(kinds.is_sorted_by_key(header_rank), "{file}, part {part}: {kinds:?}");
+        }
+    }
+}
+
+/// The place of a header among those that a newcomer gets: metadata, audio, video.
+const fn header_rank(kind: &u8) -> u8 {
+    match *kind {
+        DATA => 0,
+        AUDIO => 1,
+        _ => 2,
+    }
+}
+
+/// Whether a player may begin with it: a keyframe of the first track, or any audio frame if there
+/// is no video; in the old and in the enhanced form.
+fn begins(message: &Message, has_video: bool) -> bool {
+    match message.kind {
+        VIDEO => matches!(message.payload[..], [0x17, 1, ..] | [0x91 | 0x93, ..]),
+        AUDIO => !has_video && matches!(message.payload[..], [0xaf, 1, ..] | [0x91, ..]),
+        _ => false,
     }
 }
 

@@ -257,9 +257,7 @@ impl Reader {
 
     /// Whether the bytes so far end where a message ends.
     pub(crate) fn is_between_messages(&self) -> bool {
-        self.skip == 0
-            && self.input.is_empty()
-            && self.chunk_streams.values().all(|stream| stream.payload.is_empty())
+        self.input.is_empty() && self.chunk_streams.values().all(|stream| stream.payload.is_empty())
     }
 
     /// Reads the chunk at `at` if it is whole: where it ends, and the message it completes.
