@@ -33,6 +33,18 @@ pub(crate) fn recorded_messages(file: &str) -> Vec<(MessageHeader, Vec<u8>)> {
     messages
 }
 
+/// The messages that `wire` holds in chunks of `chunk_size`.
+pub(crate) fn wire_messages(wire: &[u8], chunk_size: u32) -> Vec<(MessageHeader, Vec<u8>)> {
+    let (mut input, mut reader, mut messages) = (wire, ChunkReader::default(), Vec::new());
+    reader.set_chunk_size(chunk_size);
+    while let Some(message) =
+        reader.next_message(&mut input, &ReadLimits::default()).expect("chunks of our own")
+    {
+        messages.push((message.header, message.payload.to_vec()));
+    }
+    messages
+}
+
 /// The bytes of a file in `tests/vectors/captures`.
 pub(crate) fn recorded(file: &str) -> Vec<u8> {
     let path = format!("{}/tests/vectors/captures/{file}", env!("CARGO_MANIFEST_DIR"));

@@ -162,38 +162,54 @@ struct Timeline {
     offset: u32,
     /// Set while a returning publisher has not sent its first frame, which fixes the offset.
     resumes: bool,
+    /// Where a returning publisher went on. Nothing of it is stamped earlier, although its
+    /// tracks may come out of step and its headers with time 0.
+    floor: Option<u32>,
     /// The newest timestamp and when it arrived.
     last: Option<(u32, Time)>,
 }
 
+/// How long a returning publisher may take to come into step (ms). Later on an early timestamp
+/// is the publisher's own affair, and 2^31 ms on the comparison would turn around.
+const FLOOR_MS: u32 = 10_000;
+
 impl Timeline {
-    /// The stream's time of a publisher's `timestamp`. A header does not fix the offset:
-    /// encoders stamp it 0 whatever their clock says.
-    fn place(&mut self, timestamp: u32, is_header: bool, now: Time) -> u32 {
+    /// The stream's time of a publisher's `timestamp`. Only a frame fixes the offset: encoders
+    /// stamp headers and data 0 whatever their clock says.
+    fn place(&mut self, timestamp: u32, is_frame: bool, now: Time) -> u32 {
         let Some((last, at)) = self.last else {
             return timestamp.wrapping_add(self.offset);
         };
         if self.resumes {
-            if is_header {
+            if !is_frame {
                 return last;
             }
             // Real time has passed on the players' clocks as well; a millisecond at least
             // keeps the order strict.
             let gap = now.millis_since(at).clamp(1, u64::from(u32::MAX / 4)) as u32;
-            self.offset = last.wrapping_add(gap).wrapping_sub(timestamp);
+            let resumed = last.wrapping_add(gap);
+            self.offset = resumed.wrapping_sub(timestamp);
+            self.floor = Some(resumed);
             self.resumes = false;
         }
-        timestamp.wrapping_add(self.offset)
+        let placed = timestamp.wrapping_add(self.offset);
+        self.floor.filter(|floor| is_before(placed, *floor)).unwrap_or(placed)
     }
 
-    /// Notes a frame's time, in serial arithmetic over 2^32 ms.
+    /// Notes a frame's time.
     fn passed(&mut self, timestamp: u32, now: Time) {
         let newest = match self.last {
-            Some((last, _)) if timestamp.wrapping_sub(last) > u32::MAX / 2 => last,
+            Some((last, _)) if is_before(timestamp, last) => last,
             _ => timestamp,
         };
         self.last = Some((newest, now));
+        self.floor = self.floor.filter(|floor| newest.wrapping_sub(*floor) < FLOOR_MS);
     }
+}
+
+/// Serial arithmetic over 2^32 ms.
+const fn is_before(timestamp: u32, other: u32) -> bool {
+    timestamp.wrapping_sub(other) > u32::MAX / 2
 }
 
 impl Default for Tape {
@@ -222,13 +238,15 @@ impl Tape {
         now: Time,
         settings: &TapeSettings,
     ) -> bool {
+        let is_frame = message.header.is_none() && message.media != MediaKind::Data;
         let timestamp = match message.header {
             Some((HeaderKind::Metadata, _)) => METADATA_TIMESTAMP,
-            header => self.timeline.place(message.timestamp, header.is_some(), now),
+            _ => self.timeline.place(message.timestamp, is_frame, now),
         };
         if let Some((kind, tracks)) = message.header {
             self.keep_header(kind, tracks, message.payload);
-        } else if message.media != MediaKind::Data {
+        }
+        if is_frame {
             self.timeline.passed(timestamp, now);
         }
         if message.needs == Needs::StartsGop {
@@ -417,4 +435,473 @@ const fn message_header(media: MediaKind, timestamp: u32) -> MessageHeader {
         MediaKind::Data => (chunk_stream::DATA, kind::DATA_AMF0),
     };
     MessageHeader { chunk_stream_id, timestamp, kind, message_stream_id: MESSAGE_STREAM_ID }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_support::wire_messages;
+
+    const SETTINGS: TapeSettings = TapeSettings {
+        bytes_max: 100_000,
+        span_ms_max: 30_000,
+        lag_ms: 5000,
+        keep_start: true,
+        whole_gops: true,
+        chunk_size: 60_000,
+    };
+
+    /// A message whose payload is `len` bytes of `fill`.
+    struct Frame {
+        media: MediaKind,
+        needs: Needs,
+        header: Option<HeaderKind>,
+        timestamp: u32,
+        payload: Vec<u8>,
+    }
+
+    fn frame(media: MediaKind, needs: Needs, timestamp: u32, fill: u8) -> Frame {
+        Frame { media, needs, header: None, timestamp, payload: vec![fill; 100] }
+    }
+
+    fn key(timestamp: u32) -> Frame {
+        frame(MediaKind::Video, Needs::StartsGop, timestamp, b'K')
+    }
+
+    fn inter(timestamp: u32) -> Frame {
+        frame(MediaKind::Video, Needs::Gop, timestamp, b'i')
+    }
+
+    fn audio(timestamp: u32) -> Frame {
+        frame(MediaKind::Audio, Needs::Nothing, timestamp, b'a')
+    }
+
+    fn header(kind: HeaderKind, payload: &[u8]) -> Frame {
+        Frame {
+            media: kind.media(),
+            needs: Needs::Nothing,
+            header: Some(kind),
+            timestamp: 0,
+            payload: payload.to_vec(),
+        }
+    }
+
+    fn at(millis: u64) -> Time {
+        Time::ZERO.plus_millis(millis)
+    }
+
+    fn sized(mut frame: Frame, len: usize) -> Frame {
+        frame.payload.resize(len, frame.payload[0]);
+        frame
+    }
+
+    /// A tape and its circumstances.
+    struct Bench {
+        tape: Tape,
+        settings: TapeSettings,
+        has_players: bool,
+    }
+
+    impl Bench {
+        fn new(has_players: bool) -> Self {
+            Self { tape: Tape::default(), settings: SETTINGS, has_players }
+        }
+
+        fn record(&mut self, frame: &Frame, millis: u64) -> bool {
+            let recording = Recording {
+                media: frame.media,
+                needs: frame.needs,
+                header: frame.header.map(|kind| (kind, Tracks::DEFAULT)),
+                timestamp: frame.timestamp,
+                payload: &frame.payload,
+            };
+            let news = self.tape.record(recording, self.has_players, at(millis), &self.settings);
+            self.check_invariants();
+            news
+        }
+
+        fn check_invariants(&self) {
+            let tape = &self.tape;
+            let bytes: usize = tape.entries.iter().map(|entry| entry.wire.len()).sum();
+            assert_eq!(tape.bytes, bytes);
+            assert!(tape.start_sequence().is_none_or(|start| tape.get(start).is_some()));
+            let last =
+                tape.entries.back().map_or(tape.recorded, |e| e.offset + e.wire.len() as u64);
+            assert_eq!(last, tape.recorded);
+        }
+
+        fn all(&self) -> Vec<(u8, u32)> {
+            self.from(self.tape.first_sequence())
+        }
+
+        /// First payload byte and timestamp of every message from `sequence` on.
+        fn from(&self, sequence: u64) -> Vec<(u8, u32)> {
+            let wire: Vec<_> = self.tape.from(sequence).flat_map(|e| e.wire.to_vec()).collect();
+            self.brief(&wire)
+        }
+
+        fn brief(&self, wire: &[u8]) -> Vec<(u8, u32)> {
+            let messages = wire_messages(wire, self.settings.chunk_size);
+            messages.iter().map(|(header, payload)| (payload[0], header.timestamp)).collect()
+        }
+    }
+
+    #[test]
+    fn a_newcomer_gets_the_headers_and_the_newest_gop() {
+        let mut bench = Bench::new(false);
+        bench.record(&header(HeaderKind::VideoSequence, b"V"), 0);
+        bench.record(&header(HeaderKind::AudioSequence, b"A"), 0);
+        bench.record(&header(HeaderKind::Metadata, b"M"), 0);
+        for (frame, millis) in [
+            (key(1000), 1000),
+            (inter(1040), 1040),
+            (key(2000), 2000),
+            (audio(2005), 2005),
+            (inter(2040), 2040),
+        ] {
+            bench.record(&frame, millis);
+        }
+        assert_eq!(bench.all(), [(b'K', 2000), (b'a', 2005), (b'i', 2040)]);
+        assert_eq!(bench.tape.start_sequence(), Some(bench.tape.first_sequence()));
+        let prelude = bench.tape.start_prelude(SETTINGS.chunk_size);
+        assert_eq!(bench.brief(&prelude), [(b'M', 0), (b'A', 2000), (b'V', 2000)]);
+    }
+
+    #[test]
+    fn headers_come_in_one_order_however_they_arrived() {
+        let kinds = [
+            HeaderKind::ColorInfo,
+            HeaderKind::VideoSequence,
+            HeaderKind::Multichannel,
+            HeaderKind::AudioSequence,
+            HeaderKind::Metadata,
+        ];
+        let mut bench = Bench::new(false);
+        for (kind, name) in kinds.into_iter().zip(b"54321") {
+            bench.record(&header(kind, &[*name]), 0);
+        }
+        let prelude = bench.tape.live_prelude(SETTINGS.chunk_size);
+        let order: Vec<_> = bench.brief(&prelude).iter().map(|(name, _)| *name).collect();
+        assert_eq!(order, b"12345");
+    }
+
+    #[test]
+    fn the_prelude_is_encoded_once_for_all_newcomers() {
+        let mut bench = Bench::new(false);
+        bench.record(&header(HeaderKind::VideoSequence, b"V"), 0);
+        bench.record(&key(0), 0);
+        let first = bench.tape.start_prelude(SETTINGS.chunk_size);
+        let second = bench.tape.start_prelude(SETTINGS.chunk_size);
+        assert_eq!(first.as_ptr(), second.as_ptr());
+    }
+
+    #[test]
+    fn fl_04_a_changed_decoder_configuration_ends_the_start_point() {
+        let mut bench = Bench::new(false);
+        bench.record(&header(HeaderKind::VideoSequence, b"V"), 0);
+        bench.record(&key(0), 0);
+        bench.record(&header(HeaderKind::VideoSequence, b"V"), 10);
+        assert!(bench.tape.start_sequence().is_some(), "the same configuration changes nothing");
+        bench.record(&header(HeaderKind::VideoSequence, b"W"), 20);
+        assert_eq!(bench.tape.start_sequence(), None);
+        bench.record(&key(40), 40);
+        let prelude = bench.tape.start_prelude(SETTINGS.chunk_size);
+        assert_eq!(bench.brief(&prelude), [(b'W', 40)]);
+        assert_eq!(bench.all(), [(b'K', 40)]);
+    }
+
+    #[test]
+    fn a_start_point_keeps_the_headers_of_its_own_time() {
+        let mut bench = Bench::new(true);
+        bench.record(&header(HeaderKind::AudioSequence, b"A"), 0);
+        bench.record(&key(0), 0);
+        bench.record(&header(HeaderKind::AudioSequence, b"B"), 20);
+        let prelude = bench.tape.start_prelude(SETTINGS.chunk_size);
+        assert_eq!(bench.brief(&prelude), [(b'A', 0)], "B follows on the tape");
+        assert_eq!(bench.from(bench.tape.start_sequence().unwrap()), [(b'K', 0), (b'B', 0)]);
+        assert_eq!(bench.brief(&bench.tape.live_prelude(60_000)), [(b'B', 0)]);
+    }
+
+    #[test]
+    fn headers_of_separate_tracks_stand_side_by_side() {
+        let payloads: [(&[u8], MediaKind); 3] = [
+            (b"\x96\x00hvc1\x00config", MediaKind::Video),
+            (b"\x96\x00hvc1\x01config", MediaKind::Video),
+            (b"\x96\x00hvc1\x01other", MediaKind::Video),
+        ];
+        let mut bench = Bench::new(false);
+        for (payload, media) in payloads {
+            let tracks = crate::media::classify_video(payload).unwrap().tracks;
+            let recording = Recording {
+                media,
+                needs: Needs::Nothing,
+                header: Some((HeaderKind::VideoSequence, tracks)),
+                timestamp: 0,
+                payload,
+            };
+            bench.tape.record(recording, false, at(0), &SETTINGS);
+        }
+        let kept = wire_messages(&bench.tape.live_prelude(60_000), 60_000);
+        let kept: Vec<_> = kept.iter().map(|(_, payload)| &payload[..]).collect();
+        assert_eq!(kept, [payloads[0].0, payloads[2].0]);
+    }
+
+    #[test]
+    fn kept_headers_are_bounded_in_bytes() {
+        let half = vec![1; limits::HEADERS_BYTES_MAX / 2];
+        for (second_len, kept) in [(half.len(), 2), (half.len() + 1, 1)] {
+            let mut bench = Bench::new(false);
+            bench.settings.bytes_max = limits::TAPE_BYTES_MAX;
+            bench.record(&header(HeaderKind::AudioSequence, &half), 0);
+            bench.record(&header(HeaderKind::VideoSequence, &vec![2; second_len]), 0);
+            let prelude = bench.tape.live_prelude(60_000);
+            assert_eq!(wire_messages(&prelude, 60_000).len(), kept);
+        }
+    }
+
+    #[test]
+    fn cleared_metadata_reaches_no_newcomer() {
+        let mut bench = Bench::new(false);
+        bench.record(&header(HeaderKind::Metadata, b"M"), 0);
+        bench.record(&header(HeaderKind::AudioSequence, b"A"), 0);
+        bench.tape.clear_metadata();
+        assert_eq!(bench.brief(&bench.tape.live_prelude(60_000)), [(b'A', 0)]);
+    }
+
+    #[test]
+    fn fl_06_the_tape_is_bounded_in_bytes() {
+        // 1000 payload bytes are 1012 on the wire.
+        for (bytes_max, kept) in [(4 * 1012, 4), (4 * 1012 - 1, 3)] {
+            let mut bench = Bench::new(true);
+            bench.settings.bytes_max = bytes_max;
+            bench.record(&sized(key(0), 1000), 0);
+            for millis in 1..4 {
+                bench.record(&sized(inter(millis), 1000), millis.into());
+            }
+            assert_eq!(
+                (bench.all().len(), bench.tape.start_sequence().is_some()),
+                (kept, kept == 4)
+            );
+            assert!(bench.tape.bytes() <= bytes_max);
+        }
+    }
+
+    #[test]
+    fn a_message_longer_than_the_tape_leaves_nothing_behind() {
+        let mut bench = Bench::new(true);
+        bench.settings.bytes_max = 500;
+        bench.record(&sized(key(0), 1000), 0);
+        assert_eq!((bench.tape.bytes(), bench.tape.start_sequence()), (0, None));
+        assert_eq!(bench.tape.first_sequence(), 1);
+    }
+
+    #[test]
+    fn the_tape_is_bounded_in_arrival_time() {
+        for (millis, kept) in [(30_000, 2), (30_001, 1)] {
+            let mut bench = Bench::new(true);
+            bench.record(&key(0), 0);
+            bench.record(&inter(40), millis);
+            assert_eq!(
+                (bench.all().len(), bench.tape.start_sequence().is_some()),
+                (kept, kept == 2)
+            );
+        }
+    }
+
+    #[test]
+    fn b03_frozen_timestamps_change_no_bound() {
+        let mut frozen = Bench::new(true);
+        let mut moving = Bench::new(true);
+        for millis in 0..2000 {
+            let make = if millis % 500 == 0 { key } else { inter };
+            frozen.record(&sized(make(0), 500), millis * 20);
+            moving.record(&sized(make(millis as u32 * 20), 500), millis * 20);
+            assert_eq!(frozen.tape.bytes(), moving.tape.bytes());
+            assert!(frozen.tape.bytes() <= SETTINGS.bytes_max);
+        }
+    }
+
+    #[test]
+    fn what_is_older_than_lag_and_newest_gop_goes() {
+        for (millis, kept) in [(5000, 2), (5001, 1)] {
+            let mut bench = Bench::new(true);
+            bench.record(&audio(0), 0);
+            bench.record(&key(0), millis);
+            assert_eq!(bench.all().len(), kept);
+        }
+    }
+
+    #[test]
+    fn without_players_only_the_newest_gop_is_kept() {
+        let mut bench = Bench::new(false);
+        assert!(!bench.record(&audio(0), 0), "before the first start point nothing is kept");
+        assert!(bench.record(&key(0), 1));
+        assert!(bench.record(&inter(1), 2));
+        assert!(bench.record(&key(2), 3));
+        assert_eq!(bench.all(), [(b'K', 2)]);
+    }
+
+    #[test]
+    fn without_players_and_without_a_kept_start_nothing_is_encoded() {
+        let mut bench = Bench::new(false);
+        bench.settings.keep_start = false;
+        for millis in 0..10 {
+            assert!(!bench.record(&key(millis), millis.into()));
+        }
+        assert_eq!((bench.tape.bytes(), bench.tape.recorded_bytes()), (0, 0));
+    }
+
+    #[test]
+    fn fl_05_an_audio_only_stream_grows_no_cache() {
+        for (has_players, kept_max) in [(false, 0), (true, 251)] {
+            let mut bench = Bench::new(has_players);
+            for millis in (0..600_000).step_by(20) {
+                bench.record(&audio(millis as u32), millis);
+            }
+            assert!(bench.all().len() <= kept_max);
+        }
+    }
+
+    #[test]
+    fn what_depends_on_a_gop_that_nobody_saw_begin_is_left_out() {
+        for (whole_gops, kept) in
+            [(true, vec![b'a', b'K', b'i']), (false, vec![b'i', b'a', b'K', b'i'])]
+        {
+            let mut bench = Bench::new(true);
+            bench.settings.whole_gops = whole_gops;
+            for (millis, frame) in [inter(0), audio(1), key(2), inter(3)].iter().enumerate() {
+                bench.record(frame, millis as u64);
+            }
+            let names: Vec<_> = bench.all().iter().map(|(name, _)| *name).collect();
+            assert_eq!(names, kept);
+        }
+    }
+
+    #[test]
+    fn fl_07_a_new_publisher_begins_with_nothing_of_the_last_one() {
+        let mut bench = Bench::new(true);
+        bench.record(&header(HeaderKind::VideoSequence, b"V"), 0);
+        bench.record(&key(5000), 0);
+        let sequence = bench.tape.next_sequence();
+        bench.tape.end();
+        assert_eq!(bench.tape.start_sequence(), None);
+        bench.tape.begin(false);
+        assert_eq!((bench.tape.first_sequence(), bench.tape.bytes()), (sequence, 0));
+        assert!(bench.tape.live_prelude(60_000).is_empty());
+        assert!(!bench.record(&inter(7), 10), "its first GOP has not begun");
+        bench.record(&key(20), 20);
+        assert_eq!(bench.all(), [(b'K', 20)]);
+    }
+
+    #[test]
+    fn players_of_a_returning_publisher_keep_what_they_have_not_read() {
+        let mut bench = Bench::new(true);
+        bench.record(&key(0), 0);
+        bench.tape.end();
+        bench.tape.begin(true);
+        bench.record(&key(0), 1000);
+        assert_eq!(bench.all(), [(b'K', 0), (b'K', 1000)]);
+    }
+
+    /// The timestamps of `frames` after a return 500 ms behind a last frame at `last`.
+    fn returned(last: u32, frames: &[Frame]) -> Vec<(u8, u32)> {
+        let mut bench = Bench::new(true);
+        bench.record(&key(last), 0);
+        bench.tape.end();
+        bench.tape.begin(true);
+        let sequence = bench.tape.next_sequence();
+        for frame in frames {
+            bench.record(frame, 500);
+        }
+        bench.from(sequence)
+    }
+
+    #[test]
+    fn a_returning_publisher_goes_on_where_the_last_one_stopped() {
+        let frames = [key(90_000), audio(90_010), inter(90_040), audio(90_031)];
+        assert_eq!(
+            returned(7000, &frames),
+            [(b'K', 7500), (b'a', 7510), (b'i', 7540), (b'a', 7531)],
+            "one offset keeps the tracks in step"
+        );
+    }
+
+    #[test]
+    fn headers_with_time_0_do_not_fix_the_offset() {
+        let frames = [
+            header(HeaderKind::Metadata, b"M"),
+            header(HeaderKind::VideoSequence, b"V"),
+            header(HeaderKind::AudioSequence, b"A"),
+            key(90_000),
+            inter(90_040),
+        ];
+        assert_eq!(
+            returned(7000, &frames),
+            [(b'M', 0), (b'V', 7000), (b'A', 7000), (b'K', 7500), (b'i', 7540)]
+        );
+    }
+
+    #[test]
+    fn data_with_time_0_does_not_fix_the_offset() {
+        let data = frame(MediaKind::Data, Needs::Nothing, 0, b'D');
+        assert_eq!(returned(7000, &[data, key(90_000)]), [(b'D', 7000), (b'K', 7500)]);
+    }
+
+    #[test]
+    fn time_never_runs_back_when_tracks_return_out_of_step() {
+        // Audio first, then video from before it: 480 ms earlier than the old one's end.
+        let frames = [audio(1000), key(20), inter(60), audio(1020), inter(1040)];
+        let times: Vec<_> = returned(7000, &frames);
+        assert_eq!(times[0], (b'a', 7500));
+        for track in [b"a".as_slice(), b"Ki"] {
+            let times: Vec<_> =
+                times.iter().filter(|(name, _)| track.contains(name)).map(|(_, t)| *t).collect();
+            assert!(times.is_sorted() && times[0] > 7000, "{times:?}");
+        }
+        assert_eq!(times[3..], [(b'a', 7520), (b'i', 7540)], "in step once they have caught up");
+    }
+
+    #[test]
+    fn the_floor_of_a_return_is_forgotten_in_time() {
+        for (timestamp, expected) in [(9_999, 7500), (10_000, 500)] {
+            let back = returned(7000, &[key(0), inter(timestamp), audio(u32::MAX - 6999)]);
+            assert_eq!(back[2], (b'a', expected));
+        }
+    }
+
+    #[test]
+    fn a_header_behind_the_first_frame_of_a_returning_publisher_is_not_early() {
+        let frames = [audio(90_000), header(HeaderKind::VideoSequence, b"V"), key(90_010)];
+        assert_eq!(returned(7000, &frames), [(b'a', 7500), (b'V', 7500), (b'K', 7510)]);
+    }
+
+    #[test]
+    fn time_wraps_around_at_2_to_the_32() {
+        let last = u32::MAX - 99;
+        assert_eq!(returned(last, &[key(0), inter(40)]), [(b'K', 400), (b'i', 440)]);
+
+        let mut bench = Bench::new(true);
+        bench.record(&key(u32::MAX - 10), 0);
+        bench.record(&inter(29), 40);
+        assert_eq!(bench.brief(&bench.tape.live_prelude(60_000)), []);
+        assert_eq!(bench.tape.timeline.last, Some((29, at(40))));
+    }
+
+    #[test]
+    fn a_return_at_once_still_moves_time_on() {
+        let mut bench = Bench::new(true);
+        bench.record(&key(100), 0);
+        bench.tape.begin(true);
+        bench.record(&key(100), 0);
+        assert_eq!(bench.all(), [(b'K', 100), (b'K', 101)]);
+    }
+
+    #[test]
+    fn messages_of_a_block_share_it() {
+        let mut bench = Bench::new(true);
+        bench.record(&key(0), 0);
+        bench.record(&inter(1), 1);
+        let [first, second] = [0, 1].map(|sequence| &bench.tape.get(sequence).unwrap().wire);
+        assert_eq!(first.as_ptr().wrapping_add(first.len()), second.as_ptr());
+    }
 }
