@@ -367,3 +367,314 @@ fn video<'a>(message: &Message<'a>) -> Option<Recording<'a>> {
         payload: message.payload,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rtmp::message::MessageHeader;
+    use crate::test_support::{hex, wire_messages};
+
+    const POLICY: DuplicatePolicy =
+        DuplicatePolicy { rule: Duplicate::ReplaceIfSilent, silent_ms: 3000 };
+    const TAPE: TapeSettings = TapeSettings {
+        bytes_max: 1 << 20,
+        span_ms_max: 30_000,
+        lag_ms: 5000,
+        keep_start: true,
+        whole_gops: true,
+        chunk_size: 60_000,
+    };
+    const METADATA: &str = "02 000a 6f6e4d65746144617461 03 0001 77 00 4064000000000000 000009";
+
+    fn at(millis: u64) -> Time {
+        Time::ZERO.plus_millis(millis)
+    }
+
+    fn endpoint(conn: u32) -> Endpoint {
+        Endpoint { conn: ConnId::new(conn), message_stream_id: 1 }
+    }
+
+    /// A hub with one stream, which connection 1 publishes from time 0.
+    struct Bench {
+        hub: Hub,
+        stream: StreamId,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let mut hub = Hub::default();
+            let published = hub.publish("live/a", endpoint(1), at(0), &POLICY, 0).unwrap();
+            Self { hub, stream: published.stream }
+        }
+
+        fn publish(&mut self, conn: u32, millis: u64) -> Result<Published, Refusal> {
+            self.hub.publish("live/a", endpoint(conn), at(millis), &POLICY, 0)
+        }
+
+        fn record(&mut self, kind: u8, payload: &[u8]) -> Outcome {
+            let header =
+                MessageHeader { chunk_stream_id: 4, timestamp: 0, kind, message_stream_id: 1 };
+            self.hub.record(self.stream, &Message { header, payload }, at(0), &TAPE)
+        }
+
+        fn video(&mut self, payload: &str) -> Outcome {
+            self.record(kind::VIDEO, &hex(payload))
+        }
+
+        fn audio(&mut self, payload: &str) -> Outcome {
+            self.record(kind::AUDIO, &hex(payload))
+        }
+
+        /// The payloads that somebody gets who joins now and begins at the newest start point.
+        fn joined(&self) -> Vec<Vec<u8>> {
+            let tape = self.hub.stream(self.stream).tape();
+            let Some(start) = tape.start_sequence() else { return self.headers() };
+            let mut wire = tape.start_prelude(TAPE.chunk_size).to_vec();
+            tape.from(start).for_each(|entry| wire.extend(&entry.wire));
+            payloads(&wire)
+        }
+
+        fn headers(&self) -> Vec<Vec<u8>> {
+            payloads(&self.hub.stream(self.stream).tape().live_prelude(TAPE.chunk_size))
+        }
+    }
+
+    fn payloads(wire: &[u8]) -> Vec<Vec<u8>> {
+        wire_messages(wire, TAPE.chunk_size).into_iter().map(|(_, payload)| payload).collect()
+    }
+
+    #[test]
+    fn cm_13_a_second_publisher_is_dealt_with_by_rule_and_silence() {
+        for (rule, silence_ms, displaces) in [
+            (Duplicate::Reject, 1_000_000, false),
+            (Duplicate::Replace, 0, true),
+            (Duplicate::ReplaceIfSilent, 2999, false),
+            (Duplicate::ReplaceIfSilent, 3000, true),
+        ] {
+            let mut bench = Bench::new();
+            let policy = DuplicatePolicy { rule, ..POLICY };
+            let second = bench.hub.publish("live/a", endpoint(2), at(silence_ms), &policy, 0);
+            match second {
+                Ok(published) => {
+                    assert!(displaces, "{rule:?} after {silence_ms}");
+                    assert_eq!(published.displaced, Some(endpoint(1)));
+                    assert!(!published.begins, "players notice nothing");
+                    assert!(bench.hub.is_publisher(bench.stream, endpoint(2)));
+                }
+                Err(refusal) => {
+                    assert_eq!((refusal, displaces), (Refusal::AlreadyPublishing, false));
+                    assert!(bench.hub.is_publisher(bench.stream, endpoint(1)));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn media_ends_the_silence_of_a_publisher() {
+        let mut bench = Bench::new();
+        let header =
+            MessageHeader { chunk_stream_id: 4, timestamp: 0, kind: 8, message_stream_id: 1 };
+        bench.hub.record(bench.stream, &Message { header, payload: &[0xaf, 1] }, at(1000), &TAPE);
+        assert_eq!(bench.hub.last_media(bench.stream), Some(at(1000)));
+        assert_eq!(bench.publish(2, 3999).unwrap_err(), Refusal::AlreadyPublishing);
+        assert!(bench.publish(2, 4000).is_ok());
+    }
+
+    #[test]
+    fn streams_are_bounded_in_number() {
+        let mut hub = Hub::default();
+        for (name, expected) in
+            [("a", None), ("b", None), ("a", None), ("c", Some(Refusal::TooManyStreams))]
+        {
+            assert_eq!(hub.find_or_create(name, 2).err(), expected, "{name}");
+        }
+        assert!(hub.find_or_create("c", 0).is_ok(), "0 is no limit");
+    }
+
+    #[test]
+    fn a_stream_without_publisher_and_players_is_gone() {
+        let mut bench = Bench::new();
+        bench.hub.unpublish(bench.stream, at(0), 1000);
+        assert!(bench.hub.is_empty());
+        assert_eq!(bench.hub.next_end(), None);
+
+        let mut bench = Bench::new();
+        bench.hub.add_player(bench.stream, endpoint(7));
+        bench.hub.unpublish(bench.stream, at(0), 1000);
+        assert_eq!((bench.hub.len(), bench.hub.next_end()), (1, Some(at(1000))));
+        bench.hub.remove_player(bench.stream, 0);
+        assert!(bench.hub.is_empty());
+        assert_eq!(bench.hub.next_end(), None);
+    }
+
+    #[test]
+    fn a_stream_lingers_until_its_time_is_over() {
+        let mut bench = Bench::new();
+        bench.hub.add_player(bench.stream, endpoint(7));
+        bench.hub.unpublish(bench.stream, at(0), 1000);
+        assert_eq!(bench.hub.take_ended(at(999)), None);
+        assert_eq!(bench.hub.take_ended(at(1000)), Some(bench.stream));
+        assert_eq!(bench.hub.take_ended(at(1000)), None);
+        assert!(bench.publish(2, 1001).unwrap().begins, "players were told that it was over");
+    }
+
+    #[test]
+    fn a_publisher_that_returns_while_the_stream_lingers_ends_the_lingering() {
+        let mut bench = Bench::new();
+        bench.hub.add_player(bench.stream, endpoint(7));
+        bench.hub.unpublish(bench.stream, at(0), 1000);
+        let published = bench.publish(2, 999).unwrap();
+        assert_eq!((published.begins, published.displaced), (false, None));
+        assert_eq!(bench.hub.next_end(), None);
+    }
+
+    #[test]
+    fn the_last_player_takes_the_slot_of_one_that_leaves() {
+        let mut bench = Bench::new();
+        for conn in 10..13 {
+            bench.hub.add_player(bench.stream, endpoint(conn));
+        }
+        assert_eq!(bench.hub.remove_player(bench.stream, 0), Some(endpoint(12)));
+        assert_eq!(bench.hub.remove_player(bench.stream, 1), None);
+        assert_eq!(bench.hub.stream(bench.stream).players(), [endpoint(12)]);
+    }
+
+    #[test]
+    fn news_names_a_stream_once_and_only_if_somebody_plays() {
+        let mut bench = Bench::new();
+        bench.audio("af 01 21");
+        assert_eq!(bench.hub.take_news(), None);
+        bench.hub.add_player(bench.stream, endpoint(7));
+        bench.audio("af 01 21");
+        bench.audio("af 01 22");
+        assert_eq!(bench.hub.take_news(), Some(bench.stream));
+        assert_eq!(bench.hub.take_news(), None);
+        bench.audio("af 01 23");
+        bench.hub.unpublish(bench.stream, at(0), 1000);
+        bench.hub.remove_player(bench.stream, 0);
+        assert_eq!(bench.hub.take_news(), None, "a stream that is gone has no news");
+    }
+
+    #[test]
+    fn fl_01_a_newcomer_gets_the_configurations_and_the_gop() {
+        let mut bench = Bench::new();
+        let video = "17 00 000000 0164001f";
+        let keyframe = "17 01 000000 00000001 65";
+        for payload in [video, keyframe, "27 01 000000 41", keyframe, "27 01 000000 42"] {
+            bench.video(payload);
+            bench.audio("af 00 1210");
+        }
+        let expected =
+            ["af 00 1210", video, keyframe, "af 00 1210", "27 01 000000 42", "af 00 1210"];
+        assert_eq!(bench.joined(), expected.map(hex));
+    }
+
+    #[test]
+    fn fl_02_an_end_of_sequence_does_not_reset_the_gop() {
+        let mut bench = Bench::new();
+        bench.video("17 01 000000 65");
+        bench.video("17 02 000000");
+        assert_eq!(bench.joined(), ["17 01 000000 65", "17 02 000000"].map(hex));
+    }
+
+    #[test]
+    fn fl_03_what_cannot_be_classified_is_dropped_and_costs_nobody_anything() {
+        let mut bench = Bench::new();
+        bench.hub.add_player(bench.stream, endpoint(7));
+        for (outcome, expected) in [
+            (bench.video(""), Outcome::Malformed),
+            (bench.video("17"), Outcome::Malformed),
+            (bench.audio("af"), Outcome::Malformed),
+            (bench.audio(""), Outcome::Taken),
+            (bench.record(kind::DATA_AMF0, &[2, 0]), Outcome::Malformed),
+        ] {
+            assert_eq!(outcome, expected);
+        }
+    }
+
+    #[test]
+    fn fl_08_an_empty_configuration_leaves_a_good_one_cached() {
+        let mut bench = Bench::new();
+        bench.video("17 00 000000 0164001f");
+        bench.video("17 00 000000");
+        bench.audio("af 00 1210");
+        bench.audio("af 00");
+        assert_eq!(bench.headers(), ["af 00 1210", "17 00 000000 0164001f"].map(hex));
+    }
+
+    #[test]
+    fn ex_01_enhanced_video_is_cached_like_legacy_video() {
+        let mut bench = Bench::new();
+        let (config, key, inter) = ("90 68766331 0101", "91 68766331 000050 26", "a3 68766331 02");
+        for payload in [config, key, inter] {
+            bench.video(payload);
+        }
+        assert_eq!(bench.joined(), [config, key, inter].map(hex));
+    }
+
+    #[test]
+    fn ex_02_colour_information_is_cached_and_begins_no_gop() {
+        let mut bench = Bench::new();
+        let color = "d4 68766331 02 0009 636f6c6f72496e666f 03 000009";
+        bench.video(color);
+        assert_eq!(bench.hub.stream(bench.stream).tape().start_sequence(), None);
+        bench.video("90 68766331 0101");
+        assert_eq!(bench.headers(), ["90 68766331 0101", color].map(hex));
+    }
+
+    #[test]
+    fn ex_03_commands_and_ex_11_unknown_codecs_are_relayed() {
+        let mut bench = Bench::new();
+        bench.hub.add_player(bench.stream, endpoint(7));
+        for payload in ["d0 00", "90 61626364 01", "91 61626364 01"] {
+            assert_eq!(bench.video(payload), Outcome::Taken, "{payload}");
+        }
+        let relayed: Vec<_> =
+            bench.hub.stream(bench.stream).tape().from(0).map(|e| e.wire.len()).collect();
+        assert_eq!(relayed[0], 12 + 2);
+    }
+
+    #[test]
+    fn ex_05_a_mod_ex_that_does_not_hold_together_is_dropped() {
+        let mut bench = Bench::new();
+        assert_eq!(bench.video("97 ff ffff 00"), Outcome::Malformed);
+    }
+
+    #[test]
+    fn ex_06_each_track_keeps_its_configuration() {
+        let mut bench = Bench::new();
+        let configs = ["95 00 6d703461 01 1210", "96 00 68766331 00 01", "96 00 68766331 01 02"];
+        bench.audio(configs[0]);
+        bench.video(configs[1]);
+        bench.video(configs[2]);
+        assert_eq!(bench.headers(), configs.map(hex));
+    }
+
+    #[test]
+    fn ex_08_nested_multitrack_is_dropped() {
+        let mut bench = Bench::new();
+        assert_eq!(bench.video("96 06 68766331 00"), Outcome::Malformed);
+    }
+
+    #[test]
+    fn ex_09_audio_configuration_and_channel_layout_are_cached_in_order() {
+        let mut bench = Bench::new();
+        let (config, layout) = ("90 4f707573 4f70757348656164", "94 4f707573 01 01 00000004");
+        bench.audio(layout);
+        bench.audio(config);
+        bench.audio("91 4f707573 fc");
+        assert_eq!(bench.headers(), [config, layout].map(hex));
+    }
+
+    #[test]
+    fn metadata_is_cached_until_it_is_cleared() {
+        let mut bench = Bench::new();
+        let set = "02 000d 407365744461746146 72616d65";
+        bench.record(kind::DATA_AMF0, &hex(&format!("{set} {METADATA}")));
+        assert_eq!(bench.headers().len(), 1);
+        assert!(bench.headers()[0].starts_with(&hex("02 000a 6f6e4d65746144617461 08")));
+        let clear = "02 000f 40636c65617244617461 4672616d65 02 000a 6f6e4d65746144617461";
+        assert_eq!(bench.record(kind::DATA_AMF0, &hex(clear)), Outcome::Taken);
+        assert!(bench.headers().is_empty());
+    }
+}
