@@ -97,6 +97,8 @@ impl Settings {
     pub fn keep_restart_only(&mut self, running: &Self) {
         self.listen.clone_from(&running.listen);
         self.limits.connections_max = running.limits.connections_max;
+        // Players were told it, and tapes hold messages that were cut by it.
+        self.rtmp.chunk_size = running.rtmp.chunk_size;
         self.timeouts.keepalive_ms = running.timeouts.keepalive_ms;
         self.timeouts.user_timeout_ms = running.timeouts.user_timeout_ms;
     }
@@ -341,7 +343,7 @@ section! {
     rtmp: Rtmp, RTMP_KEYS {
         /// Bytes in one chunk to a peer; ffmpeg publishes with the same size. Other programs
         /// complain above 65536, and 60000 leaves few messages to split.
-        Live chunk_size: u32 = limits::CHUNK_SIZE_OUT,
+        Restart chunk_size: u32 = limits::CHUNK_SIZE_OUT,
             from_to(limits::CHUNK_SIZE_INITIAL as u64, 65_536);
         /// How many bytes a peer may send, or be sent, between two acknowledgements.
         Live window_ack_bytes: u32 = limits::WINDOW_ACK_BYTES,
@@ -613,7 +615,8 @@ mod tests {
     fn reload_tells_live_changes_from_those_that_need_a_restart() {
         let old = Settings::default();
         let text = "listen = \"1936\"\n[limits]\nconnections_max = 9\nstreams_max = 4\n\
-             [timeouts]\nkeepalive_ms = 0\nuser_timeout_ms = 0\n[play]\nstart = \"live\"\n";
+             [timeouts]\nkeepalive_ms = 0\nuser_timeout_ms = 0\n[play]\nstart = \"live\"\n\
+             [rtmp]\nchunk_size = 4096\n";
         let mut new = from_text(text).unwrap();
         assert_eq!(
             old.changed_at_restart_only(&new),
@@ -621,7 +624,8 @@ mod tests {
                 "listen",
                 "limits.connections_max",
                 "timeouts.keepalive_ms",
-                "timeouts.user_timeout_ms"
+                "timeouts.user_timeout_ms",
+                "rtmp.chunk_size"
             ]
         );
         let live: Vec<_> = old.changed_live(&new).iter().map(ToString::to_string).collect();
