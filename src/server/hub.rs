@@ -173,21 +173,16 @@ impl Hub {
     }
 
     /// The publisher of a stream is gone. Its players stay for `linger_ms`, in which it may
-    /// come back; returns whether they have to be told now instead.
-    pub fn unpublish(&mut self, id: StreamId, now: Time, linger_ms: u64) -> bool {
+    /// come back.
+    pub fn unpublish(&mut self, id: StreamId, now: Time, linger_ms: u64) {
         let stream = &mut self.streams[id.0 as usize];
         stream.publisher = None;
         stream.tape.end();
         if stream.players.is_empty() {
-            self.remove(id);
-            return false;
-        }
-        if linger_ms == 0 {
-            return true;
+            return self.remove(id);
         }
         stream.lingers_until = now.plus_millis(linger_ms);
         self.lingering.insert((stream.lingers_until, id));
-        false
     }
 
     /// Whether `endpoint` is the one that publishes `id`.
@@ -286,11 +281,14 @@ impl Hub {
         Some(id)
     }
 
-    /// Takes a stream whose publisher did not come back in time.
+    /// Takes a stream whose publisher did not come back in time. It keeps its players and
+    /// nothing of what was published.
     pub fn take_ended(&mut self, now: Time) -> Option<StreamId> {
         let (until, id) = *self.lingering.first().filter(|(until, _)| *until <= now)?;
         self.lingering.remove(&(until, id));
-        self.streams[id.0 as usize].lingers_until = Time::NEVER;
+        let stream = &mut self.streams[id.0 as usize];
+        stream.lingers_until = Time::NEVER;
+        stream.tape.forget();
         Some(id)
     }
 
@@ -511,10 +509,14 @@ mod tests {
     fn a_stream_lingers_until_its_time_is_over() {
         let mut bench = Bench::new();
         bench.hub.add_player(bench.stream, endpoint(7));
+        bench.video("17 00 000000 0164001f");
+        bench.video("17 01 000000 65");
         bench.hub.unpublish(bench.stream, at(0), 1000);
         assert_eq!(bench.hub.take_ended(at(999)), None);
         assert_eq!(bench.hub.take_ended(at(1000)), Some(bench.stream));
         assert_eq!(bench.hub.take_ended(at(1000)), None);
+        assert_eq!(bench.hub.tape_bytes(), 0);
+        assert!(bench.headers().is_empty(), "who joins now waits for another publisher");
         assert!(bench.publish(2, 1001).unwrap().begins, "players were told that it was over");
     }
 

@@ -5,7 +5,8 @@
 //! hands over new connections ([`Server::accept`]) and then lets it take a [`Server::turn`]:
 //!
 //! ```text
-//! turn: read what is readable ─▶ what is due ─▶ write each dirty connection once ─▶ remove
+//! turn: read what is readable ─▶ what is due ─▶ write each dirty connection once
+//!       ─▶ end streams ─▶ remove
 //! ```
 //!
 //! Nobody removes a connection inside its own call: it is marked with a reason and goes at the
@@ -191,7 +192,6 @@ impl<T: Transport> Server<T> {
             self.read(id, buffer, now);
         }
         self.fire_timers(now);
-        self.end_streams(now);
         while let Some(stream) = self.hub.take_news() {
             for index in 0..self.hub.stream(stream).players().len() {
                 self.queue_write(self.hub.stream(stream).players()[index].conn);
@@ -203,6 +203,8 @@ impl<T: Transport> Server<T> {
             self.write(id, now);
         }
         self.batch = batch;
+        // After the writes: what a publisher sent before it went comes before the end.
+        self.end_streams(now);
         self.remove_closing(now);
     }
 

@@ -178,9 +178,7 @@ impl<T: Transport> Server<T> {
         }
         let name = Escaped(self.hub.stream(stream).name().as_bytes());
         info!("{} no longer publishes {name}", conn.peer);
-        if self.hub.unpublish(stream, now, self.settings.publish.linger_ms) {
-            self.tell_ended(stream, now);
-        }
+        self.hub.unpublish(stream, now, self.settings.publish.linger_ms);
     }
 
     /// Streams whose publisher did not come back in time.

@@ -268,18 +268,23 @@ impl Tape {
     pub fn begin(&mut self, resumes: bool) {
         if resumes {
             self.timeline.resumes = true;
+            self.headers = Rc::default();
+            self.awaits_gop = true;
         } else {
-            self.clear();
-            self.timeline = Timeline::default();
+            self.forget();
         }
-        self.headers = Rc::default();
-        self.awaits_gop = true;
     }
 
     /// The publisher is gone: nobody begins in its last GOP any more, but players may finish
     /// what they have not read.
     pub fn end(&mut self) {
         self.start = None;
+    }
+
+    /// The stream is over: nothing of it is kept for anybody. Sequence numbers go on, so that
+    /// no cursor finds another message at its place.
+    pub fn forget(&mut self) {
+        *self = Self { first: self.next_sequence(), recorded: self.recorded, ..Self::default() };
     }
 
     /// Forgets the cached metadata (`@clearDataFrame`).
@@ -404,13 +409,6 @@ impl Tape {
         if self.start_sequence().is_some_and(|start| start < self.first) {
             self.start = None;
         }
-    }
-
-    fn clear(&mut self) {
-        self.first = self.next_sequence();
-        self.entries.clear();
-        self.bytes = 0;
-        self.start = None;
     }
 }
 
@@ -859,6 +857,20 @@ mod tests {
             assert!(times.is_sorted() && times[0] > 7000, "{times:?}");
         }
         assert_eq!(times[3..], [(b'a', 7520), (b'i', 7540)], "in step once they have caught up");
+    }
+
+    #[test]
+    fn a_tape_that_is_over_holds_no_memory() {
+        let mut bench = Bench::new(true);
+        bench.record(&header(HeaderKind::VideoSequence, b"V"), 0);
+        bench.record(&key(100), 0);
+        bench.tape.end();
+        assert_eq!(bench.all(), [(b'V', 0), (b'K', 100)], "players may finish");
+        bench.tape.forget();
+        assert_eq!((bench.tape.first_sequence(), bench.tape.next_sequence()), (2, 2));
+        assert_eq!((bench.tape.bytes(), bench.tape.block.capacity()), (0, 0));
+        assert_eq!(bench.tape.entries.capacity(), 0);
+        assert!(bench.tape.live_prelude(60_000).is_empty());
     }
 
     #[test]
