@@ -245,3 +245,299 @@ fn send(wire: &mut Bytes, written: usize) -> usize {
     bytes::Buf::advance(wire, sent);
     written - sent
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::media::Tracks;
+    use crate::server::hub::Hub;
+    use crate::server::tape::{HeaderKind, Recording, TapeSettings};
+    use crate::test_support::wire_messages;
+
+    const CHUNK_SIZE: u32 = 60_000;
+    const TAPE: TapeSettings = TapeSettings {
+        bytes_max: 1 << 20,
+        span_ms_max: 30_000,
+        lag_ms: 5000,
+        keep_start: true,
+        whole_gops: true,
+        chunk_size: CHUNK_SIZE,
+    };
+    const LAG: LagSettings =
+        LagSettings { lag_ms: 5000, lag_bytes: 1 << 20, skips_max: 2, skip_window_ms: 60_000 };
+    /// A message of one payload byte with its chunk header.
+    const WIRE_BYTES: u64 = 13;
+
+    fn at(millis: u64) -> Time {
+        Time::ZERO.plus_millis(millis)
+    }
+
+    fn some_stream() -> StreamId {
+        Hub::default().find_or_create("live/a", 0).unwrap()
+    }
+
+    /// Records messages of one byte: `V` and `A` are headers, `K` begins a GOP, `i` depends
+    /// on it, `a` is audio and `d` data.
+    fn record(tape: &mut Tape, names: &str, millis: u64) {
+        record_with(tape, names, millis, &TAPE);
+    }
+
+    fn record_with(tape: &mut Tape, names: &str, millis: u64, settings: &TapeSettings) {
+        for name in names.bytes() {
+            let (media, needs, header) = match name {
+                b'V' | b'W' => (MediaKind::Video, Needs::Nothing, Some(HeaderKind::VideoSequence)),
+                b'A' => (MediaKind::Audio, Needs::Nothing, Some(HeaderKind::AudioSequence)),
+                b'K' => (MediaKind::Video, Needs::StartsGop, None),
+                b'i' => (MediaKind::Video, Needs::Gop, None),
+                b'a' => (MediaKind::Audio, Needs::Nothing, None),
+                _ => (MediaKind::Data, Needs::Nothing, None),
+            };
+            let header = header.map(|kind| (kind, Tracks::DEFAULT));
+            let payload = &[name];
+            let recording = Recording { media, needs, header, timestamp: millis as u32, payload };
+            tape.record(recording, true, at(millis), settings);
+        }
+    }
+
+    fn names(wire: &[u8]) -> String {
+        let messages = wire_messages(wire, CHUNK_SIZE);
+        messages.iter().map(|(_, payload)| char::from(payload[0])).collect()
+    }
+
+    fn join(tape: &Tape, start: Start) -> Play {
+        Play::new(some_stream(), 1, tape, start, CHUNK_SIZE)
+    }
+
+    fn pending(play: &Play, tape: &Tape) -> Vec<u8> {
+        let mut wire = Vec::new();
+        play.gather(tape, |slice| {
+            wire.extend_from_slice(slice);
+            true
+        });
+        assert_eq!(play.has_pending(tape), !wire.is_empty());
+        wire
+    }
+
+    /// What the player is sent when the transport takes all of it.
+    fn sent(play: &mut Play, tape: &Tape) -> String {
+        let wire = pending(play, tape);
+        let mut partial = Bytes::new();
+        assert_eq!(play.advance(tape, wire.len(), &mut partial), 0);
+        assert!(partial.is_empty());
+        assert!(!play.has_pending(tape));
+        names(&wire)
+    }
+
+    #[test]
+    fn a_late_joiner_begins_where_the_setting_says() {
+        for (start, joined, later) in [
+            (Start::Keyframe, "AVKai", "aKi"),
+            (Start::NextKeyframe, "AV", "aKi"),
+            (Start::Live, "AV", "iaKi"),
+        ] {
+            let mut tape = Tape::default();
+            record(&mut tape, "VAKiKai", 0);
+            let mut play = join(&tape, start);
+            assert_eq!(sent(&mut play, &tape), joined, "{start:?}");
+            record(&mut tape, "iaKi", 40);
+            let expected = if start == Start::Keyframe { "iaKi" } else { later };
+            assert_eq!(sent(&mut play, &tape), expected, "{start:?}");
+        }
+    }
+
+    #[test]
+    fn who_waits_gets_everything_from_the_first_message_on() {
+        for start in [Start::Keyframe, Start::NextKeyframe, Start::Live] {
+            let mut tape = Tape::default();
+            let mut play = join(&tape, start);
+            assert!(!play.has_pending(&tape));
+            tape.begin(false);
+            record(&mut tape, "VAKia", 0);
+            assert_eq!(sent(&mut play, &tape), "VAKia", "{start:?}");
+        }
+    }
+
+    #[test]
+    fn streams_of_audio_or_video_alone_start_at_once() {
+        for (before, after, expected) in [("Aaa", "a", "Aa"), ("VKi", "i", "VKii")] {
+            let mut tape = Tape::default();
+            record(&mut tape, before, 0);
+            let mut play = join(&tape, Start::Keyframe);
+            record(&mut tape, after, 20);
+            assert_eq!(sent(&mut play, &tape), expected);
+        }
+    }
+
+    #[test]
+    fn a_new_sequence_header_reaches_every_player_in_its_place() {
+        let mut tape = Tape::default();
+        record(&mut tape, "VKi", 0);
+        let (mut old, mut off) = (join(&tape, Start::Keyframe), join(&tape, Start::Keyframe));
+        off.receive_video(false, &tape, CHUNK_SIZE);
+        sent(&mut old, &tape);
+        sent(&mut off, &tape);
+        record(&mut tape, "WKi", 40);
+        assert_eq!(sent(&mut old, &tape), "WKi");
+        assert_eq!(sent(&mut off, &tape), "");
+        assert_eq!(sent(&mut join(&tape, Start::Keyframe), &tape), "WKi");
+        off.receive_video(true, &tape, CHUNK_SIZE);
+        record(&mut tape, "iKi", 80);
+        assert_eq!(sent(&mut off, &tape), "WKi", "headers, then the next GOP");
+    }
+
+    #[test]
+    fn turning_audio_off_and_on_leaves_video_as_it_is() {
+        let mut tape = Tape::default();
+        record(&mut tape, "Ki", 0);
+        let mut play = join(&tape, Start::Keyframe);
+        sent(&mut play, &tape);
+        play.receive_audio(false);
+        record(&mut tape, "aiad", 20);
+        assert_eq!(sent(&mut play, &tape), "id");
+        play.receive_audio(true);
+        record(&mut tape, "ai", 40);
+        assert_eq!(sent(&mut play, &tape), "ai");
+    }
+
+    #[test]
+    fn a_paused_player_is_sent_nothing_and_goes_on_within_the_budget() {
+        for (millis, resumed, skips) in [(4000, "iaKi", 0), (6000, "VKi", 1)] {
+            let mut tape = Tape::default();
+            record(&mut tape, "VKi", 0);
+            let mut play = join(&tape, Start::Keyframe);
+            sent(&mut play, &tape);
+            play.paused = true;
+            record(&mut tape, "ia", 40);
+            record(&mut tape, "Ki", millis);
+            play.catch_up(&tape, at(millis), &LAG, CHUNK_SIZE).unwrap();
+            assert_eq!(sent(&mut play, &tape), "");
+            assert!(play.take_next(&tape).is_none());
+            play.paused = false;
+            play.catch_up(&tape, at(millis), &LAG, CHUNK_SIZE).unwrap();
+            assert_eq!((sent(&mut play, &tape), play.skips), (resumed.to_owned(), skips));
+        }
+    }
+
+    #[test]
+    fn a_lag_beyond_the_budget_in_time_jumps_to_the_newest_start() {
+        for (millis, expected, skips) in [(5000, "iaKi", 0), (5001, "VKi", 1)] {
+            let mut tape = Tape::default();
+            record(&mut tape, "VKi", 0);
+            let mut play = join(&tape, Start::Keyframe);
+            sent(&mut play, &tape);
+            record(&mut tape, "ia", 0);
+            record(&mut tape, "Ki", 10);
+            play.catch_up(&tape, at(millis), &LAG, CHUNK_SIZE).unwrap();
+            assert_eq!((sent(&mut play, &tape), play.skips), (expected.to_owned(), skips));
+        }
+    }
+
+    #[test]
+    fn a_lag_beyond_the_budget_in_bytes_jumps_to_the_newest_start() {
+        for (lag_bytes, expected) in [(4 * WIRE_BYTES, "iaKi"), (4 * WIRE_BYTES - 1, "VKi")] {
+            let mut tape = Tape::default();
+            record(&mut tape, "VKi", 0);
+            let mut play = join(&tape, Start::Keyframe);
+            sent(&mut play, &tape);
+            record(&mut tape, "iaKi", 0);
+            let settings = LagSettings { lag_bytes, ..LAG };
+            play.catch_up(&tape, at(0), &settings, CHUNK_SIZE).unwrap();
+            assert_eq!(sent(&mut play, &tape), expected);
+        }
+    }
+
+    #[test]
+    fn without_a_newer_start_a_lagging_player_stays_where_it_is() {
+        let mut tape = Tape::default();
+        record(&mut tape, "VKi", 0);
+        let mut play = join(&tape, Start::Keyframe);
+        play.catch_up(&tape, at(20_000), &LAG, CHUNK_SIZE).unwrap();
+        assert_eq!((sent(&mut play, &tape), play.skips), ("VKi".to_owned(), 0));
+    }
+
+    #[test]
+    fn who_falls_off_a_tape_without_a_start_waits_for_the_next_gop() {
+        let mut tape = Tape::default();
+        let settings = TapeSettings { bytes_max: 3 * WIRE_BYTES as usize, ..TAPE };
+        record_with(&mut tape, "VK", 0, &settings);
+        let mut play = join(&tape, Start::Keyframe);
+        sent(&mut play, &tape);
+        record_with(&mut tape, "iiiaiai", 20, &settings);
+        play.catch_up(&tape, at(20), &LAG, CHUNK_SIZE).unwrap();
+        assert_eq!((sent(&mut play, &tape), play.skips), ("Va".to_owned(), 1));
+        record_with(&mut tape, "iaK", 40, &settings);
+        assert_eq!(sent(&mut play, &tape), "aK");
+    }
+
+    #[test]
+    fn skips_are_counted_within_their_window() {
+        for (gap_ms, closed) in [(30_000, true), (30_001, false)] {
+            let mut tape = Tape::default();
+            record(&mut tape, "K", 0);
+            let mut play = join(&tape, Start::Keyframe);
+            sent(&mut play, &tape);
+            let mut results = Vec::new();
+            for jump in 1..=3 {
+                let millis = 100_000 + jump * gap_ms;
+                record(&mut tape, "i", millis - 6000);
+                record(&mut tape, "Ki", millis);
+                results.push(play.catch_up(&tape, at(millis), &LAG, CHUNK_SIZE));
+                sent(&mut play, &tape);
+            }
+            assert_eq!(results[..2], [Ok(()), Ok(())]);
+            assert_eq!(results[2] == Err(TooSlow), closed, "the window is 60 s");
+            assert_eq!(play.skips, 3);
+        }
+    }
+
+    #[test]
+    fn however_few_bytes_are_taken_the_same_messages_arrive() {
+        let mut tape = Tape::default();
+        record(&mut tape, "VAKiai", 0);
+        for step in 1..40 {
+            let (mut play, mut partial, mut wire) =
+                (join(&tape, Start::Keyframe), Bytes::new(), Vec::new());
+            loop {
+                let mut offered = partial.to_vec();
+                offered.extend(pending(&play, &tape));
+                if offered.is_empty() {
+                    break;
+                }
+                let taken = step.min(offered.len());
+                wire.extend_from_slice(&offered[..taken]);
+                let of_partial = taken.min(partial.len());
+                bytes::Buf::advance(&mut partial, of_partial);
+                play.advance(&tape, taken - of_partial, &mut partial);
+            }
+            assert_eq!(names(&wire), "AVKiai", "{step} bytes at a time");
+        }
+    }
+
+    #[test]
+    fn a_skip_leaves_a_half_sent_message_alone() {
+        let mut tape = Tape::default();
+        record(&mut tape, "VKi", 0);
+        let mut play = join(&tape, Start::Keyframe);
+        sent(&mut play, &tape);
+        record(&mut tape, "ia", 10);
+        let (mut wire, mut partial) = (pending(&play, &tape), Bytes::new());
+        wire.truncate(5);
+        assert_eq!(play.advance(&tape, 5, &mut partial), 0);
+        record(&mut tape, "Ki", 6000);
+        play.catch_up(&tape, at(6000), &LAG, CHUNK_SIZE).unwrap();
+        wire.extend_from_slice(&partial);
+        wire.extend(pending(&play, &tape));
+        assert_eq!(names(&wire), "iVKi");
+    }
+
+    #[test]
+    fn messages_are_taken_one_by_one_for_readdressing() {
+        let mut tape = Tape::default();
+        record(&mut tape, "VAKai", 0);
+        let mut play = join(&tape, Start::Keyframe);
+        play.receive_audio(false);
+        let taken: Vec<_> =
+            std::iter::from_fn(|| play.take_next(&tape)).map(|wire| names(&wire)).collect();
+        assert_eq!(taken, ["AV", "K", "i"]);
+    }
+}
