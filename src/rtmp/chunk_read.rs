@@ -1632,7 +1632,7 @@ mod tests {
         let mut random = Xorshift(7);
         for chunk_size in [1, 2, 127, 128, 4096, 60_000] {
             let mut out = Vec::new();
-            Control::SetChunkSize(chunk_size).write(&mut out);
+            Control::SetChunkSize(chunk_size).write(&mut out, CHUNK_SIZE_INITIAL);
             let mut sent = Vec::new();
             for timestamp in [0, 1, 0x00ff_fffe, 0x00ff_ffff, 0x0100_0000, u32::MAX] {
                 let id = [2, 63, 64, 319, 320, 65599][random.below(6)];

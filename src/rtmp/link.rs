@@ -60,6 +60,11 @@ impl Output {
         }
     }
 
+    /// Takes all that waits, and its memory with it.
+    pub fn take(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.bytes)
+    }
+
     /// The chunk size of what is written from here on.
     pub const fn chunk_size(&self) -> u32 {
         self.chunk_size
@@ -73,7 +78,7 @@ impl Output {
 
     /// Appends a protocol control or user control message.
     pub fn control(&mut self, control: Control) {
-        control.write(&mut self.bytes);
+        control.write(&mut self.bytes, self.chunk_size);
     }
 
     /// Appends a user control message.
@@ -279,6 +284,16 @@ mod tests {
         acknowledge(received, &mut acknowledged, window_bytes, &mut output);
         let payload = output.bytes().get(12..)?;
         Control::parse(kind::ACKNOWLEDGEMENT, payload).unwrap()
+    }
+
+    #[test]
+    fn control_messages_keep_to_a_chunk_size_below_their_own() {
+        let mut output = Output::default();
+        output.set_chunk_size(3);
+        output.user_control(UserControl::PingRequest(0x3039));
+        let mut expected = vec![0x02, 0, 0, 0, 0, 0, 4, 1, 0, 0, 0, 0, 0, 0, 0, 3];
+        expected.extend([0x02, 0, 0, 0, 0, 0, 6, 4, 0, 0, 0, 0, 0, 6, 0, 0xc2, 0, 0x30, 0x39]);
+        assert_eq!(output.bytes(), expected);
     }
 
     #[test]

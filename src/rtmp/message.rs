@@ -8,7 +8,6 @@ use std::fmt;
 
 use bytes::BufMut;
 
-use crate::limits::CHUNK_SIZE_INITIAL;
 use crate::rtmp::chunk_write;
 
 /// Message type ids (RTMP 1.0, sections 5.4 and 7.1), named as the specification names them.
@@ -172,19 +171,21 @@ impl Control {
         }))
     }
 
-    /// Appends the message as one whole chunk on chunk stream 2, message stream 0, time 0.
-    pub fn write(&self, out: &mut Vec<u8>) {
+    /// Appends the message on chunk stream 2, message stream 0, time 0: one whole chunk, unless
+    /// `chunk_size` is below the few bytes of a control message.
+    pub fn write(&self, out: &mut Vec<u8>, chunk_size: u32) {
+        let mut put = |kind, payload: &[u8]| put(out, chunk_size, kind, payload);
         match *self {
-            Self::SetChunkSize(size) => put(out, kind::SET_CHUNK_SIZE, &size.to_be_bytes()),
-            Self::Abort(id) => put(out, kind::ABORT, &id.to_be_bytes()),
+            Self::SetChunkSize(size) => put(kind::SET_CHUNK_SIZE, &size.to_be_bytes()),
+            Self::Abort(id) => put(kind::ABORT, &id.to_be_bytes()),
             Self::Acknowledgement(total) => {
-                put(out, kind::ACKNOWLEDGEMENT, &total.to_be_bytes());
+                put(kind::ACKNOWLEDGEMENT, &total.to_be_bytes());
             }
-            Self::UserControl(event) => event.write(out),
-            Self::WindowAckSize(window) => put(out, kind::WINDOW_ACK_SIZE, &window.to_be_bytes()),
+            Self::UserControl(event) => event.write(out, chunk_size),
+            Self::WindowAckSize(window) => put(kind::WINDOW_ACK_SIZE, &window.to_be_bytes()),
             Self::SetPeerBandwidth { window, limit } => {
                 let [a, b, c, d] = window.to_be_bytes();
-                put(out, kind::SET_PEER_BANDWIDTH, &[a, b, c, d, limit.to_byte()]);
+                put(kind::SET_PEER_BANDWIDTH, &[a, b, c, d, limit.to_byte()]);
             }
         }
     }
@@ -246,23 +247,29 @@ impl UserControl {
         })
     }
 
-    fn write(self, out: &mut Vec<u8>) {
+    fn write(self, out: &mut Vec<u8>, chunk_size: u32) {
+        let mut put = |payload: &[u8]| put(out, chunk_size, kind::USER_CONTROL, payload);
+        let mut put_event = |event, value: u32| {
+            let [e0, e1] = u16::to_be_bytes(event);
+            let [a, b, c, d] = value.to_be_bytes();
+            put(&[e0, e1, a, b, c, d]);
+        };
         match self {
-            Self::StreamBegin(id) => put_event(out, event::STREAM_BEGIN, id),
-            Self::StreamEof(id) => put_event(out, event::STREAM_EOF, id),
-            Self::StreamDry(id) => put_event(out, event::STREAM_DRY, id),
+            Self::StreamBegin(id) => put_event(event::STREAM_BEGIN, id),
+            Self::StreamEof(id) => put_event(event::STREAM_EOF, id),
+            Self::StreamDry(id) => put_event(event::STREAM_DRY, id),
             Self::SetBufferLength { message_stream_id, buffer_ms } => {
                 let mut payload = [0; 10];
                 let mut rest = payload.as_mut_slice();
                 rest.put_u16(event::SET_BUFFER_LENGTH);
                 rest.put_u32(message_stream_id);
                 rest.put_u32(buffer_ms);
-                put(out, kind::USER_CONTROL, &payload);
+                put(&payload);
             }
-            Self::StreamIsRecorded(id) => put_event(out, event::STREAM_IS_RECORDED, id),
-            Self::PingRequest(value) => put_event(out, event::PING_REQUEST, value),
-            Self::PingResponse(value) => put_event(out, event::PING_RESPONSE, value),
-            Self::Unknown(event) => put(out, kind::USER_CONTROL, &event.to_be_bytes()),
+            Self::StreamIsRecorded(id) => put_event(event::STREAM_IS_RECORDED, id),
+            Self::PingRequest(value) => put_event(event::PING_REQUEST, value),
+            Self::PingResponse(value) => put_event(event::PING_RESPONSE, value),
+            Self::Unknown(event) => put(&event.to_be_bytes()),
         }
     }
 }
@@ -372,30 +379,24 @@ fn be_u32(bytes: &[u8]) -> Option<u32> {
     bytes.first_chunk().map(|field| u32::from_be_bytes(*field))
 }
 
-fn put_event(out: &mut Vec<u8>, event: u16, value: u32) {
-    let [e0, e1] = event.to_be_bytes();
-    let [a, b, c, d] = value.to_be_bytes();
-    put(out, kind::USER_CONTROL, &[e0, e1, a, b, c, d]);
-}
-
-/// Control payloads are shorter than the smallest chunk that is ever announced by this side.
-fn put(out: &mut Vec<u8>, kind: u8, payload: &[u8]) {
+fn put(out: &mut Vec<u8>, chunk_size: u32, kind: u8, payload: &[u8]) {
     let header = MessageHeader {
         chunk_stream_id: CONTROL_CHUNK_STREAM_ID,
         timestamp: 0,
         kind,
         message_stream_id: 0,
     };
-    chunk_write::write_message(out, header, payload, CHUNK_SIZE_INITIAL);
+    chunk_write::write_message(out, header, payload, chunk_size);
 }
 
 #[cfg(test)]
 pub(in crate::rtmp) mod tests {
     use super::*;
+    use crate::limits::CHUNK_SIZE_INITIAL;
 
     fn chunk(control: Control) -> Vec<u8> {
         let mut out = Vec::new();
-        control.write(&mut out);
+        control.write(&mut out, CHUNK_SIZE_INITIAL);
         out
     }
 
