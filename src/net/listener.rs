@@ -28,6 +28,9 @@ pub(super) struct Listener {
     pub(super) pending: bool,
     /// While there are no descriptors: when to try again.
     paused_until: Option<Time>,
+    /// There were no descriptors, and connections wait since. It is over when none waits any
+    /// more: while each that ends lets one in, there is nothing new to say.
+    starved: bool,
 }
 
 impl Listener {
@@ -46,7 +49,7 @@ impl Listener {
             }
         });
         match bound {
-            Ok(socket) => Ok(Self { socket, pending: false, paused_until: None }),
+            Ok(socket) => Ok(Self { socket, pending: false, paused_until: None, starved: false }),
             Err(errno) => Err(StartError::CannotBind { address, error: errno.into() }),
         }
     }
@@ -73,9 +76,7 @@ impl Listener {
         loop {
             let error = match self.socket.accept() {
                 Ok(accepted) => {
-                    if self.paused_until.take().is_some() {
-                        info!("accepting again on {}", self.name());
-                    }
+                    self.paused_until = None;
                     return Some(accepted);
                 }
                 Err(error) => error,
@@ -84,6 +85,9 @@ impl Listener {
                 Some(Errno::AGAIN) => {
                     self.pending = false;
                     self.paused_until = None;
+                    if std::mem::take(&mut self.starved) {
+                        info!("accepting again on {}", self.name());
+                    }
                     return None;
                 }
                 // The connection died in the queue; the next one may be well.
@@ -99,7 +103,7 @@ impl Listener {
     /// Out of descriptors or memory: said once, tried again when one is freed or a moment has
     /// passed, so that the loop neither spins nor forgets the connections that wait.
     fn pause(&mut self, error: &io::Error, now: Time) {
-        if self.paused_until.is_none() {
+        if !std::mem::replace(&mut self.starved, true) {
             warn!("cannot accept on {}: {error}; trying again", self.name());
         }
         self.paused_until = Some(now.plus_millis(PAUSE_MS));

@@ -12,6 +12,8 @@ mod commands;
 mod control;
 mod data;
 mod handshake;
+#[cfg(target_os = "linux")]
+mod process;
 mod readme;
 mod replay;
 mod timers;
