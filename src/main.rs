@@ -1,6 +1,7 @@
 //! The command line: parse, start the logger, run one command, exit code.
 
 mod cli;
+mod logging;
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -8,8 +9,6 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
-use log::{Level, LevelFilter};
-use simple_logger::SimpleLogger;
 use tiderace::config::Settings;
 use tiderace::net;
 
@@ -29,7 +28,7 @@ fn serve(args: &Serve) -> Exit {
         Ok(settings) => settings,
         Err(error) => return fail(&error, (&error).into()),
     };
-    start_logger(settings.log_level);
+    logging::start(settings.log_level);
     match net::run(settings, || args.settings()) {
         Ok(()) => Exit::Ok,
         Err(error) => fail(&error, (&error).into()),
@@ -44,21 +43,6 @@ fn check(file: &Path) -> Exit {
             say(&error);
             (&error).into()
         }
-    }
-}
-
-/// The log is the output of a server, so it goes to standard output, where journals and pipes take
-/// it; standard error is left to the one line that says why the process ends.
-///
-/// The logger itself lets everything through, since only the level of the `log` crate can be moved
-/// by a reload. The poll library stays quiet: its lines are about its own calls.
-fn start_logger(level: Level) {
-    let logger = SimpleLogger::new()
-        .with_level(LevelFilter::Trace)
-        .with_module_level("mio", LevelFilter::Warn)
-        .with_utc_timestamps();
-    if logger.init().is_ok() {
-        log::set_max_level(level.to_level_filter());
     }
 }
 

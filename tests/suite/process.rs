@@ -1,5 +1,5 @@
 //! The running program as its operator meets it: start and refusal to start, descriptors that run
-//! out, signals.
+//! out, signals, and a log that nobody takes.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -20,6 +20,39 @@ const C0_C1: [u8; 1537] = {
     bytes
 };
 const S0_S1_S2_BYTES: usize = 1 + 2 * 1536;
+
+#[test]
+fn a_full_disk_under_the_log_does_not_stop_the_server() {
+    let mut server = Tiderace::command("full", |_| {});
+    server.command.stdout(File::options().write(true).open("/dev/full").unwrap());
+    let mut server = server.start();
+    serves(server.address);
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().code(), Some(0));
+    let lost = "tiderace: log lines are lost: No space left on device (os error 28)\n";
+    assert_eq!(server.errors(), lost, "told once, whatever the number of lines");
+}
+
+#[test]
+fn a_reader_of_the_log_that_left_does_not_stop_the_server() {
+    let mut server = Tiderace::command("pipe", |_| {});
+    server.command.stdout(Stdio::piped());
+    let mut server = server.start();
+    drop(server.child.stdout.take());
+    serves(server.address);
+    serves(server.address);
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().code(), Some(0));
+    assert!(server.errors().ends_with("Broken pipe (os error 32)\n"), "{}", server.errors());
+}
+
+#[test]
+fn standard_streams_that_are_closed_do_not_stop_the_server() {
+    let mut server = Tiderace::shell("closed", "exec \"$0\" \"$@\" <&- >&- 2>&-").start();
+    serves(server.address);
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().code(), Some(0));
+}
 
 #[test]
 fn what_keeps_the_server_from_starting_is_one_line_and_a_code_of_its_own() {
