@@ -357,8 +357,8 @@ const TOP_KEYS: &[Key] = &[
     key!(
         "listen",
         [
-            " Where to listen: \"ADDRESS:PORT\", \":PORT\" or \"PORT\". [::] takes IPv4 as well, and is",
-            " 0.0.0.0 on a host without IPv6. Port 0 lets the system choose one."
+            " Where to listen: \"ADDRESS:PORT\", \":PORT\" or \"PORT\". [::] takes IPv4 as well,",
+            " and is 0.0.0.0 on a host without IPv6. Port 0 lets the system choose one."
         ],
         Restart,
         (),

@@ -41,7 +41,8 @@
 //! | budgets of a turn, who gives way when the table is full | [`server`], [`server::stages`] |
 //! | deadlines | [`server::timers`], `server/watch.rs` |
 //! | why connections end, and how loud that is said | [`server::reason`] |
-//! | listening, accepting, socket options, signals, reload | `net/listener.rs`, `net/event_loop.rs` |
+//! | listening, accepting, socket options | `net/listener.rs` |
+//! | the poll, signals, reload | `net/event_loop.rs` |
 
 #![forbid(unsafe_code)]
 

@@ -97,7 +97,8 @@ macro_rules! integer_fields {
 
             fn read(written: &Written<'_>, rule: &Range) -> Option<Self> {
                 let value = written.as_integer()?;
-                let accepted = (rule.min..=rule.max).contains(&value) || (rule.or_zero && value == 0);
+                let is_in_range = (rule.min..=rule.max).contains(&value);
+                let accepted = is_in_range || (rule.or_zero && value == 0);
                 Self::try_from(value).ok().filter(|_| accepted)
             }
 

@@ -451,8 +451,8 @@ mod tests {
             ),
             (
                 "listen = [\"1935\",\n\"1935\"]",
-                "t.toml:1: key \"listen\": got [\"1935\",\\n\"1935\"], expected different addresses \
-                 like \"[::]:1935\", \"10.0.0.1:1935\" or \":1935\"",
+                "t.toml:1: key \"listen\": got [\"1935\",\\n\"1935\"], expected different \
+                 addresses like \"[::]:1935\", \"10.0.0.1:1935\" or \":1935\"",
             ),
             (
                 "log_level = 'off'",

@@ -71,7 +71,7 @@ impl Listener {
         }
     }
 
-    /// Takes one connection; `None` when there is none, or none can be taken for now.
+    /// Takes one connection; `None` when there is none, or none can be taken.
     pub(super) fn accept(&mut self, now: Time) -> Option<(TcpStream, SocketAddr)> {
         loop {
             let error = match self.socket.accept() {

@@ -1,4 +1,5 @@
-//! Messages: type ids, the protocol control messages and aggregates (RTMP 1.0, sections 5.4 and 7.1).
+//! Messages: type ids, the protocol control messages and aggregates (RTMP 1.0, sections 5.4 and
+//! 7.1).
 //!
 //! Owns the byte layout of every message that is not AMF. Never keeps state between messages, and
 //! never decides what a message means for the connection.
