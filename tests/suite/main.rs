@@ -17,3 +17,5 @@ mod process;
 mod readme;
 mod replay;
 mod timers;
+mod streams;
+mod tidy;
