@@ -17,7 +17,7 @@ pub(crate) enum Film {
     Other,
     /// As `Main`, with a keyframe only every two seconds.
     LongGop,
-    /// Noise of about 12 Mbit/s, so that the queues of the sockets fill within a second or two.
+    /// Noise of about 19 Mbit/s, so that the queues of the sockets fill within a second or two.
     Heavy,
     /// No picture.
     AudioOnly,
