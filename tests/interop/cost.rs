@@ -27,8 +27,8 @@ fn one_thread_serves_a_stream() {
     assert_eq!(fs::read_dir(tasks).expect("the server runs").count(), 1);
 }
 
-/// Every message is written to every player, so a write a message is the price of passing it
-/// on at once; what comes in together must not cost more.
+/// Every message goes to every player at once, so it costs a write each; messages that come in
+/// together must cost less than that, never more.
 #[test]
 fn system_calls_per_delivered_message_are_bounded() {
     let needs = [Need::Program("ffmpeg"), Need::Program("strace"), Need::OwnServer];
@@ -62,11 +62,12 @@ fn system_calls_per_delivered_message_are_bounded() {
     let waits = sum(&calls, &["epoll_wait", "epoll_pwait", "epoll_pwait2"]);
     let all: usize = calls.values().sum();
     let counted = format!("{delivered} messages to {PLAYERS} players: {calls:?}");
-    // Replies are written too: a fixed number a connection.
-    let fixed = 50 * (PLAYERS + 2);
-    assert!(2 * writes <= 3 * delivered + fixed, "{writes} writes for {counted}");
+    println!("{counted}");
+    // Replies are written too, and the process starts: a fixed number.
+    let fixed = 20 * (PLAYERS + 2);
+    assert!(writes <= delivered + fixed, "{writes} writes for {counted}");
     assert!(waits <= 2 * each + fixed, "{waits} waits for {counted}");
-    assert!(all <= 2 * delivered + 4 * each + fixed, "{all} calls for {counted}");
+    assert!(2 * all <= 3 * delivered + 6 * each + 4 * fixed, "{all} calls for {counted}");
 }
 
 /// Counts until the stream ends.

@@ -120,6 +120,7 @@ fn late_join_starts_at_once_with_the_newest_keyframe() {
         messages.push(message);
     }
     let took = asked.elapsed();
+    println!("the first 20 pictures took {took:?}");
     assert!(took < Duration::from_millis(700), "the first 20 pictures took {took:?}");
     let mut video = messages.iter().filter(|message| message.is_video());
     assert!(video.next().is_some_and(|first| first.is_video_config()), "no configuration first");

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::lab::clip::{Film, clip};
-use crate::lab::server::{SHORT_LINGER, Server};
+use crate::lab::server::Server;
 use crate::lab::{Lab, Need, ffmpeg};
 
 #[test]
@@ -42,24 +42,36 @@ fn a_second_sigterm_ends_the_server_now() {
     server.program().wait(Duration::from_millis(500));
 }
 
+/// The chunk size is among what changes, since it is built into what the tape holds and into
+/// what the players were told: whatever a reload makes of it, it may not cost them their place.
 #[test]
 fn sighup_reloads_and_a_broken_file_changes_nothing() {
     let needs = [Need::Program("ffmpeg"), Need::OwnServer];
     let Some(lab) = Lab::open("signal_hup", &needs) else { return };
     let server = Server::start(&lab);
     let url = server.url("live/hup");
-    let clip = clip(Film::Main, 6);
+    let clip = clip(Film::Main, 8);
     let publisher = ffmpeg::publish(&lab, "publisher", &clip, &url);
     server.wait_for_stream("live", "hup");
     let player = ffmpeg::record(&lab, "player", &url);
+    let reloads = [
+        "[publish]\nlinger_ms = 1500\n[rtmp]\nchunk_size = 128\n",
+        "[publish]\nlingre_ms = 1500\n",
+        "[publish]\nlinger_ms = 1000\n[rtmp]\nchunk_size = 4096\n",
+    ];
+    for settings in reloads {
+        thread::sleep(Duration::from_secs(1));
+        server.reload(settings);
+    }
     thread::sleep(Duration::from_secs(1));
-    server.reload(&SHORT_LINGER.replace("1000", "1500"));
-    thread::sleep(Duration::from_secs(1));
-    server.reload("[publish]\nlingre_ms = 1000\n");
-    thread::sleep(Duration::from_secs(1));
+    let late_player = ffmpeg::record(&lab, "late_player", &url);
     publisher.finish(Duration::from_secs(15));
-    let span = player.finish(Duration::from_secs(10)).expect_contiguous_in(&clip.frames);
-    assert_eq!(span.video.end, clip.frames.video.len(), "a reload cost a frame: {span:?}");
+    for player in [player, late_player] {
+        let span = player.finish(Duration::from_secs(10)).expect_contiguous_in(&clip.frames);
+        assert_eq!(span.video.end, clip.frames.video.len(), "a reload cost a frame: {span:?}");
+    }
     let log = server.log();
     assert!(log.contains("lingre_ms"), "the log does not name the bad key");
+    assert!(log.contains("linger_ms 1500 -> 1000"), "the log does not name what changed");
+    assert!(log.contains("rtmp.chunk_size"), "the log does not name the chunk size");
 }

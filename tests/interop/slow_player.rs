@@ -34,6 +34,7 @@ fn tm_03_a_player_that_was_stopped_goes_on_at_a_keyframe() {
     slow.program.finish(Duration::from_secs(10));
     let got = Frames::of(&slow.path);
     let video_runs = runs("video", &got.video, &clip.frames.video);
+    println!("the stopped player received {video_runs:?}");
     assert!(video_runs.len() >= 2, "no gap, so nothing was tested: {video_runs:?}");
     for run in &video_runs {
         assert_eq!(run.start % clip.gop, 0, "a gap does not end at a keyframe: {video_runs:?}");
