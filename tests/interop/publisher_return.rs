@@ -52,6 +52,24 @@ fn tm_04_a_silent_publisher_gives_way() {
 }
 
 #[test]
+fn a_second_publisher_takes_over_when_it_may() {
+    let needs = [Need::Program("ffmpeg"), Need::OwnServer];
+    let Some(lab) = Lab::open("publisher_replaced", &needs) else { return };
+    let (first_clip, second_clip) = (clip(Film::Main, 9), clip(Film::Other, 4));
+    let settings = "[publish]\nlinger_ms = 1000\nduplicate = \"replace\"\n";
+    let server = Server::start_with(&lab, settings);
+    let url = server.url("live/replaced");
+    let mut first = ffmpeg::publish(&lab, "first", &first_clip, &url);
+    server.wait_for_stream("live", "replaced");
+    let player = ffmpeg::record(&lab, "player", &url);
+    thread::sleep(Duration::from_secs(3));
+    let second = ffmpeg::publish(&lab, "second", &second_clip, &url);
+    first.wait(Duration::from_secs(3));
+    second.finish(Duration::from_secs(15));
+    expect_both(&player.finish(Duration::from_secs(15)), &first_clip, &second_clip);
+}
+
+#[test]
 fn a_second_publisher_is_refused_while_the_first_one_sends() {
     let needs = [Need::Program("ffmpeg")];
     let Some(lab) = Lab::open("publisher_second", &needs) else { return };
