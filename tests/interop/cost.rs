@@ -70,6 +70,26 @@ fn system_calls_per_delivered_message_are_bounded() {
     assert!(2 * all <= 3 * delivered + 6 * each + 4 * fixed, "{all} calls for {counted}");
 }
 
+/// Players that wait for a publisher are asleep, and so is the server.
+#[test]
+fn waiting_players_cause_no_system_call() {
+    let needs = [Need::Program("strace"), Need::OwnServer];
+    let Some(lab) = Lab::open("cost_idle", &needs) else { return };
+    let trace = lab.path("strace.txt");
+    let trace_name = trace.to_str().expect("a path in UTF-8");
+    let wrapper = &["strace", "-D", "-f", "-o", trace_name];
+    let server = Server::start_as(&lab, &Setup { wrapper, ..Setup::default() });
+    let _players: Vec<_> =
+        (0..PLAYERS).map(|_| Player::play(server.address(), "live", "nobody")).collect();
+    let read_trace = || fs::read_to_string(&trace).expect("strace writes");
+    thread::sleep(Duration::from_secs(1));
+    let before = read_trace();
+    thread::sleep(Duration::from_secs(3));
+    let after = read_trace();
+    assert!(before.contains("accept4("), "strace saw nothing: {before}");
+    assert_eq!(after.get(before.len()..), Some(""), "the server woke up");
+}
+
 /// Counts until the stream ends.
 fn count_media(mut player: Player) -> usize {
     let mut count = 0;

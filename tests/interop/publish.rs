@@ -6,6 +6,8 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
+use rustix::process::Signal;
+
 use crate::lab::clip::{Film, clip};
 use crate::lab::program::Program;
 use crate::lab::server::Server;
@@ -76,7 +78,7 @@ fn start_gstreamer(lab: &Lab, element: &str, film: &Path, url: &str) -> Program 
 /// An X server that nobody looks at.
 struct Screen {
     display: String,
-    _program: Program,
+    program: Program,
 }
 
 impl Screen {
@@ -89,7 +91,15 @@ impl Screen {
         let socket = format!("/tmp/.X11-unix/X{number}");
         let is_up = wait_until(Duration::from_secs(10), || Path::new(&socket).exists());
         assert!(is_up, "Xvfb does not come up");
-        Self { display, _program: program }
+        Self { display, program }
+    }
+}
+
+impl Drop for Screen {
+    /// Asks it to end, since a server that is killed leaves its socket and its lock behind.
+    fn drop(&mut self) {
+        self.program.signal(Signal::TERM);
+        wait_until(Duration::from_secs(2), || !self.program.is_running());
     }
 }
 
