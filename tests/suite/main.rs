@@ -1,5 +1,6 @@
 //! The tests of the whole: one binary, one file for each topic.
 
+mod frames;
 mod random;
 mod socket;
 mod wire;
@@ -16,6 +17,7 @@ mod handshake;
 mod process;
 mod readme;
 mod replay;
+mod streams;
 mod timers;
 mod streams;
 mod tidy;
