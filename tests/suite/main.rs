@@ -15,8 +15,10 @@ mod data;
 mod handshake;
 #[cfg(target_os = "linux")]
 mod process;
+mod publisher_return;
 mod readme;
 mod replay;
+mod slow_player;
 mod streams;
 mod timers;
 mod streams;

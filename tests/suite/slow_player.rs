@@ -1,0 +1,249 @@
+//! Players that do not keep up: they skip, they are closed, and nobody else notices.
+
+use tiderace::config::Settings;
+use tiderace::limits::MIB;
+use tiderace::server::reason::CloseReason;
+
+use crate::frames::{label, labels, publish_sized};
+use crate::world::{ClientHandle, World};
+
+const KIB: usize = 1024;
+/// Room in the sockets: a few frames.
+const SOCKET_BYTES: usize = 16 * KIB;
+const FRAME_BYTES: usize = 2 * KIB;
+const FRAME_MS: u64 = 40;
+/// Frames from one keyframe to the next.
+const GOP: u32 = 25;
+
+fn settings() -> Settings {
+    let mut settings = Settings::default();
+    settings.play.lag_ms = 2000;
+    settings.timeouts.player_stalled_ms = 60_000;
+    settings
+}
+
+/// A publisher of one stream, somebody who plays it, and somebody who does not read by itself.
+struct Bench {
+    world: World,
+    publisher: ClientHandle,
+    good: ClientHandle,
+    slow: ClientHandle,
+    frames: u32,
+    /// What the timestamps do: they follow the clock, unless they are frozen.
+    frozen: bool,
+}
+
+impl Bench {
+    fn new(settings: Settings) -> Self {
+        let mut world = World::new(settings);
+        world.socket_bytes = SOCKET_BYTES;
+        let publisher = world.publisher("cam");
+        let (good, slow) = (world.player("cam"), world.player("cam"));
+        world[slow].reads = false;
+        publish_sized(&mut world, publisher, "V1 A1", 0, 0);
+        Self { world, publisher, good, slow, frames: 0, frozen: false }
+    }
+
+    /// Publishes frames in real time, of which the slow player takes `read` bytes each time.
+    fn frames(&mut self, count: u32, read: usize) {
+        for _ in 0..count {
+            let number = self.frames;
+            let frame = if number % GOP == 0 { "K" } else { "i" };
+            let timestamp = if self.frozen { 1 } else { number * FRAME_MS as u32 };
+            let labels = format!("{frame}{number} a{number}");
+            publish_sized(&mut self.world, self.publisher, &labels, timestamp, FRAME_BYTES);
+            self.world[self.slow].read(read);
+            self.world.advance_ms(FRAME_MS);
+            self.frames += 1;
+        }
+    }
+
+    fn skips(&self) -> u32 {
+        let conn = self.world.conn(self.slow);
+        conn.map_or(0, |conn| conn.activity.as_ref().unwrap().plays[0].skips)
+    }
+
+    /// The slow player takes all that there is.
+    fn recover(&mut self) {
+        self.world[self.slow].reads = true;
+        self.world.run();
+    }
+
+    fn assert_the_good_player_has_it_all(&self) {
+        let expected: Vec<_> = (0..self.frames)
+            .map(|n| format!("{}{n} a{n}", if n % GOP == 0 { "K" } else { "i" }))
+            .collect();
+        assert_eq!(labels(&self.world, self.good), format!("V1 A1 {}", expected.join(" ")));
+    }
+}
+
+/// Whether a decoder that is given these messages never misses what it needs: after a gap there
+/// are the headers and a keyframe. Returns the gaps.
+fn gaps_of_a_decodable_stream(world: &World, player: ClientHandle) -> u32 {
+    let (mut next, mut gaps, mut headers) = (0, 0, 0);
+    for message in world[player].media() {
+        let label = label(message);
+        let (kind, number) = label.split_at(1);
+        let number: u32 = number.parse().unwrap();
+        match kind {
+            "V" | "A" => headers += 1,
+            "a" => {}
+            _ if number == next => {
+                next += 1;
+                headers = 0;
+            }
+            // A player that reads next to nothing may skip again before the frame is sent.
+            "K" if number > next && headers >= 2 => {
+                gaps += 1;
+                next = number + 1;
+                headers = 0;
+            }
+            _ => panic!("{label} where {next} was expected, behind {headers} headers"),
+        }
+    }
+    gaps
+}
+
+#[test]
+fn a_slow_player_skips_to_the_newest_keyframe_with_its_headers_and_decodes_on() {
+    let mut bench = Bench::new(settings());
+    bench.frames(30 * GOP, FRAME_BYTES);
+    assert!(bench.skips() > 3, "{} skips", bench.skips());
+    bench.recover();
+    bench.frames(GOP, FRAME_BYTES);
+    let gaps = gaps_of_a_decodable_stream(&bench.world, bench.slow);
+    assert!(gaps > 0 && gaps <= bench.skips(), "{gaps} gaps of {} skips", bench.skips());
+    let end = labels(&bench.world, bench.slow);
+    assert!(end.ends_with(&format!("i{0} a{0}", bench.frames - 1)), "it is live again");
+    bench.assert_the_good_player_has_it_all();
+}
+
+#[test]
+fn a_skip_never_cuts_a_message_however_little_is_read() {
+    for read in [1, 7, 100, 1000, 3000] {
+        let mut bench = Bench::new(settings());
+        bench.frames(8 * GOP, read);
+        bench.recover();
+        gaps_of_a_decodable_stream(&bench.world, bench.slow);
+        bench.assert_the_good_player_has_it_all();
+    }
+}
+
+#[test]
+fn a_player_just_within_the_budget_loses_nothing() {
+    let mut bench = Bench::new(settings());
+    bench.frames(GOP, 0);
+    bench.recover();
+    bench.frames(4 * GOP, 0);
+    assert_eq!(bench.skips(), 0);
+    assert_eq!(gaps_of_a_decodable_stream(&bench.world, bench.slow), 0);
+}
+
+#[test]
+fn lag_in_bytes_is_bounded_as_well() {
+    let mut settings = settings();
+    settings.play.lag_ms = 30_000;
+    settings.play.lag_bytes = 64 * KIB;
+    let mut bench = Bench::new(settings);
+    // A GOP is about 100 KiB: the budget in time alone would not be reached for long.
+    bench.frames(3 * GOP + 1, 0);
+    bench.recover();
+    assert_eq!(bench.skips(), 1);
+    assert_eq!(gaps_of_a_decodable_stream(&bench.world, bench.slow), 1);
+}
+
+#[test]
+fn too_many_skips_close_the_player() {
+    for (skips_max, closed) in [(2, true), (3, false)] {
+        let mut settings = settings();
+        settings.play.skips_max = skips_max;
+        let mut bench = Bench::new(settings);
+        for _ in 0..3 {
+            // Three seconds without a byte, then everything that waits.
+            bench.frames(3 * GOP, 0);
+            bench.recover();
+            bench.world[bench.slow].reads = false;
+        }
+        assert_eq!(bench.world.closed(CloseReason::SlowConsumer), u64::from(closed));
+        assert_eq!(bench.world.conn(bench.slow).is_none(), closed);
+        bench.assert_the_good_player_has_it_all();
+    }
+}
+
+#[test]
+fn skips_far_apart_are_forgiven() {
+    let mut settings = settings();
+    settings.play.skips_max = 1;
+    settings.play.skip_window_ms = 5000;
+    let mut bench = Bench::new(settings);
+    for _ in 0..4 {
+        bench.frames(3 * GOP, 0);
+        bench.recover();
+        bench.frames(5 * GOP, 0);
+        bench.world[bench.slow].reads = false;
+    }
+    assert_eq!(bench.skips(), 4);
+    assert!(bench.world.conn(bench.slow).is_some());
+}
+
+#[test]
+fn a_player_that_takes_no_byte_is_closed() {
+    for (reads_at_ms, closed) in [(9_960, false), (10_040, true)] {
+        let mut settings = settings();
+        settings.timeouts.player_stalled_ms = 10_000;
+        settings.play.skips_max = 1000;
+        let mut bench = Bench::new(settings);
+        // It stalls as soon as the socket is full.
+        while bench.world.conn(bench.slow).unwrap().writable {
+            bench.frames(1, 0);
+        }
+        let frames = (reads_at_ms - FRAME_MS) / FRAME_MS;
+        bench.frames(frames as u32, 0);
+        bench.world[bench.slow].read(SOCKET_BYTES);
+        bench.frames(1, 0);
+        assert_eq!(bench.world.closed(CloseReason::PlayerStalled), u64::from(closed));
+        bench.assert_the_good_player_has_it_all();
+    }
+}
+
+#[test]
+fn b03_frozen_timestamps_change_none_of_the_bounds() {
+    let run = |frozen: bool| {
+        let mut settings = settings();
+        settings.limits.tape_bytes_max = 2 * MIB;
+        settings.timeouts.player_stalled_ms = 10_000;
+        let mut bench = Bench::new(settings);
+        bench.frozen = frozen;
+        let mut peak = 0;
+        let mut history = Vec::new();
+        for _ in 0..10 * GOP {
+            bench.frames(1, 600);
+            peak = peak.max(bench.world.server.hub().tape_bytes());
+            history.push((bench.skips(), bench.world.server.stats().bytes_out));
+        }
+        bench.world[bench.slow].read(0);
+        bench.frames(10 * GOP, 0);
+        assert_eq!(bench.world.closed(CloseReason::PlayerStalled), 1);
+        bench.assert_the_good_player_has_it_all();
+        (peak, history)
+    };
+    let (moving, frozen) = (run(false), run(true));
+    assert!(frozen == moving, "the same skips, bytes and memory at every frame");
+    assert!(frozen.0 < 2 * MIB);
+}
+
+#[test]
+fn a_tape_is_bounded_in_bytes_whatever_players_do_not_read() {
+    let mut settings = settings();
+    settings.limits.tape_bytes_max = 2 * MIB;
+    settings.play.lag_ms = 30_000;
+    settings.play.lag_bytes = 2 * MIB;
+    let mut bench = Bench::new(settings);
+    for _ in 0..40 {
+        publish_sized(&mut bench.world, bench.publisher, "i1", 0, 200 * KIB);
+        publish_sized(&mut bench.world, bench.publisher, "K1", 0, 200 * KIB);
+        assert!(bench.world.server.hub().tape_bytes() <= 2 * MIB);
+    }
+    bench.recover();
+    assert!(bench.world.conn(bench.slow).is_some());
+}
