@@ -101,7 +101,6 @@ impl Settings {
         self.rtmp.chunk_size = running.rtmp.chunk_size;
         self.timeouts.keepalive_ms = running.timeouts.keepalive_ms;
         self.timeouts.user_timeout_ms = running.timeouts.user_timeout_ms;
-        self.rtmp.chunk_size = running.rtmp.chunk_size;
     }
 
     fn changes<'a>(&'a self, new: &'a Self, when: Change) -> impl Iterator<Item = ChangedKey> + 'a {

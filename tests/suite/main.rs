@@ -20,6 +20,5 @@ mod readme;
 mod replay;
 mod slow_player;
 mod streams;
-mod timers;
-mod streams;
 mod tidy;
+mod timers;

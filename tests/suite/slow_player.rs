@@ -48,7 +48,7 @@ impl Bench {
     fn frames(&mut self, count: u32, read: usize) {
         for _ in 0..count {
             let number = self.frames;
-            let frame = if number % GOP == 0 { "K" } else { "i" };
+            let frame = if number.is_multiple_of(GOP) { "K" } else { "i" };
             let timestamp = if self.frozen { 1 } else { number * FRAME_MS as u32 };
             let labels = format!("{frame}{number} a{number}");
             publish_sized(&mut self.world, self.publisher, &labels, timestamp, FRAME_BYTES);

@@ -265,7 +265,7 @@ impl Source {
                 let closes = below.trim_start().starts_with(['}', ')']);
                 closes && indent(below) == indent(line) && below.ends_with(['}', ';'])
             };
-            let below = lines[at + 1..].iter().position(|line| ends(&line)).unwrap_or(0);
+            let below = lines[at + 1..].iter().position(ends).unwrap_or(0);
             let count = if is_whole { 1 } else { below + 2 };
             functions.push((format!("{} {name}", self.path), count));
         }
