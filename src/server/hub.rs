@@ -324,6 +324,7 @@ fn data<'a>(message: &Message<'_>, payload: &'a [u8], is_metadata: bool) -> Reco
         media: MediaKind::Data,
         needs: Needs::Nothing,
         header: is_metadata.then_some((HeaderKind::Metadata, media::Tracks::NONE)),
+        is_frame: false,
         timestamp: message.header.timestamp,
         payload,
     }
@@ -339,6 +340,7 @@ fn audio<'a>(message: &Message<'a>) -> Option<Recording<'a>> {
     Some(Recording {
         media: MediaKind::Audio,
         needs: Needs::Nothing,
+        is_frame: header.is_none() && tag.class != AudioClass::EndOfSequence,
         header: header.filter(|_| !tag.is_empty_config).map(|header| (header, tag.tracks)),
         timestamp: message.header.timestamp,
         payload: message.payload,
@@ -360,6 +362,8 @@ fn video<'a>(message: &Message<'a>) -> Option<Recording<'a>> {
     Some(Recording {
         media: MediaKind::Video,
         needs,
+        is_frame: header.is_none()
+            && !matches!(tag.class, VideoClass::EndOfSequence | VideoClass::Command),
         header: header.filter(|_| !tag.is_empty_config).map(|header| (header, tag.tracks)),
         timestamp: message.header.timestamp,
         payload: message.payload,

@@ -294,7 +294,9 @@ mod tests {
             };
             let header = header.map(|kind| (kind, Tracks::DEFAULT));
             let payload = &[name];
-            let recording = Recording { media, needs, header, timestamp: millis as u32, payload };
+            let is_frame = header.is_none();
+            let timestamp = millis as u32;
+            let recording = Recording { media, needs, header, is_frame, timestamp, payload };
             tape.record(recording, true, at(millis), settings);
         }
     }

@@ -74,6 +74,9 @@ pub struct Recording<'a> {
     pub needs: Needs,
     /// Set when the message is a header to be kept for newcomers.
     pub header: Option<(HeaderKind, Tracks)>,
+    /// Whether its timestamp is the publisher's clock. Headers, data and the end of a sequence
+    /// are stamped 0 by some encoders, whatever their clock says.
+    pub is_frame: bool,
     /// The publisher's timestamp (ms, modulo 2^32).
     pub timestamp: u32,
     /// The payload of the message.
@@ -173,9 +176,11 @@ struct Timeline {
 /// is the publisher's own affair, and 2^31 ms on the comparison would turn around.
 const FLOOR_MS: u32 = 10_000;
 
+/// The furthest that a frame may stand behind the newest and still belong to the same clock (ms).
+const REORDER_MS_MAX: u32 = 10_000;
+
 impl Timeline {
-    /// The stream's time of a publisher's `timestamp`. Only a frame fixes the offset: encoders
-    /// stamp headers and data 0 whatever their clock says.
+    /// The stream's time of a publisher's `timestamp`. Only a frame fixes the offset.
     fn place(&mut self, timestamp: u32, is_frame: bool, now: Time) -> u32 {
         let Some((last, at)) = self.last else {
             return timestamp.wrapping_add(self.offset);
@@ -196,10 +201,11 @@ impl Timeline {
         self.floor.filter(|floor| is_before(placed, *floor)).unwrap_or(placed)
     }
 
-    /// Notes a frame's time.
+    /// Notes a frame's time. A small step back is frames or tracks out of order; a large one is
+    /// a clock that began anew, as ffmpeg's does after 2^31 ms.
     fn passed(&mut self, timestamp: u32, now: Time) {
         let newest = match self.last {
-            Some((last, _)) if is_before(timestamp, last) => last,
+            Some((last, _)) if (1..REORDER_MS_MAX).contains(&last.wrapping_sub(timestamp)) => last,
             _ => timestamp,
         };
         self.last = Some((newest, now));
@@ -238,15 +244,14 @@ impl Tape {
         now: Time,
         settings: &TapeSettings,
     ) -> bool {
-        let is_frame = message.header.is_none() && message.media != MediaKind::Data;
         let timestamp = match message.header {
             Some((HeaderKind::Metadata, _)) => METADATA_TIMESTAMP,
-            _ => self.timeline.place(message.timestamp, is_frame, now),
+            _ => self.timeline.place(message.timestamp, message.is_frame, now),
         };
         if let Some((kind, tracks)) = message.header {
             self.keep_header(kind, tracks, message.payload);
         }
-        if is_frame {
+        if message.is_frame {
             self.timeline.passed(timestamp, now);
         }
         if message.needs == Needs::StartsGop {
@@ -510,6 +515,7 @@ mod tests {
                 media: frame.media,
                 needs: frame.needs,
                 header: frame.header.map(|kind| (kind, Tracks::DEFAULT)),
+                is_frame: frame.header.is_none() && frame.media != MediaKind::Data,
                 timestamp: frame.timestamp,
                 payload: &frame.payload,
             };
@@ -634,6 +640,7 @@ mod tests {
                 media,
                 needs: Needs::Nothing,
                 header: Some((HeaderKind::VideoSequence, tracks)),
+                is_frame: false,
                 timestamp: 0,
                 payload,
             };
@@ -885,6 +892,16 @@ mod tests {
     fn a_header_behind_the_first_frame_of_a_returning_publisher_is_not_early() {
         let frames = [audio(90_000), header(HeaderKind::VideoSequence, b"V"), key(90_010)];
         assert_eq!(returned(7000, &frames), [(b'a', 7500), (b'V', 7500), (b'K', 7510)]);
+    }
+
+    #[test]
+    fn a_clock_that_begins_anew_is_followed_and_a_late_frame_is_not() {
+        let mut timeline = Timeline::default();
+        timeline.passed(0x7fff_ffff, at(0));
+        timeline.passed(0x7fff_fff0, at(1));
+        assert_eq!(timeline.last, Some((0x7fff_ffff, at(1))));
+        timeline.passed(12, at(13));
+        assert_eq!(timeline.last, Some((12, at(13))));
     }
 
     #[test]
