@@ -16,6 +16,7 @@ mod handshake;
 #[cfg(target_os = "linux")]
 mod process;
 mod publisher_return;
+mod limits;
 mod readme;
 mod replay;
 mod slow_player;

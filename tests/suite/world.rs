@@ -106,6 +106,10 @@ impl World {
         self.buffer = vec![0; bytes];
     }
 
+    pub(crate) const fn now(&self) -> Time {
+        self.now
+    }
+
     /// Opens a connection over which the test sends the bytes, from an address of its own.
     pub(crate) fn connect(&mut self) -> ClientHandle {
         let host = 0x0a00_0001 + self.clients.len() as u32;
