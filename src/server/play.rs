@@ -98,7 +98,8 @@ impl Play {
 
     /// Moves a cursor that fell off the tape or lags beyond the budget to the newest start
     /// point, with its headers. Without a newer start point a lagging cursor stays, and one
-    /// that fell off waits for the next GOP.
+    /// that fell off goes on at the live edge: the headers in force are not those of what is
+    /// left of its backlog, and at the end of the tape it would fall off again.
     pub fn catch_up(
         &mut self,
         tape: &Tape,
@@ -113,7 +114,7 @@ impl Play {
         if tape.start_sequence().is_some_and(|start| start > self.next) {
             self.jump_to_start(tape, chunk_size);
         } else if fell_off {
-            self.next = tape.first_sequence();
+            self.next = tape.next_sequence();
             self.prelude = tape.live_prelude(chunk_size);
             self.awaits_gop = true;
         } else {
@@ -286,7 +287,7 @@ mod tests {
         for name in names.bytes() {
             let (media, needs, header) = match name {
                 b'V' | b'W' => (MediaKind::Video, Needs::Nothing, Some(HeaderKind::VideoSequence)),
-                b'A' => (MediaKind::Audio, Needs::Nothing, Some(HeaderKind::AudioSequence)),
+                b'A' | b'B' => (MediaKind::Audio, Needs::Nothing, Some(HeaderKind::AudioSequence)),
                 b'K' => (MediaKind::Video, Needs::StartsGop, None),
                 b'i' => (MediaKind::Video, Needs::Gop, None),
                 b'a' => (MediaKind::Audio, Needs::Nothing, None),
@@ -458,7 +459,7 @@ mod tests {
     }
 
     #[test]
-    fn who_falls_off_a_tape_without_a_start_waits_for_the_next_gop() {
+    fn who_falls_off_a_tape_without_a_start_goes_on_at_the_live_edge() {
         let mut tape = Tape::default();
         let settings = TapeSettings { bytes_max: 3 * WIRE_BYTES as usize, ..TAPE };
         record_with(&mut tape, "VK", 0, &settings);
@@ -466,9 +467,22 @@ mod tests {
         sent(&mut play, &tape);
         record_with(&mut tape, "iiiaiai", 20, &settings);
         play.catch_up(&tape, at(20), &LAG, CHUNK_SIZE).unwrap();
-        assert_eq!((sent(&mut play, &tape), play.skips), ("Va".to_owned(), 1));
+        assert_eq!((sent(&mut play, &tape), play.skips), ("V".to_owned(), 1));
         record_with(&mut tape, "iaK", 40, &settings);
         assert_eq!(sent(&mut play, &tape), "aK");
+    }
+
+    #[test]
+    fn who_falls_off_gets_no_frame_of_another_configuration_than_the_one_it_is_given() {
+        let mut tape = Tape::default();
+        let settings = TapeSettings { bytes_max: 4 * WIRE_BYTES as usize, ..TAPE };
+        record_with(&mut tape, "A", 0, &settings);
+        let mut play = join(&tape, Start::Keyframe);
+        sent(&mut play, &tape);
+        record_with(&mut tape, "aaaBa", 20, &settings);
+        play.catch_up(&tape, at(20), &LAG, CHUNK_SIZE).unwrap();
+        record_with(&mut tape, "a", 40, &settings);
+        assert_eq!(sent(&mut play, &tape), "Ba");
     }
 
     #[test]
