@@ -6,6 +6,7 @@ mod socket;
 mod wire;
 mod world;
 
+mod admission;
 mod amf;
 mod chunks;
 mod cli;
@@ -15,8 +16,8 @@ mod data;
 mod handshake;
 #[cfg(target_os = "linux")]
 mod process;
-mod publisher_return;
 mod limits;
+mod publisher_return;
 mod readme;
 mod replay;
 mod slow_player;

@@ -1,0 +1,102 @@
+//! Full tables, and the end of the server: who gives way, who is refused, who is told.
+
+use tiderace::config::Settings;
+use tiderace::server::reason::CloseReason;
+
+use crate::wire::{self, create_stream, play, publish};
+use crate::world::World;
+
+/// Settings with room for so many connections.
+fn room_for(connections_max: usize) -> Settings {
+    let mut settings = Settings::default();
+    settings.limits.connections_max = connections_max;
+    settings
+}
+
+#[test]
+fn the_oldest_session_of_the_earliest_stage_gives_way() {
+    let mut world = World::new(room_for(5));
+    let publisher = world.publishing("cam");
+    let waiting = world.playing("other");
+    let connected = world.connected();
+    let handshaken = world.handshaken();
+    let silent = world.connect();
+    for (count, gone) in [silent, handshaken, connected, waiting].into_iter().enumerate() {
+        let player = world.connected();
+        world.say(player, &[create_stream(2.0), play("cam")]);
+        assert!(world[gone].is_closed());
+        assert_eq!(world.closed(CloseReason::GaveWay), count as u64 + 1);
+    }
+    let refused = world.connect();
+    assert!(world[refused].is_closed(), "publishers and players of what is live stay");
+    assert_eq!((world.server.len(), world.server.stats().refused), (5, 1));
+    assert!(world.conn(publisher).is_some());
+}
+
+#[test]
+fn one_that_has_been_told_to_go_gives_way_first_and_keeps_its_reason() {
+    let mut world = World::new(room_for(3));
+    let _publisher = world.publishing("cam");
+    let silent = world.connect();
+    let second = world.connected();
+    world.say(second, &[create_stream(2.0), publish("cam")]);
+    world.connect();
+    assert!(world[second].is_closed() && !world[silent].is_closed());
+    assert_eq!(world.closed(CloseReason::AlreadyPublishing), 1);
+}
+
+#[test]
+fn one_that_gives_way_with_something_to_read_and_to_write_is_forgotten_whole() {
+    let mut world = World::new(room_for(1));
+    let first = world.connected();
+    world[first].send(&[wire::command("_checkbw", 1.0, &[wire::null()])]);
+    let second = world.handshaken();
+    world.say(second, &[wire::connect("live")]);
+    assert!(world[first].is_closed());
+    assert_eq!(world[second].answers(), ["_result 1"]);
+}
+
+#[test]
+fn a_full_table_of_streams_refuses_publishers_and_players_of_new_ones() {
+    let mut settings = Settings::default();
+    settings.limits.streams_max = 1;
+    let mut world = World::new(settings);
+    let publisher = world.publishing("cam");
+    let other_publisher = world.connected();
+    world.say(other_publisher, &[create_stream(2.0), publish("other")]);
+    assert!(world[other_publisher].was_told("NetStream.Publish.BadName"));
+    let other_player = world.connected();
+    world.say(other_player, &[create_stream(2.0), play("other")]);
+    assert!(world[other_player].was_told("NetStream.Play.StreamNotFound"));
+    world.playing("cam");
+    world.advance_ms(1_000);
+    assert_eq!(world.closed(CloseReason::StreamLimit), 2);
+    assert!(world.conn(publisher).is_some());
+}
+
+#[test]
+fn a_server_that_goes_down_tells_everybody_and_takes_nobody() {
+    let mut world = World::new(Settings::default());
+    let publisher = world.publishing("cam");
+    let player = world.playing("cam");
+    let idle = world.connected();
+    let silent = world.connect();
+    let now = world.now();
+    world.server.drain(now);
+    world.run();
+    assert!(world[publisher].was_told("NetStream.Publish.Denied"));
+    assert!(world[player].was_told("NetStream.Play.UnpublishNotify"));
+    assert!(world[idle].was_told("NetConnection.Connect.AppShutdown"));
+    for client in [publisher, player, idle, silent] {
+        assert!(world[client].is_finished() && !world[client].is_closed());
+    }
+    let late = world.connect();
+    assert!(world[late].is_closed());
+    world[player].finish();
+    world.run();
+    assert!(world[player].is_closed());
+    world.advance_ms(1_000);
+    assert!(world.server.is_empty() && world.server.hub().is_empty());
+    assert_eq!(world.closed(CloseReason::ServerShutdown), 4);
+    assert_eq!(world.server.next_deadline(), None);
+}
