@@ -12,6 +12,7 @@ mod chunks;
 mod cli;
 mod commands;
 mod control;
+mod costs;
 mod data;
 mod handshake;
 #[cfg(target_os = "linux")]
