@@ -84,8 +84,13 @@ impl<T: Transport> Server<T> {
             }
         }
         // Replies, and what else the input made wait.
-        if !self.conns[id.index()].session.output().is_empty() {
+        let conn = &mut self.conns[id.index()];
+        if !conn.session.output().is_empty() {
             self.queue_write(id);
+        } else if conn.stage <= Stage::Connected {
+            // C2 and Set Chunk Size have no reply. ffmpeg, whose socket holds a small message
+            // back until the last one is acknowledged, would join three times 40 ms later.
+            conn.transport.acknowledge();
         }
     }
 

@@ -19,4 +19,8 @@ pub trait Transport {
 
     /// Ends the sending direction once all that was written is sent.
     fn shutdown_write(&mut self) -> io::Result<()>;
+
+    /// Lets the peer know that its bytes have arrived, when there is nothing to send that would
+    /// say so. A transport that has no say in this does nothing.
+    fn acknowledge(&mut self) {}
 }
