@@ -12,6 +12,7 @@ mod names;
 mod play;
 mod publish;
 mod publisher_return;
+mod recorded;
 mod signals;
 mod slow_player;
 mod timestamps;

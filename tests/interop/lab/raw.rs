@@ -1,15 +1,18 @@
 //! A player made of nothing but a socket: it sees messages, timestamps and arrival times that
-//! the real players hide. Written without the crate under test, so that no mistake is shared.
+//! the real players hide; and a publisher that repeats a recorded session. Written without the
+//! crate under test, so that no mistake is shared.
 //!
-//! It reads as ffmpeg does: a type 3 chunk repeats the extended timestamp, always.
+//! Both read as ffmpeg does: a type 3 chunk repeats the extended timestamp, always.
 
 use std::collections::HashMap;
+use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// One message as it came.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Message {
     pub(crate) kind: u8,
     pub(crate) timestamp: u32,
@@ -39,10 +42,24 @@ impl Message {
 /// A connection that asked to play.
 pub(crate) struct Player {
     stream: TcpStream,
+    reader: Reader,
+    is_over: bool,
+}
+
+/// All that a client sent in one connection.
+pub(crate) struct Recording {
+    bytes: Vec<u8>,
+    /// Its audio and video.
+    pub(crate) media: Vec<Message>,
+    /// Where the last of them ends.
+    media_end: usize,
+}
+
+/// Takes messages out of chunks.
+struct Reader {
     input: Vec<u8>,
     chunk_size: usize,
     chunk_streams: HashMap<u32, ChunkStream>,
-    is_over: bool,
 }
 
 #[derive(Default)]
@@ -60,13 +77,7 @@ impl Player {
     /// Connects and asks for `key` of `app`; returns when the server has said yes.
     pub(crate) fn play(address: SocketAddr, app: &str, key: &str) -> Self {
         let stream = TcpStream::connect(address).expect("the server accepts");
-        let mut player = Self {
-            stream,
-            input: Vec::new(),
-            chunk_size: 128,
-            chunk_streams: HashMap::new(),
-            is_over: false,
-        };
+        let mut player = Self { stream, reader: Reader::new(Vec::new()), is_over: false };
         player.shake_hands().expect("the handshake is done");
         player.command(0, &connect_payload(address, app));
         player.wait_for_command("_result");
@@ -93,10 +104,7 @@ impl Player {
     /// The next message of any kind.
     pub(crate) fn next_message(&mut self, deadline: Instant) -> Option<Message> {
         loop {
-            if let Some(message) = self.parse_message() {
-                if message.kind == SET_CHUNK_SIZE {
-                    self.chunk_size = be(&message.payload) as usize;
-                }
+            if let Some(message) = self.reader.next_message() {
                 return Some(message);
             }
             if !self.fill(deadline) {
@@ -111,12 +119,12 @@ impl Player {
     }
 
     fn shake_hands(&mut self) -> io::Result<()> {
-        let mut hello = vec![0; 1537];
+        let mut hello = vec![0; HELLO_LEN];
         hello[0] = 3;
         self.stream.write_all(&hello)?;
-        let mut answer = vec![0; 1 + 2 * 1536];
+        let mut answer = vec![0; HELLO_LEN + PACKET_LEN];
         self.stream.read_exact(&mut answer)?;
-        self.stream.write_all(&answer[1..1537])
+        self.stream.write_all(&answer[1..HELLO_LEN])
     }
 
     fn command(&mut self, stream_id: u8, payload: &[u8]) {
@@ -155,13 +163,53 @@ impl Player {
             match self.stream.read(&mut buffer) {
                 Ok(0) => self.is_over = true,
                 Ok(count) => {
-                    self.input.extend_from_slice(&buffer[..count]);
+                    self.reader.input.extend_from_slice(&buffer[..count]);
                     return true;
                 }
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => self.is_over = true,
                 Err(_) => {}
             }
         }
+    }
+}
+
+impl Recording {
+    pub(crate) fn read(path: &Path) -> Self {
+        let bytes = fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let mut reader = Reader::new(bytes[HELLO_LEN + PACKET_LEN..].to_vec());
+        let (mut media, mut media_end) = (Vec::new(), 0);
+        while let Some(message) = reader.next_message() {
+            if message.is_media() {
+                media.push(message);
+                media_end = bytes.len() - reader.input.len();
+            }
+        }
+        Self { bytes, media, media_end }
+    }
+
+    /// Sends all up to the end of the media. The stream lives as long as what is returned.
+    pub(crate) fn publish(&self, address: SocketAddr) -> TcpStream {
+        let mut stream = TcpStream::connect(address).expect("the server accepts");
+        stream.write_all(&self.bytes[..HELLO_LEN]).expect("the server reads C1");
+        let mut answer = vec![0; HELLO_LEN + PACKET_LEN];
+        stream.read_exact(&mut answer).expect("the server answers C1");
+        let rest = &self.bytes[HELLO_LEN..self.media_end];
+        stream.write_all(rest).expect("the server reads what was recorded");
+        stream
+    }
+}
+
+impl Reader {
+    fn new(input: Vec<u8>) -> Self {
+        Self { input, chunk_size: 128, chunk_streams: HashMap::new() }
+    }
+
+    fn next_message(&mut self) -> Option<Message> {
+        let message = self.parse_message()?;
+        if message.kind == SET_CHUNK_SIZE {
+            self.chunk_size = be(&message.payload) as usize;
+        }
+        Some(message)
     }
 
     /// Takes whole chunks from the input until a message is complete.
@@ -293,6 +341,10 @@ fn contains(bytes: &[u8], part: &[u8]) -> bool {
 }
 
 const NULL: &[u8] = &[5];
+
+/// C1, S1, C2 and S2 are this long, and this is C0 with C1.
+const PACKET_LEN: usize = 1536;
+const HELLO_LEN: usize = 1 + PACKET_LEN;
 
 const SET_CHUNK_SIZE: u8 = 1;
 const AUDIO: u8 = 8;

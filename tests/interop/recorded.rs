@@ -1,0 +1,143 @@
+//! What encoders sent in recorded sessions reaches players message by message: the codecs of
+//! Enhanced RTMP and its multitrack among it, which not every ffmpeg can send.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::lab::raw::{Message, Player, Recording};
+use crate::lab::server::Server;
+use crate::lab::{Lab, Need};
+
+#[test]
+fn h264_of_ffmpeg_is_relayed() {
+    relay("ffmpeg5_publish_h264_aac", "cam");
+}
+
+#[test]
+fn h264_of_gstreamer_is_relayed() {
+    relay("gst_rtmp2sink_publish", "gst2");
+    relay("gst_rtmpsink_publish", "gst1");
+}
+
+#[test]
+fn h264_of_obs_is_relayed() {
+    relay("obs29_publish", "obskey");
+}
+
+#[test]
+fn hevc_with_opus_is_relayed() {
+    relay("ffmpeg9_publish_hevc_opus", "hevc");
+}
+
+#[test]
+fn av1_with_flac_is_relayed() {
+    relay("ffmpeg9_publish_av1_flac", "av1");
+}
+
+#[test]
+fn vp9_with_ac3_is_relayed() {
+    relay("ffmpeg9_publish_vp9_ac3", "vp9");
+}
+
+#[test]
+fn several_tracks_are_relayed() {
+    relay("ffmpeg9_publish_multitrack", "multi");
+}
+
+#[test]
+fn opus_without_pictures_is_relayed() {
+    relay("ffmpeg9_publish_opus_only", "opus");
+}
+
+/// Demands that a player who waited gets every message as it was sent, and that one who is late
+/// gets the headers of all tracks, then everything from the newest keyframe on.
+fn relay(file: &str, key: &str) {
+    let Some(lab) = Lab::open(&format!("recorded_{key}"), &[Need::OwnServer]) else { return };
+    let server = Server::start(&lab);
+    let captures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/captures");
+    let recording = Recording::read(&captures.join(format!("{file}.client.bin")));
+    let sent = relayed(&recording.media);
+    assert!(sent.len() > 40, "{file} holds {} messages", sent.len());
+
+    let mut waiting = Player::play(server.address(), "live", key);
+    let _publisher = recording.publish(server.address());
+    for (index, &sent) in sent.iter().enumerate() {
+        expect_next(&mut waiting, sent, &format!("{file}, message {index}"));
+    }
+
+    let newest = sent.iter().rposition(|message| is_keyframe(message));
+    let start = newest.unwrap_or(sent.len());
+    let timestamp = sent[start.min(sent.len() - 1)].timestamp;
+    let headers = sent[..start].iter().copied();
+    let mut headers: Vec<&Message> = headers.filter(|message| is_header(message)).collect();
+    // Those of the sound first, each kind in the order of its tracks.
+    headers.sort_by_key(|header| header.is_video());
+    let mut late = Player::play(server.address(), "live", key);
+    for header in headers {
+        let header = Message { timestamp, ..header.clone() };
+        expect_next(&mut late, &header, &format!("{file}, header for a late player"));
+    }
+    for (index, &sent) in sent.iter().enumerate().skip(start) {
+        expect_next(&mut late, sent, &format!("{file}, message {index} to a late player"));
+    }
+}
+
+/// What is of use to anybody. A stream begins with a keyframe of its first track, so pictures of
+/// other tracks before that are not.
+fn relayed(media: &[Message]) -> Vec<&Message> {
+    let first = media.iter().position(is_keyframe).unwrap_or(0);
+    let (before, after) = media.split_at(first);
+    let before = before.iter().filter(|message| !message.is_video() || is_header(message));
+    before.chain(after).collect()
+}
+
+#[track_caller]
+fn expect_next(player: &mut Player, sent: &Message, which: &str) {
+    let got = player.next_media(Duration::from_secs(5));
+    let got = got.unwrap_or_else(|| panic!("{which} never came: {}", describe(sent)));
+    assert!(got == *sent, "{which}: {} came for {}", describe(&got), describe(sent));
+}
+
+fn describe(message: &Message) -> String {
+    let Message { kind, timestamp, payload } = message;
+    let begin = &payload[..payload.len().min(8)];
+    format!("kind {kind} at {timestamp} ms, {} bytes, {begin:02x?}", payload.len())
+}
+
+/// A keyframe of the first video track.
+fn is_keyframe(message: &Message) -> bool {
+    let is_frame = match packet_type(message) {
+        PacketType::Legacy(1) | PacketType::Enhanced(1 | 3) => true,
+        PacketType::OneTrack(1 | 3) => message.payload.get(6) == Some(&0),
+        _ => false,
+    };
+    message.is_video() && is_frame && message.payload[0] & 0x70 == 0x10
+}
+
+/// What a decoder must have before anything else: a sequence header, and in Enhanced RTMP also
+/// the layout of the channels and the colours.
+fn is_header(message: &Message) -> bool {
+    matches!(
+        packet_type(message),
+        PacketType::Legacy(0) | PacketType::Enhanced(0 | 4) | PacketType::OneTrack(0 | 4)
+    )
+}
+
+/// The packet type by the layout of the first two bytes.
+enum PacketType {
+    Legacy(u8),
+    Enhanced(u8),
+    /// A multitrack message for one track.
+    OneTrack(u8),
+}
+
+fn packet_type(message: &Message) -> PacketType {
+    let [first, second, ..] = message.payload[..] else { return PacketType::Legacy(1) };
+    let (is_enhanced, multitrack) =
+        if message.is_video() { (first & 0x80 != 0, 6) } else { (first >> 4 == 9, 5) };
+    match first & 0x0f {
+        _ if !is_enhanced => PacketType::Legacy(second),
+        kind if kind == multitrack => PacketType::OneTrack(second & 0x0f),
+        kind => PacketType::Enhanced(kind),
+    }
+}
