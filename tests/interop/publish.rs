@@ -45,7 +45,8 @@ fn in_02_obs_publishes() {
 }
 
 fn publish_with_gstreamer(test: &str, element: &'static str) {
-    let needs = [Need::Program("ffmpeg"), Need::Element(element), Need::Element("flvmux")];
+    let elements = [element, "flvmux", "aacparse", "h264parse"].map(Need::Element);
+    let needs = [&[Need::Program("ffmpeg")], &elements[..]].concat();
     let Some(lab) = Lab::open(test, &needs) else { return };
     let clip = clip(Film::Main, 6);
     let server = Server::start(&lab);
