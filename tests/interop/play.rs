@@ -129,24 +129,6 @@ fn late_join_starts_at_once_with_the_newest_keyframe() {
     show.expect_played_to_the_end(&recorder.finish(END));
 }
 
-/// Nagle's algorithm, which the sockets of ffmpeg and of this player have on, holds a small
-/// message back until the last one is acknowledged. A server that acknowledges late, as kernels do
-/// by themselves, makes each of them wait 40 ms.
-#[test]
-fn a_player_that_sends_small_messages_joins_at_once() {
-    let needs = [Need::Program("ffmpeg"), Need::OwnServer];
-    let Some(lab) = Lab::open("join_small", &needs) else { return };
-    let show = Show::start(&lab, Film::Main);
-    let took = (0..10).map(|_| {
-        let asked = Instant::now();
-        let mut player = Player::play(show.server.address(), "live", &show.key);
-        while !player.next_media(END).expect("media comes").is_keyframe() {}
-        asked.elapsed()
-    });
-    let fastest = took.min().expect("there are ten");
-    assert!(fastest < Duration::from_millis(30), "the fastest of ten took {fastest:?}");
-}
-
 #[test]
 fn a_player_may_wait_for_a_stream_that_is_not_there_yet() {
     let needs = [Need::Program("ffmpeg")];

@@ -142,7 +142,9 @@ fn fan_out(players: usize, messages: u32) -> (AllocationInfo, u64) {
     };
     // Until the tape has its size, and the lists have theirs: the publisher is on the one of
     // those to be written beside all players once it is sent an acknowledgement.
-    (0..WARM_UP).for_each(|number| drop(frame(number)));
+    for number in 0..WARM_UP {
+        frame(number);
+    }
     let before = written(&scripts);
     let mut total = AllocationInfo::default();
     for number in WARM_UP..WARM_UP + messages {
@@ -240,7 +242,7 @@ fn sessions_that_are_gone_leave_nothing_behind() {
     let mut bench = Bench::new();
     let scripts: Vec<_> = (0..100).map(|_| Scripted::default()).collect();
     let input = opening_with("play");
-    let mut round = |bench: &mut Bench| {
+    let round = |bench: &mut Bench| {
         for script in &scripts {
             bench.accept(script, &input);
         }

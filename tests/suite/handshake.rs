@@ -183,3 +183,24 @@ fn hs_18_many_peers_that_send_only_c0_hold_nothing_and_go_at_the_timeout() {
     assert!(world.server.is_empty());
     assert!(world.server.timers().is_empty());
 }
+
+/// A peer whose socket holds a small message back until the last one is acknowledged must not wait
+/// for an acknowledgement that the kernel puts off; a publisher's media needs none of that.
+#[test]
+fn what_has_no_reply_is_acknowledged_at_once_until_there_is_a_stream() {
+    let mut world = World::new(Settings::default());
+    let client = world.connect();
+    let mut acknowledged = |bytes: &[u8]| {
+        world[client].send_raw(bytes);
+        world.run();
+        world[client].acknowledged()
+    };
+    let handshake = wire::handshake();
+    let (c0_c1, c2) = handshake.split_at(1537);
+    assert_eq!(acknowledged(c0_c1), 0, "S0 S1 S2 say it");
+    assert_eq!(acknowledged(c2), 1);
+    assert_eq!(acknowledged(&wire::connect("live").chunks()), 1, "the result says it");
+    assert_eq!(acknowledged(&wire::control(5, 2_500_000).chunks()), 2);
+    assert_eq!(acknowledged(&wire::publish("cam").chunks()), 2);
+    assert_eq!(acknowledged(&wire::audio(0, 10).on(1).chunks()), 2);
+}

@@ -15,9 +15,9 @@ mod control;
 mod costs;
 mod data;
 mod handshake;
+mod limits;
 #[cfg(target_os = "linux")]
 mod process;
-mod limits;
 mod publisher_return;
 mod readme;
 mod replay;

@@ -60,6 +60,8 @@ pub(crate) struct Link {
     write_refused: bool,
     reset: bool,
     server_closed: bool,
+    /// Acknowledgements that the server asked for.
+    acknowledged: usize,
     /// Makes writes short or refused at random, and events say more than they must.
     faults: Option<Random>,
 }
@@ -74,6 +76,7 @@ impl Link {
             write_refused: false,
             reset: false,
             server_closed: false,
+            acknowledged: 0,
             faults,
         }))
     }
@@ -139,6 +142,11 @@ impl Link {
         self.to_client.room()
     }
 
+    /// Acknowledgements that the server asked for, since nothing was to be sent along with them.
+    pub(crate) const fn acknowledged(&self) -> usize {
+        self.acknowledged
+    }
+
     /// Whether the server has ended its sending direction, or the whole connection.
     pub(crate) const fn is_finished(&self) -> bool {
         self.to_client.finished || self.server_closed
@@ -202,6 +210,10 @@ impl Transport for MemoryTransport {
         }
         link.to_client.finished = true;
         Ok(())
+    }
+
+    fn acknowledge(&mut self) {
+        self.0.borrow_mut().acknowledged += 1;
     }
 }
 

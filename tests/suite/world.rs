@@ -439,6 +439,11 @@ impl Peer {
         self.answers().iter().any(|answer| answer == what)
     }
 
+    /// Acknowledgements that the server asked its kernel for.
+    pub(crate) fn acknowledged(&self) -> usize {
+        self.link.borrow().acknowledged()
+    }
+
     /// Whether the server has ended its sending direction, or the whole connection.
     pub(crate) fn is_finished(&self) -> bool {
         self.link.borrow().is_finished()
