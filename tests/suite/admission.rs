@@ -3,7 +3,7 @@
 use tiderace::config::Settings;
 use tiderace::server::reason::CloseReason;
 
-use crate::wire::{self, create_stream, play, publish};
+use crate::wire::{self, SET_CHUNK_SIZE, control, create_stream, play, publish};
 use crate::world::World;
 
 /// Settings with room for so many connections.
@@ -54,6 +54,26 @@ fn one_that_gives_way_with_something_to_read_and_to_write_is_forgotten_whole() {
     world.say(second, &[wire::connect("live")]);
     assert!(world[first].is_closed());
     assert_eq!(world[second].answers(), ["_result 1"]);
+}
+
+#[test]
+fn what_is_more_than_one_turn_may_move_goes_on_in_the_next() {
+    let mut world = World::new(Settings::default());
+    world.socket_bytes = 8 << 20;
+    let publisher = world.publishing("cam");
+    world.say(publisher, &[control(SET_CHUNK_SIZE, 60_000)]);
+    let mut keyframe = wire::video(0, wire::AVC_KEYFRAME);
+    keyframe.payload.resize(3 << 20, 0);
+    world[publisher].send_raw(&keyframe.chunks_of(60_000));
+    world.run();
+    // A message in many pieces, and many messages.
+    for timestamp in 1..1000 {
+        world[publisher].send_raw(&wire::audio(timestamp, 1_000).chunks_of(60_000));
+    }
+    world.run();
+    let player = world.playing("cam");
+    let media = world[player].media();
+    assert_eq!((media.len(), media[0].payload.len()), (1000, 3 << 20));
 }
 
 #[test]

@@ -231,6 +231,18 @@ fn cm_17_a_publish_ends_once_whichever_way_it_is_said() {
 }
 
 #[test]
+fn cm_17_a_stream_may_end_in_the_turn_that_brought_its_last_media() {
+    let mut world = World::new(Settings::default());
+    let publisher = world.publishing("cam");
+    let player = world.playing("cam");
+    world[publisher].send(&[wire::audio(0, 1)]);
+    world[publisher].finish();
+    world[player].finish();
+    world.run();
+    assert!(world.server.is_empty() && world.server.hub().is_empty());
+}
+
+#[test]
 fn cm_18_and_cm_19_unknown_calls_are_answered_with_nothing_in_them() {
     let mut world = World::new(Settings::default());
     let client = world.connected();
@@ -377,6 +389,28 @@ fn cm_23_messages_in_several_chunks_are_readdressed_chunk_by_chunk() {
         }
         let media = world[player].media();
         assert_eq!(media.len(), 4 * lengths.len());
+        assert!(media.iter().all(|message| message.message_stream_id == 2));
+    }
+}
+
+#[test]
+fn cm_23_headers_in_several_chunks_are_readdressed_all_of_them() {
+    let mut settings = Settings::default();
+    settings.rtmp.chunk_size = 128;
+    for length in [127, 128, 129, 256] {
+        let mut world = World::new(settings.clone());
+        let publisher = world.publishing("cam");
+        let mut audio = Message::new(4, AUDIO, hex("af00 1210")).on(1);
+        let mut video = wire::video(0x0100_0000, wire::AVC_CONFIG);
+        audio.payload.resize(length, 1);
+        video.payload.resize(length, 2);
+        let headers = [audio.payload.clone(), video.payload.clone()];
+        world.say(publisher, &[audio, video, wire::video(0x0100_0000, wire::AVC_KEYFRAME)]);
+        let player = world.connected();
+        world.say(player, &[create_stream(2.0), create_stream(3.0), play("cam").on(2)]);
+        let media = world[player].media();
+        assert_eq!(media.len(), 3);
+        assert_eq!([&media[0].payload, &media[1].payload], [&headers[0], &headers[1]]);
         assert!(media.iter().all(|message| message.message_stream_id == 2));
     }
 }

@@ -116,8 +116,10 @@ impl World {
         self.connect_from(SocketAddr::from((Ipv4Addr::from(host), 40_000)))
     }
 
-    /// The same from a given address.
+    /// The same from a given address. As in the loop, connections are accepted when the server
+    /// has been told what happened and before it takes its turn.
     pub(crate) fn connect_from(&mut self, address: SocketAddr) -> ClientHandle {
+        self.move_bytes();
         let handle = ClientHandle(self.clients.len());
         let faults = self.faults.map(|seed| Random::new(seed ^ (handle.0 as u64) << 32));
         let link = Link::open(self.socket_bytes, faults);
