@@ -180,6 +180,8 @@ impl<T: Transport> Conn<T> {
             let media = self.activity.as_deref();
             gather(&self.session, media, self.closing.is_some(), hub, &mut slices);
             if slices.is_empty() {
+                // A player is not behind with what it does not want.
+                self.advance(hub, 0);
                 return Ok(Flushed::All);
             }
             let written = match self.transport.write_vectored(slices.as_slices()) {

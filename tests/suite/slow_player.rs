@@ -1,10 +1,11 @@
 //! Players that do not keep up: they skip, they are closed, and nobody else notices.
 
-use tiderace::config::Settings;
+use tiderace::config::{Settings, Start};
 use tiderace::limits::MIB;
 use tiderace::server::reason::CloseReason;
 
-use crate::frames::{label, labels, publish_sized};
+use crate::frames::{label, labels, publish, publish_sized};
+use crate::wire;
 use crate::world::{ClientHandle, World};
 
 const KIB: usize = 1024;
@@ -137,6 +138,35 @@ fn a_player_just_within_the_budget_loses_nothing() {
     bench.frames(4 * GOP, 0);
     assert_eq!(bench.skips(), 0);
     assert_eq!(gaps_of_a_decodable_stream(&bench.world, bench.slow), 0);
+}
+
+#[test]
+fn who_does_not_want_what_comes_is_not_slow() {
+    for waits_for_a_keyframe in [true, false] {
+        let mut settings = Settings::default();
+        settings.play.start = Start::NextKeyframe;
+        let mut world = World::new(settings);
+        let publisher = world.publisher("cam");
+        let other = world.player("cam");
+        publish(&mut world, publisher, "V1 K1", 0);
+        let player = world.player("cam");
+        if !waits_for_a_keyframe {
+            publish(&mut world, publisher, "K2", 20);
+            let values = [wire::null(), wire::boolean(false)];
+            let command = wire::command("receiveVideo", 0.0, &values).on(1);
+            world[player].send_raw(&command.chunks_of(60_000));
+        }
+        world[player].take_messages();
+        for number in 3..500 {
+            publish(&mut world, publisher, &format!("i{number}"), number * 40);
+            world.advance_ms(40);
+        }
+        let conn = world.conn(player).expect("20 s without a keyframe are not its fault");
+        assert_eq!(conn.activity.as_ref().unwrap().plays[0].skips, 0);
+        publish(&mut world, publisher, "K500", 20_000);
+        assert_eq!(labels(&world, player), if waits_for_a_keyframe { "K500" } else { "" });
+        assert!(labels(&world, other).ends_with("i499 K500"));
+    }
 }
 
 #[test]
