@@ -21,6 +21,7 @@ mod process;
 mod publisher_return;
 mod readme;
 mod replay;
+mod simulation;
 mod slow_player;
 mod streams;
 mod tidy;

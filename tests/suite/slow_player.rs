@@ -72,7 +72,7 @@ impl Bench {
 
     fn assert_the_good_player_has_it_all(&self) {
         let expected: Vec<_> = (0..self.frames)
-            .map(|n| format!("{}{n} a{n}", if n % GOP == 0 { "K" } else { "i" }))
+            .map(|n| format!("{}{n} a{n}", if n.is_multiple_of(GOP) { "K" } else { "i" }))
             .collect();
         assert_eq!(labels(&self.world, self.good), format!("V1 A1 {}", expected.join(" ")));
     }
