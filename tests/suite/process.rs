@@ -96,7 +96,7 @@ fn what_keeps_the_server_from_starting_is_one_line_and_a_code_of_its_own() {
 #[test]
 fn e01_a_low_descriptor_limit_bounds_the_connections_and_newcomers_still_get_in() {
     let server = Tiderace::shell("e01_low", "ulimit -n 64; exec \"$0\" \"$@\"").start();
-    assert!(server.log().contains("up to 32 connections"), "{}", server.log());
+    server.wait_for_log("up to 32 connections");
     let held: Vec<_> = (0..200).map(|_| TcpStream::connect(server.address).unwrap()).collect();
     serves(server.address);
     let ticks = server.cpu_ticks_in(Duration::from_secs(1));
@@ -147,7 +147,7 @@ fn sigterm_with_nobody_connected_ends_it_at_once_and_well() {
         server.signal(signal);
         let asked = Instant::now();
         assert_eq!(server.wait().code(), Some(0));
-        assert!(asked.elapsed() < Duration::from_millis(500), "{:?}", asked.elapsed());
+        assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
         assert!(server.log().ends_with("down: 0 connections left\n"), "{}", server.log());
     }
 }
@@ -343,10 +343,10 @@ fn serves(address: SocketAddr) {
 /// A connection whose C0 and C1 were answered.
 fn greeted(address: SocketAddr) -> TcpStream {
     let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    stream.set_read_timeout(Some(SOON)).unwrap();
     stream.write_all(&C0_C1).unwrap();
     let mut answer = [0; S0_S1_S2_BYTES];
-    stream.read_exact(&mut answer).expect("S0 S1 S2 within a second");
+    stream.read_exact(&mut answer).expect("S0 S1 S2");
     assert_eq!(answer[0], 3);
     assert_eq!(answer[1537..], C0_C1[1..], "S2 is C1");
     stream
