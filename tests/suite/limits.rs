@@ -381,3 +381,22 @@ fn the_tape_is_bounded_while_a_stream_goes_on() {
     }
     assert_eq!(world[player].media().len(), 52, "no key frame for long harms nobody who reads");
 }
+
+#[test]
+fn what_is_more_than_one_turn_may_move_goes_on_in_the_next() {
+    let mut world = World::new(Settings::default());
+    world.socket_bytes = 8 * MIB;
+    let publisher = world.publishing("cam");
+    world.say(publisher, &[wire::control(wire::SET_CHUNK_SIZE, 60_000)]);
+    // A message in many pieces, and many messages.
+    let mut keyframe = wire::video(0, wire::AVC_KEYFRAME);
+    keyframe.payload.resize(3 * MIB, 0);
+    world[publisher].send_raw(&keyframe.chunks_of(60_000));
+    for timestamp in 1..1000 {
+        world[publisher].send_raw(&wire::audio(timestamp, 1_000).chunks_of(60_000));
+    }
+    world.run();
+    let player = world.playing("cam");
+    let media = world[player].media();
+    assert_eq!((media.len(), media[0].payload.len()), (1000, 3 * MIB));
+}
