@@ -189,8 +189,6 @@ pub enum SessionError {
     Link(LinkError),
     /// A `connect` that cannot be read.
     BadConnect(CommandError),
-    /// An application name that is refused.
-    AppName(NameError),
     /// Another command before `connect`.
     NotConnected,
     /// Replies wait beyond the bound: the peer asks and does not read.
@@ -208,7 +206,6 @@ impl fmt::Display for SessionError {
             Self::Handshake(error) => error.fmt(f),
             Self::Link(error) => error.fmt(f),
             Self::BadConnect(error) => write!(f, "connect cannot be read: {error}"),
-            Self::AppName(error) => write!(f, "app of connect is refused: {error}"),
             Self::NotConnected => f.write_str("expected connect, got another command"),
             Self::ControlOverflow { waiting, max } => write!(
                 f,
@@ -441,6 +438,12 @@ impl Session {
         self.output.user_control(UserControl::StreamEof(message_stream_id));
     }
 
+    /// Tells a publisher that another one took its stream over; it no longer publishes.
+    pub fn publish_displaced(&mut self, message_stream_id: u32) {
+        set_role(&mut self.streams, message_stream_id, Role::Idle);
+        self.error_status(message_stream_id, code::PUBLISH_BAD_NAME, "another publisher took over");
+    }
+
     /// Tells a publisher or a player why it is going to be disconnected.
     pub fn error_status(&mut self, message_stream_id: u32, code: &str, description: &str) {
         self.output.command(message_stream_id, |body| {
@@ -533,11 +536,28 @@ impl Dialogue<'_> {
         };
         match (&*self.phase, command.command) {
             (Phase::Connecting, Command::Connect(connect)) => {
-                connect_request(command.transaction_id, &connect)
+                Ok(self.connect(command.transaction_id, &connect))
             }
             (Phase::Connecting, _) => Err(SessionError::NotConnected),
             (_, Command::Connect(_)) => Ok(count(&mut self.tolerated.unknown_commands)),
             (_, inner) => Ok(self.connected(on, command.transaction_id, inner)),
+        }
+    }
+
+    fn connect(&mut self, transaction_id: f64, connect: &Connect<'_>) -> Step {
+        match AppName::parse(connect.app, connect.tc_url) {
+            Ok(app) => Step::Connect(ConnectRequest {
+                transaction_id,
+                object_encoding: connect.object_encoding,
+                app,
+            }),
+            Err(error) => {
+                let (code, description) = (code::CONNECT_INVALID_APP, error.to_string());
+                self.output.command(0, |body| {
+                    reply::connect_error(body, transaction_id, code, &description);
+                });
+                Step::NameRefused(error)
+            }
         }
     }
 
@@ -748,12 +768,6 @@ impl Dialogue<'_> {
     fn status(&mut self, id: u32, level: &str, code: &str, description: &str) {
         self.output.command(id, |body| reply::on_status(body, level, code, description));
     }
-}
-
-fn connect_request(transaction_id: f64, connect: &Connect<'_>) -> Result<Step, SessionError> {
-    let app = AppName::parse(connect.app, connect.tc_url).map_err(SessionError::AppName)?;
-    let object_encoding = connect.object_encoding;
-    Ok(Step::Connect(ConnectRequest { transaction_id, object_encoding, app }))
 }
 
 const fn ended(stream: MessageStream) -> Step {

@@ -350,7 +350,7 @@ impl<T: Transport> Server<T> {
                     self.timers.set(&mut conn.timers, id, TimerKind::Stall, at);
                 }
             }
-            Err(error) => self.close(id, CloseReason::PeerLost, error.to_string(), now),
+            Err(error) => self.close(id, (&error).into(), error.to_string(), now),
         }
         self.stats.bytes_out += self.conns[id.index()].bytes_out - before;
     }

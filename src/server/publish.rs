@@ -75,8 +75,7 @@ impl<T: Transport> Server<T> {
         if let Some(activity) = &mut conn.activity {
             activity.publishes.retain(|p| p.message_stream_id != old.message_stream_id);
         }
-        let description = "another publisher took over";
-        conn.session.error_status(old.message_stream_id, code::PUBLISH_BAD_NAME, description);
+        conn.session.publish_displaced(old.message_stream_id);
         if old.conn != by {
             self.dismiss(old.conn, CloseReason::Replaced, String::new(), now);
         }

@@ -47,7 +47,7 @@ impl<T: Transport> Server<T> {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => conn.readable = false,
                 Err(error) => {
                     conn.readable = false;
-                    self.close(id, CloseReason::PeerLost, error.to_string(), now);
+                    self.close(id, (&error).into(), error.to_string(), now);
                 }
             }
         }

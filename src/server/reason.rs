@@ -6,6 +6,7 @@ use crate::rtmp::link::LinkError;
 use crate::rtmp::session::SessionError;
 use log::Level;
 use std::fmt;
+use std::io::{self, ErrorKind};
 
 macro_rules! reasons {
     ($($(#[$doc:meta])* $name:ident = $text:literal, $level:ident;)+) => {
@@ -36,7 +37,9 @@ macro_rules! reasons {
 reasons! {
     /// The peer closed in an orderly way.
     PeerClosed = "peer_closed", Debug;
-    /// The connection broke: reset, timed out in the kernel.
+    /// The peer closed with bytes of ours unread, as players do that quit in mid-stream.
+    PeerReset = "peer_reset", Debug;
+    /// The connection broke: timed out in the kernel, unreachable.
     PeerLost = "peer_lost", Debug;
     /// C0 or C2 is not what RTMP asks for; TLS and HTTP among it.
     BadHandshake = "bad_handshake", Info;
@@ -94,6 +97,15 @@ impl fmt::Display for CloseReason {
     }
 }
 
+impl From<&io::Error> for CloseReason {
+    fn from(error: &io::Error) -> Self {
+        match error.kind() {
+            ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => Self::PeerReset,
+            _ => Self::PeerLost,
+        }
+    }
+}
+
 impl From<&SessionError> for CloseReason {
     fn from(error: &SessionError) -> Self {
         match error {
@@ -101,7 +113,6 @@ impl From<&SessionError> for CloseReason {
             SessionError::Link(LinkError::Chunk(error)) => error.into(),
             SessionError::Link(LinkError::Control(_)) => Self::BadControl,
             SessionError::BadConnect(_) | SessionError::NotConnected => Self::BadCommand,
-            SessionError::AppName(_) => Self::BadName,
             SessionError::ControlOverflow { .. } => Self::ControlOverflow,
         }
     }

@@ -668,3 +668,28 @@ fn calls_that_nobody_reads_the_answers_of_end_the_connection() {
     world.run();
     assert_eq!(world.closed(CloseReason::ControlOverflow), 1);
 }
+
+#[test]
+fn an_application_that_is_refused_is_told_so_before_the_end() {
+    let mut world = World::new(Settings::default());
+    let client = world.handshaken();
+    world.say(client, &[wire::connect("live/../etc")]);
+    assert!(world[client].was_told("NetConnection.Connect.InvalidApp"));
+    assert!(world[client].is_finished() && !world[client].is_closed(), "it may read that");
+    world.advance_ms(1_000);
+    assert_eq!(world.closed(CloseReason::BadName), 1);
+}
+
+#[test]
+fn a_message_stream_that_was_taken_over_no_longer_publishes() {
+    let mut settings = Settings::default();
+    settings.publish.duplicate = Duplicate::Replace;
+    let mut world = World::new(settings);
+    let client = world.connected();
+    let on = |id, name| command(name, 0.0, &[null(), string("cam")]).on(id);
+    world.say(client, &[create_stream(2.0), create_stream(3.0)]);
+    world.say(client, &[on(1, "publish"), on(2, "publish")]);
+    world.say(client, &[wire::audio(0, 10).on(1)]);
+    let tolerated = world.conn(client).unwrap().session.tolerated();
+    assert_eq!(tolerated.stray_media, 1);
+}

@@ -284,7 +284,7 @@ fn a_publisher_whose_connection_breaks_is_one_that_is_gone() {
     publish(&mut world, publisher, "V1 K1", 0);
     world[publisher].reset();
     world.run();
-    assert_eq!(world.closed(CloseReason::PeerLost), 1);
+    assert_eq!(world.closed(CloseReason::PeerReset), 1);
     let second = world.drive(client(Purpose::Publish { key: "cam".to_owned() }));
     world.run();
     publish(&mut world, second, "V1 K2", 0);

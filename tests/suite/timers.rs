@@ -84,7 +84,7 @@ fn tm_02_without_a_linger_players_are_told_at_once() {
     world[publisher].reset();
     world.run();
     assert!(world[player].was_told("NetStream.Play.UnpublishNotify"));
-    assert_eq!(world.closed(CloseReason::PeerLost), 1);
+    assert_eq!(world.closed(CloseReason::PeerReset), 1);
 }
 
 #[test]
