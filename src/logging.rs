@@ -1,7 +1,8 @@
 //! The log of the process: lines on standard output that may be lost and never end it.
 //!
 //! Owns what is done when standard output takes no more: a journal that went away, a full disk,
-//! `tiderace | head -1`. The server serves on, and standard error tells once.
+//! `tiderace | head -1`, or `tiderace | less` with nobody scrolling. The server serves on, and
+//! standard error tells once.
 
 use std::any::Any;
 use std::io::{self, Write};
@@ -9,6 +10,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
+use rustix::fs::{FileType, OFlags, fcntl_getfl, fcntl_setfl, fstat};
 use simple_logger::SimpleLogger;
 
 /// Starts the log. It goes to standard output, where journals and pipes take it; standard error
@@ -24,7 +26,21 @@ pub(crate) fn start(level: Level) {
     if log::set_boxed_logger(Box::new(Lasting { printer, losing: AtomicBool::new(false) })).is_ok()
     {
         keep_lost_lines_quiet();
+        wait_for_no_reader();
         log::set_max_level(level.to_level_filter());
+    }
+}
+
+/// A reader that stops reading costs lines of the log and not the streams: a pipe that is full
+/// must not hold up the one thread. A file or a terminal is left as it is.
+fn wait_for_no_reader() {
+    let stdout = io::stdout();
+    let Ok(stat) = fstat(&stdout) else { return };
+    if matches!(FileType::from_raw_mode(stat.st_mode), FileType::Fifo | FileType::Socket)
+        && let Ok(flags) = fcntl_getfl(&stdout)
+    {
+        // Where this is refused, the server is as patient as other programs.
+        let _ = fcntl_setfl(&stdout, flags | OFlags::NONBLOCK);
     }
 }
 

@@ -47,6 +47,22 @@ fn a_reader_of_the_log_that_left_does_not_stop_the_server() {
 }
 
 #[test]
+fn a_reader_of_the_log_that_stops_reading_does_not_hold_up_the_server() {
+    let mut server =
+        Tiderace::command("full_pipe", |config| config.push_str("log_level = \"debug\""));
+    server.command.stdout(Stdio::piped());
+    let mut server = server.start();
+    // A pipe holds 64 KiB, and each of these leaves a line of 100 bytes and more.
+    for _ in 0..1000 {
+        serves(server.address);
+    }
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().code(), Some(0));
+    let lost = "tiderace: log lines are lost: Resource temporarily unavailable (os error 11)\n";
+    assert_eq!(server.errors(), lost);
+}
+
+#[test]
 fn standard_streams_that_are_closed_do_not_stop_the_server() {
     let mut server = Tiderace::shell("closed", "exec \"$0\" \"$@\" <&- >&- 2>&-").start();
     serves(server.address);
