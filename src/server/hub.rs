@@ -82,7 +82,7 @@ pub struct Stream {
     players: Vec<Endpoint>,
     /// While its publisher is gone and may come back: until when. [`Time::NEVER`] else.
     lingers_until: Time,
-    /// Whether it is on the hub's list of streams with news for players.
+    /// Whether players have something new; then it is on the hub's list of such streams.
     has_news: bool,
 }
 
@@ -274,11 +274,17 @@ impl Hub {
         Outcome::Taken
     }
 
-    /// Takes a stream whose players have something new.
+    /// Takes a stream whose players have something new. A stream that is gone has left its id
+    /// on the list, perhaps for another that got its place.
     pub fn take_news(&mut self) -> Option<StreamId> {
-        let id = self.news.pop()?;
-        self.streams[id.0 as usize].has_news = false;
-        Some(id)
+        while let Some(id) = self.news.pop() {
+            if let Some(stream) = self.streams.get_mut(id.0 as usize)
+                && std::mem::take(&mut stream.has_news)
+            {
+                return Some(id);
+            }
+        }
+        None
     }
 
     /// Takes a stream whose publisher did not come back in time. It keeps its players and
@@ -306,9 +312,6 @@ impl Hub {
         let stream = self.streams.remove(id.0 as usize);
         self.names.remove(&stream.name);
         self.lingering.remove(&(stream.lingers_until, id));
-        if stream.has_news {
-            self.news.retain(|news| *news != id);
-        }
     }
 }
 
@@ -558,7 +561,13 @@ mod tests {
         bench.audio("af 01 23");
         bench.hub.unpublish(bench.stream, at(0), 1000);
         bench.hub.remove_player(bench.stream, 0);
+        let stream = bench.publish(1, 0).unwrap().stream;
+        assert_eq!(stream, bench.stream, "another stream in the same place");
         assert_eq!(bench.hub.take_news(), None, "a stream that is gone has no news");
+        bench.hub.add_player(stream, endpoint(7));
+        bench.audio("af 01 24");
+        assert_eq!(bench.hub.take_news(), Some(stream));
+        assert_eq!(bench.hub.take_news(), None);
     }
 
     #[test]
