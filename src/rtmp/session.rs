@@ -314,12 +314,7 @@ impl Session {
                 Event::Step(Step::HandshakeDone { c2_matches: done.c2_matches })
             }));
         }
-        if self.output.bytes().len() > settings.control_bytes_max {
-            return Err(SessionError::ControlOverflow {
-                waiting: self.output.bytes().len(),
-                max: settings.control_bytes_max,
-            });
-        }
+        self.check_output(settings)?;
         let limits = if publishes(&self.streams) {
             &settings.limits_publishing
         } else {
@@ -358,6 +353,13 @@ impl Session {
     /// Replies on their way to the peer, to take what was written.
     pub const fn output_mut(&mut self) -> &mut Output {
         &mut self.output
+    }
+
+    /// Whether what waits for the peer keeps to its bound. [`Session::next_event`] looks by
+    /// itself; it is for whoever tells the peer what it did not ask for.
+    pub fn check_output(&self, settings: &SessionSettings) -> Result<(), SessionError> {
+        let (waiting, max) = (self.output.bytes().len(), settings.control_bytes_max);
+        if waiting > max { Err(SessionError::ControlOverflow { waiting, max }) } else { Ok(()) }
     }
 
     /// What was tolerated so far.

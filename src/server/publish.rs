@@ -10,7 +10,7 @@ use super::transport::Transport;
 use super::{ConnId, Server};
 use crate::config::Absent;
 use crate::rtmp::command::code;
-use crate::rtmp::session::{PlayRequest, PublishRequest};
+use crate::rtmp::session::{PlayRequest, PublishRequest, Session};
 use crate::text::Escaped;
 use crate::time::Time;
 use log::info;
@@ -83,14 +83,34 @@ impl<T: Transport> Server<T> {
 
     /// Players of a stream that has a publisher now are no longer waiting.
     fn wake_players(&mut self, stream: StreamId, begins: bool, now: Time) {
+        self.settle_players(stream, now);
+        if begins {
+            self.tell_players(stream, Session::play_began, now);
+        }
+    }
+
+    fn settle_players(&mut self, stream: StreamId, now: Time) {
+        for index in 0..self.hub.stream(stream).players().len() {
+            self.settle_stage(self.hub.stream(stream).players()[index].conn, now);
+        }
+    }
+
+    /// Tells all players of a stream something. Nobody asked for it, so a publisher that comes
+    /// and goes could pile it up at a player that does not read: the bound of replies holds.
+    /// The stream may be gone afterwards.
+    fn tell_players(&mut self, stream: StreamId, tell: impl Fn(&mut Session, u32), now: Time) {
+        let mut overflowing = Vec::new();
         for index in 0..self.hub.stream(stream).players().len() {
             let player = self.hub.stream(stream).players()[index];
-            if begins {
-                let session = &mut self.conns[player.conn.index()].session;
-                session.play_began(player.message_stream_id);
-                self.queue_write(player.conn);
+            let session = &mut self.conns[player.conn.index()].session;
+            tell(session, player.message_stream_id);
+            if let Err(error) = session.check_output(&self.policies.session) {
+                overflowing.push((player.conn, error));
             }
-            self.settle_stage(player.conn, now);
+            self.queue_write(player.conn);
+        }
+        for (id, error) in overflowing {
+            self.close(id, CloseReason::from(&error), error.to_string(), now);
         }
     }
 
@@ -185,16 +205,8 @@ impl<T: Transport> Server<T> {
         while let Some(stream) = self.hub.take_ended(now) {
             let name = Escaped(self.hub.stream(stream).name().as_bytes());
             info!("{name} is over: its publisher did not come back");
-            self.tell_ended(stream, now);
-        }
-    }
-
-    fn tell_ended(&mut self, stream: StreamId, now: Time) {
-        for index in 0..self.hub.stream(stream).players().len() {
-            let player = self.hub.stream(stream).players()[index];
-            self.conns[player.conn.index()].session.play_ended(player.message_stream_id);
-            self.queue_write(player.conn);
-            self.settle_stage(player.conn, now);
+            self.settle_players(stream, now);
+            self.tell_players(stream, Session::play_ended, now);
         }
     }
 

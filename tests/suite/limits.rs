@@ -2,6 +2,7 @@
 
 use tiderace::config::Settings;
 use tiderace::limits::MIB;
+use tiderace::server::conn::Conn;
 use tiderace::server::reason::CloseReason;
 
 use crate::frames::{labels, message, publish, session, stream_command};
@@ -184,6 +185,36 @@ fn a29_a_flood_in_one_piece_ends_at_the_same_bound() {
     let flood = wire::user_control(6, 7).chunks().repeat(100_000);
     assert!(!stays(&mut world, client, &flood, CloseReason::ControlOverflow));
     assert!(world.server.stats().bytes_out < 16 * 1024);
+}
+
+#[test]
+fn a29_a_publisher_that_comes_and_goes_piles_up_no_more_than_that() {
+    let max = 6000;
+    let mut world = with(|settings| {
+        settings.limits.control_bytes_max = max;
+        settings.publish.linger_ms = 0;
+    });
+    let publisher = session(&mut world, 1);
+    let reader = world.player("cam");
+    world.socket_bytes = 8192;
+    let (stalled, twice) = (world.player("cam"), session(&mut world, 2));
+    world.say(twice, &[stream_command("play", "cam", 1), stream_command("play", "cam", 2)]);
+    for client in [stalled, twice] {
+        world[client].reads = false;
+    }
+    let mut waiting_max = 0;
+    while world.closed(CloseReason::ControlOverflow) < 2 {
+        for client in [stalled, twice] {
+            let waiting = |conn: &Conn<_>| conn.session.output().bytes().len();
+            waiting_max = waiting_max.max(world.conn(client).map_or(0, waiting));
+        }
+        world.say(publisher, &[stream_command("publish", "cam", 1)]);
+        world.say(publisher, &[stream_command("closeStream", "", 1)]);
+        assert!(world.server.stats().publishes < 200, "{waiting_max} bytes wait");
+    }
+    assert!(waiting_max <= max && waiting_max > max / 2, "{waiting_max} bytes waited");
+    assert!(world.conn(reader).is_some() && world.conn(publisher).is_some());
+    assert_eq!(world.server.hub().len(), 1, "the one who reads waits for the stream");
 }
 
 #[test]
