@@ -268,6 +268,8 @@ mod tests {
         LagSettings { lag_ms: 5000, lag_bytes: 1 << 20, skips_max: 2, skip_window_ms: 60_000 };
     /// A message of one payload byte with its chunk header.
     const WIRE_BYTES: u64 = 13;
+    /// What it takes of a tape.
+    const HELD_BYTES: usize = WIRE_BYTES as usize + size_of::<Entry>();
 
     fn at(millis: u64) -> Time {
         Time::ZERO.plus_millis(millis)
@@ -461,7 +463,7 @@ mod tests {
     #[test]
     fn who_falls_off_a_tape_without_a_start_goes_on_at_the_live_edge() {
         let mut tape = Tape::default();
-        let settings = TapeSettings { bytes_max: 3 * WIRE_BYTES as usize, ..TAPE };
+        let settings = TapeSettings { bytes_max: 3 * HELD_BYTES, ..TAPE };
         record_with(&mut tape, "VK", 0, &settings);
         let mut play = join(&tape, Start::Keyframe);
         sent(&mut play, &tape);
@@ -475,7 +477,7 @@ mod tests {
     #[test]
     fn who_falls_off_gets_no_frame_of_another_configuration_than_the_one_it_is_given() {
         let mut tape = Tape::default();
-        let settings = TapeSettings { bytes_max: 4 * WIRE_BYTES as usize, ..TAPE };
+        let settings = TapeSettings { bytes_max: 4 * HELD_BYTES, ..TAPE };
         record_with(&mut tape, "A", 0, &settings);
         let mut play = join(&tape, Start::Keyframe);
         sent(&mut play, &tape);

@@ -86,7 +86,8 @@ pub struct Recording<'a> {
 /// The bounds of a tape and what it is kept for.
 #[derive(Clone, Copy, Debug)]
 pub struct TapeSettings {
-    /// Wire bytes at most.
+    /// Wire bytes and what keeps their order, at most: a message of one byte takes more for its
+    /// place than for itself.
     pub bytes_max: usize,
     /// Arrival time from the first to the last message at most (ms).
     pub span_ms_max: u64,
@@ -401,7 +402,8 @@ impl Tape {
         let start = self.start_sequence().filter(|_| settings.keep_start);
         while let Some(oldest) = self.entries.front() {
             let age_ms = now.millis_since(oldest.arrived);
-            let over = self.bytes > settings.bytes_max || age_ms > settings.span_ms_max;
+            let held = self.bytes + self.entries.len() * size_of::<Entry>();
+            let over = held > settings.bytes_max || age_ms > settings.span_ms_max;
             let in_newest_gop = start.is_some_and(|start| self.first >= start);
             let in_backlog = has_players && age_ms <= settings.lag_ms;
             if !over && (in_newest_gop || in_backlog) {
@@ -676,7 +678,8 @@ mod tests {
     #[test]
     fn fl_06_the_tape_is_bounded_in_bytes() {
         // 1000 payload bytes are 1012 on the wire.
-        for (bytes_max, kept) in [(4 * 1012, 4), (4 * 1012 - 1, 3)] {
+        let four = 4 * (1012 + size_of::<Entry>());
+        for (bytes_max, kept) in [(four, 4), (four - 1, 3)] {
             let mut bench = Bench::new(true);
             bench.settings.bytes_max = bytes_max;
             bench.record(&sized(key(0), 1000), 0);
@@ -689,6 +692,18 @@ mod tests {
             );
             assert!(bench.tape.bytes() <= bytes_max);
         }
+    }
+
+    #[test]
+    fn small_messages_hold_no_more_memory_than_large_ones() {
+        let mut bench = Bench::new(true);
+        bench.record(&key(0), 0);
+        for _ in 0..5000 {
+            bench.record(&sized(audio(0), 1), 0);
+        }
+        let held = bench.tape.bytes() + bench.all().len() * size_of::<Entry>();
+        let room = SETTINGS.bytes_max - held;
+        assert!(room < 13 + size_of::<Entry>(), "{held} bytes are held");
     }
 
     #[test]
