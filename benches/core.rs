@@ -16,9 +16,10 @@ use std::time::Instant;
 
 use tiderace::limits::{CHUNK_SIZE_OUT, HANDSHAKE_PACKET_BYTES, WINDOW_ACK_BYTES};
 use tiderace::rtmp::chunk_read::ReadLimits;
+use tiderace::rtmp::chunk_write::chunk_stream;
 use tiderace::rtmp::command::CommandMessage;
 use tiderace::rtmp::handshake::Hello;
-use tiderace::rtmp::link::{Inbound, Incoming, Output, chunk_stream};
+use tiderace::rtmp::link::{Inbound, Incoming, Output};
 use tiderace::rtmp::message::{MessageHeader, kind};
 use tiderace::rtmp::session::{Event, Session, SessionSettings, Step};
 

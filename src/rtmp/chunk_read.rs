@@ -831,7 +831,7 @@ impl HeldBytes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rtmp::chunk_write::write_message;
+    use crate::rtmp::chunk_write::{write_control, write_message};
     use crate::rtmp::message::Control;
     use crate::rtmp::message::tests::hex;
 
@@ -1632,7 +1632,7 @@ mod tests {
         let mut random = Xorshift(7);
         for chunk_size in [1, 2, 127, 128, 4096, 60_000] {
             let mut out = Vec::new();
-            Control::SetChunkSize(chunk_size).write(&mut out, CHUNK_SIZE_INITIAL);
+            write_control(&mut out, &Control::SetChunkSize(chunk_size), CHUNK_SIZE_INITIAL);
             let mut sent = Vec::new();
             for timestamp in [0, 1, 0x00ff_fffe, 0x00ff_ffff, 0x0100_0000, u32::MAX] {
                 let id = [2, 63, 64, 319, 320, 65599][random.below(6)];

@@ -8,7 +8,24 @@
 use bytes::BufMut;
 
 use crate::limits::MESSAGE_BYTES_MAX;
-use crate::rtmp::message::MessageHeader;
+use crate::rtmp::message::{CONTROL_PAYLOAD_BYTES_MAX, Control, MessageHeader};
+
+/// Chunk stream ids of what we send. Every message of ours has a type-0 header, so a peer sees
+/// no difference; the numbers are the field's customary ones.
+pub mod chunk_stream {
+    /// Protocol control and user control messages (RTMP 1.0, section 5.4).
+    pub const CONTROL: u32 = 2;
+    /// Commands of the connection.
+    pub const COMMAND: u32 = 3;
+    /// Audio messages.
+    pub const AUDIO: u32 = 4;
+    /// `onStatus` and other commands of a message stream.
+    pub const STATUS: u32 = 5;
+    /// Video messages.
+    pub const VIDEO: u32 = 6;
+    /// Data messages.
+    pub const DATA: u32 = 7;
+}
 
 /// Appends one whole message in chunks of `chunk_size` payload bytes.
 ///
@@ -35,6 +52,21 @@ pub fn write_message(
         put_extended_timestamp(out, header.timestamp);
         out.put_slice(chunk);
     }
+}
+
+/// Appends a control message on chunk stream 2, message stream 0, at time 0 (section 5.4).
+pub fn write_control(out: &mut impl BufMut, control: &Control, chunk_size: u32) {
+    let mut payload = [0; CONTROL_PAYLOAD_BYTES_MAX];
+    let mut room = &mut payload[..];
+    control.encode(&mut room);
+    let unused = room.len();
+    let header = MessageHeader {
+        chunk_stream_id: chunk_stream::CONTROL,
+        timestamp: 0,
+        kind: control.kind(),
+        message_stream_id: 0,
+    };
+    write_message(out, header, &payload[..CONTROL_PAYLOAD_BYTES_MAX - unused], chunk_size);
 }
 
 /// Bytes that [`write_message`] appends for a payload of `payload_len` bytes.

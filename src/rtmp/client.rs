@@ -11,11 +11,12 @@ use std::fmt;
 
 use crate::limits;
 use crate::rtmp::chunk_read::ReadLimits;
+use crate::rtmp::chunk_write::chunk_stream;
 use crate::rtmp::command::{
     Command, CommandError, CommandMessage, PublishKind, Status, code, level, request,
 };
 use crate::rtmp::handshake::{ClientHandshake, HandshakeError};
-use crate::rtmp::link::{Inbound, Incoming, LinkError, Output, chunk_stream};
+use crate::rtmp::link::{Inbound, Incoming, LinkError, Output};
 use crate::rtmp::message::{Control, Message, MessageHeader, UserControl, kind};
 
 /// What a client wants, and how it goes about it.

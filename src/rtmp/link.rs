@@ -5,27 +5,10 @@
 //! means.
 
 use super::chunk_read::{ChunkError, ChunkReader, ReadLimits};
-use super::chunk_write::write_message;
+use super::chunk_write::{chunk_stream, write_control, write_message};
 use super::message::{Control, ControlError, Message, MessageHeader, UserControl, kind};
 use crate::limits;
 use std::fmt;
-
-/// Chunk stream ids of what we send. Every message of ours has a type-0 header, so a peer sees
-/// no difference; the numbers are the field's customary ones.
-pub mod chunk_stream {
-    /// Protocol control and user control messages (RTMP 1.0, section 5.4).
-    pub const CONTROL: u32 = 2;
-    /// Commands of the connection.
-    pub const COMMAND: u32 = 3;
-    /// Audio messages.
-    pub const AUDIO: u32 = 4;
-    /// `onStatus` and other commands of a message stream.
-    pub const STATUS: u32 = 5;
-    /// Video messages.
-    pub const VIDEO: u32 = 6;
-    /// Data messages.
-    pub const DATA: u32 = 7;
-}
 
 /// Bytes on their way to the peer: whole chunks, in order.
 #[derive(Debug)]
@@ -78,7 +61,7 @@ impl Output {
 
     /// Appends a protocol control or user control message.
     pub fn control(&mut self, control: Control) {
-        control.write(&mut self.bytes, self.chunk_size);
+        write_control(&mut self.bytes, &control, self.chunk_size);
     }
 
     /// Appends a user control message.

@@ -9,8 +9,6 @@ use std::fmt;
 
 use bytes::BufMut;
 
-use crate::rtmp::chunk_write;
-
 /// Message type ids (RTMP 1.0, sections 5.4 and 7.1), named as the specification names them.
 pub mod kind {
     /// Set Chunk Size, section 5.4.1.
@@ -172,21 +170,29 @@ impl Control {
         }))
     }
 
-    /// Appends the message on chunk stream 2, message stream 0, time 0: one whole chunk, unless
-    /// `chunk_size` is below the few bytes of a control message.
-    pub fn write(&self, out: &mut Vec<u8>, chunk_size: u32) {
-        let mut put = |kind, payload: &[u8]| put(out, chunk_size, kind, payload);
+    /// Its message type id, one of [`kind`].
+    pub const fn kind(&self) -> u8 {
+        match self {
+            Self::SetChunkSize(_) => kind::SET_CHUNK_SIZE,
+            Self::Abort(_) => kind::ABORT,
+            Self::Acknowledgement(_) => kind::ACKNOWLEDGEMENT,
+            Self::UserControl(_) => kind::USER_CONTROL,
+            Self::WindowAckSize(_) => kind::WINDOW_ACK_SIZE,
+            Self::SetPeerBandwidth { .. } => kind::SET_PEER_BANDWIDTH,
+        }
+    }
+
+    /// Appends its payload, at most [`CONTROL_PAYLOAD_BYTES_MAX`] bytes.
+    pub fn encode(&self, out: &mut impl BufMut) {
         match *self {
-            Self::SetChunkSize(size) => put(kind::SET_CHUNK_SIZE, &size.to_be_bytes()),
-            Self::Abort(id) => put(kind::ABORT, &id.to_be_bytes()),
-            Self::Acknowledgement(total) => {
-                put(kind::ACKNOWLEDGEMENT, &total.to_be_bytes());
-            }
-            Self::UserControl(event) => event.write(out, chunk_size),
-            Self::WindowAckSize(window) => put(kind::WINDOW_ACK_SIZE, &window.to_be_bytes()),
+            Self::SetChunkSize(value)
+            | Self::Abort(value)
+            | Self::Acknowledgement(value)
+            | Self::WindowAckSize(value) => out.put_u32(value),
+            Self::UserControl(event) => event.encode(out),
             Self::SetPeerBandwidth { window, limit } => {
-                let [a, b, c, d] = window.to_be_bytes();
-                put(kind::SET_PEER_BANDWIDTH, &[a, b, c, d, limit.to_byte()]);
+                out.put_u32(window);
+                out.put_u8(limit.to_byte());
             }
         }
     }
@@ -248,29 +254,23 @@ impl UserControl {
         })
     }
 
-    fn write(self, out: &mut Vec<u8>, chunk_size: u32) {
-        let mut put = |payload: &[u8]| put(out, chunk_size, kind::USER_CONTROL, payload);
-        let mut put_event = |event, value: u32| {
-            let [e0, e1] = u16::to_be_bytes(event);
-            let [a, b, c, d] = value.to_be_bytes();
-            put(&[e0, e1, a, b, c, d]);
-        };
-        match self {
-            Self::StreamBegin(id) => put_event(event::STREAM_BEGIN, id),
-            Self::StreamEof(id) => put_event(event::STREAM_EOF, id),
-            Self::StreamDry(id) => put_event(event::STREAM_DRY, id),
-            Self::SetBufferLength { message_stream_id, buffer_ms } => {
-                let mut payload = [0; 10];
-                let mut rest = payload.as_mut_slice();
-                rest.put_u16(event::SET_BUFFER_LENGTH);
-                rest.put_u32(message_stream_id);
-                rest.put_u32(buffer_ms);
-                put(&payload);
+    fn encode(self, out: &mut impl BufMut) {
+        let (event, value) = match self {
+            Self::StreamBegin(id) => (event::STREAM_BEGIN, id),
+            Self::StreamEof(id) => (event::STREAM_EOF, id),
+            Self::StreamDry(id) => (event::STREAM_DRY, id),
+            Self::SetBufferLength { message_stream_id, .. } => {
+                (event::SET_BUFFER_LENGTH, message_stream_id)
             }
-            Self::StreamIsRecorded(id) => put_event(event::STREAM_IS_RECORDED, id),
-            Self::PingRequest(value) => put_event(event::PING_REQUEST, value),
-            Self::PingResponse(value) => put_event(event::PING_RESPONSE, value),
-            Self::Unknown(event) => put(&event.to_be_bytes()),
+            Self::StreamIsRecorded(id) => (event::STREAM_IS_RECORDED, id),
+            Self::PingRequest(value) => (event::PING_REQUEST, value),
+            Self::PingResponse(value) => (event::PING_RESPONSE, value),
+            Self::Unknown(event) => return out.put_u16(event),
+        };
+        out.put_u16(event);
+        out.put_u32(value);
+        if let Self::SetBufferLength { buffer_ms, .. } = self {
+            out.put_u32(buffer_ms);
         }
     }
 }
@@ -365,8 +365,8 @@ impl<'a> Iterator for AggregateParts<'a> {
 const PART_HEADER_BYTES: usize = 11;
 /// The length of the part, repeated behind it.
 const BACK_POINTER_BYTES: usize = 4;
-/// By convention of section 5.4 control messages travel on this chunk stream.
-const CONTROL_CHUNK_STREAM_ID: u32 = 2;
+/// The longest payload of a control message, that of SetBufferLength.
+pub const CONTROL_PAYLOAD_BYTES_MAX: usize = 10;
 
 const fn valid_chunk_size(size: u32) -> Result<u32, ControlError> {
     match size {
@@ -380,24 +380,15 @@ fn be_u32(bytes: &[u8]) -> Option<u32> {
     bytes.first_chunk().map(|field| u32::from_be_bytes(*field))
 }
 
-fn put(out: &mut Vec<u8>, chunk_size: u32, kind: u8, payload: &[u8]) {
-    let header = MessageHeader {
-        chunk_stream_id: CONTROL_CHUNK_STREAM_ID,
-        timestamp: 0,
-        kind,
-        message_stream_id: 0,
-    };
-    chunk_write::write_message(out, header, payload, chunk_size);
-}
-
 #[cfg(test)]
 pub(in crate::rtmp) mod tests {
     use super::*;
     use crate::limits::CHUNK_SIZE_INITIAL;
+    use crate::rtmp::chunk_write::write_control;
 
     fn chunk(control: Control) -> Vec<u8> {
         let mut out = Vec::new();
-        control.write(&mut out, CHUNK_SIZE_INITIAL);
+        write_control(&mut out, &control, CHUNK_SIZE_INITIAL);
         out
     }
 

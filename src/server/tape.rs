@@ -11,8 +11,8 @@
 
 use crate::limits;
 use crate::media::{MediaKind, Tracks};
+use crate::rtmp::chunk_write::chunk_stream;
 use crate::rtmp::chunk_write::{wire_len, write_message};
-use crate::rtmp::link::chunk_stream;
 use crate::rtmp::message::{MessageHeader, kind};
 use crate::time::Time;
 use bytes::{Bytes, BytesMut};
