@@ -341,13 +341,15 @@ impl<T: Transport> Server<T> {
                 self.timers.set(&mut conn.timers, id, TimerKind::Stall, Time::NEVER);
                 self.written_out(id);
             }
-            Ok(Flushed::Budget) => self.queue_write(id),
-            Ok(Flushed::Blocked) => {
+            Ok(unfinished) => {
                 let moved = conn.bytes_out > before;
                 let armed = conn.timers.deadline(TimerKind::Stall) != Time::NEVER;
                 if conn.plays() && (moved || !armed) {
                     let at = now.plus_millis(self.settings.timeouts.player_stalled_ms);
                     self.timers.set(&mut conn.timers, id, TimerKind::Stall, at);
+                }
+                if unfinished == Flushed::Budget {
+                    self.queue_write(id);
                 }
             }
             Err(error) => self.close(id, (&error).into(), error.to_string(), now),

@@ -1,6 +1,7 @@
 //! Deadlines in virtual time: rows TM of the conformance table, and what else may take too long.
 
 use tiderace::config::{Absent, Duplicate, Settings};
+use tiderace::limits::WRITE_BYTES_PER_TURN_MAX;
 use tiderace::server::reason::CloseReason;
 use tiderace::server::stages::Stage;
 
@@ -108,6 +109,27 @@ fn tm_03_a_player_that_takes_nothing_is_closed_and_nobody_else_notices() {
     assert_eq!(world[other].media().len(), sent as usize);
     let tape = world.server.hub().tape_bytes();
     assert!(tape < 60 * 2_050, "a tape without a start point keeps the lag at most: {tape}");
+}
+
+#[test]
+fn tm_03_bytes_that_use_up_the_budget_of_a_turn_count_as_taken() {
+    let mut settings = Settings::default();
+    settings.play.lag_ms = 30_000;
+    let mut world = World::new(settings);
+    world.socket_bytes = WRITE_BYTES_PER_TURN_MAX;
+    let publisher = world.publishing("cam");
+    let player = world.playing("cam");
+    world[player].reads = false;
+    world.say(publisher, &[control(SET_CHUNK_SIZE, 60_000)]);
+    for timestamp in 0..4 {
+        world[publisher].send_raw(&wire::audio(timestamp, 600_000).chunks_of(60_000));
+    }
+    world.advance_ms(9_000);
+    assert_eq!(world[player].read(usize::MAX), WRITE_BYTES_PER_TURN_MAX);
+    world.advance_ms(9_999);
+    assert!(world.conn(player).is_some(), "9.999 seconds after the last byte");
+    world.advance_ms(1);
+    assert_eq!(world.closed(CloseReason::PlayerStalled), 1);
 }
 
 #[test]
