@@ -15,6 +15,7 @@ mod control;
 mod costs;
 mod data;
 mod handshake;
+mod hour;
 mod limits;
 #[cfg(target_os = "linux")]
 mod process;
