@@ -21,6 +21,7 @@ use tiderace::rtmp::command::CommandMessage;
 use tiderace::rtmp::handshake::Hello;
 use tiderace::rtmp::link::{Inbound, Incoming, Output};
 use tiderace::rtmp::message::{MessageHeader, kind};
+use tiderace::rtmp::quirks::Tolerated;
 use tiderace::rtmp::session::{Event, Session, SessionSettings, Step};
 
 /// ffmpeg publishes H.264 and AAC: C0, C1 and C2, the dialogue, some 200 media messages.
@@ -87,10 +88,12 @@ fn read_segments(iterations: u64) {
 
 fn read(piece_bytes: usize) {
     let (mut inbound, mut output) = (Inbound::new(WINDOW_ACK_BYTES), Output::default());
+    let (limits, mut tolerated) = (ReadLimits::default(), Tolerated::default());
     for piece in RECORDED[HANDSHAKE_BYTES..].chunks(piece_bytes) {
         let mut input = black_box(piece);
-        while let Some(incoming) =
-            inbound.next(&mut input, &ReadLimits::default(), &mut output).expect("a good recording")
+        while let Some(incoming) = inbound
+            .next(&mut input, &limits, &mut output, &mut tolerated)
+            .expect("a good recording")
         {
             black_box(&incoming);
         }
@@ -126,7 +129,8 @@ fn decode_connect(iterations: u64) {
 fn first_message() -> Vec<u8> {
     let (mut inbound, mut output) = (Inbound::new(WINDOW_ACK_BYTES), Output::default());
     let mut input = &RECORDED[HANDSHAKE_BYTES..];
-    match inbound.next(&mut input, &ReadLimits::default(), &mut output) {
+    let limits = ReadLimits::default();
+    match inbound.next(&mut input, &limits, &mut output, &mut Tolerated::default()) {
         Ok(Some(Incoming::Message(message))) => message.payload.to_vec(),
         other => panic!("the recording begins with {other:?}"),
     }

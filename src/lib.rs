@@ -31,6 +31,7 @@
 //! | which commands are understood, the bytes of the replies | [`rtmp::command`] |
 //! | the order in which a client may ask, who is answered what | [`rtmp::session`] |
 //! | how an application, a key and a query become one name | [`rtmp::name`] |
+//! | which oddities of a peer are counted, and how the log names them | [`rtmp::quirks`] |
 //! | the client's side | [`rtmp::client`] |
 //! | what is a key frame, a sequence header, a track | [`media`] |
 //! | what becomes of `onMetaData` | [`metadata`] |

@@ -3,6 +3,7 @@
 use crate::limits::HANDSHAKE_PACKET_BYTES;
 use crate::rtmp::chunk_read::{ChunkReader, ReadLimits};
 use crate::rtmp::message::{Control, MessageHeader};
+use crate::rtmp::quirks::Tolerated;
 
 /// C0 C1 C2, and as many bytes in the other direction.
 pub(crate) const HANDSHAKE_BYTES: usize = 1 + 2 * HANDSHAKE_PACKET_BYTES;
@@ -21,8 +22,9 @@ pub(crate) fn recorded_messages(file: &str) -> Vec<(MessageHeader, Vec<u8>)> {
     let mut input = &session[HANDSHAKE_BYTES..];
     let mut reader = ChunkReader::default();
     let mut messages = Vec::new();
-    while let Some(message) =
-        reader.next_message(&mut input, &ReadLimits::default()).expect("a good recording")
+    while let Some(message) = reader
+        .next_message(&mut input, &ReadLimits::default(), &mut Tolerated::default())
+        .expect("a good recording")
     {
         let control = Control::parse(message.header.kind, message.payload);
         messages.push((message.header, message.payload.to_vec()));
@@ -37,8 +39,9 @@ pub(crate) fn recorded_messages(file: &str) -> Vec<(MessageHeader, Vec<u8>)> {
 pub(crate) fn wire_messages(wire: &[u8], chunk_size: u32) -> Vec<(MessageHeader, Vec<u8>)> {
     let (mut input, mut reader, mut messages) = (wire, ChunkReader::default(), Vec::new());
     reader.set_chunk_size(chunk_size);
-    while let Some(message) =
-        reader.next_message(&mut input, &ReadLimits::default()).expect("chunks of our own")
+    while let Some(message) = reader
+        .next_message(&mut input, &ReadLimits::default(), &mut Tolerated::default())
+        .expect("chunks of our own")
     {
         messages.push((message.header, message.payload.to_vec()));
     }

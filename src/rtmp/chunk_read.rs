@@ -11,6 +11,7 @@ use std::fmt;
 
 use crate::limits::{self, CHUNK_HEADER_BYTES_MAX, CHUNK_SIZE_INITIAL};
 use crate::rtmp::message::{Message, MessageHeader, kind};
+use crate::rtmp::quirks::{Quirk, Tolerated};
 
 /// Bounds a reader enforces.
 ///
@@ -43,23 +44,10 @@ pub struct ChunkReader {
     chunk_size: u32,
     /// Payload bytes still to come of the chunk whose header was read last.
     chunk_remaining: u32,
-    quirks: ReadQuirks,
     /// The chunk stream of the last header.
     current: u8,
     /// The assembly that the last call returned, or [`NO_ASSEMBLY`].
     delivered: u8,
-}
-
-/// What was seen of a peer that is tolerated but worth a line in the log. Counters saturate.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ReadQuirks {
-    /// Messages dropped because another began on their chunk stream.
-    pub abandoned_messages: u16,
-    /// Messages that began with a type 3 header right behind a type 0 header whose timestamp was
-    /// not zero: readers disagree on their time.
-    pub type_3_after_type_0: u16,
-    /// The peer leaves the extended timestamp out on type 3 chunks.
-    pub peer_omits_extended_timestamp: bool,
 }
 
 /// Why the chunks of a peer cannot be read any further.
@@ -149,11 +137,6 @@ impl ChunkReader {
             held: HeldBytes::EMPTY,
             chunk_size: CHUNK_SIZE_INITIAL,
             chunk_remaining: 0,
-            quirks: ReadQuirks {
-                abandoned_messages: 0,
-                type_3_after_type_0: 0,
-                peer_omits_extended_timestamp: false,
-            },
             current: 0,
             delivered: NO_ASSEMBLY,
         }
@@ -164,15 +147,17 @@ impl ChunkReader {
     /// Consumes all of `input` unless it returns a message or an error. To be called until it
     /// returns `Ok(None)`, also with an input that is used up: up to three held bytes may turn
     /// out to be payload rather than an extended timestamp. After an error the connection is
-    /// beyond repair, since no chunk boundary is known any more.
+    /// beyond repair, since no chunk boundary is known any more. What had to be tolerated is noted
+    /// in `tolerated`, which the caller keeps.
     pub fn next_message<'a, 'i: 'a>(
         &'a mut self,
         input: &mut &'i [u8],
         limits: &ReadLimits,
+        tolerated: &mut Tolerated,
     ) -> Result<Option<Message<'a>>, ChunkError> {
         self.recycle_delivered(limits);
         let index = loop {
-            match self.step(input, limits)? {
+            match self.step(input, limits, tolerated)? {
                 Step::Again => {}
                 Step::NeedMore => return Ok(None),
                 Step::Borrowed(message) => return Ok(Some(message)),
@@ -205,11 +190,6 @@ impl ChunkReader {
         }
     }
 
-    /// What was tolerated so far.
-    pub const fn quirks(&self) -> ReadQuirks {
-        self.quirks
-    }
-
     /// Bytes this reader has allocated: header state, payloads and spare buffers.
     pub fn assembly_bytes(&self) -> usize {
         let payloads: usize = self.assemblies.iter().map(|a| a.payload.capacity()).sum();
@@ -232,12 +212,13 @@ impl ChunkReader {
         &mut self,
         input: &mut &'i [u8],
         limits: &ReadLimits,
+        tolerated: &mut Tolerated,
     ) -> Result<Step<'i>, ChunkError> {
         if self.chunk_remaining > 0 {
             return Ok(self.take_payload(input));
         }
         let Some(header) = self.take_header(input)? else { return Ok(Step::NeedMore) };
-        self.begin_chunk(&header, limits)
+        self.begin_chunk(&header, limits, tolerated)
     }
 
     /// Takes a whole header off the input, or holds the part of it that has come.
@@ -292,28 +273,38 @@ impl ChunkReader {
         &mut self,
         header: &ChunkHeader,
         limits: &ReadLimits,
+        tolerated: &mut Tolerated,
     ) -> Result<Step<'i>, ChunkError> {
         let index = match header.known {
             Some(index) => index,
-            None => self.add_stream(header.chunk_stream_id, limits)?,
+            None => {
+                if header.format != TYPE_0 {
+                    tolerated.note(Quirk::OpensWithType1);
+                }
+                self.add_stream(header.chunk_stream_id, limits)?
+            }
         };
         self.current = index;
-        self.quirks.peer_omits_extended_timestamp |= header.fields.extended == Extended::Omitted;
+        if header.fields.extended == Extended::Omitted {
+            tolerated.note(Quirk::ExtendedTimestampOmitted);
+        }
         let chunk_size = self.chunk_size;
         let Some(stream) = self.streams.get_mut(usize::from(index)) else {
             return Ok(Step::NeedMore);
         };
         if stream.continues_with(header) {
+            if header.format != TYPE_3 {
+                tolerated.note(Quirk::HeaderWithinMessage);
+            }
             stream.note_extended(header);
             self.chunk_remaining = stream.remaining.min(chunk_size);
             return Ok(Step::Again);
         }
         if stream.remaining > 0 {
             self.drop_unfinished(index);
-            let abandoned = &mut self.quirks.abandoned_messages;
-            *abandoned = abandoned.saturating_add(1);
+            tolerated.note(Quirk::AbandonedMessage);
         }
-        self.begin_message(index, header, limits)
+        self.begin_message(index, header, limits, tolerated)
     }
 
     /// Starts the message that `header` opens, within the limits.
@@ -322,15 +313,21 @@ impl ChunkReader {
         index: u8,
         header: &ChunkHeader,
         limits: &ReadLimits,
+        tolerated: &mut Tolerated,
     ) -> Result<Step<'i>, ChunkError> {
         let under_assembly: usize =
             self.streams.iter().filter(|s| s.remaining > 0).map(|s| s.length as usize).sum();
         let Some(stream) = self.streams.get_mut(usize::from(index)) else {
             return Ok(Step::NeedMore);
         };
-        if header.format == TYPE_3 && stream.after_type_0 && stream.timestamp != 0 {
-            let count = &mut self.quirks.type_3_after_type_0;
-            *count = count.saturating_add(1);
+        match header.format {
+            TYPE_1 | TYPE_2 if header.fields.time > BACKWARD_DELTA_ABOVE => {
+                tolerated.note(Quirk::BackwardDelta);
+            }
+            TYPE_3 if stream.after_type_0 && stream.timestamp != 0 => {
+                tolerated.note(Quirk::Type3AfterType0);
+            }
+            _ => {}
         }
         stream.begin_message(header);
         let kind = stream.kind;
@@ -511,6 +508,9 @@ const CHUNK_STREAMS_STEP: usize = 2;
 const TIMESTAMP_EXTENDED: u32 = 0x00ff_ffff;
 /// Largest type 0 timestamp that a type 3 header right behind it repeats as a delta (ms).
 const TYPE_0_DELTA_MS_MAX: u32 = 1000;
+
+/// A larger delta steps back: times are compared within half their range (section 5.3.1.3).
+const BACKWARD_DELTA_ABOVE: u32 = 1 << 31;
 
 const TYPE_0: u8 = 0;
 const TYPE_1: u8 = 1;
@@ -840,7 +840,7 @@ mod tests {
     struct Outcome {
         messages: Vec<OwnedMessage>,
         error: Option<ChunkError>,
-        quirks: ReadQuirks,
+        tolerated: Tolerated,
     }
 
     #[derive(Clone, Debug, PartialEq)]
@@ -874,23 +874,29 @@ mod tests {
         }
     }
 
+    /// For readers whose peers do nothing that is worth a note.
+    fn tolerated() -> Tolerated {
+        Tolerated::default()
+    }
+
     /// A publisher as far as the reader sees one: control messages are obeyed.
     fn read_pieces<'b>(pieces: impl Iterator<Item = &'b [u8]>, limits: &ReadLimits) -> Outcome {
         let mut reader = ChunkReader::new();
-        let mut outcome = Outcome { messages: vec![], error: None, quirks: reader.quirks() };
+        let tolerated = Tolerated::default();
+        let mut outcome = Outcome { messages: vec![], error: None, tolerated };
         let mut received = 0;
         for piece in pieces {
             received += piece.len();
             let mut input = piece;
             loop {
-                let message = match reader.next_message(&mut input, limits) {
+                let message = match reader.next_message(&mut input, limits, &mut outcome.tolerated)
+                {
                     Ok(Some(Message { header, payload })) => {
                         OwnedMessage { header, payload: payload.to_vec() }
                     }
                     Ok(None) => break,
                     Err(error) => {
                         outcome.error = Some(error);
-                        outcome.quirks = reader.quirks();
                         return outcome;
                     }
                 };
@@ -905,7 +911,6 @@ mod tests {
             assert!(input.is_empty(), "a reader that wants more has consumed all");
             assert!(reader.assembly_bytes() <= 2 * received + 8 * limits::KIB);
         }
-        outcome.quirks = reader.quirks();
         outcome
     }
 
@@ -944,7 +949,7 @@ mod tests {
     }
 
     fn only(messages: &[OwnedMessage]) -> Outcome {
-        Outcome { messages: messages.to_vec(), error: None, quirks: ReadQuirks::default() }
+        Outcome { messages: messages.to_vec(), error: None, tolerated: Tolerated::default() }
     }
 
     /// A payload in which no two neighbouring runs are alike.
@@ -1035,14 +1040,14 @@ mod tests {
     fn ch_08_type_3_behind_time_zero_keeps_time_zero() {
         let bytes = hex("04 000000 000001 08 01000000 aa  c4 aa");
         assert_eq!(read(&bytes).timestamps(), [0, 0]);
-        assert_eq!(read(&bytes).quirks, ReadQuirks::default());
+        assert!(read(&bytes).tolerated.is_empty());
     }
 
     #[test]
     fn ch_09_type_3_behind_a_small_time_adds_it() {
         let outcome = read(&hex("04 00001a 000001 08 01000000 aa  c4 aa  c4 aa"));
         assert_eq!(outcome.timestamps(), [26, 52, 78]);
-        assert_eq!(outcome.quirks.type_3_after_type_0, 1);
+        assert_eq!(outcome.tolerated.count(Quirk::Type3AfterType0), 1);
         let at_the_bound = read(&hex("04 0003e8 000001 08 01000000 aa  c4 aa"));
         assert_eq!(at_the_bound.timestamps(), [1000, 2000]);
     }
@@ -1053,7 +1058,7 @@ mod tests {
             let text = format!("04 {time} 000001 08 01000000 aa  c4 aa  44 00000a 000001 08 aa");
             let outcome = read(&hex(&text));
             assert_eq!(outcome.timestamps(), [expected, expected, expected + 10]);
-            assert_eq!(outcome.quirks.type_3_after_type_0, 1);
+            assert_eq!(outcome.tolerated.count(Quirk::Type3AfterType0), 1);
         }
     }
 
@@ -1089,7 +1094,7 @@ mod tests {
         ]);
         let outcome = read(&bytes);
         assert_eq!(outcome.messages, [message(4, 0x0100_0000, kind::VIDEO, &video)]);
-        assert!(outcome.quirks.peer_omits_extended_timestamp);
+        assert!(outcome.tolerated.count(Quirk::ExtendedTimestampOmitted) > 0);
     }
 
     #[test]
@@ -1106,7 +1111,7 @@ mod tests {
             let expected =
                 [message(4, 0x0100_0000, kind::VIDEO, &video), message(4, 0, kind::AUDIO, &[0xaf])];
             assert_eq!(outcome.messages, expected, "{tail}");
-            assert!(outcome.quirks.peer_omits_extended_timestamp);
+            assert!(outcome.tolerated.count(Quirk::ExtendedTimestampOmitted) > 0);
         }
     }
 
@@ -1206,7 +1211,8 @@ mod tests {
             kind: kind::USER_CONTROL,
             message_stream_id: 0,
         };
-        assert_eq!(outcome, only(&[OwnedMessage { header, payload: hex("0007 00003039") }]));
+        assert_eq!(outcome.messages, [OwnedMessage { header, payload: hex("0007 00003039") }]);
+        assert_eq!(outcome.tolerated.to_string(), "chunk stream opened with type 1");
     }
 
     #[test]
@@ -1225,7 +1231,7 @@ mod tests {
         ]);
         let outcome = read(&bytes);
         assert_eq!(outcome.messages, [message(6, 40, kind::VIDEO, &[0x27, 1])]);
-        assert_eq!(outcome.quirks.abandoned_messages, 1);
+        assert_eq!(outcome.tolerated.count(Quirk::AbandonedMessage), 1);
     }
 
     #[test]
@@ -1240,7 +1246,7 @@ mod tests {
             }
             let outcome = read(&bytes);
             assert_eq!(outcome.messages, [message(6, 40, kind, &second)]);
-            assert_eq!(outcome.quirks.abandoned_messages, 1);
+            assert_eq!(outcome.tolerated.count(Quirk::AbandonedMessage), 1);
         }
     }
 
@@ -1252,7 +1258,9 @@ mod tests {
             ("46 000000 00012c 09", &video[128..256]),
             ("86 000000", &video[256..]),
         ]);
-        assert_eq!(read(&bytes), only(&[message(6, 100, kind::VIDEO, &video)]));
+        let outcome = read(&bytes);
+        assert_eq!(outcome.messages, [message(6, 100, kind::VIDEO, &video)]);
+        assert_eq!(outcome.tolerated.count(Quirk::HeaderWithinMessage), 2);
     }
 
     #[test]
@@ -1263,7 +1271,7 @@ mod tests {
             ("46 ffffff 00012c 09 01000000", &video[128..256]),
             ("c6 01000000", &video[256..]),
         ]);
-        assert_eq!(read(&bytes), only(&[message(6, 100, kind::VIDEO, &video)]));
+        assert_eq!(read(&bytes).messages, [message(6, 100, kind::VIDEO, &video)]);
     }
 
     #[test]
@@ -1273,7 +1281,7 @@ mod tests {
             ReadLimits { video_bytes_max: max, assembly_bytes_max: max, ..Default::default() };
         let mut reader = ChunkReader::new();
         let begun = [hex("06 000000 ffffff 09 01000000"), vec![0; 128]].concat();
-        assert_eq!(reader.next_message(&mut begun.as_slice(), &limits), Ok(None));
+        assert_eq!(reader.next_message(&mut begun.as_slice(), &limits, &mut tolerated()), Ok(None));
         assert!(reader.assembly_bytes() <= 2 * 128 + 128, "{}", reader.assembly_bytes());
     }
 
@@ -1307,10 +1315,15 @@ mod tests {
         let mut reader = ChunkReader::new();
         let bytes = hex("04 000000 000002 08 01000000 aaaa c4");
         let mut input = bytes.as_slice();
-        assert!(reader.next_message(&mut input, &ReadLimits::default()).unwrap().is_some());
+        assert!(
+            reader
+                .next_message(&mut input, &ReadLimits::default(), &mut tolerated())
+                .unwrap()
+                .is_some()
+        );
         let limits = ReadLimits { audio_bytes_max: 1, ..Default::default() };
         assert_eq!(
-            reader.next_message(&mut input, &limits),
+            reader.next_message(&mut input, &limits, &mut tolerated()),
             Err(ChunkError::MessageTooLarge { length: 2, max: 1, kind: kind::AUDIO })
         );
     }
@@ -1397,7 +1410,7 @@ mod tests {
         ]);
         let outcome = read(&bytes);
         assert_eq!(outcome.messages[1..], [message(6, 40, kind::VIDEO, &[0x27, 1])]);
-        assert_eq!(outcome.quirks, ReadQuirks::default());
+        assert!(outcome.tolerated.is_empty());
     }
 
     #[test]
@@ -1418,11 +1431,11 @@ mod tests {
         let mut reader = ChunkReader::new();
         let limits = ReadLimits::default();
         let begun = [hex("06 000000 00012c 09 01000000"), vec![0; 100]].concat();
-        assert_eq!(reader.next_message(&mut begun.as_slice(), &limits), Ok(None));
+        assert_eq!(reader.next_message(&mut begun.as_slice(), &limits, &mut tolerated()), Ok(None));
         reader.abort(6);
         let rest = [vec![0; 28], hex("06 000000 000002 09 01000000 2701")].concat();
         let mut input = rest.as_slice();
-        let message = reader.next_message(&mut input, &limits).unwrap().unwrap();
+        let message = reader.next_message(&mut input, &limits, &mut tolerated()).unwrap().unwrap();
         assert_eq!(message.payload, [0x27, 1]);
     }
 
@@ -1622,7 +1635,7 @@ mod tests {
                 let outcome = read(&encoder.out);
                 assert!(outcome.messages == sent, "seed {seed}, {repeats_extended}");
                 assert_eq!(outcome.error, None);
-                assert_eq!(outcome.quirks.abandoned_messages, 0);
+                assert_eq!(outcome.tolerated.count(Quirk::AbandonedMessage), 0);
             }
         }
     }
@@ -1643,7 +1656,7 @@ mod tests {
             }
             let outcome = read(&out);
             assert_eq!(outcome.messages[1..], sent);
-            assert_eq!(outcome.quirks, ReadQuirks::default());
+            assert!(outcome.tolerated.is_empty());
         }
     }
 
@@ -1652,7 +1665,10 @@ mod tests {
         let bytes = hex("04 000000 000003 08 01000000 af0121");
         let mut input = bytes.as_slice();
         let mut reader = ChunkReader::new();
-        let message = reader.next_message(&mut input, &ReadLimits::default()).unwrap().unwrap();
+        let message = reader
+            .next_message(&mut input, &ReadLimits::default(), &mut tolerated())
+            .unwrap()
+            .unwrap();
         assert_eq!(message.payload.as_ptr(), bytes[12..].as_ptr());
         assert_eq!(reader.assemblies.capacity(), 0);
     }
@@ -1667,7 +1683,8 @@ mod tests {
         for _ in 0..5 {
             let mut input = bytes.as_slice();
             let limits = ReadLimits::default();
-            let message = reader.next_message(&mut input, &limits).unwrap().unwrap();
+            let message =
+                reader.next_message(&mut input, &limits, &mut tolerated()).unwrap().unwrap();
             places.push((message.payload.as_ptr(), message.payload.len()));
         }
         assert!(places.iter().all(|place| *place == places[0]), "{places:?}");
@@ -1689,8 +1706,8 @@ mod tests {
             write_message(&mut bytes, long.header, &long.payload, 128);
             let mut reader = ChunkReader::new();
             let mut input = bytes.as_slice();
-            assert!(reader.next_message(&mut input, &limits).unwrap().is_some());
-            assert_eq!(reader.next_message(&mut input, &limits), Ok(None));
+            assert!(reader.next_message(&mut input, &limits, &mut tolerated()).unwrap().is_some());
+            assert_eq!(reader.next_message(&mut input, &limits, &mut tolerated()), Ok(None));
             assert_eq!(reader.assemblies.capacity(), 0);
             assert_eq!(reader.assembly_bytes(), CHUNK_STREAMS_STEP * size_of::<ChunkStream>());
         }
@@ -1710,9 +1727,9 @@ mod tests {
         }
         let mut input = bytes.as_slice();
         for _ in 0..4 {
-            assert!(reader.next_message(&mut input, &limits).unwrap().is_some());
+            assert!(reader.next_message(&mut input, &limits, &mut tolerated()).unwrap().is_some());
         }
-        assert_eq!(reader.next_message(&mut input, &limits), Ok(None));
+        assert_eq!(reader.next_message(&mut input, &limits, &mut tolerated()), Ok(None));
         let spares = reader.assemblies.iter().filter(|a| a.payload.capacity() > 0).count();
         assert_eq!(spares, SPARES_MAX);
     }

@@ -18,6 +18,7 @@ use crate::rtmp::command::{
 use crate::rtmp::handshake::{ClientHandshake, HandshakeError};
 use crate::rtmp::link::{Inbound, Incoming, LinkError, Output};
 use crate::rtmp::message::{Control, Message, MessageHeader, UserControl, kind};
+use crate::rtmp::quirks::Tolerated;
 
 /// What a client wants, and how it goes about it.
 #[derive(Clone, Debug)]
@@ -203,7 +204,10 @@ impl Client {
         if !dialogue.advance_handshake(input)? {
             return Ok(None);
         }
-        let incoming = inbound.next(input, &ReadLimits::default(), &mut dialogue.output)?;
+        // Nobody asks a client what its server does wrong.
+        let unheard = &mut Tolerated::default();
+        let limits = &ReadLimits::default();
+        let incoming = inbound.next(input, limits, &mut dialogue.output, unheard)?;
         Ok(match incoming {
             Some(Incoming::Message(message)) => Some(dialogue.receive(message)?),
             Some(Incoming::Control(control)) => Some(dialogue.receive_control(control)),
@@ -870,8 +874,9 @@ mod tests {
         let mut reader = ChunkReader::default();
         reader.set_chunk_size(chunk_size);
         let mut seen = Vec::new();
-        while let Some(Message { header, payload }) =
-            reader.next_message(&mut input, &ReadLimits::default()).expect("a good client")
+        while let Some(Message { header, payload }) = reader
+            .next_message(&mut input, &ReadLimits::default(), &mut Tolerated::default())
+            .expect("a good client")
         {
             let control = Control::parse(header.kind, payload).expect("a good control message");
             seen.push(match control {

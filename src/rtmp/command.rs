@@ -46,8 +46,9 @@ pub enum Command<'a> {
     Publish {
         /// The stream key.
         key: &'a [u8],
-        /// What is to become of the stream beside its going live.
-        kind: PublishKind,
+        /// What is to become of the stream beside its going live; `None`, which means nothing,
+        /// where the argument is missing or strange.
+        kind: Option<PublishKind>,
     },
     /// `play`: becomes a player of a stream.
     Play {
@@ -152,12 +153,14 @@ pub struct Connect<'a> {
     pub caps_ex: Option<u32>,
     /// Whether the client names codecs by FourCC, in the way of either version of Enhanced RTMP.
     pub names_fourccs: bool,
+    /// Whether the command object is none, or `tcUrl` is missing or misspelt.
+    pub is_odd: bool,
 }
 
 /// What is to become of a published stream (RTMP 1.0, section 7.2.2.6).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PublishKind {
-    /// Nothing. Also what is meant when the argument is missing or strange.
+    /// Nothing.
     #[default]
     Live,
     /// It is recorded to a new file.
@@ -176,11 +179,9 @@ impl PublishKind {
         }
     }
 
-    fn parse(bytes: &[u8]) -> Self {
-        let mut recorded = [Self::Record, Self::Append].into_iter();
-        recorded
-            .find(|kind| kind.as_str().as_bytes().eq_ignore_ascii_case(without_nul(bytes)))
-            .unwrap_or_default()
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let mut kinds = [Self::Live, Self::Record, Self::Append].into_iter();
+        kinds.find(|kind| kind.as_str().as_bytes().eq_ignore_ascii_case(without_nul(bytes)))
     }
 }
 
@@ -343,6 +344,7 @@ impl<'a> Connect<'a> {
             object_encoding: number("objectEncoding").unwrap_or_default(),
             caps_ex: number("capsEx").and_then(whole_number),
             names_fourccs: fourcc_keys.iter().any(|key| property(object, key).is_some()),
+            is_odd: !matches!(object, Value::Object(_)) || object.get("tcUrl").is_none(),
         }
     }
 }
@@ -883,7 +885,7 @@ mod tests {
                 "publish",
                 43,
                 5.0,
-                Command::Publish { key: b"cam?token=abc", kind: PublishKind::Live },
+                Command::Publish { key: b"cam?token=abc", kind: Some(PublishKind::Live) },
             ),
             (
                 FFMPEG5_PUBLISH,
@@ -960,10 +962,7 @@ mod tests {
     #[test]
     fn am_09_names_that_are_not_utf_8_stay_bytes() {
         let payload = call("publish", b"\x02\0\x02\xff\xfe");
-        assert_eq!(
-            decode(&payload).command,
-            Command::Publish { key: b"\xff\xfe", kind: PublishKind::Live }
-        );
+        assert_eq!(decode(&payload).command, Command::Publish { key: b"\xff\xfe", kind: None });
         let payload = call("\u{fffd}x", b"");
         assert_eq!(decode(&payload).command, Command::Unknown);
     }
@@ -993,14 +992,14 @@ mod tests {
             b"\x02\0\x01k\x02\0\x06record",
         ]
         .concat();
-        let record = Command::Publish { key: b"k", kind: PublishKind::Record };
+        let record = Command::Publish { key: b"k", kind: Some(PublishKind::Record) };
         assert_eq!(decode(&payload).command, record);
     }
 
     #[test]
     fn amf3_argument_that_cannot_be_stepped_over_ends_the_arguments() {
         let payload = call("publish", b"\x02\0\x01k\x11\x0d\x01\x02\0\x06record");
-        let live = Command::Publish { key: b"k", kind: PublishKind::Live };
+        let live = Command::Publish { key: b"k", kind: None };
         assert_eq!(decode(&payload).command, live);
     }
 
@@ -1034,14 +1033,18 @@ mod tests {
     #[test]
     fn cm_01_minimal_connect() {
         let payload = [&string("connect"), SEVEN, b"\x03\0\x03app\x02\0\x04live\0\0\x09"].concat();
-        assert_eq!(connect_of(&payload), Connect { app: b"live", ..Connect::default() });
+        assert_eq!(
+            connect_of(&payload),
+            Connect { app: b"live", is_odd: true, ..Connect::default() }
+        );
     }
 
     #[test]
     fn connect_without_an_application() {
         for object in [&b""[..], b"\x05", b"\x06", b"\x02\0\x01x", b"\x03\0\x03app\x05\0\0\x09"] {
             let payload = [&string("connect"), SEVEN, object].concat();
-            assert_eq!(connect_of(&payload), Connect::default(), "{object:02x?}");
+            let nothing = Connect { is_odd: true, ..Connect::default() };
+            assert_eq!(connect_of(&payload), nothing, "{object:02x?}");
         }
     }
 
@@ -1055,6 +1058,7 @@ mod tests {
             let payload = [&string("connect"), SEVEN, &object, user, b"\x7f"].concat();
             let connect = connect_of(&payload);
             assert_eq!(connect.tc_url, Some(&b"rtmp://h/live"[..]), "{key}");
+            assert_eq!(connect.is_odd, key != "tcUrl", "{key}");
             assert_eq!(connect.app, b"live");
         }
         let mut object = vec![];
@@ -1102,16 +1106,16 @@ mod tests {
 
     #[test]
     fn cm_10_publish_without_a_kind() {
-        let cases: [(&[u8], PublishKind); 9] = [
-            (b"", PublishKind::Live),
-            (b"\x05", PublishKind::Live),
-            (b"\x06", PublishKind::Live),
-            (b"\x02\0\0", PublishKind::Live),
-            (b"\x02\0\x04LIVE", PublishKind::Live),
-            (b"\x02\0\x05other", PublishKind::Live),
-            (b"\x02\0\x06record", PublishKind::Record),
-            (b"\x02\0\x07Append\0", PublishKind::Append),
-            (b"\x02\0\x04live\x02\0\xff", PublishKind::Live),
+        let cases: [(&[u8], Option<PublishKind>); 9] = [
+            (b"", None),
+            (b"\x05", None),
+            (b"\x06", None),
+            (b"\x02\0\0", None),
+            (b"\x02\0\x04LIVE", Some(PublishKind::Live)),
+            (b"\x02\0\x05other", None),
+            (b"\x02\0\x06record", Some(PublishKind::Record)),
+            (b"\x02\0\x07Append\0", Some(PublishKind::Append)),
+            (b"\x02\0\x04live\x02\0\xff", Some(PublishKind::Live)),
         ];
         for (argument, kind) in cases {
             let payload = call("publish", &[b"\x02\0\x01k", argument].concat());
@@ -1123,7 +1127,7 @@ mod tests {
     fn cm_14_missing_and_odd_keys_are_empty() {
         for argument in [&b""[..], b"\x05", b"\x06", b"\x02\0\0", b"\x01\x01"] {
             let payload = call("publish", argument);
-            let empty = Command::Publish { key: b"", kind: PublishKind::Live };
+            let empty = Command::Publish { key: b"", kind: None };
             assert_eq!(decode(&payload).command, empty);
             let payload = call("FCPublish", argument);
             assert_eq!(decode(&payload).command, Command::FcPublish { key: b"" });

@@ -7,6 +7,7 @@
 use super::chunk_read::{ChunkError, ChunkReader, ReadLimits};
 use super::chunk_write::{chunk_stream, write_control, write_message};
 use super::message::{Control, ControlError, Message, MessageHeader, UserControl, kind};
+use super::quirks::{Quirk, Tolerated};
 use crate::limits;
 use std::fmt;
 
@@ -185,13 +186,15 @@ impl Inbound {
 
     /// Consumes `input` up to and including the next message; `None` when it is used up.
     ///
-    /// Pings are answered into `output`. An acknowledgement is written when the input is used
-    /// up, so at most once for each piece of input however small the peer's window is.
+    /// Pings are answered into `output`, and what is tolerated is noted. An acknowledgement is
+    /// written when the input is used up, so at most once for each piece of input however small
+    /// the peer's window is.
     pub fn next<'s, 'i: 's>(
         &'s mut self,
         input: &mut &'i [u8],
         limits: &ReadLimits,
         output: &mut Output,
+        tolerated: &mut Tolerated,
     ) -> Result<Option<Incoming<'s>>, LinkError> {
         match self.change.take() {
             Some(Change::ChunkSize(size)) => self.reader.set_chunk_size(size),
@@ -199,7 +202,7 @@ impl Inbound {
             None => {}
         }
         let before = input.len();
-        let message = self.reader.next_message(input, limits)?;
+        let message = self.reader.next_message(input, limits, tolerated)?;
         self.received += (before - input.len()) as u64;
         let Some(message) = message else {
             acknowledge(self.received, &mut self.acknowledged, self.window_bytes, output);
@@ -210,10 +213,14 @@ impl Inbound {
             Ok(None) => return Ok(Some(Incoming::Message(message))),
             // A chunk size that cannot be read leaves no way to follow what comes.
             Err(ControlError::Short { kind, .. }) if kind != kind::SET_CHUNK_SIZE => {
+                tolerated.note(Quirk::MalformedMessage);
                 return Ok(Some(Incoming::Malformed));
             }
             Err(error) => return Err(error.into()),
         };
+        if message.header.chunk_stream_id != chunk_stream::CONTROL {
+            tolerated.note(Quirk::ControlElsewhere);
+        }
         match control {
             Control::SetChunkSize(size) => self.change = Some(Change::ChunkSize(size)),
             Control::Abort(chunk_stream_id) => self.change = Some(Change::Abort(chunk_stream_id)),
@@ -223,6 +230,9 @@ impl Inbound {
             }
             Control::UserControl(UserControl::PingRequest(millis)) => {
                 output.user_control(UserControl::PingResponse(millis));
+            }
+            Control::UserControl(UserControl::Unknown(_)) => {
+                tolerated.note(Quirk::UnknownUserControl);
             }
             _ => {}
         }
@@ -316,12 +326,12 @@ mod tests {
         bytes.push(0xc4);
         bytes.extend([3; 8]);
         let (mut inbound, mut output) = (Inbound::new(1 << 20), Output::default());
-        let mut input = &bytes[..];
+        let (mut input, mut tolerated) = (&bytes[..], Tolerated::default());
         let limits = ReadLimits::default();
-        let first = inbound.next(&mut input, &limits, &mut output).unwrap();
+        let first = inbound.next(&mut input, &limits, &mut output, &mut tolerated).unwrap();
         assert!(matches!(first, Some(Incoming::Control(Control::SetChunkSize(64)))));
         let Some(Incoming::Message(message)) =
-            inbound.next(&mut input, &limits, &mut output).unwrap()
+            inbound.next(&mut input, &limits, &mut output, &mut tolerated).unwrap()
         else {
             panic!("expected the audio message");
         };
@@ -334,7 +344,8 @@ mod tests {
         for (kind, fatal) in [(1, true), (2, false), (3, false), (5, false), (6, false)] {
             let bytes = [0x02, 0, 0, 0, 0, 0, 1, kind, 0, 0, 0, 0, 9];
             let (mut inbound, mut output) = (Inbound::new(1 << 20), Output::default());
-            let result = inbound.next(&mut &bytes[..], &limits, &mut output);
+            let mut tolerated = Tolerated::default();
+            let result = inbound.next(&mut &bytes[..], &limits, &mut output, &mut tolerated);
             assert_eq!(result.is_err(), fatal, "message type {kind}");
             assert!(fatal || matches!(result, Ok(Some(Incoming::Malformed))));
         }
@@ -344,7 +355,8 @@ mod tests {
     fn uc_01_a_ping_is_answered_with_its_own_bytes() {
         let ping = [0x02, 0, 0, 0, 0, 0, 6, 4, 0, 0, 0, 0, 0, 6, 0, 0, 0x30, 0x39];
         let (mut inbound, mut output) = (Inbound::new(1 << 20), Output::default());
-        inbound.next(&mut &ping[..], &ReadLimits::default(), &mut output).unwrap();
+        let limits = ReadLimits::default();
+        inbound.next(&mut &ping[..], &limits, &mut output, &mut Tolerated::default()).unwrap();
         assert_eq!(output.bytes()[12..], [0, 7, 0, 0, 0x30, 0x39]);
     }
 
@@ -354,7 +366,8 @@ mod tests {
             let mut bytes = vec![0x02, 0, 0, 0, 0, 0, 4, 5, 0, 0, 0, 0];
             bytes.extend(window.to_be_bytes());
             let (mut inbound, mut output) = (Inbound::new(5000), Output::default());
-            inbound.next(&mut &bytes[..], &ReadLimits::default(), &mut output).unwrap();
+            let (limits, mut tolerated) = (ReadLimits::default(), Tolerated::default());
+            inbound.next(&mut &bytes[..], &limits, &mut output, &mut tolerated).unwrap();
             assert_eq!(inbound.window_bytes, expected);
         }
     }

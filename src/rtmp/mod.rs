@@ -10,4 +10,5 @@ pub mod handshake;
 pub mod link;
 pub mod message;
 pub mod name;
+pub mod quirks;
 pub mod session;

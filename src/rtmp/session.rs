@@ -14,11 +14,12 @@
 //! ```
 
 use super::chunk_read::ReadLimits;
-use super::command::{Command, CommandError, CommandMessage, Connect, code, reply};
+use super::command::{Command, CommandError, CommandMessage, Connect, PublishKind, code, reply};
 use super::handshake::{C2Check, HandshakeError, Hello, ServerHandshake};
 use super::link::{Inbound, Incoming, LinkError, Output};
 use super::message::{AggregateParts, BandwidthLimit, Control, Message, UserControl, kind};
 use super::name::{AppName, NameError, StreamTarget};
+use super::quirks::{Quirk, Tolerated};
 use crate::limits;
 use std::fmt;
 use std::rc::Rc;
@@ -223,38 +224,6 @@ impl From<LinkError> for SessionError {
     }
 }
 
-/// What was tolerated and counted instead of closing the connection. The counts saturate.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tolerated {
-    /// Messages of a type that nobody defines or serves.
-    pub unknown_messages: u16,
-    /// Commands that nobody defines or serves.
-    pub unknown_commands: u16,
-    /// Messages whose framing was sound and whose body was not.
-    pub malformed_messages: u16,
-    /// Media on a message stream that does not publish.
-    pub stray_media: u16,
-    /// Messages that the peer gave up half way.
-    pub abandoned_messages: u16,
-}
-
-impl Tolerated {
-    /// All of it.
-    pub fn total(&self) -> u32 {
-        let Self {
-            unknown_messages,
-            unknown_commands,
-            malformed_messages,
-            stray_media,
-            abandoned_messages,
-        } = *self;
-        [unknown_messages, unknown_commands, malformed_messages, stray_media, abandoned_messages]
-            .into_iter()
-            .map(u32::from)
-            .sum()
-    }
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Role {
     Idle,
@@ -311,6 +280,9 @@ impl Session {
                 .map_err(SessionError::Handshake)?;
             return Ok(done.map(|done| {
                 self.phase = Phase::Connecting;
+                if done.c2_matches == Some(false) {
+                    self.tolerated.note(Quirk::C2Mismatch);
+                }
                 Event::Step(Step::HandshakeDone { c2_matches: done.c2_matches })
             }));
         }
@@ -320,15 +292,11 @@ impl Session {
         } else {
             &settings.limits_before_publish
         };
-        let Some(incoming) = self.inbound.next(input, limits, &mut self.output)? else {
-            return Ok(None);
-        };
+        let incoming = self.inbound.next(input, limits, &mut self.output, &mut self.tolerated)?;
         let message = match incoming {
-            Incoming::Control(_) => return Ok(Some(Event::Step(Step::Handled))),
-            Incoming::Malformed => {
-                return Ok(Some(Event::Step(count(&mut self.tolerated.malformed_messages))));
-            }
-            Incoming::Message(message) => message,
+            Some(Incoming::Message(message)) => message,
+            Some(_) => return Ok(Some(Event::Step(Step::Handled))),
+            None => return Ok(None),
         };
         let mut dialogue = Dialogue {
             phase: &mut self.phase,
@@ -363,9 +331,13 @@ impl Session {
     }
 
     /// What was tolerated so far.
-    pub const fn tolerated(&self) -> Tolerated {
-        let abandoned_messages = self.inbound.reader().quirks().abandoned_messages;
-        Tolerated { abandoned_messages, ..self.tolerated }
+    pub const fn tolerated(&self) -> &Tolerated {
+        &self.tolerated
+    }
+
+    /// Notes what the caller tolerates of the peer's media, which a session does not look into.
+    pub fn tolerate(&mut self, quirk: Quirk) {
+        self.tolerated.note(quirk);
     }
 
     /// The receiving side, for its accounting.
@@ -494,11 +466,17 @@ impl Dialogue<'_> {
         let on = message.header.message_stream_id;
         let step = match message.header.kind {
             kind::COMMAND_AMF0 => self.command(on, CommandMessage::decode(message.payload))?,
-            kind::COMMAND_AMF3 => self.command(on, CommandMessage::decode_amf3(message.payload))?,
+            kind::COMMAND_AMF3 => {
+                if message.payload.first() != Some(&0) {
+                    self.tolerated.note(Quirk::FormatByteOmitted);
+                }
+                self.command(on, CommandMessage::decode_amf3(message.payload))?
+            }
             kind::AUDIO | kind::VIDEO | kind::DATA_AMF0 | kind::DATA_AMF3 | kind::AGGREGATE => {
                 return Ok(self.media(message));
             }
-            _ => count(&mut self.tolerated.unknown_messages),
+            kind::SHARED_OBJECT_AMF0 | kind::SHARED_OBJECT_AMF3 => self.pass(Quirk::SharedObject),
+            _ => self.pass(Quirk::UnknownMessage),
         };
         Ok(Event::Step(step))
     }
@@ -515,8 +493,11 @@ impl Dialogue<'_> {
             publishing.next().filter(|_| publishing.next().is_none())
         };
         let Some(owner) = owner else {
-            return Event::Step(count(&mut self.tolerated.stray_media));
+            return Event::Step(self.pass(Quirk::StrayMedia));
         };
+        if !known {
+            self.tolerated.note(Quirk::MisplacedMedia);
+        }
         message.header.message_stream_id = owner.id;
         match message.header.kind {
             kind::AGGREGATE => Event::Aggregate(AggregateParts::new(message)),
@@ -534,19 +515,22 @@ impl Dialogue<'_> {
             Err(error) if matches!(self.phase, Phase::Connecting) => {
                 return Err(SessionError::BadConnect(error));
             }
-            Err(_) => return Ok(count(&mut self.tolerated.malformed_messages)),
+            Err(_) => return Ok(self.pass(Quirk::MalformedMessage)),
         };
         match (&*self.phase, command.command) {
             (Phase::Connecting, Command::Connect(connect)) => {
                 Ok(self.connect(command.transaction_id, &connect))
             }
             (Phase::Connecting, _) => Err(SessionError::NotConnected),
-            (_, Command::Connect(_)) => Ok(count(&mut self.tolerated.unknown_commands)),
+            (_, Command::Connect(_)) => Ok(self.pass(Quirk::UnknownCommand)),
             (_, inner) => Ok(self.connected(on, command.transaction_id, inner)),
         }
     }
 
     fn connect(&mut self, transaction_id: f64, connect: &Connect<'_>) -> Step {
+        if connect.is_odd {
+            self.tolerated.note(Quirk::OddConnect);
+        }
         match AppName::parse(connect.app, connect.tc_url) {
             Ok(app) => Step::Connect(ConnectRequest {
                 transaction_id,
@@ -568,7 +552,7 @@ impl Dialogue<'_> {
     fn connected(&mut self, on: u32, txn: f64, command: Command<'_>) -> Step {
         match command {
             Command::CreateStream => self.create_stream(txn),
-            Command::Publish { key, .. } => return self.publish(on, key),
+            Command::Publish { key, kind } => return self.publish(on, key, kind),
             Command::Play { key, reset, .. } => {
                 return self.play(on, key, reset == Some(true), false);
             }
@@ -607,11 +591,11 @@ impl Dialogue<'_> {
                 self.output.command(0, |body| reply::get_stream_length_result(body, txn));
             }
             Command::Result { .. } | Command::Error(_) | Command::OnStatus(_) => {
-                return count(&mut self.tolerated.unknown_commands);
+                return self.pass(Quirk::UnknownCommand);
             }
             _ => {
                 self.result_null(txn);
-                return count(&mut self.tolerated.unknown_commands);
+                return self.pass(Quirk::UnknownCommand);
             }
         }
         Step::Handled
@@ -663,7 +647,10 @@ impl Dialogue<'_> {
         named.or_else(|| self.streams.last()).copied()
     }
 
-    fn target(&self, key: &[u8]) -> Result<StreamTarget, NameError> {
+    fn target(&mut self, key: &[u8]) -> Result<StreamTarget, NameError> {
+        if is_odd_key(key) {
+            self.tolerated.note(Quirk::OddKey);
+        }
         let Phase::Connected(app) = &*self.phase else { return Err(NameError::Empty) };
         let target = app.stream(key)?;
         let bytes_max = self.settings.name_bytes_max;
@@ -673,11 +660,14 @@ impl Dialogue<'_> {
         Ok(target)
     }
 
-    fn publish(&mut self, on: u32, key: &[u8]) -> Step {
+    fn publish(&mut self, on: u32, key: &[u8], kind: Option<PublishKind>) -> Step {
+        if kind.is_none() {
+            self.tolerated.note(Quirk::KindOmitted);
+        }
         let stream = self.stream_of_command(on);
         if stream.role != Role::Idle {
             self.status(stream.id, "error", code::PUBLISH_BAD_NAME, "this stream is in use");
-            return count(&mut self.tolerated.malformed_messages);
+            return self.pass(Quirk::BusyMessageStream);
         }
         match self.target(key) {
             Ok(target) => Step::Publish(PublishRequest { message_stream_id: stream.id, target }),
@@ -692,7 +682,7 @@ impl Dialogue<'_> {
         let stream = self.stream_of_command(on);
         if stream.role == Role::Publishing {
             self.status(stream.id, "error", code::PLAY_FAILED, "this stream is publishing");
-            return count(&mut self.tolerated.malformed_messages);
+            return self.pass(Quirk::BusyMessageStream);
         }
         match self.target(key) {
             Ok(target) => {
@@ -724,7 +714,10 @@ impl Dialogue<'_> {
     fn delete_stream(&mut self, id: Option<u32>) -> Step {
         let index = match id {
             Some(id) => self.streams.iter().position(|stream| stream.id == id),
-            None => self.streams.len().checked_sub(1),
+            None => {
+                self.tolerated.note(Quirk::DeleteWithoutNumber);
+                self.streams.len().checked_sub(1)
+            }
         };
         index.map_or(Step::Handled, |index| ended(self.streams.remove(index)))
     }
@@ -770,6 +763,12 @@ impl Dialogue<'_> {
     fn status(&mut self, id: u32, level: &str, code: &str, description: &str) {
         self.output.command(id, |body| reply::on_status(body, level, code, description));
     }
+
+    /// Passes over what is tolerated.
+    fn pass(&mut self, quirk: Quirk) -> Step {
+        self.tolerated.note(quirk);
+        Step::Handled
+    }
 }
 
 const fn ended(stream: MessageStream) -> Step {
@@ -780,7 +779,7 @@ const fn ended(stream: MessageStream) -> Step {
     }
 }
 
-const fn count(counter: &mut u16) -> Step {
-    *counter = counter.saturating_add(1);
-    Step::Handled
+/// Whether a key has around it what users paste along with it.
+fn is_odd_key(key: &[u8]) -> bool {
+    matches!(key, [b'/' | b' ' | 0, ..] | [.., b' ' | 0])
 }

@@ -365,11 +365,12 @@ impl<T> fmt::Display for ClosingLine<'_, T> {
         if let Some(activity) = &conn.activity {
             write!(f, ", {} skips", activity.summary.skips)?;
         }
-        let tolerated = conn.session.tolerated().total();
-        if tolerated > 0 {
-            write!(f, ", {tolerated} messages tolerated")?;
+        write!(f, ", {:.1} s", now.since(conn.accepted).as_secs_f64())?;
+        let tolerated = conn.session.tolerated();
+        if !tolerated.is_empty() {
+            write!(f, "; tolerated: {tolerated}")?;
         }
-        write!(f, ", {:.1} s", now.since(conn.accepted).as_secs_f64())
+        Ok(())
     }
 }
 

@@ -6,6 +6,7 @@ use super::stages::Stage;
 use super::transport::Transport;
 use super::{ConnId, Server};
 use crate::limits;
+use crate::rtmp::quirks::Quirk;
 use crate::rtmp::session::{Event, Receive, Step};
 use crate::text::Escaped;
 use crate::time::Time;
@@ -69,16 +70,18 @@ impl<T: Transport> Server<T> {
                 Event::Media(message) => {
                     if let Some(stream) = published(message.header.message_stream_id) {
                         let outcome = self.hub.record(stream, &message, now, &self.policies.tape);
-                        self.stats.messages_dropped += u64::from(outcome == Outcome::Malformed);
+                        self.count_malformed(id, usize::from(outcome == Outcome::Malformed));
                     }
                 }
                 Event::Aggregate(mut parts) => {
                     let Some(stream) = published(parts.message_stream_id()) else { continue };
+                    let mut malformed = 0;
                     for message in parts.by_ref() {
                         let outcome = self.hub.record(stream, &message, now, &self.policies.tape);
-                        self.stats.messages_dropped += u64::from(outcome == Outcome::Malformed);
+                        malformed += usize::from(outcome == Outcome::Malformed);
                     }
-                    self.stats.messages_dropped += u64::from(parts.malformed());
+                    malformed += usize::from(parts.malformed());
+                    self.count_malformed(id, malformed);
                 }
                 Event::Step(step) => self.decide(id, step, now),
             }
@@ -91,6 +94,14 @@ impl<T: Transport> Server<T> {
             // C2 and Set Chunk Size have no reply. ffmpeg, whose socket holds a small message
             // back until the last one is acknowledged, would join three times 40 ms later.
             conn.transport.acknowledge();
+        }
+    }
+
+    /// Media that was dropped because nothing can be made of it.
+    fn count_malformed(&mut self, id: ConnId, messages: usize) {
+        self.stats.messages_dropped += messages as u64;
+        for _ in 0..messages {
+            self.conns[id.index()].session.tolerate(Quirk::MalformedMedia);
         }
     }
 

@@ -20,6 +20,7 @@ mod limits;
 #[cfg(target_os = "linux")]
 mod process;
 mod publisher_return;
+mod quirks;
 mod readme;
 mod replay;
 mod simulation;

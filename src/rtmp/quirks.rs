@@ -1,0 +1,182 @@
+//! What a peer does that the specification does not have, and that does no harm.
+//!
+//! Owns the list of these quirks, how they are counted and how a log line names them, so that a
+//! user sees what an encoder does wrong. It never decides what is tolerated: whoever tolerates
+//! something notes it here.
+
+use std::fmt;
+
+macro_rules! quirks {
+    ($($(#[$doc:meta])* $name:ident = $said:expr;)+) => {
+        /// One thing that is tolerated.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Quirk {
+            $($(#[$doc])* $name,)+
+        }
+
+        impl Quirk {
+            /// All quirks, in the order in which they are counted and said.
+            pub const ALL: &[Self] = &[$(Self::$name,)+];
+
+            const fn said(self) -> Said {
+                match self { $(Self::$name => $said,)+ }
+            }
+        }
+    };
+}
+
+/// How a quirk is said.
+enum Said {
+    /// With its number: one of them, several of them.
+    Times(&'static str, &'static str),
+    /// Without: what a peer does once it does all the time.
+    Habit(&'static str),
+}
+
+use Said::{Habit, Times};
+
+quirks! {
+    /// C2 does not repeat S1 (RTMP 1.0, section 5.2.4).
+    C2Mismatch = Habit("C2 does not repeat S1");
+    /// `connect` has its properties in an array, or `tcUrl` misspelt or not at all.
+    OddConnect = Habit("odd connect object");
+    /// The first header of a chunk stream has type 1, which refers to one before it.
+    OpensWithType1 = Habit("chunk stream opened with type 1");
+    /// Type 3 chunks do not repeat the extended timestamp (RTMP 1.0, section 5.3.1.3).
+    ExtendedTimestampOmitted = Habit("extended timestamp omitted");
+    /// Control messages on another chunk stream than 2 (RTMP 1.0, section 5.4).
+    ControlElsewhere = Habit("control messages off chunk stream 2");
+    /// A message begun with type 3 behind type 0 with a time: readers disagree on what it adds.
+    Type3AfterType0 = Times("type 3 header behind type 0", "type 3 headers behind type 0");
+    /// A header of type 1 or 2 in the middle of a message.
+    HeaderWithinMessage = Times("header within a message", "headers within a message");
+    /// A delta of more than half the range, which is a step back.
+    BackwardDelta = Times("backward timestamp delta", "backward timestamp deltas");
+    /// A message given up half way because another began on its chunk stream.
+    AbandonedMessage = Times("abandoned message", "abandoned messages");
+    /// A message of a type that nobody defines or serves.
+    UnknownMessage = Times("unknown message", "unknown messages");
+    /// A shared object, which this server does not have.
+    SharedObject = Times("shared object message", "shared object messages");
+    /// A user control event that nobody defines, or one that is too short.
+    UnknownUserControl = Times("unknown user control event", "unknown user control events");
+    /// A control or command message whose body cannot be read.
+    MalformedMessage = Times("malformed message", "malformed messages");
+    /// An AMF3 command without the byte that says in which format it goes on.
+    FormatByteOmitted =
+        Times("AMF3 command without format byte", "AMF3 commands without format byte");
+    /// A command that nobody defines or serves, or that does not belong there.
+    UnknownCommand = Times("unknown command", "unknown commands");
+    /// A `publish` that does not say of what kind it is.
+    KindOmitted = Times("publish without its kind", "publishes without their kind");
+    /// A stream key with blanks or slashes before or behind it.
+    OddKey = Times("stream key with blanks or slashes", "stream keys with blanks or slashes");
+    /// A `publish` or `play` on a message stream that does something else.
+    BusyMessageStream =
+        Times("request on a busy message stream", "requests on a busy message stream");
+    /// A `deleteStream` that does not say which one.
+    DeleteWithoutNumber = Times("deleteStream without a number", "deleteStreams without a number");
+    /// Media on a message stream that does not publish.
+    StrayMedia = Times("media message without a publish", "media messages without a publish");
+    /// Media on a message stream that does not exist, taken for the only one that publishes.
+    MisplacedMedia =
+        Times("media message on an unknown stream", "media messages on an unknown stream");
+    /// Media too short for its own header, or one that contradicts itself.
+    MalformedMedia = Times("malformed media message", "malformed media messages");
+}
+
+/// What was tolerated of one connection: a number for each quirk. The numbers saturate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tolerated {
+    counts: [u8; Quirk::ALL.len()],
+}
+
+impl Tolerated {
+    /// Counts one more.
+    pub fn note(&mut self, quirk: Quirk) {
+        let count = &mut self.counts[quirk as usize];
+        *count = count.saturating_add(1);
+    }
+
+    /// How often it was seen; 255 is as often or more often.
+    pub const fn count(&self, quirk: Quirk) -> u8 {
+        self.counts[quirk as usize]
+    }
+
+    /// Whether nothing had to be tolerated.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// As in `3 unknown messages, 1 abandoned message, extended timestamp omitted`: what was counted,
+/// then the habits.
+impl fmt::Display for Tolerated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut separator = "";
+        let seen = || Quirk::ALL.iter().map(|quirk| (quirk.said(), self.count(*quirk)));
+        for (said, count) in seen() {
+            let Times(one, several) = said else { continue };
+            match count {
+                0 => continue,
+                1 => write!(f, "{separator}1 {one}")?,
+                u8::MAX => write!(f, "{separator}255 or more {several}")?,
+                count => write!(f, "{separator}{count} {several}")?,
+            }
+            separator = ", ";
+        }
+        for (said, count) in seen() {
+            if let (Habit(what), 1..) = (said, count) {
+                write!(f, "{separator}{what}")?;
+                separator = ", ";
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn noted(quirks: &[Quirk]) -> Tolerated {
+        let mut tolerated = Tolerated::default();
+        quirks.iter().for_each(|quirk| tolerated.note(*quirk));
+        tolerated
+    }
+
+    #[test]
+    fn quirks_are_said_by_number_or_as_a_habit() {
+        use Quirk::{AbandonedMessage, ExtendedTimestampOmitted, UnknownMessage};
+        for (quirks, said) in [
+            (&[][..], ""),
+            (&[AbandonedMessage], "1 abandoned message"),
+            (&[ExtendedTimestampOmitted, ExtendedTimestampOmitted], "extended timestamp omitted"),
+            (
+                &[ExtendedTimestampOmitted, UnknownMessage, AbandonedMessage, UnknownMessage],
+                "1 abandoned message, 2 unknown messages, extended timestamp omitted",
+            ),
+        ] {
+            let tolerated = noted(quirks);
+            assert_eq!(tolerated.to_string(), said);
+            assert_eq!(tolerated.is_empty(), quirks.is_empty());
+        }
+    }
+
+    #[test]
+    fn numbers_saturate_and_say_so() {
+        let tolerated = noted(&[Quirk::UnknownMessage; 300]);
+        assert_eq!(tolerated.count(Quirk::UnknownMessage), 255);
+        assert_eq!(tolerated.to_string(), "255 or more unknown messages");
+    }
+
+    #[test]
+    fn each_quirk_has_a_place_and_words_of_its_own() {
+        let mut said: Vec<_> =
+            Quirk::ALL.iter().map(|quirk| noted(&[*quirk]).to_string()).collect();
+        assert!(said.iter().all(|said| !said.is_empty()));
+        said.sort_unstable();
+        said.dedup();
+        assert_eq!(said.len(), Quirk::ALL.len());
+    }
+}
