@@ -195,7 +195,9 @@ Settings:
 
 Signals:
   SIGHUP   read the file again, and say what only a restart can change
-  SIGTERM  tell every peer, then exit (drain_ms); a second one exits now
+  SIGTERM  tell every peer, then exit (drain_ms); a second one exits now. Clients that
+           can connect anew are asked to (drain_url) and served until they leave
+  SIGUSR1  ask them without going down
 
 Exit codes:
   0  all went well

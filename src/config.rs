@@ -12,6 +12,7 @@ use std::net::{Ipv6Addr, SocketAddr};
 
 use log::Level;
 
+pub use self::field::ReconnectUrl;
 use self::field::{Choice, Written, either_zero_or, from_to};
 pub use self::read::{ConfigError, FileText, FlagValue};
 use crate::limits;
@@ -26,6 +27,8 @@ pub struct Settings {
     pub log_level: Level,
     /// How long the drain after SIGTERM may take.
     pub drain_ms: u64,
+    /// Where clients are to connect anew; empty: where they are.
+    pub drain_url: ReconnectUrl,
     /// Sizes and counts.
     pub limits: Limits,
     /// How long a peer may stay silent.
@@ -44,6 +47,7 @@ impl Default for Settings {
             listen: vec![SocketAddr::from((Ipv6Addr::UNSPECIFIED, RTMP_PORT))],
             log_level: Level::Info,
             drain_ms: 10_000,
+            drain_url: ReconnectUrl::default(),
             limits: Limits::default(),
             timeouts: Timeouts::default(),
             publish: Publish::default(),
@@ -372,6 +376,16 @@ const TOP_KEYS: &[Key] = &[
         from_to(0, MILLIS_MAX),
         drain_ms
     ),
+    key!(
+        "drain_url",
+        [
+            " Where clients that understand a reconnect request are sent upon SIGTERM, and upon",
+            " SIGUSR1, which asks them without going down; empty: to the URL that they came by."
+        ],
+        Live,
+        (),
+        drain_url
+    ),
 ];
 
 const SAMPLE_HEAD: &str = "\
@@ -531,6 +545,7 @@ mod tests {
         ("listen", "[\"127.0.0.1:1936\", \":1937\"]"),
         ("log_level", "\"trace\""),
         ("drain_ms", "1"),
+        ("drain_url", "\"rtmp://b.example/live\""),
         ("limits.connections_max", "100"),
         ("limits.connections_per_address_max", "7"),
         ("limits.message_streams_max", "2"),

@@ -173,6 +173,45 @@ impl Field for Vec<SocketAddr> {
     }
 }
 
+/// A URL as a reconnect request names it (Enhanced RTMP v2): whole, `//host/app`, `/app` behind
+/// the host that the client knows, or empty for the one it came by.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReconnectUrl(String);
+
+impl ReconnectUrl {
+    /// The URL if it is one that can be asked for; see the type.
+    pub fn new(url: &str) -> Option<Self> {
+        let is_plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
+        let begins = ["rtmp://", "rtmps://", "/"].iter().any(|start| url.starts_with(start));
+        let is_url = begins && url.len() <= URL_BYTES_MAX && url.bytes().all(is_plain);
+        (is_url || url.is_empty()).then(|| Self(url.to_owned()))
+    }
+
+    /// The URL; none if clients are to come by the one that they know.
+    pub fn get(&self) -> Option<&str> {
+        Some(self.0.as_str()).filter(|url| !url.is_empty())
+    }
+}
+
+impl Field for ReconnectUrl {
+    type Rule = ();
+
+    fn read(written: &Written<'_>, (): &()) -> Option<Self> {
+        Self::new(written.as_text()?)
+    }
+
+    fn expected((): &()) -> String {
+        "\"\" or a URL like \"rtmp://host/app\", \"//host/app\" or \"/app\"".into()
+    }
+
+    fn show(&self) -> String {
+        format!("\"{}\"", self.0)
+    }
+}
+
+/// A URL with a long query; a reconnect request still fits what waits for a slow peer.
+const URL_BYTES_MAX: usize = 2048;
+
 /// `ADDRESS:PORT`, or a port alone on every address that the host has.
 fn listen_address(text: &str) -> Option<SocketAddr> {
     let port = text.strip_prefix(':').unwrap_or(text);
@@ -218,6 +257,29 @@ mod tests {
         assert_eq!(read(&words(&["1935", "[::]:1935"])), None);
         assert_eq!(read(&words(&[":0", ":0"])).unwrap().len(), 2);
         assert_eq!(read(&[]), None);
+    }
+
+    #[test]
+    fn reconnect_urls_are_whole_relative_or_empty() {
+        for (text, right) in [
+            ("", true),
+            ("rtmp://b.example/live?a=b", true),
+            ("rtmps://b.example:443/live", true),
+            ("//b.example/live", true),
+            ("/live", true),
+            ("live", false),
+            ("http://b.example/live", false),
+            ("rtmp://b.example/li ve", false),
+            ("rtmp://b.example/\"", false),
+            ("rtmp://b.example/\n", false),
+        ] {
+            let read = ReconnectUrl::read(&Written::Text(text), &());
+            assert_eq!(read.is_some(), right, "{text:?}");
+            let named = read.as_ref().and_then(ReconnectUrl::get);
+            assert_eq!(named, Some(text).filter(|text| right && !text.is_empty()));
+        }
+        let long = format!("/{}", "a".repeat(URL_BYTES_MAX));
+        assert_eq!(ReconnectUrl::new(&long), None);
     }
 
     #[test]

@@ -397,7 +397,7 @@ mod tests {
             (
                 "\"play.start\" = \"live\"",
                 "t.toml:1: unknown key \"play.start\", expected one of \
-                 listen, log_level, drain_ms, limits, timeouts, publish, play, rtmp",
+                 listen, log_level, drain_ms, drain_url, limits, timeouts, publish, play, rtmp",
             ),
             ("start = \"live\"", "t.toml:1: unknown key \"start\"; did you mean \"play.start\"?"),
             (
@@ -408,7 +408,7 @@ mod tests {
             (
                 "zzzzzzz = 1",
                 "t.toml:1: unknown key \"zzzzzzz\", expected one of \
-                 listen, log_level, drain_ms, limits, timeouts, publish, play, rtmp",
+                 listen, log_level, drain_ms, drain_url, limits, timeouts, publish, play, rtmp",
             ),
             (
                 "[rtmp]\nchunk_size = 0x7f",

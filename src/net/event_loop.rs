@@ -13,7 +13,7 @@ use crate::server::{ConnId, Server};
 use crate::time::Time;
 use log::{error, info, warn};
 use mio::{Events, Interest, Poll, Token};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook_mio::v1_0::Signals;
 use std::io;
 use std::net::SocketAddr;
@@ -46,7 +46,7 @@ pub(super) struct EventLoop {
 impl EventLoop {
     pub(super) fn new(settings: Settings, hello: Hello) -> Result<Self, StartError> {
         let poll = Poll::new()?;
-        let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+        let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1])?;
         poll.registry().register(&mut signals, SIGNALS, Interest::READABLE)?;
         let mut listeners = Vec::new();
         for (index, address) in settings.listen.iter().enumerate() {
@@ -109,7 +109,9 @@ impl EventLoop {
                 self.listeners.iter_mut().for_each(Listener::descriptor_freed);
             }
         }
-        info!("down: {} connections left", self.server.len());
+        let left = self.server.len();
+        self.server.stop(self.now());
+        info!("down: {left} connections left");
         Ok(())
     }
 
@@ -161,6 +163,7 @@ impl EventLoop {
         for signal in signals {
             match signal {
                 SIGHUP => self.reload(reload()),
+                SIGUSR1 => self.server.request_reconnects(),
                 _ if self.drained_by.is_some() => {
                     info!("told to go down again: now");
                     self.stopped = true;

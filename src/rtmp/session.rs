@@ -14,7 +14,9 @@
 //! ```
 
 use super::chunk_read::ReadLimits;
-use super::command::{Command, CommandError, CommandMessage, Connect, PublishKind, code, reply};
+use super::command::{
+    Command, CommandError, CommandMessage, Connect, PublishKind, caps_ex, code, reply,
+};
 use super::handshake::{C2Check, HandshakeError, Hello, ServerHandshake};
 use super::link::{Inbound, Incoming, LinkError, Output};
 use super::message::{AggregateParts, BandwidthLimit, Control, Message, UserControl, kind};
@@ -138,6 +140,7 @@ pub struct ConnectRequest {
     transaction_id: f64,
     object_encoding: f64,
     app: AppName,
+    reconnect: Reconnect,
 }
 
 impl ConnectRequest {
@@ -231,6 +234,17 @@ enum Role {
     Playing,
 }
 
+/// What may be said to a client about connecting anew (Enhanced RTMP v2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reconnect {
+    /// Nothing: it has not said that it understands.
+    Unheard,
+    /// It has.
+    Understood,
+    /// It was asked to.
+    Asked,
+}
+
 #[derive(Clone, Copy, Debug)]
 struct MessageStream {
     id: u32,
@@ -253,6 +267,7 @@ pub struct Session {
     /// Grown one by one: nearly every connection creates one at most.
     streams: Vec<MessageStream>,
     tolerated: Tolerated,
+    reconnect: Reconnect,
 }
 
 impl Session {
@@ -264,6 +279,7 @@ impl Session {
             output: Output::default(),
             streams: Vec::new(),
             tolerated: Tolerated::default(),
+            reconnect: Reconnect::Unheard,
         }
     }
 
@@ -348,8 +364,9 @@ impl Session {
     /// Accepts a connect: window, bandwidth and chunk size go before the result, which is
     /// longer than an initial chunk.
     pub fn accept_connect(&mut self, request: ConnectRequest, settings: &SessionSettings) {
-        let ConnectRequest { transaction_id, object_encoding, app } = request;
+        let ConnectRequest { transaction_id, object_encoding, app, reconnect } = request;
         self.phase = Phase::Connected(app);
+        self.reconnect = reconnect;
         self.output.control(Control::WindowAckSize(settings.window_ack_bytes));
         self.output.control(Control::SetPeerBandwidth {
             window: settings.window_ack_bytes,
@@ -423,6 +440,23 @@ impl Session {
         self.output.command(message_stream_id, |body| {
             reply::on_status(body, "error", code, description);
         });
+    }
+
+    /// Asks the peer to connect anew, to `tc_url` or to where it is, and says whether it could be
+    /// asked: only a client whose `capsEx` says so understands (Enhanced RTMP v2). It goes on
+    /// here until the new connection stands, and leaves by itself.
+    pub fn request_reconnect(&mut self, tc_url: Option<&str>, description: &str) -> bool {
+        if self.reconnect == Reconnect::Unheard {
+            return false;
+        }
+        self.reconnect = Reconnect::Asked;
+        self.output.command(0, |body| reply::reconnect_request(body, tc_url, description));
+        true
+    }
+
+    /// Whether the peer was asked to connect anew.
+    pub fn is_to_reconnect(&self) -> bool {
+        self.reconnect == Reconnect::Asked
     }
 
     /// Asks the peer for a sign of life (RTMP 1.0, section 7.1.7).
@@ -531,11 +565,13 @@ impl Dialogue<'_> {
         if connect.is_odd {
             self.tolerated.note(Quirk::OddConnect);
         }
+        let understands = connect.caps_ex.is_some_and(|bits| bits & caps_ex::RECONNECT != 0);
         match AppName::parse(connect.app, connect.tc_url) {
             Ok(app) => Step::Connect(ConnectRequest {
                 transaction_id,
                 object_encoding: connect.object_encoding,
                 app,
+                reconnect: if understands { Reconnect::Understood } else { Reconnect::Unheard },
             }),
             Err(error) => {
                 let (code, description) = (code::CONNECT_INVALID_APP, error.to_string());

@@ -102,6 +102,11 @@ impl Stream {
         &self.players
     }
 
+    /// Who publishes it.
+    pub fn publisher(&self) -> Option<Endpoint> {
+        self.publisher.as_ref().map(|publisher| publisher.endpoint)
+    }
+
     /// Whether there is something to play, now or in a moment.
     pub const fn is_live(&self) -> bool {
         self.publisher.is_some()

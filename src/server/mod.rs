@@ -71,6 +71,10 @@ impl ConnId {
 /// How long somebody who was told to go may take to read why (ms).
 const FAREWELL_MS: u64 = 1000;
 
+/// What a client that is to connect anew or to go is told, besides the code.
+const GOING_DOWN: &str = "the server is going down";
+const BY_COMMAND: &str = "the server asks for it";
+
 /// The parts of the configuration in the form in which the parts of the server take them.
 #[derive(Debug)]
 struct Policies {
@@ -219,17 +223,43 @@ impl<T: Transport> Server<T> {
     }
 
     /// Tells everybody that the server goes down, takes no new sessions and lets the ones it
-    /// has go as soon as they have been told.
+    /// has go as soon as they have been told. Clients that can connect anew are asked to, and
+    /// served until they leave.
     pub fn drain(&mut self, now: Time) {
         if std::mem::replace(&mut self.draining, true) {
             return;
         }
         info!("going down: {} connections are told", self.conns.len());
-        let ids: Vec<_> = self.conns.iter().map(|(key, _)| ConnId(key as u32)).collect();
-        for id in ids {
-            self.tell_shutdown(id);
-            self.dismiss(id, CloseReason::ServerShutdown, String::new(), now);
+        let mut asked = 0;
+        for id in self.ids() {
+            if self.request_reconnect(id, GOING_DOWN) {
+                asked += 1;
+            } else {
+                self.tell_shutdown(id, GOING_DOWN);
+                self.dismiss(id, CloseReason::ServerShutdown, String::new(), now);
+            }
         }
+        if asked > 0 {
+            info!("{asked} of them are asked to connect anew, and served until they leave");
+        }
+    }
+
+    /// Asks the clients that understand it to connect anew (Enhanced RTMP v2), and changes
+    /// nothing for anybody else.
+    pub fn request_reconnects(&mut self) {
+        let ids = self.ids();
+        let connections = ids.len();
+        let asked = ids.into_iter().filter(|id| self.request_reconnect(*id, BY_COMMAND)).count();
+        info!("asked {asked} of {connections} connections to connect anew");
+    }
+
+    /// Ends what is left of a drain: the rest is told, as far as there is room, and closed.
+    pub fn stop(&mut self, now: Time) {
+        for id in self.ids() {
+            self.tell_shutdown(id, GOING_DOWN);
+            self.close(id, CloseReason::ServerShutdown, String::new(), now);
+        }
+        self.remove_closing(now);
     }
 
     /// Replaces the settings. What concerns connections that exist holds from their next step.
@@ -280,6 +310,10 @@ impl<T: Transport> Server<T> {
     /// Whether there are no connections.
     pub fn is_empty(&self) -> bool {
         self.conns.is_empty()
+    }
+
+    fn ids(&self) -> Vec<ConnId> {
+        self.conns.iter().map(|(key, _)| ConnId(key as u32)).collect()
     }
 
     fn queue_read(&mut self, id: ConnId) {

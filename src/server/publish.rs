@@ -1,28 +1,28 @@
 //! Publishing and playing: who may, what the others are told, and how it ends.
 
 use super::conn::Publish;
-use super::hub::{Endpoint, Refusal, StreamId};
+use super::hub::{DuplicatePolicy, Endpoint, Refusal, Stream, StreamId};
 use super::play::Play;
 use super::reason::CloseReason;
 use super::stages::Stage;
 use super::timers::TimerKind;
 use super::transport::Transport;
 use super::{ConnId, Server};
-use crate::config::Absent;
+use crate::config::{Absent, Duplicate};
 use crate::rtmp::command::code;
 use crate::rtmp::session::{PlayRequest, PublishRequest, Session};
 use crate::text::Escaped;
 use crate::time::Time;
-use log::info;
+use log::{debug, info};
 use std::rc::Rc;
 
 impl<T: Transport> Server<T> {
     pub(super) fn publish(&mut self, id: ConnId, request: &PublishRequest, now: Time) {
         let endpoint = Endpoint { conn: id, message_stream_id: request.message_stream_id() };
         let name = &request.target.name;
-        let policy = &self.policies.duplicate;
+        let policy = self.duplicate_policy(name, id);
         let streams_max = self.settings.limits.streams_max;
-        let published = match self.hub.publish(name, endpoint, now, policy, streams_max) {
+        let published = match self.hub.publish(name, endpoint, now, &policy, streams_max) {
             Ok(published) => published,
             Err(refusal) => return self.refuse_publish(id, request, refusal, now),
         };
@@ -44,6 +44,22 @@ impl<T: Transport> Server<T> {
         self.set_stage(id, Stage::Streaming, now);
         self.arm_silence(id, now);
         self.wake_players(published.stream, published.begins, now);
+    }
+
+    /// A publisher that was asked to connect anew publishes again before it leaves, so it must not
+    /// be in its own way. That it is the same one, its address has to tell.
+    fn duplicate_policy(&self, name: &str, newcomer: ConnId) -> DuplicatePolicy {
+        let policy = self.policies.duplicate;
+        let newcomer = self.conns[newcomer.index()].peer.ip();
+        let moves = |publisher: Endpoint| {
+            let conn = &self.conns[publisher.conn.index()];
+            conn.session.is_to_reconnect() && conn.peer.ip() == newcomer
+        };
+        if self.hub.find(name).and_then(Stream::publisher).is_some_and(moves) {
+            DuplicatePolicy { rule: Duplicate::Replace, ..policy }
+        } else {
+            policy
+        }
     }
 
     fn refuse_publish(
@@ -239,13 +255,24 @@ impl<T: Transport> Server<T> {
         }
     }
 
+    /// Asks a connection to go on elsewhere, and says whether it could be asked.
+    pub(super) fn request_reconnect(&mut self, id: ConnId, description: &str) -> bool {
+        let conn = &mut self.conns[id.index()];
+        let tc_url = self.settings.drain_url.get();
+        let asked = !conn.is_closing() && conn.session.request_reconnect(tc_url, description);
+        if asked {
+            debug!("{} is asked to connect anew", conn.peer);
+            self.queue_write(id);
+        }
+        asked
+    }
+
     /// Tells a connection that the server goes down, on each of its streams.
-    pub(super) fn tell_shutdown(&mut self, id: ConnId) {
+    pub(super) fn tell_shutdown(&mut self, id: ConnId, description: &str) {
         let conn = &mut self.conns[id.index()];
         if conn.stage < Stage::Connected || conn.is_closing() {
             return;
         }
-        let description = "the server is going down";
         if let Some(activity) = &conn.activity {
             for publish in &activity.publishes {
                 let id = publish.message_stream_id;

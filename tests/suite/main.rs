@@ -22,6 +22,7 @@ mod process;
 mod publisher_return;
 mod quirks;
 mod readme;
+mod reconnect;
 mod replay;
 mod simulation;
 mod slow_player;

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 
+use crate::wire::{command, null, number, object, string};
+
 /// Long enough for what happens at once, on a machine that has much else to do.
 const SOON: Duration = Duration::from_secs(5);
 const C0_C1: [u8; 1537] = {
@@ -217,6 +219,30 @@ fn sighup_says_what_changed_what_needs_a_restart_and_what_is_wrong() {
 }
 
 #[test]
+fn sigusr1_asks_who_understands_to_connect_anew_and_sigterm_serves_them_on() {
+    let url = "rtmp://b.example/live";
+    let server = Tiderace::command("reconnect", |file| {
+        file.push_str(&format!("drain_url = \"{url}\"\ndrain_ms = 1500\n"));
+    });
+    let mut server = server.start();
+    let mut understands = connected(server.address, true);
+    let mut other = connected(server.address, false);
+    server.signal(Signal::USR1);
+    server.wait_for_log("asked 1 of 2 connections to connect anew");
+    read_until(&mut understands, url);
+    server.signal(Signal::TERM);
+    server.wait_for_log("going down: 2 connections are told");
+    read_until(&mut other, "NetConnection.Connect.AppShutdown");
+    read_until(&mut understands, url);
+    understands.write_all(&command("_checkbw", 7.0, &[null()]).chunks()).unwrap();
+    read_until(&mut understands, "_result");
+    // It stays, so it is told like the others when the drain is over.
+    read_until(&mut understands, "NetConnection.Connect.AppShutdown");
+    assert_eq!(server.wait().code(), Some(0));
+    assert!(server.log().ends_with("down: 1 connections left\n"), "{}", server.log());
+}
+
+#[test]
 fn every_listener_serves_ipv4_and_ipv6() {
     let v6 = TcpListener::bind("[::1]:0").and_then(|socket| socket.local_addr());
     let mut addresses = vec![own_address(), own_address()];
@@ -366,6 +392,28 @@ fn greeted(address: SocketAddr) -> TcpStream {
     assert_eq!(answer[0], 3);
     assert_eq!(answer[1537..], C0_C1[1..], "S2 is C1");
     stream
+}
+
+/// A connection to `live` whose client announces that it understands a reconnect request or
+/// nothing, and that was granted.
+fn connected(address: SocketAddr, understands: bool) -> TcpStream {
+    let mut stream = greeted(address);
+    stream.write_all(&[0; 1536]).unwrap();
+    let caps_ex = number(if understands { 1.0 } else { 0.0 });
+    let properties = object(&[("app", string("live")), ("capsEx", caps_ex)]);
+    stream.write_all(&command("connect", 1.0, &[properties]).chunks()).unwrap();
+    read_until(&mut stream, "NetConnection.Connect.Success");
+    stream
+}
+
+/// Reads up to the end of `text`.
+fn read_until(stream: &mut TcpStream, text: &str) {
+    let mut read = Vec::new();
+    while !read.ends_with(text.as_bytes()) {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap_or_else(|error| panic!("{text:?}: {error}"));
+        read.extend(byte);
+    }
 }
 
 fn wait_until(what: &str, mut is_true: impl FnMut() -> bool) {
