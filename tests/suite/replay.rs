@@ -1,9 +1,12 @@
 //! Recorded sessions of real programs, replayed into the server: whatever the bytes are cut
 //! into, players get what the recording holds.
 
+use std::env;
+
 use tiderace::config::Settings;
 use tiderace::rtmp::client::Purpose;
 
+use crate::frames;
 use crate::random::Random;
 use crate::wire::{self, AUDIO, DATA, HANDSHAKE_BYTES, Message, VIDEO};
 use crate::world::{ClientHandle, Split, World, client};
@@ -128,6 +131,68 @@ fn recorded_players_get_media_from_a_recorded_publisher() {
             assert_eq!(media.last().map(|m| m.timestamp), Some(last), "{file} gets it all");
         }
     }
+}
+
+/// How often each recording is damaged; `TIDERACE_SEEDS` says otherwise.
+const DAMAGES: u64 = 12;
+
+#[test]
+fn a_damaged_recording_costs_its_sender_alone() {
+    let seeds = env::var("TIDERACE_SEEDS").ok().map(|seeds| seeds.parse().expect("a number"));
+    let plays = PLAYERS.iter().map(|file| (*file, "src"));
+    let (mut closed, mut stayed) = (0, 0);
+    for (file, key) in PUBLISHERS.iter().copied().chain(plays) {
+        let mut session = recorded(file);
+        session.truncate(30_000);
+        for seed in 0..seeds.unwrap_or(DAMAGES) {
+            println!("{file}, seed {seed}");
+            if is_closed_for(&damaged(&session, Random::new(seed)), key) {
+                closed += 1;
+            } else {
+                stayed += 1;
+            }
+        }
+    }
+    assert!(closed > 20 && stayed > 20, "{closed} were closed, {stayed} stayed");
+}
+
+/// A session with bytes changed, left out, put in twice or set to what lengths and types are
+/// made of.
+fn damaged(session: &[u8], mut random: Random) -> Vec<u8> {
+    let mut session = session.to_vec();
+    // The first commands are where the fields lie close together.
+    let near = HANDSHAKE_BYTES + 600;
+    for _ in 0..1 + random.below(6) {
+        let end = if random.one_in(3) { session.len() } else { near };
+        let at = (HANDSHAKE_BYTES - 4 + random.below(end - HANDSHAKE_BYTES)).min(session.len() - 1);
+        match random.below(5) {
+            0 => session[at] ^= 1 << random.below(8),
+            1 => session[at] = [0, 1, 0x7f, 0x80, 0xc0, 0xff][random.below(6)],
+            2 => drop(session.remove(at)),
+            3 => session.insert(at, session[at]),
+            _ => session.truncate(at.max(near)),
+        }
+    }
+    session
+}
+
+/// Whether the server closes who sends `session`. A stream beside it goes on, players of its own
+/// get chunks that can be read, and nothing stays of it when it is gone.
+fn is_closed_for(session: &[u8], key: &str) -> bool {
+    let mut world = World::new(Settings::default());
+    let publisher = world.publisher("beside");
+    let (beside, player) = (world.player("beside"), world.player(key));
+    frames::publish(&mut world, publisher, "V1 K1", 0);
+    let sender = replay(&mut world, session, Split::Whole);
+    frames::publish(&mut world, publisher, "i2 a2", 40);
+    let is_closed = world.conn(sender).is_none();
+    world[sender].reset();
+    world[player].finish();
+    // Whoever takes a damaged name keeps its players for the linger time.
+    world.advance_ms(20_000);
+    assert_eq!(frames::labels(&world, beside), "V1 K1 i2 a2");
+    assert_eq!((world.server.len(), world.server.hub().len()), (2, 1));
+    is_closed
 }
 
 /// What a player has got in the end that was there before the publisher of `session`.
