@@ -34,7 +34,7 @@ use crate::rtmp::session::SessionSettings;
 use crate::time::Time;
 use conn::{Closing, ClosingLine, Conn, Flushed};
 use hub::{DuplicatePolicy, Hub};
-use log::{Level, debug, info, log};
+use log::{Level, debug, info, log, warn};
 use play::LagSettings;
 use reason::CloseReason;
 use slab::Slab;
@@ -102,6 +102,18 @@ pub struct Server<T> {
     /// Lent to a turn for the ids it works through; kept so that no turn allocates.
     batch: Vec<ConnId>,
     draining: bool,
+    crowding: Crowding,
+}
+
+/// What a full table has led to since it last had room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Crowding {
+    #[default]
+    None,
+    /// Sessions without a stream made room.
+    GivesWay,
+    /// There were none left, and newcomers were refused.
+    Refuses,
 }
 
 impl<T: Transport> Server<T> {
@@ -123,6 +135,7 @@ impl<T: Transport> Server<T> {
             closing: Vec::new(),
             batch: Vec::new(),
             draining: false,
+            crowding: Crowding::None,
         }
     }
 
@@ -146,16 +159,36 @@ impl<T: Transport> Server<T> {
         }
         let connections_max = self.settings.limits.connections_max;
         if connections_max == 0 || self.conns.len() < connections_max {
+            if self.conns.len() < connections_max - connections_max / 8 {
+                self.crowding = Crowding::None;
+            }
             return true;
         }
         let Some(id) = self.stages.gives_way() else {
             self.stats.refused += 1;
+            self.note_crowding(Crowding::Refuses);
             debug!("refused {peer}: all {connections_max} connections have a stream");
             return false;
         };
+        self.note_crowding(Crowding::GivesWay);
         self.close(id, CloseReason::GaveWay, String::new(), now);
         self.remove_closing(now);
         true
+    }
+
+    /// Says that the table is full: once until an eighth of it is free again, since each
+    /// connection beyond would have something to say.
+    fn note_crowding(&mut self, crowding: Crowding) {
+        if crowding <= self.crowding {
+            return;
+        }
+        self.crowding = crowding;
+        let connections_max = self.settings.limits.connections_max;
+        let what = match crowding {
+            Crowding::Refuses => "newcomers are refused",
+            _ => "sessions without a stream give way",
+        };
+        warn!("all {connections_max} connections are taken: {what}");
     }
 
     /// Takes a connection. It must have been admitted; its id is [`Server::next_id`].

@@ -150,6 +150,21 @@ fn e01_without_descriptors_the_server_waits_and_takes_who_waits_when_one_is_free
 }
 
 #[test]
+fn a_full_table_is_said_once_and_again_when_there_was_room_in_between() {
+    let mut command = Tiderace::command("crowded", |_| {});
+    command.command.args(["--connections-max", "8"]);
+    let server = command.start();
+    for times in 1..3 {
+        let held: Vec<_> = (0..30).map(|_| TcpStream::connect(server.address).unwrap()).collect();
+        let line = "WARN  [tiderace::server] all 8 connections are taken: sessions without a \
+                    stream give way";
+        wait_until("the table is full", || server.log().matches(line).count() == times);
+        drop(held);
+        serves(server.address);
+    }
+}
+
+#[test]
 fn the_server_is_one_thread() {
     let server = Tiderace::command("threads", |_| {}).start();
     serves(server.address);
