@@ -88,7 +88,7 @@ reasons! {
     /// The table of connections was full and this one had no stream.
     GaveWay = "gave_way", Debug;
     /// The server is going down.
-    ServerShutdown = "server_shutdown", Info;
+    ServerShutdown = "server_shutdown", Debug;
 }
 
 impl fmt::Display for CloseReason {

@@ -206,6 +206,7 @@ fn while_it_drains_nobody_new_gets_in() {
     let late = TcpStream::connect(server.address).map(|mut stream| stream.read(&mut [0]));
     assert!(!matches!(late, Ok(Ok(1..))), "{late:?}");
     assert_eq!(server.wait().code(), Some(0));
+    assert!(!server.log().contains("closed"), "no line for each session that slept");
 }
 
 #[test]
