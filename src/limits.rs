@@ -42,8 +42,6 @@ pub const MESSAGE_BEFORE_PUBLISH_BYTES_MAX: usize = COMMAND_BYTES_MAX;
 pub const ASSEMBLY_BEFORE_PUBLISH_BYTES_MAX: usize = 2 * COMMAND_BYTES_MAX;
 /// All messages under assembly on a publisher: one of the largest video and what interleaves.
 pub const ASSEMBLY_BYTES_MAX: usize = VIDEO_BYTES_MAX + 2 * MIB;
-/// A video message under assembly grows with what has arrived, by steps of at least this.
-pub const ASSEMBLY_STEP_BYTES: usize = 4 * KIB;
 /// Control bytes that wait for a peer that does not read: replies, acknowledgements, pongs.
 pub const CONTROL_BYTES_MAX: usize = 8 * KIB;
 /// Nested AMF values.

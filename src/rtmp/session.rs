@@ -324,11 +324,6 @@ impl Session {
         dialogue.message(message).map(Some)
     }
 
-    /// Whether the handshake is done.
-    pub const fn is_handshaken(&self) -> bool {
-        !matches!(self.phase, Phase::Handshake(_))
-    }
-
     /// Replies on their way to the peer.
     pub const fn output(&self) -> &Output {
         &self.output

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 
-use crate::wire::{command, null, number, object, string};
+use crate::wire::{self, Message, command, null, number, object, string};
 
 /// Long enough for what happens at once, on a machine that has much else to do.
 const SOON: Duration = Duration::from_secs(5);
@@ -70,6 +70,46 @@ fn standard_streams_that_are_closed_do_not_stop_the_server() {
     serves(server.address);
     server.signal(Signal::TERM);
     assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
+fn a43_no_query_and_no_credentials_reach_the_log_however_much_it_tells() {
+    let mut server =
+        Tiderace::command("secrets", |config| config.push_str("log_level = \"trace\"")).start();
+    let connect = |app: &str| {
+        let url = "rtmp://user:SECRET@host/live?token=SECRET";
+        let properties = [("app", string(app)), ("tcUrl", string(url)), ("pageUrl", string(url))];
+        wire::command("connect", 1.0, &[wire::object(&properties)])
+    };
+    let on_stream = |name: &str, key: &str| {
+        wire::command(name, 0.0, &[wire::null(), string(key), string("live")]).on(1)
+    };
+    for (app, command, key, logged) in [
+        ("live?token=SECRET", "publish", "cam?key=SECRET", "publishes live/cam"),
+        ("live/?token=SECRET", "play", "other?a=b&key=SECRET", "plays live/other"),
+        // A slash in a signature, where ffmpeg cuts it.
+        ("live/cut?sig=SECRET", "play", "SECRET+e==", "plays live/cut"),
+        ("live", "publish", "..?key=SECRET", "stream name with a part"),
+        ("..?SECRET", "publish", "cam", "stream name with a part"),
+    ] {
+        let mut stream = TcpStream::connect(server.address).unwrap();
+        let messages = [
+            connect(app),
+            wire::command("FCPublish", 2.0, &[wire::null(), string(key)]),
+            wire::create_stream(3.0),
+            on_stream(command, key),
+        ];
+        let chunks = messages.iter().flat_map(Message::chunks);
+        let session: Vec<_> = wire::handshake().into_iter().chain(chunks).collect();
+        stream.write_all(&session).unwrap();
+        server.wait_for_log(logged);
+    }
+    let mut browser = TcpStream::connect(server.address).unwrap();
+    browser.write_all(b"GET /?token=SECRET HTTP/1.1\r\nCookie: SECRET\r\n\r\n").unwrap();
+    server.wait_for_log("http on the rtmp port");
+    server.signal(Signal::TERM);
+    server.wait();
+    assert!(!server.log().contains("SECRET"), "{}", server.log());
 }
 
 #[test]
