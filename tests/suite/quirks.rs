@@ -154,8 +154,8 @@ fn quirk_6_a_reset_after_the_handshake_is_said_at_debug_level() {
     let client = world.handshaken();
     world[client].reset();
     world.run();
-    assert_eq!(world.closed(CloseReason::PeerLost), 1);
-    assert_eq!(CloseReason::PeerLost.level(), log::Level::Debug);
+    assert_eq!(world.closed(CloseReason::PeerReset), 1);
+    assert_eq!(CloseReason::PeerReset.level(), log::Level::Debug);
 }
 
 #[test]
