@@ -157,6 +157,13 @@ pub struct Connect<'a> {
     pub is_odd: bool,
 }
 
+impl Connect<'_> {
+    /// Whether the client says that it speaks Enhanced RTMP. Most encoders that do say nothing.
+    pub const fn is_enhanced(&self) -> bool {
+        self.caps_ex.is_some() || self.names_fourccs
+    }
+}
+
 /// What is to become of a published stream (RTMP 1.0, section 7.2.2.6).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PublishKind {
@@ -504,8 +511,9 @@ pub mod reply {
         connect_success(out, object_encoding);
     }
 
-    /// Grants `connect` to a client of Enhanced RTMP: every codec is passed on, and `caps_ex` is
-    /// what else the server passes through or asks.
+    /// Grants `connect` to a client of Enhanced RTMP: every codec is passed on, which the two
+    /// versions of it say in different ways, and `caps_ex` is what else the server passes through
+    /// or asks.
     pub fn connect_result_enhanced(
         out: &mut Vec<u8>,
         transaction_id: f64,
@@ -523,6 +531,7 @@ pub mod reply {
             &[
                 fms_ver,
                 capabilities,
+                ("fourCcList", Value::StrictArray(vec![Value::String(b"*")])),
                 ("videoFourCcInfoMap", any_codec()),
                 ("audioFourCcInfoMap", any_codec()),
                 ("capsEx", Value::Number(f64::from(caps_ex))),
@@ -864,7 +873,7 @@ mod tests {
             assert!(connect.tc_url.unwrap().starts_with(tc_url.as_bytes()));
             assert_eq!(connect.flash_ver, Some(flash_ver.as_bytes()));
             assert_eq!((connect.object_encoding, connect.caps_ex), (0.0, None));
-            assert!(!connect.names_fourccs);
+            assert!(!connect.names_fourccs && !connect.is_enhanced());
         }
     }
 
@@ -1085,7 +1094,7 @@ mod tests {
             let object = built(|out| amf0::put_object(out, &properties));
             let payload = [&string("connect"), SEVEN, &object].concat();
             let connect = connect_of(&payload);
-            assert!(connect.names_fourccs);
+            assert!(connect.names_fourccs && connect.is_enhanced());
             assert_eq!(connect.caps_ex, caps_ex);
         }
     }
@@ -1321,6 +1330,8 @@ mod tests {
             let any = properties.get(key).and_then(|map| map.get("*"));
             assert_eq!(any, Some(&Value::Number(4.0)));
         }
+        let any = Value::StrictArray(vec![Value::String(b"*")]);
+        assert_eq!(properties.get("fourCcList"), Some(&any));
         assert_eq!(properties.get("capsEx"), Some(&Value::Number(6.0)));
         assert_eq!(properties.get("fmsVer"), Some(&Value::String(b"FMS/3,0,1,123")));
         assert_eq!(response.get("code"), Some(&Value::String(code::CONNECT_SUCCESS.as_bytes())));

@@ -26,6 +26,13 @@ use crate::limits;
 use std::fmt;
 use std::rc::Rc;
 
+/// What the server does of Enhanced RTMP v2 beyond codecs: it asks to reconnect, and passes several
+/// tracks, modifiers and nanoseconds through as they came.
+const CAPS_EX: u32 = caps_ex::RECONNECT
+    | caps_ex::MULTITRACK
+    | caps_ex::MOD_EX
+    | caps_ex::TIMESTAMP_NANO_OFFSET;
+
 /// What every session of a server shares; passed to each call, so that a session holds no copy
 /// and a change reaches all of them at once.
 #[derive(Debug)]
@@ -139,6 +146,8 @@ pub enum Receive {
 pub struct ConnectRequest {
     transaction_id: f64,
     object_encoding: f64,
+    /// Whether the peer says that it speaks Enhanced RTMP.
+    is_enhanced: bool,
     app: AppName,
     reconnect: Reconnect,
 }
@@ -359,7 +368,8 @@ impl Session {
     /// Accepts a connect: window, bandwidth and chunk size go before the result, which is
     /// longer than an initial chunk.
     pub fn accept_connect(&mut self, request: ConnectRequest, settings: &SessionSettings) {
-        let ConnectRequest { transaction_id, object_encoding, app, reconnect } = request;
+        let ConnectRequest { transaction_id, object_encoding, is_enhanced, app, reconnect } =
+            request;
         self.phase = Phase::Connected(app);
         self.reconnect = reconnect;
         self.output.control(Control::WindowAckSize(settings.window_ack_bytes));
@@ -368,7 +378,13 @@ impl Session {
             limit: BandwidthLimit::Dynamic,
         });
         self.output.set_chunk_size(settings.chunk_size);
-        self.output.command(0, |body| reply::connect_result(body, transaction_id, object_encoding));
+        self.output.command(0, |body| {
+            if is_enhanced {
+                reply::connect_result_enhanced(body, transaction_id, object_encoding, CAPS_EX);
+            } else {
+                reply::connect_result(body, transaction_id, object_encoding);
+            }
+        });
     }
 
     /// Refuses a connect. The caller closes once this is written.
@@ -565,6 +581,7 @@ impl Dialogue<'_> {
             Ok(app) => Step::Connect(ConnectRequest {
                 transaction_id,
                 object_encoding: connect.object_encoding,
+                is_enhanced: connect.is_enhanced(),
                 app,
                 reconnect: if understands { Reconnect::Understood } else { Reconnect::Unheard },
             }),
