@@ -143,3 +143,52 @@ fn open(address: SocketAddr, v6_only: bool, settings: &Settings) -> Result<TcpLi
     listen(&socket, BACKLOG)?;
     Ok(TcpListener::from_std(socket.into()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Timeouts;
+    use std::net;
+
+    fn settings(timeouts: Timeouts) -> Settings {
+        Settings { timeouts, ..Settings::default() }
+    }
+
+    /// The server's end of a connection.
+    fn accepted(timeouts: Timeouts) -> TcpStream {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let mut listener = Listener::bind(address, &settings(timeouts)).unwrap();
+        let _peer = net::TcpStream::connect(listener.socket.local_addr().unwrap()).unwrap();
+        listener.pending = true;
+        listener.accept(Time::ZERO).expect("it waits in the queue").0
+    }
+
+    #[test]
+    fn accepted_sockets_send_at_once_and_leave_liveness_to_the_kernel() {
+        let socket = accepted(Timeouts::default());
+        assert_eq!(sockopt::tcp_nodelay(&socket), Ok(true));
+        assert_eq!(sockopt::socket_keepalive(&socket), Ok(true));
+        assert_eq!(sockopt::tcp_keepidle(&socket), Ok(Duration::from_secs(60)));
+        assert_eq!(sockopt::tcp_keepintvl(&socket), Ok(Duration::from_secs(20)));
+        assert_eq!(sockopt::tcp_keepcnt(&socket), Ok(3));
+        #[cfg(target_os = "linux")]
+        assert_eq!(sockopt::tcp_user_timeout(&socket), Ok(30_000));
+    }
+
+    #[test]
+    fn the_kernel_looks_after_nobody_when_it_is_told_not_to() {
+        let none = Timeouts { keepalive_ms: 0, user_timeout_ms: 0, ..Timeouts::default() };
+        let socket = accepted(none);
+        assert_eq!(sockopt::socket_keepalive(&socket), Ok(false));
+        #[cfg(target_os = "linux")]
+        assert_eq!(sockopt::tcp_user_timeout(&socket), Ok(0));
+    }
+
+    #[test]
+    fn the_shortest_keep_alive_is_more_than_no_time_between_two_probes() {
+        let shortest = Timeouts { keepalive_ms: 1000, ..Timeouts::default() };
+        let socket = accepted(shortest);
+        assert_eq!(sockopt::tcp_keepidle(&socket), Ok(Duration::from_secs(1)));
+        assert_eq!(sockopt::tcp_keepintvl(&socket), Ok(Duration::from_secs(1)));
+    }
+}
