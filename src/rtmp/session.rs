@@ -28,10 +28,8 @@ use std::rc::Rc;
 
 /// What the server does of Enhanced RTMP v2 beyond codecs: it asks to reconnect, and passes several
 /// tracks, modifiers and nanoseconds through as they came.
-const CAPS_EX: u32 = caps_ex::RECONNECT
-    | caps_ex::MULTITRACK
-    | caps_ex::MOD_EX
-    | caps_ex::TIMESTAMP_NANO_OFFSET;
+const CAPS_EX: u32 =
+    caps_ex::RECONNECT | caps_ex::MULTITRACK | caps_ex::MOD_EX | caps_ex::TIMESTAMP_NANO_OFFSET;
 
 /// What every session of a server shares; passed to each call, so that a session holds no copy
 /// and a change reaches all of them at once.

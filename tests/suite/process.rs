@@ -79,12 +79,11 @@ fn a43_no_query_and_no_credentials_reach_the_log_however_much_it_tells() {
     let connect = |app: &str| {
         let url = "rtmp://user:SECRET@host/live?token=SECRET";
         let properties = [("app", string(app)), ("tcUrl", string(url)), ("pageUrl", string(url))];
-        wire::command("connect", 1.0, &[wire::object(&properties)])
+        command("connect", 1.0, &[object(&properties)])
     };
-    let on_stream = |name: &str, key: &str| {
-        wire::command(name, 0.0, &[wire::null(), string(key), string("live")]).on(1)
-    };
-    for (app, command, key, logged) in [
+    let on_stream =
+        |name: &str, key: &str| command(name, 0.0, &[null(), string(key), string("live")]).on(1);
+    for (app, request, key, logged) in [
         ("live?token=SECRET", "publish", "cam?key=SECRET", "publishes live/cam"),
         ("live/?token=SECRET", "play", "other?a=b&key=SECRET", "plays live/other"),
         // A slash in a signature, where ffmpeg cuts it.
@@ -95,9 +94,9 @@ fn a43_no_query_and_no_credentials_reach_the_log_however_much_it_tells() {
         let mut stream = TcpStream::connect(server.address).unwrap();
         let messages = [
             connect(app),
-            wire::command("FCPublish", 2.0, &[wire::null(), string(key)]),
+            command("FCPublish", 2.0, &[null(), string(key)]),
             wire::create_stream(3.0),
-            on_stream(command, key),
+            on_stream(request, key),
         ];
         let chunks = messages.iter().flat_map(Message::chunks);
         let session: Vec<_> = wire::handshake().into_iter().chain(chunks).collect();
