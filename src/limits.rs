@@ -73,6 +73,9 @@ pub const TAPE_BYTES_MAX: usize = 16 * MIB;
 pub const TAPE_SPAN_MS_MAX: u64 = 30_000;
 /// The headers that a stream keeps for newcomers: metadata and decoder configurations.
 pub const HEADERS_BYTES_MAX: usize = 512 * KIB;
+/// The same in number: each new one is compared with all. Encoders send fewer than ten tracks,
+/// with two headers each at most.
+pub const HEADERS_MAX: usize = 128;
 /// The smallest and the largest block of a tape.
 pub const TAPE_BLOCK_BYTES_MIN: usize = 32 * KIB;
 /// See [`TAPE_BLOCK_BYTES_MIN`].

@@ -2,7 +2,9 @@
 //!
 //! Owns the layout of tag headers, from the first byte to the body: FLV 10.1 annex E.4 and
 //! Enhanced RTMP v2. Never looks into a body, never keeps state between messages, and never
-//! refuses what it does not know: that is classified as opaque and relayed.
+//! refuses what it does not know: that is classified as opaque and relayed. Frame types and
+//! packet types of Enhanced RTMP mean the same for every codec, so a message with an unknown
+//! FourCC is what they say.
 
 use std::error::Error;
 use std::fmt;
@@ -36,14 +38,6 @@ pub struct VideoTag {
     /// A sequence header without the configuration it announces: relayed, but never cached over
     /// a good one.
     pub is_empty_config: bool,
-}
-
-impl VideoTag {
-    /// Whether a player can begin here: a key frame of the default track. The other tracks do
-    /// not count, because what a simple player shows is track 0.
-    pub fn is_gop_start(&self) -> bool {
-        self.class == VideoClass::Keyframe && self.tracks.contains(Tracks::DEFAULT_ID)
-    }
 }
 
 /// What an audio message says about itself.
@@ -153,8 +147,6 @@ impl Tracks {
     pub const NONE: Self = Self([0; 4]);
     /// Track 0 alone, which every message without multitrack concerns.
     pub const DEFAULT: Self = Self([1, 0, 0, 0]);
-    /// The track that a receiver without multitrack plays.
-    pub const DEFAULT_ID: u8 = 0;
 
     /// Whether the set has `track`.
     pub fn contains(&self, track: u8) -> bool {
@@ -167,9 +159,29 @@ impl Tracks {
         self.0.iter().zip(other.0).all(|(own, other)| own & !other == 0)
     }
 
+    /// Whether the two sets have a track in common.
+    pub fn intersects(&self, other: &Self) -> bool {
+        self.0.iter().zip(other.0).any(|(own, other)| own & other != 0)
+    }
+
+    /// The tracks of both sets.
+    pub fn union(&self, other: &Self) -> Self {
+        Self(std::array::from_fn(|word| self.0[word] | other.0[word]))
+    }
+
+    /// The lowest track id.
+    pub fn first(&self) -> Option<u8> {
+        self.iter().next()
+    }
+
     /// The track ids in rising order.
     pub fn iter(&self) -> impl Iterator<Item = u8> + '_ {
-        (0..=u8::MAX).filter(|&track| self.contains(track))
+        [0, 64, 128, 192].into_iter().zip(self.0).flat_map(|(base, word)| {
+            // Each step clears the lowest bit, so that it costs what is there, not what may be.
+            let rest = |word: &u64| Some(word & (word - 1)).filter(|rest| *rest != 0);
+            std::iter::successors(Some(word).filter(|word| *word != 0), rest)
+                .map(move |word| base + word.trailing_zeros() as u8)
+        })
     }
 
     fn insert(&mut self, track: u8) {
@@ -343,8 +355,9 @@ impl AudioCodec {
     }
 
     /// AC-3, E-AC-3 and MP3 describe themselves in each frame: their sequence header has no body.
+    /// So may that of a codec that this server does not know.
     fn has_config_body(self) -> bool {
-        !matches!(self, Self::Ac3 | Self::Eac3 | Self::Mp3)
+        !matches!(self, Self::Ac3 | Self::Eac3 | Self::Mp3 | Self::Other(_))
     }
 }
 
@@ -432,7 +445,6 @@ fn enhanced_video(first: u8, mut rest: &[u8]) -> Result<VideoTag, TagError> {
     };
     let codec = VideoCodec::from_four_cc(packet.four_cc);
     let class = match packet.packet_type {
-        _ if matches!(codec, VideoCodec::Other(_)) => VideoClass::Opaque,
         PACKET_SEQUENCE_START | VIDEO_PACKET_MPEG2TS_SEQUENCE_START => VideoClass::SequenceHeader,
         PACKET_CODED_FRAMES | VIDEO_PACKET_CODED_FRAMES_X => class_of_frame(frame_type),
         PACKET_SEQUENCE_END => VideoClass::EndOfSequence,
@@ -452,7 +464,6 @@ fn enhanced_audio(first: u8, mut rest: &[u8]) -> Result<AudioTag, TagError> {
     };
     let codec = AudioCodec::from_four_cc(packet.four_cc);
     let class = match packet.packet_type {
-        _ if matches!(codec, AudioCodec::Other(_)) => AudioClass::Opaque,
         PACKET_SEQUENCE_START => AudioClass::SequenceHeader,
         PACKET_CODED_FRAMES => AudioClass::Frame,
         PACKET_SEQUENCE_END => AudioClass::EndOfSequence,
@@ -629,11 +640,10 @@ mod tests {
     }
 
     #[test]
-    fn fl_02_end_of_sequence_with_key_nibble_is_no_gop_start() {
+    fn fl_02_end_of_sequence_with_key_nibble_is_no_keyframe() {
         for bytes in ["17 02 000000", "27 02 000000", "92 68766331", "a2 68766331"] {
             let tag = classify_video(&hex(bytes)).unwrap();
             assert_eq!(tag.class, VideoClass::EndOfSequence, "{bytes}");
-            assert!(!tag.is_gop_start(), "{bytes}");
         }
     }
 
@@ -699,7 +709,6 @@ mod tests {
         for &(bytes, codec, class) in rows {
             let tag = classify_video(&hex(bytes)).unwrap();
             assert_eq!(tag, VideoTag::new(codec, class, Tracks::DEFAULT), "{bytes}");
-            assert_eq!(tag.is_gop_start(), class == Class::Keyframe, "{bytes}");
         }
     }
 
@@ -709,7 +718,6 @@ mod tests {
             let bytes = format!("{head} 68766331 02 0009 636f6c6f72496e666f 03 000009");
             let tag = classify_video(&hex(&bytes)).unwrap();
             assert_eq!((tag.codec, tag.class), (VideoCodec::Hevc, VideoClass::ColorInfo));
-            assert!(!tag.is_gop_start());
         }
         let wrapped = classify_video(&hex("86 04 68766331 01 02 0009")).unwrap();
         assert_eq!(wrapped.class, VideoClass::ColorInfo);
@@ -777,7 +785,7 @@ mod tests {
 
         let key = classify_video(&hex("96 01 68766331 01 000050 00")).unwrap();
         assert_eq!(key.class, VideoClass::Keyframe);
-        assert!(!key.is_gop_start(), "a key frame of another track starts no GOP");
+        assert_eq!(key.tracks.first(), Some(1));
 
         let audio = classify_audio(&hex("95 00 6d703461 01 1188")).unwrap();
         assert_eq!((audio.codec, audio.class), (AudioCodec::Aac, AudioClass::SequenceHeader));
@@ -795,13 +803,12 @@ mod tests {
         same_codec.extend([0; 16]);
         let tag = classify_video(&same_codec).unwrap();
         assert_eq!(tag.tracks.iter().collect::<Vec<_>>(), [0, 1]);
-        assert!(tag.is_gop_start());
+        assert_eq!(tag.class, VideoClass::Keyframe);
 
         let codecs = hex("96 21 61766331 02 000002 0000 68766331 ff 000000");
         let tag = classify_video(&codecs).unwrap();
         assert_eq!((tag.codec, tag.class), (VideoCodec::Avc, VideoClass::Keyframe));
         assert_eq!(tag.tracks.iter().collect::<Vec<_>>(), [2, 255]);
-        assert!(!tag.is_gop_start());
     }
 
     #[test]
@@ -858,15 +865,37 @@ mod tests {
     }
 
     #[test]
-    fn ex_11_unknown_four_cc_and_packet_types_are_opaque() {
-        for bytes in ["90 61626364 00", "91 61626364 00", "98 68766331 00", "9f 68766331"] {
+    fn ex_11_unknown_packet_types_are_opaque() {
+        for bytes in ["98 68766331 00", "9f 68766331", "98 61626364 00", "e1 61626364 00"] {
             assert_eq!(classify_video(&hex(bytes)).unwrap().class, VideoClass::Opaque, "{bytes}");
         }
-        for bytes in ["90 61626364 00", "96 4f707573 00", "9f 4f707573"] {
+        for bytes in ["96 4f707573 00", "9f 4f707573", "93 61626364"] {
             assert_eq!(classify_audio(&hex(bytes)).unwrap().class, AudioClass::Opaque, "{bytes}");
         }
-        let unknown = classify_video(&hex("91 61626364")).unwrap().codec;
-        assert_eq!(unknown.to_string(), "\"abcd\"");
+    }
+
+    #[test]
+    fn ex_11_an_unknown_four_cc_is_what_its_frame_type_and_packet_type_say() {
+        let codec = VideoCodec::Other(*b"abcd");
+        assert_eq!(codec.to_string(), "\"abcd\"");
+        for (bytes, class) in [
+            ("90 61626364 00", VideoClass::SequenceHeader),
+            ("91 61626364", VideoClass::Keyframe),
+            ("93 61626364 00", VideoClass::Keyframe),
+            ("a1 61626364 00", VideoClass::Inter),
+            ("92 61626364", VideoClass::EndOfSequence),
+            ("84 61626364 02", VideoClass::ColorInfo),
+        ] {
+            let expected = VideoTag::new(codec, class, Tracks::DEFAULT);
+            assert_eq!(classify_video(&hex(bytes)), Ok(expected), "{bytes}");
+        }
+        for (bytes, class) in
+            [("90 61626364", AudioClass::SequenceHeader), ("91 61626364 00", AudioClass::Frame)]
+        {
+            let codec = AudioCodec::Other(*b"abcd");
+            let expected = AudioTag::new(codec, class, Tracks::DEFAULT);
+            assert_eq!(classify_audio(&hex(bytes)), Ok(expected), "{bytes}");
+        }
     }
 
     #[test]
@@ -946,13 +975,16 @@ mod tests {
     }
 
     #[test]
-    fn ex_06_recorded_second_tracks_start_no_gop() {
+    fn ex_06_recorded_second_tracks_are_told_apart() {
         let session = "ffmpeg9_publish_multitrack";
         let video = recorded_tags(session, kind::VIDEO, classify_video);
         let second = |tag: &&VideoTag| tag.tracks.contains(1);
         // The encoder writes the colour information of its second track without the wrapper.
         assert_eq!(video.iter().filter(second).count(), 46);
-        assert_eq!(video.iter().filter(|tag| tag.is_gop_start()).count(), 3);
+        let keyframes = video.iter().filter(|tag| tag.class == VideoClass::Keyframe);
+        let [first, second] =
+            [0, 1].map(|t| keyframes.clone().filter(move |k| k.tracks.contains(t)));
+        assert_eq!((first.count(), second.count()), (3, 3));
         let audio = recorded_tags(session, kind::AUDIO, classify_audio);
         assert_eq!(audio.iter().filter(|tag| tag.tracks.contains(1)).count(), 153);
     }
@@ -967,7 +999,11 @@ mod tests {
         assert!(set(&[1, 200]).is_subset_of(&set(&[0, 1, 200])));
         assert!(!set(&[1, 200]).is_subset_of(&set(&[1])));
         assert!(Tracks::NONE.is_subset_of(&Tracks::DEFAULT));
-        assert!(set(&[63, 64, 127, 128, 255]).contains(255));
+        let ids = [0, 1, 63, 64, 127, 128, 255];
+        assert_eq!(set(&ids).iter().collect::<Vec<_>>(), ids);
+        assert_eq!((set(&[70, 200]).first(), Tracks::NONE.first()), (Some(70), None));
+        assert!(set(&[1, 200]).intersects(&set(&[200])) && !set(&[1]).intersects(&set(&[2])));
+        assert_eq!(set(&[1]).union(&set(&[200])), set(&[1, 200]));
     }
 
     #[test]

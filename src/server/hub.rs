@@ -4,10 +4,12 @@
 //! touches one: what has to be told to others comes back as a value.
 
 use super::ConnId;
-use super::tape::{HeaderKind, Needs, Recording, Tape, TapeSettings};
+use super::gops::Needs;
+use super::headers::HeaderKind;
+use super::tape::{Recording, Tape, TapeSettings};
 use crate::amf0;
 use crate::config::Duplicate;
-use crate::media::{self, AudioClass, MediaKind, VideoClass};
+use crate::media::{self, AudioClass, MediaKind, Tracks, VideoClass, VideoCodec};
 use crate::metadata::{self, DataMessage};
 use crate::rtmp::message::{Message, kind};
 use crate::time::Time;
@@ -330,8 +332,9 @@ fn interpret(kind: u8, payload: &[u8]) -> Result<DataMessage<'_>, amf0::Error> {
 fn data<'a>(message: &Message<'_>, payload: &'a [u8], is_metadata: bool) -> Recording<'a> {
     Recording {
         media: MediaKind::Data,
+        tracks: Tracks::NONE,
         needs: Needs::Nothing,
-        header: is_metadata.then_some((HeaderKind::Metadata, media::Tracks::NONE)),
+        header: is_metadata.then_some(HeaderKind::Metadata),
         is_frame: false,
         timestamp: message.header.timestamp,
         payload,
@@ -347,9 +350,10 @@ fn audio<'a>(message: &Message<'a>) -> Option<Recording<'a>> {
     };
     Some(Recording {
         media: MediaKind::Audio,
+        tracks: tag.tracks,
         needs: Needs::Nothing,
         is_frame: header.is_none() && tag.class != AudioClass::EndOfSequence,
-        header: header.filter(|_| !tag.is_empty_config).map(|header| (header, tag.tracks)),
+        header: header.filter(|_| !tag.is_empty_config),
         timestamp: message.header.timestamp,
         payload: message.payload,
     })
@@ -363,16 +367,21 @@ fn video<'a>(message: &Message<'a>) -> Option<Recording<'a>> {
         _ => None,
     };
     let needs = match tag.class {
-        VideoClass::Keyframe if tag.is_gop_start() => Needs::StartsGop,
-        VideoClass::Keyframe | VideoClass::Inter | VideoClass::Disposable => Needs::Gop,
+        VideoClass::Keyframe => Needs::StartsGop,
+        VideoClass::Inter | VideoClass::Disposable => match tag.codec {
+            VideoCodec::Other(_) => Needs::GopIfAny,
+            _ => Needs::Gop,
+        },
+        VideoClass::EndOfSequence => Needs::EndsSequence,
         _ => Needs::Nothing,
     };
     Some(Recording {
         media: MediaKind::Video,
+        tracks: tag.tracks,
         needs,
         is_frame: header.is_none()
             && !matches!(tag.class, VideoClass::EndOfSequence | VideoClass::Command),
-        header: header.filter(|_| !tag.is_empty_config).map(|header| (header, tag.tracks)),
+        header: header.filter(|_| !tag.is_empty_config),
         timestamp: message.header.timestamp,
         payload: message.payload,
     })

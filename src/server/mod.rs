@@ -13,6 +13,8 @@
 //! end of the turn, after a last write, so an id is never used twice within a batch of events.
 
 pub mod conn;
+pub mod gops;
+pub mod headers;
 pub mod hub;
 pub mod play;
 pub mod reason;

@@ -1,10 +1,12 @@
 //! One player of one stream: a cursor on the tape and what it wants of it.
 //!
 //! A cursor stands at a message boundary. What is half sent belongs to the connection; a skip
-//! moves only the cursor. A gap in the video ends at a start point, after its headers.
+//! moves only the cursor. After a gap a player gets the headers, and of each video track what
+//! begins with a keyframe behind the gap (`gops.rs`).
 
+use super::gops::LOST;
 use super::hub::StreamId;
-use super::tape::{Entry, Needs, Tape};
+use super::tape::{Entry, Tape};
 use crate::config::Start;
 use crate::media::MediaKind;
 use crate::time::Time;
@@ -44,8 +46,8 @@ pub struct Play {
     next: u64,
     /// Headers to send before it.
     prelude: Bytes,
-    /// Set until a GOP begins.
-    awaits_gop: bool,
+    /// Sequence number of the message since which it has missed nothing that it wants.
+    since: u64,
     audio: bool,
     video: bool,
     skips_in_window: u32,
@@ -70,7 +72,7 @@ impl Play {
             paused: false,
             next: tape.next_sequence(),
             prelude: tape.live_prelude(chunk_size),
-            awaits_gop: start != Start::Live,
+            since: if start == Start::Live { LOST } else { tape.next_sequence() },
             audio: true,
             video: true,
             skips_in_window: 0,
@@ -90,7 +92,7 @@ impl Play {
     /// Turns video on or off. Turned on, it begins with the headers and the next GOP.
     pub fn receive_video(&mut self, on: bool, tape: &Tape, chunk_size: u32) {
         if on && !self.video {
-            self.awaits_gop = true;
+            self.since = self.next;
             self.prelude = tape.live_prelude(chunk_size);
         }
         self.video = on;
@@ -115,8 +117,8 @@ impl Play {
             self.jump_to_start(tape, chunk_size);
         } else if fell_off {
             self.next = tape.next_sequence();
+            self.since = self.next;
             self.prelude = tape.live_prelude(chunk_size);
-            self.awaits_gop = true;
         } else {
             return Ok(());
         }
@@ -129,9 +131,8 @@ impl Play {
         if self.paused || (!self.prelude.is_empty() && !take(&self.prelude)) {
             return;
         }
-        let mut awaits_gop = self.awaits_gop;
         for entry in tape.from(self.next) {
-            if self.wants(entry, &mut awaits_gop) && !take(&entry.wire) {
+            if self.wants(entry) && !take(&entry.wire) {
                 return;
             }
         }
@@ -149,8 +150,7 @@ impl Play {
             *partial = prelude;
         }
         for entry in tape.from(self.next) {
-            let mut awaits_gop = self.awaits_gop;
-            if self.wants(entry, &mut awaits_gop) {
+            if self.wants(entry) {
                 if written == 0 {
                     break;
                 }
@@ -158,7 +158,6 @@ impl Play {
                 written = send(&mut wire, written);
                 *partial = wire;
             }
-            self.awaits_gop = awaits_gop;
             self.next += 1;
         }
         written
@@ -174,11 +173,8 @@ impl Play {
             return Some(std::mem::take(&mut self.prelude));
         }
         for entry in tape.from(self.next) {
-            let mut awaits_gop = self.awaits_gop;
-            let wanted = self.wants(entry, &mut awaits_gop);
-            self.awaits_gop = awaits_gop;
             self.next += 1;
-            if wanted {
+            if self.wants(entry) {
                 return Some(entry.wire.clone());
             }
         }
@@ -195,17 +191,14 @@ impl Play {
         pending
     }
 
-    fn wants(&self, entry: &Entry, awaits_gop: &mut bool) -> bool {
-        match entry.needs {
-            Needs::StartsGop => *awaits_gop &= !self.video,
-            Needs::Gop if *awaits_gop => return false,
-            Needs::Gop | Needs::Nothing => {}
-        }
-        match entry.media {
-            MediaKind::Audio => self.audio,
-            MediaKind::Video => self.video,
-            MediaKind::Data => true,
-        }
+    const fn wants(&self, entry: &Entry) -> bool {
+        let decodable = entry.needs >= self.since;
+        decodable
+            && match entry.media {
+                MediaKind::Audio => self.audio,
+                MediaKind::Video => self.video,
+                MediaKind::Data => true,
+            }
     }
 
     fn lags(&self, tape: &Tape, now: Time, settings: &LagSettings) -> bool {
@@ -224,8 +217,8 @@ impl Play {
     fn jump_to_start(&mut self, tape: &Tape, chunk_size: u32) {
         if let Some(start) = tape.start_sequence() {
             self.next = start;
+            self.since = start;
             self.prelude = tape.start_prelude(chunk_size);
-            self.awaits_gop = false;
         }
     }
 
@@ -251,8 +244,10 @@ fn send(wire: &mut Bytes, written: usize) -> usize {
 mod tests {
     use super::*;
     use crate::media::Tracks;
+    use crate::server::gops::Needs;
+    use crate::server::headers::HeaderKind;
     use crate::server::hub::Hub;
-    use crate::server::tape::{HeaderKind, Recording, TapeSettings};
+    use crate::server::tape::{Recording, TapeSettings};
     use crate::test_support::wire_messages;
 
     const CHUNK_SIZE: u32 = 60_000;
@@ -295,11 +290,12 @@ mod tests {
                 b'a' => (MediaKind::Audio, Needs::Nothing, None),
                 _ => (MediaKind::Data, Needs::Nothing, None),
             };
-            let header = header.map(|kind| (kind, Tracks::DEFAULT));
             let payload = &[name];
             let is_frame = header.is_none();
             let timestamp = millis as u32;
-            let recording = Recording { media, needs, header, is_frame, timestamp, payload };
+            let tracks = Tracks::DEFAULT;
+            let recording =
+                Recording { media, tracks, needs, header, is_frame, timestamp, payload };
             tape.record(recording, true, at(millis), settings);
         }
     }

@@ -1,22 +1,22 @@
-//! A stream's tape: its messages in wire form, in order, with one start point.
+//! A stream's tape: its messages in wire form, in order, with the place where newcomers begin.
 //!
 //! One structure does three jobs. It is the fan-out queue (a player is a cursor, see
 //! `play.rs`), the GOP cache (a newcomer's cursor begins at the newest start point) and the
 //! slow-player policy (a cursor that lags jumps to the newest start point). A message is
 //! encoded once, into a block that it shares with its neighbours; a cursor's half-sent message
-//! holds its block alive, nothing else does.
+//! holds its block alive, nothing else does. What a message needs before it, and which message
+//! is the start point, is the rule of `gops.rs`; what newcomers get before it, of `headers.rs`.
 //!
 //! The tape never looks at players; whether there are any is an argument. What bounds it is
 //! bytes and the time of arrival, never a publisher's timestamps.
 
+use super::gops::{Gops, LOST, Needs, StartPoint, Starts};
+use super::headers::{HeaderKind, Headers, METADATA_TIMESTAMP, message_header};
 use crate::limits;
 use crate::media::{MediaKind, Tracks};
-use crate::rtmp::chunk_write::chunk_stream;
 use crate::rtmp::chunk_write::{wire_len, write_message};
-use crate::rtmp::message::{MessageHeader, kind};
 use crate::time::Time;
 use bytes::{Bytes, BytesMut};
-use std::cell::OnceCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
@@ -24,56 +24,19 @@ use std::rc::Rc;
 /// messages readdressed.
 pub const MESSAGE_STREAM_ID: u32 = 1;
 
-/// Metadata speaks of no moment. ffmpeg takes a later one than 0 for the first subtitle of a
-/// track of its own.
-const METADATA_TIMESTAMP: u32 = 0;
-
-/// What a decoder needs before it can take a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Needs {
-    /// Nothing but the headers: a GOP starts here.
-    StartsGop,
-    /// Its GOP from the start.
-    Gop,
-    /// Nothing: audio, data, headers and what is relayed unread.
-    Nothing,
-}
-
-/// Which header of a stream a message is: a later one of the same kind and tracks takes its
-/// place. In the order in which a newcomer gets them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum HeaderKind {
-    /// `onMetaData`.
-    Metadata,
-    /// The decoder configuration of audio tracks.
-    AudioSequence,
-    /// The channel layout of audio tracks.
-    Multichannel,
-    /// The decoder configuration of video tracks.
-    VideoSequence,
-    /// The colour information of video tracks.
-    ColorInfo,
-}
-
-impl HeaderKind {
-    const fn media(self) -> MediaKind {
-        match self {
-            Self::Metadata => MediaKind::Data,
-            Self::AudioSequence | Self::Multichannel => MediaKind::Audio,
-            Self::VideoSequence | Self::ColorInfo => MediaKind::Video,
-        }
-    }
-}
+const _: () = assert!(size_of::<Entry>() <= 64);
 
 /// A message as the tape takes it.
 #[derive(Clone, Copy, Debug)]
 pub struct Recording<'a> {
     /// Audio, video or data.
     pub media: MediaKind,
+    /// The tracks that it concerns.
+    pub tracks: Tracks,
     /// What a decoder needs before it.
     pub needs: Needs,
     /// Set when the message is a header to be kept for newcomers.
-    pub header: Option<(HeaderKind, Tracks)>,
+    pub header: Option<HeaderKind>,
     /// Whether its timestamp is the publisher's clock. Headers, data and the end of a sequence
     /// are stamped 0 by some encoders, whatever their clock says.
     pub is_frame: bool,
@@ -113,36 +76,17 @@ pub struct Entry {
     pub offset: u64,
     /// Audio, video or data.
     pub media: MediaKind,
-    /// What a decoder needs before it.
-    pub needs: Needs,
+    /// The sequence number of the first message that a decoder needs for it: a keyframe, or
+    /// itself. [`LOST`] if that is not on the tape.
+    pub needs: u64,
 }
-
-/// A place where a newcomer may begin.
-#[derive(Debug)]
-struct StartPoint {
-    sequence: u64,
-    timestamp: u32,
-    headers: Rc<Headers>,
-    /// The headers in wire form, made for the first newcomer and shared by all.
-    prelude: OnceCell<Bytes>,
-}
-
-#[derive(Clone, Debug)]
-struct Header {
-    kind: HeaderKind,
-    tracks: Tracks,
-    payload: Bytes,
-}
-
-/// The headers in force, in the order of [`HeaderKind`].
-#[derive(Clone, Debug, Default)]
-struct Headers(Vec<Header>);
 
 /// See the module's head.
 #[derive(Debug)]
 pub struct Tape {
     entries: VecDeque<Entry>,
-    /// Sequence number of the first entry. Sequence numbers are never used twice.
+    /// Sequence number of the first entry. Sequence numbers are never used twice and begin
+    /// behind [`LOST`].
     first: u64,
     /// Room for the next messages.
     block: BytesMut,
@@ -150,12 +94,10 @@ pub struct Tape {
     bytes: usize,
     /// Wire bytes ever recorded.
     recorded: u64,
-    /// Invariant: the entry it names is on the tape.
-    start: Option<StartPoint>,
+    /// Invariant: the entries that it names are on the tape.
+    starts: Starts,
     headers: Rc<Headers>,
-    /// Set until the first GOP of a publisher begins: what depends on an earlier one is of no
-    /// use to anybody.
-    awaits_gop: bool,
+    gops: Gops,
     timeline: Timeline,
 }
 
@@ -223,13 +165,13 @@ impl Default for Tape {
     fn default() -> Self {
         Self {
             entries: VecDeque::new(),
-            first: 0,
+            first: LOST + 1,
             block: BytesMut::new(),
             bytes: 0,
             recorded: 0,
-            start: None,
+            starts: Starts::default(),
             headers: Rc::default(),
-            awaits_gop: true,
+            gops: Gops::default(),
             timeline: Timeline::default(),
         }
     }
@@ -246,24 +188,29 @@ impl Tape {
         settings: &TapeSettings,
     ) -> bool {
         let timestamp = match message.header {
-            Some((HeaderKind::Metadata, _)) => METADATA_TIMESTAMP,
+            Some(HeaderKind::Metadata) => METADATA_TIMESTAMP,
             _ => self.timeline.place(message.timestamp, message.is_frame, now),
         };
-        if let Some((kind, tracks)) = message.header {
-            self.keep_header(kind, tracks, message.payload);
+        if let Some(kind) = message.header {
+            self.keep_header(kind, message.tracks, message.payload);
         }
         if message.is_frame {
             self.timeline.passed(timestamp, now);
         }
-        if message.needs == Needs::StartsGop {
-            self.awaits_gop = false;
+        if message.needs == Needs::EndsSequence {
+            self.starts.ended(&message.tracks);
         }
-        let useless = self.awaits_gop && message.needs == Needs::Gop && settings.whole_gops;
+        let starts_gop = message.needs == Needs::StartsGop;
+        let needs = self.needs_of(&message);
+        let useless = needs == LOST && settings.whole_gops;
         let kept_for_newcomers =
-            settings.keep_start && (self.start.is_some() || message.needs == Needs::StartsGop);
+            settings.keep_start && (starts_gop || self.starts.oldest_sequence().is_some());
         let recorded = !useless && (has_players || kept_for_newcomers);
+        if starts_gop {
+            self.gops.begin(&message.tracks, if recorded { needs } else { LOST });
+        }
         if recorded {
-            self.append(&message, timestamp, now, settings.chunk_size);
+            self.append(&message, needs, timestamp, now, settings.chunk_size);
         }
         self.trim(has_players, now, settings);
         recorded
@@ -275,7 +222,8 @@ impl Tape {
         if resumes {
             self.timeline.resumes = true;
             self.headers = Rc::default();
-            self.awaits_gop = true;
+            self.starts = Starts::default();
+            self.gops.clear();
         } else {
             self.forget();
         }
@@ -284,7 +232,7 @@ impl Tape {
     /// The publisher is gone: nobody begins in its last GOP any more, but players may finish
     /// what they have not read.
     pub fn end(&mut self) {
-        self.start = None;
+        self.starts = Starts::default();
     }
 
     /// The stream is over: nothing of it is kept for anybody. Sequence numbers go on, so that
@@ -295,7 +243,7 @@ impl Tape {
 
     /// Forgets the cached metadata (`@clearDataFrame`).
     pub fn clear_metadata(&mut self) {
-        Rc::make_mut(&mut self.headers).0.retain(|header| header.kind != HeaderKind::Metadata);
+        Rc::make_mut(&mut self.headers).clear_metadata();
     }
 
     /// The entry with this sequence number, if it is still, or already, on the tape.
@@ -321,7 +269,7 @@ impl Tape {
 
     /// Sequence number of the newest start point.
     pub fn start_sequence(&self) -> Option<u64> {
-        self.start.as_ref().map(|start| start.sequence)
+        self.starts.newest().map(|start| start.sequence)
     }
 
     /// Wire bytes ever recorded: the lag of an entry in bytes is this less its offset.
@@ -336,9 +284,7 @@ impl Tape {
 
     /// The headers of the newest start point in wire form, stamped with its time.
     pub fn start_prelude(&self, chunk_size: u32) -> Bytes {
-        self.start.as_ref().map_or_else(Bytes::new, |start| {
-            start.prelude.get_or_init(|| start.headers.encode(start.timestamp, chunk_size)).clone()
-        })
+        self.starts.newest().map_or_else(Bytes::new, |start| start.prelude(chunk_size))
     }
 
     /// The headers in force in wire form, stamped with the time of the newest frame.
@@ -347,7 +293,24 @@ impl Tape {
         self.headers.encode(timestamp, chunk_size)
     }
 
-    fn append(&mut self, message: &Recording<'_>, timestamp: u32, now: Time, chunk_size: u32) {
+    /// The first message that a decoder needs for this one, which is recorded next.
+    fn needs_of(&self, message: &Recording<'_>) -> u64 {
+        let begun = || self.gops.began(&message.tracks);
+        match message.needs {
+            Needs::Gop => begun().unwrap_or(LOST),
+            Needs::GopIfAny => begun().unwrap_or_else(|| self.next_sequence()),
+            Needs::StartsGop | Needs::Nothing | Needs::EndsSequence => self.next_sequence(),
+        }
+    }
+
+    fn append(
+        &mut self,
+        message: &Recording<'_>,
+        needs: u64,
+        timestamp: u32,
+        now: Time,
+        chunk_size: u32,
+    ) {
         let header = message_header(message.media, timestamp);
         let len = wire_len(&header, message.payload.len(), chunk_size);
         if self.block.capacity() < len {
@@ -359,47 +322,35 @@ impl Tape {
         write_message(&mut self.block, header, message.payload, chunk_size);
         let wire = self.block.split().freeze();
         if message.needs == Needs::StartsGop {
-            self.start = Some(StartPoint {
-                sequence: self.next_sequence(),
-                timestamp,
-                headers: Rc::clone(&self.headers),
-                prelude: OnceCell::new(),
-            });
+            let headers = Rc::clone(&self.headers);
+            let point = StartPoint::new(self.next_sequence(), timestamp, headers);
+            self.starts.keyframe(&message.tracks, point);
         }
         self.bytes += wire.len();
         self.entries.push_back(Entry {
             offset: self.recorded,
             arrived: now,
             media: message.media,
-            needs: message.needs,
+            needs,
             wire,
         });
         self.recorded += len as u64;
     }
 
     /// Keeps a header for newcomers. A changed decoder configuration ends the GOP it belonged
-    /// to: who joins now waits for the next.
+    /// to.
     fn keep_header(&mut self, kind: HeaderKind, tracks: Tracks, payload: &[u8]) {
-        let same = |header: &Header| header.kind == kind && header.payload == payload;
-        if self.headers.0.iter().any(same) {
+        if self.headers.has(kind, &tracks, payload) {
             return;
         }
-        let headers = &mut Rc::make_mut(&mut self.headers).0;
-        let before = headers.len();
-        headers.retain(|header| header.kind != kind || !header.tracks.is_subset_of(&tracks));
-        let replaced = headers.len() < before;
-        let kept: usize = headers.iter().map(|header| header.payload.len()).sum();
-        if kept + payload.len() <= limits::HEADERS_BYTES_MAX {
-            let at = headers.partition_point(|header| header.kind <= kind);
-            headers.insert(at, Header { kind, tracks, payload: Bytes::copy_from_slice(payload) });
-        }
+        let replaced = Rc::make_mut(&mut self.headers).keep(kind, tracks, payload);
         if replaced && kind == HeaderKind::VideoSequence {
-            self.start = None;
+            self.starts.reconfigured(&tracks);
         }
     }
 
     fn trim(&mut self, has_players: bool, now: Time, settings: &TapeSettings) {
-        let start = self.start_sequence().filter(|_| settings.keep_start);
+        let start = self.starts.oldest_sequence().filter(|_| settings.keep_start);
         while let Some(oldest) = self.entries.front() {
             let age_ms = now.millis_since(oldest.arrived);
             let held = self.bytes + self.entries.len() * size_of::<Entry>();
@@ -413,33 +364,8 @@ impl Tape {
             self.first += 1;
             self.entries.pop_front();
         }
-        if self.start_sequence().is_some_and(|start| start < self.first) {
-            self.start = None;
-        }
+        self.starts.forget_before(self.first);
     }
-}
-
-impl Headers {
-    fn encode(&self, timestamp: u32, chunk_size: u32) -> Bytes {
-        let mut wire = BytesMut::new();
-        for header in &self.0 {
-            let timestamp =
-                if header.kind == HeaderKind::Metadata { METADATA_TIMESTAMP } else { timestamp };
-            let message = message_header(header.kind.media(), timestamp);
-            wire.reserve(wire_len(&message, header.payload.len(), chunk_size));
-            write_message(&mut wire, message, &header.payload, chunk_size);
-        }
-        wire.freeze()
-    }
-}
-
-const fn message_header(media: MediaKind, timestamp: u32) -> MessageHeader {
-    let (chunk_stream_id, kind) = match media {
-        MediaKind::Audio => (chunk_stream::AUDIO, kind::AUDIO),
-        MediaKind::Video => (chunk_stream::VIDEO, kind::VIDEO),
-        MediaKind::Data => (chunk_stream::DATA, kind::DATA_AMF0),
-    };
-    MessageHeader { chunk_stream_id, timestamp, kind, message_stream_id: MESSAGE_STREAM_ID }
 }
 
 #[cfg(test)]
@@ -459,6 +385,7 @@ mod tests {
     /// A message whose payload is `len` bytes of `fill`.
     struct Frame {
         media: MediaKind,
+        tracks: Tracks,
         needs: Needs,
         header: Option<HeaderKind>,
         timestamp: u32,
@@ -466,7 +393,8 @@ mod tests {
     }
 
     fn frame(media: MediaKind, needs: Needs, timestamp: u32, fill: u8) -> Frame {
-        Frame { media, needs, header: None, timestamp, payload: vec![fill; 100] }
+        let (tracks, payload) = (Tracks::DEFAULT, vec![fill; 100]);
+        Frame { media, tracks, needs, header: None, timestamp, payload }
     }
 
     fn key(timestamp: u32) -> Frame {
@@ -484,6 +412,7 @@ mod tests {
     fn header(kind: HeaderKind, payload: &[u8]) -> Frame {
         Frame {
             media: kind.media(),
+            tracks: Tracks::DEFAULT,
             needs: Needs::Nothing,
             header: Some(kind),
             timestamp: 0,
@@ -515,8 +444,9 @@ mod tests {
         fn record(&mut self, frame: &Frame, millis: u64) -> bool {
             let recording = Recording {
                 media: frame.media,
+                tracks: frame.tracks,
                 needs: frame.needs,
-                header: frame.header.map(|kind| (kind, Tracks::DEFAULT)),
+                header: frame.header,
                 is_frame: frame.header.is_none() && frame.media != MediaKind::Data,
                 timestamp: frame.timestamp,
                 payload: &frame.payload,
@@ -629,31 +559,6 @@ mod tests {
     }
 
     #[test]
-    fn headers_of_separate_tracks_stand_side_by_side() {
-        let payloads: [(&[u8], MediaKind); 3] = [
-            (b"\x96\x00hvc1\x00config", MediaKind::Video),
-            (b"\x96\x00hvc1\x01config", MediaKind::Video),
-            (b"\x96\x00hvc1\x01other", MediaKind::Video),
-        ];
-        let mut bench = Bench::new(false);
-        for (payload, media) in payloads {
-            let tracks = crate::media::classify_video(payload).unwrap().tracks;
-            let recording = Recording {
-                media,
-                needs: Needs::Nothing,
-                header: Some((HeaderKind::VideoSequence, tracks)),
-                is_frame: false,
-                timestamp: 0,
-                payload,
-            };
-            bench.tape.record(recording, false, at(0), &SETTINGS);
-        }
-        let kept = wire_messages(&bench.tape.live_prelude(60_000), 60_000);
-        let kept: Vec<_> = kept.iter().map(|(_, payload)| &payload[..]).collect();
-        assert_eq!(kept, [payloads[0].0, payloads[2].0]);
-    }
-
-    #[test]
     fn kept_headers_are_bounded_in_bytes() {
         let half = vec![1; limits::HEADERS_BYTES_MAX / 2];
         for (second_len, kept) in [(half.len(), 2), (half.len() + 1, 1)] {
@@ -712,7 +617,7 @@ mod tests {
         bench.settings.bytes_max = 500;
         bench.record(&sized(key(0), 1000), 0);
         assert_eq!((bench.tape.bytes(), bench.tape.start_sequence()), (0, None));
-        assert_eq!(bench.tape.first_sequence(), 1);
+        assert_eq!(bench.tape.first_sequence(), 2);
     }
 
     #[test]
@@ -795,6 +700,96 @@ mod tests {
             let names: Vec<_> = bench.all().iter().map(|(name, _)| *name).collect();
             assert_eq!(names, kept);
         }
+    }
+
+    /// The same of another track.
+    fn on(track: u8, mut frame: Frame) -> Frame {
+        let payload = [0x96, 0x01, b'h', b'v', b'c', b'1', track];
+        frame.tracks = crate::media::classify_video(&payload).unwrap().tracks;
+        frame
+    }
+
+    /// What a newcomer gets at the start point who can decode what it needs.
+    fn joined(bench: &Bench) -> Vec<(u8, u32)> {
+        let start = bench.tape.start_sequence().unwrap();
+        let decodable = bench.tape.from(start).filter(|entry| entry.needs >= start);
+        let wire: Vec<_> = decodable.flat_map(|entry| entry.wire.to_vec()).collect();
+        bench.brief(&wire)
+    }
+
+    #[test]
+    fn a_message_needs_the_keyframe_of_its_own_track() {
+        let mut bench = Bench::new(true);
+        let frames = [key(0), on(1, inter(0)), on(1, key(1)), audio(1), inter(2), on(1, inter(2))];
+        for frame in frames {
+            bench.record(&frame, 0);
+        }
+        let needs: Vec<_> = bench.tape.from(0).map(|entry| entry.needs).collect();
+        assert_eq!(needs, [1, 2, 3, 1, 2], "the frame of track 1 before its keyframe is left out");
+    }
+
+    #[test]
+    fn without_players_a_start_holds_the_aligned_keyframes_before_it() {
+        let mut bench = Bench::new(false);
+        let gop = |millis: u32| {
+            let [first, second] = [millis, millis + 40].map(|at| on(1, inter(at)));
+            [on(1, key(millis)), first, key(millis + 40), second]
+        };
+        for (index, frame) in gop(0).iter().chain(&gop(2000)).enumerate() {
+            bench.record(frame, index as u64);
+        }
+        let start = |at| [(b'K', at), (b'i', at), (b'K', at + 40), (b'i', at + 40)];
+        assert_eq!(joined(&bench), start(2000));
+        // A new configuration ends the start, and what belongs to the next is kept all the same.
+        bench.record(&header(HeaderKind::VideoSequence, b"V"), 10);
+        bench.record(&key(3000), 10);
+        bench.record(&header(HeaderKind::VideoSequence, b"W"), 10);
+        assert_eq!(bench.tape.start_sequence(), None);
+        for frame in gop(4000) {
+            bench.record(&frame, 11);
+        }
+        assert_eq!(joined(&bench), start(4000));
+    }
+
+    #[test]
+    fn a_keyframe_that_nobody_was_there_for_is_lost() {
+        for (whole_gops, kept) in [(true, &[][..]), (false, &[LOST][..])] {
+            let mut bench = Bench::new(false);
+            bench.settings.keep_start = false;
+            bench.settings.whole_gops = whole_gops;
+            bench.record(&key(0), 0);
+            bench.has_players = true;
+            bench.record(&inter(40), 40);
+            let needs: Vec<_> = bench.tape.from(0).map(|entry| entry.needs).collect();
+            assert_eq!(needs, kept);
+        }
+    }
+
+    #[test]
+    fn frames_of_an_unknown_codec_need_a_keyframe_only_if_there_are_any() {
+        let unknown = |timestamp| frame(MediaKind::Video, Needs::GopIfAny, timestamp, b'u');
+        let mut bench = Bench::new(true);
+        for (millis, frame) in [unknown(0), unknown(1), key(2), unknown(3)].iter().enumerate() {
+            bench.record(frame, millis as u64);
+        }
+        let needs: Vec<_> = bench.tape.from(0).map(|entry| entry.needs).collect();
+        assert_eq!(needs, [1, 2, 3, 3]);
+    }
+
+    #[test]
+    fn a_returning_publisher_needs_a_keyframe_on_every_track() {
+        let mut bench = Bench::new(true);
+        for frame in [key(0), on(1, key(0))] {
+            bench.record(&frame, 0);
+        }
+        bench.tape.begin(true);
+        assert_eq!(bench.tape.start_sequence(), None, "nobody joins the last one any more");
+        let sequence = bench.tape.next_sequence();
+        for frame in [key(0), on(1, inter(0)), inter(40), on(1, key(40)), on(1, inter(80))] {
+            bench.record(&frame, 0);
+        }
+        let names: Vec<_> = bench.from(sequence).iter().map(|(name, _)| *name).collect();
+        assert_eq!(names, b"KiKi");
     }
 
     #[test]
@@ -889,7 +884,7 @@ mod tests {
         bench.tape.end();
         assert_eq!(bench.all(), [(b'V', 0), (b'K', 100)], "players may finish");
         bench.tape.forget();
-        assert_eq!((bench.tape.first_sequence(), bench.tape.next_sequence()), (2, 2));
+        assert_eq!((bench.tape.first_sequence(), bench.tape.next_sequence()), (3, 3));
         assert_eq!((bench.tape.bytes(), bench.tape.block.capacity()), (0, 0));
         assert_eq!(bench.tape.entries.capacity(), 0);
         assert!(bench.tape.live_prelude(60_000).is_empty());
@@ -945,7 +940,7 @@ mod tests {
         let mut bench = Bench::new(true);
         bench.record(&key(0), 0);
         bench.record(&inter(1), 1);
-        let [first, second] = [0, 1].map(|sequence| &bench.tape.get(sequence).unwrap().wire);
+        let [first, second] = [1, 2].map(|sequence| &bench.tape.get(sequence).unwrap().wire);
         assert_eq!(first.as_ptr().wrapping_add(first.len()), second.as_ptr());
     }
 }

@@ -1,0 +1,177 @@
+//! The headers of a stream that newcomers get before the first frame: metadata, decoder
+//! configurations, channel layouts and colour information, of every track.
+//!
+//! A header takes the place of older ones of its kind once every track of theirs has a newer
+//! one, so a track never has two that both count. An end of sequence takes nothing away: what
+//! comes after it brings its own header, and until then the old one harms nobody.
+
+use super::tape::MESSAGE_STREAM_ID;
+use crate::limits;
+use crate::media::{MediaKind, Tracks};
+use crate::rtmp::chunk_write::{chunk_stream, wire_len, write_message};
+use crate::rtmp::message::{MessageHeader, kind};
+use bytes::{Bytes, BytesMut};
+
+/// Metadata speaks of no moment. ffmpeg takes a later one than 0 for the first subtitle of a
+/// track of its own.
+pub(super) const METADATA_TIMESTAMP: u32 = 0;
+
+/// Which header of a stream a message is: a later one of the same kind and tracks takes its
+/// place. In the order in which a newcomer gets them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum HeaderKind {
+    /// `onMetaData`.
+    Metadata,
+    /// The decoder configuration of audio tracks.
+    AudioSequence,
+    /// The channel layout of audio tracks.
+    Multichannel,
+    /// The decoder configuration of video tracks.
+    VideoSequence,
+    /// The colour information of video tracks.
+    ColorInfo,
+}
+
+impl HeaderKind {
+    pub(super) const fn media(self) -> MediaKind {
+        match self {
+            Self::Metadata => MediaKind::Data,
+            Self::AudioSequence | Self::Multichannel => MediaKind::Audio,
+            Self::VideoSequence | Self::ColorInfo => MediaKind::Video,
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Header {
+    kind: HeaderKind,
+    tracks: Tracks,
+    payload: Bytes,
+}
+
+/// The headers in force, in the order of [`HeaderKind`] and of their arrival.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Headers(Vec<Header>);
+
+impl Headers {
+    /// Whether the newest header of these tracks is this one, as it is when an encoder repeats
+    /// its headers with every keyframe.
+    pub(super) fn has(&self, kind: HeaderKind, tracks: &Tracks, payload: &[u8]) -> bool {
+        let newest = self.0.iter().rfind(|h| h.kind == kind && concerns(h, tracks));
+        newest.is_some_and(|header| header.tracks == *tracks && header.payload == payload)
+    }
+
+    /// Keeps a header in the place of those that it makes obsolete. Returns whether there were
+    /// any.
+    pub(super) fn keep(&mut self, kind: HeaderKind, tracks: Tracks, payload: &[u8]) -> bool {
+        let before = self.0.len();
+        let mut newer = tracks;
+        for index in (0..self.0.len()).rev() {
+            let header = &self.0[index];
+            if header.kind != kind {
+                continue;
+            }
+            if header.tracks.is_subset_of(&newer) {
+                self.0.remove(index);
+            } else {
+                newer = newer.union(&header.tracks);
+            }
+        }
+        let replaced = self.0.len() < before;
+        let kept: usize = self.0.iter().map(|header| header.payload.len()).sum();
+        if kept + payload.len() <= limits::HEADERS_BYTES_MAX && self.0.len() < limits::HEADERS_MAX {
+            let at = self.0.partition_point(|header| header.kind <= kind);
+            self.0.insert(at, Header { kind, tracks, payload: Bytes::copy_from_slice(payload) });
+        }
+        replaced
+    }
+
+    /// Forgets the metadata.
+    pub(super) fn clear_metadata(&mut self) {
+        self.0.retain(|header| header.kind != HeaderKind::Metadata);
+    }
+
+    /// All of them in wire form, those of the media stamped with `timestamp`.
+    pub(super) fn encode(&self, timestamp: u32, chunk_size: u32) -> Bytes {
+        let mut wire = BytesMut::new();
+        for header in &self.0 {
+            let timestamp =
+                if header.kind == HeaderKind::Metadata { METADATA_TIMESTAMP } else { timestamp };
+            let message = message_header(header.kind.media(), timestamp);
+            wire.reserve(wire_len(&message, header.payload.len(), chunk_size));
+            write_message(&mut wire, message, &header.payload, chunk_size);
+        }
+        wire.freeze()
+    }
+}
+
+/// Metadata concerns no track, and all metadata is the same header.
+fn concerns(header: &Header, tracks: &Tracks) -> bool {
+    header.kind == HeaderKind::Metadata || header.tracks.intersects(tracks)
+}
+
+/// The header that a message has on every tape.
+pub(super) const fn message_header(media: MediaKind, timestamp: u32) -> MessageHeader {
+    let (chunk_stream_id, kind) = match media {
+        MediaKind::Audio => (chunk_stream::AUDIO, kind::AUDIO),
+        MediaKind::Video => (chunk_stream::VIDEO, kind::VIDEO),
+        MediaKind::Data => (chunk_stream::DATA, kind::DATA_AMF0),
+    };
+    MessageHeader { chunk_stream_id, timestamp, kind, message_stream_id: MESSAGE_STREAM_ID }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::media::classify_video;
+    use crate::test_support::{hex, wire_messages};
+
+    /// What newcomers get of these video headers; whether the last one made others obsolete.
+    fn kept(payloads: &[&str]) -> (Vec<Vec<u8>>, bool) {
+        let (mut headers, mut replaced) = (Headers::default(), false);
+        for payload in payloads.iter().map(|payload| hex(payload)) {
+            let tracks = classify_video(&payload).unwrap().tracks;
+            if !headers.has(HeaderKind::VideoSequence, &tracks, &payload) {
+                replaced = headers.keep(HeaderKind::VideoSequence, tracks, &payload);
+            }
+        }
+        let wire = wire_messages(&headers.encode(0, 60_000), 60_000);
+        (wire.into_iter().map(|(_, payload)| payload).collect(), replaced)
+    }
+
+    /// Configurations of tracks 0, 1, both, and of both in the second form.
+    const FIRST: &str = "96 00 68766331 00 0a";
+    const SECOND: &str = "96 00 68766331 01 0b";
+    const SECOND_CHANGED: &str = "96 00 68766331 01 0c";
+    const BOTH: &str = "96 10 68766331 00 000001 0d 01 000001 0e";
+    const BOTH_CHANGED: &str = "96 10 68766331 00 000001 0d 01 000001 0f";
+
+    #[test]
+    fn a_header_takes_the_place_of_those_whose_tracks_all_have_a_newer_one() {
+        for (payloads, expected, replaced) in [
+            (&[FIRST, SECOND][..], &[FIRST, SECOND][..], false),
+            (&[FIRST, SECOND, SECOND_CHANGED], &[FIRST, SECOND_CHANGED], true),
+            (&[FIRST, SECOND, BOTH], &[BOTH], true),
+            (&[BOTH, SECOND], &[BOTH, SECOND], false),
+            (&[BOTH, SECOND, FIRST], &[SECOND, FIRST], true),
+            (&[BOTH, SECOND, BOTH_CHANGED], &[BOTH_CHANGED], true),
+        ] {
+            let expected: Vec<_> = expected.iter().map(|payload| hex(payload)).collect();
+            assert_eq!(kept(payloads), (expected, replaced), "{payloads:?}");
+        }
+    }
+
+    #[test]
+    fn a_header_that_comes_back_after_another_of_its_track_is_the_newest() {
+        assert_eq!(kept(&[BOTH, SECOND, BOTH]).0, [hex(BOTH)]);
+        assert_eq!(kept(&[SECOND, FIRST, SECOND]).0, [SECOND, FIRST].map(hex), "a repetition");
+    }
+
+    #[test]
+    fn headers_are_bounded_in_number() {
+        let headers: Vec<_> =
+            (0..200).map(|track| format!("96 00 68766331 {track:02x} 01")).collect();
+        let headers: Vec<_> = headers.iter().map(String::as_str).collect();
+        assert_eq!(kept(&headers).0.len(), limits::HEADERS_MAX);
+    }
+}
