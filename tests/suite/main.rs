@@ -14,6 +14,7 @@ mod commands;
 mod control;
 mod costs;
 mod data;
+mod enhanced;
 mod handshake;
 mod hour;
 mod limits;
