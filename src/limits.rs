@@ -87,6 +87,9 @@ pub const TAPE_BLOCK_BYTES_MAX: usize = MIB;
 pub const READ_BUFFER_BYTES: usize = 256 * KIB;
 /// What one connection may bring into one turn before the others have theirs.
 pub const READ_BYTES_PER_TURN_MAX: usize = 256 * KIB;
+/// What all connections together may bring into one turn before players are written to: in
+/// messages of one byte this takes some tens of milliseconds.
+pub const READ_BYTES_OF_ALL_PER_TURN_MAX: usize = MIB;
 /// What one connection is given in one turn.
 pub const WRITE_BYTES_PER_TURN_MAX: usize = 512 * KIB;
 /// Slices in one vectored write.
@@ -108,6 +111,7 @@ const _: () = {
     assert!(VIDEO_BYTES_MAX < TAPE_BYTES_MAX);
     assert!(TAPE_BLOCK_BYTES_MIN <= TAPE_BLOCK_BYTES_MAX);
     assert!(TAPE_BLOCK_BYTES_MAX < TAPE_BYTES_MAX);
+    assert!(READ_BYTES_PER_TURN_MAX <= READ_BYTES_OF_ALL_PER_TURN_MAX);
     assert!(WINDOW_ACK_BYTES_MIN < WINDOW_ACK_BYTES);
     assert!(LISTENERS_MAX < DESCRIPTORS_RESERVED);
     assert!(CHUNK_SIZE_OUT >= CHUNK_SIZE_INITIAL);

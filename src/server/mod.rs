@@ -225,11 +225,7 @@ impl<T: Transport> Server<T> {
     /// Does all that is to be done now. `buffer` is lent for reading.
     pub fn turn(&mut self, buffer: &mut [u8], now: Time) {
         let mut batch = std::mem::take(&mut self.batch);
-        batch.append(&mut self.to_read);
-        for id in batch.drain(..) {
-            self.conns[id.index()].queued_to_read = false;
-            self.read(id, buffer, now);
-        }
+        self.read_all(&mut batch, buffer, now);
         self.fire_timers(now);
         while let Some(stream) = self.hub.take_news() {
             for index in 0..self.hub.stream(stream).players().len() {
@@ -245,6 +241,22 @@ impl<T: Transport> Server<T> {
         // After the writes: what a publisher sent before it went comes before the end.
         self.end_streams(now);
         self.remove_closing(now);
+    }
+
+    /// Reads whoever has something, as much as goes into a turn. Those who have to wait for the
+    /// next one come first in it, before those who have had a share.
+    fn read_all(&mut self, batch: &mut Vec<ConnId>, buffer: &mut [u8], now: Time) {
+        batch.append(&mut self.to_read);
+        let before = self.stats.bytes_in;
+        let is_full = |bytes| bytes - before >= limits::READ_BYTES_OF_ALL_PER_TURN_MAX as u64;
+        let mut had_a_share = 0;
+        while had_a_share < batch.len() && !is_full(self.stats.bytes_in) {
+            let id = batch[had_a_share];
+            had_a_share += 1;
+            self.conns[id.index()].queued_to_read = false;
+            self.read(id, buffer, now);
+        }
+        self.to_read.splice(..0, batch.drain(..).skip(had_a_share));
     }
 
     /// Whether a turn would find work without any event, so that the poll must not sleep.

@@ -1,6 +1,7 @@
 //! Full tables, and the end of the server: who gives way, who is refused, who is told.
 
 use tiderace::config::Settings;
+use tiderace::limits;
 use tiderace::server::reason::CloseReason;
 
 use crate::wire::{self, SET_CHUNK_SIZE, control, create_stream, play, publish};
@@ -74,6 +75,35 @@ fn what_is_more_than_one_turn_may_move_goes_on_in_the_next() {
     let player = world.playing("cam");
     let media = world[player].media();
     assert_eq!((media.len(), media[0].payload.len()), (1000, 3 << 20));
+}
+
+#[test]
+fn those_who_wait_for_a_crowd_to_be_read_come_before_it_in_the_next_turn() {
+    let mut world = World::new(Settings::default());
+    world.socket_bytes = 8 << 20;
+    let crowd: Vec<_> = (0..20).map(|_| world.connected()).collect();
+    let honest = world.connected();
+    // A type that nobody serves, in messages of one byte.
+    let flood = wire::Message::new(9, 99, [0]).chunks().repeat(21_000);
+    crowd.iter().for_each(|client| world[*client].send_raw(&flood));
+    world[honest].send(&[wire::command("_checkbw", 5.0, &[wire::null()])]);
+    // One more connection, so that the server has been told of all of it.
+    world.connect();
+    let mut buffer = vec![0; limits::READ_BUFFER_BYTES];
+    let now = world.now();
+    let share = limits::READ_BYTES_OF_ALL_PER_TURN_MAX as u64;
+    let said = |world: &World| world.conn(honest).expect("it lives").bytes_out;
+    let (before_it_asked, mut turns) = (said(&world), 0);
+    while said(&world) == before_it_asked {
+        let before = world.server.stats().bytes_in;
+        world.server.turn(&mut buffer, now);
+        let read = world.server.stats().bytes_in - before;
+        assert!(read < share + limits::READ_BYTES_PER_TURN_MAX as u64, "{read} bytes in a turn");
+        turns += 1;
+        assert!(turns <= 6, "20 times 256 KiB are 5 turns of 1 MiB");
+    }
+    world.run();
+    assert_eq!(world[honest].answers(), ["_result 5"]);
 }
 
 #[test]
