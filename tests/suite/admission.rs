@@ -4,7 +4,7 @@ use tiderace::config::Settings;
 use tiderace::limits;
 use tiderace::server::reason::CloseReason;
 
-use crate::wire::{self, SET_CHUNK_SIZE, control, create_stream, play, publish};
+use crate::wire::{self, SET_CHUNK_SIZE, control, create_stream, publish};
 use crate::world::World;
 
 /// Settings with room for so many connections.
@@ -12,26 +12,6 @@ fn room_for(connections_max: usize) -> Settings {
     let mut settings = Settings::default();
     settings.limits.connections_max = connections_max;
     settings
-}
-
-#[test]
-fn the_oldest_session_of_the_earliest_stage_gives_way() {
-    let mut world = World::new(room_for(5));
-    let publisher = world.publishing("cam");
-    let waiting = world.playing("other");
-    let connected = world.connected();
-    let handshaken = world.handshaken();
-    let silent = world.connect();
-    for (count, gone) in [silent, handshaken, connected, waiting].into_iter().enumerate() {
-        let player = world.connected();
-        world.say(player, &[create_stream(2.0), play("cam")]);
-        assert!(world[gone].is_closed());
-        assert_eq!(world.closed(CloseReason::GaveWay), count as u64 + 1);
-    }
-    let refused = world.connect();
-    assert!(world[refused].is_closed(), "publishers and players of what is live stay");
-    assert_eq!((world.server.len(), world.server.stats().refused), (5, 1));
-    assert!(world.conn(publisher).is_some());
 }
 
 #[test]
@@ -104,24 +84,6 @@ fn those_who_wait_for_a_crowd_to_be_read_come_before_it_in_the_next_turn() {
     }
     world.run();
     assert_eq!(world[honest].answers(), ["_result 5"]);
-}
-
-#[test]
-fn a_full_table_of_streams_refuses_publishers_and_players_of_new_ones() {
-    let mut settings = Settings::default();
-    settings.limits.streams_max = 1;
-    let mut world = World::new(settings);
-    let publisher = world.publishing("cam");
-    let other_publisher = world.connected();
-    world.say(other_publisher, &[create_stream(2.0), publish("other")]);
-    assert!(world[other_publisher].was_told("NetStream.Publish.BadName"));
-    let other_player = world.connected();
-    world.say(other_player, &[create_stream(2.0), play("other")]);
-    assert!(world[other_player].was_told("NetStream.Play.StreamNotFound"));
-    world.playing("cam");
-    world.advance_ms(1_000);
-    assert_eq!(world.closed(CloseReason::StreamLimit), 2);
-    assert!(world.conn(publisher).is_some());
 }
 
 #[test]

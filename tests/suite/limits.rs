@@ -268,19 +268,6 @@ fn publishers_always_get_in() {
 }
 
 #[test]
-fn those_who_leave_already_give_way_first() {
-    let mut world = with(|settings| {
-        settings.limits.connections_max = 2;
-        settings.limits.streams_max = 1;
-    });
-    let idle = world.connect_only();
-    let refused = world.player("one");
-    world.player("one");
-    assert_eq!(world.closed(CloseReason::GaveWay), 1, "the idle one");
-    assert!(world.conn(idle).is_none() && world.conn(refused).is_some());
-}
-
-#[test]
 fn without_a_limit_the_table_grows() {
     let mut world = with(|settings| settings.limits.connections_max = 0);
     for _ in 0..200 {
