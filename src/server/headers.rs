@@ -11,6 +11,7 @@ use crate::media::{MediaKind, Tracks};
 use crate::rtmp::chunk_write::{chunk_stream, wire_len, write_message};
 use crate::rtmp::message::{MessageHeader, kind};
 use bytes::{Bytes, BytesMut};
+use std::cell::RefCell;
 
 /// Metadata speaks of no moment. ffmpeg takes a later one than 0 for the first subtitle of a
 /// track of its own.
@@ -49,52 +50,78 @@ struct Header {
     payload: Bytes,
 }
 
-/// The headers in force, in the order of [`HeaderKind`] and of their arrival.
+/// The headers in force.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Headers(Vec<Header>);
+pub(super) struct Headers {
+    /// In the order of [`HeaderKind`] and of their arrival.
+    list: Vec<Header>,
+    /// Their last wire form and its time, shared by all who join at about that time.
+    /// Invariant: made of `list` as it is.
+    recent: RefCell<Option<(u32, Bytes)>>,
+}
+
+/// Headers say nothing about a moment: one wire form serves for so long (ms).
+const RECENT_MS_MAX: u32 = 1000;
 
 impl Headers {
     /// Whether the newest header of these tracks is this one, as it is when an encoder repeats
     /// its headers with every keyframe.
     pub(super) fn has(&self, kind: HeaderKind, tracks: &Tracks, payload: &[u8]) -> bool {
-        let newest = self.0.iter().rfind(|h| h.kind == kind && concerns(h, tracks));
+        let newest = self.list.iter().rfind(|h| h.kind == kind && concerns(h, tracks));
         newest.is_some_and(|header| header.tracks == *tracks && header.payload == payload)
     }
 
     /// Keeps a header in the place of those that it makes obsolete. Returns whether there were
     /// any.
     pub(super) fn keep(&mut self, kind: HeaderKind, tracks: Tracks, payload: &[u8]) -> bool {
-        let before = self.0.len();
+        self.recent = RefCell::default();
+        let before = self.list.len();
         let mut newer = tracks;
-        for index in (0..self.0.len()).rev() {
-            let header = &self.0[index];
+        for index in (0..self.list.len()).rev() {
+            let header = &self.list[index];
             if header.kind != kind {
                 continue;
             }
             if header.tracks.is_subset_of(&newer) {
-                self.0.remove(index);
+                self.list.remove(index);
             } else {
                 newer = newer.union(&header.tracks);
             }
         }
-        let replaced = self.0.len() < before;
-        let kept: usize = self.0.iter().map(|header| header.payload.len()).sum();
-        if kept + payload.len() <= limits::HEADERS_BYTES_MAX && self.0.len() < limits::HEADERS_MAX {
-            let at = self.0.partition_point(|header| header.kind <= kind);
-            self.0.insert(at, Header { kind, tracks, payload: Bytes::copy_from_slice(payload) });
+        let replaced = self.list.len() < before;
+        let kept: usize = self.list.iter().map(|header| header.payload.len()).sum();
+        if kept + payload.len() <= limits::HEADERS_BYTES_MAX
+            && self.list.len() < limits::HEADERS_MAX
+        {
+            let at = self.list.partition_point(|header| header.kind <= kind);
+            self.list.insert(at, Header { kind, tracks, payload: Bytes::copy_from_slice(payload) });
         }
         replaced
     }
 
     /// Forgets the metadata.
     pub(super) fn clear_metadata(&mut self) {
-        self.0.retain(|header| header.kind != HeaderKind::Metadata);
+        self.recent = RefCell::default();
+        self.list.retain(|header| header.kind != HeaderKind::Metadata);
+    }
+
+    /// All of them in wire form, those of the media stamped with `timestamp` or a moment before.
+    pub(super) fn recent(&self, timestamp: u32, chunk_size: u32) -> Bytes {
+        let mut recent = self.recent.borrow_mut();
+        match &*recent {
+            Some((made, wire)) if timestamp.wrapping_sub(*made) < RECENT_MS_MAX => wire.clone(),
+            _ => {
+                let wire = self.encode(timestamp, chunk_size);
+                *recent = Some((timestamp, wire.clone()));
+                wire
+            }
+        }
     }
 
     /// All of them in wire form, those of the media stamped with `timestamp`.
     pub(super) fn encode(&self, timestamp: u32, chunk_size: u32) -> Bytes {
         let mut wire = BytesMut::new();
-        for header in &self.0 {
+        for header in &self.list {
             let timestamp =
                 if header.kind == HeaderKind::Metadata { METADATA_TIMESTAMP } else { timestamp };
             let message = message_header(header.kind.media(), timestamp);
@@ -173,5 +200,18 @@ mod tests {
             (0..200).map(|track| format!("96 00 68766331 {track:02x} 01")).collect();
         let headers: Vec<_> = headers.iter().map(String::as_str).collect();
         assert_eq!(kept(&headers).0.len(), limits::HEADERS_MAX);
+    }
+
+    #[test]
+    fn who_joins_within_a_second_shares_one_wire_form_until_a_header_changes() {
+        let mut headers = Headers::default();
+        headers.keep(HeaderKind::VideoSequence, Tracks::DEFAULT, &[0x17, 0, 0, 0, 0, 1]);
+        let first = headers.recent(5000, 60_000);
+        for (timestamp, shared) in [(5000, true), (5999, true), (6000, false), (4999, false)] {
+            let other = headers.clone().recent(timestamp, 60_000);
+            assert_eq!(other.as_ptr() == first.as_ptr(), shared, "at {timestamp}");
+        }
+        headers.keep(HeaderKind::VideoSequence, Tracks::DEFAULT, &[0x17, 0, 0, 0, 0, 2]);
+        assert_ne!(headers.recent(5000, 60_000), first);
     }
 }

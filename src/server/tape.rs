@@ -287,10 +287,10 @@ impl Tape {
         self.starts.newest().map_or_else(Bytes::new, |start| start.prelude(chunk_size))
     }
 
-    /// The headers in force in wire form, stamped with the time of the newest frame.
+    /// The headers in force in wire form, stamped with about the time of the newest frame.
     pub fn live_prelude(&self, chunk_size: u32) -> Bytes {
         let timestamp = self.timeline.last.map_or(0, |(timestamp, _)| timestamp);
-        self.headers.encode(timestamp, chunk_size)
+        self.headers.recent(timestamp, chunk_size)
     }
 
     /// The first message that a decoder needs for this one, which is recorded next.
