@@ -52,6 +52,10 @@ pub const AMF_NODES_MAX: usize = 4096;
 pub const NAME_BYTES_MAX: usize = 512;
 /// A query of an application or a stream name: tokens and signatures.
 pub const QUERY_BYTES_MAX: usize = 2 * KIB;
+/// The name of a user: what ffmpeg reads of a refused `connect`, 255 bytes, holds it.
+pub const USER_BYTES_MAX: usize = 64;
+/// A challenge can be answered in its period and the next (ms): the client connects anew for it.
+pub const CHALLENGE_PERIOD_MS: u64 = 60_000;
 /// Peer-supplied text in one log line.
 pub const LOG_TEXT_BYTES_MAX: usize = 256;
 

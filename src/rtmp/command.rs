@@ -155,6 +155,8 @@ pub struct Connect<'a> {
     pub names_fourccs: bool,
     /// Whether the command object is none, or `tcUrl` is missing or misspelt.
     pub is_odd: bool,
+    /// Whether the client says that it is an encoder. One that publishes need not say so.
+    pub is_encoder: bool,
 }
 
 impl Connect<'_> {
@@ -352,8 +354,17 @@ impl<'a> Connect<'a> {
             caps_ex: number("capsEx").and_then(whole_number),
             names_fourccs: fourcc_keys.iter().any(|key| property(object, key).is_some()),
             is_odd: !matches!(object, Value::Object(_)) || object.get("tcUrl").is_none(),
+            is_encoder: text_of(object, "type").is_some_and(|text| text == b"nonprivate")
+                || text_of(object, "flashVer").is_some_and(names_encoder),
         }
     }
+}
+
+/// Whether a `flashVer` is that of an encoder: Flash Media Live Encoder, whose name nearly all
+/// others take, or Wirecast.
+fn names_encoder(flash_ver: &[u8]) -> bool {
+    let names: [&[u8]; 3] = [b"FMLE/", b"FME/", b"Wirecast/"];
+    names.iter().any(|name| flash_ver.starts_with(name))
 }
 
 /// The property of that key; else one whose key differs by case or stands in quotes, as some
@@ -874,6 +885,7 @@ mod tests {
             assert_eq!(connect.flash_ver, Some(flash_ver.as_bytes()));
             assert_eq!((connect.object_encoding, connect.caps_ex), (0.0, None));
             assert!(!connect.names_fourccs && !connect.is_enhanced());
+            assert_eq!(connect.is_encoder, ![FFMPEG9_PLAY, RTMPDUMP_PLAY].contains(&capture));
         }
     }
 

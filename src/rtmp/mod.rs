@@ -2,6 +2,7 @@
 //!
 //! No module below opens a socket, reads a clock or draws a random number.
 
+pub mod auth;
 pub mod chunk_read;
 pub mod chunk_write;
 pub mod client;

@@ -13,6 +13,7 @@
 //!                       (closed by the caller)
 //! ```
 
+use super::auth::{self, Login};
 use super::chunk_read::ReadLimits;
 use super::command::{
     Command, CommandError, CommandMessage, Connect, PublishKind, caps_ex, code, reply,
@@ -148,12 +149,24 @@ pub struct ConnectRequest {
     is_enhanced: bool,
     app: AppName,
     reconnect: Reconnect,
+    login: Option<Login>,
+    is_encoder: bool,
 }
 
 impl ConnectRequest {
     /// The application that the peer asks for.
     pub const fn app(&self) -> &AppName {
         &self.app
+    }
+
+    /// What the peer added to the application in order to log in.
+    pub const fn login(&self) -> Option<&Login> {
+        self.login.as_ref()
+    }
+
+    /// Whether the peer says that it is an encoder.
+    pub const fn is_encoder(&self) -> bool {
+        self.is_encoder
     }
 }
 
@@ -366,7 +379,7 @@ impl Session {
     /// Accepts a connect: window, bandwidth and chunk size go before the result, which is
     /// longer than an initial chunk.
     pub fn accept_connect(&mut self, request: ConnectRequest, settings: &SessionSettings) {
-        let ConnectRequest { transaction_id, object_encoding, is_enhanced, app, reconnect } =
+        let ConnectRequest { transaction_id, object_encoding, is_enhanced, app, reconnect, .. } =
             request;
         self.phase = Phase::Connected(app);
         self.reconnect = reconnect;
@@ -570,18 +583,25 @@ impl Dialogue<'_> {
         }
     }
 
+    /// A login is cut off before the application is read: the slashes of its base64 would take
+    /// part in finding the name of the stream. Some clients add it to the URL alone.
     fn connect(&mut self, transaction_id: f64, connect: &Connect<'_>) -> Step {
         if connect.is_odd {
             self.tolerated.note(Quirk::OddConnect);
         }
         let understands = connect.caps_ex.is_some_and(|bits| bits & caps_ex::RECONNECT != 0);
-        match AppName::parse(connect.app, connect.tc_url) {
-            Ok(app) => Step::Connect(ConnectRequest {
+        let (app, login) = auth::split(connect.app);
+        let (tc_url, login_in_url) = connect.tc_url.map(auth::split).unzip();
+        let login = login.or_else(|| login_in_url.flatten());
+        match AppName::parse(app, tc_url) {
+            Ok(name) => Step::Connect(ConnectRequest {
                 transaction_id,
                 object_encoding: connect.object_encoding,
                 is_enhanced: connect.is_enhanced(),
-                app,
+                app: name,
                 reconnect: if understands { Reconnect::Understood } else { Reconnect::Unheard },
+                login: login.and_then(|parameters| Login::parse(app, parameters)),
+                is_encoder: connect.is_encoder,
             }),
             Err(error) => {
                 let (code, description) = (code::CONNECT_INVALID_APP, error.to_string());
