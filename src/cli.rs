@@ -249,7 +249,7 @@ mod tests {
             let settings = args.settings().unwrap();
             let defaults = Settings::default();
             let mut changed = defaults.changed_at_restart_only(&settings);
-            changed.extend(defaults.changed_live(&settings).iter().map(|change| change.key));
+            changed.extend(defaults.changed_live(&settings).into_iter().map(|change| change.key));
             let mut keys: Vec<_> = args.flags().iter().map(|flag| flag.key).collect();
             changed.sort_unstable();
             keys.sort_unstable();

@@ -4,14 +4,17 @@
 //! report all walk, and the relations between values. It is plain data: nothing here is global,
 //! opens a file or reads the clock, and whoever needs a value is handed it.
 
+mod apps;
 mod field;
 mod read;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{Ipv6Addr, SocketAddr};
 
 use log::Level;
 
+pub use self::apps::{App, StreamKey};
 pub use self::field::ReconnectUrl;
 use self::field::{Choice, Written, either_zero_or, from_to};
 pub use self::read::{ConfigError, FileText, FlagValue};
@@ -39,6 +42,8 @@ pub struct Settings {
     pub play: Play,
     /// The protocol itself.
     pub rtmp: Rtmp,
+    /// The applications in which not everybody may publish, by name.
+    pub apps: BTreeMap<String, App>,
 }
 
 impl Default for Settings {
@@ -53,6 +58,7 @@ impl Default for Settings {
             publish: Publish::default(),
             play: Play::default(),
             rtmp: Rtmp::default(),
+            apps: BTreeMap::new(),
         }
     }
 }
@@ -83,17 +89,18 @@ impl Settings {
             let (value, expected) = ((key.show)(&defaults), (key.expected)());
             out.push_str(&format!("{} = {value}  # {expected}\n", key.name()));
         }
+        apps::sample(&mut out);
         out
     }
 
     /// The keys that differ in `new` and that a reload leaves as they are.
-    pub fn changed_at_restart_only(&self, new: &Self) -> Vec<&'static str> {
+    pub fn changed_at_restart_only(&self, new: &Self) -> Vec<String> {
         self.changes(new, Change::Restart).map(|change| change.key).collect()
     }
 
     /// The keys that differ in `new` and that a reload puts into effect.
     pub fn changed_live(&self, new: &Self) -> Vec<ChangedKey> {
-        self.changes(new, Change::Live).collect()
+        self.changes(new, Change::Live).chain(apps::changes(&self.apps, &new.apps)).collect()
     }
 
     /// Takes over what only a restart can change from the settings that are `running`, so that
@@ -110,16 +117,17 @@ impl Settings {
     fn changes<'a>(&'a self, new: &'a Self, when: Change) -> impl Iterator<Item = ChangedKey> + 'a {
         keys().filter(move |key| key.change == when).filter_map(|key| {
             let (old, new) = ((key.show)(self), (key.show)(new));
-            (old != new).then_some(ChangedKey { key: key.path, old, new })
+            (old != new).then_some(ChangedKey { key: key.path.into(), old, new })
         })
     }
 }
 
-/// One key whose value a reload changes, with both values as the file writes them.
+/// One key whose value a reload changes, with both values as the file writes them. Of secrets it
+/// has the number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChangedKey {
     /// Section and name, as in `play.start`.
-    pub key: &'static str,
+    pub key: String,
     /// The value that was in effect.
     pub old: String,
     /// The value that is.
@@ -128,7 +136,8 @@ pub struct ChangedKey {
 
 impl fmt::Display for ChangedKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} -> {}", self.key, self.old, self.new)
+        let Self { key, old, new } = self;
+        if old == new { write!(f, "{key} changed") } else { write!(f, "{key} {old} -> {new}") }
     }
 }
 
@@ -590,7 +599,7 @@ mod tests {
         for (path, value) in OTHER_VALUES {
             let changed = from_text(&format!("{path} = {value}")).unwrap();
             let mut differing = defaults.changed_at_restart_only(&changed);
-            differing.extend(defaults.changed_live(&changed).iter().map(|change| change.key));
+            differing.extend(defaults.changed_live(&changed).into_iter().map(|change| change.key));
             assert_eq!(differing, [*path]);
         }
     }

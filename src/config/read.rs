@@ -12,7 +12,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::field::Written;
-use super::{AT_MOST, Key, Settings, keys};
+use super::{AT_MOST, Key, Settings, apps, keys};
 
 /// A configuration file that has been read into memory.
 #[derive(Clone, Copy, Debug)]
@@ -73,8 +73,8 @@ pub enum ConfigError {
         /// Counted from 1.
         line: usize,
         /// The key with its section.
-        key: &'static str,
-        /// What stands there.
+        key: String,
+        /// What stands there; where it may be secret, of which kind it is.
         got: String,
         /// What would be right.
         expected: String,
@@ -158,6 +158,10 @@ impl Reader<'_> {
         for (name, value) in in_file_order(table) {
             let line = file.line_of(name.span().start);
             let name = name.get_ref();
+            if section.is_empty() && name == APPS {
+                self.settings.apps = apps::read(file, line, value.get_ref())?;
+                continue;
+            }
             let known_key = keys().find(|key| key.section() == section && key.name() == name);
             let known_section = sections().find(|known| section.is_empty() && known == name);
             match (known_key, known_section, value.get_ref()) {
@@ -183,7 +187,7 @@ impl Reader<'_> {
         assigned.map_err(|expected| ConfigError::FileValue {
             file: file.name.into(),
             line,
-            key: key.path,
+            key: key.path.into(),
             got: file.source_of(value),
             expected,
         })?;
@@ -234,7 +238,7 @@ impl Reader<'_> {
         match origin {
             Origin::Line(line) => {
                 let file = self.file.map_or("", |file| file.name).into();
-                ConfigError::FileValue { file, line, key, got, expected }
+                ConfigError::FileValue { file, line, key: key.into(), got, expected }
             }
             Origin::Flag(flag) => ConfigError::FlagValue { flag, got, expected },
         }
@@ -243,7 +247,7 @@ impl Reader<'_> {
 
 impl FileText<'_> {
     /// The line that holds this byte, counted from 1.
-    fn line_of(self, offset: usize) -> usize {
+    pub(super) fn line_of(self, offset: usize) -> usize {
         let before = self.text.as_bytes().get(..offset).unwrap_or(self.text.as_bytes());
         1 + before.iter().filter(|byte| **byte == b'\n').count()
     }
@@ -253,28 +257,34 @@ impl FileText<'_> {
         if value.get_ref().is_table() {
             return "a table".into();
         }
-        let source = self.text.get(value.span()).unwrap_or_default();
-        let mut shown = String::new();
-        for (count, character) in source.chars().enumerate() {
-            if count == SOURCE_CHARS_MAX {
-                shown.push('…');
-                break;
-            }
-            if character.is_control() {
-                shown.extend(character.escape_default());
-            } else {
-                shown.push(character);
-            }
-        }
-        shown
+        one_line(self.text.get(value.span()).unwrap_or_default())
     }
+}
+
+/// A text of the file on one line and not too long.
+pub(super) fn one_line(text: &str) -> String {
+    let mut shown = String::new();
+    for (count, character) in text.chars().enumerate() {
+        if count == SOURCE_CHARS_MAX {
+            shown.push('…');
+            break;
+        }
+        if character.is_control() {
+            shown.extend(character.escape_default());
+        } else {
+            shown.push(character);
+        }
+    }
+    shown
 }
 
 /// As much of a wrong value as an error line repeats.
 const SOURCE_CHARS_MAX: usize = 80;
+/// The section that holds one section for each application.
+const APPS: &str = "apps";
 
 /// The map sorts by name, but the first error should be the uppermost one.
-fn in_file_order<'t, 'i>(
+pub(super) fn in_file_order<'t, 'i>(
     table: &'t DeTable<'i>,
 ) -> Vec<(&'t Spanned<toml::de::DeString<'i>>, &'t Spanned<DeValue<'i>>)> {
     let mut entries: Vec<_> = table.iter().collect();
@@ -282,7 +292,7 @@ fn in_file_order<'t, 'i>(
     entries
 }
 
-fn written<'a>(value: &'a DeValue<'_>) -> Written<'a> {
+pub(super) fn written<'a>(value: &'a DeValue<'_>) -> Written<'a> {
     match value {
         DeValue::String(text) => Written::Text(text),
         DeValue::Integer(integer) => {
@@ -328,7 +338,7 @@ fn not_a_section(
     ConfigError::FileValue {
         file: file.name.into(),
         line,
-        key: section,
+        key: section.into(),
         got: file.source_of(value),
         expected: format!("a section: a line [{section}] and its keys below it"),
     }
@@ -337,7 +347,7 @@ fn not_a_section(
 fn unknown_key(file: FileText<'_>, section: &str, name: &str, line: usize) -> ConfigError {
     let mut valid: Vec<_> = keys().filter(|key| key.section() == section).map(Key::name).collect();
     if section.is_empty() {
-        valid.extend(sections());
+        valid.extend(sections().chain([APPS]));
     }
     // A key in the wrong section is named with the right one.
     let elsewhere = || keys().find(|key| key.name() == name).map(|key| key.path);
@@ -351,7 +361,7 @@ fn unknown_key(file: FileText<'_>, section: &str, name: &str, line: usize) -> Co
 }
 
 /// The candidate that a slip of the hand may have turned into `name`.
-fn nearest(name: &str, candidates: &[&'static str]) -> Option<&'static str> {
+pub(super) fn nearest(name: &str, candidates: &[&'static str]) -> Option<&'static str> {
     let slips_max = 1 + name.len() / 4;
     let distances = candidates.iter().map(|candidate| (edit_distance(name, candidate), *candidate));
     distances.filter(|(distance, _)| *distance <= slips_max).min().map(|(_, candidate)| candidate)
@@ -397,7 +407,8 @@ mod tests {
             (
                 "\"play.start\" = \"live\"",
                 "t.toml:1: unknown key \"play.start\", expected one of \
-                 listen, log_level, drain_ms, drain_url, limits, timeouts, publish, play, rtmp",
+                 listen, log_level, drain_ms, drain_url, limits, timeouts, publish, play, rtmp, \
+                 apps",
             ),
             ("start = \"live\"", "t.toml:1: unknown key \"start\"; did you mean \"play.start\"?"),
             (
@@ -408,7 +419,8 @@ mod tests {
             (
                 "zzzzzzz = 1",
                 "t.toml:1: unknown key \"zzzzzzz\", expected one of \
-                 listen, log_level, drain_ms, drain_url, limits, timeouts, publish, play, rtmp",
+                 listen, log_level, drain_ms, drain_url, limits, timeouts, publish, play, rtmp, \
+                 apps",
             ),
             (
                 "[rtmp]\nchunk_size = 0x7f",

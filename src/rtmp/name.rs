@@ -98,6 +98,19 @@ impl AppName {
     }
 }
 
+/// Whether `text` is the path of an application as [`AppName::path`] gives it.
+pub fn is_app(text: &str) -> bool {
+    let app = AppName::parse(text.as_bytes(), None);
+    !text.is_empty() && app.is_ok_and(|app| app.path() == text)
+}
+
+/// Whether `text` is a key, or the end of a name, that is left as it is by
+/// [`AppName::stream`].
+pub fn is_key(text: &str) -> bool {
+    let target = AppName("app".into()).stream(text.as_bytes());
+    !text.is_empty() && target.is_ok_and(|target| target.name.strip_prefix("app/") == Some(text))
+}
+
 /// Joins the parts by single slashes. Empty parts say nothing: some clients send slashes doubled,
 /// in front and behind.
 fn canonical_path<'a>(parts: impl Iterator<Item = &'a str>) -> Result<String, NameError> {
@@ -258,6 +271,28 @@ mod tests {
                 Ok((name.to_owned(), query.to_owned())),
                 "app {app:?} key {key:?}"
             );
+        }
+    }
+
+    #[test]
+    fn applications_and_keys_are_told_from_what_would_be_changed() {
+        for (text, app, key) in [
+            ("live", true, true),
+            ("live/eu", true, true),
+            ("a b.c-d_é", true, true),
+            ("", false, false),
+            ("/live", false, false),
+            ("live/", false, false),
+            ("a//b", false, false),
+            (" live", false, false),
+            ("live?x", false, false),
+            ("live?", false, false),
+            ("a/../b", false, false),
+            ("a\nb", false, false),
+            ("live/_definst_", false, true),
+            ("mp4:live", true, false),
+        ] {
+            assert_eq!((is_app(text), is_key(text)), (app, key), "{text:?}");
         }
     }
 
