@@ -8,6 +8,7 @@ use super::listener::Listener;
 use super::transport::Tcp;
 use crate::config::{ConfigError, Settings};
 use crate::limits;
+use crate::rtmp::auth::Challenger;
 use crate::rtmp::handshake::Hello;
 use crate::server::{ConnId, Server};
 use crate::time::Time;
@@ -44,7 +45,11 @@ pub(super) struct EventLoop {
 }
 
 impl EventLoop {
-    pub(super) fn new(settings: Settings, hello: Hello) -> Result<Self, StartError> {
+    pub(super) fn new(
+        settings: Settings,
+        hello: Hello,
+        challenger: Challenger,
+    ) -> Result<Self, StartError> {
         let poll = Poll::new()?;
         let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1])?;
         poll.registry().register(&mut signals, SIGNALS, Interest::READABLE)?;
@@ -60,7 +65,7 @@ impl EventLoop {
             poll,
             signals,
             listeners,
-            server: Server::new(settings, hello),
+            server: Server::new(settings, hello, challenger),
             buffer: vec![0; limits::READ_BUFFER_BYTES].into_boxed_slice(),
             began: Instant::now(),
             drained_by: None,
@@ -209,6 +214,10 @@ fn canonical(peer: SocketAddr) -> SocketAddr {
 
 /// Says where to publish and to play, in lines to copy.
 fn announce(listeners: &[Listener], settings: &Settings) {
+    let which = match settings.apps.get("live") {
+        Some(app) if !app.keys.is_empty() => "a stream key of [apps.live]",
+        _ => "the stream key of your choice",
+    };
     for listener in listeners {
         let Ok(address) = listener.socket.local_addr() else { continue };
         let host = if address.ip().is_unspecified() {
@@ -223,7 +232,7 @@ fn announce(listeners: &[Listener], settings: &Settings) {
             port => format!(":{port}"),
         };
         info!("listening on {address}");
-        info!("publish to rtmp://{host}{port}/live with the stream key of your choice");
+        info!("publish to rtmp://{host}{port}/live with {which}");
         info!("play from  rtmp://{host}{port}/live/KEY");
     }
     info!("up to {} connections", settings.limits.connections_max);

@@ -10,6 +10,7 @@ mod transport;
 
 use crate::config::{ConfigError, Settings};
 use crate::limits;
+use crate::rtmp::auth::Challenger;
 use crate::rtmp::handshake::Hello;
 use event_loop::EventLoop;
 use rand::Rng;
@@ -32,7 +33,10 @@ pub fn run(
         descriptors::connections_max(settings.limits.connections_max)?;
     let mut random = [0; limits::HANDSHAKE_RANDOM_BYTES];
     rand::rng().fill_bytes(&mut random);
-    let mut event_loop = EventLoop::new(settings, Hello::new(&random))?;
+    let mut secret = [0; 32];
+    rand::rng().fill_bytes(&mut secret);
+    let challenger = Challenger::new(secret);
+    let mut event_loop = EventLoop::new(settings, Hello::new(&random), challenger)?;
     event_loop.run(reload).map_err(StartError::Io)
 }
 

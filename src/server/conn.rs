@@ -3,6 +3,7 @@
 //! Owns its half-sent message. A connection that is idle holds nothing but this struct: see
 //! the assertion at the end. It never touches another connection.
 
+use super::access::{Access, LoggedIn};
 use super::hub::{Hub, StreamId};
 use super::play::Play;
 use super::reason::CloseReason;
@@ -12,7 +13,6 @@ use super::timers::ConnTimers;
 use super::transport::Transport;
 use crate::limits;
 use crate::rtmp::session::{Session, SessionSettings};
-use crate::text::Escaped;
 use crate::time::Time;
 use bytes::{Bytes, BytesMut};
 use std::fmt;
@@ -110,6 +110,8 @@ pub struct Conn<T> {
     pub queued_to_write: bool,
     /// A ping was sent and nothing has come since.
     pub pinged: bool,
+    /// Who has logged in.
+    pub logged_in: Option<Box<LoggedIn>>,
     /// Streams, once there are any.
     pub activity: Option<Box<Activity>>,
     /// Set when it is on its way out.
@@ -139,6 +141,7 @@ impl<T: Transport> Conn<T> {
             queued_to_read: false,
             queued_to_write: false,
             pinged: false,
+            logged_in: None,
             activity: None,
             closing: None,
             accepted: now,
@@ -344,16 +347,18 @@ pub struct ClosingLine<'c, T> {
     pub conn: &'c Conn<T>,
     /// When it ends.
     pub now: Time,
+    /// What of the stream's name is secret.
+    pub access: &'c Access,
 }
 
 impl<T> fmt::Display for ClosingLine<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { conn, now } = self;
+        let Self { conn, now, access } = self;
         write!(f, "closed {}", conn.peer)?;
         if let Some(Summary { role, stream: Some(stream), .. }) =
             conn.activity.as_ref().map(|activity| &activity.summary)
         {
-            write!(f, " {role} of {}", Escaped(stream.as_bytes()))?;
+            write!(f, " {role} of {}", access.shown(stream))?;
         }
         if let Some(closing) = &conn.closing {
             write!(f, ": {}", closing.reason)?;
@@ -376,7 +381,7 @@ impl<T> fmt::Display for ClosingLine<'_, T> {
 
 /// An idle session's share of the 512 bytes that it may cost; the rest is its chunk streams'
 /// headers, its application's name and the slab's slot.
-const _: () = assert!(size_of::<Conn<[u8; 4]>>() <= 352);
+const _: () = assert!(size_of::<Conn<[u8; 4]>>() <= 360);
 
 #[cfg(test)]
 mod tests {

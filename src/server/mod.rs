@@ -12,6 +12,7 @@
 //! Nobody removes a connection inside its own call: it is marked with a reason and goes at the
 //! end of the turn, after a last write, so an id is never used twice within a batch of events.
 
+pub mod access;
 pub mod conn;
 pub mod gops;
 pub mod headers;
@@ -30,10 +31,12 @@ mod watch;
 
 use crate::config::{Settings, Start};
 use crate::limits;
+use crate::rtmp::auth::Challenger;
 use crate::rtmp::chunk_read::ReadLimits;
 use crate::rtmp::handshake::Hello;
 use crate::rtmp::session::SessionSettings;
 use crate::time::Time;
+use access::Access;
 use conn::{Closing, ClosingLine, Conn, Flushed};
 use hub::{DuplicatePolicy, Hub};
 use log::{Level, debug, info, log, warn};
@@ -84,6 +87,7 @@ struct Policies {
     tape: TapeSettings,
     lag: LagSettings,
     duplicate: DuplicatePolicy,
+    access: Access,
 }
 
 /// See the module's head.
@@ -120,9 +124,11 @@ enum Crowding {
 
 impl<T: Transport> Server<T> {
     /// A server without connections. `settings.limits.connections_max` must be final: the
-    /// bound that follows from the descriptors is the caller's to find.
-    pub fn new(settings: Settings, hello: Hello) -> Self {
-        let policies = Policies::new(&settings, Rc::new(hello));
+    /// bound that follows from the descriptors is the caller's to find. What is random in
+    /// `hello` is public, what is random in `challenger` is not.
+    pub fn new(settings: Settings, hello: Hello, challenger: Challenger) -> Self {
+        let access = Access::new(settings.apps.clone(), challenger);
+        let policies = Policies::new(&settings, Rc::new(hello), access);
         Self {
             conns: Slab::new(),
             stages: Stages::default(),
@@ -311,7 +317,9 @@ impl<T: Transport> Server<T> {
 
     /// Replaces the settings. What concerns connections that exist holds from their next step.
     pub fn reload(&mut self, settings: Settings) {
-        self.policies = Policies::new(&settings, Rc::clone(&self.policies.session.hello));
+        let access = self.policies.access.replaced_by(settings.apps.clone());
+        let hello = Rc::clone(&self.policies.session.hello);
+        self.policies = Policies::new(&settings, hello, access);
         let counted = self.settings.limits.connections_per_address_max != 0;
         let counts = settings.limits.connections_per_address_max != 0;
         self.settings = settings;
@@ -327,6 +335,11 @@ impl<T: Transport> Server<T> {
     /// The settings in force.
     pub const fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// Who may publish, and what of a name is secret.
+    pub const fn access(&self) -> &Access {
+        &self.policies.access
     }
 
     /// The counters.
@@ -493,7 +506,7 @@ impl<T: Transport> Server<T> {
                 self.stats.count(closing.reason);
                 let usual = closing.reason.level();
                 let level = if conn.activity.is_some() { usual.min(Level::Info) } else { usual };
-                log!(level, "{}", ClosingLine { conn: &conn, now });
+                log!(level, "{}", ClosingLine { conn: &conn, now, access: &self.policies.access });
             }
         }
     }
@@ -519,7 +532,7 @@ impl<T: Transport> Server<T> {
 }
 
 impl Policies {
-    fn new(settings: &Settings, hello: Rc<Hello>) -> Self {
+    fn new(settings: &Settings, hello: Rc<Hello>, access: Access) -> Self {
         let Settings { limits, play, publish, rtmp, .. } = settings;
         let reading =
             |assembly_bytes_max, data_bytes_max, audio_bytes_max, video_bytes_max| ReadLimits {
@@ -566,6 +579,7 @@ impl Policies {
                 skip_window_ms: play.skip_window_ms,
             },
             duplicate: DuplicatePolicy { rule: publish.duplicate, silent_ms: publish.silent_ms },
+            access,
         }
     }
 }

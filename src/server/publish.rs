@@ -1,5 +1,6 @@
 //! Publishing and playing: who may, what the others are told, and how it ends.
 
+use super::access::LoggedIn;
 use super::conn::Publish;
 use super::hub::{DuplicatePolicy, Endpoint, Refusal, Stream, StreamId};
 use super::play::Play;
@@ -11,7 +12,6 @@ use super::{ConnId, Server};
 use crate::config::{Absent, Duplicate};
 use crate::rtmp::command::code;
 use crate::rtmp::session::{PlayRequest, PublishRequest, Session};
-use crate::text::Escaped;
 use crate::time::Time;
 use log::{debug, info};
 use std::rc::Rc;
@@ -19,19 +19,29 @@ use std::rc::Rc;
 impl<T: Transport> Server<T> {
     pub(super) fn publish(&mut self, id: ConnId, request: &PublishRequest, now: Time) {
         let endpoint = Endpoint { conn: id, message_stream_id: request.message_stream_id() };
-        let name = &request.target.name;
-        let policy = self.duplicate_policy(name, id);
+        let conn = &mut self.conns[id.index()];
+        let logged_in = conn.logged_in.as_deref();
+        let name = match self.policies.access.publish(&request.target.name, logged_in) {
+            Ok(name) => name,
+            Err(refused) => {
+                let code = code::PUBLISH_DENIED;
+                conn.session.reject_publish(request, code, &refused.description);
+                return self.dismiss(id, refused.reason, refused.detail, now);
+            }
+        };
+        let policy = self.duplicate_policy(&name, id);
         let streams_max = self.settings.limits.streams_max;
-        let published = match self.hub.publish(name, endpoint, now, &policy, streams_max) {
+        let published = match self.hub.publish(&name, endpoint, now, &policy, streams_max) {
             Ok(published) => published,
-            Err(refusal) => return self.refuse_publish(id, request, refusal, now),
+            Err(refusal) => return self.refuse_publish(id, request, &name, refusal, now),
         };
         if let Some(displaced) = published.displaced {
             self.displace(displaced, id, now);
         }
         let conn = &mut self.conns[id.index()];
         conn.session.accept_publish(request);
-        info!("{} publishes {}", conn.peer, Escaped(name.as_bytes()));
+        let user = LoggedIn::as_user(conn.logged_in.as_deref());
+        info!("{} publishes {}{user}", conn.peer, self.policies.access.shown(&name));
         let name = Rc::clone(self.hub.stream(published.stream).name());
         let activity = conn.activity_mut();
         activity.publishes.push(Publish {
@@ -66,10 +76,11 @@ impl<T: Transport> Server<T> {
         &mut self,
         id: ConnId,
         request: &PublishRequest,
+        name: &str,
         refusal: Refusal,
         now: Time,
     ) {
-        let name = Escaped(request.target.name.as_bytes());
+        let name = self.policies.access.shown(name);
         let (reason, description) = match refusal {
             Refusal::AlreadyPublishing => {
                 (CloseReason::AlreadyPublishing, format!("{name} has a publisher already"))
@@ -133,14 +144,14 @@ impl<T: Transport> Server<T> {
     pub(super) fn play(&mut self, id: ConnId, request: &PlayRequest, now: Time) {
         let endpoint = Endpoint { conn: id, message_stream_id: request.message_stream_id() };
         self.stop_playing(endpoint);
-        let name = &request.target.name;
-        let absent = self.hub.find(name).is_none_or(|stream| !stream.is_live());
+        let name = self.policies.access.play(&request.target.name);
+        let absent = self.hub.find(&name).is_none_or(|stream| !stream.is_live());
         if absent && self.settings.play.absent == Absent::Refuse {
-            let description = format!("{} is not published", Escaped(name.as_bytes()));
+            let description = format!("{} is not published", self.policies.access.shown(&name));
             return self.refuse_play(id, request, CloseReason::StreamNotFound, description, now);
         }
         let streams_max = self.settings.limits.streams_max;
-        let Ok(stream) = self.hub.find_or_create(name, streams_max) else {
+        let Ok(stream) = self.hub.find_or_create(&name, streams_max) else {
             let description = "the server has as many streams as it may".to_owned();
             return self.refuse_play(id, request, CloseReason::StreamLimit, description, now);
         };
@@ -158,7 +169,7 @@ impl<T: Transport> Server<T> {
         info!(
             "{} plays {}{}",
             conn.peer,
-            Escaped(name.as_bytes()),
+            self.policies.access.shown(&name),
             if absent { ", which is not published yet" } else { "" }
         );
         let activity = conn.activity_mut();
@@ -211,7 +222,7 @@ impl<T: Transport> Server<T> {
             conn.session.release();
             self.timers.set(&mut conn.timers, endpoint.conn, TimerKind::Silence, Time::NEVER);
         }
-        let name = Escaped(self.hub.stream(stream).name().as_bytes());
+        let name = self.policies.access.shown(self.hub.stream(stream).name());
         info!("{} no longer publishes {name}", conn.peer);
         self.hub.unpublish(stream, now, self.settings.publish.linger_ms);
     }
@@ -219,7 +230,7 @@ impl<T: Transport> Server<T> {
     /// Streams whose publisher did not come back in time.
     pub(super) fn end_streams(&mut self, now: Time) {
         while let Some(stream) = self.hub.take_ended(now) {
-            let name = Escaped(self.hub.stream(stream).name().as_bytes());
+            let name = self.policies.access.shown(self.hub.stream(stream).name());
             info!("{name} is over: its publisher did not come back");
             self.settle_players(stream, now);
             self.tell_players(stream, Session::play_ended, now);

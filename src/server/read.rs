@@ -6,9 +6,9 @@ use super::stages::Stage;
 use super::transport::Transport;
 use super::{ConnId, Server};
 use crate::limits;
+use crate::rtmp::command::code;
 use crate::rtmp::quirks::Quirk;
-use crate::rtmp::session::{Event, Receive, Step};
-use crate::text::Escaped;
+use crate::rtmp::session::{ConnectRequest, Event, Receive, Step};
 use crate::time::Time;
 use log::debug;
 use std::io::ErrorKind;
@@ -116,13 +116,7 @@ impl<T: Transport> Server<T> {
                 }
                 self.set_stage(id, Stage::Connecting, now);
             }
-            Step::Connect(request) => {
-                let conn = &mut self.conns[id.index()];
-                debug!("{} connects to {}", conn.peer, Escaped(request.app().path().as_bytes()));
-                conn.session.accept_connect(request, &self.policies.session);
-                self.set_stage(id, Stage::Connected, now);
-                self.arm_ping(id, now);
-            }
+            Step::Connect(request) => self.connect(id, request, now),
             Step::Publish(request) => self.publish(id, &request, now),
             Step::Play(request) => self.play(id, &request, now),
             Step::NameRefused(error) => {
@@ -144,6 +138,25 @@ impl<T: Transport> Server<T> {
             }
             Step::Receive { message_stream_id, media, on } => {
                 self.receive(id, message_stream_id, media, on);
+            }
+        }
+    }
+
+    fn connect(&mut self, id: ConnId, request: ConnectRequest, now: Time) {
+        let conn = &mut self.conns[id.index()];
+        let access = &self.policies.access;
+        debug!("{} connects to {}", conn.peer, access.shown_path(request.app().path()));
+        match access.connect(&request, now) {
+            Ok(logged_in) => {
+                conn.logged_in = logged_in.map(Box::new);
+                conn.session.accept_connect(request, &self.policies.session);
+                self.set_stage(id, Stage::Connected, now);
+                self.arm_ping(id, now);
+            }
+            Err(refused) => {
+                let code = code::CONNECT_REJECTED;
+                conn.session.reject_connect(&request, code, &refused.description);
+                self.dismiss(id, refused.reason, refused.detail, now);
             }
         }
     }

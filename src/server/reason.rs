@@ -73,6 +73,12 @@ reasons! {
     BadCommand = "bad_command", Warn;
     /// An application or stream name breaks a rule.
     BadName = "bad_name", Warn;
+    /// A login goes on over another connection: the client was told what to answer.
+    LoginBegun = "login_begun", Debug;
+    /// A user or a password is wrong, or a publish needs a login.
+    LoginFailed = "login_failed", Warn;
+    /// The application accepts other stream keys.
+    KeyRefused = "key_refused", Warn;
     /// Replies piled up for a peer that does not read.
     ControlOverflow = "control_overflow", Warn;
     /// The stream has a publisher already.

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use allocation_counter::{AllocationInfo, measure};
 use tiderace::config::Settings;
 use tiderace::limits;
+use tiderace::rtmp::auth::Challenger;
 use tiderace::rtmp::handshake::Hello;
 use tiderace::server::conn::Conn;
 use tiderace::server::transport::Transport;
@@ -67,7 +68,8 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        let server = Server::new(Settings::default(), Hello::new(&[7; 1528]));
+        let hello = Hello::new(&[7; 1528]);
+        let server = Server::new(Settings::default(), hello, Challenger::new([7; 32]));
         Self { server, buffer: vec![0; limits::READ_BUFFER_BYTES], now: Time::ZERO }
     }
 

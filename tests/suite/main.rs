@@ -8,6 +8,7 @@ mod world;
 
 mod admission;
 mod amf;
+mod auth;
 mod chunks;
 mod cli;
 mod commands;

@@ -53,7 +53,7 @@ fn send(world: &mut World, client: ClientHandle, bytes: &str) {
 /// What the line says that would end the connection now.
 fn tolerated(world: &World, client: ClientHandle) -> String {
     let conn = world.conn(client).expect("it lives");
-    let line = ClosingLine { conn, now: world.now() }.to_string();
+    let line = ClosingLine { conn, now: world.now(), access: world.server.access() }.to_string();
     line.split_once("; tolerated: ").map(|(_, what)| what.to_owned()).unwrap_or_default()
 }
 
@@ -126,7 +126,7 @@ fn quirks_are_said_together_with_their_numbers() {
     world[publisher].send_raw(&[vec![0x27; 128], hex("c6 27")].concat());
     world.run();
     let conn = world.conn(publisher).unwrap();
-    let line = ClosingLine { conn, now: world.now() }.to_string();
+    let line = ClosingLine { conn, now: world.now(), access: world.server.access() }.to_string();
     let said = " s; tolerated: 1 abandoned message, 3 unknown messages, extended timestamp omitted";
     assert!(line.ends_with(said), "{line}");
 }

@@ -21,6 +21,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tiderace::config::Settings;
+use tiderace::rtmp::auth::Challenger;
 use tiderace::rtmp::client::{Client, ClientConfig, Purpose};
 use tiderace::rtmp::command::{Command, CommandMessage};
 use tiderace::rtmp::handshake::Hello;
@@ -38,6 +39,8 @@ use crate::wire::{self, Message};
 const SOCKET_BYTES: usize = 256 * 1024;
 /// As much as the loop of the server lends.
 const READ_BUFFER_BYTES: usize = tiderace::limits::READ_BUFFER_BYTES;
+/// What the server's challenges follow from.
+pub(crate) const CHALLENGER_SECRET: [u8; 32] = [0x42; 32];
 /// More turns than anything takes that ends.
 const TURNS_MAX: usize = 1_000_000;
 
@@ -83,7 +86,7 @@ impl World {
         // What is random in S1 does not matter; that it is not all the same byte does.
         let random: [u8; 1528] = std::array::from_fn(|index| (index * 7 % 251) as u8);
         Self {
-            server: Server::new(settings, Hello::new(&random)),
+            server: Server::new(settings, Hello::new(&random), Challenger::new(CHALLENGER_SECRET)),
             now: Time::ZERO,
             buffer: vec![0; READ_BUFFER_BYTES],
             clients: Vec::new(),
