@@ -7,6 +7,7 @@
 
 mod lab;
 
+mod auth;
 mod cost;
 mod names;
 mod play;

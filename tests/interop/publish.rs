@@ -30,7 +30,7 @@ fn in_02_obs_publishes() {
     let Some(lab) = Lab::open_alone("publish_obs", &needs) else { return };
     let server = Server::start(&lab);
     let screen = Screen::start(&lab);
-    let _obs = start_obs(&lab, &screen, &server.url("live"));
+    let _obs = start_obs(&lab, &screen, &server.url("live"), "");
     let url = server.url("live/obs");
     let player = ffmpeg::record_with(&lab, "player", &["-t", "5"], &url);
     let second = ffmpeg::record_with(&lab, "second", &["-t", "5"], &url);
@@ -63,7 +63,7 @@ fn publish_with_gstreamer(test: &str, element: &'static str) {
 }
 
 /// Takes a film apart and publishes its packets as they are, at the speed of the clock.
-fn start_gstreamer(lab: &Lab, element: &str, film: &Path, url: &str) -> Program {
+pub(crate) fn start_gstreamer(lab: &Lab, element: &str, film: &Path, url: &str) -> Program {
     let pipeline = format!(
         "filesrc location={} ! flvdemux name=film \
          film.video ! queue ! h264parse ! mux. \
@@ -77,13 +77,13 @@ fn start_gstreamer(lab: &Lab, element: &str, film: &Path, url: &str) -> Program 
 }
 
 /// An X server that nobody looks at.
-struct Screen {
+pub(crate) struct Screen {
     display: String,
     program: Program,
 }
 
 impl Screen {
-    fn start(lab: &Lab) -> Self {
+    pub(crate) fn start(lab: &Lab) -> Self {
         let number = 200 + std::process::id() % 20_000;
         let display = format!(":{number}");
         let mut command = Command::new("Xvfb");
@@ -104,12 +104,12 @@ impl Drop for Screen {
     }
 }
 
-fn start_obs(lab: &Lab, screen: &Screen, server_url: &str) -> Program {
+/// Publishes with the key `obs`; `login` is what its service has beside server and key.
+pub(crate) fn start_obs(lab: &Lab, screen: &Screen, server_url: &str, login: &str) -> Program {
     let home = lab.path("obs-home");
     let settings = home.join("obs-studio");
-    let service = format!(
-        r#"{{"type": "rtmp_custom", "settings": {{"server": "{server_url}", "key": "obs"}}}}"#
-    );
+    let connection = format!(r#""server": "{server_url}", "key": "obs"{login}"#);
+    let service = format!(r#"{{"type": "rtmp_custom", "settings": {{{connection}}}}}"#);
     write(&settings.join("global.ini"), OBS_GLOBAL);
     write(&settings.join("basic/profiles/interop/basic.ini"), OBS_PROFILE);
     write(&settings.join("basic/profiles/interop/service.json"), &service);
