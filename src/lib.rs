@@ -32,11 +32,13 @@
 //! | the order in which a client may ask, who is answered what | [`rtmp::session`] |
 //! | how an application, a key and a query become one name | [`rtmp::name`] |
 //! | which oddities of a peer are counted, and how the log names them | [`rtmp::quirks`] |
+//! | how a login is asked for and checked | [`rtmp::auth`] |
 //! | the client's side | [`rtmp::client`] |
 //! | what is a key frame, a sequence header, a track | [`media`] |
 //! | what becomes of `onMetaData` | [`metadata`] |
 //! | what a stream keeps, and for how long | [`server::tape`] |
 //! | where a player starts, when it skips | [`server::play`] |
+//! | users, stream keys, what of a name a log shows | [`server::access`], `config/apps.rs` |
 //! | who may publish, takeover, linger | [`server::hub`], `server/publish.rs` |
 //! | in which order bytes go out | [`server::conn`] |
 //! | budgets of a turn, who gives way when the table is full | [`server`], [`server::stages`] |
