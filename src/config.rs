@@ -265,7 +265,7 @@ section! {
         /// Connections of one address at the same time; 0: no limit.
         Live connections_per_address_max: usize = 0, from_to(0, COUNT_MAX);
         /// Message streams that one connection may create.
-        Live message_streams_max: usize = limits::MESSAGE_STREAMS_MAX, from_to(1, 65_535);
+        Live message_streams_max: usize = limits::MESSAGE_STREAMS_MAX, from_to(1, 256);
         /// Chunk streams that one connection may use; encoders use fewer than ten.
         Live chunk_streams_max: usize = limits::CHUNK_STREAMS_MAX, from_to(8, 254);
         /// A command message.
@@ -302,8 +302,8 @@ section! {
         Live connect_ms: u64 = 20_000, from_to(1, MILLIS_MAX);
         /// A session that neither publishes nor plays; 0: it may stay.
         Live idle_ms: u64 = 0, from_to(0, MILLIS_MAX);
-        /// A publisher that sends nothing.
-        Live publisher_silent_ms: u64 = 30_000, from_to(1, MILLIS_MAX);
+        /// A publisher that sends no media; 0: it may stay.
+        Live publisher_silent_ms: u64 = 30_000, from_to(0, MILLIS_MAX);
         /// A player that has not taken one byte of what waits for it.
         Live player_stalled_ms: u64 = 10_000, from_to(1, MILLIS_MAX);
         /// Between RTMP pings; 0: none are sent, since each one costs a wakeup on both sides.
@@ -343,7 +343,7 @@ section! {
         /// A player that is further behind than this jumps to the newest keyframe.
         Live lag_ms: u64 = 5000, from_to(1, 3_600_000);
         /// The same in bytes.
-        Live lag_bytes: usize = 8 * limits::MIB, from_to(BYTES_MIN, BYTES_MAX);
+        Live lag_bytes: usize = 8 * limits::MIB, from_to(LAG_BYTES_MIN, BYTES_MAX);
         /// Jumps within skip_window_ms; the one above ends the connection.
         Live skips_max: u32 = 10, from_to(0, 1_000_000);
         /// The time in which jumps are counted.
@@ -487,6 +487,8 @@ const KEEPALIVE_MS_MAX: u64 = 32_767_000;
 const COUNT_MAX: u64 = 1 << 24;
 /// `connect` with its lists, or all answers of a handshake, fit in this.
 const BYTES_MIN: u64 = 4 * limits::KIB as u64;
+/// What one turn may bring of a stream must not make all its players lag.
+const LAG_BYTES_MIN: u64 = 2 * limits::READ_BYTES_PER_TURN_MAX as u64;
 /// More for one stream or peer is a slip of the unit.
 const BYTES_MAX: u64 = 1024 * limits::MIB as u64;
 /// A tape is more than one of its blocks.

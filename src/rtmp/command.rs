@@ -463,8 +463,6 @@ pub mod code {
     pub const PUBLISH_BAD_NAME: &str = "NetStream.Publish.BadName";
     /// The client may not publish here.
     pub const PUBLISH_DENIED: &str = "NetStream.Publish.Denied";
-    /// The server does not want this publisher.
-    pub const PUBLISH_REJECTED: &str = "NetStream.Publish.Rejected";
     /// A publish has ended.
     pub const UNPUBLISH_SUCCESS: &str = "NetStream.Unpublish.Success";
     /// An earlier playlist is dropped.
@@ -489,10 +487,6 @@ pub mod code {
     pub const UNPAUSE_NOTIFY: &str = "NetStream.Unpause.Notify";
     /// Playback goes on elsewhere.
     pub const SEEK_NOTIFY: &str = "NetStream.Seek.Notify";
-    /// A live stream cannot be sought in.
-    pub const SEEK_FAILED: &str = "NetStream.Seek.Failed";
-    /// Something else has failed.
-    pub const FAILED: &str = "NetStream.Failed";
 }
 
 /// Bits of `capsEx`: what a peer of Enhanced RTMP v2 understands.

@@ -362,6 +362,15 @@ fn a_publisher_may_be_silent_for_a_time() {
 }
 
 #[test]
+fn a_publisher_may_be_silent_without_limit() {
+    let mut world = with(|settings| settings.timeouts.publisher_silent_ms = 0);
+    let publisher = world.publisher("cam");
+    world.advance_ms(24 * 3_600_000);
+    assert!(world.conn(publisher).is_some());
+    assert_eq!(world.server.next_deadline(), None);
+}
+
+#[test]
 fn pings_ask_whoever_said_nothing_for_an_interval() {
     let mut world = with(|settings| settings.timeouts.ping_ms = 1000);
     let client = world.connect_only();
