@@ -29,12 +29,13 @@
 //! | control messages, aggregates | [`rtmp::message`] |
 //! | acknowledgements, pings, what both ends share | [`rtmp::link`] |
 //! | which commands are understood, the bytes of the replies | [`rtmp::command`] |
-//! | the order in which a client may ask, who is answered what | [`rtmp::session`] |
+//! | the order in which a client may ask, who is answered what | `rtmp/dialogue.rs` |
+//! | the states of a session, what the server tells it to say | [`rtmp::session`] |
 //! | how an application, a key and a query become one name | [`rtmp::name`] |
 //! | which oddities of a peer are counted, and how the log names them | [`rtmp::quirks`] |
 //! | how a login is asked for and checked | [`rtmp::auth`] |
 //! | the client's side | [`rtmp::client`] |
-//! | what is a key frame, a sequence header, a track | [`media`] |
+//! | what is a keyframe, a sequence header, a track | [`media`] |
 //! | what becomes of `onMetaData` | [`metadata`] |
 //! | what a stream keeps, and for how long | [`server::tape`] |
 //! | where a player starts, when it skips | [`server::play`] |

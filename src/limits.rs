@@ -34,7 +34,7 @@ pub const COMMAND_BYTES_MAX: usize = 64 * KIB;
 pub const DATA_BYTES_MAX: usize = 256 * KIB;
 /// An audio message.
 pub const AUDIO_BYTES_MAX: usize = MIB;
-/// A video message: key frames of 4K streams reach 5 MB.
+/// A video message: keyframes of 4K streams reach 5 MB.
 pub const VIDEO_BYTES_MAX: usize = 8 * MIB;
 /// Any message before a publish is accepted: commands only, so their bound.
 pub const MESSAGE_BEFORE_PUBLISH_BYTES_MAX: usize = COMMAND_BYTES_MAX;

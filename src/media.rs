@@ -65,7 +65,7 @@ pub enum VideoClass {
     Inter,
     /// A frame that no other needs.
     Disposable,
-    /// The encoder's last message. It often carries the bits of a key frame and is none.
+    /// The encoder's last message. It often carries the bits of a keyframe and is none.
     EndOfSequence,
     /// The metadata packet of Enhanced RTMP: colour information, cached per track.
     ColorInfo,
@@ -423,7 +423,7 @@ fn legacy_aac(rest: &[u8]) -> Result<AudioTag, TagError> {
 fn class_of_frame(frame_type: u8) -> VideoClass {
     match frame_type {
         FRAME_KEY => VideoClass::Keyframe,
-        // A generated key frame is a server's copy for seeking: no place to begin a live stream.
+        // A generated keyframe is a server's copy for seeking: no place to begin a live stream.
         FRAME_INTER | FRAME_GENERATED_KEY => VideoClass::Inter,
         FRAME_DISPOSABLE => VideoClass::Disposable,
         _ => VideoClass::Opaque,

@@ -500,7 +500,7 @@ impl Error for ChunkError {}
 const NO_ASSEMBLY: u8 = u8::MAX;
 /// Buffers kept between messages: one for audio and one for video when they interleave.
 const SPARES_MAX: usize = 2;
-/// A buffer kept between messages; only rare key frames are larger and allocate anew.
+/// A buffer kept between messages; only rare keyframes are larger and allocate anew.
 const SPARE_BYTES_MAX: usize = limits::MIB;
 /// Chunk streams for which room is made at a time.
 const CHUNK_STREAMS_STEP: usize = 2;

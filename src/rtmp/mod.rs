@@ -7,6 +7,7 @@ pub mod chunk_read;
 pub mod chunk_write;
 pub mod client;
 pub mod command;
+mod dialogue;
 pub mod handshake;
 pub mod link;
 pub mod message;

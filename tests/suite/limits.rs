@@ -406,7 +406,7 @@ fn the_tape_is_bounded_while_a_stream_goes_on() {
         world.run();
         assert!(world.server.hub().tape_bytes() <= 2 * MIB);
     }
-    assert_eq!(world[player].media().len(), 52, "no key frame for long harms nobody who reads");
+    assert_eq!(world[player].media().len(), 52, "no keyframe for long harms nobody who reads");
 }
 
 #[test]

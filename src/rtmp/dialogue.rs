@@ -1,0 +1,576 @@
+//! The dialogue of a session: what a peer may ask once the handshake is done, and what it is told.
+//!
+//! Owns the meaning of every command and which message stream it is about. What needs a decision
+//! leaves as a [`Step`] with the request in it; everything else is answered here. It sees one
+//! message at a time and never the bytes around it.
+
+use super::auth::{self, Login};
+use super::command::{
+    Command, CommandError, CommandMessage, Connect, PublishKind, caps_ex, code, reply,
+};
+use super::handshake::{HandshakeError, ServerHandshake};
+use super::link::{LinkError, Output};
+use super::message::{AggregateParts, Message, UserControl, kind};
+use super::name::{AppName, NameError, StreamTarget};
+use super::quirks::{Quirk, Tolerated};
+use std::fmt;
+
+/// What the bytes came to.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// Audio, video or data of a stream that is published.
+    Media(Message<'a>),
+    /// Several of them in one message (RTMP 1.0, section 7.1.6).
+    Aggregate(AggregateParts<'a>),
+    /// The dialogue went on; see what it asks for.
+    Step(Step),
+}
+
+/// A step of the dialogue, which the caller has to know or to decide.
+#[derive(Debug)]
+pub enum Step {
+    /// A message was answered or applied here; there is nothing to do but to call again.
+    Handled,
+    /// The handshake is complete. `c2_matches` is `None` when C2 was not looked at.
+    HandshakeDone {
+        /// Whether C2 was what S1 asked for.
+        c2_matches: Option<bool>,
+    },
+    /// Decide with [`accept_connect`](super::session::Session::accept_connect) or
+    /// [`reject_connect`](super::session::Session::reject_connect).
+    Connect(ConnectRequest),
+    /// Decide with [`accept_publish`](super::session::Session::accept_publish) or
+    /// [`reject_publish`](super::session::Session::reject_publish).
+    Publish(PublishRequest),
+    /// Decide with [`accept_play`](super::session::Session::accept_play) or
+    /// [`reject_play`](super::session::Session::reject_play).
+    Play(PlayRequest),
+    /// A name was refused by a rule of the protocol layer, and the peer was told.
+    NameRefused(NameError),
+    /// The peer no longer publishes on this message stream.
+    Unpublish {
+        /// The message stream.
+        message_stream_id: u32,
+    },
+    /// The peer no longer plays on this message stream.
+    Stop {
+        /// The message stream.
+        message_stream_id: u32,
+    },
+    /// The player pauses or goes on.
+    Pause {
+        /// The message stream.
+        message_stream_id: u32,
+        /// True to pause, false to go on.
+        paused: bool,
+    },
+    /// The player turns one kind of media on or off.
+    Receive {
+        /// The message stream.
+        message_stream_id: u32,
+        /// Which kind.
+        media: Receive,
+        /// True to receive it.
+        on: bool,
+    },
+}
+
+/// The kinds that `receiveAudio` and `receiveVideo` name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Receive {
+    /// `receiveAudio` (RTMP 1.0, section 7.2.2.4).
+    Audio,
+    /// `receiveVideo` (RTMP 1.0, section 7.2.2.5).
+    Video,
+}
+
+/// A `connect` that waits for its answer (RTMP 1.0, section 7.2.1.1).
+#[derive(Debug)]
+#[must_use = "a connect is answered before the next byte is read"]
+pub struct ConnectRequest {
+    pub(super) transaction_id: f64,
+    pub(super) object_encoding: f64,
+    /// Whether the peer says that it speaks Enhanced RTMP.
+    pub(super) is_enhanced: bool,
+    pub(super) app: AppName,
+    pub(super) reconnect: Reconnect,
+    pub(super) login: Option<Login>,
+    pub(super) is_encoder: bool,
+}
+
+impl ConnectRequest {
+    /// The application that the peer asks for.
+    pub const fn app(&self) -> &AppName {
+        &self.app
+    }
+
+    /// What the peer added to the application in order to log in.
+    pub const fn login(&self) -> Option<&Login> {
+        self.login.as_ref()
+    }
+
+    /// Whether the peer says that it is an encoder.
+    pub const fn is_encoder(&self) -> bool {
+        self.is_encoder
+    }
+}
+
+/// A `publish` that waits for its answer (RTMP 1.0, section 7.2.2.6).
+#[derive(Debug)]
+#[must_use = "a publish is answered before the next byte is read"]
+pub struct PublishRequest {
+    pub(super) message_stream_id: u32,
+    /// The stream's canonical name and the query that came with it.
+    pub target: StreamTarget,
+}
+
+impl PublishRequest {
+    /// The message stream that is to carry the media.
+    pub const fn message_stream_id(&self) -> u32 {
+        self.message_stream_id
+    }
+}
+
+/// A `play` or `play2` that waits for its answer (RTMP 1.0, sections 7.2.2.1 and 7.2.2.2).
+#[derive(Debug)]
+#[must_use = "a play is answered before the next byte is read"]
+pub struct PlayRequest {
+    pub(super) message_stream_id: u32,
+    pub(super) reset: bool,
+    pub(super) transition: bool,
+    /// The stream's canonical name and the query that came with it.
+    pub target: StreamTarget,
+}
+
+impl PlayRequest {
+    /// The message stream that is to carry the media.
+    pub const fn message_stream_id(&self) -> u32 {
+        self.message_stream_id
+    }
+}
+
+/// Why a session cannot go on. All of it is the peer's doing.
+#[derive(Debug)]
+pub enum SessionError {
+    /// The handshake.
+    Handshake(HandshakeError),
+    /// The chunk stream or a control message.
+    Link(LinkError),
+    /// A `connect` that cannot be read.
+    BadConnect(CommandError),
+    /// Another command before `connect`.
+    NotConnected,
+    /// Replies wait beyond the bound: the peer asks and does not read.
+    ControlOverflow {
+        /// Bytes that wait.
+        waiting: usize,
+        /// The bound.
+        max: usize,
+    },
+}
+
+impl fmt::Display for SessionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Handshake(error) => error.fmt(f),
+            Self::Link(error) => error.fmt(f),
+            Self::BadConnect(error) => write!(f, "connect cannot be read: {error}"),
+            Self::NotConnected => f.write_str("expected connect, got another command"),
+            Self::ControlOverflow { waiting, max } => write!(
+                f,
+                "{waiting} bytes of replies wait for a peer that does not read, at most {max} may"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for SessionError {}
+
+impl From<LinkError> for SessionError {
+    fn from(error: LinkError) -> Self {
+        Self::Link(error)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    Idle,
+    Publishing,
+    Playing,
+}
+
+/// What may be said to a client about connecting anew (Enhanced RTMP v2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reconnect {
+    /// Nothing: it has not said that it understands.
+    Unheard,
+    /// It has.
+    Understood,
+    /// It was asked to.
+    Asked,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct MessageStream {
+    pub(super) id: u32,
+    pub(super) role: Role,
+}
+
+#[derive(Debug)]
+pub(super) enum Phase {
+    Handshake(Box<ServerHandshake>),
+    Connecting,
+    Connected(AppName),
+}
+
+/// A session without its reader, which still lends out the message that is being answered.
+pub(super) struct Dialogue<'s> {
+    pub(super) phase: &'s mut Phase,
+    pub(super) output: &'s mut Output,
+    pub(super) streams: &'s mut Vec<MessageStream>,
+    pub(super) tolerated: &'s mut Tolerated,
+    /// Message streams of one connection.
+    pub(super) message_streams_max: usize,
+    /// Bound of a stream's canonical name (bytes).
+    pub(super) name_bytes_max: usize,
+}
+
+impl Dialogue<'_> {
+    /// Takes one message that is no control message.
+    pub(super) fn message<'a>(&mut self, message: Message<'a>) -> Result<Event<'a>, SessionError> {
+        let on = message.header.message_stream_id;
+        let step = match message.header.kind {
+            kind::COMMAND_AMF0 => self.command(on, CommandMessage::decode(message.payload))?,
+            kind::COMMAND_AMF3 => {
+                if message.payload.first() != Some(&0) {
+                    self.tolerated.note(Quirk::FormatByteOmitted);
+                }
+                self.command(on, CommandMessage::decode_amf3(message.payload))?
+            }
+            kind::AUDIO | kind::VIDEO | kind::DATA_AMF0 | kind::DATA_AMF3 | kind::AGGREGATE => {
+                return Ok(self.media(message));
+            }
+            kind::SHARED_OBJECT_AMF0 | kind::SHARED_OBJECT_AMF3 => self.pass(Quirk::SharedObject),
+            _ => self.pass(Quirk::UnknownMessage),
+        };
+        Ok(Event::Step(step))
+    }
+
+    /// Media belongs to the message stream it came on; media on a stream id that does not
+    /// exist belongs to the only publisher, as librtmp's readers have it.
+    fn media<'a>(&mut self, mut message: Message<'a>) -> Event<'a> {
+        let mut publishing = self.streams.iter().filter(|s| s.role == Role::Publishing);
+        let id = message.header.message_stream_id;
+        let known = self.streams.iter().any(|stream| stream.id == id);
+        let owner = if known {
+            publishing.find(|stream| stream.id == id)
+        } else {
+            publishing.next().filter(|_| publishing.next().is_none())
+        };
+        let Some(owner) = owner else {
+            return Event::Step(self.pass(Quirk::StrayMedia));
+        };
+        if !known {
+            self.tolerated.note(Quirk::MisplacedMedia);
+        }
+        message.header.message_stream_id = owner.id;
+        match message.header.kind {
+            kind::AGGREGATE => Event::Aggregate(AggregateParts::new(message)),
+            _ => Event::Media(message),
+        }
+    }
+
+    fn command(
+        &mut self,
+        on: u32,
+        command: Result<CommandMessage<'_>, CommandError>,
+    ) -> Result<Step, SessionError> {
+        let command = match command {
+            Ok(command) => command,
+            Err(error) if matches!(self.phase, Phase::Connecting) => {
+                return Err(SessionError::BadConnect(error));
+            }
+            Err(_) => return Ok(self.pass(Quirk::MalformedMessage)),
+        };
+        match (&*self.phase, command.command) {
+            (Phase::Connecting, Command::Connect(connect)) => {
+                Ok(self.connect(command.transaction_id, &connect))
+            }
+            (Phase::Connecting, _) => Err(SessionError::NotConnected),
+            (_, Command::Connect(_)) => Ok(self.pass(Quirk::UnknownCommand)),
+            (_, inner) => Ok(self.connected(on, command.transaction_id, inner)),
+        }
+    }
+
+    /// A login is cut off before the application is read: the slashes of its base64 would take
+    /// part in finding the name of the stream. Some clients add it to the URL alone.
+    fn connect(&mut self, transaction_id: f64, connect: &Connect<'_>) -> Step {
+        if connect.is_odd {
+            self.tolerated.note(Quirk::OddConnect);
+        }
+        let understands = connect.caps_ex.is_some_and(|bits| bits & caps_ex::RECONNECT != 0);
+        let (app, login) = auth::split(connect.app);
+        let (tc_url, login_in_url) = connect.tc_url.map(auth::split).unzip();
+        let login = login.or_else(|| login_in_url.flatten());
+        match AppName::parse(app, tc_url) {
+            Ok(name) => Step::Connect(ConnectRequest {
+                transaction_id,
+                object_encoding: connect.object_encoding,
+                is_enhanced: connect.is_enhanced(),
+                app: name,
+                reconnect: if understands { Reconnect::Understood } else { Reconnect::Unheard },
+                login: login.and_then(|parameters| Login::parse(app, parameters)),
+                is_encoder: connect.is_encoder,
+            }),
+            Err(error) => {
+                let (code, description) = (code::CONNECT_INVALID_APP, error.to_string());
+                self.output.command(0, |body| {
+                    reply::connect_error(body, transaction_id, code, &description);
+                });
+                Step::NameRefused(error)
+            }
+        }
+    }
+
+    /// Commands after `connect`, in whatever order the client sends them (RTMP 1.0, sections
+    /// 7.2.1 and 7.2.2; the FC commands are Flash Media Live Encoder's).
+    fn connected(&mut self, on: u32, txn: f64, command: Command<'_>) -> Step {
+        match command {
+            Command::CreateStream => self.create_stream(txn),
+            Command::Publish { key, kind } => return self.publish(on, key, kind),
+            Command::Play { key, reset, .. } => {
+                return self.play(on, key, reset == Some(true), false);
+            }
+            Command::Play2 { key, .. } if !key.is_empty() => {
+                return self.play(on, key, false, true);
+            }
+            Command::CloseStream => return self.close_stream(on),
+            Command::DeleteStream { message_stream_id } => {
+                return self.delete_stream(message_stream_id);
+            }
+            Command::Pause { paused, .. } => return self.pause(on, paused, true),
+            Command::PauseRaw { paused, .. } => return self.pause(on, paused, false),
+            Command::ReceiveAudio { on: receive } => {
+                return self.receive(on, Receive::Audio, receive);
+            }
+            Command::ReceiveVideo { on: receive } => {
+                return self.receive(on, Receive::Video, receive);
+            }
+            Command::Seek { .. } => self.seek(on),
+            Command::ReleaseStream { .. } | Command::CheckBandwidth => self.result_null(txn),
+            Command::FcPublish { key } => {
+                self.result_null(txn);
+                self.output.command(0, |body| reply::on_fc_publish(body, txn, key));
+            }
+            Command::FcUnpublish { key } => {
+                self.result_null(txn);
+                self.output.command(0, |body| reply::on_fc_unpublish(body, txn, key));
+            }
+            Command::FcSubscribe { key } => {
+                self.output.command(0, |body| reply::on_fc_subscribe(body, txn, key));
+            }
+            Command::FcUnsubscribe { key } => {
+                self.output.command(0, |body| reply::on_fc_unsubscribe(body, txn, key));
+            }
+            Command::GetStreamLength { .. } => {
+                self.output.command(0, |body| reply::get_stream_length_result(body, txn));
+            }
+            Command::Result { .. } | Command::Error(_) | Command::OnStatus(_) => {
+                return self.pass(Quirk::UnknownCommand);
+            }
+            _ => {
+                self.result_null(txn);
+                return self.pass(Quirk::UnknownCommand);
+            }
+        }
+        Step::Handled
+    }
+
+    /// An empty result for a call that only wants one; transaction 0 wants none.
+    fn result_null(&mut self, txn: f64) {
+        if txn != 0.0 {
+            self.output.command(0, |body| reply::result_null(body, txn));
+        }
+    }
+
+    fn create_stream(&mut self, txn: f64) {
+        if self.streams.len() >= self.message_streams_max {
+            let max = self.message_streams_max;
+            self.output.command(0, |body| {
+                reply::call_error(body, txn, &format!("a connection has {max} streams at most"));
+            });
+            return;
+        }
+        // The lowest free id: ffmpeg and many encoders take 1 for granted.
+        let id = (1..).find(|id| self.streams.iter().all(|stream| stream.id != *id));
+        let id = id.unwrap_or(u32::MAX);
+        self.add_stream(id);
+        self.output.command(0, |body| reply::create_stream_result(body, txn, id));
+    }
+
+    fn add_stream(&mut self, id: u32) {
+        self.streams.reserve_exact(1);
+        self.streams.push(MessageStream { id, role: Role::Idle });
+    }
+
+    /// The stream a command means: the one it came on, else the one created last; a client
+    /// that never created one means 1.
+    fn stream_of_command(&mut self, on: u32) -> MessageStream {
+        if self.streams.is_empty() {
+            self.add_stream(1);
+        }
+        let named = self.streams.iter().find(|stream| stream.id == on);
+        named
+            .or_else(|| self.streams.last())
+            .copied()
+            .unwrap_or(MessageStream { id: 1, role: Role::Idle })
+    }
+
+    /// The stream a command about a running stream means, if there is one.
+    fn running_stream(&self, on: u32) -> Option<MessageStream> {
+        let named = self.streams.iter().find(|stream| stream.id == on);
+        named.or_else(|| self.streams.last()).copied()
+    }
+
+    fn target(&mut self, key: &[u8]) -> Result<StreamTarget, NameError> {
+        if is_odd_key(key) {
+            self.tolerated.note(Quirk::OddKey);
+        }
+        let Phase::Connected(app) = &*self.phase else { return Err(NameError::Empty) };
+        let target = app.stream(key)?;
+        let bytes_max = self.name_bytes_max;
+        if target.name.len() > bytes_max {
+            return Err(NameError::NameTooLong { bytes_max });
+        }
+        Ok(target)
+    }
+
+    fn publish(&mut self, on: u32, key: &[u8], kind: Option<PublishKind>) -> Step {
+        if kind.is_none() {
+            self.tolerated.note(Quirk::KindOmitted);
+        }
+        let stream = self.stream_of_command(on);
+        if stream.role != Role::Idle {
+            self.status(stream.id, "error", code::PUBLISH_BAD_NAME, "this stream is in use");
+            return self.pass(Quirk::BusyMessageStream);
+        }
+        match self.target(key) {
+            Ok(target) => Step::Publish(PublishRequest { message_stream_id: stream.id, target }),
+            Err(error) => {
+                self.status(stream.id, "error", code::PUBLISH_BAD_NAME, &error.to_string());
+                Step::NameRefused(error)
+            }
+        }
+    }
+
+    fn play(&mut self, on: u32, key: &[u8], reset: bool, transition: bool) -> Step {
+        let stream = self.stream_of_command(on);
+        if stream.role == Role::Publishing {
+            self.status(stream.id, "error", code::PLAY_FAILED, "this stream is publishing");
+            return self.pass(Quirk::BusyMessageStream);
+        }
+        match self.target(key) {
+            Ok(target) => {
+                Step::Play(PlayRequest { message_stream_id: stream.id, reset, transition, target })
+            }
+            Err(error) => {
+                self.status(stream.id, "error", code::PLAY_STREAM_NOT_FOUND, &error.to_string());
+                Step::NameRefused(error)
+            }
+        }
+    }
+
+    /// `closeStream`: the message stream stays and may be published or played again.
+    fn close_stream(&mut self, on: u32) -> Step {
+        let Some(stream) = self.running_stream(on) else { return Step::Handled };
+        set_role(self.streams, stream.id, Role::Idle);
+        match stream.role {
+            Role::Publishing => {
+                self.status(stream.id, "status", code::UNPUBLISH_SUCCESS, "Stopped publishing");
+            }
+            Role::Playing => self.status(stream.id, "status", code::PLAY_STOP, "Stopped playing"),
+            Role::Idle => {}
+        }
+        ended(stream)
+    }
+
+    /// `deleteStream` (RTMP 1.0, section 7.2.2.3). GStreamer gives the key in place of the
+    /// number; then it means the only stream there is.
+    fn delete_stream(&mut self, id: Option<u32>) -> Step {
+        let index = match id {
+            Some(id) => self.streams.iter().position(|stream| stream.id == id),
+            None => {
+                self.tolerated.note(Quirk::DeleteWithoutNumber);
+                self.streams.len().checked_sub(1)
+            }
+        };
+        index.map_or(Step::Handled, |index| ended(self.streams.remove(index)))
+    }
+
+    fn pause(&mut self, on: u32, paused: bool, answer: bool) -> Step {
+        let Some(MessageStream { id, role: Role::Playing }) = self.running_stream(on) else {
+            return Step::Handled;
+        };
+        if !answer {
+            return Step::Pause { message_stream_id: id, paused };
+        }
+        if paused {
+            self.status(id, "status", code::PAUSE_NOTIFY, "Paused");
+            self.output.user_control(UserControl::StreamEof(id));
+        } else {
+            self.status(id, "status", code::UNPAUSE_NOTIFY, "Playing again");
+            self.output.user_control(UserControl::StreamBegin(id));
+        }
+        Step::Pause { message_stream_id: id, paused }
+    }
+
+    /// `receiveAudio` and `receiveVideo`: turning a kind on is answered, off is not (RTMP 1.0,
+    /// sections 7.2.2.4 and 7.2.2.5).
+    fn receive(&mut self, on: u32, media: Receive, receive: bool) -> Step {
+        let Some(MessageStream { id, role: Role::Playing }) = self.running_stream(on) else {
+            return Step::Handled;
+        };
+        if receive {
+            self.status(id, "status", code::SEEK_NOTIFY, "Receiving again");
+            self.status(id, "status", code::PLAY_START, "Start playing");
+        }
+        Step::Receive { message_stream_id: id, media, on: receive }
+    }
+
+    /// A live stream cannot be sought; it goes on where it is, and ffmpeg, which waits for the
+    /// notification, with it.
+    fn seek(&mut self, on: u32) {
+        if let Some(stream) = self.running_stream(on) {
+            self.status(stream.id, "status", code::SEEK_NOTIFY, "A live stream plays on");
+        }
+    }
+
+    fn status(&mut self, id: u32, level: &str, code: &str, description: &str) {
+        self.output.command(id, |body| reply::on_status(body, level, code, description));
+    }
+
+    /// Passes over what is tolerated.
+    fn pass(&mut self, quirk: Quirk) -> Step {
+        self.tolerated.note(quirk);
+        Step::Handled
+    }
+}
+
+const fn ended(stream: MessageStream) -> Step {
+    match stream.role {
+        Role::Publishing => Step::Unpublish { message_stream_id: stream.id },
+        Role::Playing => Step::Stop { message_stream_id: stream.id },
+        Role::Idle => Step::Handled,
+    }
+}
+
+/// Whether a key has around it what users paste along with it.
+fn is_odd_key(key: &[u8]) -> bool {
+    matches!(key, [b'/' | b' ' | 0, ..] | [.., b' ' | 0])
+}
+
+pub(super) fn set_role(streams: &mut [MessageStream], id: u32, role: Role) {
+    if let Some(stream) = streams.iter_mut().find(|stream| stream.id == id) {
+        stream.role = role;
+    }
+}
