@@ -4,9 +4,20 @@ use crate::limits::HANDSHAKE_PACKET_BYTES;
 use crate::rtmp::chunk_read::{ChunkReader, ReadLimits};
 use crate::rtmp::message::{Control, MessageHeader};
 use crate::rtmp::quirks::Tolerated;
+use crate::server::tape::TapeSettings;
 
 /// C0 C1 C2, and as many bytes in the other direction.
 pub(crate) const HANDSHAKE_BYTES: usize = 1 + 2 * HANDSHAKE_PACKET_BYTES;
+
+/// A tape that begins players at the newest keyframe.
+pub(crate) const TAPE: TapeSettings = TapeSettings {
+    bytes_max: 1 << 20,
+    span_ms_max: 30_000,
+    lag_ms: 5000,
+    keep_start: true,
+    whole_gops: true,
+    chunk_size: 60_000,
+};
 
 /// Bytes from hexadecimal digits; blanks are for the reader.
 pub(crate) fn hex(text: &str) -> Vec<u8> {

@@ -393,18 +393,11 @@ mod tests {
     use crate::server::ConnId;
     use crate::server::hub::{DuplicatePolicy, Endpoint};
     use crate::server::tape::TapeSettings;
-    use crate::test_support::wire_messages;
+    use crate::test_support::{self, wire_messages};
     use std::collections::VecDeque;
 
     const CHUNK_SIZE: u32 = 128;
-    const TAPE: TapeSettings = TapeSettings {
-        bytes_max: 1 << 20,
-        span_ms_max: 30_000,
-        lag_ms: 5000,
-        keep_start: true,
-        whole_gops: true,
-        chunk_size: CHUNK_SIZE,
-    };
+    const TAPE: TapeSettings = TapeSettings { chunk_size: CHUNK_SIZE, ..test_support::TAPE };
 
     /// What a write is answered with.
     enum Answer {

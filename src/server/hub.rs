@@ -391,18 +391,10 @@ fn video<'a>(message: &Message<'a>) -> Option<Recording<'a>> {
 mod tests {
     use super::*;
     use crate::rtmp::message::MessageHeader;
-    use crate::test_support::{hex, wire_messages};
+    use crate::test_support::{TAPE, hex, wire_messages};
 
     const POLICY: DuplicatePolicy =
         DuplicatePolicy { rule: Duplicate::ReplaceIfSilent, silent_ms: 3000 };
-    const TAPE: TapeSettings = TapeSettings {
-        bytes_max: 1 << 20,
-        span_ms_max: 30_000,
-        lag_ms: 5000,
-        keep_start: true,
-        whole_gops: true,
-        chunk_size: 60_000,
-    };
     const METADATA: &str = "02 000a 6f6e4d65746144617461 03 0001 77 00 4064000000000000 000009";
 
     fn at(millis: u64) -> Time {

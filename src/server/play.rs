@@ -248,17 +248,10 @@ mod tests {
     use crate::server::headers::HeaderKind;
     use crate::server::hub::Hub;
     use crate::server::tape::{Recording, TapeSettings};
-    use crate::test_support::wire_messages;
+    use crate::test_support::{self, wire_messages};
 
     const CHUNK_SIZE: u32 = 60_000;
-    const TAPE: TapeSettings = TapeSettings {
-        bytes_max: 1 << 20,
-        span_ms_max: 30_000,
-        lag_ms: 5000,
-        keep_start: true,
-        whole_gops: true,
-        chunk_size: CHUNK_SIZE,
-    };
+    const TAPE: TapeSettings = TapeSettings { chunk_size: CHUNK_SIZE, ..test_support::TAPE };
     const LAG: LagSettings =
         LagSettings { lag_ms: 5000, lag_bytes: 1 << 20, skips_max: 2, skip_window_ms: 60_000 };
     /// A message of one payload byte with its chunk header.

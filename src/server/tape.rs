@@ -371,16 +371,9 @@ impl Tape {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::test_support::wire_messages;
+    use crate::test_support::{self, wire_messages};
 
-    const SETTINGS: TapeSettings = TapeSettings {
-        bytes_max: 100_000,
-        span_ms_max: 30_000,
-        lag_ms: 5000,
-        keep_start: true,
-        whole_gops: true,
-        chunk_size: 60_000,
-    };
+    const SETTINGS: TapeSettings = TapeSettings { bytes_max: 100_000, ..test_support::TAPE };
 
     /// A message whose payload is `len` bytes of `fill`.
     struct Frame {
