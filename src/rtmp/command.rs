@@ -622,12 +622,6 @@ pub mod reply {
         put_key_status(out, code::PLAY_STOP, key);
     }
 
-    /// Tells that the bandwidth test is done: librtmp then asks with `_checkbw`.
-    pub fn on_bw_done(out: &mut Vec<u8>) {
-        super::begin(out, "onBWDone", 0.0);
-        amf0::put_null(out);
-    }
-
     /// The data message (type 18) that lets a Flash player read samples of audio and video.
     pub fn sample_access(out: &mut Vec<u8>) {
         amf0::put_string(out, b"|RtmpSampleAccess");
@@ -1287,7 +1281,6 @@ mod tests {
             )),
             publish_start
         );
-        assert_eq!(built(reply::on_bw_done), b"\x02\0\x08onBWDone\x00\0\0\0\0\0\0\0\0\x05");
         assert_eq!(
             built(|out| reply::get_stream_length_result(out, 7.0)),
             [b"\x02\0\x07_result", SEVEN, b"\x05\x00\0\0\0\0\0\0\0\0"].concat()

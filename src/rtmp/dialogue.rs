@@ -6,7 +6,7 @@
 
 use super::auth::{self, Login};
 use super::command::{
-    Command, CommandError, CommandMessage, Connect, PublishKind, caps_ex, code, reply,
+    Command, CommandError, CommandMessage, Connect, PublishKind, caps_ex, code, level, reply,
 };
 use super::handshake::{HandshakeError, ServerHandshake};
 use super::link::{LinkError, Output};
@@ -451,13 +451,13 @@ impl Dialogue<'_> {
         }
         let stream = self.stream_of_command(on);
         if stream.role != Role::Idle {
-            self.status(stream.id, "error", code::PUBLISH_BAD_NAME, "this stream is in use");
+            self.status(stream.id, level::ERROR, code::PUBLISH_BAD_NAME, "this stream is in use");
             return self.pass(Quirk::BusyMessageStream);
         }
         match self.target(key) {
             Ok(target) => Step::Publish(PublishRequest { message_stream_id: stream.id, target }),
             Err(error) => {
-                self.status(stream.id, "error", code::PUBLISH_BAD_NAME, &error.to_string());
+                self.status(stream.id, level::ERROR, code::PUBLISH_BAD_NAME, &error.to_string());
                 Step::NameRefused(error)
             }
         }
@@ -466,7 +466,7 @@ impl Dialogue<'_> {
     fn play(&mut self, on: u32, key: &[u8], reset: bool, transition: bool) -> Step {
         let stream = self.stream_of_command(on);
         if stream.role == Role::Publishing {
-            self.status(stream.id, "error", code::PLAY_FAILED, "this stream is publishing");
+            self.status(stream.id, level::ERROR, code::PLAY_FAILED, "this stream is publishing");
             return self.pass(Quirk::BusyMessageStream);
         }
         match self.target(key) {
@@ -474,7 +474,12 @@ impl Dialogue<'_> {
                 Step::Play(PlayRequest { message_stream_id: stream.id, reset, transition, target })
             }
             Err(error) => {
-                self.status(stream.id, "error", code::PLAY_STREAM_NOT_FOUND, &error.to_string());
+                self.status(
+                    stream.id,
+                    level::ERROR,
+                    code::PLAY_STREAM_NOT_FOUND,
+                    &error.to_string(),
+                );
                 Step::NameRefused(error)
             }
         }
@@ -486,9 +491,16 @@ impl Dialogue<'_> {
         set_role(self.streams, stream.id, Role::Idle);
         match stream.role {
             Role::Publishing => {
-                self.status(stream.id, "status", code::UNPUBLISH_SUCCESS, "Stopped publishing");
+                self.status(
+                    stream.id,
+                    level::STATUS,
+                    code::UNPUBLISH_SUCCESS,
+                    "Stopped publishing",
+                );
             }
-            Role::Playing => self.status(stream.id, "status", code::PLAY_STOP, "Stopped playing"),
+            Role::Playing => {
+                self.status(stream.id, level::STATUS, code::PLAY_STOP, "Stopped playing")
+            }
             Role::Idle => {}
         }
         ended(stream)
@@ -515,10 +527,10 @@ impl Dialogue<'_> {
             return Step::Pause { message_stream_id: id, paused };
         }
         if paused {
-            self.status(id, "status", code::PAUSE_NOTIFY, "Paused");
+            self.status(id, level::STATUS, code::PAUSE_NOTIFY, "Paused");
             self.output.user_control(UserControl::StreamEof(id));
         } else {
-            self.status(id, "status", code::UNPAUSE_NOTIFY, "Playing again");
+            self.status(id, level::STATUS, code::UNPAUSE_NOTIFY, "Playing again");
             self.output.user_control(UserControl::StreamBegin(id));
         }
         Step::Pause { message_stream_id: id, paused }
@@ -531,8 +543,8 @@ impl Dialogue<'_> {
             return Step::Handled;
         };
         if receive {
-            self.status(id, "status", code::SEEK_NOTIFY, "Receiving again");
-            self.status(id, "status", code::PLAY_START, "Start playing");
+            self.status(id, level::STATUS, code::SEEK_NOTIFY, "Receiving again");
+            self.status(id, level::STATUS, code::PLAY_START, "Start playing");
         }
         Step::Receive { message_stream_id: id, media, on: receive }
     }
@@ -541,7 +553,7 @@ impl Dialogue<'_> {
     /// notification, with it.
     fn seek(&mut self, on: u32) {
         if let Some(stream) = self.running_stream(on) {
-            self.status(stream.id, "status", code::SEEK_NOTIFY, "A live stream plays on");
+            self.status(stream.id, level::STATUS, code::SEEK_NOTIFY, "A live stream plays on");
         }
     }
 

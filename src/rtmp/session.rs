@@ -14,7 +14,7 @@
 //! ```
 
 use super::chunk_read::ReadLimits;
-use super::command::{caps_ex, code, reply};
+use super::command::{caps_ex, code, level, reply};
 pub use super::dialogue::{
     ConnectRequest, Event, PlayRequest, PublishRequest, Receive, SessionError, Step,
 };
@@ -255,7 +255,7 @@ impl Session {
     /// Tells a publisher or a player why it is going to be disconnected.
     pub fn error_status(&mut self, message_stream_id: u32, code: &str, description: &str) {
         self.output.command(message_stream_id, |body| {
-            reply::on_status(body, "error", code, description);
+            reply::on_status(body, level::ERROR, code, description);
         });
     }
 
@@ -288,7 +288,7 @@ impl Session {
 
     fn status(&mut self, message_stream_id: u32, code: &str, description: &str) {
         self.output.command(message_stream_id, |body| {
-            reply::on_status(body, "status", code, description);
+            reply::on_status(body, level::STATUS, code, description);
         });
     }
 }

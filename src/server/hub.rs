@@ -192,12 +192,6 @@ impl Hub {
         self.lingering.insert((stream.lingers_until, id));
     }
 
-    /// Whether `endpoint` is the one that publishes `id`.
-    pub fn is_publisher(&self, id: StreamId, endpoint: Endpoint) -> bool {
-        let publisher = self.streams.get(id.0 as usize).and_then(|s| s.publisher.as_ref());
-        publisher.is_some_and(|publisher| publisher.endpoint == endpoint)
-    }
-
     /// When the publisher of `id` last sent media.
     pub fn last_media(&self, id: StreamId) -> Option<Time> {
         self.streams[id.0 as usize].publisher.as_ref().map(|publisher| publisher.last_media)
@@ -470,11 +464,11 @@ mod tests {
                     assert!(displaces, "{rule:?} after {silence_ms}");
                     assert_eq!(published.displaced, Some(endpoint(1)));
                     assert!(!published.begins, "players notice nothing");
-                    assert!(bench.hub.is_publisher(bench.stream, endpoint(2)));
+                    assert_eq!(bench.hub.stream(bench.stream).publisher(), Some(endpoint(2)));
                 }
                 Err(refusal) => {
                     assert_eq!((refusal, displaces), (Refusal::AlreadyPublishing, false));
-                    assert!(bench.hub.is_publisher(bench.stream, endpoint(1)));
+                    assert_eq!(bench.hub.stream(bench.stream).publisher(), Some(endpoint(1)));
                 }
             }
         }
