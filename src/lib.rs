@@ -38,6 +38,7 @@
 //! | what is a keyframe, a sequence header, a track | [`media`] |
 //! | what becomes of `onMetaData` | [`metadata`] |
 //! | what a stream keeps, and for how long | [`server::tape`] |
+//! | which timestamps players see | `server/timeline.rs` |
 //! | where a player starts, when it skips | [`server::play`] |
 //! | users, stream keys, what of a name a log shows | [`server::access`], `config/apps.rs` |
 //! | who may publish, takeover, linger | [`server::hub`], `server/publish.rs` |

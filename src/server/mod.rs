@@ -27,6 +27,7 @@ pub mod transport;
 
 mod publish;
 mod read;
+mod timeline;
 mod watch;
 
 use crate::config::{Settings, Start};

@@ -12,6 +12,7 @@
 
 use super::gops::{Gops, LOST, Needs, StartPoint, Starts};
 use super::headers::{HeaderKind, Headers, METADATA_TIMESTAMP, message_header};
+use super::timeline::Timeline;
 use crate::limits;
 use crate::media::{MediaKind, Tracks};
 use crate::rtmp::chunk_write::{wire_len, write_message};
@@ -101,66 +102,6 @@ pub struct Tape {
     timeline: Timeline,
 }
 
-/// The timestamps of a stream across its publishers: whoever comes back goes on where the
-/// last one stopped, with the same offset for all tracks so that they stay in step.
-#[derive(Debug, Default)]
-struct Timeline {
-    offset: u32,
-    /// Set while a returning publisher has not sent its first frame, which fixes the offset.
-    resumes: bool,
-    /// Where a returning publisher went on. Nothing of it is stamped earlier, although its
-    /// tracks may come out of step and its headers with time 0.
-    floor: Option<u32>,
-    /// The newest timestamp and when it arrived.
-    last: Option<(u32, Time)>,
-}
-
-/// How long a returning publisher may take to come into step (ms). Later on an early timestamp
-/// is the publisher's own affair, and 2^31 ms on the comparison would turn around.
-const FLOOR_MS: u32 = 10_000;
-
-/// The furthest that a frame may stand behind the newest and still belong to the same clock (ms).
-const REORDER_MS_MAX: u32 = 10_000;
-
-impl Timeline {
-    /// The stream's time of a publisher's `timestamp`. Only a frame fixes the offset.
-    fn place(&mut self, timestamp: u32, is_frame: bool, now: Time) -> u32 {
-        let Some((last, at)) = self.last else {
-            return timestamp.wrapping_add(self.offset);
-        };
-        if self.resumes {
-            if !is_frame {
-                return last;
-            }
-            // Real time has passed on the players' clocks as well; a millisecond at least
-            // keeps the order strict.
-            let gap = now.millis_since(at).clamp(1, u64::from(u32::MAX / 4)) as u32;
-            let resumed = last.wrapping_add(gap);
-            self.offset = resumed.wrapping_sub(timestamp);
-            self.floor = Some(resumed);
-            self.resumes = false;
-        }
-        let placed = timestamp.wrapping_add(self.offset);
-        self.floor.filter(|floor| is_before(placed, *floor)).unwrap_or(placed)
-    }
-
-    /// Notes a frame's time. A small step back is frames or tracks out of order; a large one is
-    /// a clock that began anew, as ffmpeg's does after 2^31 ms.
-    fn passed(&mut self, timestamp: u32, now: Time) {
-        let newest = match self.last {
-            Some((last, _)) if (1..REORDER_MS_MAX).contains(&last.wrapping_sub(timestamp)) => last,
-            _ => timestamp,
-        };
-        self.last = Some((newest, now));
-        self.floor = self.floor.filter(|floor| newest.wrapping_sub(*floor) < FLOOR_MS);
-    }
-}
-
-/// Serial arithmetic over 2^32 ms.
-const fn is_before(timestamp: u32, other: u32) -> bool {
-    timestamp.wrapping_sub(other) > u32::MAX / 2
-}
-
 impl Default for Tape {
     fn default() -> Self {
         Self {
@@ -220,7 +161,7 @@ impl Tape {
     /// there, so that its time goes on.
     pub fn begin(&mut self, resumes: bool) {
         if resumes {
-            self.timeline.resumes = true;
+            self.timeline.resume();
             self.headers = Rc::default();
             self.starts = Starts::default();
             self.gops.clear();
@@ -289,7 +230,7 @@ impl Tape {
 
     /// The headers in force in wire form, stamped with about the time of the newest frame.
     pub fn live_prelude(&self, chunk_size: u32) -> Bytes {
-        let timestamp = self.timeline.last.map_or(0, |(timestamp, _)| timestamp);
+        let timestamp = self.timeline.newest();
         self.headers.recent(timestamp, chunk_size)
     }
 
@@ -898,16 +839,6 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_begins_anew_is_followed_and_a_late_frame_is_not() {
-        let mut timeline = Timeline::default();
-        timeline.passed(0x7fff_ffff, at(0));
-        timeline.passed(0x7fff_fff0, at(1));
-        assert_eq!(timeline.last, Some((0x7fff_ffff, at(1))));
-        timeline.passed(12, at(13));
-        assert_eq!(timeline.last, Some((12, at(13))));
-    }
-
-    #[test]
     fn time_wraps_around_at_2_to_the_32() {
         let last = u32::MAX - 99;
         assert_eq!(returned(last, &[key(0), inter(40)]), [(b'K', 400), (b'i', 440)]);
@@ -916,7 +847,7 @@ mod tests {
         bench.record(&key(u32::MAX - 10), 0);
         bench.record(&inter(29), 40);
         assert_eq!(bench.brief(&bench.tape.live_prelude(60_000)), []);
-        assert_eq!(bench.tape.timeline.last, Some((29, at(40))));
+        assert_eq!(bench.tape.timeline.newest(), 29);
     }
 
     #[test]
