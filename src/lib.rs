@@ -54,6 +54,7 @@
 pub mod amf0;
 pub mod config;
 pub mod limits;
+pub mod load;
 pub mod media;
 pub mod metadata;
 pub mod net;

@@ -1,0 +1,529 @@
+//! What a process costs, as the kernel counts it: memory, processor time, wakeups.
+//!
+//! Owns how `/proc` is read, and what of a server counts when it is several processes: all that
+//! descend from the one that was named, with all their threads. It never starts, stops or signals
+//! anything, and where there is no `/proc` it says so.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::{self, Display};
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use procfs_core::FromRead;
+use procfs_core::process::{Schedstat, SmapsRollup, Stat, StatM, Status};
+use rustix::param::{clock_ticks_per_second, page_size};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::report::Series;
+
+/// `st_blocks` counts in these, whatever the file system does.
+const BLOCK_BYTES: u64 = 512;
+
+/// What was measured, by what tells two builds of it apart.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// The name that the process bears.
+    pub name: String,
+    /// The file that it runs, without its folder; nothing where it may not be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub executable: Option<String>,
+    /// SHA-256 of that file: programs tell their versions in too many ways to ask them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+}
+
+/// What the processes of a tree have used since they began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Processor time of all threads, to the nanosecond where the kernel keeps it so.
+    pub cpu: Duration,
+    /// How often a thread had waited and ran again: voluntary context switches.
+    pub wakeups: u64,
+    /// How often a thread had to give way to another.
+    pub preemptions: u64,
+}
+
+impl Usage {
+    /// What was used since `earlier`.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Self {
+        Self {
+            cpu: self.cpu.saturating_sub(earlier.cpu),
+            wakeups: self.wakeups.saturating_sub(earlier.wakeups),
+            preemptions: self.preemptions.saturating_sub(earlier.preemptions),
+        }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.cpu += other.cpu;
+        self.wakeups += other.wakeups;
+        self.preemptions += other.preemptions;
+    }
+
+    /// The larger of each count: they never fall while a process lives.
+    fn max(self, other: Self) -> Self {
+        Self {
+            cpu: self.cpu.max(other.cpu),
+            wakeups: self.wakeups.max(other.wakeups),
+            preemptions: self.preemptions.max(other.preemptions),
+        }
+    }
+}
+
+/// What a tree of processes is at one moment, at a price that allows to ask often.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sample {
+    /// Used since the beginning, by processes that have ended meanwhile, too.
+    pub usage: Usage,
+    /// Resident memory; pages that processes share count once for each of them.
+    pub resident_bytes: u64,
+    /// Processes that live.
+    pub processes: usize,
+    /// Their threads.
+    pub threads: usize,
+}
+
+/// The memory of a tree of processes, read page by page.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// Resident memory; a page that several processes share counts once in all.
+    pub resident_bytes: u64,
+    /// Files in memory (`memfd_create`) that the processes hold open. The kernel counts them as
+    /// resident only where they are mapped, so a server could hide what it keeps there.
+    pub memory_file_bytes: u64,
+}
+
+/// A process and all that descend from it.
+#[derive(Debug)]
+pub struct ProcessTree {
+    root: Key,
+    /// Each process that was ever seen, with what it had used then.
+    seen: BTreeMap<Key, Usage>,
+}
+
+/// A process for good: its number may be given to another when it has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    pid: u32,
+    /// In ticks since the start of the system.
+    started: u64,
+}
+
+impl ProcessTree {
+    /// Finds the process.
+    pub fn open(pid: u32) -> Result<Self, ProcessError> {
+        if !Path::new("/proc/self/stat").exists() {
+            return Err(ProcessError::NoProc);
+        }
+        let stat = live_stat(pid).ok_or(ProcessError::NotFound { pid })?;
+        let root = Key { pid, started: stat.starttime };
+        let mut tree = Self { root, seen: BTreeMap::new() };
+        tree.sample()?;
+        Ok(tree)
+    }
+
+    /// What the process is.
+    pub fn identity(&self) -> Result<Identity, ProcessError> {
+        let stat = self.root_stat()?;
+        let path = fs::read_link(of(self.root.pid, "exe")).ok();
+        // The kernel marks a file that was replaced meanwhile.
+        let name = path.as_deref().and_then(Path::file_name).map(|name| name.to_string_lossy());
+        Ok(Identity {
+            name: stat.comm,
+            executable: name.map(|name| name.trim_end_matches(" (deleted)").to_owned()),
+            sha256: digest(&of(self.root.pid, "exe")).ok(),
+        })
+    }
+
+    /// Reads the counters: a few small files for each thread.
+    pub fn sample(&mut self) -> Result<Sample, ProcessError> {
+        self.root_stat()?;
+        let mut sample = Sample::default();
+        for pid in self.pids() {
+            // A process may end between two lines of this function.
+            let Some(stat) = live_stat(pid) else { continue };
+            let key = Key { pid, started: stat.starttime };
+            let usage = usage(pid, &stat);
+            let known = self.seen.entry(key).or_default();
+            *known = known.max(usage);
+            let resident = StatM::from_file(of(pid, "statm")).map_or(0, |statm| statm.resident);
+            sample.resident_bytes += resident * page_size() as u64;
+            sample.processes += 1;
+            sample.threads += usize::try_from(stat.num_threads).unwrap_or_default();
+        }
+        self.seen.values().for_each(|usage| sample.usage.add(*usage));
+        Ok(sample)
+    }
+
+    /// Reads the memory page by page. That takes milliseconds where there is much of it: for the
+    /// moments before and after the work, and not in it.
+    pub fn memory(&self) -> Result<Memory, ProcessError> {
+        self.root_stat()?;
+        let (mut memory, mut counted) = (Memory::default(), BTreeSet::new());
+        for pid in self.pids() {
+            memory.resident_bytes += resident_bytes(pid);
+            memory.memory_file_bytes += memory_files(pid)
+                .filter(|file| counted.insert((file.dev(), file.ino())))
+                .map(|file| file.blocks() * BLOCK_BYTES)
+                .sum::<u64>();
+        }
+        Ok(memory)
+    }
+
+    /// The process that was named must still be that one.
+    fn root_stat(&self) -> Result<Stat, ProcessError> {
+        live_stat(self.root.pid)
+            .filter(|stat| stat.starttime == self.root.started)
+            .ok_or(ProcessError::Ended { pid: self.root.pid })
+    }
+
+    /// The process and all below it, except the one that asks: a shell that was named by mistake
+    /// may have started both.
+    fn pids(&self) -> Vec<u32> {
+        let mut pids = vec![self.root.pid];
+        let mut next = 0;
+        while let Some(pid) = pids.get(next).copied() {
+            for child in tasks(pid).flat_map(|task| children(&task)) {
+                if child != std::process::id() && !pids.contains(&child) {
+                    pids.push(child);
+                }
+            }
+            next += 1;
+        }
+        pids
+    }
+}
+
+/// A tree of processes over the time of a run.
+#[derive(Debug)]
+pub struct Watch {
+    tree: ProcessTree,
+    first: Sample,
+    last: (f64, Sample),
+    resident: Series,
+    cpu: Series,
+    wakeups: Series,
+}
+
+impl Watch {
+    /// Begins at the start of the run; its series are called `server_cpu` and the like.
+    pub fn start(name: &str, mut tree: ProcessTree) -> Result<Self, ProcessError> {
+        let first = tree.sample()?;
+        let mut resident = Series::new(&format!("{name}_resident"), "bytes");
+        resident.push(0.0, first.resident_bytes as f64);
+        Ok(Self {
+            tree,
+            first,
+            last: (0.0, first),
+            resident,
+            cpu: Series::new(&format!("{name}_cpu"), "percent"),
+            wakeups: Series::new(&format!("{name}_wakeups"), "per s"),
+        })
+    }
+
+    /// Adds a point to each series.
+    pub fn sample(&mut self, at: Duration) -> Result<Sample, ProcessError> {
+        let (sample, at_s) = (self.tree.sample()?, at.as_secs_f64());
+        let (last_s, last) = self.last;
+        let (spent, elapsed_s) = (sample.usage.since(last.usage), at_s - last_s);
+        if elapsed_s > 0.0 {
+            self.resident.push(at_s, sample.resident_bytes as f64);
+            self.cpu.push(at_s, 100.0 * spent.cpu.as_secs_f64() / elapsed_s);
+            self.wakeups.push(at_s, spent.wakeups as f64 / elapsed_s);
+            self.last = (at_s, sample);
+        }
+        Ok(sample)
+    }
+
+    /// What was used since the start, as of the last sample.
+    pub fn spent(&self) -> Usage {
+        self.last.1.usage.since(self.first.usage)
+    }
+
+    /// The processes.
+    pub fn tree(&self) -> &ProcessTree {
+        &self.tree
+    }
+
+    /// What changed over the run.
+    pub fn into_series(self) -> [Series; 3] {
+        [self.resident, self.cpu, self.wakeups]
+    }
+}
+
+/// Why a process cannot be measured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProcessError {
+    /// The system shows its processes in another way.
+    NoProc,
+    /// No process has this number.
+    NotFound {
+        /// The number.
+        pid: u32,
+    },
+    /// It was there and is there no more.
+    Ended {
+        /// Its number.
+        pid: u32,
+    },
+}
+
+impl Display for ProcessError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoProc => {
+                f.write_str("a process can be measured on Linux only: there is no /proc")
+            }
+            Self::NotFound { pid } => {
+                write!(f, "no process {pid}; expected the pid of the server on this machine")
+            }
+            Self::Ended { pid } => write!(f, "process {pid} ended while it was measured"),
+        }
+    }
+}
+
+impl std::error::Error for ProcessError {}
+
+/// What a process has used. Threads are counted by the nanosecond while they live; the sum in
+/// `stat` knows those that have ended, too, but comes in ticks, so the larger holds.
+fn usage(pid: u32, stat: &Stat) -> Usage {
+    let mut usage = Usage::default();
+    for task in tasks(pid) {
+        let schedstat = Schedstat::from_file(task.join("schedstat"));
+        let status = Status::from_file(task.join("status")).ok();
+        let switches = status.as_ref().and_then(|status| status.voluntary_ctxt_switches);
+        let forced = status.as_ref().and_then(|status| status.nonvoluntary_ctxt_switches);
+        usage.add(Usage {
+            cpu: Duration::from_nanos(schedstat.map_or(0, |times| times.sum_exec_runtime)),
+            wakeups: switches.unwrap_or_default(),
+            preemptions: forced.unwrap_or_default(),
+        });
+    }
+    let ticks = (stat.utime + stat.stime) as f64 / clock_ticks_per_second() as f64;
+    usage.cpu = usage.cpu.max(Duration::from_secs_f64(ticks));
+    usage
+}
+
+/// The resident memory of one process in which shared pages count by their share; where that may
+/// not be read, in full.
+fn resident_bytes(pid: u32) -> u64 {
+    let rollup = SmapsRollup::from_file(of(pid, "smaps_rollup")).ok();
+    let share = rollup.and_then(|rollup| {
+        rollup.memory_map_rollup.0.first().and_then(|map| map.extension.map.get("Pss").copied())
+    });
+    share.unwrap_or_else(|| {
+        StatM::from_file(of(pid, "statm")).map_or(0, |statm| statm.resident * page_size() as u64)
+    })
+}
+
+/// The files in memory that a process holds open.
+fn memory_files(pid: u32) -> impl Iterator<Item = fs::Metadata> {
+    let is_memory = |path: &PathBuf| {
+        fs::read_link(path).is_ok_and(|to| to.to_string_lossy().starts_with("/memfd:"))
+    };
+    entries(of(pid, "fd")).filter(is_memory).filter_map(|path| fs::metadata(path).ok())
+}
+
+/// What `stat` says of a process that has not ended.
+fn live_stat(pid: u32) -> Option<Stat> {
+    let stat = Stat::from_file(of(pid, "stat")).ok()?;
+    (!matches!(stat.state, 'Z' | 'X' | 'x')).then_some(stat)
+}
+
+/// The folders of the threads of a process.
+fn tasks(pid: u32) -> impl Iterator<Item = PathBuf> {
+    entries(of(pid, "task"))
+}
+
+/// The processes that a thread has started.
+fn children(task: &Path) -> Vec<u32> {
+    let text = fs::read_to_string(task.join("children")).unwrap_or_default();
+    text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+}
+
+fn entries(folder: PathBuf) -> impl Iterator<Item = PathBuf> {
+    fs::read_dir(folder).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()))
+}
+
+fn of(pid: u32, file: &str) -> PathBuf {
+    PathBuf::from(format!("/proc/{pid}/{file}"))
+}
+
+fn digest(path: &Path) -> io::Result<String> {
+    let (mut file, mut hash, mut buffer) = (File::open(path)?, Sha256::new(), [0; 64 * 1024]);
+    loop {
+        let count = file.read(&mut buffer)?;
+        let Some(bytes) = buffer.get(..count).filter(|bytes| !bytes.is_empty()) else { break };
+        hash.update(bytes);
+    }
+    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::io::{BufRead, BufReader};
+    use std::process::{self, Child, ChildStdin, Command, Stdio};
+
+    use super::*;
+
+    /// Larger than any number that Linux gives.
+    const NOBODY: u32 = 1 << 30;
+
+    /// A shell that has said a line and lives until its input is closed.
+    struct Shell {
+        child: Child,
+        input: Option<ChildStdin>,
+    }
+
+    impl Shell {
+        fn run(script: &str) -> Self {
+            let mut child = Command::new("sh")
+                .args(["-c", script])
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let mut said = String::new();
+            BufReader::new(child.stdout.take().unwrap()).read_line(&mut said).unwrap();
+            assert_eq!(said, "ready\n");
+            Self { input: child.stdin.take(), child }
+        }
+
+        fn tree(&self) -> ProcessTree {
+            ProcessTree::open(self.child.id()).unwrap()
+        }
+    }
+
+    impl Drop for Shell {
+        fn drop(&mut self) {
+            drop(self.input.take());
+            self.child.wait().unwrap();
+        }
+    }
+
+    #[test]
+    fn own_process_is_there_with_memory_and_threads() {
+        let mut tree = ProcessTree::open(process::id()).unwrap();
+        let sample = tree.sample().unwrap();
+        assert!(sample.processes >= 1 && sample.threads >= 2, "{sample:?}");
+        assert!(sample.resident_bytes > 500_000, "{sample:?}");
+        assert!(tree.memory().unwrap().resident_bytes > 100_000);
+    }
+
+    #[test]
+    fn process_is_identified_by_its_file() {
+        let shell = Shell::run("echo ready; read _");
+        let identity = shell.tree().identity().unwrap();
+        let file = fs::read_link(of(shell.child.id(), "exe")).unwrap();
+        let digest: String = Sha256::digest(fs::read(&file).unwrap())
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        assert_eq!(identity.name, "sh");
+        assert_eq!(identity.executable.as_deref(), file.file_name().unwrap().to_str());
+        assert_eq!(identity.sha256, Some(digest));
+    }
+
+    #[test]
+    fn processor_time_and_wakeups_rise_with_the_work() {
+        let mut tree = ProcessTree::open(process::id()).unwrap();
+        let first = tree.sample().unwrap().usage;
+        let mut usage = first;
+        while usage.since(first).cpu < Duration::from_millis(30) || usage.since(first).wakeups < 10
+        {
+            std::thread::sleep(Duration::from_micros(1));
+            let last = usage;
+            usage = tree.sample().unwrap().usage;
+            assert_eq!(last.since(usage), Usage::default(), "a count fell: {last:?} {usage:?}");
+        }
+    }
+
+    #[test]
+    fn children_and_their_children_are_counted() {
+        let one = Shell::run("echo ready; read _");
+        let alone = one.tree().sample().unwrap();
+        assert_eq!((alone.processes, alone.threads), (1, 1));
+        let three = Shell::run("exec 3<&0; (cat <&3; true) & cat <&3 & echo ready; wait");
+        // The cat in brackets may not have been started yet.
+        let mut tree = three.tree();
+        let mut sample = tree.sample().unwrap();
+        while sample.processes < 4 {
+            sample = tree.sample().unwrap();
+        }
+        assert_eq!((sample.processes, sample.threads), (4, 4));
+        assert!(sample.resident_bytes > alone.resident_bytes);
+    }
+
+    #[test]
+    fn what_a_child_used_still_counts_when_it_has_ended() {
+        let burn = "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done";
+        let mut shell =
+            Shell::run(&format!("exec 3<&0; sh -c '{burn}; echo ready; read _' <&3; :"));
+        let mut tree = shell.tree();
+        let before = tree.sample().unwrap();
+        assert_eq!(before.processes, 2);
+        assert!(before.usage.cpu > Duration::ZERO);
+        // The line ends the inner shell, the closed input nothing more.
+        io::Write::write_all(shell.input.as_mut().unwrap(), b"\n").unwrap();
+        while let Ok(sample) = tree.sample() {
+            assert!(sample.usage.cpu >= before.usage.cpu);
+        }
+    }
+
+    #[test]
+    fn wrong_and_ended_processes_are_errors_of_one_line() {
+        let error = ProcessTree::open(NOBODY).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "no process 1073741824; expected the pid of the server on this machine"
+        );
+        let shell = Shell::run("echo ready; read _");
+        let (pid, mut tree) = (shell.child.id(), shell.tree());
+        drop(shell);
+        assert_eq!(tree.sample(), Err(ProcessError::Ended { pid }));
+        assert_eq!(tree.memory(), Err(ProcessError::Ended { pid }));
+        assert_eq!(tree.identity(), Err(ProcessError::Ended { pid }));
+    }
+
+    #[test]
+    fn number_that_another_process_was_given_is_not_the_process() {
+        let shell = Shell::run("echo ready; read _");
+        let mut tree = shell.tree();
+        tree.root.started -= 1;
+        assert_eq!(tree.sample(), Err(ProcessError::Ended { pid: shell.child.id() }));
+    }
+
+    #[test]
+    fn files_in_memory_are_counted_by_what_they_hold() {
+        use rustix::fs::{MemfdFlags, memfd_create};
+        use rustix::io::write;
+
+        let tree = ProcessTree::open(process::id()).unwrap();
+        let file = memfd_create("tape", MemfdFlags::CLOEXEC).unwrap();
+        let again = file.try_clone().unwrap();
+        write(&file, &[7; 100_000]).unwrap();
+        let (with, held) = (tree.memory().unwrap().memory_file_bytes, 25 * 4096);
+        assert_eq!(with, held, "the same file by two descriptors");
+        drop((file, again));
+        assert_eq!(tree.memory().unwrap().memory_file_bytes, 0);
+    }
+
+    #[test]
+    fn watch_makes_a_series_of_each_kind_and_says_what_was_spent() {
+        let shell = Shell::run("echo ready; read _");
+        let mut watch = Watch::start("server", shell.tree()).unwrap();
+        for at_s in [1, 2, 2, 3] {
+            watch.sample(Duration::from_secs(at_s)).unwrap();
+        }
+        assert_eq!(watch.spent(), Usage::default(), "the shell sleeps");
+        let series = watch.into_series();
+        let shapes = series.each_ref().map(|series| (series.name.as_str(), series.points.len()));
+        assert_eq!(shapes, [("server_resident", 4), ("server_cpu", 3), ("server_wakeups", 3)]);
+        assert_eq!(series[1].points, [(1.0, 0.0), (2.0, 0.0), (3.0, 0.0)]);
+        assert_eq!(series[0].points[0].1, series[0].points[3].1);
+    }
+}

@@ -1,0 +1,399 @@
+//! A distribution of durations: how often each occurred, over the whole run and by seconds of it.
+//!
+//! Owns the histograms and how they are written. It keeps them whole, so that adding the shares of
+//! several processes up loses nothing, and percentiles over time can still be told. It never holds
+//! what is withheld.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use hdrhistogram::Histogram;
+use hdrhistogram::serialization::{Deserializer, Serializer as _, V2DeflateSerializer};
+use serde::{Deserialize, Serialize};
+
+use super::model::{Better, Figure, ReportError};
+
+/// Three significant digits: no value is off by more than a thousandth.
+const SIGNIFICANT_DIGITS: u8 = 3;
+/// The length of the intervals that a distribution is also kept in.
+pub(super) const INTERVAL: Duration = Duration::from_secs(1);
+
+/// The percentiles of a distribution that are figures of the report.
+const PERCENTILES: [(&str, f64); 5] =
+    [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p999", 0.999), ("max", 1.0)];
+
+/// How often each duration occurred, in microseconds: over the whole run, and by seconds of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "DistributionText", into = "DistributionText")]
+pub struct Distribution {
+    name: String,
+    histogram: Histogram<u64>,
+    /// The intervals that have ended, packed, since a run may have thousands.
+    closed: BTreeMap<u64, Packed>,
+    /// The interval that is being recorded.
+    open: Option<(u64, Histogram<u64>)>,
+    withheld: Option<String>,
+}
+
+impl Distribution {
+    /// An empty one: `latency`, `tcp`, `handshake`, `connect`, `first_frame`, `lateness`.
+    pub fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            histogram: empty(),
+            closed: BTreeMap::new(),
+            open: None,
+            withheld: None,
+        }
+    }
+
+    /// What it is the distribution of.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// All values, in microseconds.
+    pub fn histogram(&self) -> &Histogram<u64> {
+        &self.histogram
+    }
+
+    /// Why nothing of it is told.
+    pub fn withheld(&self) -> Option<&str> {
+        self.withheld.as_deref()
+    }
+
+    /// Records a value that became known at `at` since the start of the run. What comes out of
+    /// order by less than an interval may be counted in the one before or behind.
+    pub fn record(&mut self, at: Duration, value_us: u64) {
+        let index = at.as_secs() / INTERVAL.as_secs();
+        count(&mut self.histogram, value_us);
+        match &mut self.open {
+            Some((open, histogram)) if *open >= index => count(histogram, value_us),
+            _ => {
+                self.close();
+                let mut histogram = empty();
+                count(&mut histogram, value_us);
+                self.open = Some((index, histogram));
+            }
+        }
+    }
+
+    /// Takes everything back: what is withheld is nowhere to be read.
+    pub fn withhold(&mut self, reason: &str) {
+        let name = std::mem::take(&mut self.name);
+        *self = Self { withheld: Some(reason.to_owned()), ..Self::new(&name) };
+    }
+
+    /// The percentiles as figures: `latency_p99_ms`.
+    pub fn figures(&self) -> impl Iterator<Item = Figure> + '_ {
+        PERCENTILES.iter().map(|(percentile, _)| percentile).zip(self.percentiles_ms()).map(
+            |(percentile, value)| {
+                let name = format!("{}_{percentile}_ms", self.name);
+                let nothing = "nothing was recorded";
+                match value {
+                    Some(value) => Figure::new(&name, value, Better::Lower),
+                    None => Figure::withheld(
+                        &name,
+                        self.withheld.as_deref().unwrap_or(nothing),
+                        Better::Lower,
+                    ),
+                }
+            },
+        )
+    }
+
+    /// The values at [`PERCENTILES`], unless there are none.
+    fn percentiles_ms(&self) -> [Option<f64>; 5] {
+        let is_given = !self.histogram.is_empty();
+        PERCENTILES.map(|(_, quantile)| {
+            is_given.then(|| self.histogram.value_at_quantile(quantile) as f64 / 1000.0)
+        })
+    }
+
+    /// The run by intervals, in their order; those in which nothing came are left out.
+    pub fn intervals(&self) -> impl Iterator<Item = Interval> + '_ {
+        let open = self.open.iter().map(|(index, histogram)| (*index, histogram.clone()));
+        let closed = self.closed.iter().filter_map(|(index, packed)| {
+            // What this type has packed unpacks; what came from a file was tried when it was read.
+            packed.unpack().ok().map(|histogram| (*index, histogram))
+        });
+        closed.chain(open).map(|(index, histogram)| Interval {
+            start: INTERVAL * u32::try_from(index).unwrap_or(u32::MAX),
+            histogram,
+        })
+    }
+
+    /// Adds another's values, second by second.
+    pub(super) fn merge(&mut self, mut other: Self) -> Result<(), ReportError> {
+        if let Some(reason) = &other.withheld {
+            self.withhold(reason);
+        }
+        if self.withheld.is_some() {
+            return Ok(());
+        }
+        self.close();
+        other.close();
+        add(&mut self.histogram, &other.histogram)?;
+        for (index, packed) in other.closed {
+            self.add_packed(index, packed)?;
+        }
+        Ok(())
+    }
+
+    fn add_packed(&mut self, index: u64, packed: Packed) -> Result<(), ReportError> {
+        let packed = match self.closed.remove(&index) {
+            Some(known) => {
+                let mut sum = known.unpack()?;
+                add(&mut sum, &packed.unpack()?)?;
+                Packed::new(&sum)?
+            }
+            None => packed,
+        };
+        self.closed.insert(index, packed);
+        Ok(())
+    }
+
+    /// Packs the interval that was being recorded.
+    fn close(&mut self) {
+        let Some((index, histogram)) = self.open.take() else { return };
+        if let Ok(packed) = Packed::new(&histogram) {
+            self.closed.insert(index, packed);
+        }
+    }
+}
+
+/// One interval of a distribution.
+#[derive(Clone, Debug)]
+pub struct Interval {
+    /// When it began, since the start of the run.
+    pub start: Duration,
+    /// Its values, in microseconds.
+    pub histogram: Histogram<u64>,
+}
+
+fn empty() -> Histogram<u64> {
+    // Only more than five digits are refused.
+    Histogram::new(SIGNIFICANT_DIGITS).expect("three digits are a valid precision")
+}
+
+/// Makes room for the value; where the address space has none, it counts as the largest there is.
+fn count(histogram: &mut Histogram<u64>, value_us: u64) {
+    if histogram.record(value_us).is_err() {
+        histogram.saturating_record(value_us);
+    }
+}
+
+fn add(sum: &mut Histogram<u64>, other: &Histogram<u64>) -> Result<(), ReportError> {
+    sum.add(other).map_err(|error| ReportError::Damaged(error.to_string()))
+}
+
+/// A histogram in the V2 form with deflate, as every HdrHistogram library reads it.
+#[derive(Clone, Debug, PartialEq)]
+struct Packed(Vec<u8>);
+
+impl Packed {
+    fn new(histogram: &Histogram<u64>) -> Result<Self, ReportError> {
+        let mut bytes = Vec::new();
+        V2DeflateSerializer::new()
+            .serialize(histogram, &mut bytes)
+            .map_err(|error| ReportError::Unwritable(error.to_string()))?;
+        Ok(Self(bytes))
+    }
+
+    fn unpack(&self) -> Result<Histogram<u64>, ReportError> {
+        let mut histogram: Histogram<u64> = Deserializer::new()
+            .deserialize(&mut self.0.as_slice())
+            .map_err(|error| ReportError::Damaged(format!("a histogram: {error}")))?;
+        histogram.auto(true);
+        Ok(histogram)
+    }
+
+    fn text(&self) -> String {
+        BASE64_STANDARD.encode(&self.0)
+    }
+
+    fn from_text(text: &str) -> Result<Self, ReportError> {
+        let bytes = BASE64_STANDARD.decode(text);
+        bytes.map(Self).map_err(|error| ReportError::Damaged(format!("a histogram: {error}")))
+    }
+}
+
+/// A distribution as it stands in a file. Count and percentiles are for readers that know no
+/// histograms; reading them back would be a second truth.
+#[derive(Clone, Serialize, Deserialize)]
+struct DistributionText {
+    name: String,
+    unit: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    withheld: Option<String>,
+    #[serde(default, skip_deserializing)]
+    count: u64,
+    #[serde(default, skip_deserializing)]
+    percentiles_ms: BTreeMap<String, f64>,
+    histogram: String,
+    interval_s: u64,
+    intervals: Vec<(u64, String)>,
+}
+
+const UNIT: &str = "us";
+
+impl From<Distribution> for DistributionText {
+    fn from(mut distribution: Distribution) -> Self {
+        distribution.close();
+        let values = distribution.percentiles_ms();
+        let percentiles = PERCENTILES.iter().zip(values);
+        let packed = Packed::new(&distribution.histogram);
+        Self {
+            unit: UNIT.to_owned(),
+            count: distribution.histogram.len(),
+            percentiles_ms: percentiles
+                .filter_map(|((name, _), value)| value.map(|value| ((*name).to_owned(), value)))
+                .collect(),
+            histogram: packed.map(|packed| packed.text()).unwrap_or_default(),
+            interval_s: INTERVAL.as_secs(),
+            intervals: distribution
+                .closed
+                .iter()
+                .map(|(index, packed)| (index * INTERVAL.as_secs(), packed.text()))
+                .collect(),
+            name: distribution.name,
+            withheld: distribution.withheld,
+        }
+    }
+}
+
+impl TryFrom<DistributionText> for Distribution {
+    type Error = ReportError;
+
+    fn try_from(text: DistributionText) -> Result<Self, ReportError> {
+        if text.unit != UNIT || text.interval_s != INTERVAL.as_secs() {
+            return Err(ReportError::Damaged(format!(
+                "distribution {:?}: expected {UNIT} by {} s, got {} by {} s",
+                text.name,
+                INTERVAL.as_secs(),
+                text.unit,
+                text.interval_s
+            )));
+        }
+        let mut closed = BTreeMap::new();
+        for (start_s, packed) in &text.intervals {
+            let packed = Packed::from_text(packed)?;
+            packed.unpack()?;
+            closed.insert(start_s / INTERVAL.as_secs(), packed);
+        }
+        let histogram = Packed::from_text(&text.histogram)?.unpack()?;
+        Ok(Self { name: text.name, histogram, closed, open: None, withheld: text.withheld })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Values up to a day, by a generator whose whole state is its last value.
+    fn values(seed: u64) -> impl Iterator<Item = u64> {
+        let next = |last: &u64| {
+            let value = last ^ (last << 13);
+            let value = value ^ (value >> 7);
+            Some(value ^ (value << 17))
+        };
+        std::iter::successors(Some(seed), next).map(|value| value >> (27 + value % 37)).take(500)
+    }
+
+    fn recorded(values: impl Iterator<Item = (u64, u64)>) -> Distribution {
+        let mut distribution = Distribution::new("latency");
+        values.for_each(|(at_ms, value)| distribution.record(Duration::from_millis(at_ms), value));
+        distribution
+    }
+
+    fn shown(distribution: &Distribution) -> Vec<(Duration, Histogram<u64>)> {
+        let intervals = distribution.intervals();
+        intervals.map(|interval| (interval.start, interval.histogram)).collect()
+    }
+
+    #[test]
+    fn shares_added_up_equal_the_one_that_saw_all() {
+        let timed = || (0..).zip(values(7)).map(|(index, value)| (index * 30, value));
+        let whole = recorded(timed());
+        for count in [2, 3, 7] {
+            let share =
+                |number| recorded(timed().filter(move |(at_ms, _)| at_ms / 30 % count == number));
+            let mut sum = share(0);
+            for number in 1..count {
+                sum.merge(share(number)).unwrap();
+            }
+            assert_eq!(sum.histogram(), whole.histogram());
+            assert_eq!(shown(&sum), shown(&whole));
+            assert!(sum.figures().eq(whole.figures()));
+        }
+    }
+
+    #[test]
+    fn merging_what_was_read_from_files_equals_merging_what_was_recorded() {
+        let read = |distribution: Distribution| {
+            Distribution::try_from(DistributionText::from(distribution)).unwrap()
+        };
+        let (small, large) = (recorded([(0, 5)].into_iter()), recorded([(0, 1 << 40)].into_iter()));
+        let mut sum = read(small.clone());
+        sum.merge(read(large.clone())).unwrap();
+        let mut expected = small;
+        expected.merge(large).unwrap();
+        assert_eq!(sum.histogram(), expected.histogram());
+        assert_eq!(sum.histogram().len(), 2);
+    }
+
+    #[test]
+    fn intervals_are_the_seconds_in_which_something_came() {
+        let distribution =
+            recorded([(0, 1), (999, 2), (1000, 3), (5500, 4), (5400, 5)].into_iter());
+        let seconds: Vec<_> = distribution
+            .intervals()
+            .map(|interval| (interval.start.as_secs(), interval.histogram.len()))
+            .collect();
+        assert_eq!(seconds, [(0, 2), (1, 1), (5, 2)]);
+    }
+
+    #[test]
+    fn what_comes_late_is_counted_in_the_interval_that_is_open() {
+        let distribution = recorded([(0, 1), (1000, 2), (900, 3)].into_iter());
+        let counts: Vec<_> =
+            distribution.intervals().map(|interval| interval.histogram.len()).collect();
+        assert_eq!(counts, [1, 2]);
+        assert_eq!(distribution.histogram().len(), 3);
+    }
+
+    #[test]
+    fn no_value_is_off_by_more_than_a_thousandth() {
+        for value in values(99) {
+            let mut distribution = Distribution::new("a");
+            distribution.record(Duration::ZERO, value);
+            let max = distribution.figures().last().unwrap().value.unwrap() * 1000.0;
+            assert!(max >= value as f64 * 0.999 && max <= value as f64 * 1.001, "{value} {max}");
+        }
+    }
+
+    #[test]
+    fn empty_distribution_has_percentiles_that_are_withheld() {
+        let figures: Vec<_> = Distribution::new("tcp").figures().collect();
+        let names: Vec<_> = figures.iter().map(|figure| figure.name.as_str()).collect();
+        let expected = ["tcp_p50_ms", "tcp_p90_ms", "tcp_p99_ms", "tcp_p999_ms", "tcp_max_ms"];
+        assert_eq!(names, expected);
+        assert!(figures.iter().all(|figure| figure.value.is_none()));
+        assert_eq!(figures[0].withheld.as_deref(), Some("nothing was recorded"));
+    }
+
+    #[test]
+    fn one_process_that_withholds_withholds_for_all() {
+        let mut lagged = recorded([(0, 1)].into_iter());
+        lagged.withhold("the generator lagged");
+        for (mut sum, other) in [
+            (lagged.clone(), recorded([(0, 1)].into_iter())),
+            (recorded([(0, 1)].into_iter()), lagged.clone()),
+        ] {
+            sum.merge(other).unwrap();
+            assert_eq!(sum, lagged);
+        }
+    }
+}

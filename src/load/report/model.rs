@@ -1,0 +1,551 @@
+//! The report of one measurement: figures, distributions, series, and doubts about them.
+//!
+//! Owns what they are called, how the reports of several processes become one, and the file that a
+//! report is kept in. It never decides whether a figure is good: thresholds and comparisons do.
+
+use std::fmt::{self, Display};
+
+use serde::{Deserialize, Serialize};
+
+use super::distribution::Distribution;
+use crate::load::manifest::Manifest;
+
+/// What the `format` of a file says that is a report.
+const FORMAT: &str = "tiderace-load";
+/// Changes when a file of the version before can no longer be read as it was meant.
+const VERSION: u64 = 1;
+
+/// What one measurement found.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// What was run: `idle`, `fanout`, ...
+    pub command: String,
+    /// Where, with what and when it was run.
+    pub manifest: Manifest,
+    /// Single numbers, without the percentiles of the distributions: see [`Report::all_figures`].
+    pub figures: Vec<Figure>,
+    /// Durations by how often they occurred. The first is the command's main one: its percentiles
+    /// may be named without its name.
+    pub distributions: Vec<Distribution>,
+    /// What changed while the measurement ran.
+    pub series: Vec<Series>,
+    /// What a reader should know before believing the figures.
+    pub doubts: Vec<String>,
+}
+
+impl Report {
+    /// A report that has found nothing yet.
+    pub fn new(command: &str, manifest: Manifest) -> Self {
+        Self {
+            command: command.to_owned(),
+            manifest,
+            figures: Vec::new(),
+            distributions: Vec::new(),
+            series: Vec::new(),
+            doubts: Vec::new(),
+        }
+    }
+
+    /// Adds a figure, or replaces the one of its name.
+    pub fn add_figure(&mut self, figure: Figure) {
+        match self.figures.iter_mut().find(|known| known.name == figure.name) {
+            Some(known) => *known = figure,
+            None => self.figures.push(figure),
+        }
+    }
+
+    /// Adds what a reader should know, once.
+    pub fn add_doubt(&mut self, doubt: impl Into<String>) {
+        let doubt = doubt.into();
+        if !self.doubts.contains(&doubt) {
+            self.doubts.push(doubt);
+        }
+    }
+
+    /// Takes back what bears `name`: a figure keeps its line with the reason, a distribution with
+    /// all its percentiles too, and a series goes.
+    pub fn withhold(&mut self, name: &str, reason: &str) {
+        for figure in self.figures.iter_mut().filter(|figure| figure.name == name) {
+            figure.withhold(reason);
+        }
+        for distribution in self.distributions.iter_mut().filter(|known| known.name() == name) {
+            distribution.withhold(reason);
+        }
+        self.series.retain(|series| series.name != name);
+    }
+
+    /// Every figure: the single ones, then the percentiles of each distribution.
+    pub fn all_figures(&self) -> Vec<Figure> {
+        let percentiles = self.distributions.iter().flat_map(Distribution::figures);
+        self.figures.iter().cloned().chain(percentiles).collect()
+    }
+
+    /// The figure of this name. The percentiles of the main distribution answer to `p99_ms` too,
+    /// and `p99.9` is read as `p999`.
+    pub fn figure(&self, name: &str) -> Option<Figure> {
+        let name = name.replace('.', "");
+        let main = self.distributions.first().map(|main| format!("{}_{name}", main.name()));
+        let all = self.all_figures();
+        let named = |name: &str| all.iter().find(|figure| figure.name == name).cloned();
+        named(&name).or_else(|| main.as_deref().and_then(named))
+    }
+
+    /// Adds the report of another process that did a share of the same work.
+    pub fn merge(&mut self, other: Self) -> Result<(), ReportError> {
+        if self.command != other.command {
+            return Err(ReportError::Disagree {
+                what: "command".to_owned(),
+                ours: self.command.clone(),
+                theirs: other.command,
+            });
+        }
+        self.manifest.merge(other.manifest)?;
+        for figure in other.figures {
+            match self.figures.iter_mut().find(|known| known.name == figure.name) {
+                Some(known) => known.merge(figure),
+                None => self.figures.push(figure),
+            }
+        }
+        for distribution in other.distributions {
+            match self.distributions.iter_mut().find(|known| known.name() == distribution.name()) {
+                Some(known) => known.merge(distribution)?,
+                None => self.distributions.push(distribution),
+            }
+        }
+        for series in other.series {
+            match self.series.iter_mut().find(|known| known.name == series.name) {
+                Some(known) => known.merge(&series),
+                None => self.series.push(series),
+            }
+        }
+        other.doubts.into_iter().for_each(|doubt| self.add_doubt(doubt));
+        Ok(())
+    }
+
+    /// The report as the text of a file.
+    pub fn to_json(&self) -> Result<String, ReportError> {
+        let file = File { format: FORMAT.to_owned(), version: VERSION, report: self };
+        let text = serde_json::to_string_pretty(&file);
+        text.map(|text| text + "\n").map_err(|error| ReportError::Unwritable(error.to_string()))
+    }
+
+    /// Reads the text of a file. What it is, and of which version, is judged before what it holds.
+    pub fn from_json(text: &str) -> Result<Self, ReportError> {
+        let head: Head = serde_json::from_str(text)
+            .map_err(|error| ReportError::NotAReport(error.to_string()))?;
+        if head.format != FORMAT {
+            return Err(ReportError::NotAReport(format!("its format is {:?}", head.format)));
+        }
+        if head.version != VERSION {
+            return Err(ReportError::Version(head.version));
+        }
+        let file: File<Self> =
+            serde_json::from_str(text).map_err(|error| ReportError::Damaged(error.to_string()))?;
+        Ok(file.report)
+    }
+}
+
+/// What says that a file is a report.
+#[derive(Deserialize)]
+struct Head {
+    format: String,
+    version: u64,
+}
+
+/// A report as a file.
+#[derive(Serialize, Deserialize)]
+struct File<T> {
+    format: String,
+    version: u64,
+    #[serde(flatten)]
+    report: T,
+}
+
+/// Which direction of a figure is an improvement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Better {
+    /// Less is better: a cost, a delay, a loss.
+    Lower,
+    /// More is better: a rate.
+    Higher,
+    /// It describes what was done.
+    Neither,
+}
+
+/// What becomes of a figure that several processes have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Combine {
+    /// Counts, and rates that run beside each other, add up.
+    Sum,
+    /// The largest stands for all: the worst of what is better low.
+    Max,
+    /// The smallest stands for all: the worst of what is better high.
+    Min,
+}
+
+/// One number of a report.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Figure {
+    /// In snake case, with the unit last: `connect_rate_per_s`, `resident_bytes_per_session`.
+    pub name: String,
+    /// The number, unless it is withheld.
+    pub value: Option<f64>,
+    /// Why there is no number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub withheld: Option<String>,
+    /// Which direction is an improvement.
+    pub better: Better,
+    /// What becomes of it when processes share the work.
+    pub combine: Combine,
+}
+
+impl Figure {
+    /// A figure that adds up over processes. What is no finite number, a quotient of nothing, is
+    /// withheld.
+    pub fn new(name: &str, value: f64, better: Better) -> Self {
+        let mut figure = Self {
+            name: name.to_owned(),
+            value: Some(value),
+            withheld: None,
+            better,
+            combine: Combine::Sum,
+        };
+        if !value.is_finite() {
+            figure.withhold("there was nothing to measure it by");
+        }
+        figure
+    }
+
+    /// A figure that is not given, and why.
+    pub fn withheld(name: &str, reason: &str, better: Better) -> Self {
+        let mut figure = Self::new(name, 0.0, better);
+        figure.withhold(reason);
+        figure
+    }
+
+    /// The same figure, of which the worst stands for all processes. Quotients that more than one
+    /// process has do not add up; the exact one is made anew from the merged counts.
+    pub fn worst_of_all(mut self) -> Self {
+        self.combine = if self.better == Better::Higher { Combine::Min } else { Combine::Max };
+        self
+    }
+
+    /// Takes the number back.
+    pub fn withhold(&mut self, reason: &str) {
+        self.value = None;
+        self.withheld = Some(reason.to_owned());
+    }
+
+    /// A number that one process withholds is withheld of all of them.
+    fn merge(&mut self, other: Self) {
+        match (self.value, other.value) {
+            (Some(ours), Some(theirs)) => {
+                self.value = Some(match self.combine {
+                    Combine::Sum => ours + theirs,
+                    Combine::Max => ours.max(theirs),
+                    Combine::Min => ours.min(theirs),
+                });
+            }
+            (Some(_), None) => {
+                self.value = None;
+                self.withheld = other.withheld;
+            }
+            (None, _) => {}
+        }
+    }
+}
+
+/// What changed while the measurement ran.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Series {
+    /// In snake case, without the unit: `server_resident`, `sessions_open`.
+    pub name: String,
+    /// What a value is counted in: `bytes`, `percent`, `sessions`, `bit/s`.
+    pub unit: String,
+    /// Seconds since the start and the value then, in order.
+    pub points: Vec<(f64, f64)>,
+}
+
+impl Series {
+    /// A series without points.
+    pub fn new(name: &str, unit: &str) -> Self {
+        Self { name: name.to_owned(), unit: unit.to_owned(), points: Vec::new() }
+    }
+
+    /// Adds a point; one that is not finite, or before the last, is none.
+    pub fn push(&mut self, at_s: f64, value: f64) {
+        let is_next = self.points.last().is_none_or(|(last, _)| *last <= at_s);
+        if at_s.is_finite() && value.is_finite() && is_next {
+            self.points.push((at_s, value));
+        }
+    }
+
+    /// What several processes have at the same time adds up; between its points each stays where
+    /// it was.
+    fn merge(&mut self, other: &Self) {
+        let mut times: Vec<_> =
+            self.points.iter().chain(&other.points).map(|(at_s, _)| *at_s).collect();
+        times.sort_by(f64::total_cmp);
+        times.dedup();
+        let sum = times.into_iter().map(|at_s| (at_s, self.at(at_s) + other.at(at_s)));
+        self.points = sum.collect();
+    }
+
+    fn at(&self, at_s: f64) -> f64 {
+        let behind = self.points.partition_point(|(point, _)| *point <= at_s);
+        self.points[..behind].last().map_or(0.0, |(_, value)| *value)
+    }
+}
+
+/// Why a report cannot be read, written or added to another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReportError {
+    /// The text is something else.
+    NotAReport(String),
+    /// A version that this program does not know.
+    Version(u64),
+    /// It says that it is a report, and then holds what none does.
+    Damaged(String),
+    /// It cannot be put into a file.
+    Unwritable(String),
+    /// Two processes did not do the same work.
+    Disagree {
+        /// What of the manifest differs.
+        what: String,
+        /// What it is here.
+        ours: String,
+        /// What it is in the other.
+        theirs: String,
+    },
+}
+
+impl Display for ReportError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotAReport(why) => {
+                write!(f, "no report of tiderace load: {why}; expected a file written by --json")
+            }
+            Self::Version(version) => write!(
+                f,
+                "report of format version {version}, expected {VERSION}: read it with the version \
+                 of tiderace that wrote it"
+            ),
+            Self::Damaged(why) => write!(f, "damaged report: {why}"),
+            Self::Unwritable(why) => write!(f, "report cannot be written: {why}"),
+            Self::Disagree { what, ours, theirs } => {
+                write!(
+                    f,
+                    "reports of different work: {what} is {ours} in one, {theirs} in the other"
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for ReportError {}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    use super::*;
+
+    fn report() -> Report {
+        let parameters = BTreeMap::from([("players".to_owned(), "10".to_owned())]);
+        let mut report = Report::new("fanout", Manifest::new("rtmp://[::1]/live/a", parameters));
+        report.add_figure(Figure::new("frames_lost", 3.0, Better::Lower));
+        report.add_figure(Figure::new("cpu_s_per_gb", 0.1 + 0.2, Better::Lower).worst_of_all());
+        let mut latency = Distribution::new("latency");
+        for value_us in 1..=1000 {
+            latency.record(Duration::from_millis(value_us * 3), value_us * 10);
+        }
+        report.distributions.push(latency);
+        report.distributions.push(Distribution::new("first_frame"));
+        let mut series = Series::new("server_resident", "bytes");
+        series.push(0.0, 1.0e6);
+        series.push(1.5, 1.0e6 / 3.0);
+        report.series.push(series);
+        report.add_doubt("the server shares its core");
+        report
+    }
+
+    fn value(report: &Report, name: &str) -> Option<f64> {
+        report.figure(name).unwrap_or_else(|| panic!("no {name}")).value
+    }
+
+    #[test]
+    fn report_reads_back_as_it_was_written() {
+        let mut withheld = report();
+        withheld.withhold("cpu_s_per_gb", "nothing was delivered");
+        withheld.withhold("latency", "the generator lagged");
+        for report in [report(), withheld] {
+            let text = report.to_json().unwrap();
+            let read = Report::from_json(&text).unwrap();
+            assert_eq!(read.to_json().unwrap(), text);
+            assert_eq!(read.all_figures(), report.all_figures());
+            assert_eq!(read.series, report.series);
+            assert_eq!(read.manifest, report.manifest);
+        }
+    }
+
+    #[test]
+    fn file_says_percentiles_to_readers_that_know_no_histograms() {
+        let text = report().to_json().unwrap();
+        let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(json["format"], "tiderace-load");
+        assert_eq!(json["version"], 1);
+        assert_eq!(json["distributions"][0]["count"], 1000);
+        assert_eq!(json["distributions"][0]["percentiles_ms"]["p50"], 5.003);
+        assert_eq!(json["distributions"][0]["unit"], "us");
+        assert!(text.contains("\"histogram\": \"HISTF"), "{text}");
+    }
+
+    #[test]
+    fn file_of_something_else_or_of_another_version_is_refused_and_says_so() {
+        for (text, expected) in [
+            ("", "no report of tiderace load: EOF"),
+            ("{}", "no report of tiderace load: missing field `format`"),
+            (
+                r#"{"format":"har","version":1}"#,
+                r#"no report of tiderace load: its format is "har""#,
+            ),
+            (
+                r#"{"format":"tiderace-load","version":2}"#,
+                "report of format version 2, expected 1: read it with",
+            ),
+            (r#"{"format":"tiderace-load","version":1}"#, "damaged report: missing field"),
+        ] {
+            let error = Report::from_json(text).unwrap_err().to_string();
+            assert!(error.starts_with(expected), "{text}: {error}");
+            assert_eq!(error.lines().count(), 1);
+        }
+    }
+
+    #[test]
+    fn histogram_that_was_changed_is_refused() {
+        let text = report().to_json().unwrap();
+        let at = text.find("HISTF").unwrap();
+        for damaged in [
+            text.replacen("HISTF", "%ISTF", 1),
+            text.replacen("HISTF", "HISTG", 1),
+            format!("{}A{}", &text[..at + 40], &text[at + 60..]),
+            text.replacen("\"unit\": \"us\"", "\"unit\": \"ms\"", 1),
+        ] {
+            let error = Report::from_json(&damaged).unwrap_err();
+            assert!(matches!(error, ReportError::Damaged(_)), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn main_distribution_is_named_without_its_name() {
+        let mut report = report();
+        for name in ["p99_ms", "latency_p99_ms"] {
+            assert_eq!(value(&report, name), Some(9.903));
+        }
+        assert_eq!(value(&report, "p99.9_ms"), value(&report, "latency_p999_ms"));
+        assert_eq!(value(&report, "max_ms"), Some(10.007));
+        assert_eq!(value(&report, "first_frame_p50_ms"), None);
+        assert_eq!(report.figure("p98_ms"), None);
+        report.withhold("latency", "the generator lagged");
+        let figure = report.figure("p99_ms").unwrap();
+        assert_eq!(
+            (figure.value, figure.withheld.as_deref()),
+            (None, Some("the generator lagged"))
+        );
+    }
+
+    #[test]
+    fn what_is_withheld_is_nowhere_in_the_file() {
+        let mut report = report();
+        report.withhold("latency", "the generator lagged");
+        report.withhold("server_resident", "not measured");
+        let json: serde_json::Value = serde_json::from_str(&report.to_json().unwrap()).unwrap();
+        assert_eq!(json["distributions"][0]["count"], 0);
+        assert_eq!(json["distributions"][0]["intervals"], serde_json::json!([]));
+        assert_eq!(json["series"], serde_json::json!([]));
+    }
+
+    #[test]
+    fn figures_of_processes_add_up_or_the_worst_stands_for_all() {
+        let figures = |lost, cpu, rate| {
+            let mut report = Report::new("churn", Manifest::new("h", BTreeMap::new()));
+            report.add_figure(Figure::new("lost", lost, Better::Lower));
+            report.add_figure(Figure::new("cpu", cpu, Better::Lower).worst_of_all());
+            report.add_figure(Figure::new("rate", rate, Better::Higher).worst_of_all());
+            report
+        };
+        let mut sum = figures(1.0, 2.0, 3.0);
+        sum.merge(figures(10.0, 1.5, 2.5)).unwrap();
+        let values = ["lost", "cpu", "rate"].map(|name| value(&sum, name));
+        assert_eq!(values, [Some(11.0), Some(2.0), Some(2.5)]);
+        sum.merge(figures(f64::NAN, 9.0, 9.0)).unwrap();
+        let values = ["lost", "cpu", "rate"].map(|name| value(&sum, name));
+        assert_eq!(values, [None, Some(9.0), Some(2.5)]);
+        let why = "there was nothing to measure it by";
+        assert_eq!(sum.figure("lost").unwrap().withheld.as_deref(), Some(why));
+    }
+
+    #[test]
+    fn doubts_are_said_once() {
+        let mut sum = report();
+        let mut other = report();
+        other.add_doubt("the clock jumped");
+        sum.merge(other).unwrap();
+        assert_eq!(sum.doubts, ["the server shares its core", "the clock jumped"]);
+    }
+
+    #[test]
+    fn series_of_processes_add_up_over_time() {
+        let series = |points: &[(f64, f64)]| {
+            let mut series = Series::new("sessions_open", "sessions");
+            points.iter().for_each(|(at_s, value)| series.push(*at_s, *value));
+            series
+        };
+        let mut sum = series(&[(0.0, 1.0), (1.0, 2.0), (3.0, 4.0)]);
+        sum.merge(&series(&[(0.5, 10.0), (1.0, 20.0), (4.0, 0.0)]));
+        let points = [(0.0, 1.0), (0.5, 11.0), (1.0, 22.0), (3.0, 24.0), (4.0, 4.0)];
+        assert_eq!(sum.points, points);
+    }
+
+    #[test]
+    fn points_that_are_none_are_left_out() {
+        let mut series = Series::new("a", "b");
+        for point in [(0.0, 1.0), (2.0, f64::INFINITY), (f64::NAN, 1.0), (2.0, 2.0), (1.0, 3.0)] {
+            series.push(point.0, point.1);
+        }
+        assert_eq!(series.points, [(0.0, 1.0), (2.0, 2.0)]);
+    }
+
+    #[test]
+    fn reports_of_different_work_are_not_added() {
+        let mut other = report();
+        other.command = "ingest".to_owned();
+        let mut parameters = report();
+        parameters.manifest.parameters.insert("players".to_owned(), "11".to_owned());
+        let mut target = report();
+        target.manifest.target = "rtmp://[::1]/other/…".to_owned();
+        for (other, expected) in [
+            (other, "reports of different work: command is fanout in one, ingest in the other"),
+            (parameters, "reports of different work: --players is 10 in one, 11 in the other"),
+            (
+                target,
+                "reports of different work: target is rtmp://[::1]/live/… in one, \
+                 rtmp://[::1]/other/… in the other",
+            ),
+        ] {
+            let mut sum = report();
+            assert_eq!(sum.merge(other).unwrap_err().to_string(), expected);
+            assert_eq!(sum.to_json(), report_like(&sum).to_json());
+        }
+    }
+
+    /// The report of [`report`] at the time of another.
+    fn report_like(other: &Report) -> Report {
+        let mut report = report();
+        report.manifest.started_utc.clone_from(&other.manifest.started_utc);
+        report
+    }
+}
