@@ -44,6 +44,9 @@ pub const ASSEMBLY_BEFORE_PUBLISH_BYTES_MAX: usize = 2 * COMMAND_BYTES_MAX;
 pub const ASSEMBLY_BYTES_MAX: usize = VIDEO_BYTES_MAX + 2 * MIB;
 /// Control bytes that wait for a peer that does not read: replies, acknowledgements, pongs.
 pub const CONTROL_BYTES_MAX: usize = 8 * KIB;
+/// Answers to pings and the like that wait for a peer which asks on and does not read. More than
+/// a server lets wait in [`CONTROL_BYTES_MAX`], so that there its own bound is what ends it.
+pub const REPLIES_WAITING_MAX: u16 = 1024;
 /// Nested AMF values.
 pub const AMF_DEPTH_MAX: usize = 32;
 /// AMF values in one message.

@@ -57,9 +57,11 @@ impl ClientConfig {
     }
 }
 
-/// What a client does once connected.
+/// How far a client goes, and what it does there.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Purpose {
+    /// Stays silent once the handshake is over.
+    Handshake,
     /// Stays connected and asks for nothing.
     Connect,
     /// Publishes a live stream.
@@ -76,10 +78,13 @@ pub enum Purpose {
 
 /// What one message of the server meant.
 ///
-/// Every message gives exactly one event, so that a caller sees all that was said and in which
+/// Every message gives exactly one event, and so does the end of the handshake before them, so that a caller sees all that was said and in which
 /// order, also what the client has dealt with by itself.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ClientEvent<'a> {
+    /// The handshake is over, and `connect` is on its way unless the handshake was all that was
+    /// wanted.
+    HandshakeDone,
     /// `connect` was accepted.
     Connected,
     /// `createStream` was answered, and `publish` or `play` is on its way.
@@ -201,8 +206,12 @@ impl Client {
         input: &mut &'i [u8],
     ) -> Result<Option<ClientEvent<'a>>, ClientError> {
         let Self { inbound, dialogue } = self;
-        if !dialogue.advance_handshake(input)? {
-            return Ok(None);
+        if let Stage::Handshake(state) = &mut dialogue.stage {
+            if !state.0.advance(input, dialogue.output.raw())? {
+                return Ok(None);
+            }
+            dialogue.finish_handshake();
+            return Ok(Some(ClientEvent::HandshakeDone));
         }
         // Nobody asks a client what its server does wrong.
         let unheard = &mut Tolerated::default();
@@ -324,18 +333,13 @@ struct Dialogue {
 }
 
 impl Dialogue {
-    /// Returns whether the handshake is over; `connect` follows it at once.
-    fn advance_handshake(&mut self, input: &mut &[u8]) -> Result<bool, ClientError> {
-        let Stage::Handshake(state) = &mut self.stage else {
-            return Ok(true);
-        };
-        if !state.0.advance(input, self.output.raw())? {
-            return Ok(false);
-        }
-        if let Stage::Handshake(state) = std::mem::replace(&mut self.stage, Stage::Settled) {
+    /// `connect` follows at once.
+    fn finish_handshake(&mut self) {
+        if let Stage::Handshake(state) = std::mem::replace(&mut self.stage, Stage::Settled)
+            && state.1.purpose != Purpose::Handshake
+        {
             self.connect(Box::new(state.1));
         }
-        Ok(true)
     }
 
     fn receive<'a>(&mut self, message: Message<'a>) -> Result<ClientEvent<'a>, ClientError> {
@@ -359,7 +363,7 @@ impl Dialogue {
                 if window > 0 && window != self.announced_window_ack_bytes =>
             {
                 self.announced_window_ack_bytes = window;
-                self.output.control(Control::WindowAckSize(window));
+                self.output.reply(Control::WindowAckSize(window));
             }
             Control::UserControl(UserControl::StreamEof(message_stream_id)) => {
                 return ClientEvent::StreamEof { message_stream_id };
@@ -463,7 +467,7 @@ impl Dialogue {
         self.message_stream_id = message_stream_id;
         if let Stage::CreateStream(_, config) = std::mem::replace(&mut self.stage, Stage::Settled) {
             match &config.purpose {
-                Purpose::Connect => {}
+                Purpose::Handshake | Purpose::Connect => {}
                 Purpose::Publish { key } => self.publish(key),
                 Purpose::Play { key } => self.play(key, config.buffer_ms),
             }
@@ -515,6 +519,7 @@ mod tests {
         assert_eq!(
             events,
             [
+                "HandshakeDone",
                 "Control(WindowAckSize(5000000))",
                 "Control(SetPeerBandwidth { window: 5000000, limit: Dynamic })",
                 "Control(SetChunkSize(4096))",
@@ -530,8 +535,9 @@ mod tests {
     fn recorded_server_serves_a_player() {
         let events = replay(player(), &recorded(PLAY_ANSWERS), |left| left);
         assert_eq!(
-            events[..7],
+            events[..8],
             [
+                "HandshakeDone",
                 "Control(WindowAckSize(5000000))",
                 "Control(SetPeerBandwidth { window: 5000000, limit: Dynamic })",
                 "Control(SetChunkSize(4096))",
@@ -544,7 +550,7 @@ mod tests {
         assert_eq!(events.last().unwrap(), "StreamEof { message_stream_id: 1 }");
         let media = |kind: &str| events.iter().filter(|event| event.starts_with(kind)).count();
         assert_eq!((media("Media 18"), media("Media 8"), media("Media 9")), (2, 151, 42));
-        assert_eq!(events.len(), 7 + 2 + 151 + 42 + 1);
+        assert_eq!(events.len(), 8 + 2 + 151 + 42 + 1);
     }
 
     #[test]
@@ -619,8 +625,16 @@ mod tests {
         let mut client = Client::new(config(Purpose::Connect), &[7; 1528]);
         let mut server = Server::after_handshake();
         server.connect_result();
-        assert_eq!(feed(&mut client, server.output.bytes()), ["Connected"]);
+        assert_eq!(feed(&mut client, server.output.bytes()), ["HandshakeDone", "Connected"]);
         assert_eq!(sent(&mut client), ["connect 1", "SetChunkSize(60000)"]);
+    }
+
+    #[test]
+    fn a_handshake_alone_is_followed_by_silence() {
+        let mut client = Client::new(config(Purpose::Handshake), &[7; 1528]);
+        let server = Server::after_handshake();
+        assert_eq!(feed(&mut client, server.output.bytes()), ["HandshakeDone"]);
+        assert_eq!(client.output().bytes().len(), HANDSHAKE_BYTES);
     }
 
     #[test]
@@ -643,11 +657,15 @@ mod tests {
         at_publish.command(1, |out| reply::on_status(out, level::ERROR, bad_name, "again"));
 
         let rows: [(Server, &[&str]); 3] = [
-            (at_connect, &["Refused NetConnection.Connect.Rejected"]),
-            (at_create_stream, &["Connected", "Other 20", "Refused NetConnection.Call.Failed"]),
+            (at_connect, &["HandshakeDone", "Refused NetConnection.Connect.Rejected"]),
+            (
+                at_create_stream,
+                &["HandshakeDone", "Connected", "Other 20", "Refused NetConnection.Call.Failed"],
+            ),
             (
                 at_publish,
                 &[
+                    "HandshakeDone",
                     "Connected",
                     "StreamCreated { message_stream_id: 1 }",
                     "Status NetStream.Play.Reset",
@@ -668,6 +686,7 @@ mod tests {
         server.command(0, |out| reply::result_null(out, 4.0));
         let mut client = publisher();
         let mut input = server.output.bytes();
+        assert_eq!(client.next_event(&mut input).unwrap(), Some(ClientEvent::HandshakeDone));
         assert_eq!(client.next_event(&mut input).unwrap(), Some(ClientEvent::Connected));
         let error = client.next_event(&mut input).unwrap_err();
         assert!(matches!(error, ClientError::MessageStreamId), "{error}");

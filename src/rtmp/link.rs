@@ -16,11 +16,13 @@ use std::fmt;
 pub struct Output {
     bytes: Vec<u8>,
     chunk_size: u32,
+    /// Replies written since nothing waited.
+    replies: u16,
 }
 
 impl Default for Output {
     fn default() -> Self {
-        Self { bytes: Vec::new(), chunk_size: limits::CHUNK_SIZE_INITIAL }
+        Self { bytes: Vec::new(), chunk_size: limits::CHUNK_SIZE_INITIAL, replies: 0 }
     }
 }
 
@@ -38,7 +40,7 @@ impl Output {
     /// Takes the first `count` bytes as written. An empty queue holds no memory.
     pub fn written(&mut self, count: usize) {
         if count >= self.bytes.len() {
-            self.bytes = Vec::new();
+            drop(self.take());
         } else {
             self.bytes.drain(..count);
         }
@@ -46,7 +48,17 @@ impl Output {
 
     /// Takes all that waits, and its memory with it.
     pub fn take(&mut self) -> Vec<u8> {
+        self.replies = 0;
         std::mem::take(&mut self.bytes)
+    }
+
+    /// Takes `buffer` as the memory for what is written next, if there is none yet. A loop that
+    /// writes for many has one for all: what [`Output::take`] gave is lent to the next.
+    pub fn lend(&mut self, buffer: &mut Vec<u8>) {
+        if self.bytes.capacity() == 0 {
+            std::mem::swap(&mut self.bytes, buffer);
+            self.bytes.clear();
+        }
     }
 
     /// The chunk size of what is written from here on.
@@ -63,6 +75,18 @@ impl Output {
     /// Appends a protocol control or user control message.
     pub fn control(&mut self, control: Control) {
         write_control(&mut self.bytes, &control, self.chunk_size);
+    }
+
+    /// Appends what a message of the peer asks for by itself. A peer that asks on and reads
+    /// nothing gets no more than [`limits::REPLIES_WAITING_MAX`], so that it costs no more memory.
+    pub fn reply(&mut self, control: Control) {
+        if self.bytes.is_empty() {
+            self.replies = 0;
+        }
+        if self.replies < limits::REPLIES_WAITING_MAX {
+            self.replies += 1;
+            self.control(control);
+        }
     }
 
     /// Appends a user control message.
@@ -186,7 +210,7 @@ impl Inbound {
 
     /// Consumes `input` up to and including the next message; `None` when it is used up.
     ///
-    /// Pings are answered into `output`, and what is tolerated is noted. An acknowledgement is
+    /// Pings are answered into `output`, within its bound, and what is tolerated is noted. An acknowledgement is
     /// written when the input is used up, so at most once for each piece of input however small
     /// the peer's window is.
     pub fn next<'s, 'i: 's>(
@@ -229,7 +253,7 @@ impl Inbound {
                 self.window_bytes = window.max(limits::WINDOW_ACK_BYTES_MIN);
             }
             Control::UserControl(UserControl::PingRequest(millis)) => {
-                output.user_control(UserControl::PingResponse(millis));
+                output.reply(Control::UserControl(UserControl::PingResponse(millis)));
             }
             Control::UserControl(UserControl::Unknown(_)) => {
                 tolerated.note(Quirk::UnknownUserControl);
@@ -358,6 +382,33 @@ mod tests {
         let limits = ReadLimits::default();
         inbound.next(&mut &ping[..], &limits, &mut output, &mut Tolerated::default()).unwrap();
         assert_eq!(output.bytes()[12..], [0, 7, 0, 0, 0x30, 0x39]);
+    }
+
+    #[test]
+    fn a_peer_that_pings_and_reads_nothing_is_owed_a_bounded_number_of_answers() {
+        let (mut output, pong) = (Output::default(), UserControl::PingResponse(1));
+        let most = usize::from(limits::REPLIES_WAITING_MAX);
+        for _ in 0..2 * most {
+            output.reply(Control::UserControl(pong));
+        }
+        let one = output.bytes().len() / most;
+        assert_eq!(output.bytes().len(), one * most);
+        output.written(one);
+        output.reply(Control::UserControl(pong));
+        assert_eq!(output.bytes().len(), one * (most - 1), "it has not read all");
+        output.written(usize::MAX);
+        output.reply(Control::UserControl(pong));
+        assert_eq!(output.bytes().len(), one);
+    }
+
+    #[test]
+    fn lent_memory_is_used_and_given_back() {
+        let (mut output, mut spare) = (Output::default(), vec![9; 4096]);
+        output.lend(&mut spare);
+        output.user_control(UserControl::PingRequest(1));
+        output.lend(&mut vec![9; 100]);
+        assert_eq!((spare.capacity(), output.bytes().len()), (0, 18));
+        assert_eq!(output.take().capacity(), 4096);
     }
 
     #[test]
