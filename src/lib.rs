@@ -53,6 +53,7 @@
 
 pub mod amf0;
 pub mod config;
+pub mod descriptors;
 pub mod limits;
 pub mod load;
 pub mod media;
