@@ -111,6 +111,14 @@ pub const LISTENERS_MAX: usize = 16;
 /// Descriptors that are not connections: standard streams, poll, signal pipe, listeners, spare.
 pub const DESCRIPTORS_RESERVED: usize = 32;
 
+// Of the load generator.
+
+/// What may wait for a server that does not read, on one connection, before that is its end:
+/// some seconds of the fastest stream that a publisher sends.
+pub const LOAD_UNSENT_BYTES_MAX: usize = 16 * MIB;
+/// Loopback addresses that one process comes from, each of which has some 28,000 ports.
+pub const LOAD_SOURCES_MAX: u32 = 250;
+
 const _: () = {
     assert!(VIDEO_BYTES_MAX <= MESSAGE_BYTES_MAX);
     assert!(VIDEO_BYTES_MAX <= ASSEMBLY_BYTES_MAX);

@@ -1,8 +1,21 @@
 //! The load generator: measures any RTMP server, and says what it found.
 //!
-//! Owns what a measurement is made of and how it is told. It never uses the server of this project:
-//! what is measured is always another process.
+//! Owns what a measurement is made of and how it is told. It never uses the server of this
+//! project: what is measured is always another process.
+//!
+//! [`engine`] is the loop that everything runs in, and [`engine::Scenario`] what is asked of a
+//! measurement; [`connection`] is one connection and [`wire`] what is spoken over it; [`target`]
+//! says where all that goes; [`measured`] says whether the generator itself kept up.
 
+pub mod alarm;
+pub mod connection;
+pub mod engine;
+mod error;
 pub mod manifest;
+pub mod measured;
 pub mod process;
 pub mod report;
+pub mod target;
+pub mod wire;
+
+pub use error::LoadError;

@@ -12,7 +12,7 @@ const LONG_FUNCTIONS: [&str; 0] = [];
 
 /// What each part of the library may use beside itself. Dependencies point one way:
 /// net, server, then the protocol and the media, then values and bounds; load beside net and server.
-const LAYERS: [(&str, &[&str]); 11] = [
+const LAYERS: [(&str, &[&str]); 12] = [
     ("limits", &[]),
     ("time", &[]),
     ("text", &["limits"]),
@@ -22,14 +22,15 @@ const LAYERS: [(&str, &[&str]); 11] = [
     ("rtmp", &["amf0", "limits", "text", "time"]),
     ("config", &["limits", "rtmp"]),
     ("server", &["amf0", "config", "limits", "media", "metadata", "rtmp", "text", "time"]),
-    ("net", &["config", "limits", "rtmp", "server", "time"]),
-    ("load", &["limits", "media", "rtmp", "text", "time"]),
+    ("descriptors", &[]),
+    ("net", &["config", "descriptors", "limits", "rtmp", "server", "time"]),
+    ("load", &["descriptors", "flv", "limits", "media", "rtmp", "text", "time"]),
 ];
 
 /// The parts that turn bytes into values and back, and know of nothing else.
 const PURE: [&str; 7] = ["amf0", "limits", "media", "metadata", "rtmp", "text", "time"];
 /// The parts with sockets and the clock. `bin` is what belongs to the program alone.
-const OUTSIDE: [&str; 3] = ["net", "load", "bin"];
+const OUTSIDE: [&str; 4] = ["descriptors", "net", "load", "bin"];
 
 #[test]
 fn the_pure_parts_know_no_socket_clock_log_or_random_number() {

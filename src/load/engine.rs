@@ -1,0 +1,674 @@
+//! The loop of the generator: one poll, a slab of connections, one ordered set of due times.
+//!
+//! What is due was intended for a certain time, and that time goes with it: a scenario measures
+//! from there, so that neither a server that stalls nor a generator that is late can hide it. The
+//! loop notes how late it was itself. It knows no scenario: those implement [`Scenario`].
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{self, Write};
+use std::time::Duration;
+
+use mio::{Events, Interest, Poll, Token};
+use rand::Rng;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook_mio::v1_0::Signals;
+use slab::Slab;
+
+use super::LoadError;
+use super::alarm::{self, Alarm};
+use super::connection::{ConnId, Connection, Ended, Event, Flags, Head, Left, Phase, Reason};
+use super::measured::Measured;
+use super::target::Target;
+use super::wire::{Framed, Wire};
+use crate::limits;
+use crate::rtmp::client::{Client, ClientConfig, Purpose};
+use crate::time::Time;
+
+/// What a run does with its connections.
+///
+/// All calls come from the loop's one thread. A call that is handed something borrowed from a
+/// connection can ask for what is to happen next through the [`Agenda`] alone; [`Scenario::due`]
+/// has the whole [`Engine`].
+pub trait Scenario: Sized {
+    /// What is kept of each connection.
+    type Conn;
+    /// What can be due.
+    type Due;
+
+    /// The run begins: asks for the first due times.
+    fn start(&mut self, engine: &mut Engine<Self>);
+
+    /// Something is due that was intended for `intended`. The loop has noted how late that is.
+    fn due(&mut self, engine: &mut Engine<Self>, due: Self::Due, intended: Time);
+
+    /// Something happened on a connection, at [`Agenda::now`], when its bytes had been read.
+    fn event(
+        &mut self,
+        agenda: &mut Agenda<Self::Due>,
+        data: &mut Self::Conn,
+        head: &Head,
+        event: Event<'_>,
+    );
+
+    /// A connection has ended, or could not be opened; also when the run is over.
+    fn closed(&mut self, agenda: &mut Agenda<Self::Due>, data: Self::Conn, ended: Ended);
+
+    /// How it stands, in a few words for a terminal.
+    fn progress(&self) -> String;
+}
+
+/// What a run is given.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Where all connections go.
+    pub target: Target,
+    /// The run ends after this whatever happens.
+    pub duration: Duration,
+    /// How long a connection may take to come to its goal, and to end when it is left.
+    pub timeout: Duration,
+    /// Never sleeps: wakes soonest, and takes a whole core for it.
+    pub is_busy: bool,
+    /// Writes a line about how it stands to standard error, each second.
+    pub shows_progress: bool,
+}
+
+/// What a connection speaks.
+#[derive(Debug)]
+pub enum Speak {
+    /// Nothing: it stays at TCP.
+    Silence,
+    /// RTMP as this says.
+    Rtmp(ClientConfig),
+    /// Frames behind their length; its goal is TCP.
+    Frames,
+}
+
+impl Speak {
+    /// The phase at which a connection has what it was opened for.
+    const fn goal(&self) -> Phase {
+        match self {
+            Self::Silence | Self::Frames => Phase::Tcp,
+            Self::Rtmp(config) => match config.purpose {
+                Purpose::Handshake => Phase::Handshake,
+                Purpose::Connect => Phase::Connect,
+                Purpose::Publish { .. } => Phase::Publish,
+                Purpose::Play { .. } => Phase::Play,
+            },
+        }
+    }
+}
+
+/// Runs a scenario until it stops itself, its time is over or somebody interrupts it.
+///
+/// # Errors
+/// What keeps it from starting, or what the system refuses while it runs.
+pub fn run<S: Scenario>(plan: Plan, scenario: &mut S) -> Result<Measured, LoadError> {
+    let mut engine = Engine::new(plan)?;
+    scenario.start(&mut engine);
+    engine.run(scenario)?;
+    Ok(engine.measured)
+}
+
+/// What is to happen: due times, and connections to end.
+#[derive(Debug)]
+pub struct Agenda<D> {
+    now: Time,
+    began: Time,
+    queue: BTreeMap<(Time, u64), D>,
+    /// Keeps what is due at the same time in the order in which it was asked for.
+    sequence: u64,
+    ending: Vec<(ConnId, Ending)>,
+    is_over: bool,
+}
+
+/// How a scenario ends a connection.
+#[derive(Clone, Copy, Debug)]
+enum Ending {
+    Close,
+    Leave,
+}
+
+impl<D> Agenda<D> {
+    /// The time of what is being dealt with: when the bytes had been read, or now.
+    pub const fn now(&self) -> Time {
+        self.now
+    }
+
+    /// When the run began.
+    pub const fn began(&self) -> Time {
+        self.began
+    }
+
+    /// Asks for a call at a time; one that is over is due at once.
+    pub fn at(&mut self, at: Time, due: D) {
+        self.sequence += 1;
+        self.queue.insert((at, self.sequence), due);
+    }
+
+    /// Ends a connection at the end of this turn, after what waits was written if it can be.
+    pub fn close(&mut self, id: ConnId) {
+        self.ending.push((id, Ending::Close));
+    }
+
+    /// Sends no more on a connection and waits for the server to close it, which is told as
+    /// [`Reason::Done`].
+    pub fn leave(&mut self, id: ConnId) {
+        self.ending.push((id, Ending::Leave));
+    }
+
+    /// Ends the run at the end of this turn.
+    pub const fn stop(&mut self) {
+        self.is_over = true;
+    }
+}
+
+/// See the module's head.
+pub struct Engine<S: Scenario> {
+    plan: Plan,
+    agenda: Agenda<S::Due>,
+    connections: Slab<Connection<S::Conn>>,
+    /// Of the connection opened last; an index is used again, and this tells them apart.
+    generation: u32,
+    /// Connections in the order in which they have to have come to their goal: they are all
+    /// given the same time.
+    timeouts: VecDeque<(Time, ConnId)>,
+    /// Connections with something to read or to finish.
+    ready: Vec<u32>,
+    /// Connections that a scenario has written to.
+    dirty: Vec<u32>,
+    ended: Vec<(u32, Reason)>,
+    /// Connections that never were.
+    stillborn: Vec<(S::Conn, Ended)>,
+    poll: Poll,
+    alarm: Alarm,
+    signals: Signals,
+    /// The one read buffer.
+    buffer: Box<[u8]>,
+    /// The one write buffer, lent to whoever writes next.
+    spare: Vec<u8>,
+    c1_random: Box<[u8; limits::HANDSHAKE_RANDOM_BYTES]>,
+    ends_at: Time,
+    progress_at: Time,
+    measured: Measured,
+}
+
+const EVENTS_PER_POLL: usize = 1024;
+const SIGNALS: Token = Token(usize::MAX - 1);
+const ALARM: Token = Token(usize::MAX - 2);
+const PROGRESS_MS: u64 = 1000;
+
+impl<S: Scenario> Engine<S> {
+    fn new(plan: Plan) -> Result<Self, LoadError> {
+        let poll = Poll::new()?;
+        let mut signals = Signals::new([SIGINT, SIGTERM])?;
+        poll.registry().register(&mut signals, SIGNALS, Interest::READABLE)?;
+        let alarm = Alarm::new(poll.registry(), ALARM)?;
+        let mut c1_random = Box::new([0; limits::HANDSHAKE_RANDOM_BYTES]);
+        rand::rng().fill_bytes(&mut c1_random[..]);
+        let began = alarm::now();
+        Ok(Self {
+            ends_at: began + plan.duration,
+            progress_at: if plan.shows_progress { began } else { Time::NEVER },
+            agenda: Agenda {
+                now: began,
+                began,
+                queue: BTreeMap::new(),
+                sequence: 0,
+                ending: Vec::new(),
+                is_over: false,
+            },
+            connections: Slab::new(),
+            generation: 0,
+            timeouts: VecDeque::new(),
+            ready: Vec::new(),
+            dirty: Vec::new(),
+            ended: Vec::new(),
+            stillborn: Vec::new(),
+            poll,
+            alarm,
+            signals,
+            buffer: vec![0; limits::READ_BUFFER_BYTES].into_boxed_slice(),
+            spare: Vec::new(),
+            c1_random,
+            measured: Measured::new(plan.is_busy),
+            plan,
+        })
+    }
+
+    /// Due times, and connections to end.
+    pub const fn agenda(&mut self) -> &mut Agenda<S::Due> {
+        &mut self.agenda
+    }
+
+    /// What the run was given.
+    pub const fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// How the loop itself has fared so far.
+    pub const fn measured(&self) -> &Measured {
+        &self.measured
+    }
+
+    /// Connections there are, on their way or open.
+    pub fn len(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// Whether there is no connection.
+    pub fn is_empty(&self) -> bool {
+        self.connections.is_empty()
+    }
+
+    /// Opens a connection that was to be opened at `intended`. Where that fails at once, the
+    /// scenario is told as of any other end, at the end of this turn.
+    pub fn open(&mut self, intended: Time, speak: Speak, data: S::Conn) -> Option<ConnId> {
+        let entry = self.connections.vacant_entry();
+        self.generation = self.generation.wrapping_add(1);
+        let id = ConnId { index: entry.key() as u32, generation: self.generation };
+        let head = Head {
+            id,
+            intended,
+            phase: Phase::Opening,
+            phase_at: intended,
+            goal: speak.goal(),
+            received_bytes: 0,
+            sent_bytes: 0,
+            flags: Flags::default(),
+        };
+        let both = Interest::READABLE | Interest::WRITABLE;
+        let opened = self.plan.target.open(self.generation).and_then(|mut socket| {
+            self.poll.registry().register(&mut socket, Token(entry.key()), both)?;
+            Ok(socket)
+        });
+        let socket = match opened {
+            Ok(socket) => socket,
+            Err(error) => {
+                let (reason, at) = (Reason::Socket(error), alarm::now());
+                self.stillborn.push((data, Ended { head, reason, at }));
+                return None;
+            }
+        };
+        let wire = match speak {
+            Speak::Silence => Wire::Silent,
+            Speak::Rtmp(config) => Wire::Rtmp(Client::new(config, &self.c1_random)),
+            Speak::Frames => Wire::Framed(Framed::default()),
+        };
+        entry.insert(Connection::new(head, socket, wire, data));
+        self.timeouts.push_back((self.agenda.now + self.plan.timeout, id));
+        Some(id)
+    }
+
+    /// A connection, to look at.
+    pub fn connection(&self, id: ConnId) -> Option<&Connection<S::Conn>> {
+        let connection = self.connections.get(id.index as usize);
+        connection.filter(|connection| connection.head.id == id && !connection.head.flags.ended)
+    }
+
+    /// A connection, to write to. What is written leaves when all that is due has been dealt
+    /// with.
+    pub fn write(&mut self, id: ConnId) -> Option<&mut Connection<S::Conn>> {
+        let connection = self.connections.get_mut(id.index as usize);
+        let connection = connection
+            .filter(|connection| connection.head.id == id && !connection.head.flags.ended)?;
+        if !std::mem::replace(&mut connection.head.flags.is_dirty, true) {
+            self.dirty.push(id.index);
+            connection.lend(&mut self.spare);
+        }
+        Some(connection)
+    }
+
+    fn run(&mut self, scenario: &mut S) -> Result<(), LoadError> {
+        let mut events = Events::with_capacity(EVENTS_PER_POLL);
+        while !self.agenda.is_over {
+            self.sleep(&mut events)?;
+            let woke = alarm::now();
+            self.note(&events);
+            self.act(scenario, woke);
+            let mut ready = std::mem::take(&mut self.ready);
+            for index in ready.drain(..) {
+                self.serve(index, scenario);
+                self.act(scenario, self.agenda.now);
+            }
+            // What has more to read has been put on the list anew.
+            if self.ready.is_empty() {
+                self.ready = ready;
+            }
+            self.end_turn(scenario, woke);
+        }
+        self.end(scenario);
+        Ok(())
+    }
+
+    fn sleep(&mut self, events: &mut Events) -> io::Result<()> {
+        let has_work = !self.ready.is_empty()
+            || !self.dirty.is_empty()
+            || !self.stillborn.is_empty()
+            || !self.agenda.ending.is_empty();
+        let timeout = if self.plan.is_busy || has_work {
+            Some(Duration::ZERO)
+        } else {
+            let due = self.next_due();
+            self.alarm.timeout(due, alarm::now())?
+        };
+        match self.poll.poll(events, timeout) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn next_due(&mut self) -> Time {
+        let queued = self.agenda.queue.first_key_value().map_or(Time::NEVER, |((at, _), _)| *at);
+        queued.min(self.next_timeout()).min(self.ends_at).min(self.progress_at)
+    }
+
+    /// When the first connection that is not where it is to be has to be there. The others
+    /// before it are forgotten, so that they wake nobody.
+    fn next_timeout(&mut self) -> Time {
+        while let Some((at, id)) = self.timeouts.front().copied() {
+            let is_late = |connection: &Connection<_>| {
+                connection.head.flags.leaving || !connection.head.is_settled()
+            };
+            if self.connection(id).is_some_and(is_late) {
+                return at;
+            }
+            self.timeouts.pop_front();
+        }
+        Time::NEVER
+    }
+
+    fn note(&mut self, events: &Events) {
+        for event in events {
+            let index = match event.token() {
+                SIGNALS => {
+                    if self.signals.pending().next().is_some() {
+                        self.measured.is_interrupted = true;
+                        self.agenda.is_over = true;
+                    }
+                    continue;
+                }
+                ALARM => continue,
+                Token(index) => index,
+            };
+            let Some(connection) = self.connections.get_mut(index) else { continue };
+            let flags = &mut connection.head.flags;
+            flags.writable |= event.is_writable();
+            flags.read_closed |= event.is_read_closed() || event.is_error();
+            flags.readable |= event.is_readable() || flags.read_closed;
+            if !std::mem::replace(&mut flags.is_ready, true) {
+                self.ready.push(index as u32);
+            }
+        }
+    }
+
+    /// Does all that is due at `now`, and writes what that gave.
+    fn act(&mut self, scenario: &mut S, mut now: Time) {
+        while let Some(entry) = self.agenda.queue.first_entry() {
+            let (intended, _) = *entry.key();
+            if intended > now {
+                break;
+            }
+            let due = entry.remove();
+            now = alarm::now();
+            self.agenda.now = now;
+            self.measured.note_lateness(intended, now);
+            scenario.due(self, due, intended);
+        }
+        while let Some(index) = self.dirty.pop() {
+            self.flush(index);
+        }
+    }
+
+    /// Finishes opening a connection, reads what it has within its budget, and writes what that
+    /// asked for.
+    fn serve(&mut self, index: u32, scenario: &mut S) {
+        let Some(connection) = self.connections.get_mut(index as usize) else { return };
+        connection.head.flags.is_ready = false;
+        if connection.head.flags.ended {
+            return;
+        }
+        connection.lend(&mut self.spare);
+        let served = Self::read(connection, &mut self.agenda, &mut self.buffer, scenario);
+        match served {
+            Ok(Left::Drained) => {}
+            Ok(Left::More) => {
+                connection.head.flags.is_ready = true;
+                self.ready.push(index);
+            }
+            Err(reason) => return self.end_connection(index, reason),
+        }
+        self.flush(index);
+    }
+
+    fn read(
+        connection: &mut Connection<S::Conn>,
+        agenda: &mut Agenda<S::Due>,
+        buffer: &mut [u8],
+        scenario: &mut S,
+    ) -> Result<Left, Reason> {
+        if !connection.finish_opening()? {
+            return Ok(Left::Drained);
+        }
+        if connection.head.phase == Phase::Opening {
+            agenda.now = alarm::now();
+            let reached = connection.head.reach(Phase::Tcp, agenda.now);
+            let Connection { data, head, .. } = connection;
+            scenario.event(agenda, data, head, reached);
+        }
+        let mut budget = limits::READ_BYTES_PER_TURN_MAX;
+        while connection.head.flags.readable {
+            let (count, left) = connection.read(buffer)?;
+            agenda.now = alarm::now();
+            connection.received(&buffer[..count], agenda.now, |data, head, event| {
+                scenario.event(agenda, data, head, event);
+            })?;
+            connection.head.flags.readable = matches!(left, Left::More);
+            budget = budget.saturating_sub(count);
+            if budget == 0 {
+                return Ok(left);
+            }
+        }
+        Ok(Left::Drained)
+    }
+
+    fn flush(&mut self, index: u32) {
+        let Some(connection) = self.connections.get_mut(index as usize) else { return };
+        connection.head.flags.is_dirty = false;
+        if connection.head.phase == Phase::Opening || connection.head.flags.ended {
+            return;
+        }
+        if let Err(reason) = connection.flush(&mut self.spare) {
+            self.end_connection(index, reason);
+        }
+    }
+
+    /// Marks a connection as ended; it is removed at the end of the turn.
+    fn end_connection(&mut self, index: u32, reason: Reason) {
+        let Some(connection) = self.connections.get_mut(index as usize) else { return };
+        let flags = &mut connection.head.flags;
+        if std::mem::replace(&mut flags.ended, true) {
+            return;
+        }
+        let is_end = matches!(reason, Reason::PeerClosed | Reason::Socket(_));
+        let reason = if flags.leaving && is_end { Reason::Done } else { reason };
+        self.ended.push((index, reason));
+    }
+
+    fn end_turn(&mut self, scenario: &mut S, woke: Time) {
+        for (id, ending) in std::mem::take(&mut self.agenda.ending) {
+            self.end_as_asked(id, ending);
+        }
+        let now = alarm::now();
+        self.agenda.now = now;
+        while self.next_timeout() <= now {
+            let Some((_, id)) = self.timeouts.pop_front() else { break };
+            self.end_connection(id.index, Reason::Timeout);
+        }
+        self.sweep(scenario);
+        self.measured.note_turn(woke, now);
+        if now >= self.progress_at {
+            self.progress_at = now.plus_millis(PROGRESS_MS);
+            show_progress(now.since(self.agenda.began), &scenario.progress());
+        }
+        self.agenda.is_over |= now >= self.ends_at;
+    }
+
+    fn end_as_asked(&mut self, id: ConnId, ending: Ending) {
+        let at = self.agenda.now + self.plan.timeout;
+        let Some(connection) = self.connections.get_mut(id.index as usize) else { return };
+        if connection.head.id != id || connection.head.flags.ended {
+            return;
+        }
+        // What cannot be written any more is of no use to a connection that ends.
+        let _ = connection.flush(&mut self.spare);
+        match ending {
+            Ending::Close => self.end_connection(id.index, Reason::Done),
+            Ending::Leave => {
+                connection.head.flags.leaving = true;
+                if connection.shutdown().is_err() {
+                    return self.end_connection(id.index, Reason::Done);
+                }
+                self.timeouts.push_back((at, id));
+            }
+        }
+    }
+
+    fn sweep(&mut self, scenario: &mut S) {
+        let at = self.agenda.now;
+        while let Some((data, ended)) = self.stillborn.pop() {
+            scenario.closed(&mut self.agenda, data, ended);
+        }
+        while let Some((index, reason)) = self.ended.pop() {
+            let Connection { data, head, .. } = self.connections.remove(index as usize);
+            scenario.closed(&mut self.agenda, data, Ended { head, reason, at });
+        }
+    }
+
+    fn end(&mut self, scenario: &mut S) {
+        if self.plan.shows_progress {
+            show_progress(self.agenda.now.since(self.agenda.began), "");
+        }
+        self.measured.finish();
+        self.agenda.now = alarm::now();
+        for index in 0..self.connections.capacity() {
+            self.end_connection(index as u32, Reason::RunOver);
+        }
+        self.sweep(scenario);
+    }
+}
+
+/// Writes over the line before; an empty one clears it.
+fn show_progress(elapsed: Duration, line: &str) {
+    let mut err = io::stderr().lock();
+    let shown = match line {
+        "" => write!(err, "\r\x1b[K"),
+        line => write!(err, "\r{:4} s  {line}\x1b[K", elapsed.as_secs()),
+    };
+    // Where nobody reads it nothing is lost.
+    drop(shown.and_then(|()| err.flush()));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{SocketAddr, TcpListener};
+
+    use super::*;
+
+    /// Opens silent connections, and leaves or closes them as soon as they are there.
+    #[derive(Default)]
+    struct Opener {
+        wanted: u32,
+        leaves: bool,
+        intended: Vec<Time>,
+        reached: Vec<(u32, Phase)>,
+        ended: Vec<(u32, &'static str)>,
+    }
+
+    impl Scenario for Opener {
+        type Conn = u32;
+        type Due = u32;
+
+        fn start(&mut self, engine: &mut Engine<Self>) {
+            let began = engine.agenda().began();
+            (0..self.wanted).for_each(|number| engine.agenda().at(began, number));
+        }
+
+        fn due(&mut self, engine: &mut Engine<Self>, due: u32, intended: Time) {
+            self.intended.push(intended);
+            engine.open(intended, Speak::Silence, due);
+        }
+
+        fn event(
+            &mut self,
+            agenda: &mut Agenda<u32>,
+            data: &mut u32,
+            head: &Head,
+            event: Event<'_>,
+        ) {
+            if let Event::Reached { phase, .. } = event {
+                self.reached.push((*data, phase));
+                if self.leaves { agenda.leave(head.id) } else { agenda.close(head.id) }
+            }
+        }
+
+        fn closed(&mut self, agenda: &mut Agenda<u32>, data: u32, ended: Ended) {
+            self.ended.push((data, ended.reason.kind()));
+            if self.ended.len() == self.wanted as usize {
+                agenda.stop();
+            }
+        }
+
+        fn progress(&self) -> String {
+            String::new()
+        }
+    }
+
+    fn plan(address: SocketAddr, timeout: Duration) -> Plan {
+        Plan {
+            target: Target::of_address(address),
+            duration: Duration::from_secs(60),
+            timeout,
+            is_busy: false,
+            shows_progress: false,
+        }
+    }
+
+    fn opened(address: SocketAddr, timeout: Duration, leaves: bool) -> Opener {
+        let mut opener = Opener { wanted: 3, leaves, ..Opener::default() };
+        let measured = run(plan(address, timeout), &mut opener).expect("a run");
+        assert_eq!(measured.lateness.histogram().len(), 3);
+        assert!(opener.intended.iter().all(|at| *at == opener.intended[0]));
+        opener.reached.sort_unstable_by_key(|(number, _)| *number);
+        opener.ended.sort_unstable();
+        opener
+    }
+
+    const LONG: Duration = Duration::from_secs(30);
+
+    #[test]
+    fn connections_that_a_scenario_closes_are_done() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let opener = opened(listener.local_addr().unwrap(), LONG, false);
+        assert_eq!(opener.reached, [(0, Phase::Tcp), (1, Phase::Tcp), (2, Phase::Tcp)]);
+        assert_eq!(opener.ended, [(0, "done"), (1, "done"), (2, "done")]);
+    }
+
+    #[test]
+    fn a_server_that_does_not_close_what_is_left_runs_into_the_timeout() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let timeout = Duration::from_millis(30);
+        let opener = opened(listener.local_addr().unwrap(), timeout, true);
+        assert_eq!(opener.ended, [(0, "timeout"), (1, "timeout"), (2, "timeout")]);
+    }
+
+    #[test]
+    fn nobody_listening_is_told_of_each_connection() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let opener = opened(address, LONG, false);
+        let refused = "connection_refused";
+        assert_eq!(opener.ended, [(0, refused), (1, refused), (2, refused)]);
+        assert_eq!(opener.reached, []);
+    }
+}

@@ -1,0 +1,87 @@
+//! Why a measurement did not take place: one line each, which names what to do.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+
+use super::target::TargetError;
+use crate::limits::DESCRIPTORS_RESERVED;
+use crate::text::Escaped;
+
+/// See the module's head.
+#[derive(Debug)]
+pub enum LoadError {
+    /// A URL is no target.
+    BadTarget {
+        /// The URL.
+        url: String,
+        /// What is wrong with it.
+        error: TargetError,
+    },
+    /// A host has no address.
+    UnknownHost {
+        /// The host.
+        host: String,
+        /// What the resolver said.
+        error: io::Error,
+    },
+    /// Nobody listens there, or nobody answers.
+    Unreachable {
+        /// Where.
+        address: SocketAddr,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The server refused what the whole measurement stands on.
+    Refused {
+        /// By whom.
+        address: SocketAddr,
+        /// What it was asked for.
+        what: String,
+        /// What it said, or did instead.
+        answer: String,
+    },
+    /// The process may not open as many descriptors as the connections need.
+    DescriptorLimit {
+        /// Descriptors for all connections and what the generator needs itself.
+        needed: usize,
+        /// What the process may open.
+        limit: usize,
+    },
+    /// Anything else that the system refused.
+    Io(io::Error),
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BadTarget { url, error } => write!(f, "{}: {error}", Escaped(url.as_bytes())),
+            Self::UnknownHost { host, error } => write!(f, "cannot look up {host}: {error}"),
+            Self::Unreachable { address, error } => {
+                write!(f, "cannot connect to {address}: {error}; is the server up?")
+            }
+            Self::Refused { address, what, answer } => {
+                write!(f, "{address} refused to {what}: {answer}")
+            }
+            Self::DescriptorLimit { needed, limit } => {
+                let connections = needed.saturating_sub(DESCRIPTORS_RESERVED);
+                write!(
+                    f,
+                    "the descriptor limit of {limit} is too low for {connections} connections at \
+                     once: raise it to {needed} (ulimit -n), ask for fewer, or share them among \
+                     --workers"
+                )
+            }
+            Self::Io(error) => error.fmt(f),
+        }
+    }
+}
+
+impl Error for LoadError {}
+
+impl From<io::Error> for LoadError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
