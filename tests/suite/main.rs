@@ -18,6 +18,7 @@ mod data;
 mod enhanced;
 mod handshake;
 mod hour;
+mod legacy;
 mod limits;
 #[cfg(target_os = "linux")]
 mod process;
