@@ -20,6 +20,7 @@ mod handshake;
 mod hour;
 mod legacy;
 mod limits;
+mod malformed;
 #[cfg(target_os = "linux")]
 mod process;
 mod publisher_return;
