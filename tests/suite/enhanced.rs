@@ -567,6 +567,49 @@ fn every_track_goes_on_with_its_own_header_and_keyframe_of_another_publisher() {
     }
 }
 
+/// One life of a stream with all of it: who is there from the start, who reads too little, who
+/// joins late, and a second publisher.
+#[test]
+fn hevc_two_opus_tracks_and_an_avc_multitrack_are_joined_late_skipped_on_and_taken_over() {
+    for encoder in encoders() {
+        let encoder = Encoder { frame_bytes: 1500, ..encoder };
+        let mut settings = Settings::default();
+        settings.publish.duplicate = Duplicate::Replace;
+        settings.play.lag_ms = 2000;
+        settings.play.skips_max = 1000;
+        settings.timeouts.player_stalled_ms = 60_000;
+        let mut bench = Bench::new(encoder, settings);
+        bench.world.socket_bytes = 16 * 1024;
+        let (good, slow) = (bench.world.player("cam"), bench.world.player("cam"));
+        bench.world[slow].reads = false;
+        for _ in 0..8 * GOP + 7 {
+            bench.frames(1);
+            bench.world[slow].read(1200);
+        }
+        let late = bench.world.player("cam");
+        bench.world[slow].reads = true;
+        bench.world.run();
+        bench.frames(2 * GOP);
+        assert_eq!(bench.runs(good), one_run_each(), "{encoder:?}");
+        assert_eq!(bench.runs(late), one_run_each(), "{encoder:?}: joined late");
+        assert_eq!(bench.first(late, (VIDEO, 0)), 8 * GOP, "{encoder:?}: a picture at once");
+        let runs = bench.runs(slow);
+        assert!(ALL_TRACKS.iter().all(|track| runs[track] > 2), "{encoder:?}: {runs:?}");
+
+        let players = [good, slow, late, bench.world.player("cam")];
+        players.iter().for_each(|player| drop(bench.world[*player].take_messages()));
+        bench.publisher = bench.world.publishing("cam");
+        bench.encoder = Encoder { version: 2, ..encoder };
+        (bench.sent, bench.frames) = (Vec::new(), 5);
+        bench.say(bench.encoder.headers());
+        bench.frames(2 * GOP);
+        for player in players {
+            assert_eq!(bench.runs(player), one_run_each(), "{encoder:?}: taken over");
+        }
+        assert_eq!(bench.world.server.stats().messages_dropped, 0);
+    }
+}
+
 #[test]
 fn a_stream_without_track_0_begins_with_the_lowest_track_that_it_has() {
     let configs = ["96 00 68766331 05 01", "96 00 68766331 07 02"];

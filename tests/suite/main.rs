@@ -12,6 +12,7 @@ mod auth;
 mod chunks;
 mod cli;
 mod commands;
+mod conformance;
 mod control;
 mod costs;
 mod data;

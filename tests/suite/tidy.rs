@@ -206,7 +206,7 @@ fn released(heading: &str) -> Option<&str> {
 }
 
 /// A file of the project.
-struct Source {
+pub(crate) struct Source {
     /// Seen from the top, with slashes.
     path: String,
     text: String,
@@ -243,6 +243,15 @@ impl Source {
     /// The numbered lines before the tests, without comments.
     fn code(&self) -> impl Iterator<Item = (usize, &str)> {
         (1..).zip(self.production().lines().map(|line| line.split("//").next().unwrap_or_default()))
+    }
+
+    /// The names of the tests in the file.
+    pub(crate) fn test_names(&self) -> impl Iterator<Item = &str> {
+        let mut attributes = self.text.lines().map(str::trim).skip_while(|line| *line != "#[test]");
+        std::iter::from_fn(move || {
+            attributes.find(|line| *line == "#[test]")?;
+            attributes.by_ref().find_map(function_name)
+        })
     }
 
     /// Where the code has one of `words`, and not as the end of a longer one.
@@ -287,7 +296,7 @@ fn indent(line: &str) -> usize {
 }
 
 /// The Rust files below a directory; none where there is none.
-fn sources(directory: &str) -> impl Iterator<Item = Source> {
+pub(crate) fn sources(directory: &str) -> impl Iterator<Item = Source> {
     let mut files = Vec::new();
     let mut directories = vec![top().join(directory)];
     while let Some(directory) = directories.pop() {
