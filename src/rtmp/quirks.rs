@@ -7,15 +7,15 @@
 use std::fmt;
 
 macro_rules! quirks {
-    ($($(#[$doc:meta])* $name:ident = $said:expr;)+) => {
-        /// One thing that is tolerated.
+    ($(#[$of:meta])* $quirk:ident: $($(#[$doc:meta])* $name:ident = $said:expr;)+) => {
+        $(#[$of])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum Quirk {
+        pub enum $quirk {
             $($(#[$doc])* $name,)+
         }
 
-        impl Quirk {
-            /// All quirks, in the order in which they are counted and said.
+        impl $quirk {
+            /// All of them, in the order in which they are counted and said.
             pub const ALL: &[Self] = &[$(Self::$name,)+];
 
             const fn said(self) -> Said {
@@ -36,6 +36,8 @@ enum Said {
 use Said::{Habit, Times};
 
 quirks! {
+    /// One thing that is tolerated.
+    Quirk:
     /// C2 does not repeat S1 (RTMP 1.0, section 5.2.4).
     C2Mismatch = Habit("C2 does not repeat S1");
     /// `connect` has its properties in an array, or `tcUrl` misspelt or not at all.
@@ -83,6 +85,25 @@ quirks! {
         Times("media message on an unknown stream", "media messages on an unknown stream");
     /// Media too short for its own header, or one that contradicts itself.
     MalformedMedia = Times("malformed media message", "malformed media messages");
+}
+
+quirks! {
+    /// A timestamp of a publisher that was not the one its players got.
+    Repair:
+    /// A frame before the last one of its track.
+    Backward = Times("backward timestamp", "backward timestamps");
+    /// A clock that went back and stays there.
+    ClockBack = Times("jump of the clock back", "jumps of the clock back");
+    /// A clock that went on further than the time that passed, and than players can wait for.
+    ClockAhead = Times("jump of the clock ahead", "jumps of the clock ahead");
+    /// A clock of 31 bits that went round.
+    ClockWrap = Times("wrap of the clock at 2^31", "wraps of the clock at 2^31");
+    /// A track that began far from the time of the others.
+    ClocksApart = Times("track on a clock of its own", "tracks on clocks of their own");
+    /// A frame of a track whose timestamp does not move.
+    Frozen = Times("frame of a frozen clock", "frames of a frozen clock");
+    /// A header, data or an end of sequence that is not stamped with the time of the frames.
+    Stray = Times("header or data off the clock", "headers or data off the clock");
 }
 
 /// What was tolerated of one connection: a number for each quirk. The numbers saturate.
@@ -135,6 +156,52 @@ impl fmt::Display for Tolerated {
     }
 }
 
+/// What was repaired of the timestamps of a publisher: a number for each kind. Connections that
+/// publish nothing do without.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Repairs {
+    counts: [u32; Repair::ALL.len()],
+}
+
+impl Repairs {
+    /// Counts one more.
+    pub const fn note(&mut self, repair: Repair) {
+        self.counts[repair as usize] = self.counts[repair as usize].saturating_add(1);
+    }
+
+    /// Counts those of another stream as well.
+    pub fn add(&mut self, other: &Self) {
+        for (count, more) in self.counts.iter_mut().zip(other.counts) {
+            *count = count.saturating_add(more);
+        }
+    }
+
+    /// How many there were.
+    pub const fn count(&self, repair: Repair) -> u32 {
+        self.counts[repair as usize]
+    }
+
+    /// Whether nothing had to be repaired.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// As in `3 backward timestamps, 1 jump of the clock back`.
+impl fmt::Display for Repairs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut separator = "";
+        for repair in Repair::ALL {
+            let (Times(one, several), count @ 1..) = (repair.said(), self.count(*repair)) else {
+                continue;
+            };
+            write!(f, "{separator}{count} {}", if count == 1 { one } else { several })?;
+            separator = ", ";
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -168,6 +235,18 @@ mod tests {
         let tolerated = noted(&[Quirk::UnknownMessage; 300]);
         assert_eq!(tolerated.count(Quirk::UnknownMessage), 255);
         assert_eq!(tolerated.to_string(), "255 or more unknown messages");
+    }
+
+    #[test]
+    fn repairs_are_counted_by_kind_and_added_up() {
+        let mut repairs = Repairs::default();
+        assert_eq!((repairs.is_empty(), repairs.to_string().as_str()), (true, ""));
+        repairs.note(Repair::ClockBack);
+        repairs.note(Repair::Backward);
+        repairs.add(&repairs.clone());
+        repairs.note(Repair::ClockWrap);
+        let said = "2 backward timestamps, 2 jumps of the clock back, 1 wrap of the clock at 2^31";
+        assert_eq!(repairs.to_string(), said);
     }
 
     #[test]

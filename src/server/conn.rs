@@ -4,7 +4,7 @@
 //! the assertion at the end. It never touches another connection.
 
 use super::access::{Access, LoggedIn};
-use super::hub::{Hub, StreamId};
+use super::hub::{Departed, Hub, StreamId};
 use super::play::Play;
 use super::reason::CloseReason;
 use super::stages::Stage;
@@ -12,6 +12,7 @@ use super::tape;
 use super::timers::ConnTimers;
 use super::transport::Transport;
 use crate::limits;
+use crate::rtmp::quirks::Repairs;
 use crate::rtmp::session::{Session, SessionSettings};
 use crate::time::Time;
 use bytes::{Bytes, BytesMut};
@@ -70,6 +71,17 @@ pub struct Summary {
     pub stream: Option<Rc<str>>,
     /// Jumps of its plays that are over.
     pub skips: u32,
+    /// What was repaired of the timestamps that it published, if anything was.
+    pub repairs: Option<Box<Repairs>>,
+}
+
+impl Summary {
+    /// Counts what was repaired of a publisher that is no more.
+    pub fn publisher_left(&mut self, departed: &Departed) {
+        if !departed.repairs.is_empty() {
+            self.repairs.get_or_insert_default().add(&departed.repairs);
+        }
+    }
 }
 
 /// How a connection is on its way out.
@@ -371,9 +383,15 @@ impl<T> fmt::Display for ClosingLine<'_, T> {
             write!(f, ", {} skips", activity.summary.skips)?;
         }
         write!(f, ", {:.1} s", now.since(conn.accepted).as_secs_f64())?;
+        let mut separator = "; tolerated: ";
         let tolerated = conn.session.tolerated();
         if !tolerated.is_empty() {
-            write!(f, "; tolerated: {tolerated}")?;
+            write!(f, "{separator}{tolerated}")?;
+            separator = ", ";
+        }
+        let summary = conn.activity.as_ref().map(|activity| &activity.summary);
+        if let Some(repairs) = summary.and_then(|summary| summary.repairs.as_ref()) {
+            write!(f, "{separator}{repairs}")?;
         }
         Ok(())
     }

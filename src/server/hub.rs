@@ -7,11 +7,13 @@ use super::ConnId;
 use super::gops::Needs;
 use super::headers::HeaderKind;
 use super::tape::{Recording, Tape, TapeSettings};
+use super::timeline::Timeline;
 use crate::amf0;
 use crate::config::Duplicate;
 use crate::media::{self, AudioClass, MediaKind, Tracks, VideoClass, VideoCodec};
 use crate::metadata::{self, DataMessage};
 use crate::rtmp::message::{Message, kind};
+use crate::rtmp::quirks::Repairs;
 use crate::time::Time;
 use slab::Slab;
 use std::collections::{BTreeSet, HashMap};
@@ -45,10 +47,19 @@ pub struct Published {
     /// The stream.
     pub stream: StreamId,
     /// The publisher it takes the place of.
-    pub displaced: Option<Endpoint>,
+    pub displaced: Option<Departed>,
     /// Whether players are told that the stream begins: they waited for it, or were told that
     /// it had ended.
     pub begins: bool,
+}
+
+/// A publisher that no longer publishes.
+#[derive(Debug)]
+pub struct Departed {
+    /// Who it was.
+    pub endpoint: Endpoint,
+    /// What was repaired of its timestamps.
+    pub repairs: Repairs,
 }
 
 /// Why a publish or play was refused.
@@ -81,6 +92,8 @@ pub struct Stream {
     name: Rc<str>,
     publisher: Option<Publisher>,
     tape: Tape,
+    /// Made by the first publisher: a stream that is only waited for needs none.
+    timeline: Option<Box<Timeline>>,
     players: Vec<Endpoint>,
     /// While its publisher is gone and may come back: until when. [`Time::NEVER`] else.
     lingers_until: Time,
@@ -112,6 +125,12 @@ impl Stream {
     /// Whether there is something to play, now or in a moment.
     pub const fn is_live(&self) -> bool {
         self.publisher.is_some()
+    }
+
+    fn take_publisher(&mut self) -> Option<Departed> {
+        let Publisher { endpoint, .. } = self.publisher.take()?;
+        let repairs = self.timeline.as_ref().map(|timeline| *timeline.repairs());
+        Some(Departed { endpoint, repairs: repairs.unwrap_or_default() })
     }
 }
 
@@ -169,27 +188,33 @@ impl Hub {
                 _ => return Err(Refusal::AlreadyPublishing),
             }
         }
-        let displaced = stream.publisher.take().map(|publisher| publisher.endpoint);
+        let displaced = stream.take_publisher();
         let lingered = stream.lingers_until != Time::NEVER;
         self.lingering.remove(&(stream.lingers_until, id));
         stream.lingers_until = Time::NEVER;
         let resumes = displaced.is_some() || lingered;
         stream.tape.begin(resumes);
+        match &mut stream.timeline {
+            Some(timeline) if resumes => timeline.resume(),
+            timeline => *timeline = Some(Box::default()),
+        }
         stream.publisher = Some(Publisher { endpoint, last_media: now });
         Ok(Published { stream: id, displaced, begins: !resumes })
     }
 
     /// The publisher of a stream is gone. Its players stay for `linger_ms`, in which it may
     /// come back.
-    pub fn unpublish(&mut self, id: StreamId, now: Time, linger_ms: u64) {
+    pub fn unpublish(&mut self, id: StreamId, now: Time, linger_ms: u64) -> Option<Departed> {
         let stream = &mut self.streams[id.0 as usize];
-        stream.publisher = None;
+        let departed = stream.take_publisher();
         stream.tape.end();
         if stream.players.is_empty() {
-            return self.remove(id);
+            self.remove(id);
+        } else {
+            stream.lingers_until = now.plus_millis(linger_ms);
+            self.lingering.insert((stream.lingers_until, id));
         }
-        stream.lingers_until = now.plus_millis(linger_ms);
-        self.lingering.insert((stream.lingers_until, id));
+        departed
     }
 
     /// When the publisher of `id` last sent media.
@@ -210,6 +235,7 @@ impl Hub {
             name: Rc::clone(&name),
             publisher: None,
             tape: Tape::default(),
+            timeline: None,
             players: Vec::new(),
             lingers_until: Time::NEVER,
             has_news: false,
@@ -266,7 +292,15 @@ impl Hub {
                 Err(_) => None,
             },
         };
-        let Some(recording) = recording else { return Outcome::Malformed };
+        let Some(mut recording) = recording else { return Outcome::Malformed };
+        let Recording { media, tracks, timestamp, .. } = recording;
+        let timeline = stream.timeline.get_or_insert_default();
+        // Metadata speaks of no moment, and the tape stamps it so.
+        if recording.is_frame {
+            recording.timestamp = timeline.place_frame(media, &tracks, timestamp, now);
+        } else if recording.header != Some(HeaderKind::Metadata) {
+            recording.timestamp = timeline.place_aside(media, &tracks, timestamp, now);
+        }
         let news = stream.tape.record(recording, !stream.players.is_empty(), now, settings);
         if news && !stream.has_news && !stream.players.is_empty() {
             stream.has_news = true;
@@ -296,6 +330,7 @@ impl Hub {
         let stream = &mut self.streams[id.0 as usize];
         stream.lingers_until = Time::NEVER;
         stream.tape.forget();
+        stream.timeline = None;
         Some(id)
     }
 
@@ -462,7 +497,7 @@ mod tests {
             match second {
                 Ok(published) => {
                     assert!(displaces, "{rule:?} after {silence_ms}");
-                    assert_eq!(published.displaced, Some(endpoint(1)));
+                    assert_eq!(published.displaced.map(|d| d.endpoint), Some(endpoint(1)));
                     assert!(!published.begins, "players notice nothing");
                     assert_eq!(bench.hub.stream(bench.stream).publisher(), Some(endpoint(2)));
                 }
@@ -533,7 +568,7 @@ mod tests {
         bench.hub.add_player(bench.stream, endpoint(7));
         bench.hub.unpublish(bench.stream, at(0), 1000);
         let published = bench.publish(2, 999).unwrap();
-        assert_eq!((published.begins, published.displaced), (false, None));
+        assert!(!published.begins && published.displaced.is_none());
         assert_eq!(bench.hub.next_end(), None);
     }
 

@@ -2,7 +2,7 @@
 
 use super::access::LoggedIn;
 use super::conn::Publish;
-use super::hub::{DuplicatePolicy, Endpoint, Refusal, Stream, StreamId};
+use super::hub::{Departed, DuplicatePolicy, Endpoint, Refusal, Stream, StreamId};
 use super::play::Play;
 use super::reason::CloseReason;
 use super::stages::Stage;
@@ -35,7 +35,7 @@ impl<T: Transport> Server<T> {
             Ok(published) => published,
             Err(refusal) => return self.refuse_publish(id, request, &name, refusal, now),
         };
-        if let Some(displaced) = published.displaced {
+        if let Some(displaced) = &published.displaced {
             self.displace(displaced, id, now);
         }
         let conn = &mut self.conns[id.index()];
@@ -97,10 +97,12 @@ impl<T: Transport> Server<T> {
     /// The publisher that another one took the place of: the stream is no longer its own, so
     /// nothing that it does from here on reaches the players. A connection that took over from
     /// itself, on another message stream, stays.
-    fn displace(&mut self, old: Endpoint, by: ConnId, now: Time) {
+    fn displace(&mut self, departed: &Departed, by: ConnId, now: Time) {
+        let old = departed.endpoint;
         let conn = &mut self.conns[old.conn.index()];
         if let Some(activity) = &mut conn.activity {
             activity.publishes.retain(|p| p.message_stream_id != old.message_stream_id);
+            activity.summary.publisher_left(departed);
         }
         conn.session.publish_displaced(old.message_stream_id);
         if old.conn != by {
@@ -224,7 +226,10 @@ impl<T: Transport> Server<T> {
         }
         let name = self.policies.access.shown(self.hub.stream(stream).name());
         info!("{} no longer publishes {name}", conn.peer);
-        self.hub.unpublish(stream, now, self.settings.publish.linger_ms);
+        let departed = self.hub.unpublish(stream, now, self.settings.publish.linger_ms);
+        if let Some(departed) = departed {
+            activity.summary.publisher_left(&departed);
+        }
     }
 
     /// Streams whose publisher did not come back in time.

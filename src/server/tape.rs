@@ -12,7 +12,6 @@
 
 use super::gops::{Gops, LOST, Needs, StartPoint, Starts};
 use super::headers::{HeaderKind, Headers, METADATA_TIMESTAMP, message_header};
-use super::timeline::Timeline;
 use crate::limits;
 use crate::media::{MediaKind, Tracks};
 use crate::rtmp::chunk_write::{wire_len, write_message};
@@ -41,7 +40,7 @@ pub struct Recording<'a> {
     /// Whether its timestamp is the publisher's clock. Headers, data and the end of a sequence
     /// are stamped 0 by some encoders, whatever their clock says.
     pub is_frame: bool,
-    /// The publisher's timestamp (ms, modulo 2^32).
+    /// The timestamp that players receive (ms, modulo 2^32).
     pub timestamp: u32,
     /// The payload of the message.
     pub payload: &'a [u8],
@@ -99,7 +98,8 @@ pub struct Tape {
     starts: Starts,
     headers: Rc<Headers>,
     gops: Gops,
-    timeline: Timeline,
+    /// The timestamp of the last frame.
+    last_frame: u32,
 }
 
 impl Default for Tape {
@@ -113,7 +113,7 @@ impl Default for Tape {
             starts: Starts::default(),
             headers: Rc::default(),
             gops: Gops::default(),
-            timeline: Timeline::default(),
+            last_frame: 0,
         }
     }
 }
@@ -130,13 +130,13 @@ impl Tape {
     ) -> bool {
         let timestamp = match message.header {
             Some(HeaderKind::Metadata) => METADATA_TIMESTAMP,
-            _ => self.timeline.place(message.timestamp, message.is_frame, now),
+            _ => message.timestamp,
         };
         if let Some(kind) = message.header {
             self.keep_header(kind, message.tracks, message.payload);
         }
         if message.is_frame {
-            self.timeline.passed(timestamp, now);
+            self.last_frame = timestamp;
         }
         if message.needs == Needs::EndsSequence {
             self.starts.ended(&message.tracks);
@@ -161,7 +161,6 @@ impl Tape {
     /// there, so that its time goes on.
     pub fn begin(&mut self, resumes: bool) {
         if resumes {
-            self.timeline.resume();
             self.headers = Rc::default();
             self.starts = Starts::default();
             self.gops.clear();
@@ -230,8 +229,7 @@ impl Tape {
 
     /// The headers in force in wire form, stamped with about the time of the newest frame.
     pub fn live_prelude(&self, chunk_size: u32) -> Bytes {
-        let timestamp = self.timeline.newest();
-        self.headers.recent(timestamp, chunk_size)
+        self.headers.recent(self.last_frame, chunk_size)
     }
 
     /// The first message that a decoder needs for this one, which is recorded next.
@@ -748,66 +746,8 @@ mod tests {
         bench.record(&key(0), 0);
         bench.tape.end();
         bench.tape.begin(true);
-        bench.record(&key(0), 1000);
+        bench.record(&key(1000), 1000);
         assert_eq!(bench.all(), [(b'K', 0), (b'K', 1000)]);
-    }
-
-    /// The timestamps of `frames` after a return 500 ms behind a last frame at `last`.
-    fn returned(last: u32, frames: &[Frame]) -> Vec<(u8, u32)> {
-        let mut bench = Bench::new(true);
-        bench.record(&key(last), 0);
-        bench.tape.end();
-        bench.tape.begin(true);
-        let sequence = bench.tape.next_sequence();
-        for frame in frames {
-            bench.record(frame, 500);
-        }
-        bench.from(sequence)
-    }
-
-    #[test]
-    fn a_returning_publisher_goes_on_where_the_last_one_stopped() {
-        let frames = [key(90_000), audio(90_010), inter(90_040), audio(90_031)];
-        assert_eq!(
-            returned(7000, &frames),
-            [(b'K', 7500), (b'a', 7510), (b'i', 7540), (b'a', 7531)],
-            "one offset keeps the tracks in step"
-        );
-    }
-
-    #[test]
-    fn headers_with_time_0_do_not_fix_the_offset() {
-        let frames = [
-            header(HeaderKind::Metadata, b"M"),
-            header(HeaderKind::VideoSequence, b"V"),
-            header(HeaderKind::AudioSequence, b"A"),
-            key(90_000),
-            inter(90_040),
-        ];
-        assert_eq!(
-            returned(7000, &frames),
-            [(b'M', 0), (b'V', 7000), (b'A', 7000), (b'K', 7500), (b'i', 7540)]
-        );
-    }
-
-    #[test]
-    fn data_with_time_0_does_not_fix_the_offset() {
-        let data = frame(MediaKind::Data, Needs::Nothing, 0, b'D');
-        assert_eq!(returned(7000, &[data, key(90_000)]), [(b'D', 7000), (b'K', 7500)]);
-    }
-
-    #[test]
-    fn time_never_runs_back_when_tracks_return_out_of_step() {
-        // Audio first, then video from before it: 480 ms earlier than the old one's end.
-        let frames = [audio(1000), key(20), inter(60), audio(1020), inter(1040)];
-        let times: Vec<_> = returned(7000, &frames);
-        assert_eq!(times[0], (b'a', 7500));
-        for track in [b"a".as_slice(), b"Ki"] {
-            let times: Vec<_> =
-                times.iter().filter(|(name, _)| track.contains(name)).map(|(_, t)| *t).collect();
-            assert!(times.is_sorted() && times[0] > 7000, "{times:?}");
-        }
-        assert_eq!(times[3..], [(b'a', 7520), (b'i', 7540)], "in step once they have caught up");
     }
 
     #[test]
@@ -822,41 +762,6 @@ mod tests {
         assert_eq!((bench.tape.bytes(), bench.tape.block.capacity()), (0, 0));
         assert_eq!(bench.tape.entries.capacity(), 0);
         assert!(bench.tape.live_prelude(60_000).is_empty());
-    }
-
-    #[test]
-    fn the_floor_of_a_return_is_forgotten_in_time() {
-        for (timestamp, expected) in [(9_999, 7500), (10_000, 500)] {
-            let back = returned(7000, &[key(0), inter(timestamp), audio(u32::MAX - 6999)]);
-            assert_eq!(back[2], (b'a', expected));
-        }
-    }
-
-    #[test]
-    fn a_header_behind_the_first_frame_of_a_returning_publisher_is_not_early() {
-        let frames = [audio(90_000), header(HeaderKind::VideoSequence, b"V"), key(90_010)];
-        assert_eq!(returned(7000, &frames), [(b'a', 7500), (b'V', 7500), (b'K', 7510)]);
-    }
-
-    #[test]
-    fn time_wraps_around_at_2_to_the_32() {
-        let last = u32::MAX - 99;
-        assert_eq!(returned(last, &[key(0), inter(40)]), [(b'K', 400), (b'i', 440)]);
-
-        let mut bench = Bench::new(true);
-        bench.record(&key(u32::MAX - 10), 0);
-        bench.record(&inter(29), 40);
-        assert_eq!(bench.brief(&bench.tape.live_prelude(60_000)), []);
-        assert_eq!(bench.tape.timeline.newest(), 29);
-    }
-
-    #[test]
-    fn a_return_at_once_still_moves_time_on() {
-        let mut bench = Bench::new(true);
-        bench.record(&key(100), 0);
-        bench.tape.begin(true);
-        bench.record(&key(100), 0);
-        assert_eq!(bench.all(), [(b'K', 100), (b'K', 101)]);
     }
 
     #[test]

@@ -34,3 +34,4 @@ mod slow_player;
 mod streams;
 mod tidy;
 mod timers;
+mod timestamps;

@@ -282,7 +282,13 @@ impl Simulation {
         let publisher = stream.publisher.expect("a publisher");
         let number = stream.next;
         stream.silent_since = self.millis;
-        stream.clock = stream.clock.wrapping_add(self.random.below(30) as u32);
+        // Now and then a clock is what no clock should be.
+        stream.clock = match self.random.below(100) {
+            0 => stream.clock.wrapping_sub(self.random.below(3000) as u32),
+            1 => self.random.below(1 << 32) as u32,
+            2 => stream.clock ^ 1 << 31,
+            _ => stream.clock.wrapping_add(self.random.below(30) as u32),
+        };
         let (kind, configuration) = match name {
             "V" | "A" => {
                 let configuration = if name == "V" {
