@@ -9,7 +9,7 @@
 //! Each uses only what stands to its right:
 //!
 //! ```text
-//! main ─▶ net ─▶ server ─▶ rtmp, media, metadata ─▶ amf0, limits, text, time
+//! main ─▶ net ─▶ server ─▶ rtmp, codec, metadata ─▶ media, amf0, limits, text, time
 //! ```
 //!
 //! [`rtmp`] and what it stands on are pure: bytes in, events and bytes out. [`server`] is the
@@ -36,6 +36,7 @@
 //! | how a login is asked for and checked | [`rtmp::auth`] |
 //! | the client's side | [`rtmp::client`] |
 //! | what is a keyframe, a sequence header, a track | [`media`] |
+//! | which profile, level, size and rate a track has | [`codec`] |
 //! | what becomes of `onMetaData` | [`metadata`] |
 //! | what a stream keeps, and for how long | [`server::tape`] |
 //! | which timestamps players see | `server/timeline.rs` |
@@ -52,6 +53,7 @@
 #![forbid(unsafe_code)]
 
 pub mod amf0;
+pub mod codec;
 pub mod config;
 pub mod descriptors;
 pub mod limits;

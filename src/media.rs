@@ -248,30 +248,74 @@ impl fmt::Display for TagError {
 
 impl Error for TagError {}
 
+/// What a message has for one track.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TrackBody<'a, Codec> {
+    /// The codec of this track.
+    pub codec: Codec,
+    /// The track id; 0 without multitrack.
+    pub track: u8,
+    /// What is a decoder's: a configuration or a frame, without any header of the message.
+    pub body: &'a [u8],
+}
+
 /// Classifies the payload of a video message.
 pub fn classify_video(payload: &[u8]) -> Result<VideoTag, TagError> {
-    let (&first, rest) = payload.split_first().ok_or(TagError::Empty)?;
-    if first & 0x80 == 0 { legacy_video(first, rest) } else { enhanced_video(first, rest) }
+    read_video(payload, &mut |_| {})
 }
 
 /// Classifies the payload of an audio message.
 pub fn classify_audio(payload: &[u8]) -> Result<AudioTag, TagError> {
+    read_audio(payload, &mut |_| {})
+}
+
+/// Hands `each` the tracks of a video message in their order. A message that [`classify_video`]
+/// refuses has those before its fault, and a command or the end of a sequence may have none.
+pub fn for_each_video_track<'a>(
+    payload: &'a [u8],
+    mut each: impl FnMut(TrackBody<'a, VideoCodec>),
+) {
+    let _ = read_video(payload, &mut each);
+}
+
+/// Hands `each` the tracks of an audio message in their order, as [`for_each_video_track`] does.
+pub fn for_each_audio_track<'a>(
+    payload: &'a [u8],
+    mut each: impl FnMut(TrackBody<'a, AudioCodec>),
+) {
+    let _ = read_audio(payload, &mut each);
+}
+
+fn read_video<'a>(
+    payload: &'a [u8],
+    each: &mut impl FnMut(TrackBody<'a, VideoCodec>),
+) -> Result<VideoTag, TagError> {
+    let (&first, rest) = payload.split_first().ok_or(TagError::Empty)?;
+    if first & 0x80 == 0 {
+        legacy_video(first, rest, each)
+    } else {
+        enhanced_video(first, rest, each)
+    }
+}
+
+fn read_audio<'a>(
+    payload: &'a [u8],
+    each: &mut impl FnMut(TrackBody<'a, AudioCodec>),
+) -> Result<AudioTag, TagError> {
     let Some((&first, rest)) = payload.split_first() else {
         // Enhanced RTMP v2 keeps the meaning that Flash gave to an empty audio message.
         return Ok(AudioTag::new(AudioCodec::Unnamed, AudioClass::Silence, Tracks::DEFAULT));
     };
-    match first >> 4 {
-        SOUND_FORMAT_EX_HEADER => enhanced_audio(first, rest),
-        SOUND_FORMAT_AAC => legacy_aac(rest),
+    let (codec, class) = match first >> 4 {
+        SOUND_FORMAT_EX_HEADER => return enhanced_audio(first, rest, each),
+        SOUND_FORMAT_AAC => return legacy_aac(rest, each),
         // Device-specific and reserved formats exist in the field; nobody but the player knows.
-        format @ (12 | 15) => {
-            Ok(AudioTag::new(AudioCodec::Legacy(format), AudioClass::Opaque, Tracks::DEFAULT))
-        }
-        SOUND_FORMAT_MP3 | SOUND_FORMAT_MP3_8KHZ => {
-            Ok(AudioTag::new(AudioCodec::Mp3, AudioClass::Frame, Tracks::DEFAULT))
-        }
-        format => Ok(AudioTag::new(AudioCodec::Legacy(format), AudioClass::Frame, Tracks::DEFAULT)),
-    }
+        format @ (12 | 15) => (AudioCodec::Legacy(format), AudioClass::Opaque),
+        SOUND_FORMAT_MP3 | SOUND_FORMAT_MP3_8KHZ => (AudioCodec::Mp3, AudioClass::Frame),
+        format => (AudioCodec::Legacy(format), AudioClass::Frame),
+    };
+    each(TrackBody { codec, track: 0, body: rest });
+    Ok(AudioTag::new(codec, class, Tracks::DEFAULT))
 }
 
 // Frame types: the upper half of the first byte of a video message, without the enhanced bit.
@@ -299,6 +343,9 @@ const VIDEO_PACKET_MULTITRACK: u8 = 6;
 const AUDIO_PACKET_MULTICHANNEL_CONFIG: u8 = 4;
 const AUDIO_PACKET_MULTITRACK: u8 = 5;
 
+/// Enhanced RTMP v2, "CodedFrames": a signed number of 24 bits stands before some frames.
+const COMPOSITION_TIME_BYTES: usize = 3;
+
 impl VideoTag {
     fn new(codec: VideoCodec, class: VideoClass, tracks: Tracks) -> Self {
         Self { codec, class, tracks, is_empty_config: false }
@@ -322,6 +369,11 @@ impl VideoCodec {
             b"vp09" => Self::Vp9,
             _ => Self::Other(four_cc),
         }
+    }
+
+    /// These put pictures in another order than they show them.
+    fn has_composition_time(self) -> bool {
+        matches!(self, Self::Avc | Self::Hevc | Self::Vvc)
     }
 }
 
@@ -379,7 +431,11 @@ impl fmt::Display for AudioCodec {
 
 /// FLV 10.1, annex E.4.3: four bits frame type, four bits codec id, and behind H.264 and what
 /// borrowed its layout a packet type and a composition time.
-fn legacy_video(first: u8, rest: &[u8]) -> Result<VideoTag, TagError> {
+fn legacy_video<'a>(
+    first: u8,
+    rest: &'a [u8],
+    each: &mut impl FnMut(TrackBody<'a, VideoCodec>),
+) -> Result<VideoTag, TagError> {
     let frame_type = first >> 4;
     let codec = match first & 0x0f {
         7 => VideoCodec::Avc,
@@ -393,12 +449,14 @@ fn legacy_video(first: u8, rest: &[u8]) -> Result<VideoTag, TagError> {
         return Ok(tag(VideoClass::Command));
     }
     if let VideoCodec::Legacy(_) = codec {
+        each(TrackBody { codec, track: 0, body: rest });
         return Ok(tag(class_of_frame(frame_type)));
     }
     let [packet_type, _, _, _, body @ ..] = rest else {
         let expected = "packet type and composition time";
         return Err(TagError::Truncated { expected, left: rest.len() });
     };
+    each(TrackBody { codec, track: 0, body });
     Ok(match packet_type {
         0 => VideoTag { is_empty_config: body.is_empty(), ..tag(VideoClass::SequenceHeader) },
         1 => tag(class_of_frame(frame_type)),
@@ -408,16 +466,20 @@ fn legacy_video(first: u8, rest: &[u8]) -> Result<VideoTag, TagError> {
 }
 
 /// FLV 10.1, annex E.4.2: AAC alone has a packet type behind its first byte.
-fn legacy_aac(rest: &[u8]) -> Result<AudioTag, TagError> {
+fn legacy_aac<'a>(
+    rest: &'a [u8],
+    each: &mut impl FnMut(TrackBody<'a, AudioCodec>),
+) -> Result<AudioTag, TagError> {
+    let [packet_type, body @ ..] = rest else {
+        return Err(TagError::Truncated { expected: "AAC packet type", left: 0 });
+    };
+    each(TrackBody { codec: AudioCodec::Aac, track: 0, body });
     let tag = |class| AudioTag::new(AudioCodec::Aac, class, Tracks::DEFAULT);
-    match rest {
-        [] => Err(TagError::Truncated { expected: "AAC packet type", left: 0 }),
-        [0, body @ ..] => {
-            Ok(AudioTag { is_empty_config: body.is_empty(), ..tag(AudioClass::SequenceHeader) })
-        }
-        [1, ..] => Ok(tag(AudioClass::Frame)),
-        _ => Ok(tag(AudioClass::Opaque)),
-    }
+    Ok(match packet_type {
+        0 => AudioTag { is_empty_config: body.is_empty(), ..tag(AudioClass::SequenceHeader) },
+        1 => tag(AudioClass::Frame),
+        _ => tag(AudioClass::Opaque),
+    })
 }
 
 fn class_of_frame(frame_type: u8) -> VideoClass {
@@ -432,7 +494,11 @@ fn class_of_frame(frame_type: u8) -> VideoClass {
 
 /// Enhanced RTMP v2, "Enhanced Video": three bits frame type, four bits packet type, then ModEx
 /// blocks, a command or the tracks.
-fn enhanced_video(first: u8, mut rest: &[u8]) -> Result<VideoTag, TagError> {
+fn enhanced_video<'a>(
+    first: u8,
+    mut rest: &'a [u8],
+    each: &mut impl FnMut(TrackBody<'a, VideoCodec>),
+) -> Result<VideoTag, TagError> {
     let frame_type = (first >> 4) & 0x07;
     let packet_type = skip_mod_ex(first & 0x0f, &mut rest)?;
     // The metadata packet may carry any frame type; only the others are commands.
@@ -440,7 +506,15 @@ fn enhanced_video(first: u8, mut rest: &[u8]) -> Result<VideoTag, TagError> {
         take_u8(&mut rest, "video command")?;
         return Ok(VideoTag::new(VideoCodec::Unnamed, VideoClass::Command, Tracks::DEFAULT));
     }
-    let Some(packet) = read_packet(packet_type, VIDEO_PACKET_MULTITRACK, rest)? else {
+    let mut each = |packet_type, four_cc, track, mut body: &'a [u8]| {
+        let codec = VideoCodec::from_four_cc(four_cc);
+        if packet_type == PACKET_CODED_FRAMES && codec.has_composition_time() {
+            body = body.get(COMPOSITION_TIME_BYTES..).unwrap_or_default();
+        }
+        each(TrackBody { codec, track, body });
+    };
+    let packet = read_packet(packet_type, VIDEO_PACKET_MULTITRACK, rest, &mut each)?;
+    let Some(packet) = packet else {
         return Ok(VideoTag::new(VideoCodec::Unnamed, VideoClass::Opaque, Tracks::NONE));
     };
     let codec = VideoCodec::from_four_cc(packet.four_cc);
@@ -457,9 +531,17 @@ fn enhanced_video(first: u8, mut rest: &[u8]) -> Result<VideoTag, TagError> {
 
 /// Enhanced RTMP v2, "Enhanced Audio": four bits sound format 9, four bits packet type, then
 /// ModEx blocks and the tracks.
-fn enhanced_audio(first: u8, mut rest: &[u8]) -> Result<AudioTag, TagError> {
+fn enhanced_audio<'a>(
+    first: u8,
+    mut rest: &'a [u8],
+    each: &mut impl FnMut(TrackBody<'a, AudioCodec>),
+) -> Result<AudioTag, TagError> {
     let packet_type = skip_mod_ex(first & 0x0f, &mut rest)?;
-    let Some(packet) = read_packet(packet_type, AUDIO_PACKET_MULTITRACK, rest)? else {
+    let mut each = |_, four_cc, track, body| {
+        each(TrackBody { codec: AudioCodec::from_four_cc(four_cc), track, body });
+    };
+    let packet = read_packet(packet_type, AUDIO_PACKET_MULTITRACK, rest, &mut each)?;
+    let Some(packet) = packet else {
         return Ok(AudioTag::new(AudioCodec::Unnamed, AudioClass::Opaque, Tracks::NONE));
     };
     let codec = AudioCodec::from_four_cc(packet.four_cc);
@@ -504,11 +586,13 @@ fn skip_mod_ex(mut packet_type: u8, rest: &mut &[u8]) -> Result<u8, TagError> {
     Err(TagError::TooManyModEx)
 }
 
-/// Reads FourCC and tracks. `None`: a kind of multitrack that this server does not know.
-fn read_packet(
+/// Reads FourCC and tracks, and hands `each` packet type, FourCC, id and body of every track.
+/// `None`: a kind of multitrack that this server does not know.
+fn read_packet<'a>(
     packet_type: u8,
     multitrack_packet_type: u8,
-    mut rest: &[u8],
+    mut rest: &'a [u8],
+    each: &mut impl FnMut(u8, [u8; 4], u8, &'a [u8]),
 ) -> Result<Option<Packet>, TagError> {
     const ONE_TRACK: u8 = 0;
     const MANY_TRACKS: u8 = 1;
@@ -517,6 +601,7 @@ fn read_packet(
     if packet_type != multitrack_packet_type {
         let four_cc = take(&mut rest, "FourCC")?;
         let is_empty = rest.is_empty();
+        each(packet_type, four_cc, 0, rest);
         return Ok(Some(Packet { packet_type, four_cc, tracks: Tracks::DEFAULT, is_empty }));
     }
     let head = take_u8(&mut rest, "multitrack type")?;
@@ -527,44 +612,48 @@ fn read_packet(
     match head >> 4 {
         ONE_TRACK => {
             let four_cc = take(&mut rest, "FourCC")?;
+            let track = take_u8(&mut rest, "track id")?;
             let mut tracks = Tracks::NONE;
-            tracks.insert(take_u8(&mut rest, "track id")?);
+            tracks.insert(track);
+            each(packet_type, four_cc, track, rest);
             Ok(Some(Packet { packet_type, four_cc, tracks, is_empty: rest.is_empty() }))
         }
         MANY_TRACKS => {
             let four_cc = take(&mut rest, "FourCC")?;
-            read_tracks(packet_type, Some(four_cc), rest).map(Some)
+            read_tracks(packet_type, Some(four_cc), rest, each).map(Some)
         }
-        MANY_TRACKS_MANY_CODECS => read_tracks(packet_type, None, rest).map(Some),
+        MANY_TRACKS_MANY_CODECS => read_tracks(packet_type, None, rest, each).map(Some),
         _ => Ok(None),
     }
 }
 
 /// Walks sized tracks to the end of the message; each has its own FourCC unless all share one.
-fn read_tracks(
+fn read_tracks<'a>(
     packet_type: u8,
     shared_four_cc: Option<[u8; 4]>,
-    mut rest: &[u8],
+    mut rest: &'a [u8],
+    each: &mut impl FnMut(u8, [u8; 4], u8, &'a [u8]),
 ) -> Result<Packet, TagError> {
-    let mut four_cc = shared_four_cc;
+    let mut first_four_cc = None;
     let mut tracks = Tracks::NONE;
     let mut is_empty = true;
     for _ in 0..TRACKS_MAX {
-        if shared_four_cc.is_none() {
-            let own = take(&mut rest, "FourCC of a track")?;
-            four_cc.get_or_insert(own);
-        }
+        let own_four_cc = match shared_four_cc {
+            Some(shared) => shared,
+            None => take(&mut rest, "FourCC of a track")?,
+        };
+        let four_cc = *first_four_cc.get_or_insert(own_four_cc);
         let track = take_u8(&mut rest, "track id")?;
         let [high, middle, low] = take(&mut rest, "track size")?;
         let size = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
         let left = rest.len();
         let past_end = TagError::TrackPastEnd { track, size, left };
-        let (_, behind) = rest.split_at_checked(size).ok_or(past_end)?;
+        let (body, behind) = rest.split_at_checked(size).ok_or(past_end)?;
         rest = behind;
         tracks.insert(track);
+        each(packet_type, own_four_cc, track, body);
         is_empty &= size == 0;
         if rest.is_empty() {
-            let four_cc = four_cc.unwrap_or_default();
             return Ok(Packet { packet_type, four_cc, tracks, is_empty });
         }
     }
@@ -1004,6 +1093,56 @@ mod tests {
         assert_eq!((set(&[70, 200]).first(), Tracks::NONE.first()), (Some(70), None));
         assert!(set(&[1, 200]).intersects(&set(&[200])) && !set(&[1]).intersects(&set(&[2])));
         assert_eq!(set(&[1]).union(&set(&[200])), set(&[1, 200]));
+    }
+
+    #[test]
+    fn each_track_has_its_own_codec_and_body() {
+        use VideoCodec as Codec;
+        let rows: &[(&str, &[(Codec, u8, &str)])] = &[
+            ("17 00 000000 01f4", &[(Codec::Avc, 0, "01f4")]),
+            ("27 01 000050 0000", &[(Codec::Avc, 0, "0000")]),
+            ("22 000084", &[(Codec::Legacy(2), 0, "000084")]),
+            ("57 00", &[]),
+            ("90 68766331 0104", &[(Codec::Hevc, 0, "0104")]),
+            ("a1 68766331 000050 02", &[(Codec::Hevc, 0, "02")]),
+            ("a1 68766331 0000", &[(Codec::Hevc, 0, "")]),
+            ("a3 68766331 02", &[(Codec::Hevc, 0, "02")]),
+            ("a1 61763031 000050 02", &[(Codec::Av1, 0, "00005002")]),
+            ("97 02 000001 00 61763031 81", &[(Codec::Av1, 0, "81")]),
+            ("96 00 68766331 07 01", &[(Codec::Hevc, 7, "01")]),
+            (
+                "96 10 68766331 00 000002 0102 01 000001 03",
+                &[(Codec::Hevc, 0, "0102"), (Codec::Hevc, 1, "03")],
+            ),
+            (
+                "96 21 61766331 02 000004 00005001 61763031 ff 000002 0203",
+                &[(Codec::Avc, 2, "01"), (Codec::Av1, 255, "0203")],
+            ),
+            ("96 10 68766331 00 000001 05 01 000010 03", &[(Codec::Hevc, 0, "05")]),
+            ("d0 00", &[]),
+            ("", &[]),
+        ];
+        for &(bytes, expected) in rows {
+            let (payload, mut tracks) = (hex(bytes), Vec::new());
+            for_each_video_track(&payload, |track| tracks.push(track));
+            let expected: Vec<_> = expected.iter().map(|row| (row.0, row.1, hex(row.2))).collect();
+            let found: Vec<_> = tracks
+                .iter()
+                .map(|track| (track.codec, track.track, track.body.to_vec()))
+                .collect();
+            assert_eq!(found, expected, "{bytes}");
+        }
+        for (bytes, codec, track, body) in [
+            ("af 00 1190", AudioCodec::Aac, 0, "1190"),
+            ("2f fffb", AudioCodec::Mp3, 0, "fffb"),
+            ("b2", AudioCodec::Legacy(11), 0, ""),
+            ("90 4f707573 4f70", AudioCodec::Opus, 0, "4f70"),
+            ("95 00 6d703461 01 1188", AudioCodec::Aac, 1, "1188"),
+        ] {
+            let (payload, mut tracks) = (hex(bytes), Vec::new());
+            for_each_audio_track(&payload, |track| tracks.push(track));
+            assert_eq!(tracks, [TrackBody { codec, track, body: &hex(body) }], "{bytes}");
+        }
     }
 
     #[test]
