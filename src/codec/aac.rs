@@ -132,7 +132,7 @@ fn read_program_config(bits: &mut Bits<'_>) -> Option<u8> {
         bits.skip(4)?;
     }
     bits.skip(4 * (low_frequency + associated_data) + 5 * coupling)?;
-    bits.skip((bits.left() % 8) as u32)?;
+    bits.align()?;
     let comment_bytes = bits.u(8)?;
     bits.skip(8 * comment_bytes)?;
     u8::try_from(channels).ok().filter(|channels| *channels > 0)

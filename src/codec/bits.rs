@@ -52,6 +52,11 @@ impl<'a> Bits<'a> {
         (0..count).try_for_each(|_| self.ue().map(drop))
     }
 
+    /// Passes over what is left of a byte.
+    pub(super) fn align(&mut self) -> Option<()> {
+        self.0.align(1).ok()
+    }
+
     /// How many bits are left.
     pub(super) fn left(&self) -> u64 {
         self.0.remaining()
@@ -81,4 +86,34 @@ pub(super) fn take_sized<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     let (unit, behind) = behind.split_at_checked(u16::from_be_bytes(*length).into())?;
     *rest = behind;
     Some(unit)
+}
+
+/// The first unit of the first array of the kind `wanted`. The head of an array has its kind in
+/// `kind_mask`; then come the number of its units, of which the kinds in `alone` have one without
+/// saying so, and each unit with its length. So H.265 and H.266 keep their parameter sets.
+pub(super) fn first_unit<'a>(
+    mut rest: &'a [u8],
+    arrays: u8,
+    kind_mask: u8,
+    alone: &[u8],
+    wanted: u8,
+) -> Option<&'a [u8]> {
+    for _ in 0..arrays {
+        let (&head, behind) = rest.split_first()?;
+        rest = behind;
+        let kind = head & kind_mask;
+        let mut units = 1;
+        if !alone.contains(&kind) {
+            let (count, behind) = rest.split_first_chunk()?;
+            units = u16::from_be_bytes(*count);
+            rest = behind;
+        }
+        for _ in 0..units {
+            let unit = take_sized(&mut rest)?;
+            if kind == wanted {
+                return Some(unit);
+            }
+        }
+    }
+    None
 }

@@ -6,8 +6,14 @@
 //! at hand and by the bounds of the formats; no number in them makes it allocate.
 
 mod aac;
+mod audio;
+mod av1;
 mod avc;
 mod bits;
+mod flash;
+mod hevc;
+mod vpx;
+mod vvc;
 
 use std::fmt;
 
@@ -94,20 +100,33 @@ impl fmt::Display for FrameRate {
     }
 }
 
-/// What the body of a sequence header says.
+/// What the body of a sequence header says, or of a keyframe: those of AV1, VP8, VP9 and of the
+/// legacy codecs say more than their sequence headers, if they have any.
 pub fn video_facts(codec: VideoCodec, body: &[u8]) -> Option<VideoFacts> {
     match codec {
         VideoCodec::Avc => avc::facts(body),
-        _ => None,
+        VideoCodec::Hevc => hevc::facts(body),
+        VideoCodec::Vvc => vvc::facts(body),
+        VideoCodec::Av1 => av1::facts(body),
+        VideoCodec::Vp8 => vpx::vp8_facts(body),
+        VideoCodec::Vp9 => vpx::vp9_facts(body),
+        VideoCodec::Legacy(id) => flash::video_facts(id, body),
+        VideoCodec::Other(_) | VideoCodec::Unnamed => None,
     }
 }
 
-/// What the body of a sequence header says. `tag_head` is the first byte of the message, which is
-/// all that legacy formats say of themselves.
-pub fn audio_facts(codec: AudioCodec, _tag_head: u8, body: &[u8]) -> Option<AudioFacts> {
+/// What the body of a sequence header says, or of a frame for codecs without one: AC-3, E-AC-3,
+/// MP3 and the legacy formats. `tag_head` is the first byte of the message, which is all that
+/// those formats say of themselves.
+pub fn audio_facts(codec: AudioCodec, tag_head: u8, body: &[u8]) -> Option<AudioFacts> {
     match codec {
         AudioCodec::Aac => aac::facts(body),
-        _ => None,
+        AudioCodec::Mp3 => audio::mp3_facts(body),
+        AudioCodec::Opus => audio::opus_facts(body),
+        AudioCodec::Flac => audio::flac_facts(body),
+        AudioCodec::Ac3 | AudioCodec::Eac3 => audio::ac3_facts(body),
+        AudioCodec::Legacy(format) => flash::audio_facts(format, tag_head),
+        AudioCodec::Other(_) | AudioCodec::Unnamed => None,
     }
 }
 
@@ -124,8 +143,15 @@ impl VideoFacts {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
-    use crate::test_support::{Random, hex};
+    use crate::media::{
+        AudioClass, VideoClass, classify_audio, classify_video, for_each_audio_track,
+        for_each_video_track,
+    };
+    use crate::rtmp::message::kind;
+    use crate::test_support::{Random, hex, recorded_messages};
 
     /// Configurations that ffmpeg wrote, and what ffprobe says of their streams.
     const VIDEO: &[(VideoCodec, &str, &str)] = &[
@@ -163,6 +189,82 @@ mod tests {
              f800",
             "High 3.1 128x96 8 bit",
         ),
+        (
+            VideoCodec::Hevc,
+            "01016000000090000000000078f000fcfdf8f800000f04200001001840010c01ffff0160000003009000
+             00030000030078959409210001002a420101016000000300900000030000030078a003c0801107cb9656
+             54a4c2f01680800001f480003a980422000100064401c073c18927",
+            "Main 4.0 1920x1080 29.97 8 bit",
+        ),
+        (
+            VideoCodec::Hevc,
+            "0124080000009d08000000007bf000fcfefafa00000f04200001001740010c01ffff2408000003009d08
+             00000300007b959409210001002c4201012408000003009d0800000300007bb00a880407111ed965654a
+             4e1780b404000003000400000300c82022000100064401c073c18927",
+            "Main 4:2:2 10 4.1 322x242 50 10 bit",
+        ),
+        (
+            VideoCodec::Hevc,
+            "010160000000800000000000baf000fcfdf8f800001303200001001b40010c02ffff0160000003008000
+             000300000300ba000004021024210001002c4201020160000003008000000300000300ba0000a00b480c
+             96c100864932ac0404000003000400000300602022000100084401c062460a6480",
+            "Main 6.2 360x200 24 8 bit",
+        ),
+        (
+            VideoCodec::Vvc,
+            "ff00655f010220800000016800d00000028f00010095007900ab0220800000802d20347c86a00737ffac
+             21365630408270032831610860c442064883521e8f56a4bc926a4b2445a88bc449a88914911264889351
+             964842d4217842f56a4bc97a865062c4031620204204040a8408081a4204040b1020204410102c820204
+             840419020442040b2102048810682049041c20c81168412421c43425c8e5433046714000000300400000
+             060620900001000b0081000016901a22241f41",
+            "Main 10 2.0 360x202 10 bit",
+        ),
+        // No level, and no sequence header.
+        (VideoCodec::Av1, "811f0c00", "Main 8 bit"),
+        (VideoCodec::Av1, "81010c000a0c0200000d2627fb3805f00080", "Main 2.1 640x360 8 bit"),
+        // A keyframe, whose encoder had no configuration to send before it.
+        (VideoCodec::Av1, "12000a0b000000043d8724daf9404032a80b1400", "Main 2.0 354x202"),
+        (VideoCodec::Av1, "12000a0e000000fa627fb38842a20404042832c75d10", "Main 640x360"),
+        (VideoCodec::Vp9, "010000000015820202020000", "Profile 0 2.1 8 bit"),
+        // Keyframes, of three layouts of the colours.
+        (VideoCodec::Vp9, "824983420027f01676063824", "Profile 0 640x360 8 bit"),
+        (VideoCodec::Vp9, "b124c1a10000a0805ab041c120e0c2c0", "Profile 3 322x182 10 bit"),
+        (VideoCodec::Vp9, "a2498342e014100b560838241c184a00", "Profile 1 322x182 8 bit"),
+        (VideoCodec::Vp8, "70a9009d012a82026a01008708858588", "Profile 0 642x362"),
+        (VideoCodec::Vp8, "010000000000820202020000", "Profile 0 8 bit"),
+        (VideoCodec::Legacy(2), "0000840112a620202021ffff", "352x288"),
+        (VideoCodec::Legacy(2), "00008400814100b512a62020", "642x362"),
+        (VideoCodec::Legacy(2), "00008400412d11a620202021", "130x90"),
+        (VideoCodec::Legacy(3), "3282316a00b2789c", "642x362"),
+        (VideoCodec::Legacy(6), "328031700000501078daed", "640x368"),
+        // Written by hand, with all that may stand before the frame rate: sub-layers, scaling
+        // lists, reference sets that are predicted from each other.
+        (
+            VideoCodec::Hevc,
+            "01016000000090000000000078f000fcfdf8f800000f0121000100fe4201040160000003009000000300
+             0003007bd000016000000300009000000300005a5da005a20090652c996572b95e491be104d34d34d34d
+             114209a69a69a69a2284134d34d34d34d34d34d34d34d34d34d34d34d34d34d34d344508269a69a69a69
+             a69a69a69a69a69a69a69a69a69a69a69a688a1069a69a69a69a69a69a69a69a69a69a69a69a69a69a69
+             a69a22841a69a69a69a69a69a69a69a69a69a69a69a69a69a69a69a688a1069a69a69a69a69a69a69a69
+             a69a69a69a69a69a69a69a69a841a69a69a69a69a69a69a69a69a69a69a69a69a69a69a69a6bbbdca47a
+             eafaa79fe8cd82c1bffe002000176a020203c53216000007d20001770010",
+            "Main 4.0 704x570 47.952 8 bit",
+        ),
+        // Written by hand: interlaced, with a cycle of picture order counts.
+        (
+            VideoCodec::Avc,
+            "014d001fffe1001e674d001fd0e28880001117090a05a127299384000003000400000300ca10",
+            "Main 3.1 702x564 25 8 bit",
+        ),
+        // Written by hand, with a clock and a decoder model.
+        (
+            VideoCodec::Av1,
+            "81090c000a220400000fa40003a982a90000000121211014afa320988096fa3209d4f7fc7dc30010",
+            "Main 3.1 1920x800 29.97 8 bit",
+        ),
+        // Of the layout alone, with ten columns and eight rows cut off.
+        (VideoCodec::Legacy(4), "68 78 30 1022 17281728 00", "634x360"),
+        (VideoCodec::Legacy(5), "00 000123 78 30 1234 17281728 00", "640x368"),
     ];
 
     const AUDIO: &[(AudioCodec, u8, &str, &str)] = &[
@@ -180,6 +282,73 @@ mod tests {
         (AudioCodec::Aac, 0xaf, "eb8a 0800", "HE-AACv2 44100 Hz 2 ch"),
         (AudioCodec::Aac, 0xaf, "1390 56e5a0", "HE-AAC 44100 Hz 2 ch"),
         (AudioCodec::Aac, 0xaf, "1388 56e5a54880", "HE-AACv2 44100 Hz 2 ch"),
+        (AudioCodec::Opus, 0x90, "4f7075734865616401023801c05d0000000000", "48000 Hz 2 ch"),
+        (
+            AudioCodec::Flac,
+            0x90,
+            "040004000000000000189a177003700000000000000000000000000000000000",
+            "96000 Hz 2 ch",
+        ),
+        (
+            AudioCodec::Flac,
+            0x90,
+            "664c6143 80000022 040004000000000000189a177003700000000000000000000000000000000000",
+            "96000 Hz 2 ch",
+        ),
+        (AudioCodec::Ac3, 0x91, "0b77a7021e40ebf8403e", "48000 Hz 6 ch"),
+        (AudioCodec::Ac3, 0x91, "0b778ed58c402f8429f0", "32000 Hz 1 ch"),
+        (AudioCodec::Eac3, 0x91, "0b7703ce7f87c0002000", "44100 Hz 6 ch"),
+        (AudioCodec::Mp3, 0x2e, "fffb50c40000063001", "44100 Hz 1 ch"),
+        (AudioCodec::Mp3, 0x2b, "fff380640005e8017b", "22050 Hz 2 ch"),
+        // Nellymoser, G.711 and Speex.
+        (AudioCodec::Legacy(6), 0x6a, "b28694c643", "22050 Hz 1 ch"),
+        (AudioCodec::Legacy(4), 0x42, "3b65d0aacc", "16000 Hz 1 ch"),
+        (AudioCodec::Legacy(8), 0x82, "22870080", "8000 Hz 1 ch"),
+        (AudioCodec::Legacy(11), 0xb6, "368114ba", "16000 Hz 1 ch"),
+    ];
+
+    /// What the programs that were recorded were told to send (`tests/vectors/README.md`); tracks by
+    /// number, sound first, and all that a keyframe adds to a header.
+    const RECORDED: [(&str, &[(u8, &str)]); 8] = [
+        (
+            "ffmpeg5_publish_h264_aac",
+            &[(0, "AAC LC 44100 Hz 1 ch"), (0, "H.264 High 1b 160x120 15 8 bit")],
+        ),
+        ("gst_rtmp2sink_publish", &[(0, "H.264 High 4:4:4 Predictive 1.0 160x120 15 10 bit")]),
+        (
+            "obs29_publish",
+            &[(0, "AAC LC 48000 Hz 2 ch"), (0, "H.264 Constrained Baseline 1.1 320x240 10 8 bit")],
+        ),
+        (
+            "ffmpeg9_publish_hevc_opus",
+            &[(0, "Opus 48000 Hz 1 ch"), (0, "H.265 Main 1.0 160x120 15 8 bit")],
+        ),
+        (
+            "ffmpeg9_publish_av1_flac",
+            &[
+                (0, "FLAC 48000 Hz 1 ch"),
+                (0, "AV1 Main 2.0 160x120"),
+                (0, "AV1 Main 2.0 160x120 8 bit"),
+            ],
+        ),
+        (
+            "ffmpeg9_publish_vp9_ac3",
+            &[
+                (0, "AC-3 48000 Hz 1 ch"),
+                (0, "VP9 Profile 0 1.0 8 bit"),
+                (0, "VP9 Profile 0 160x120 8 bit"),
+            ],
+        ),
+        (
+            "ffmpeg9_publish_multitrack",
+            &[
+                (0, "AAC LC 48000 Hz 1 ch"),
+                (1, "Opus 48000 Hz 1 ch"),
+                (0, "H.264 Constrained Baseline 1.1 160x120 15 8 bit"),
+                (1, "H.265 Main 1.0 160x120 15 8 bit"),
+            ],
+        ),
+        ("ffmpeg9_publish_opus_only", &[(0, "Opus 48000 Hz 1 ch")]),
     ];
 
     #[test]
@@ -192,6 +361,44 @@ mod tests {
             let facts = audio_facts(codec, tag_head, &hex(body)).unwrap_or_default();
             assert_eq!(audio_text(&facts), expected, "{codec} {body}");
         }
+    }
+
+    #[test]
+    fn recorded_sessions_say_what_they_are_known_to_send() {
+        for (session, expected) in RECORDED {
+            let mut found = BTreeSet::new();
+            for (header, payload) in recorded_messages(&format!("{session}.client.bin")) {
+                if header.kind == kind::VIDEO && is_told_by_video(&payload) {
+                    for_each_video_track(&payload, |track| {
+                        let facts = video_facts(track.codec, track.body).unwrap_or_default();
+                        let text = format!("{} {}", track.codec, video_text(&facts));
+                        found.insert((header.kind, track.track, text));
+                    });
+                } else if header.kind == kind::AUDIO && is_told_by_audio(&payload) {
+                    for_each_audio_track(&payload, |track| {
+                        let facts = audio_facts(track.codec, payload[0], track.body);
+                        let text = audio_text(&facts.unwrap_or_default());
+                        let text = format!("{} {text}", track.codec);
+                        found.insert((header.kind, track.track, text));
+                    });
+                }
+            }
+            let found: Vec<_> = found.iter().map(|(_, track, text)| (*track, &**text)).collect();
+            assert_eq!(found, expected, "{session}");
+        }
+    }
+
+    fn is_told_by_video(payload: &[u8]) -> bool {
+        let tag = classify_video(payload).unwrap();
+        let is_bare = matches!(tag.codec, VideoCodec::Vp9 | VideoCodec::Av1);
+        tag.class == VideoClass::SequenceHeader || is_bare && tag.class == VideoClass::Keyframe
+    }
+
+    fn is_told_by_audio(payload: &[u8]) -> bool {
+        let tag = classify_audio(payload).unwrap();
+        let has_header = tag.codec != AudioCodec::Ac3;
+        let told = if has_header { AudioClass::SequenceHeader } else { AudioClass::Frame };
+        tag.class == told
     }
 
     #[test]
@@ -231,35 +438,34 @@ mod tests {
     #[test]
     fn no_configuration_panics() {
         let mut random = Random::new(4);
-        let bodies = VIDEO.iter().map(|row| row.1).chain(AUDIO.iter().map(|row| row.2)).map(hex);
-        for body in bodies {
-            for _ in 0..4000 {
-                let mut body = body.clone();
-                for _ in 0..=random.below(4) {
-                    let at = random.below(body.len());
-                    match random.below(4) {
-                        0 => body[at] = 0,
-                        1 => body[at] = 0xff,
-                        _ => body[at] ^= 1 << random.below(8),
-                    }
-                }
-                body.truncate(body.len() - random.below(3).min(body.len() - 1));
-                read_as_everything(&body);
+        for &(codec, body, _) in VIDEO {
+            for _ in 0..2000 {
+                let facts = video_facts(codec, &mutated(body, &mut random)).unwrap_or_default();
+                assert_eq!(facts.width.is_some(), facts.height.is_some());
+                assert!(facts.width != Some(0) && facts.height != Some(0));
+            }
+        }
+        for &(codec, tag_head, body, _) in AUDIO {
+            for _ in 0..2000 {
+                let body = mutated(body, &mut random);
+                let facts = audio_facts(codec, tag_head, &body).unwrap_or_default();
+                assert!(facts.sample_rate_hz != Some(0) && facts.channels != Some(0));
             }
         }
     }
 
-    /// Sizes, rates and numbers of channels are small, whatever the bytes are.
-    fn read_as_everything(body: &[u8]) {
-        for codec in VIDEO.iter().map(|row| row.0) {
-            let facts = video_facts(codec, body).unwrap_or_default();
-            assert_eq!(facts.width.is_some(), facts.height.is_some());
-            assert!(facts.width != Some(0) && facts.height != Some(0));
+    fn mutated(text: &str, random: &mut Random) -> Vec<u8> {
+        let mut body = hex(text);
+        for _ in 0..=random.below(4) {
+            let at = random.below(body.len());
+            match random.below(4) {
+                0 => body[at] = 0,
+                1 => body[at] = 0xff,
+                _ => body[at] ^= 1 << random.below(8),
+            }
         }
-        for (codec, tag_head) in AUDIO.iter().map(|row| (row.0, row.1)) {
-            let facts = audio_facts(codec, tag_head, body).unwrap_or_default();
-            assert!(facts.sample_rate_hz != Some(0) && facts.channels != Some(0));
-        }
+        body.truncate(body.len() - random.below(3).min(body.len()));
+        body
     }
 
     #[test]

@@ -1,0 +1,250 @@
+//! H.265: the `HEVCDecoderConfigurationRecord` of ISO/IEC 14496-15, section 8.3.3, and in it the
+//! first sequence parameter set (H.265, section 7.3.2.2).
+//!
+//! Profile, level and bit depth are those of the record; all else is known once the set reads
+//! well up to it.
+
+use super::avc::{read_timing, skip_signal_description};
+use super::bits::{Bits, first_unit, without_emulation_prevention};
+use super::{FrameRate, Level, VideoFacts};
+
+const SEQUENCE_PARAMETER_SET: u8 = 33;
+const SUB_LAYERS_MAX: u32 = 7;
+const SHORT_TERM_SETS_MAX: u32 = 64;
+const LONG_TERM_PICTURES_MAX: u32 = 32;
+/// Pictures in a reference set (H.265, section 7.4.8).
+const REFERENCES_MAX: usize = 16;
+
+/// What the record says.
+pub(super) fn facts(record: &[u8]) -> Option<VideoFacts> {
+    let (head, rest) = record.split_first_chunk::<23>()?;
+    if head[0] != 1 {
+        return None;
+    }
+    let mut facts = VideoFacts {
+        profile: profile(head[1] & 0x1f, u16::from_be_bytes([head[6], head[7]])),
+        // H.265, annex A.4: thirtieths.
+        level: (30..=255).contains(&head[12]).then_some(Level(head[12] / 3)),
+        bit_depth: Some(8 + (head[17] & 0x07)),
+        ..VideoFacts::default()
+    };
+    if let Some(set) = first_unit(rest, head[22], 0x3f, &[], SEQUENCE_PARAMETER_SET) {
+        let average = u16::from_be_bytes([head[19], head[20]]);
+        if let Some(stated) = read_sequence_parameter_set(set, &mut facts) {
+            facts.frame_rate = stated.or_else(|| FrameRate::new(average.into(), 256, 1));
+        }
+    }
+    Some(facts)
+}
+
+fn profile(profile_idc: u8, constraints: u16) -> Option<&'static str> {
+    Some(match profile_idc {
+        1 => "Main",
+        2 => "Main 10",
+        3 => "Main Still Picture",
+        // H.265, table A.2: six of the constraints tell these profiles apart.
+        4 => match constraints >> 6 & 0x3f {
+            0b10_0110 => "Main 12",
+            0b11_0100 => "Main 4:2:2 10",
+            0b10_0100 => "Main 4:2:2 12",
+            0b11_1000 => "Main 4:4:4",
+            0b11_0000 => "Main 4:4:4 10",
+            0b10_0000 => "Main 4:4:4 12",
+            0b11_1111 => "Monochrome",
+            0b11_0111 => "Monochrome 10",
+            0b10_0111 => "Monochrome 12",
+            _ => "Format Range Extensions",
+        },
+        5 => "High Throughput",
+        6 => "Multiview Main",
+        7 => "Scalable Main",
+        9 => "Screen-Extended Main",
+        _ => return None,
+    })
+}
+
+/// Returns the frame rate that the set states, if it can be read that far.
+fn read_sequence_parameter_set(set: &[u8], facts: &mut VideoFacts) -> Option<Option<FrameRate>> {
+    let bytes = without_emulation_prevention(set);
+    let bits = &mut Bits::new(&bytes);
+    bits.skip(16 + 4)?;
+    let sub_layers = bits.u(3)?;
+    bits.skip(1)?;
+    skip_profile_tier_level(bits, sub_layers)?;
+    bits.skip_ue(1)?;
+    read_size(bits, facts)?;
+    bits.skip_ue(2)?;
+    let order_count_bits = 4 + bits.ue().filter(|above| *above <= 12)?;
+    let has_each = bits.flag()?;
+    bits.skip_ue(if has_each { 3 * (sub_layers + 1) } else { 3 })?;
+    bits.skip_ue(6)?;
+    if bits.flag()? && bits.flag()? {
+        skip_scaling_lists(bits)?;
+    }
+    bits.skip(2)?;
+    if bits.flag()? {
+        bits.skip(8)?;
+        bits.skip_ue(2)?;
+        bits.skip(1)?;
+    }
+    skip_reference_sets(bits, order_count_bits)?;
+    bits.skip(2)?;
+    if !bits.flag()? {
+        return Some(None);
+    }
+    skip_signal_description(bits)?;
+    bits.skip(3)?;
+    if bits.flag()? {
+        bits.skip_ue(4)?;
+    }
+    read_timing(bits, 1)
+}
+
+/// H.265, section 7.3.3.
+fn skip_profile_tier_level(bits: &mut Bits<'_>, sub_layers: u32) -> Option<()> {
+    if sub_layers >= SUB_LAYERS_MAX {
+        return None;
+    }
+    bits.skip(88 + 8)?;
+    if sub_layers == 0 {
+        return Some(());
+    }
+    let mut sizes = 0;
+    for _ in 0..sub_layers {
+        sizes += if bits.flag()? { 88 } else { 0 };
+        sizes += if bits.flag()? { 8 } else { 0 };
+    }
+    bits.skip(2 * (8 - sub_layers) + sizes)
+}
+
+/// From the chroma format to the conformance window (H.265, section 7.4.3.2.1).
+fn read_size(bits: &mut Bits<'_>, facts: &mut VideoFacts) -> Option<()> {
+    let (unit_x, unit_y) = match bits.ue()? {
+        1 => (2, 2),
+        2 => (2, 1),
+        3 => {
+            bits.skip(1)?;
+            (1, 1)
+        }
+        _ => (1, 1),
+    };
+    read_window(bits, unit_x, unit_y, facts)
+}
+
+/// A size in pixels and the window in it that is shown, which H.266 has too; the window is given
+/// in units of chroma.
+pub(super) fn read_window(
+    bits: &mut Bits<'_>,
+    unit_x: u64,
+    unit_y: u64,
+    facts: &mut VideoFacts,
+) -> Option<()> {
+    let [width, height] = [bits.ue()?, bits.ue()?].map(u64::from);
+    let mut window = [0; 4];
+    if bits.flag()? {
+        for side in &mut window {
+            *side = u64::from(bits.ue()?);
+        }
+    }
+    let [left, right, top, bottom] = window;
+    facts.set_size(
+        width.saturating_sub((left + right) * unit_x),
+        height.saturating_sub((top + bottom) * unit_y),
+    );
+    Some(())
+}
+
+/// H.265, section 7.3.4.
+fn skip_scaling_lists(bits: &mut Bits<'_>) -> Option<()> {
+    for size in 0..4 {
+        for _ in 0..if size == 3 { 2 } else { 6 } {
+            let is_written_out = bits.flag()?;
+            bits.skip_ue(match (is_written_out, size) {
+                (false, _) => 1,
+                (true, 0) => 16,
+                (true, 1) => 64,
+                (true, _) => 1 + 64,
+            })?;
+        }
+    }
+    Some(())
+}
+
+/// The reference sets of both kinds, from the number of the first.
+fn skip_reference_sets(bits: &mut Bits<'_>, order_count_bits: u32) -> Option<()> {
+    let sets = bits.ue().filter(|sets| *sets <= SHORT_TERM_SETS_MAX)?;
+    let mut before = ReferenceSet::default();
+    for index in 0..sets {
+        let is_predicted = index > 0 && bits.flag()?;
+        before = if is_predicted {
+            ReferenceSet::read_predicted(bits, &before)?
+        } else {
+            ReferenceSet::read(bits)?
+        };
+    }
+    if bits.flag()? {
+        let pictures = bits.ue().filter(|pictures| *pictures <= LONG_TERM_PICTURES_MAX)?;
+        bits.skip(pictures * (order_count_bits + 1))?;
+    }
+    Some(())
+}
+
+/// A short-term reference set: how far its pictures are away, those before the current one first,
+/// the nearest first in both. The next set may be written as its difference to this one, with a
+/// field for each picture, so that they must be known to read on.
+#[derive(Clone, Copy, Default)]
+struct ReferenceSet {
+    distances: [i64; REFERENCES_MAX],
+    count: usize,
+}
+
+impl ReferenceSet {
+    /// H.265, section 7.3.7, a set that is written out.
+    fn read(bits: &mut Bits<'_>) -> Option<Self> {
+        let counts = [bits.ue()?, bits.ue()?];
+        let mut set = Self::default();
+        for (count, sign) in counts.into_iter().zip([-1, 1]) {
+            let mut distance = 0;
+            for _ in 0..count {
+                distance += sign * (i64::from(bits.ue()?) + 1);
+                bits.skip(1)?;
+                set.push(distance)?;
+            }
+        }
+        Some(set)
+    }
+
+    /// H.265, section 7.3.7 and equations 7-61 and 7-62, a set that is the former one moved.
+    fn read_predicted(bits: &mut Bits<'_>, former: &Self) -> Option<Self> {
+        let is_negative = bits.flag()?;
+        let distance = i64::from(bits.ue()?) + 1;
+        let moved = if is_negative { -distance } else { distance };
+        // The last field is that of the picture which the former set belongs to.
+        let mut is_kept = [false; REFERENCES_MAX + 1];
+        for kept in &mut is_kept[..=former.count] {
+            *kept = bits.flag()? || bits.flag()?;
+        }
+        let mut all = [0; REFERENCES_MAX + 1];
+        let (mut count, mut set) = (0, Self::default());
+        for (distance, _) in former.distances[..former.count]
+            .iter()
+            .chain([&0])
+            .zip(is_kept)
+            .filter(|(_, is_kept)| *is_kept)
+        {
+            all[count] = distance + moved;
+            count += 1;
+        }
+        // The order of the specification is the nearest first on each side.
+        let all = &mut all[..count];
+        all.sort_unstable_by_key(|distance| (*distance > 0, distance.abs()));
+        all.iter().filter(|distance| **distance != 0).try_for_each(|d| set.push(*d))?;
+        Some(set)
+    }
+
+    fn push(&mut self, distance: i64) -> Option<()> {
+        *self.distances.get_mut(self.count)? = distance;
+        self.count += 1;
+        Some(())
+    }
+}
