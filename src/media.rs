@@ -1098,7 +1098,8 @@ mod tests {
     #[test]
     fn each_track_has_its_own_codec_and_body() {
         use VideoCodec as Codec;
-        let rows: &[(&str, &[(Codec, u8, &str)])] = &[
+        type Expected = (Codec, u8, &'static str);
+        let rows: &[(&str, &[Expected])] = &[
             ("17 00 000000 01f4", &[(Codec::Avc, 0, "01f4")]),
             ("27 01 000050 0000", &[(Codec::Avc, 0, "0000")]),
             ("22 000084", &[(Codec::Legacy(2), 0, "000084")]),
