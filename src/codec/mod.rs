@@ -167,14 +167,14 @@ mod tests {
         ),
         (
             VideoCodec::Avc,
-            "017a001fffe1001d677a001fb6cd940b4127e7c11a810100a000007d2000177001e30632c001000768ebe3cb
-             3002c0fefafa00",
+            "017a001fffe1001d677a001fb6cd940b4127e7c11a810100a000007d2000177001e30632c001000768ebe
+             3cb3002c0fefafa00",
             "High 4:2:2 3.1 720x570 23.976 10 bit",
         ),
         (
             VideoCodec::Avc,
-            "01f40016ffe1001b67f40016919b282a10f1f0860220000003002000000f01e2c5b2c001000868ebe3c44c00
-             0440fff8f800",
+            "01f40016ffe1001b67f40016919b282a10f1f0860220000003002000000f01e2c5b2c001000868ebe3c44
+             c000440fff8f800",
             "High 4:4:4 Predictive 2.2 322x241 60 8 bit",
         ),
         (
@@ -307,8 +307,8 @@ mod tests {
         (AudioCodec::Legacy(11), 0xb6, "368114ba", "16000 Hz 1 ch"),
     ];
 
-    /// What the programs that were recorded were told to send (`tests/vectors/README.md`); tracks by
-    /// number, sound first, and all that a keyframe adds to a header.
+    /// What the programs that were recorded were told to send (`tests/vectors/README.md`); tracks
+    /// by number, sound first, and all that a keyframe adds to a header.
     const RECORDED: [(&str, &[(u8, &str)]); 8] = [
         (
             "ffmpeg5_publish_h264_aac",

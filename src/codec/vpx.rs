@@ -11,9 +11,7 @@ const VP9_COLOR_SPACE_RGB: u32 = 7;
 
 /// What a record or a keyframe of VP8 says.
 pub(super) fn vp8_facts(body: &[u8]) -> Option<VideoFacts> {
-    let Some((head, size)) = body.split_first_chunk::<6>() else {
-        return None;
-    };
+    let (head, size) = body.split_first_chunk::<6>()?;
     if head[3..] != VP8_START_CODE {
         return record_facts(body);
     }
