@@ -39,7 +39,8 @@
 //! | which profile, level, size and rate a track has | [`codec`] |
 //! | what becomes of `onMetaData` | [`metadata`] |
 //! | what a stream keeps, and for how long | [`server::tape`] |
-//! | which timestamps players see | `server/timeline.rs` |
+//! | which timestamps players see, what of an encoder's clock is repaired | `server/timeline.rs` |
+//! | what is measured of a stream, and said when its publisher leaves | [`server::report`] |
 //! | where a player starts, when it skips | [`server::play`] |
 //! | users, stream keys, what of a name a log shows | [`server::access`], `config/apps.rs` |
 //! | who may publish, takeover, linger | [`server::hub`], `server/publish.rs` |

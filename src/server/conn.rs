@@ -78,8 +78,9 @@ pub struct Summary {
 impl Summary {
     /// Counts what was repaired of a publisher that is no more.
     pub fn publisher_left(&mut self, departed: &Departed) {
-        if !departed.repairs.is_empty() {
-            self.repairs.get_or_insert_default().add(&departed.repairs);
+        let repairs = &departed.report.repairs;
+        if !repairs.is_empty() {
+            self.repairs.get_or_insert_default().add(repairs);
         }
     }
 }

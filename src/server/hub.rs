@@ -6,6 +6,7 @@
 use super::ConnId;
 use super::gops::Needs;
 use super::headers::HeaderKind;
+use super::report::{Meter, Report};
 use super::tape::{Recording, Tape, TapeSettings};
 use super::timeline::Timeline;
 use crate::amf0;
@@ -13,7 +14,6 @@ use crate::config::Duplicate;
 use crate::media::{self, AudioClass, MediaKind, Tracks, VideoClass, VideoCodec};
 use crate::metadata::{self, DataMessage};
 use crate::rtmp::message::{Message, kind};
-use crate::rtmp::quirks::Repairs;
 use crate::time::Time;
 use slab::Slab;
 use std::collections::{BTreeSet, HashMap};
@@ -58,8 +58,8 @@ pub struct Published {
 pub struct Departed {
     /// Who it was.
     pub endpoint: Endpoint,
-    /// What was repaired of its timestamps.
-    pub repairs: Repairs,
+    /// What is known of what it sent.
+    pub report: Report,
 }
 
 /// Why a publish or play was refused.
@@ -84,6 +84,7 @@ pub enum Outcome {
 struct Publisher {
     endpoint: Endpoint,
     last_media: Time,
+    meter: Box<Meter>,
 }
 
 /// One stream.
@@ -127,10 +128,15 @@ impl Stream {
         self.publisher.is_some()
     }
 
-    fn take_publisher(&mut self) -> Option<Departed> {
-        let Publisher { endpoint, .. } = self.publisher.take()?;
-        let repairs = self.timeline.as_ref().map(|timeline| *timeline.repairs());
-        Some(Departed { endpoint, repairs: repairs.unwrap_or_default() })
+    /// What is known of what is published.
+    pub fn report(&self, now: Time) -> Option<Report> {
+        let (publisher, timeline) = (self.publisher.as_ref()?, self.timeline.as_ref()?);
+        Some(publisher.meter.report(timeline.repairs(), now))
+    }
+
+    fn take_publisher(&mut self, now: Time) -> Option<Departed> {
+        let report = self.report(now)?;
+        Some(Departed { endpoint: self.publisher.take()?.endpoint, report })
     }
 }
 
@@ -188,7 +194,7 @@ impl Hub {
                 _ => return Err(Refusal::AlreadyPublishing),
             }
         }
-        let displaced = stream.take_publisher();
+        let displaced = stream.take_publisher(now);
         let lingered = stream.lingers_until != Time::NEVER;
         self.lingering.remove(&(stream.lingers_until, id));
         stream.lingers_until = Time::NEVER;
@@ -198,7 +204,8 @@ impl Hub {
             Some(timeline) if resumes => timeline.resume(),
             timeline => *timeline = Some(Box::default()),
         }
-        stream.publisher = Some(Publisher { endpoint, last_media: now });
+        let meter = Box::new(Meter::new(now));
+        stream.publisher = Some(Publisher { endpoint, last_media: now, meter });
         Ok(Published { stream: id, displaced, begins: !resumes })
     }
 
@@ -206,7 +213,7 @@ impl Hub {
     /// come back.
     pub fn unpublish(&mut self, id: StreamId, now: Time, linger_ms: u64) -> Option<Departed> {
         let stream = &mut self.streams[id.0 as usize];
-        let departed = stream.take_publisher();
+        let departed = stream.take_publisher(now);
         stream.tape.end();
         if stream.players.is_empty() {
             self.remove(id);
@@ -271,9 +278,8 @@ impl Hub {
         settings: &TapeSettings,
     ) -> Outcome {
         let stream = &mut self.streams[id.0 as usize];
-        if let Some(publisher) = &mut stream.publisher {
-            publisher.last_media = now;
-        }
+        let Some(publisher) = &mut stream.publisher else { return Outcome::Taken };
+        publisher.last_media = now;
         let metadata;
         let recording = match message.header.kind {
             kind::AUDIO => audio(message),
@@ -301,6 +307,7 @@ impl Hub {
         } else if recording.header != Some(HeaderKind::Metadata) {
             recording.timestamp = timeline.place_aside(media, &tracks, timestamp, now);
         }
+        publisher.meter.note(&recording, now);
         let news = stream.tape.record(recording, !stream.players.is_empty(), now, settings);
         if news && !stream.has_news && !stream.players.is_empty() {
             stream.has_news = true;

@@ -19,6 +19,7 @@ pub mod headers;
 pub mod hub;
 pub mod play;
 pub mod reason;
+pub mod report;
 pub mod stages;
 pub mod stats;
 pub mod tape;

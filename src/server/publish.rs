@@ -36,7 +36,8 @@ impl<T: Transport> Server<T> {
             Err(refusal) => return self.refuse_publish(id, request, &name, refusal, now),
         };
         if let Some(displaced) = &published.displaced {
-            self.displace(displaced, id, now);
+            self.publisher_left(displaced, &name);
+            self.displace(displaced.endpoint, id, now);
         }
         let conn = &mut self.conns[id.index()];
         conn.session.accept_publish(request);
@@ -97,12 +98,10 @@ impl<T: Transport> Server<T> {
     /// The publisher that another one took the place of: the stream is no longer its own, so
     /// nothing that it does from here on reaches the players. A connection that took over from
     /// itself, on another message stream, stays.
-    fn displace(&mut self, departed: &Departed, by: ConnId, now: Time) {
-        let old = departed.endpoint;
+    fn displace(&mut self, old: Endpoint, by: ConnId, now: Time) {
         let conn = &mut self.conns[old.conn.index()];
         if let Some(activity) = &mut conn.activity {
             activity.publishes.retain(|p| p.message_stream_id != old.message_stream_id);
-            activity.summary.publisher_left(departed);
         }
         conn.session.publish_displaced(old.message_stream_id);
         if old.conn != by {
@@ -224,12 +223,19 @@ impl<T: Transport> Server<T> {
             conn.session.release();
             self.timers.set(&mut conn.timers, endpoint.conn, TimerKind::Silence, Time::NEVER);
         }
-        let name = self.policies.access.shown(self.hub.stream(stream).name());
-        info!("{} no longer publishes {name}", conn.peer);
+        let name = Rc::clone(self.hub.stream(stream).name());
         let departed = self.hub.unpublish(stream, now, self.settings.publish.linger_ms);
         if let Some(departed) = departed {
-            activity.summary.publisher_left(&departed);
+            self.publisher_left(&departed, &name);
         }
+    }
+
+    /// Says what is known of a publish that is over.
+    fn publisher_left(&mut self, departed: &Departed, name: &str) {
+        let conn = &mut self.conns[departed.endpoint.conn.index()];
+        conn.activity_mut().summary.publisher_left(departed);
+        let name = self.policies.access.shown(name);
+        info!("{} no longer publishes {name} after {}", conn.peer, departed.report);
     }
 
     /// Streams whose publisher did not come back in time.

@@ -73,6 +73,15 @@ fn standard_streams_that_are_closed_do_not_stop_the_server() {
 }
 
 #[test]
+fn what_was_published_is_logged_when_it_ends() {
+    let server = Tiderace::command("report", |_| {}).start();
+    let mut stream = TcpStream::connect(server.address).unwrap();
+    stream.write_all(&wire::vector("captures/ffmpeg5_publish_h264_aac.client.bin")).unwrap();
+    server.wait_for_log(" no longer publishes live/cam after ");
+    server.wait_for_log(" s: H.264 High 1b 160x120 15 fps, AAC LC 44.1 kHz mono, GOP 1 s (15 fra");
+}
+
+#[test]
 fn a43_no_query_and_no_credentials_reach_the_log_however_much_it_tells() {
     let mut server =
         Tiderace::command("secrets", |config| config.push_str("log_level = \"trace\"")).start();

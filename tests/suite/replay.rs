@@ -118,6 +118,37 @@ fn decodable_alone<'a>(messages: &[&'a Message]) -> Vec<&'a Message> {
     messages.iter().filter(keep).copied().collect()
 }
 
+/// What the report says of each, behind its duration. No time passes here, so there is no bitrate.
+const REPORTS: &[&str] = &[
+    "H.264 High 1b 160x120 15 fps, AAC LC 44.1 kHz mono, GOP 1 s (15 frames), \
+     audio 195 ms ahead of video",
+    "AV1 Main 2.0 160x120 15 fps, FLAC 48 kHz mono, GOP 1 s (15 frames), \
+     audio 67 ms ahead of video",
+    "H.265 Main 1.0 160x120 15 fps, Opus 48 kHz mono, GOP 1 s (15 frames, 0.9 to 1 s), \
+     audio 194 ms ahead of video",
+    "H.264 Constrained Baseline 1.1 160x120 15 fps, AAC LC 48 kHz mono, 2 further tracks, \
+     GOP 1 s (15 frames), audio 54 ms ahead of video (at most 64)",
+    "Opus 48 kHz mono",
+    "VP9 Profile 0 1.0 160x120 15 fps, AC-3 48 kHz mono, GOP 1 s (15 frames), \
+     audio 38 ms ahead of video (at most 64)",
+    "H.264 High 4:4:4 Predictive 1.0 160x120 15 fps, GOP 1 s (15 frames)",
+    "H.264 High 4:4:4 Predictive 1.0 160x120 15 fps, GOP 1 s (15 frames)",
+    "H.264 Constrained Baseline 1.1 320x240 10 fps, AAC LC 48 kHz stereo, GOP 25 s (250 frames), \
+     audio 85 ms ahead of video (at most 98)",
+];
+
+#[test]
+fn a_report_says_what_a_recorded_publisher_sent() {
+    assert_eq!(PUBLISHERS.len(), REPORTS.len());
+    for ((file, key), expected) in PUBLISHERS.iter().zip(REPORTS) {
+        let mut world = World::new(Settings::default());
+        replay(&mut world, &until_its_end(recorded(file)), Split::Whole);
+        let stream = world.server.hub().find(&format!("live/{key}")).expect("it is published");
+        let report = stream.report(world.now()).expect("it is live").to_string();
+        assert_eq!(report, format!("0 s: {expected}"), "{file}");
+    }
+}
+
 /// A keyframe in the old form, the enhanced one, and that of a second track.
 fn is_keyframe(message: &Message) -> bool {
     matches!(message.payload[..], [0x17, 1, ..] | [0x91 | 0x93, ..] | [0x96, 1 | 3, ..])

@@ -1,0 +1,608 @@
+//! What is known of a published stream: what its encoder says of it, and what it really sends.
+//!
+//! Owns the measuring, in a memory of fixed size made at publish, with a few instructions per
+//! frame, and how the line says it that ends a publish. Never judges a stream and never changes
+//! one. Bytes and stalls are measured by the time of arrival, the rest by the timestamps that
+//! players receive.
+
+use super::gops::Needs;
+use super::tape::Recording;
+use crate::codec::{self, AudioFacts, VideoFacts};
+use crate::media::{self, AudioCodec, MediaKind, Tracks, VideoCodec};
+use crate::rtmp::quirks::Repairs;
+use crate::time::Time;
+use std::fmt;
+
+/// The time over which the peak bitrate is taken (µs): a keyframe of a second's GOP is no peak.
+const WINDOW_MICROS: u64 = 1_000_000;
+/// What passes without a frame, by timestamps or by arrival, before it is a gap or a stall (ms).
+const GAP_MS: u64 = 1000;
+
+/// What is known of a published stream.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// How long it has been published (ms).
+    pub duration_ms: u64,
+    /// The first video track, with the facts of its configuration.
+    pub video: Option<(VideoCodec, VideoFacts)>,
+    /// The first audio track, likewise.
+    pub audio: Option<(AudioCodec, AudioFacts)>,
+    /// Tracks of video and audio beside those two.
+    pub further_tracks: usize,
+    /// Pictures in a thousand seconds on the first video track, if there were enough.
+    pub frame_rate_millihertz: Option<u64>,
+    /// Bits in a second: mean, and the most in any second.
+    pub bitrate: Option<(u64, u64)>,
+    /// GOPs of the first video track that were ended by another.
+    pub gops: Option<Gops>,
+    /// How far audio is behind video.
+    pub skew: Option<Skew>,
+    /// Holes in the timestamps.
+    pub gaps: Holes,
+    /// Times in which nothing arrived.
+    pub stalls: Holes,
+    /// What was repaired of the timestamps.
+    pub repairs: Repairs,
+}
+
+/// Lengths of GOPs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gops {
+    /// The last one.
+    pub last: Gop,
+    /// The shortest and the longest (ms).
+    pub range_ms: (u32, u32),
+}
+
+/// The length of a GOP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gop {
+    /// From keyframe to keyframe (ms).
+    pub ms: u32,
+    /// Frames, with the first keyframe.
+    pub frames: u32,
+}
+
+/// How far the newest audio is behind the newest video (ms); negative is ahead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Skew {
+    /// In the end.
+    pub last_ms: i32,
+    /// When it was furthest from 0.
+    pub max_ms: i32,
+}
+
+/// Times without anything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Holes {
+    /// How many.
+    pub count: u32,
+    /// The longest (ms).
+    pub max_ms: u64,
+}
+
+impl Holes {
+    fn note(&mut self, ms: u64) {
+        self.count = self.count.saturating_add(1);
+        self.max_ms = self.max_ms.max(ms);
+    }
+}
+
+/// Measures a stream while it is published.
+#[derive(Debug)]
+pub(super) struct Meter {
+    began: Time,
+    arrived: Time,
+    bytes: u64,
+    window: (Time, u64),
+    peak_bitrate: u64,
+    /// The newest timestamp of both tracks.
+    newest: Option<u32>,
+    video: Track<(VideoCodec, VideoFacts)>,
+    audio: Track<(AudioCodec, AudioFacts)>,
+    /// Pictures behind one that was less than a gap before them, and how long they took (ms).
+    pictures: (u64, u64),
+    /// Where the GOP began that goes on, and its frames.
+    gop: Option<(u32, u32)>,
+    gops: Option<Gops>,
+    skew: Option<Skew>,
+    gaps: Holes,
+    stalls: Holes,
+}
+
+#[derive(Debug)]
+struct Track<Said> {
+    /// The id, once it is heard.
+    id: Option<u8>,
+    /// All of the kind that were heard.
+    all: Tracks,
+    said: Option<Said>,
+    /// Whether the facts are known, so that frames need not be looked at.
+    is_described: bool,
+    newest: Option<u32>,
+}
+
+impl<Said> Track<Said> {
+    const UNHEARD: Self =
+        Self { id: None, all: Tracks::NONE, said: None, is_described: false, newest: None };
+
+    /// Whether a message concerns the track: the first of its kind that is heard.
+    fn has(&mut self, tracks: &Tracks) -> bool {
+        if self.id == Some(0) && *tracks == Tracks::DEFAULT {
+            return true;
+        }
+        self.all = self.all.union(tracks);
+        if self.id.is_none() {
+            self.id = tracks.first();
+        }
+        self.id.is_some_and(|id| tracks.contains(id))
+    }
+}
+
+impl Meter {
+    pub(super) fn new(now: Time) -> Self {
+        Self {
+            began: now,
+            arrived: now,
+            bytes: 0,
+            window: (now, 0),
+            peak_bitrate: 0,
+            newest: None,
+            video: Track::UNHEARD,
+            audio: Track::UNHEARD,
+            pictures: (0, 0),
+            gop: None,
+            gops: None,
+            skew: None,
+            gaps: Holes::default(),
+            stalls: Holes::default(),
+        }
+    }
+
+    /// Notes a message as it is recorded.
+    pub(super) fn note(&mut self, message: &Recording<'_>, now: Time) {
+        self.note_arrival(message.payload.len() as u64, now);
+        match message.media {
+            MediaKind::Audio if self.audio.has(&message.tracks) => {
+                if !message.is_frame || !self.audio.is_described {
+                    self.describe_audio(message.payload, message.is_frame);
+                }
+                if message.is_frame {
+                    self.audio.newest = Some(message.timestamp);
+                    self.note_time(message.timestamp);
+                }
+            }
+            MediaKind::Video if self.video.has(&message.tracks) => {
+                let is_keyframe = message.needs == Needs::StartsGop;
+                if !message.is_frame || is_keyframe && !self.video.is_described {
+                    self.describe_video(message.payload, message.is_frame);
+                }
+                if message.is_frame {
+                    self.note_picture(message.timestamp, is_keyframe);
+                    self.note_time(message.timestamp);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// What is known by now.
+    pub(super) fn report(&self, repairs: &Repairs, now: Time) -> Report {
+        let (pictures, pictures_ms) = self.pictures;
+        let duration_ms = now.millis_since(self.began);
+        let mean = (self.bytes * 8_000).checked_div(duration_ms);
+        let mean = mean.filter(|_| duration_ms * 1000 >= WINDOW_MICROS);
+        let tracks = self.video.all.iter().count().saturating_sub(1)
+            + self.audio.all.iter().count().saturating_sub(1);
+        Report {
+            duration_ms,
+            video: self.video.said,
+            audio: self.audio.said,
+            further_tracks: tracks,
+            frame_rate_millihertz: (pictures * 1_000_000).checked_div(pictures_ms),
+            bitrate: mean.map(|mean| (mean, self.peak_bitrate.max(mean))),
+            gops: self.gops,
+            skew: self.skew,
+            gaps: self.gaps,
+            stalls: self.stalls,
+            repairs: *repairs,
+        }
+    }
+
+    fn note_arrival(&mut self, bytes: u64, now: Time) {
+        let silent_ms = now.millis_since(self.arrived);
+        if silent_ms > GAP_MS {
+            self.stalls.note(silent_ms);
+        }
+        self.arrived = now;
+        let (began, in_window) = self.window;
+        let micros = now.as_micros() - began.as_micros();
+        if micros >= WINDOW_MICROS {
+            self.peak_bitrate = self.peak_bitrate.max(in_window * 8_000_000 / micros);
+            self.window = (now, bytes);
+        } else {
+            self.window.1 += bytes;
+        }
+        self.bytes += bytes;
+    }
+
+    fn note_picture(&mut self, timestamp: u32, is_keyframe: bool) {
+        if let Some(last) = self.video.newest.replace(timestamp) {
+            let step_ms = u64::from(timestamp.wrapping_sub(last));
+            if step_ms <= GAP_MS {
+                self.pictures = (self.pictures.0 + 1, self.pictures.1 + step_ms);
+            }
+        }
+        if is_keyframe {
+            if let Some((began, frames)) = self.gop {
+                let ms = timestamp.wrapping_sub(began);
+                let (min, max) = self.gops.map_or((ms, ms), |gops| gops.range_ms);
+                let range_ms = (min.min(ms), max.max(ms));
+                self.gops = Some(Gops { last: Gop { ms, frames }, range_ms });
+            }
+            self.gop = Some((timestamp, 0));
+        }
+        if let Some((_, frames)) = &mut self.gop {
+            *frames = frames.saturating_add(1);
+        }
+    }
+
+    fn note_time(&mut self, timestamp: u32) {
+        let step = timestamp.wrapping_sub(self.newest.unwrap_or(timestamp)) as i32;
+        if step >= 0 {
+            self.newest = Some(timestamp);
+            if step as u64 > GAP_MS {
+                self.gaps.note(step as u64);
+            }
+        }
+        if let (Some(video), Some(audio)) = (self.video.newest, self.audio.newest) {
+            let last_ms = video.wrapping_sub(audio) as i32;
+            let max_ms = self.skew.map_or(last_ms, |skew| skew.max_ms);
+            let is_furthest = last_ms.unsigned_abs() > max_ms.unsigned_abs();
+            let max_ms = if is_furthest { last_ms } else { max_ms };
+            self.skew = Some(Skew { last_ms, max_ms });
+        }
+    }
+
+    /// Looks at a configuration, or at a keyframe of the codecs that say more there.
+    #[cold]
+    fn describe_video(&mut self, payload: &[u8], is_frame: bool) {
+        let Track { id, said, is_described, .. } = &mut self.video;
+        media::for_each_video_track(payload, |track| {
+            let codec = track.codec;
+            if Some(track.track) != *id || codec == VideoCodec::Unnamed {
+                return;
+            }
+            let has_configuration =
+                matches!(codec, VideoCodec::Avc | VideoCodec::Hevc | VideoCodec::Vvc);
+            let is_wanted = !(is_frame && has_configuration);
+            let found = codec::video_facts(codec, track.body).filter(|_| is_wanted);
+            let known = said.map(|(_, facts)| facts).filter(|_| is_frame || found.is_none());
+            let (found, known) = (found.unwrap_or_default(), known.unwrap_or_default());
+            let facts = VideoFacts {
+                profile: found.profile.or(known.profile),
+                level: found.level.or(known.level),
+                width: found.width.or(known.width),
+                height: found.height.or(known.height),
+                frame_rate: found.frame_rate.or(known.frame_rate),
+                bit_depth: found.bit_depth.or(known.bit_depth),
+            };
+            *is_described = facts.width.is_some() || is_frame;
+            *said = Some((codec, facts));
+        });
+    }
+
+    /// Looks at a configuration, or at a frame of the codecs that have none.
+    #[cold]
+    fn describe_audio(&mut self, payload: &[u8], is_frame: bool) {
+        let tag_head = payload.first().copied().unwrap_or_default();
+        let Track { id, said, is_described, .. } = &mut self.audio;
+        media::for_each_audio_track(payload, |track| {
+            let codec = track.codec;
+            if Some(track.track) != *id || codec == AudioCodec::Unnamed {
+                return;
+            }
+            let has_configuration =
+                matches!(codec, AudioCodec::Aac | AudioCodec::Opus | AudioCodec::Flac);
+            let is_wanted = !(is_frame && has_configuration);
+            let found = codec::audio_facts(codec, tag_head, track.body).filter(|_| is_wanted);
+            let known = said.map(|(_, facts)| facts);
+            *is_described = found.is_some() || is_frame;
+            *said = Some((codec, found.or(known).unwrap_or_default()));
+        });
+    }
+}
+
+/// As in `1 h 2 min: H.264 High 4.1 1920x1080 30 fps, AAC LC 48 kHz stereo, 4.5 Mbit/s (peak 6.1)`.
+/// What is not known or did not happen is left out.
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_duration(f, self.duration_ms)?;
+        let mut separator = ": ";
+        let mut part = |said: String| {
+            let before = std::mem::replace(&mut separator, ", ");
+            if said.is_empty() { Ok(()) } else { write!(f, "{before}{said}") }
+        };
+        if let Some((codec, facts)) = &self.video {
+            part(said_of_video(*codec, facts, self.frame_rate_millihertz))?;
+        }
+        if let Some((codec, facts)) = &self.audio {
+            part(said_of_audio(*codec, facts))?;
+        }
+        match self.further_tracks {
+            0 => {}
+            1 => part("1 further track".to_owned())?,
+            tracks => part(format!("{tracks} further tracks"))?,
+        }
+        if let Some((mean, peak)) = self.bitrate {
+            part(said_of_bitrate(mean, peak))?;
+        }
+        if let Some(gops) = &self.gops {
+            part(gops.to_string())?;
+        }
+        if let Some(skew) = self.skew.filter(|skew| skew.max_ms != 0) {
+            part(skew.to_string())?;
+        }
+        if !self.repairs.is_empty() {
+            part(self.repairs.to_string())?;
+        }
+        for (holes, name) in [(&self.gaps, "gap"), (&self.stalls, "stall")] {
+            match holes.count {
+                0 => {}
+                1 => part(format!("1 {name} of {} s", tenths(holes.max_ms)))?,
+                count => part(format!("{count} {name}s of up to {} s", tenths(holes.max_ms)))?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn said_of_video(codec: VideoCodec, facts: &VideoFacts, measured: Option<u64>) -> String {
+    let mut said = codec.to_string();
+    let mut add = |what: String| said.extend([" ", &what]);
+    if let Some(profile) = facts.profile {
+        add(profile.to_owned());
+    }
+    if let Some(level) = facts.level {
+        add(level.to_string());
+    }
+    if let (Some(width), Some(height)) = (facts.width, facts.height) {
+        add(format!("{width}x{height}"));
+    }
+    let stated = facts.frame_rate.map(|rate| u64::from(rate.millihertz));
+    // Timestamps are whole milliseconds, and encoders drop a frame now and then.
+    let agrees = |(stated, measured): (u64, u64)| stated.abs_diff(measured) * 50 <= stated;
+    match (facts.frame_rate, measured) {
+        (Some(rate), Some(found)) if !stated.zip(measured).is_some_and(agrees) => {
+            add(format!("{rate} fps ({} measured)", tenths(found)));
+        }
+        (Some(rate), _) => add(format!("{rate} fps")),
+        (None, Some(found)) => add(format!("{} fps", tenths(found))),
+        (None, None) => {}
+    }
+    said
+}
+
+fn said_of_audio(codec: AudioCodec, facts: &AudioFacts) -> String {
+    let mut said = codec.to_string();
+    let mut add = |what: String| said.extend([" ", &what]);
+    if let Some(profile) = facts.profile {
+        add(profile.to_owned());
+    }
+    if let Some(rate) = facts.sample_rate_hz {
+        add(format!("{} kHz", f64::from(rate) / 1000.0));
+    }
+    match facts.channels {
+        None => {}
+        Some(1) => add("mono".to_owned()),
+        Some(2) => add("stereo".to_owned()),
+        Some(channels) => add(format!("{channels} channels")),
+    }
+    said
+}
+
+fn said_of_bitrate(mean: u64, peak: u64) -> String {
+    let (unit, name) = if mean >= 1_000_000 { (1_000_000, "Mbit/s") } else { (1000, "kbit/s") };
+    let scaled = |bits: u64| if unit == 1000 { bits / 1000 * 1000 } else { bits * 1000 / unit };
+    let [mean, peak] = [mean, peak].map(|bits| tenths(scaled(bits)));
+    if mean == peak { format!("{mean} {name}") } else { format!("{mean} {name} (peak {peak})") }
+}
+
+/// As in `GOP 2 s (60 frames, 0.5 to 2.1 s)`.
+impl fmt::Display for Gops {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Gop { ms, frames } = self.last;
+        let [ms, min, max] = [ms, self.range_ms.0, self.range_ms.1].map(|ms| tenths(ms.into()));
+        write!(f, "GOP {ms} s ({frames} frame{}", if frames == 1 { "" } else { "s" })?;
+        if min != max { write!(f, ", {min} to {max} s)") } else { f.write_str(")") }
+    }
+}
+
+/// As in `audio 12 ms behind video (at most 40)`.
+impl fmt::Display for Skew {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let direction = |ms: i32| if ms < 0 { "ahead of" } else { "behind" };
+        let Self { last_ms, max_ms } = *self;
+        write!(f, "audio {} ms {} video", last_ms.unsigned_abs(), direction(last_ms))?;
+        match max_ms.unsigned_abs() {
+            furthest if furthest == last_ms.unsigned_abs() => Ok(()),
+            furthest if (max_ms < 0) == (last_ms < 0) => write!(f, " (at most {furthest})"),
+            furthest => write!(f, " (at most {furthest} {} it)", direction(max_ms)),
+        }
+    }
+}
+
+/// Thousandths as `2.5`, or `2` if that is what it is to a tenth.
+fn tenths(thousandths: u64) -> String {
+    let tenths = (thousandths + 50) / 100;
+    match tenths % 10 {
+        0 => format!("{}", tenths / 10),
+        rest => format!("{}.{rest}", tenths / 10),
+    }
+}
+
+fn write_duration(f: &mut fmt::Formatter<'_>, ms: u64) -> fmt::Result {
+    let minutes = ms / 60_000;
+    match (minutes / 60, minutes % 60) {
+        (0, 0) => write!(f, "{} s", tenths(ms)),
+        (0, minutes) => write!(f, "{minutes} min {} s", ms / 1000 % 60),
+        (hours, minutes) => write!(f, "{hours} h {minutes} min"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rtmp::quirks::Repair;
+
+    fn at(millis: u64) -> Time {
+        Time::ZERO.plus_millis(millis)
+    }
+
+    /// A message of track 0 with so many bytes.
+    fn message(media: MediaKind, needs: Needs, timestamp: u32, payload: &[u8]) -> Recording<'_> {
+        let (tracks, header, is_frame) = (Tracks::DEFAULT, None, true);
+        Recording { media, tracks, needs, header, is_frame, timestamp, payload }
+    }
+
+    const AVC: &[u8] = &[0x27, 1, 0, 0, 0, 0x41];
+    const AAC: &[u8] = &[0xaf, 1, 0x21];
+
+    fn picture(timestamp: u32) -> Recording<'static> {
+        message(MediaKind::Video, Needs::Gop, timestamp, AVC)
+    }
+
+    fn keyframe(timestamp: u32) -> Recording<'static> {
+        message(MediaKind::Video, Needs::StartsGop, timestamp, AVC)
+    }
+
+    fn sound(timestamp: u32) -> Recording<'static> {
+        message(MediaKind::Audio, Needs::Nothing, timestamp, AAC)
+    }
+
+    /// What is known of messages that arrive at these times (ms), and after so long.
+    fn measured(messages: &[(u64, Recording<'_>)], end_ms: u64) -> Report {
+        let mut meter = Meter::new(at(0));
+        messages.iter().for_each(|(ms, message)| meter.note(message, at(*ms)));
+        meter.report(&Repairs::default(), at(end_ms))
+    }
+
+    #[test]
+    fn gops_are_measured_from_keyframe_to_keyframe() {
+        let begin = u32::MAX - 999;
+        let frames: Vec<_> = (0..76)
+            .map(|index: u32| {
+                let timestamp = begin.wrapping_add(index * 40);
+                let is_key = [0, 50, 60, 75].contains(&index);
+                (0, if is_key { keyframe(timestamp) } else { picture(timestamp) })
+            })
+            .collect();
+        assert_eq!(measured(&frames[..50], 0).gops, None, "the first one goes on");
+        let last = Gop { ms: 600, frames: 15 };
+        let report = measured(&frames, 0);
+        assert_eq!(report.gops, Some(Gops { last, range_ms: (400, 2000) }));
+        assert_eq!(report.frame_rate_millihertz, Some(25_000));
+        assert_eq!(report.gops.unwrap().to_string(), "GOP 0.6 s (15 frames, 0.4 to 2 s)");
+    }
+
+    #[test]
+    fn skew_is_that_of_the_newest_frames_and_at_most() {
+        for (times, last_ms, max_ms, said) in [
+            (&[(100, 88)][..], 12, 12, "audio 12 ms behind video"),
+            (&[(100, 60), (140, 128)], 12, 80, "audio 12 ms behind video (at most 80)"),
+            (&[(100, 100), (140, 190)], -50, -50, "audio 50 ms ahead of video"),
+            (&[(0, 40), (140, 130)], 10, 100, "audio 10 ms behind video (at most 100)"),
+            (
+                &[(0, 300), (330, 320)],
+                10,
+                -300,
+                "audio 10 ms behind video (at most 300 ahead of it)",
+            ),
+        ] {
+            let frames: Vec<_> = times
+                .iter()
+                .flat_map(|(video, audio)| [(0, picture(*video)), (0, sound(*audio))])
+                .collect();
+            let skew = measured(&frames, 0).skew.unwrap();
+            assert_eq!((skew, skew.to_string().as_str()), (Skew { last_ms, max_ms }, said));
+        }
+        assert_eq!(measured(&[(0, picture(0))], 0).skew, None);
+    }
+
+    #[test]
+    fn gaps_are_of_timestamps_and_stalls_of_arrival() {
+        let times = [(0, 0), (1000, 1000), (2001, 1040), (2002, 2041), (2003, 1900), (9000, 4400)];
+        let frames = times.map(|(ms, timestamp)| (ms, picture(timestamp)));
+        let report = measured(&frames, 20_000);
+        assert_eq!(report.gaps, Holes { count: 2, max_ms: 2359 });
+        assert_eq!(report.stalls, Holes { count: 2, max_ms: 6997 });
+        assert_eq!(report.duration_ms, 20_000);
+    }
+
+    #[test]
+    fn bitrate_is_the_mean_and_the_most_in_a_second() {
+        let payload = [0x27; 1250];
+        // 1250 bytes each 100 ms, and ten times as often in the third second.
+        let frames: Vec<_> = (0..500)
+            .filter(|index| index % 10 == 0 || (200..300).contains(index))
+            .map(|index| {
+                let ms = index * 10;
+                (ms, message(MediaKind::Video, Needs::Gop, ms as u32, &payload))
+            })
+            .collect();
+        assert_eq!(measured(&frames, 5000).bitrate, Some((280_000, 1_000_000)));
+        assert_eq!(measured(&frames, 999).bitrate, None, "too short to tell");
+    }
+
+    #[test]
+    fn further_tracks_are_counted_and_not_measured() {
+        let second = Tracks::DEFAULT;
+        let mut other = Vec::new();
+        for track in [1, 2, 1] {
+            let payload = [0x96, 0x01, b'h', b'v', b'c', b'1', track];
+            other.push(media::classify_video(&payload).unwrap().tracks);
+        }
+        let mut meter = Meter::new(at(0));
+        meter.note(&keyframe(0), at(0));
+        for (index, tracks) in other.into_iter().chain([second]).enumerate() {
+            let timestamp = 5000 * index as u32 % 15_000;
+            meter.note(&Recording { tracks, ..keyframe(timestamp) }, at(0));
+        }
+        let report = meter.report(&Repairs::default(), at(0));
+        assert_eq!((report.further_tracks, report.gops.is_some()), (2, true));
+        assert_eq!(report.gaps.count, 0, "those of other tracks are their own");
+    }
+
+    #[test]
+    fn the_line_says_what_is_known_and_happened() {
+        let mut report = Report { duration_ms: 3_725_000, ..Report::default() };
+        assert_eq!(report.to_string(), "1 h 2 min");
+        report.duration_ms = 125_900;
+        report.video = Some((VideoCodec::Avc, VideoFacts::default()));
+        report.frame_rate_millihertz = Some(29_970);
+        assert_eq!(report.to_string(), "2 min 5 s: H.264 30 fps");
+        report.audio = Some((
+            AudioCodec::Opus,
+            AudioFacts { sample_rate_hz: Some(44_100), channels: Some(6), ..AudioFacts::default() },
+        ));
+        report.further_tracks = 3;
+        report.bitrate = Some((4_520_000, 6_080_000));
+        report.gaps.note(2340);
+        report.stalls.note(1100);
+        report.stalls.note(5000);
+        report.repairs.note(Repair::Backward);
+        report.duration_ms = 59_940;
+        assert_eq!(
+            report.to_string(),
+            "59.9 s: H.264 30 fps, Opus 44.1 kHz 6 channels, 3 further tracks, \
+             4.5 Mbit/s (peak 6.1), 1 backward timestamp, 1 gap of 2.3 s, 2 stalls of up to 5 s"
+        );
+    }
+
+    #[test]
+    fn bitrates_below_a_megabit_are_said_in_kilobits() {
+        assert_eq!(said_of_bitrate(999_400, 1_500_000), "999 kbit/s (peak 1500)");
+        assert_eq!(said_of_bitrate(96_300, 96_400), "96 kbit/s");
+        assert_eq!(said_of_bitrate(1_000_000, 12_340_000), "1 Mbit/s (peak 12.3)");
+    }
+}
