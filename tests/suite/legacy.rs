@@ -172,7 +172,7 @@ fn only_a_keyframe_of_a_legacy_codec_is_a_start() {
             // The second byte would be a header or an end in H.264.
             message(VIDEO, u32::from(number) * 40, &[frame_type << 4 | codec, number % 3, number])
         };
-        let (early, late) = early_and_late(&[
+        let [early, late] = early_and_late(&[
             frame(2, 0), // Nobody has the keyframe of these three.
             frame(3, 1),
             frame(4, 2),
@@ -196,17 +196,16 @@ fn only_a_keyframe_of_a_legacy_codec_is_a_start() {
 
 /// First byte and frame number of what two players get, one that was there and one that joins
 /// behind the messages.
-fn early_and_late(sent: &[Message]) -> (Vec<(u8, u8)>, Vec<(u8, u8)>) {
+fn early_and_late(sent: &[Message]) -> [Vec<(u8, u8)>; 2] {
     let mut world = World::new(Settings::default());
     let publisher = world.publishing("cam");
     let early = world.player("cam");
     world.say(publisher, sent);
     let late = world.player("cam");
-    let heads = |player| {
+    [early, late].map(|player| {
         let media = received(&world, player);
         media.iter().map(|(_, time, payload)| (payload[0], (time / 40) as u8)).collect()
-    };
-    (heads(early), heads(late))
+    })
 }
 
 /// The gaps in what a player got of the pictures that were sent; behind each there is a keyframe,

@@ -6,7 +6,7 @@ use std::env;
 use tiderace::config::Settings;
 
 use crate::random::Random;
-use crate::wire::{self, AUDIO, Message, VIDEO, hex};
+use crate::wire::{self, AGGREGATE, AUDIO, Message, VIDEO, hex};
 use crate::world::{ClientHandle, World};
 
 const VIDEO_CODECS: [&[u8; 4]; 7] = [b"avc1", b"hvc1", b"vvc1", b"av01", b"vp08", b"vp09", b"abcd"];
@@ -131,6 +131,36 @@ fn fl_03_ex_05_ex_08_a_bad_message_of_any_codec_is_dropped_and_counted_and_nobod
     }
 }
 
+/// An aggregate (RTMP 1.0, section 7.1.6): each message behind a header as in an FLV file, and
+/// its length behind it.
+fn aggregate(parts: &[Message]) -> Message {
+    let mut body = Vec::new();
+    for part in parts {
+        let [_, length @ ..] = (part.payload.len() as u32).to_be_bytes();
+        let [high, time @ ..] = part.timestamp.to_be_bytes();
+        body.push(part.kind);
+        body.extend([&length[..], &time, &[high, 0, 0, 0], &part.payload].concat());
+        body.extend((part.payload.len() as u32 + 11).to_be_bytes());
+    }
+    Message::new(6, AGGREGATE, body).on(1).at(parts[0].timestamp)
+}
+
+#[test]
+fn a_bad_message_in_an_aggregate_is_dropped_and_counted_without_its_neighbours() {
+    let good = good();
+    for seed in seeds() {
+        let bad = vec![(seed.kind, seed.payload.clone()); 3];
+        let all = interleaved(&good, &bad);
+        let mut world = World::new(Settings::default());
+        let publisher = world.publishing("cam");
+        let player = world.player("cam");
+        world.say(publisher, &[aggregate(&all)]);
+        assert_eq!(media(&world, player), payloads(&good), "{}", seed.name);
+        assert_eq!(world.server.stats().messages_dropped, 3, "{}", seed.name);
+        world.assert_lives(publisher);
+    }
+}
+
 #[test]
 fn damaged_seeds_cost_no_message_of_the_other_tracks_and_no_connection() {
     let rounds = env::var("TIDERACE_SEEDS").ok().map(|seeds| seeds.parse().expect("a number"));
@@ -152,7 +182,7 @@ fn damaged_seeds_cost_no_message_of_the_other_tracks_and_no_connection() {
         let kept: Vec<_> = got.iter().filter(is_good).copied().collect();
         assert_eq!(kept, payloads(&good));
         let others: Vec<_> = got.iter().filter(|payload| !is_good(payload)).collect();
-        assert!(others.iter().all(|payload| is_bad(payload)), "a message that nobody sent");
+        assert!(others.iter().all(is_bad), "a message that nobody sent");
         let refused = world.server.stats().messages_dropped as usize;
         // The rest are frames of a track whose keyframe nobody has.
         assert!(refused + others.len() <= bad.len());
