@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::lab::clip::{Film, clip};
 use crate::lab::server::{SHORT_LINGER, Server};
 use crate::lab::{Lab, Need, ffmpeg, wait_until};
-use crate::publish::{Screen, start_gstreamer, start_obs};
+use crate::publish::{PARSERS, Screen, start_gstreamer, start_obs};
 
 const USERS: &str = "[apps.live.users]\nbob = \"s3cret\"\n\
     [apps.digest]\nauthmod = \"llnw\"\n[apps.digest.users]\nbob = \"s3cret\"\n";
@@ -99,7 +99,7 @@ fn cm_33_gstreamer_logs_in() {
     let Some(lab) = Guarded::start("auth_gst", &elements, USERS) else { return };
     let film = clip(Film::Main, 4);
     let url = lab.url("bob:s3cret@", "live/gst");
-    let _publisher = start_gstreamer(&lab.lab, "rtmp2sink", &film.path, &url);
+    let _publisher = start_gstreamer(&lab.lab, "rtmp2sink", PARSERS, &film.path, &url);
     lab.wait_for_log("publishes live/gst as bob");
     lab.server.wait_for_stream("live", "gst");
 }

@@ -3,12 +3,15 @@
 //!
 //! The tests run side by side and each is over within some twenty seconds. What they need
 //! beside the server are ffmpeg, ffplay, rtmpdump, VLC, GStreamer with its RTMP elements, OBS
-//! with Xvfb, and strace; see [`lab`] for what happens when one of them is not there.
+//! with Xvfb, strace, and an ffmpeg that knows Enhanced RTMP, which `tests/run` fetches; see
+//! [`lab`] for what happens when one of them is not there.
 
 mod lab;
 
 mod auth;
+mod codecs;
 mod cost;
+mod matrix;
 mod names;
 mod play;
 mod publish;

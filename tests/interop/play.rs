@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::lab::clip::{Clip, Film, clip};
+use crate::lab::clip::{Clip, Film, MAIN_CODECS, clip};
 use crate::lab::frames::{Frames, Span, only_run, run_of_vlc};
+use crate::lab::matrix::{Client, Role};
 use crate::lab::program::Program;
 use crate::lab::raw::{Message, Player};
 use crate::lab::server::Server;
@@ -20,6 +21,8 @@ fn in_01_hs_14_ffmpeg_plays_what_ffmpeg_publishes() {
     let show = Show::start(&lab, Film::Main);
     let player = ffmpeg::record(&lab, "player", &show.url);
     show.expect_played_to_the_end(&player.finish(END));
+    lab.proves(Client::Ffmpeg, Role::Publishes, &MAIN_CODECS);
+    lab.proves(Client::Ffmpeg, Role::Plays, &MAIN_CODECS);
 }
 
 #[test]
@@ -30,6 +33,7 @@ fn in_01_rtmpdump_plays() {
     let player = players::rtmpdump(&lab, &show.url);
     player.program.finish(END);
     show.expect_played_to_the_end(&Frames::of(&player.path));
+    lab.proves(Client::Rtmpdump, Role::Plays, &MAIN_CODECS);
 }
 
 #[test]
@@ -40,6 +44,7 @@ fn in_01_gstreamer_rtmp2src_plays() {
     let player = players::rtmp2src(&lab, &show.url);
     player.program.finish(END);
     show.expect_played_to_the_end(&Frames::of(&player.path));
+    lab.proves(Client::Rtmp2, Role::Plays, &MAIN_CODECS);
 }
 
 /// This element connects anew when a stream ends, so it is stopped here instead.
@@ -53,6 +58,7 @@ fn in_01_gstreamer_rtmpsrc_plays() {
     thread::sleep(Duration::from_millis(500));
     drop(player.program);
     show.expect_played(&Frames::of_cut(&player.path));
+    lab.proves(Client::Librtmp, Role::Plays, &MAIN_CODECS);
 }
 
 #[test]
@@ -65,6 +71,7 @@ fn in_01_vlc_plays() {
     let sent = Frames::of_pictures(&show.clip.path).video;
     let got = Frames::of_pictures(&player.path).video;
     show.expect_run_of_pictures(&run_of_vlc(&got, &sent));
+    lab.proves(Client::Vlc, Role::Plays, &MAIN_CODECS[..1]);
 }
 
 /// ffplay draws into SDL's dummy display; its filter prints the checksum of every picture.
@@ -81,6 +88,7 @@ fn in_01_ffplay_plays() {
     let sent = players::shown_pictures(&decoder);
     let got = players::shown_pictures(&player);
     show.expect_run_of_pictures(&only_run("pictures", &got, &sent));
+    lab.proves(Client::Ffplay, Role::Plays, &MAIN_CODECS[..1]);
 }
 
 #[test]

@@ -8,19 +8,23 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::lab::clip::{Film, clip};
+use crate::codecs::SORENSON_MP3;
+use crate::lab::clip::{Film, MAIN_CODECS, clip};
+use crate::lab::ffmpeg::Build;
+use crate::lab::frames::Frames;
+use crate::lab::matrix::{Client, Role};
 use crate::lab::program::Program;
 use crate::lab::server::Server;
 use crate::lab::{Lab, Need, ffmpeg, wait_until};
 
 #[test]
 fn in_02_gstreamer_rtmp2sink_publishes() {
-    publish_with_gstreamer("publish_rtmp2sink", "rtmp2sink");
+    publish_with_gstreamer("publish_rtmp2sink", "rtmp2sink", Client::Rtmp2);
 }
 
 #[test]
 fn in_02_gstreamer_rtmpsink_publishes() {
-    publish_with_gstreamer("publish_rtmpsink", "rtmpsink");
+    publish_with_gstreamer("publish_rtmpsink", "rtmpsink", Client::Librtmp);
 }
 
 /// OBS renders its pictures in software here, so it gets the machine to itself.
@@ -42,16 +46,17 @@ fn in_02_obs_publishes() {
     assert_eq!(got.video, other.video, "two players see different pictures");
     ffmpeg::expect_decodable(&path);
     ffmpeg::expect_decodable(&other_path);
+    lab.proves(Client::Obs, Role::Publishes, &MAIN_CODECS);
 }
 
-fn publish_with_gstreamer(test: &str, element: &'static str) {
+fn publish_with_gstreamer(test: &str, element: &'static str, client: Client) {
     let elements = [element, "flvmux", "aacparse", "h264parse"].map(Need::Element);
     let needs = [&[Need::Program("ffmpeg")], &elements[..]].concat();
     let Some(lab) = Lab::open(test, &needs) else { return };
     let clip = clip(Film::Main, 6);
     let server = Server::start(&lab);
     let url = server.url("live/gst");
-    let _publisher = start_gstreamer(&lab, element, &clip.path, &url);
+    let _publisher = start_gstreamer(&lab, element, PARSERS, &clip.path, &url);
     server.wait_for_stream("live", "gst");
     thread::sleep(Duration::from_millis(1300));
     let got = ffmpeg::record(&lab, "player", &url).finish(Duration::from_secs(25));
@@ -60,14 +65,47 @@ fn publish_with_gstreamer(test: &str, element: &'static str) {
     assert_eq!(span.video.end, clip.frames.video.len(), "the end is missing: {span:?}");
     assert_eq!(span.audio.end, clip.frames.audio.len(), "the end is missing: {span:?}");
     assert!(span.video.len() >= 60, "too little video: {span:?}");
+    lab.proves(client, Role::Publishes, &MAIN_CODECS);
 }
 
+/// Codecs that have no header.
+#[test]
+fn in_02_gstreamer_publishes_sorenson_with_mp3() {
+    let elements = ["rtmp2sink", "flvmux", "mpegaudioparse"].map(Need::Element);
+    let needs = [&[Need::Program("ffmpeg")], &elements[..]].concat();
+    let Some(lab) = Lab::open("publish_sorenson", &needs) else { return };
+    let film = SORENSON_MP3.make(&lab);
+    let sent = Frames::of(&film);
+    let server = Server::start(&lab);
+    let url = server.url("live/gst");
+    let parsers = ["identity", "mpegaudioparse"];
+    let _publisher = start_gstreamer(&lab, "rtmp2sink", parsers, &film, &url);
+    server.wait_for_stream("live", "gst");
+    thread::sleep(Duration::from_millis(1300));
+    let got = ffmpeg::record(&lab, "player", &url).finish(Duration::from_secs(25));
+    let span = got.expect_contiguous_in(&sent);
+    let starts = Frames::keyframes_of_track(Build::System, &film, 0);
+    assert!(starts.contains(&span.video.start), "no start at a keyframe: {span:?}");
+    assert_eq!(span.video.end, sent.video.len(), "the end is missing: {span:?}");
+    assert_eq!(span.audio.end, sent.audio.len(), "the end is missing: {span:?}");
+    lab.proves(Client::Rtmp2, Role::Publishes, SORENSON_MP3.codecs);
+}
+
+/// Parsers of H.264 and AAC.
+pub(crate) const PARSERS: [&str; 2] = ["h264parse", "aacparse"];
+
 /// Takes a film apart and publishes its packets as they are, at the speed of the clock.
-pub(crate) fn start_gstreamer(lab: &Lab, element: &str, film: &Path, url: &str) -> Program {
+pub(crate) fn start_gstreamer(
+    lab: &Lab,
+    element: &str,
+    [video, audio]: [&str; 2],
+    film: &Path,
+    url: &str,
+) -> Program {
     let pipeline = format!(
         "filesrc location={} ! flvdemux name=film \
-         film.video ! queue ! h264parse ! mux. \
-         film.audio ! queue ! aacparse ! mux. \
+         film.video ! queue ! {video} ! mux. \
+         film.audio ! queue ! {audio} ! mux. \
          flvmux name=mux streamable=true ! {element} sync=true location={url}",
         film.display()
     );

@@ -4,10 +4,67 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use super::Lab;
 use super::clip::Clip;
 use super::frames::Frames;
+use super::matrix::Client;
 use super::program::Program;
+use super::{Lab, Need};
+
+/// Which ffmpeg.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Build {
+    /// That of the system.
+    System,
+    /// A newer one, which knows Enhanced RTMP.
+    Current,
+}
+
+impl Build {
+    pub(crate) fn program(self) -> PathBuf {
+        match self {
+            Self::System => PathBuf::from("ffmpeg"),
+            Self::Current => super::fetched_programs().join(CURRENT),
+        }
+    }
+
+    pub(crate) const fn need(self) -> Need {
+        Need::Program(if matches!(self, Self::System) { "ffmpeg" } else { CURRENT })
+    }
+
+    pub(crate) const fn client(self) -> Client {
+        if matches!(self, Self::System) { Client::Ffmpeg } else { Client::CurrentFfmpeg }
+    }
+
+    /// Publishes all tracks of a film at the speed of the clock, with further output options;
+    /// ends with it.
+    pub(crate) fn publish(
+        self,
+        lab: &Lab,
+        name: &str,
+        film: &Path,
+        options: &[&str],
+        url: &str,
+    ) -> Program {
+        let mut command = Command::new(self.program());
+        command.args(["-nostdin", "-hide_banner", "-v", "info", "-nostats", "-re", "-i"]);
+        command.arg(film).args(["-map", "0", "-c", "copy"]).args(options).args(["-f", "flv", url]);
+        Program::start(lab, name, &mut command)
+    }
+
+    /// Plays all tracks of a stream into a file, with further input options. Timestamps are kept
+    /// as they came.
+    pub(crate) fn record(self, lab: &Lab, name: &str, options: &[&str], url: &str) -> Recorder {
+        let path = lab.path(&format!("{name}.flv"));
+        let mut command = Command::new(self.program());
+        command.args(["-nostdin", "-hide_banner", "-v", "info", "-nostats", "-y", "-copyts"]);
+        command.args(options).args(["-i", url, "-map", "0:v?", "-map", "0:a?"]);
+        command.args(["-c", "copy", "-f", "flv"]).arg(&path);
+        Recorder { program: Program::start(lab, name, &mut command), path }
+    }
+}
+
+/// The file that `tests/run` fetches.
+const CURRENT: &str = "ffmpeg-9.0";
 
 /// Publishes a clip at the speed of the clock; ends with it.
 pub(crate) fn publish(lab: &Lab, name: &str, clip: &Clip, url: &str) -> Program {
@@ -22,10 +79,7 @@ pub(crate) fn publish_with(
     options: &[&str],
     url: &str,
 ) -> Program {
-    let mut command = Command::new("ffmpeg");
-    command.args(["-nostdin", "-hide_banner", "-v", "info", "-nostats", "-re", "-i"]);
-    command.arg(&clip.path).args(["-c", "copy"]).args(options).args(["-f", "flv", url]);
-    Program::start(lab, name, &mut command)
+    Build::System.publish(lab, name, &clip.path, options, url)
 }
 
 /// A player that writes what it receives to a file, unchanged.
@@ -41,11 +95,7 @@ pub(crate) fn record(lab: &Lab, name: &str, url: &str) -> Recorder {
 
 /// Plays a stream with further input options.
 pub(crate) fn record_with(lab: &Lab, name: &str, options: &[&str], url: &str) -> Recorder {
-    let path = lab.path(&format!("{name}.flv"));
-    let mut command = Command::new("ffmpeg");
-    command.args(["-nostdin", "-hide_banner", "-v", "info", "-nostats", "-y", "-copyts"]);
-    command.args(options).args(["-i", url, "-c", "copy", "-f", "flv"]).arg(&path);
-    Recorder { program: Program::start(lab, name, &mut command), path }
+    Build::System.record(lab, name, options, url)
 }
 
 impl Recorder {

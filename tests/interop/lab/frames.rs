@@ -7,6 +7,8 @@ use std::ops::Range;
 use std::path::Path;
 use std::process::Command;
 
+use super::ffmpeg::Build;
+
 /// The packets of one file, each track in the order it came, which is by decoding time.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Frames {
@@ -36,6 +38,23 @@ impl Frames {
     /// Reads the packets of a file as they are.
     pub(crate) fn of(path: &Path) -> Self {
         Self::hash(path, &[], &["-c", "copy"])
+    }
+
+    /// Reads the packets of one track of each kind, where there is one.
+    pub(crate) fn of_track(build: Build, path: &Path, track: usize) -> Self {
+        let maps = [format!("0:v:{track}?"), format!("0:a:{track}?")];
+        let output = ["-map", &maps[0], "-map", &maps[1], "-c", "copy"];
+        Self::hash_by(build, path, &[], &output)
+    }
+
+    /// Which packets of a video track are keyframes, in the order of [`Frames::of_track`].
+    pub(crate) fn keyframes_of_track(build: Build, path: &Path, track: usize) -> Vec<usize> {
+        let map = format!("0:v:{track}?");
+        let text = Self::read_by(build, path, &[], &["-map", &map, "-c", "copy"], "framecrc");
+        let packets = text.lines().filter(|line| !line.starts_with('#'));
+        // Flags stand behind a packet only where they are others than those of a keyframe.
+        let keyframes = packets.enumerate().filter(|(_, packet)| !packet.contains("F=0x"));
+        keyframes.map(|(index, _)| index).collect()
     }
 
     /// Reads the packets of a file whose end may be cut inside one of them.
@@ -72,18 +91,26 @@ impl Frames {
     }
 
     fn hash(path: &Path, input: &[&str], output: &[&str]) -> Self {
-        let result = Command::new("ffmpeg")
+        Self::hash_by(Build::System, path, input, output)
+    }
+
+    fn hash_by(build: Build, path: &Path, input: &[&str], output: &[&str]) -> Self {
+        Self::parse(&Self::read_by(build, path, input, output, "framehash"))
+    }
+
+    fn read_by(build: Build, path: &Path, input: &[&str], output: &[&str], format: &str) -> String {
+        let result = Command::new(build.program())
             .args(["-nostdin", "-v", "error", "-copyts"])
             .args(input)
             .arg("-i")
             .arg(path)
             .args(output)
-            .args(["-f", "framehash", "-"])
+            .args(["-f", format, "-"])
             .output()
             .expect("ffmpeg runs");
         let errors = String::from_utf8_lossy(&result.stderr);
         assert!(result.status.success(), "{} cannot be read: {errors}", path.display());
-        Self::parse(&String::from_utf8_lossy(&result.stdout))
+        String::from_utf8_lossy(&result.stdout).into_owned()
     }
 
     fn parse(text: &str) -> Self {
@@ -109,7 +136,11 @@ impl Frames {
                 let fields: Vec<&str> = line.split(',').map(str::trim).collect();
                 let stream: usize = fields[0].parse().expect("a stream number");
                 let track = if is_video[stream] { &mut frames.video } else { &mut frames.audio };
-                track.push(Frame::parse(&fields));
+                let frame = Frame::parse(&fields);
+                // ffmpeg makes a packet without bytes of a channel layout that it did not expect.
+                if frame.size > 0 {
+                    track.push(frame);
+                }
             }
         }
         frames

@@ -5,8 +5,10 @@
 //! skips in silence proves nothing.
 
 pub(crate) mod clip;
+pub(crate) mod coding;
 pub(crate) mod ffmpeg;
 pub(crate) mod frames;
+pub(crate) mod matrix;
 pub(crate) mod players;
 pub(crate) mod program;
 pub(crate) mod raw;
@@ -20,6 +22,8 @@ use std::process::{Command, Stdio};
 use std::sync::{OnceLock, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use matrix::{Client, Role};
 
 /// One test's workplace: its directory goes away with it, unless the test fails.
 pub(crate) struct Lab {
@@ -50,6 +54,11 @@ impl Lab {
     /// The name of the test, which is a good name for its stream too.
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Writes down what the test has seen a client do, with each of these codecs.
+    pub(crate) fn proves(&self, client: Client, role: Role, codecs: &[&str]) {
+        matrix::record(client, role, codecs);
     }
 
     /// A path for a file of this test.
@@ -149,13 +158,22 @@ fn has_all(test: &str, needs: &[Need]) -> bool {
         let must_run = env::var("CI").is_ok_and(|ci| ci == "true") && !server::is_stand_in();
         assert!(!must_run, "{test} cannot run: {reason}");
         say(&format!("skipped: {test}: {reason}"));
+        matrix::record_skip(test);
         return false;
     }
     true
 }
 
 fn search_path() -> Vec<PathBuf> {
-    env::var_os("PATH").map(|path| env::split_paths(&path).collect()).unwrap_or_default()
+    let path = env::var_os("PATH");
+    let mut path: Vec<_> = path.map(|path| env::split_paths(&path).collect()).unwrap_or_default();
+    path.push(fetched_programs());
+    path
+}
+
+/// Where `tests/run` puts what no package of the system brings.
+fn fetched_programs() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("target/programs")
 }
 
 fn remove_finished_runs(all: &Path) {
