@@ -11,7 +11,8 @@ const FUNCTION_LINES_MAX: usize = 70;
 const LONG_FUNCTIONS: [&str; 0] = [];
 
 /// What each part of the library may use beside itself. Dependencies point one way:
-/// net, server, then the protocol and the media, then values and bounds; load beside net and server.
+/// net, server, then the protocol and the media, then values and bounds; load beside net and
+/// server.
 const LAYERS: [(&str, &[&str]); 13] = [
     ("limits", &[]),
     ("time", &[]),
