@@ -253,7 +253,7 @@ impl<C> Connection<C> {
     }
 
     /// Whether connecting is over. Until then nothing else is asked of the socket.
-    pub(super) fn finish_opening(&mut self) -> Result<bool, Reason> {
+    pub(super) fn finish_opening(&self) -> Result<bool, Reason> {
         if self.head.phase != Phase::Opening {
             return Ok(true);
         }

@@ -1,5 +1,5 @@
-//! The manifest of a measurement: what a reader must know to repeat it, and to judge whether two may
-//! be compared.
+//! The manifest of a measurement: what a reader must know to repeat it, and to judge whether two
+//! may be compared.
 //!
 //! Owns which facts those are and where they are read. It never names the host or a user, and keeps
 //! no login, key or query of the target.

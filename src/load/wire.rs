@@ -203,7 +203,10 @@ impl Framed {
     }
 }
 
-fn whole_frame(input: &[u8]) -> Result<Option<(&[u8], &[u8])>, WireError> {
+/// A frame without its length, and what stands behind it.
+type Split<'i> = (&'i [u8], &'i [u8]);
+
+fn whole_frame(input: &[u8]) -> Result<Option<Split<'_>>, WireError> {
     let Some(length) = length(input)? else { return Ok(None) };
     Ok(input[LENGTH_BYTES..].split_at_checked(length))
 }

@@ -78,8 +78,9 @@ pub enum Purpose {
 
 /// What one message of the server meant.
 ///
-/// Every message gives exactly one event, and so does the end of the handshake before them, so that a caller sees all that was said and in which
-/// order, also what the client has dealt with by itself.
+/// Every message gives exactly one event, and so does the end of the handshake before them, so
+/// that a caller sees all that was said and in which order, also what the client has dealt with
+/// by itself.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ClientEvent<'a> {
     /// The handshake is over, and `connect` is on its way unless the handshake was all that was

@@ -210,9 +210,9 @@ impl Inbound {
 
     /// Consumes `input` up to and including the next message; `None` when it is used up.
     ///
-    /// Pings are answered into `output`, within its bound, and what is tolerated is noted. An acknowledgement is
-    /// written when the input is used up, so at most once for each piece of input however small
-    /// the peer's window is.
+    /// Pings are answered into `output`, within its bound, and what is tolerated is noted. An
+    /// acknowledgement is written when the input is used up, so at most once for each piece of
+    /// input however small the peer's window is.
     pub fn next<'s, 'i: 's>(
         &'s mut self,
         input: &mut &'i [u8],
