@@ -10,12 +10,14 @@
 //!
 //! ```text
 //! main ─▶ net ─▶ server ─▶ rtmp, codec, metadata ─▶ media, amf0, limits, text, time
+//!         load ───────────▶ rtmp ─────────────────▶ amf0, limits, text, time
 //! ```
 //!
 //! [`rtmp`] and what it stands on are pure: bytes in, events and bytes out. [`server`] is the
 //! server without sockets, generic over its transport, with the time as an argument. [`net`] is
-//! the only place with sockets, the poll, signals and the clock. [`config`] is plain data that
-//! `server` and `net` are handed.
+//! the only place of the server with sockets, the poll, signals and the clock. [`config`] is plain
+//! data that `server` and `net` are handed. [`load`] is what a generator of load is made of, with a
+//! loop of its own; it shares nothing with `server` and `net` but [`descriptors`].
 //!
 //! # To change ...
 //!
@@ -50,6 +52,8 @@
 //! | why connections end, and how loud that is said | [`server::reason`] |
 //! | listening, accepting, socket options | `net/listener.rs` |
 //! | the poll, signals, reload | `net/event_loop.rs` |
+//! | how many descriptors the process may open | [`descriptors`] |
+//! | the loop of the load generator, its connections, what it reports | [`load`] |
 
 #![forbid(unsafe_code)]
 

@@ -69,8 +69,7 @@ impl fmt::Display for LoadError {
                 write!(
                     f,
                     "the descriptor limit of {limit} is too low for {connections} connections at \
-                     once: raise it to {needed} (ulimit -n), ask for fewer, or share them among \
-                     --workers"
+                     once: raise it to {needed} (ulimit -n) or ask for fewer"
                 )
             }
             Self::Io(error) => error.fmt(f),

@@ -82,8 +82,8 @@ impl Measured {
         let share = self.cpu_share();
         (share > CPU_SHARE_MAX && !self.is_busy).then(|| {
             format!(
-                "the generator took {share:.2} of a core, more than {CPU_SHARE_MAX}: share the \
-                 work among --workers"
+                "the generator took {share:.2} of a core, more than {CPU_SHARE_MAX}: give it \
+                 less to do"
             )
         })
     }

@@ -130,8 +130,9 @@ impl Stream {
 
     /// What is known of what is published.
     pub fn report(&self, now: Time) -> Option<Report> {
-        let (publisher, timeline) = (self.publisher.as_ref()?, self.timeline.as_ref()?);
-        Some(publisher.meter.report(timeline.repairs(), now))
+        let publisher = self.publisher.as_ref()?;
+        let repairs = self.timeline.as_ref().map(|timeline| *timeline.repairs());
+        Some(publisher.meter.report(repairs.unwrap_or_default(), now))
     }
 
     fn take_publisher(&mut self, now: Time) -> Option<Departed> {

@@ -187,7 +187,7 @@ impl Meter {
     }
 
     /// What is known by now.
-    pub(super) fn report(&self, repairs: &Repairs, now: Time) -> Report {
+    pub(super) fn report(&self, repairs: Repairs, now: Time) -> Report {
         let (pictures, pictures_ms) = self.pictures;
         let duration_ms = now.millis_since(self.began);
         let mean = (self.bytes * 8_000).checked_div(duration_ms);
@@ -205,7 +205,7 @@ impl Meter {
             skew: self.skew,
             gaps: self.gaps,
             stalls: self.stalls,
-            repairs: *repairs,
+            repairs,
         }
     }
 
@@ -484,7 +484,7 @@ mod tests {
     fn measured(messages: &[(u64, Recording<'_>)], end_ms: u64) -> Report {
         let mut meter = Meter::new(at(0));
         messages.iter().for_each(|(ms, message)| meter.note(message, at(*ms)));
-        meter.report(&Repairs::default(), at(end_ms))
+        meter.report(Repairs::default(), at(end_ms))
     }
 
     #[test]
@@ -568,7 +568,7 @@ mod tests {
             let timestamp = 5000 * index as u32 % 15_000;
             meter.note(&Recording { tracks, ..keyframe(timestamp) }, at(0));
         }
-        let report = meter.report(&Repairs::default(), at(0));
+        let report = meter.report(Repairs::default(), at(0));
         assert_eq!((report.further_tracks, report.gops.is_some()), (2, true));
         assert_eq!(report.gaps.count, 0, "those of other tracks are their own");
     }

@@ -14,6 +14,26 @@ const FILMS: [&str; 3] = ["sorenson_mp3", "screen_nellymoser", "screen2_speex"];
 const SOUNDS: [&str; 7] =
     ["nellymoser16", "nellymoser8", "alaw", "mulaw", "adpcm", "pcm", "pcm_u8"];
 
+/// What the report of each film and sound begins with, as ffprobe shows those that ffmpeg wrote.
+const REPORTS: [&str; 16] = [
+    "Sorenson H.263 96x64 10 fps, MP3 22.05 kHz mono",
+    "Screen 128x96 10 fps, Nellymoser 22.05 kHz mono",
+    "Screen 2 96x64 10 fps, Speex 16 kHz mono",
+    "VP6 ",
+    "VP6 with alpha ",
+    "Nellymoser 16 kHz mono",
+    "Nellymoser 8 kHz mono",
+    "G.711 A-law 8 kHz mono",
+    "G.711 µ-law 8 kHz mono",
+    "ADPCM 11.025 kHz mono",
+    "PCM 11.025 kHz mono",
+    "PCM 11.025 kHz mono",
+    "MP3 22.05 kHz mono",
+    "Nellymoser 22.05 kHz mono",
+    "Speex 16 kHz mono",
+    "MP3 22.05 kHz mono",
+];
+
 /// Codec ids whose pictures have no packet type: Sorenson, Screen, VP6, VP6 with alpha, Screen 2.
 const VIDEO_CODECS: [u8; 5] = [2, 3, 4, 5, 6];
 
@@ -107,6 +127,24 @@ fn the_recorded_formats_are_those_that_their_names_say() {
     assert_eq!(heads, expected);
     let heads: Vec<_> = sounds().iter().map(|(_, sent)| first(sent, AUDIO).unwrap() >> 4).collect();
     assert_eq!(heads, [4, 5, 7, 8, 1, 3, 0, 2, 6, 11, 14], "every format of the list");
+}
+
+#[test]
+fn a_report_calls_legacy_codecs_by_their_names() {
+    let said: Vec<_> = films().into_iter().chain(sounds()).map(|(_, sent)| report(&sent)).collect();
+    for (report, expected) in said.iter().zip(REPORTS) {
+        assert!(report.starts_with(&format!("0 s: {expected}")), "{report}, not {expected}");
+    }
+    assert_eq!(said.len(), REPORTS.len());
+}
+
+/// What is known of a stream of these messages.
+fn report(sent: &[Message]) -> String {
+    let mut world = World::new(Settings::default());
+    let publisher = world.publishing("cam");
+    world.say(publisher, sent);
+    let stream = world.server.hub().find("live/cam").expect("it is published");
+    stream.report(world.now()).expect("it is live").to_string()
 }
 
 #[test]

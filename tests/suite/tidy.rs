@@ -26,7 +26,7 @@ const LAYERS: [(&str, &[&str]); 13] = [
     ("server", &["amf0", "codec", "config", "limits", "media", "metadata", "rtmp", "text", "time"]),
     ("descriptors", &[]),
     ("net", &["config", "descriptors", "limits", "rtmp", "server", "time"]),
-    ("load", &["descriptors", "flv", "limits", "media", "rtmp", "text", "time"]),
+    ("load", &["descriptors", "limits", "rtmp", "text", "time"]),
 ];
 
 /// The parts that turn bytes into values and back, and know of nothing else.
