@@ -9,6 +9,8 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use tiderace::config::{ConfigError, FileText, FlagValue, Settings};
+use tiderace::load::LoadError;
+use tiderace::load::command::LoadCommand;
 use tiderace::net::StartError;
 
 /// A live RTMP server that runs on one core.
@@ -47,6 +49,9 @@ pub(crate) enum Command {
     },
     /// Print a configuration file with every key, its default and its meaning.
     Config,
+    /// Measure an RTMP server, this one or another.
+    #[command(subcommand)]
+    Load(LoadCommand),
 }
 
 /// The flags of the server; each one overrides its key in the file.
@@ -141,6 +146,12 @@ pub(crate) enum Exit {
     DescriptorLimit = 5,
     /// Anything else that the system refused.
     Io = 6,
+    /// The server to be measured cannot be reached.
+    Unreachable = 10,
+    /// The server to be measured refused what the measurement stands on.
+    Refused = 11,
+    /// The process to be measured is not there.
+    NoProcess = 12,
 }
 
 impl From<Exit> for ExitCode {
@@ -167,6 +178,19 @@ impl From<&StartError> for Exit {
             StartError::CannotBind { .. } => Self::CannotBind,
             StartError::DescriptorLimit { .. } => Self::DescriptorLimit,
             StartError::Io(_) => Self::Io,
+        }
+    }
+}
+
+impl From<&LoadError> for Exit {
+    fn from(error: &LoadError) -> Self {
+        match error {
+            LoadError::BadTarget { .. } => Self::Usage,
+            LoadError::UnknownHost { .. } | LoadError::Unreachable { .. } => Self::Unreachable,
+            LoadError::Refused { .. } => Self::Refused,
+            LoadError::DescriptorLimit { .. } => Self::DescriptorLimit,
+            LoadError::Process(_) => Self::NoProcess,
+            LoadError::Report { .. } | LoadError::File { .. } | LoadError::Io(_) => Self::Io,
         }
     }
 }
@@ -205,7 +229,10 @@ Exit codes:
   3  the configuration file cannot be read, or is wrong
   4  an address cannot be listened on: in use, not of this machine, or not permitted
   5  the descriptor limit is too low for the connections configured
-  6  anything else that the system refused";
+  6  anything else that the system refused
+ 10  load: the server cannot be reached
+ 11  load: the server refused what the measurement stands on
+ 12  load: the process to be measured is not there";
 
 #[cfg(test)]
 mod tests {

@@ -53,6 +53,7 @@
 //! | listening, accepting, socket options | `net/listener.rs` |
 //! | the poll, signals, reload | `net/event_loop.rs` |
 //! | how many descriptors the process may open | [`descriptors`] |
+//! | what `tiderace load` can be asked for, its flags | [`load::command`], [`load::options`] |
 //! | the loop of the load generator, its connections, what it reports | [`load`] |
 
 #![forbid(unsafe_code)]

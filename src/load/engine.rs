@@ -53,6 +53,14 @@ pub trait Scenario: Sized {
     /// A connection has ended, or could not be opened; also when the run is over.
     fn closed(&mut self, agenda: &mut Agenda<Self::Due>, data: Self::Conn, ended: Ended);
 
+    /// Another second of the run is over: the time to look at the server.
+    ///
+    /// # Errors
+    /// What ends the run, such as that there is no server any more.
+    fn second(&mut self, _agenda: &mut Agenda<Self::Due>) -> Result<(), LoadError> {
+        Ok(())
+    }
+
     /// How it stands, in a few words for a terminal.
     fn progress(&self) -> String;
 }
@@ -68,7 +76,7 @@ pub struct Plan {
     pub timeout: Duration,
     /// Never sleeps: wakes soonest, and takes a whole core for it.
     pub is_busy: bool,
-    /// Writes a line about how it stands to standard error, each second.
+    /// Says how it stands on standard error, each second.
     pub shows_progress: bool,
 }
 
@@ -188,14 +196,14 @@ pub struct Engine<S: Scenario> {
     spare: Vec<u8>,
     c1_random: Box<[u8; limits::HANDSHAKE_RANDOM_BYTES]>,
     ends_at: Time,
-    progress_at: Time,
+    second_at: Time,
     measured: Measured,
 }
 
 const EVENTS_PER_POLL: usize = 1024;
 const SIGNALS: Token = Token(usize::MAX - 1);
 const ALARM: Token = Token(usize::MAX - 2);
-const PROGRESS_MS: u64 = 1000;
+const SECOND_MS: u64 = 1000;
 
 impl<S: Scenario> Engine<S> {
     fn new(plan: Plan) -> Result<Self, LoadError> {
@@ -208,7 +216,7 @@ impl<S: Scenario> Engine<S> {
         let began = alarm::now();
         Ok(Self {
             ends_at: began + plan.duration,
-            progress_at: if plan.shows_progress { began } else { Time::NEVER },
+            second_at: began.plus_millis(SECOND_MS),
             agenda: Agenda {
                 now: began,
                 began,
@@ -334,7 +342,7 @@ impl<S: Scenario> Engine<S> {
             if self.ready.is_empty() {
                 self.ready = ready;
             }
-            self.end_turn(scenario, woke);
+            self.end_turn(scenario, woke)?;
         }
         self.end(scenario);
         Ok(())
@@ -359,7 +367,7 @@ impl<S: Scenario> Engine<S> {
 
     fn next_due(&mut self) -> Time {
         let queued = self.agenda.queue.first_key_value().map_or(Time::NEVER, |((at, _), _)| *at);
-        queued.min(self.next_timeout()).min(self.ends_at).min(self.progress_at)
+        queued.min(self.next_timeout()).min(self.ends_at).min(self.second_at)
     }
 
     /// When the first connection that is not where it is to be has to be there. The others
@@ -494,7 +502,7 @@ impl<S: Scenario> Engine<S> {
         self.ended.push((index, reason));
     }
 
-    fn end_turn(&mut self, scenario: &mut S, woke: Time) {
+    fn end_turn(&mut self, scenario: &mut S, woke: Time) -> Result<(), LoadError> {
         for (id, ending) in std::mem::take(&mut self.agenda.ending) {
             self.end_as_asked(id, ending);
         }
@@ -506,11 +514,15 @@ impl<S: Scenario> Engine<S> {
         }
         self.sweep(scenario);
         self.measured.note_turn(woke, now);
-        if now >= self.progress_at {
-            self.progress_at = now.plus_millis(PROGRESS_MS);
-            show_progress(now.since(self.agenda.began), &scenario.progress());
+        if now >= self.second_at {
+            self.second_at = now.plus_millis(SECOND_MS);
+            scenario.second(&mut self.agenda)?;
+            if self.plan.shows_progress {
+                show_progress(now.since(self.agenda.began), &scenario.progress());
+            }
         }
         self.agenda.is_over |= now >= self.ends_at;
+        Ok(())
     }
 
     fn end_as_asked(&mut self, id: ConnId, ending: Ending) {

@@ -5,6 +5,8 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 
+use super::process::ProcessError;
+use super::report::ReportError;
 use super::target::TargetError;
 use crate::limits::DESCRIPTORS_RESERVED;
 use crate::text::Escaped;
@@ -49,6 +51,22 @@ pub enum LoadError {
         /// What the process may open.
         limit: usize,
     },
+    /// The process to be measured is not there.
+    Process(ProcessError),
+    /// A report cannot be made, read or written.
+    Report {
+        /// The file, or what stands in its place.
+        file: String,
+        /// Why.
+        error: ReportError,
+    },
+    /// A file cannot be read or written.
+    File {
+        /// The file.
+        file: String,
+        /// What the system said.
+        error: io::Error,
+    },
     /// Anything else that the system refused.
     Io(io::Error),
 }
@@ -72,12 +90,21 @@ impl fmt::Display for LoadError {
                      once: raise it to {needed} (ulimit -n) or ask for fewer"
                 )
             }
+            Self::Process(error) => error.fmt(f),
+            Self::Report { file, error } => write!(f, "{file}: {error}"),
+            Self::File { file, error } => write!(f, "{file}: {error}"),
             Self::Io(error) => error.fmt(f),
         }
     }
 }
 
 impl Error for LoadError {}
+
+impl From<ProcessError> for LoadError {
+    fn from(error: ProcessError) -> Self {
+        Self::Process(error)
+    }
+}
 
 impl From<io::Error> for LoadError {
     fn from(error: io::Error) -> Self {

@@ -6,13 +6,20 @@
 //! [`engine`] is the loop that everything runs in, and [`engine::Scenario`] what is asked of a
 //! measurement; [`connection`] is one connection and [`wire`] what is spoken over it; [`target`]
 //! says where all that goes; [`measured`] says whether the generator itself kept up.
+//!
+//! [`command`] is what can be asked for, [`options`] what every measurement can be told, and
+//! [`measurement`] what each does before and after its run.
 
 pub mod alarm;
+pub mod command;
 pub mod connection;
 pub mod engine;
 mod error;
+pub mod idle;
 pub mod manifest;
 pub mod measured;
+pub mod measurement;
+pub mod options;
 pub mod process;
 pub mod report;
 pub mod target;

@@ -3,6 +3,7 @@
 //! Owns how a target is written and how a socket to it is made. It opens nothing by itself but
 //! the one connection of [`Target::probe`].
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream as StdStream, ToSocketAddrs};
@@ -14,6 +15,7 @@ use rustix::io::{Errno, FdFlags, fcntl_setfd, ioctl_fionbio};
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket, sockopt};
 
 use super::LoadError;
+use super::manifest::Manifest;
 use crate::descriptors;
 use crate::limits::{DESCRIPTORS_RESERVED, LOAD_SOURCES_MAX};
 use crate::rtmp::client::{ClientConfig, Purpose};
@@ -77,6 +79,14 @@ impl Target {
     /// Where the connections of `address` go that speak no RTMP.
     pub const fn of_address(address: SocketAddr) -> Self {
         Self { address, app: String::new(), key: String::new(), tc_url: String::new() }
+    }
+
+    /// The manifest of a run against it that begins now.
+    pub(super) fn manifest(&self, parameters: BTreeMap<String, String>) -> Manifest {
+        if self.tc_url.is_empty() {
+            return Manifest::new(&format!("tcp://{}", self.address), parameters);
+        }
+        Manifest::new(&format!("{}/{}", self.tc_url, self.key), parameters)
     }
 
     /// A client of this target for `purpose`.

@@ -54,6 +54,11 @@ impl Distribution {
         &self.name
     }
 
+    /// Whether nothing was recorded.
+    pub fn is_empty(&self) -> bool {
+        self.histogram.is_empty()
+    }
+
     /// All values, in microseconds.
     pub fn histogram(&self) -> &Histogram<u64> {
         &self.histogram
