@@ -348,6 +348,9 @@ section! {
         Live skips_max: u32 = 10, from_to(0, 1_000_000);
         /// The time in which jumps are counted.
         Live skip_window_ms: u64 = 60_000, from_to(1, MILLIS_MAX);
+        /// How long a message may wait so that players get more of them at once, which costs half
+        /// the processor time at 350; 0: what arrives leaves at once.
+        Live merge_ms: u64 = 0, from_to(0, 5000);
     }
 }
 
@@ -473,6 +476,8 @@ at_most! {
     // A player that may lag by more than the tape holds falls off its end instead of jumping.
     play.lag_bytes <= limits.tape_bytes_max;
     play.lag_ms <= limits.tape_span_ms_max;
+    // What waits to leave together is no lag.
+    play.merge_ms <= play.lag_ms;
     // Both count from accept, so a longer handshake would never be reached.
     timeouts.handshake_ms <= timeouts.connect_ms;
 }
@@ -589,6 +594,7 @@ mod tests {
         ("play.lag_bytes", "16777216"),
         ("play.skips_max", "0"),
         ("play.skip_window_ms", "1"),
+        ("play.merge_ms", "350"),
         ("rtmp.chunk_size", "128"),
         ("rtmp.window_ack_bytes", "1024"),
         ("rtmp.c2_check", "\"strict\""),

@@ -41,6 +41,7 @@
 //! | which profile, level, size and rate a track has | [`codec`] |
 //! | what becomes of `onMetaData` | [`metadata`] |
 //! | what a stream keeps, and for how long | [`server::tape`] |
+//! | what of it is sent from memory files, and when | [`server::segment`], `net/segment.rs` |
 //! | which timestamps players see, what of an encoder's clock is repaired | `server/timeline.rs` |
 //! | what is measured of a stream, and said when its publisher leaves | [`server::report`] |
 //! | where a player starts, when it skips | [`server::play`] |

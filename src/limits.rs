@@ -87,6 +87,12 @@ pub const HEADERS_MAX: usize = 128;
 pub const TAPE_BLOCK_BYTES_MIN: usize = 32 * KIB;
 /// See [`TAPE_BLOCK_BYTES_MIN`].
 pub const TAPE_BLOCK_BYTES_MAX: usize = MIB;
+/// A memory file that players are sent from is not added to beyond this; a new one follows.
+pub const SEGMENT_BYTES: usize = 4 * MIB;
+/// Players of one stream from which on memory files pay for being written.
+pub const SEGMENT_PLAYERS_MIN: usize = 4;
+/// Bytes for one player from which on `sendfile` costs less than a copy.
+pub const SEGMENT_RUN_BYTES_MIN: usize = 8 * KIB;
 
 // Per turn of the loop.
 

@@ -16,6 +16,7 @@ pub(crate) const TAPE: TapeSettings = TapeSettings {
     lag_ms: 5000,
     keep_start: true,
     whole_gops: true,
+    merge_ms: 0,
     chunk_size: 60_000,
 };
 

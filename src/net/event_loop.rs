@@ -5,6 +5,7 @@
 
 use super::StartError;
 use super::listener::Listener;
+use super::segment;
 use super::transport::Tcp;
 use crate::config::{ConfigError, Settings};
 use crate::limits;
@@ -61,11 +62,13 @@ impl EventLoop {
             listeners.push(listener);
         }
         announce(&listeners, &settings);
+        let mut server = Server::new(settings, hello, challenger);
+        server.set_segments(segment::settings());
         Ok(Self {
             poll,
             signals,
             listeners,
-            server: Server::new(settings, hello, challenger),
+            server,
             buffer: vec![0; limits::READ_BUFFER_BYTES].into_boxed_slice(),
             began: Instant::now(),
             drained_by: None,

@@ -6,6 +6,7 @@
 mod descriptors;
 mod event_loop;
 mod listener;
+mod segment;
 mod transport;
 
 use crate::config::{ConfigError, Settings};

@@ -2,6 +2,8 @@
 
 use crate::server::transport::Transport;
 use mio::net::TcpStream;
+#[cfg(target_os = "linux")]
+use std::fs::File;
 use std::io::{self, IoSlice, Read, Write};
 use std::net::Shutdown;
 
@@ -20,6 +22,12 @@ impl Transport for Tcp {
             [slice] => self.0.write(slice),
             slices => self.0.write_vectored(slices),
         }
+    }
+
+    #[cfg(target_os = "linux")]
+    fn write_file(&mut self, file: &File, position: u64, len: usize) -> io::Result<usize> {
+        let mut position = position;
+        Ok(rustix::fs::sendfile(&self.0, file, Some(&mut position), len)?)
     }
 
     fn shutdown_write(&mut self) -> io::Result<()> {

@@ -7,6 +7,7 @@ use super::access::{Access, LoggedIn};
 use super::hub::{Departed, Hub, StreamId};
 use super::play::Play;
 use super::reason::CloseReason;
+use super::segment::FileRun;
 use super::stages::Stage;
 use super::tape;
 use super::timers::ConnTimers;
@@ -30,6 +31,13 @@ pub enum Flushed {
     Blocked,
     /// The budget of the turn is used up; there is more.
     Budget,
+}
+
+/// What one call has written.
+struct Written {
+    bytes: usize,
+    /// Nothing else is pending.
+    is_all: bool,
 }
 
 /// What a connection does with streams; made at its first publish or play.
@@ -192,17 +200,11 @@ impl<T: Transport> Conn<T> {
         let mut left = budget;
         loop {
             self.readdress(hub);
-            let mut slices = Slices::new(left);
-            let media = self.activity.as_deref();
-            gather(&self.session, media, self.closing.is_some(), hub, &mut slices);
-            if slices.is_empty() {
+            let Written { bytes, is_all } = match self.write_once(hub, left) {
                 // A player is not behind with what it does not want.
-                self.advance(hub, 0);
-                return Ok(Flushed::All);
-            }
-            let written = match self.transport.write_vectored(slices.as_slices()) {
-                Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                Ok(written) => written,
+                Ok(None) => Written { bytes: 0, is_all: true },
+                Ok(Some(Written { bytes: 0, .. })) => return Err(ErrorKind::WriteZero.into()),
+                Ok(Some(written)) => written,
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     self.writable = false;
@@ -210,13 +212,33 @@ impl<T: Transport> Conn<T> {
                 }
                 Err(error) => return Err(error),
             };
-            self.advance(hub, written);
-            self.bytes_out += written as u64;
-            left = left.saturating_sub(written);
+            self.advance(hub, bytes);
+            self.bytes_out += bytes as u64;
+            left = left.saturating_sub(bytes);
+            if is_all {
+                return Ok(Flushed::All);
+            }
             if left == 0 {
                 return Ok(if self.has_pending(hub) { Flushed::Budget } else { Flushed::All });
             }
         }
+    }
+
+    /// Writes with one call as much as goes into it, up to `budget` bytes; `None` if nothing is
+    /// pending.
+    fn write_once(&mut self, hub: &Hub, budget: usize) -> io::Result<Option<Written>> {
+        if let Some((run, is_last)) = self.file_run(hub) {
+            let bytes = self.transport.write_file(run.file, run.position, run.len.min(budget))?;
+            return Ok(Some(Written { bytes, is_all: is_last && bytes == run.len }));
+        }
+        let mut slices = Slices::new(budget);
+        let activity = self.activity.as_deref();
+        let is_all = gather(&self.session, activity, self.is_closing(), hub, &mut slices);
+        if slices.is_empty() {
+            return Ok(None);
+        }
+        let bytes = self.transport.write_vectored(slices.as_slices())?;
+        Ok(Some(Written { bytes, is_all: is_all && bytes == slices.bytes }))
     }
 
     /// Whether anything waits to be written.
@@ -232,6 +254,20 @@ impl<T: Transport> Conn<T> {
     /// Whether it is on its way out; then it gets no more media.
     pub const fn is_closing(&self) -> bool {
         self.closing.is_some()
+    }
+
+    /// What is to be written next, if it lies in a memory file, and whether it is all there is:
+    /// media, with nothing before it.
+    fn file_run<'h>(&self, hub: &'h Hub) -> Option<(FileRun<'h>, bool)> {
+        let activity = self.activity.as_deref().filter(|a| a.partial.is_empty())?;
+        if self.is_closing() || !self.session.output().is_empty() {
+            return None;
+        }
+        let direct = activity.plays.iter().filter(|play| is_direct(play));
+        let mut tapes = direct.map(|play| (play, hub.stream(play.stream).tape()));
+        let (play, tape) = tapes.find(|(play, tape)| play.has_pending(tape))?;
+        let (run, is_last) = play.file_run(tape)?;
+        Some((run, is_last && activity.plays.len() == 1))
     }
 
     fn advance(&mut self, hub: &Hub, mut written: usize) {
@@ -278,24 +314,26 @@ impl<T: Transport> Conn<T> {
 }
 
 /// What waits to be written, in order: half-sent message, control, media. One that is on its
-/// way out gets no more media.
+/// way out gets no more media. Returns whether that was all.
 fn gather<'s>(
     session: &'s Session,
     activity: Option<&'s Activity>,
     is_closing: bool,
     hub: &'s Hub,
     slices: &mut Slices<'s>,
-) {
+) -> bool {
     if let Some(activity) = activity.filter(|activity| !activity.partial.is_empty()) {
         slices.push(&activity.partial);
     }
     if !session.output().is_empty() {
         slices.push(session.output().bytes());
     }
-    let Some(activity) = activity.filter(|_| !is_closing) else { return };
-    for play in activity.plays.iter().filter(|play| is_direct(play)) {
-        play.gather(hub.stream(play.stream).tape(), |slice| slices.push(slice));
-    }
+    let Some(activity) = activity.filter(|_| !is_closing) else { return slices.has_room() };
+    let mut direct = activity.plays.iter().filter(|play| is_direct(play));
+    let is_all =
+        direct.all(|play| play.gather(hub.stream(play.stream).tape(), |slice| slices.push(slice)));
+    // Players on another message stream id than the tape's are given one message at a time.
+    is_all && activity.plays.iter().all(is_direct)
 }
 
 const fn is_direct(play: &Play) -> bool {
@@ -327,21 +365,29 @@ struct Slices<'s> {
     slices: [IoSlice<'s>; limits::WRITE_SLICES_MAX],
     len: usize,
     budget: usize,
+    bytes: usize,
 }
 
 impl<'s> Slices<'s> {
     fn new(budget: usize) -> Self {
-        Self { slices: [IoSlice::new(&[]); limits::WRITE_SLICES_MAX], len: 0, budget }
+        let slices = [IoSlice::new(&[]); limits::WRITE_SLICES_MAX];
+        Self { slices, len: 0, budget, bytes: 0 }
     }
 
     /// Adds a slice, cut to the budget; says whether there is room for another.
     fn push(&mut self, slice: &'s [u8]) -> bool {
-        if self.len < self.slices.len() && self.budget > 0 {
+        if self.has_room() {
             let taken = slice.len().min(self.budget);
             self.slices[self.len] = IoSlice::new(&slice[..taken]);
             self.len += 1;
             self.budget -= taken;
+            self.bytes += taken;
         }
+        self.has_room()
+    }
+
+    /// While this holds, nothing that was to be added was left out.
+    const fn has_room(&self) -> bool {
         self.len < self.slices.len() && self.budget > 0
     }
 

@@ -7,6 +7,7 @@ use super::ConnId;
 use super::gops::Needs;
 use super::headers::HeaderKind;
 use super::report::{Meter, Report};
+use super::segment::SegmentSettings;
 use super::tape::{Recording, Tape, TapeSettings};
 use super::timeline::Timeline;
 use crate::amf0;
@@ -17,6 +18,7 @@ use crate::rtmp::message::{Message, kind};
 use crate::time::Time;
 use slab::Slab;
 use std::collections::{BTreeSet, HashMap};
+use std::io;
 use std::rc::Rc;
 
 /// A stream's place in the hub.
@@ -98,8 +100,8 @@ pub struct Stream {
     players: Vec<Endpoint>,
     /// While its publisher is gone and may come back: until when. [`Time::NEVER`] else.
     lingers_until: Time,
-    /// Whether players have something new; then it is on the hub's list of such streams.
-    has_news: bool,
+    /// When players are given what is new, if anything is; [`Time::NEVER`] else.
+    news_at: Time,
 }
 
 impl Stream {
@@ -121,6 +123,11 @@ impl Stream {
     /// Who publishes it.
     pub fn publisher(&self) -> Option<Endpoint> {
         self.publisher.as_ref().map(|publisher| publisher.endpoint)
+    }
+
+    /// When its players are given what is new; [`Time::NEVER`] if nothing waits for them.
+    pub const fn news_at(&self) -> Time {
+        self.news_at
     }
 
     /// Whether there is something to play, now or in a moment.
@@ -146,7 +153,8 @@ impl Stream {
 pub struct Hub {
     streams: Slab<Stream>,
     names: HashMap<Rc<str>, StreamId>,
-    news: Vec<StreamId>,
+    /// Streams whose players have something new, by when they are given it.
+    news: BTreeSet<(Time, StreamId)>,
     lingering: BTreeSet<(Time, StreamId)>,
 }
 
@@ -246,7 +254,7 @@ impl Hub {
             timeline: None,
             players: Vec::new(),
             lingers_until: Time::NEVER,
-            has_news: false,
+            news_at: Time::NEVER,
         }) as u32);
         self.names.insert(name, id);
         Ok(id)
@@ -310,24 +318,28 @@ impl Hub {
         }
         publisher.meter.note(&recording, now);
         let news = stream.tape.record(recording, !stream.players.is_empty(), now, settings);
-        if news && !stream.has_news && !stream.players.is_empty() {
-            stream.has_news = true;
-            self.news.push(id);
+        if news && stream.news_at == Time::NEVER && !stream.players.is_empty() {
+            stream.news_at = now.plus_millis(settings.merge_ms);
+            self.news.insert((stream.news_at, id));
         }
         Outcome::Taken
     }
 
-    /// Takes a stream whose players have something new. A stream that is gone has left its id
-    /// on the list, perhaps for another that got its place.
-    pub fn take_news(&mut self) -> Option<StreamId> {
-        while let Some(id) = self.news.pop() {
-            if let Some(stream) = self.streams.get_mut(id.0 as usize)
-                && std::mem::take(&mut stream.has_news)
-            {
-                return Some(id);
-            }
-        }
-        None
+    /// Takes a stream whose players are to be given what is new.
+    pub fn take_news(&mut self, now: Time) -> Option<StreamId> {
+        let (at, id) = *self.news.first().filter(|(at, _)| *at <= now)?;
+        self.news.remove(&(at, id));
+        self.streams[id.0 as usize].news_at = Time::NEVER;
+        Some(id)
+    }
+
+    /// Puts what is new of a stream into a memory file, where that pays; returns whether it did.
+    ///
+    /// # Errors
+    /// See [`Tape::store`].
+    pub fn store(&mut self, id: StreamId, settings: &SegmentSettings) -> io::Result<bool> {
+        let stream = &mut self.streams[id.0 as usize];
+        stream.tape.store(stream.players.len(), settings)
     }
 
     /// Takes a stream whose publisher did not come back in time. It keeps its players and
@@ -342,9 +354,9 @@ impl Hub {
         Some(id)
     }
 
-    /// When the next stream stops lingering.
-    pub fn next_end(&self) -> Option<Time> {
-        self.lingering.first().map(|(until, _)| *until)
+    /// When the next stream stops lingering, or has something for its players.
+    pub fn next_deadline(&self) -> Option<Time> {
+        self.lingering.first().into_iter().chain(self.news.first()).map(|(at, _)| *at).min()
     }
 
     /// Wire bytes on all tapes.
@@ -356,6 +368,7 @@ impl Hub {
         let stream = self.streams.remove(id.0 as usize);
         self.names.remove(&stream.name);
         self.lingering.remove(&(stream.lingers_until, id));
+        self.news.remove(&(stream.news_at, id));
     }
 }
 
@@ -544,15 +557,15 @@ mod tests {
         let mut bench = Bench::new();
         bench.hub.unpublish(bench.stream, at(0), 1000);
         assert!(bench.hub.is_empty());
-        assert_eq!(bench.hub.next_end(), None);
+        assert_eq!(bench.hub.next_deadline(), None);
 
         let mut bench = Bench::new();
         bench.hub.add_player(bench.stream, endpoint(7));
         bench.hub.unpublish(bench.stream, at(0), 1000);
-        assert_eq!((bench.hub.len(), bench.hub.next_end()), (1, Some(at(1000))));
+        assert_eq!((bench.hub.len(), bench.hub.next_deadline()), (1, Some(at(1000))));
         bench.hub.remove_player(bench.stream, 0);
         assert!(bench.hub.is_empty());
-        assert_eq!(bench.hub.next_end(), None);
+        assert_eq!(bench.hub.next_deadline(), None);
     }
 
     #[test]
@@ -577,7 +590,7 @@ mod tests {
         bench.hub.unpublish(bench.stream, at(0), 1000);
         let published = bench.publish(2, 999).unwrap();
         assert!(!published.begins && published.displaced.is_none());
-        assert_eq!(bench.hub.next_end(), None);
+        assert_eq!(bench.hub.next_deadline(), None);
     }
 
     #[test]
@@ -595,22 +608,47 @@ mod tests {
     fn news_names_a_stream_once_and_only_if_somebody_plays() {
         let mut bench = Bench::new();
         bench.audio("af 01 21");
-        assert_eq!(bench.hub.take_news(), None);
+        assert_eq!(bench.hub.take_news(at(0)), None);
         bench.hub.add_player(bench.stream, endpoint(7));
         bench.audio("af 01 21");
         bench.audio("af 01 22");
-        assert_eq!(bench.hub.take_news(), Some(bench.stream));
-        assert_eq!(bench.hub.take_news(), None);
+        assert_eq!(bench.hub.take_news(at(0)), Some(bench.stream));
+        assert_eq!(bench.hub.take_news(at(0)), None);
         bench.audio("af 01 23");
         bench.hub.unpublish(bench.stream, at(0), 1000);
         bench.hub.remove_player(bench.stream, 0);
         let stream = bench.publish(1, 0).unwrap().stream;
         assert_eq!(stream, bench.stream, "another stream in the same place");
-        assert_eq!(bench.hub.take_news(), None, "a stream that is gone has no news");
+        assert_eq!(bench.hub.take_news(at(0)), None, "a stream that is gone has no news");
         bench.hub.add_player(stream, endpoint(7));
         bench.audio("af 01 24");
-        assert_eq!(bench.hub.take_news(), Some(stream));
-        assert_eq!(bench.hub.take_news(), None);
+        assert_eq!(bench.hub.take_news(at(0)), Some(stream));
+        assert_eq!(bench.hub.take_news(at(0)), None);
+    }
+
+    #[test]
+    fn what_arrives_within_the_merge_window_is_given_at_its_end() {
+        let mut bench = Bench::new();
+        bench.hub.add_player(bench.stream, endpoint(7));
+        let record = |bench: &mut Bench, millis| {
+            let header = MessageHeader {
+                chunk_stream_id: 4,
+                timestamp: 0,
+                kind: kind::AUDIO,
+                message_stream_id: 1,
+            };
+            let message = Message { header, payload: &[0xaf, 1, 0x21] };
+            let settings = TapeSettings { merge_ms: 350, ..TAPE };
+            bench.hub.record(bench.stream, &message, at(millis), &settings);
+        };
+        record(&mut bench, 100);
+        record(&mut bench, 400);
+        assert_eq!(bench.hub.next_deadline(), Some(at(450)));
+        assert_eq!(bench.hub.take_news(at(449)), None);
+        assert_eq!(bench.hub.take_news(at(450)), Some(bench.stream));
+        assert_eq!((bench.hub.take_news(at(450)), bench.hub.next_deadline()), (None, None));
+        record(&mut bench, 460);
+        assert_eq!(bench.hub.next_deadline(), Some(at(810)), "the next window begins with it");
     }
 
     #[test]

@@ -20,6 +20,7 @@ pub mod hub;
 pub mod play;
 pub mod reason;
 pub mod report;
+pub mod segment;
 pub mod stages;
 pub mod stats;
 pub mod tape;
@@ -40,10 +41,11 @@ use crate::rtmp::session::SessionSettings;
 use crate::time::Time;
 use access::Access;
 use conn::{Closing, ClosingLine, Conn, Flushed};
-use hub::{DuplicatePolicy, Hub};
+use hub::{DuplicatePolicy, Hub, StreamId};
 use log::{Level, debug, info, log, warn};
 use play::LagSettings;
 use reason::CloseReason;
+use segment::SegmentSettings;
 use slab::Slab;
 use stages::{Stage, Stages};
 use stats::Stats;
@@ -111,6 +113,10 @@ pub struct Server<T> {
     batch: Vec<ConnId>,
     draining: bool,
     crowding: Crowding,
+    /// `None` where there are no memory files.
+    segments: Option<SegmentSettings>,
+    /// The system had none to give, and that was said.
+    lacks_segments: bool,
 }
 
 /// What a full table has led to since it last had room.
@@ -146,7 +152,14 @@ impl<T: Transport> Server<T> {
             batch: Vec::new(),
             draining: false,
             crowding: Crowding::None,
+            segments: None,
+            lacks_segments: false,
         }
+    }
+
+    /// Lets players be sent from memory files; without them everything is sent from memory.
+    pub const fn set_segments(&mut self, segments: Option<SegmentSettings>) {
+        self.segments = segments;
     }
 
     /// The id that the next accepted connection gets.
@@ -235,7 +248,8 @@ impl<T: Transport> Server<T> {
         let mut batch = std::mem::take(&mut self.batch);
         self.read_all(&mut batch, buffer, now);
         self.fire_timers(now);
-        while let Some(stream) = self.hub.take_news() {
+        while let Some(stream) = self.hub.take_news(now) {
+            self.store(stream);
             for index in 0..self.hub.stream(stream).players().len() {
                 self.queue_write(self.hub.stream(stream).players()[index].conn);
             }
@@ -267,6 +281,20 @@ impl<T: Transport> Server<T> {
         self.to_read.splice(..0, batch.drain(..).skip(had_a_share));
     }
 
+    /// Where the system has no memory file to give, players are sent from memory, as those of
+    /// small streams are.
+    fn store(&mut self, stream: StreamId) {
+        let Some(settings) = &self.segments else { return };
+        match self.hub.store(stream, settings) {
+            Ok(stored) => self.lacks_segments &= !stored,
+            Err(_) if self.lacks_segments => {}
+            Err(error) => {
+                self.lacks_segments = true;
+                warn!("no memory file to send from: {error}; players cost more until there is");
+            }
+        }
+    }
+
     /// Whether a turn would find work without any event, so that the poll must not sleep.
     pub fn has_work(&self) -> bool {
         !(self.to_read.is_empty() && self.to_write.is_empty() && self.closing.is_empty())
@@ -274,7 +302,7 @@ impl<T: Transport> Server<T> {
 
     /// When the poll has to wake for a deadline.
     pub fn next_deadline(&self) -> Option<Time> {
-        self.timers.next().into_iter().chain(self.hub.next_end()).min()
+        self.timers.next().into_iter().chain(self.hub.next_deadline()).min()
     }
 
     /// Tells everybody that the server goes down, takes no new sessions and lets the ones it
@@ -572,6 +600,7 @@ impl Policies {
                 lag_ms: play.lag_ms,
                 keep_start: play.start == Start::Keyframe,
                 whole_gops: play.start != Start::Live,
+                merge_ms: play.merge_ms,
                 chunk_size: rtmp.chunk_size,
             },
             lag: LagSettings {

@@ -6,6 +6,7 @@
 
 use super::gops::LOST;
 use super::hub::StreamId;
+use super::segment::FileRun;
 use super::tape::{Entry, Tape};
 use crate::config::Start;
 use crate::media::MediaKind;
@@ -125,17 +126,40 @@ impl Play {
         self.note_skip(now, settings)
     }
 
-    /// The prelude and the messages from the cursor on that this player wants, as slices.
-    /// `take` says whether there is room for one more.
-    pub fn gather<'t>(&'t self, tape: &'t Tape, mut take: impl FnMut(&'t [u8]) -> bool) {
-        if self.paused || (!self.prelude.is_empty() && !take(&self.prelude)) {
-            return;
+    /// The prelude and the messages from the cursor on that this player wants, as slices, up to
+    /// what is sent from a memory file. `take` says whether there is room for one more. Returns
+    /// whether that was all.
+    pub fn gather<'t>(&'t self, tape: &'t Tape, mut take: impl FnMut(&'t [u8]) -> bool) -> bool {
+        if self.paused {
+            return true;
         }
-        for entry in tape.from(self.next) {
-            if self.wants(entry) && !take(&entry.wire) {
-                return;
-            }
+        if !self.prelude.is_empty() && !take(&self.prelude) {
+            return false;
         }
+        let mut wanted = tape.from(self.next).filter(|entry| self.wants(entry));
+        self.run(tape).is_none() && wanted.all(|entry| take(&entry.wire))
+    }
+
+    /// What is to be sent next, if it lies in a memory file. With it whether that is all there is.
+    pub fn file_run<'t>(&self, tape: &'t Tape) -> Option<(FileRun<'t>, bool)> {
+        if self.paused || !self.prelude.is_empty() {
+            return None;
+        }
+        self.run(tape)
+    }
+
+    /// The messages from the cursor on, one behind the other up to the first that this player
+    /// does not want, if they lie in a memory file.
+    fn run<'t>(&self, tape: &'t Tape) -> Option<(FileRun<'t>, bool)> {
+        if tape.segment_bytes() == 0 {
+            return None;
+        }
+        let mut owed = tape.from(self.next).skip_while(|entry| !self.wants(entry));
+        let first = owed.next()?;
+        let last = owed.take_while(|entry| self.wants(entry)).last().unwrap_or(first);
+        let run = tape.run(first.offset, last.offset + last.wire.len() as u64)?;
+        let is_last = first.offset + run.len as u64 == tape.recorded_bytes();
+        Some((run, is_last))
     }
 
     /// Takes `written` bytes of what [`Play::gather`] gave as sent and returns how many were
@@ -183,12 +207,8 @@ impl Play {
 
     /// Whether something waits to be sent.
     pub fn has_pending(&self, tape: &Tape) -> bool {
-        let mut pending = false;
-        self.gather(tape, |_| {
-            pending = true;
-            false
-        });
-        pending
+        // What is not all has been stopped, by this or by a memory file.
+        !self.gather(tape, |_| false)
     }
 
     const fn wants(&self, entry: &Entry) -> bool {
@@ -304,10 +324,11 @@ mod tests {
 
     fn pending(play: &Play, tape: &Tape) -> Vec<u8> {
         let mut wire = Vec::new();
-        play.gather(tape, |slice| {
+        let is_all = play.gather(tape, |slice| {
             wire.extend_from_slice(slice);
             true
         });
+        assert!(is_all, "nothing lies in a file");
         assert_eq!(play.has_pending(tape), !wire.is_empty());
         wire
     }

@@ -12,12 +12,14 @@
 
 use super::gops::{Gops, LOST, Needs, StartPoint, Starts};
 use super::headers::{HeaderKind, Headers, METADATA_TIMESTAMP, message_header};
+use super::segment::{FileRun, SegmentSettings, Segments};
 use crate::limits;
 use crate::media::{MediaKind, Tracks};
 use crate::rtmp::chunk_write::{wire_len, write_message};
 use crate::time::Time;
 use bytes::{Bytes, BytesMut};
 use std::collections::VecDeque;
+use std::io;
 use std::rc::Rc;
 
 /// The message stream id that all wire bytes of a tape carry; a player on another id gets its
@@ -61,6 +63,8 @@ pub struct TapeSettings {
     pub keep_start: bool,
     /// Whether what depends on a GOP that nobody has seen begin is left out.
     pub whole_gops: bool,
+    /// How long a message may wait for others of its stream before players are given it (ms).
+    pub merge_ms: u64,
     /// Chunk size of the wire form.
     pub chunk_size: u32,
 }
@@ -94,6 +98,10 @@ pub struct Tape {
     bytes: usize,
     /// Wire bytes ever recorded.
     recorded: u64,
+    /// What of it lies in memory files as well.
+    segments: Segments,
+    /// Wire bytes that had been recorded when files were last thought of.
+    considered: u64,
     /// Invariant: the entries that it names are on the tape.
     starts: Starts,
     headers: Rc<Headers>,
@@ -110,6 +118,8 @@ impl Default for Tape {
             block: BytesMut::new(),
             bytes: 0,
             recorded: 0,
+            segments: Segments::default(),
+            considered: 0,
             starts: Starts::default(),
             headers: Rc::default(),
             gops: Gops::default(),
@@ -178,7 +188,8 @@ impl Tape {
     /// The stream is over: nothing of it is kept for anybody. Sequence numbers go on, so that
     /// no cursor finds another message at its place.
     pub fn forget(&mut self) {
-        *self = Self { first: self.next_sequence(), recorded: self.recorded, ..Self::default() };
+        let (first, recorded) = (self.next_sequence(), self.recorded);
+        *self = Self { first, recorded, considered: recorded, ..Self::default() };
     }
 
     /// Forgets the cached metadata (`@clearDataFrame`).
@@ -220,6 +231,37 @@ impl Tape {
     /// Wire bytes on the tape.
     pub const fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Bytes in memory files, which are on the tape as well or were until lately.
+    pub fn segment_bytes(&self) -> u64 {
+        self.segments.bytes()
+    }
+
+    /// Writes what is new since the last call to a memory file, where there are players enough
+    /// for it and it is long enough to be sent from there. With it goes what was not, so that
+    /// files have no holes. Returns whether anything was written.
+    ///
+    /// # Errors
+    /// The system has no file or no memory to give. Players are sent from memory then.
+    pub fn store(&mut self, players: usize, settings: &SegmentSettings) -> io::Result<bool> {
+        let fresh = self.recorded - self.considered;
+        self.considered = self.recorded;
+        if players < settings.players_min || fresh < settings.run_bytes_min as u64 {
+            return Ok(false);
+        }
+        let Some(oldest) = self.entries.front() else { return Ok(false) };
+        let stored = self.segments.end().filter(|end| *end >= oldest.offset);
+        let from = stored.unwrap_or_else(|| oldest.offset.max(self.recorded - fresh));
+        let index = self.entries.partition_point(|entry| entry.offset < from);
+        let messages = self.entries.range(index..).map(|entry| &entry.wire[..]);
+        self.segments.append(from, messages, settings).map(|()| true)
+    }
+
+    /// What of the wire bytes `from..to`, counted since the tape began, lies in one memory file
+    /// from `from` on, if it is long enough to be sent from there.
+    pub fn run(&self, from: u64, to: u64) -> Option<FileRun<'_>> {
+        self.segments.run(from, to)
     }
 
     /// The headers of the newest start point in wire form, stamped with its time.
@@ -304,6 +346,7 @@ impl Tape {
             self.entries.pop_front();
         }
         self.starts.forget_before(self.first);
+        self.segments.forget_before(self.entries.front().map_or(self.recorded, |e| e.offset));
     }
 }
 

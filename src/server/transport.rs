@@ -1,6 +1,7 @@
 //! What the server needs of a socket.
 
-use std::io::{self, IoSlice};
+use std::fs::File;
+use std::io::{self, ErrorKind, IoSlice};
 
 /// A non-blocking byte stream with edge-triggered readiness.
 ///
@@ -16,6 +17,13 @@ pub trait Transport {
 
     /// Writes the slices in order, as far as there is room.
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize>;
+
+    /// Writes up to `len` bytes that lie in `file` from `position` on, as far as there is room.
+    /// A transport without a way to do so without a copy is not asked to.
+    fn write_file(&mut self, file: &File, position: u64, len: usize) -> io::Result<usize> {
+        let _ = (file, position, len);
+        Err(ErrorKind::Unsupported.into())
+    }
 
     /// Ends the sending direction once all that was written is sent.
     fn shutdown_write(&mut self) -> io::Result<()>;

@@ -29,6 +29,8 @@ mod quirks;
 mod readme;
 mod reconnect;
 mod replay;
+#[cfg(target_os = "linux")]
+mod segments;
 mod simulation;
 mod slow_player;
 mod streams;

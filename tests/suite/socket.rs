@@ -5,7 +5,9 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::fs::File;
 use std::io::{self, ErrorKind, IoSlice};
+use std::os::unix::fs::FileExt;
 use std::rc::Rc;
 
 use tiderace::server::transport::Transport;
@@ -62,6 +64,8 @@ pub(crate) struct Link {
     server_closed: bool,
     /// Acknowledgements that the server asked for.
     acknowledged: usize,
+    /// Bytes that the server wanted to send from files.
+    pub(crate) bytes_from_files: u64,
     /// Makes writes short or refused at random, and events say more than they must.
     faults: Option<Random>,
 }
@@ -77,6 +81,7 @@ impl Link {
             reset: false,
             server_closed: false,
             acknowledged: 0,
+            bytes_from_files: 0,
             faults,
         }))
     }
@@ -175,6 +180,13 @@ impl Transport for MemoryTransport {
         let bytes = link.to_server.take(buffer.len());
         buffer[..bytes.len()].copy_from_slice(&bytes);
         Ok(bytes.len())
+    }
+
+    fn write_file(&mut self, file: &File, position: u64, len: usize) -> io::Result<usize> {
+        let mut bytes = vec![0; len];
+        file.read_exact_at(&mut bytes, position).expect("what is sent was written before");
+        self.0.borrow_mut().bytes_from_files += len as u64;
+        self.write_vectored(&[IoSlice::new(&bytes)])
     }
 
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {

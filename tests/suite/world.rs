@@ -15,11 +15,17 @@
 //! happens, the world checks what must hold whatever the test is about.
 
 use std::cell::RefCell;
+#[cfg(target_os = "linux")]
+use std::fs::File;
+#[cfg(target_os = "linux")]
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::{Index, IndexMut};
 use std::rc::Rc;
 use std::time::Duration;
 
+#[cfg(target_os = "linux")]
+use rustix::fs::{MemfdFlags, memfd_create};
 use tiderace::config::Settings;
 use tiderace::rtmp::auth::Challenger;
 use tiderace::rtmp::client::{Client, ClientConfig, Purpose};
@@ -28,6 +34,7 @@ use tiderace::rtmp::handshake::Hello;
 use tiderace::server::conn::Conn;
 use tiderace::server::hub::Endpoint;
 use tiderace::server::reason::CloseReason;
+use tiderace::server::segment::SegmentSettings;
 use tiderace::server::{ConnId, Server};
 use tiderace::time::Time;
 
@@ -69,6 +76,21 @@ impl Split {
     }
 }
 
+/// An empty file in memory.
+#[cfg(target_os = "linux")]
+pub(crate) fn memory_file() -> io::Result<File> {
+    Ok(memfd_create("tiderace-test", MemfdFlags::CLOEXEC)?.into())
+}
+
+/// Memory files for as few players and bytes as there can be: what is sent from memory else, one
+/// player alone shows.
+fn segments() -> Option<SegmentSettings> {
+    #[cfg(target_os = "linux")]
+    return Some(SegmentSettings { open: memory_file, players_min: 2, run_bytes_min: 1 });
+    #[cfg(not(target_os = "linux"))]
+    None
+}
+
 /// See the module's head.
 pub(crate) struct World {
     pub(crate) server: Server<MemoryTransport>,
@@ -85,8 +107,11 @@ impl World {
     pub(crate) fn new(settings: Settings) -> Self {
         // What is random in S1 does not matter; that it is not all the same byte does.
         let random: [u8; 1528] = std::array::from_fn(|index| (index * 7 % 251) as u8);
+        let mut server =
+            Server::new(settings, Hello::new(&random), Challenger::new(CHALLENGER_SECRET));
+        server.set_segments(segments());
         Self {
-            server: Server::new(settings, Hello::new(&random), Challenger::new(CHALLENGER_SECRET)),
+            server,
             now: Time::ZERO,
             buffer: vec![0; READ_BUFFER_BYTES],
             clients: Vec::new(),
@@ -307,7 +332,10 @@ impl World {
             if peer.reads {
                 assert!(peer.reader.is_between_messages(), "client {index}: half a message");
             }
-            if conn.has_pending(self.server.hub()) {
+            let plays = conn.activity.iter().flat_map(|activity| &activity.plays);
+            let mut news = plays.map(|play| self.server.hub().stream(play.stream).news_at());
+            let waits_for_more = news.any(|at| at != Time::NEVER && at > self.now);
+            if conn.has_pending(self.server.hub()) && !waits_for_more {
                 assert_eq!(link.room(), 0, "client {index}: room, and bytes that wait for it");
                 assert!(!conn.writable, "client {index}: writable, and bytes that wait");
             }
@@ -442,6 +470,11 @@ impl Peer {
     /// Whether a command says `what`, in the terms of [`Peer::answers`].
     pub(crate) fn was_told(&self, what: &str) -> bool {
         self.answers().iter().any(|answer| answer == what)
+    }
+
+    /// Bytes that the server has sent it from memory files.
+    pub(crate) fn bytes_from_files(&self) -> u64 {
+        self.link.borrow().bytes_from_files
     }
 
     /// Acknowledgements that the server asked its kernel for.

@@ -1,0 +1,156 @@
+//! Memory files: many players are sent from them, and get the bytes that one alone gets.
+
+use std::fs::File;
+use std::io::ErrorKind;
+use std::os::unix::fs::FileExt;
+
+use tiderace::config::Settings;
+use tiderace::limits::{SEGMENT_BYTES, WRITE_SLICES_MAX};
+use tiderace::server::segment::{FileRun, SegmentSettings, Segments};
+
+use crate::frames::{labels, publish, publish_sized};
+use crate::world::{World, memory_file};
+
+const FRAMES: &str = "M1 V1 A1 K1 a1 i2 a2 i3 K4 a4 i5";
+
+/// What each of `players` is sent, and how many bytes of that from files.
+fn sent(players: usize) -> Vec<(Vec<u8>, u64)> {
+    let mut world = World::new(Settings::default());
+    let publisher = world.publisher("cam");
+    let players: Vec<_> = (0..players).map(|_| world.player("cam")).collect();
+    publish_sized(&mut world, publisher, FRAMES, 1000, 3000);
+    let received = |player| (world[player].received().to_vec(), world[player].bytes_from_files());
+    players.into_iter().map(received).collect()
+}
+
+#[test]
+fn players_get_the_same_bytes_from_files_as_from_memory() {
+    let alone = sent(1);
+    assert_eq!(alone[0].1, 0, "one player is not worth a file");
+    for (bytes, from_files) in sent(3) {
+        assert_eq!(bytes, alone[0].0);
+        assert!(from_files > 20_000, "{from_files} bytes from files");
+    }
+}
+
+#[test]
+fn a_newcomer_joins_from_files_and_gets_what_the_others_got_from_there_on() {
+    let mut world = World::new(Settings::default());
+    let publisher = world.publisher("cam");
+    let [first, _] = [(); 2].map(|()| world.player("cam"));
+    publish(&mut world, publisher, FRAMES, 1000);
+    let late = world.player("cam");
+    assert_eq!(labels(&world, late), "M1 A1 V1 K4 a4 i5");
+    assert!(world[late].bytes_from_files() > 0);
+    publish(&mut world, publisher, "i6 a6", 1040);
+    assert_eq!(labels(&world, late), "M1 A1 V1 K4 a4 i5 i6 a6");
+    assert!(labels(&world, first).ends_with("K4 a4 i5 i6 a6"));
+}
+
+#[test]
+fn without_a_file_to_be_had_players_are_sent_from_memory() {
+    let mut world = World::new(Settings::default());
+    world.server.set_segments(Some(SegmentSettings {
+        open: || Err(ErrorKind::OutOfMemory.into()),
+        players_min: 1,
+        run_bytes_min: 1,
+    }));
+    let publisher = world.publisher("cam");
+    let player = world.player("cam");
+    publish(&mut world, publisher, FRAMES, 1000);
+    assert_eq!(labels(&world, player), FRAMES);
+    assert_eq!(world[player].bytes_from_files(), 0);
+}
+
+#[test]
+fn frames_that_wait_for_others_leave_with_one_call_when_the_window_is_over() {
+    let mut settings = Settings::default();
+    settings.play.merge_ms = 350;
+    let mut world = World::new(settings);
+    let publisher = world.publisher("cam");
+    let player = world.player("cam");
+    for label in ["V1", "K1", "i2", "i3"] {
+        publish(&mut world, publisher, label, 0);
+        world.advance_ms(100);
+        assert_eq!(labels(&world, player), if label == "i3" { "V1 K1 i2 i3" } else { "" });
+    }
+    publish(&mut world, publisher, "i4", 0);
+    world.advance_ms(349);
+    assert_eq!(labels(&world, player), "V1 K1 i2 i3");
+    let late = world.player("cam");
+    assert_eq!(labels(&world, late), "V1 K1 i2 i3 i4", "who comes is shown all there is at once");
+    world.advance_ms(1);
+    assert_eq!(labels(&world, player), "V1 K1 i2 i3 i4");
+}
+
+const SETTINGS: SegmentSettings =
+    SegmentSettings { open: memory_file, players_min: 1, run_bytes_min: 3 };
+
+fn append(segments: &mut Segments, offset: u64, messages: &[&[u8]]) {
+    segments.append(offset, messages.iter().copied(), &SETTINGS).unwrap();
+}
+
+fn read(run: FileRun<'_>) -> Vec<u8> {
+    let mut bytes = vec![0; run.len];
+    run.file.read_exact_at(&mut bytes, run.position).unwrap();
+    bytes
+}
+
+#[test]
+fn what_follows_lies_in_the_same_file_and_what_does_not_in_another() {
+    let mut segments = Segments::default();
+    append(&mut segments, 100, &[b"abc", b"de"]);
+    append(&mut segments, 105, &[b"fgh"]);
+    assert_eq!(segments.run(102, 108).map(read).unwrap(), b"cdefgh");
+    append(&mut segments, 200, &[b"xyz"]);
+    assert_eq!((segments.end(), segments.bytes()), (Some(203), 11));
+    assert_eq!(segments.run(104, 203).map(read).unwrap(), b"efgh", "up to the end of its file");
+    assert_eq!(segments.run(200, 203).map(read).unwrap(), b"xyz");
+    for (from, to) in [(99, 105), (108, 200), (150, 203), (203, 210)] {
+        assert!(segments.run(from, to).is_none(), "{from} to {to}");
+    }
+}
+
+#[test]
+fn a_run_that_is_not_worth_a_call_is_none() {
+    let mut segments = Segments::default();
+    append(&mut segments, 0, &[b"abcdef"]);
+    assert!(segments.run(0, 3).is_some());
+    assert!(segments.run(0, 2).is_none());
+    assert!(segments.run(4, 6).is_none());
+}
+
+#[test]
+fn a_full_file_is_followed_by_another() {
+    let mut segments = Segments::default();
+    let half = vec![7; SEGMENT_BYTES / 2 + 1];
+    let len = half.len() as u64;
+    (0..3).for_each(|index| append(&mut segments, index * len, &[&half]));
+    assert_eq!(segments.run(len, 3 * len).unwrap().len as u64, len);
+    segments.forget_before(2 * len - 1);
+    assert_eq!(segments.bytes(), 3 * len);
+    segments.forget_before(2 * len);
+    assert_eq!(segments.bytes(), len);
+}
+
+#[test]
+fn more_messages_than_one_call_takes_are_all_written() {
+    let mut segments = Segments::default();
+    let messages: Vec<_> = (0..=2 * WRITE_SLICES_MAX as u8).map(|n| [n]).collect();
+    let slices = messages.iter().map(|message| &message[..]);
+    segments.append(0, slices, &SETTINGS).unwrap();
+    let len = messages.len() as u64;
+    assert_eq!(segments.run(0, len).map(read).unwrap(), messages.concat());
+}
+
+#[test]
+fn a_file_that_cannot_be_had_or_written_leaves_nothing_behind() {
+    let refused = SegmentSettings { open: || Err(ErrorKind::OutOfMemory.into()), ..SETTINGS };
+    let read_only = SegmentSettings { open: || File::open("/dev/null"), ..SETTINGS };
+    for settings in [refused, read_only] {
+        let mut segments = Segments::default();
+        let result = segments.append(0, [&b"abc"[..]].into_iter(), &settings);
+        assert!(result.is_err());
+        assert_eq!((segments.end(), segments.bytes()), (None, 0));
+    }
+}
