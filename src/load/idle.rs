@@ -21,7 +21,7 @@ use crate::time::Time;
 /// What the sessions are to do.
 #[derive(Clone, Debug, Args)]
 pub struct Idle {
-    /// The server, as rtmp://HOST[:PORT]/APP/KEY.
+    /// The server, as `rtmp://HOST[:PORT]/APP/KEY`.
     pub url: String,
     /// How many sessions.
     #[arg(long, value_name = "N", default_value = "1000")]

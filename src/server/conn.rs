@@ -265,9 +265,10 @@ impl<T: Transport> Conn<T> {
         }
         let direct = activity.plays.iter().filter(|play| is_direct(play));
         let mut tapes = direct.map(|play| (play, hub.stream(play.stream).tape()));
-        let (play, tape) = tapes.find(|(play, tape)| play.has_pending(tape))?;
+        let is_only = activity.plays.len() == 1;
+        let (play, tape) = tapes.find(|(play, tape)| is_only || play.has_pending(tape))?;
         let (run, is_last) = play.file_run(tape)?;
-        Some((run, is_last && activity.plays.len() == 1))
+        Some((run, is_last && is_only))
     }
 
     fn advance(&mut self, hub: &Hub, mut written: usize) {

@@ -27,6 +27,7 @@ pub mod tape;
 pub mod timers;
 pub mod transport;
 
+mod blocks;
 mod publish;
 mod read;
 mod timeline;

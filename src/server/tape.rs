@@ -10,14 +10,14 @@
 //! The tape never looks at players; whether there are any is an argument. What bounds it is
 //! bytes and the time of arrival, never a publisher's timestamps.
 
+use super::blocks::Blocks;
 use super::gops::{Gops, LOST, Needs, StartPoint, Starts};
 use super::headers::{HeaderKind, Headers, METADATA_TIMESTAMP, message_header};
 use super::segment::{FileRun, SegmentSettings, Segments};
-use crate::limits;
 use crate::media::{MediaKind, Tracks};
 use crate::rtmp::chunk_write::{wire_len, write_message};
 use crate::time::Time;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
@@ -92,8 +92,7 @@ pub struct Tape {
     /// Sequence number of the first entry. Sequence numbers are never used twice and begin
     /// behind [`LOST`].
     first: u64,
-    /// Room for the next messages.
-    block: BytesMut,
+    blocks: Blocks,
     /// Invariant: the sum of the entries' wire bytes.
     bytes: usize,
     /// Wire bytes ever recorded.
@@ -115,7 +114,7 @@ impl Default for Tape {
         Self {
             entries: VecDeque::new(),
             first: LOST + 1,
-            block: BytesMut::new(),
+            blocks: Blocks::default(),
             bytes: 0,
             recorded: 0,
             segments: Segments::default(),
@@ -233,6 +232,12 @@ impl Tape {
         self.bytes
     }
 
+    /// The memory that messages lie in, with the room behind the last and what is kept to be used
+    /// again.
+    pub const fn block_bytes(&self) -> usize {
+        self.blocks.bytes()
+    }
+
     /// Bytes in memory files, which are on the tape as well or were until lately.
     pub fn segment_bytes(&self) -> u64 {
         self.segments.bytes()
@@ -294,14 +299,9 @@ impl Tape {
     ) {
         let header = message_header(message.media, timestamp);
         let len = wire_len(&header, message.payload.len(), chunk_size);
-        if self.block.capacity() < len {
-            // A quarter of what the tape holds keeps the unused part in proportion.
-            let block =
-                (self.bytes / 4).clamp(limits::TAPE_BLOCK_BYTES_MIN, limits::TAPE_BLOCK_BYTES_MAX);
-            self.block = BytesMut::with_capacity(block.max(len));
-        }
-        write_message(&mut self.block, header, message.payload, chunk_size);
-        let wire = self.block.split().freeze();
+        let room = self.blocks.room(len, self.bytes);
+        write_message(room, header, message.payload, chunk_size);
+        let wire = room.split().freeze();
         if message.needs == Needs::StartsGop {
             let headers = Rc::clone(&self.headers);
             let point = StartPoint::new(self.next_sequence(), timestamp, headers);
@@ -353,6 +353,7 @@ impl Tape {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits;
     use crate::test_support::{self, wire_messages};
 
     const SETTINGS: TapeSettings = TapeSettings { bytes_max: 100_000, ..test_support::TAPE };
@@ -802,7 +803,7 @@ mod tests {
         assert_eq!(bench.all(), [(b'V', 0), (b'K', 100)], "players may finish");
         bench.tape.forget();
         assert_eq!((bench.tape.first_sequence(), bench.tape.next_sequence()), (3, 3));
-        assert_eq!((bench.tape.bytes(), bench.tape.block.capacity()), (0, 0));
+        assert_eq!((bench.tape.bytes(), bench.tape.blocks.bytes()), (0, 0));
         assert_eq!(bench.tape.entries.capacity(), 0);
         assert!(bench.tape.live_prelude(60_000).is_empty());
     }
