@@ -29,7 +29,7 @@ impl<T: Transport> Server<T> {
                 return self.dismiss(id, refused.reason, refused.detail, now);
             }
         };
-        let policy = self.duplicate_policy(&name, id);
+        let policy = self.duplicate_policy(&name, id, now);
         let streams_max = self.settings.limits.streams_max;
         let published = match self.hub.publish(&name, endpoint, now, &policy, streams_max) {
             Ok(published) => published,
@@ -58,16 +58,19 @@ impl<T: Transport> Server<T> {
     }
 
     /// A publisher that was asked to connect anew publishes again before it leaves, so it must not
-    /// be in its own way. That it is the same one, its address has to tell.
-    fn duplicate_policy(&self, name: &str, newcomer: ConnId) -> DuplicatePolicy {
+    /// be in its own way. That it is the same one, its address has to tell. And one that only has
+    /// not been read yet is not silent.
+    fn duplicate_policy(&self, name: &str, newcomer: ConnId, now: Time) -> DuplicatePolicy {
         let policy = self.policies.duplicate;
         let newcomer = self.conns[newcomer.index()].peer.ip();
-        let moves = |publisher: Endpoint| {
-            let conn = &self.conns[publisher.conn.index()];
-            conn.session.is_to_reconnect() && conn.peer.ip() == newcomer
+        let Some(publisher) = self.hub.find(name).and_then(Stream::publisher) else {
+            return policy;
         };
-        if self.hub.find(name).and_then(Stream::publisher).is_some_and(moves) {
+        let conn = &self.conns[publisher.conn.index()];
+        if conn.session.is_to_reconnect() && conn.peer.ip() == newcomer {
             DuplicatePolicy { rule: Duplicate::Replace, ..policy }
+        } else if self.is_unread(publisher.conn, now) {
+            DuplicatePolicy { silent_ms: u64::MAX, ..policy }
         } else {
             policy
         }

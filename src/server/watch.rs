@@ -9,8 +9,16 @@ use crate::rtmp::command::code;
 use crate::time::Time;
 
 impl<T: Transport> Server<T> {
+    /// Acts on every deadline that has come. A connection that has not had its share of this turn
+    /// is judged in the next one, by what it has sent: it may be the server that was late.
     pub(super) fn fire_timers(&mut self, now: Time) {
+        let mut unread = Vec::new();
         while let Some(id) = self.timers.first_due(now) {
+            if self.is_unread(id, now) {
+                self.timers.remove(&mut self.conns[id.index()].timers, id);
+                unread.push(id);
+                continue;
+            }
             while let Some(kind) = self.conns[id.index()].timers.take_due(now) {
                 match kind {
                     TimerKind::Stage => self.stage_over(id, now),
@@ -21,6 +29,15 @@ impl<T: Transport> Server<T> {
             }
             self.timers.settle(&mut self.conns[id.index()].timers, id);
         }
+        for id in unread {
+            self.timers.settle(&mut self.conns[id.index()].timers, id);
+        }
+    }
+
+    /// Whether a connection has sent something, and none of it has been read at `now`.
+    pub(super) fn is_unread(&self, id: ConnId, now: Time) -> bool {
+        let conn = &self.conns[id.index()];
+        conn.queued_to_read && conn.heard < now
     }
 
     fn stage_over(&mut self, id: ConnId, now: Time) {
@@ -66,9 +83,15 @@ impl<T: Transport> Server<T> {
         self.close(id, CloseReason::PublisherSilent, format!("no media for {limit_ms} ms"), now);
     }
 
+    /// What it takes now it has taken in time: nobody knows how long there has been room for it.
     fn player_stalled(&mut self, id: ConnId, now: Time) {
+        let before = self.conns[id.index()].bytes_out;
+        self.write(id, now);
         let limit_ms = self.settings.timeouts.player_stalled_ms;
         let conn = &self.conns[id.index()];
+        if conn.bytes_out > before {
+            return;
+        }
         if conn.plays() && conn.has_pending(&self.hub) {
             let detail = format!("took no byte for {limit_ms} ms");
             self.close(id, CloseReason::PlayerStalled, detail, now);

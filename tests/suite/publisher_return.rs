@@ -69,6 +69,18 @@ fn replace_lets_the_second_take_over_at_once() {
 }
 
 #[test]
+fn a_publisher_that_has_not_been_read_is_not_silent() {
+    let mut world = World::new(duplicates(Duplicate::ReplaceIfSilent));
+    let second = world.connected();
+    let first = world.publishing("cam");
+    world[second].send(&[wire::create_stream(2.0), wire::publish("cam")]);
+    world[first].send(&[wire::audio(0, 1)]);
+    world.stop_for_ms(10_000);
+    assert!(world[second].was_told(BAD_NAME), "the server was silent, and not the publisher");
+    assert!(world.conn(first).is_some());
+}
+
+#[test]
 fn replace_if_silent_takes_over_from_silence_on() {
     for (silent_ms, takes_over) in [(2999, false), (3000, true)] {
         let mut world = World::new(duplicates(Duplicate::ReplaceIfSilent));

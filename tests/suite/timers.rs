@@ -1,10 +1,16 @@
 //! Deadlines in virtual time: rows TM of the conformance table, and what else may take too long.
 
 use tiderace::config::{Absent, Duplicate, Settings};
-use tiderace::limits::WRITE_BYTES_PER_TURN_MAX;
+use tiderace::limits::{
+    READ_BYTES_OF_ALL_PER_TURN_MAX, READ_BYTES_PER_TURN_MAX, WRITE_BYTES_PER_TURN_MAX,
+};
+use tiderace::server::ConnId;
 use tiderace::server::reason::CloseReason;
 use tiderace::server::stages::Stage;
+use tiderace::server::timers::{ConnTimers, TimerKind, Timers};
+use tiderace::time::Time;
 
+use crate::random::Random;
 use crate::wire::{self, SET_CHUNK_SIZE, VIDEO, control};
 use crate::world::World;
 
@@ -245,4 +251,81 @@ fn one_that_is_told_to_go_and_reads_nothing_goes_after_a_second() {
     assert_eq!(world.closed(CloseReason::AlreadyPublishing), 1);
     world[second].read(usize::MAX);
     assert!(world[second].was_told("NetStream.Publish.BadName"));
+}
+
+#[test]
+fn publishers_that_sent_while_the_server_stood_still_are_not_silent_however_much_it_is() {
+    let mut world = World::new(Settings::default());
+    let publishers: Vec<_> =
+        (0..10).map(|index| world.publishing(&format!("cam{index}"))).collect();
+    let silent = world.publishing("silent");
+    for publisher in &publishers {
+        // As much as its socket holds: all of them is more than goes into one turn.
+        let messages: Vec<_> = (0..25).map(|index| wire::audio(index * 20, 9_000)).collect();
+        world[*publisher].send(&messages);
+    }
+    assert!(publishers.len() * 25 * 9_000 > 2 * READ_BYTES_OF_ALL_PER_TURN_MAX);
+    world.stop_for_ms(60_000);
+    for publisher in publishers {
+        assert!(world.conn(publisher).is_some(), "it sent, and nobody read it");
+    }
+    assert!(world[silent].is_closed());
+    assert_eq!(world.closed(CloseReason::PublisherSilent), 1);
+}
+
+#[test]
+fn a_player_that_takes_what_waits_when_its_time_is_up_has_not_stalled() {
+    let mut world = World::new(Settings::default());
+    world.socket_bytes = 10_000;
+    let publisher = world.publishing("cam");
+    let [reads, stalls] = [(); 2].map(|()| world.playing("cam"));
+    for player in [reads, stalls] {
+        world[player].reads = false;
+    }
+    let messages: Vec<_> = (0..20).map(|index| wire::audio(index * 20, 1_000)).collect();
+    world.say(publisher, &messages);
+    world[reads].reads = true;
+    world.stop_for_ms(10_000);
+    assert!(world[stalls].is_closed());
+    assert_eq!(world.closed(CloseReason::PlayerStalled), 1);
+    world.say(publisher, &[wire::audio(1_000, 1)]);
+    assert_eq!(world[reads].media().len(), 21);
+}
+
+#[test]
+fn a_peer_that_always_has_more_to_say_gets_no_more_time_for_it() {
+    let mut world = World::new(Settings::default());
+    world.socket_bytes = READ_BYTES_PER_TURN_MAX;
+    let client = world.handshaken();
+    let before = world.server.stats().bytes_in;
+    // So much that many turns do not come to an end of it.
+    let pongs = wire::user_control(7, 0).chunks().repeat(READ_BYTES_PER_TURN_MAX);
+    world[client].send_raw(&pongs);
+    world.stop_for_ms(20_000);
+    assert_eq!(world.closed(CloseReason::ConnectTimeout), 1);
+    let read = world.server.stats().bytes_in - before;
+    assert!(read <= READ_BYTES_PER_TURN_MAX as u64, "{read}");
+}
+
+#[test]
+fn a_million_deadlines_set_moved_and_cleared_leave_nothing_behind() {
+    let mut timers = Timers::default();
+    let mut conns: Vec<_> = (0..1000).map(|_| ConnTimers::default()).collect();
+    let kinds = [TimerKind::Stage, TimerKind::Silence, TimerKind::Stall, TimerKind::Ping];
+    let mut random = Random::new(13);
+    for _ in 0..1_000_000 {
+        let index = random.below(conns.len());
+        let cleared = random.one_in(2);
+        let millis = random.below(60_000) as u64;
+        let at = if cleared { Time::NEVER } else { Time::ZERO.plus_millis(millis) };
+        let kind = kinds[random.below(kinds.len())];
+        timers.set(&mut conns[index], ConnId::new(index as u32), kind, at);
+        assert!(timers.len() <= conns.len());
+    }
+    for (index, conn) in conns.iter_mut().enumerate() {
+        for kind in kinds {
+            timers.set(conn, ConnId::new(index as u32), kind, Time::NEVER);
+        }
+    }
+    assert!(timers.is_empty());
 }

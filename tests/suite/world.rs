@@ -272,6 +272,13 @@ impl World {
         self.advance(Duration::from_millis(millis));
     }
 
+    /// Lets milliseconds pass in which the peers do what they do and the server does nothing, as
+    /// when its process is stopped and continued.
+    pub(crate) fn stop_for_ms(&mut self, millis: u64) {
+        self.now = self.now.plus_millis(millis);
+        self.run();
+    }
+
     /// Connections that ended for `reason`.
     pub(crate) fn closed(&self, reason: CloseReason) -> u64 {
         self.server.stats().closed(reason)
