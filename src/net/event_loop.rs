@@ -1,7 +1,8 @@
 //! The loop: poll, note what happened, accept, let the server take its turn.
 //!
 //! Reads the clock once a turn. With nothing due it sleeps without a timeout, so that idle
-//! connections cause no wakeup at all.
+//! connections cause no wakeup at all. The clock is the monotonic one: nothing that is done to the
+//! time of day reaches a deadline, and while the machine is suspended none comes nearer.
 
 use super::StartError;
 use super::listener::Listener;
@@ -39,6 +40,8 @@ pub(super) struct EventLoop {
     server: Server<Tcp>,
     buffer: Box<[u8]>,
     began: Instant,
+    /// Signals wait to be handled.
+    signalled: bool,
     /// Set while draining: when it has to be over.
     drained_by: Option<Time>,
     /// The peers' end is not waited for any longer.
@@ -71,6 +74,7 @@ impl EventLoop {
             server,
             buffer: vec![0; limits::READ_BUFFER_BYTES].into_boxed_slice(),
             began: Instant::now(),
+            signalled: false,
             drained_by: None,
             stopped: false,
         })
@@ -83,30 +87,8 @@ impl EventLoop {
     ) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS_PER_POLL);
         while !self.is_over() {
-            let timeout = self.timeout(self.now());
-            match self.poll.poll(&mut events, timeout) {
-                Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
-                _ => {}
-            }
-            let now = self.now();
-            let mut signalled = false;
-            for event in &events {
-                match event.token() {
-                    SIGNALS => signalled = true,
-                    Token(token) if token > LISTENERS_END - limits::LISTENERS_MAX => {
-                        if let Some(listener) = self.listeners.get_mut(LISTENERS_END - token) {
-                            listener.pending = true;
-                        }
-                    }
-                    Token(token) => self.server.event(
-                        ConnId::new(token as u32),
-                        event.is_readable(),
-                        event.is_writable(),
-                        event.is_read_closed() || event.is_error(),
-                    ),
-                }
-            }
-            if signalled {
+            let now = self.wait(&mut events)?;
+            if std::mem::take(&mut self.signalled) {
                 self.handle_signals(&reload, now);
             }
             // After the events, since a connection that gives way frees an id for a new one.
@@ -123,6 +105,49 @@ impl EventLoop {
         Ok(())
     }
 
+    /// Sleeps until there is something to do, notes what happened, and says what time it is.
+    ///
+    /// When a deadline has passed, this process may have been stopped, or slow, and not the peer.
+    /// So all that has come by then is noted first; the server judges no one whom it has not read.
+    fn wait(&mut self, events: &mut Events) -> io::Result<Time> {
+        self.poll(events, self.timeout(self.now()))?;
+        let now = self.now();
+        if self.server.next_deadline().is_some_and(|at| at <= now) {
+            // As often as it takes to hear of every connection once.
+            for _ in 0..=self.server.len() / EVENTS_PER_POLL {
+                if self.poll(events, Some(Duration::ZERO))? < EVENTS_PER_POLL {
+                    break;
+                }
+            }
+        }
+        Ok(now)
+    }
+
+    /// Polls once, and returns how many events there were.
+    fn poll(&mut self, events: &mut Events, timeout: Option<Duration>) -> io::Result<usize> {
+        match self.poll.poll(events, timeout) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+            _ => {}
+        }
+        for event in &*events {
+            match event.token() {
+                SIGNALS => self.signalled = true,
+                Token(token) if token > LISTENERS_END - limits::LISTENERS_MAX => {
+                    if let Some(listener) = self.listeners.get_mut(LISTENERS_END - token) {
+                        listener.pending = true;
+                    }
+                }
+                Token(token) => self.server.event(
+                    ConnId::new(token as u32),
+                    event.is_readable(),
+                    event.is_writable(),
+                    event.is_read_closed() || event.is_error(),
+                ),
+            }
+        }
+        Ok(events.iter().count())
+    }
+
     fn now(&self) -> Time {
         Time::ZERO + self.began.elapsed()
     }
@@ -132,8 +157,8 @@ impl EventLoop {
             return Some(Duration::ZERO);
         }
         let paused = self.listeners.iter().filter_map(Listener::paused_until);
-        let deadlines =
-            self.server.next_deadline().into_iter().chain(paused).chain(self.drained_by);
+        let deadlines = self.server.next_deadline().into_iter().chain(paused);
+        let deadlines = deadlines.chain(self.drained_by);
         deadlines.min().map(|at| at.since(now))
     }
 
@@ -178,7 +203,8 @@ impl EventLoop {
                 }
                 _ => {
                     self.listeners.clear();
-                    self.drained_by = Some(now.plus_millis(self.server.settings().drain_ms));
+                    let drain_ms = self.server.settings().drain_ms;
+                    self.drained_by = Some(now.plus_millis(drain_ms));
                     self.server.drain(now);
                 }
             }

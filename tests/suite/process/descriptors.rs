@@ -1,0 +1,62 @@
+//! Descriptors that run out, and connections that are as many as there may be.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
+
+use super::{C0_C1, S0_S1_S2_BYTES, Tiderace, serves, wait_until};
+
+#[test]
+fn e01_a_low_descriptor_limit_bounds_the_connections_and_newcomers_still_get_in() {
+    let server = Tiderace::shell("e01_low", "ulimit -n 64; exec \"$0\" \"$@\"").start();
+    server.wait_for_log("up to 32 connections");
+    let held: Vec<_> = (0..200).map(|_| TcpStream::connect(server.address).unwrap()).collect();
+    serves(server.address);
+    let ticks = server.cpu_ticks_in(Duration::from_secs(1));
+    assert!(ticks < 5, "{ticks} ticks of 10 ms in a second of rest");
+    assert!(server.log().lines().count() < 10, "{}", server.log());
+    drop(held);
+    serves(server.address);
+}
+
+#[test]
+fn e01_without_descriptors_the_server_waits_and_takes_who_waits_when_one_is_free() {
+    let server = Tiderace::command("e01_none", |_| {}).start();
+    serves(server.address);
+    let open = server.descriptors() as u64;
+    let room = 4;
+    let limit = Rlimit { current: Some(open + room), maximum: Some(open + room) };
+    prlimit(Some(Pid::from_child(&server.child)), Resource::Nofile, limit).unwrap();
+
+    let held: Vec<_> = (0..200).map(|_| TcpStream::connect(server.address).unwrap()).collect();
+    // It waits in the kernel's queue and sends all it has to say while there is no room for it.
+    let mut waiting = TcpStream::connect(server.address).unwrap();
+    waiting.write_all(&C0_C1).unwrap();
+    server.wait_for_log("cannot accept on");
+    let ticks = server.cpu_ticks_in(Duration::from_secs(1));
+    assert!(ticks < 5, "{ticks} ticks of 10 ms in a second without descriptors");
+
+    drop(held);
+    waiting.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    waiting.read_exact(&mut [0; S0_S1_S2_BYTES]).expect("served within a second, without a SYN");
+    server.wait_for_log("accepting again on");
+    let told = server.log().matches("accept").count();
+    assert_eq!(told, 2, "once that it cannot, once that it can: {}", server.log());
+}
+
+#[test]
+fn a_full_table_is_said_once_and_again_when_there_was_room_in_between() {
+    let mut command = Tiderace::command("crowded", |_| {});
+    command.command.args(["--connections-max", "8"]);
+    let server = command.start();
+    for times in 1..3 {
+        let held: Vec<_> = (0..30).map(|_| TcpStream::connect(server.address).unwrap()).collect();
+        let line = "WARN  [tiderace::server] all 8 connections are taken: sessions without a \
+                    stream give way";
+        wait_until("the table is full", || server.log().matches(line).count() == times);
+        drop(held);
+        serves(server.address);
+    }
+}

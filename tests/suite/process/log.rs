@@ -1,0 +1,108 @@
+//! The log of the process: what it tells, what it keeps to itself, and that it may be lost.
+
+use std::fs::File;
+use std::io::Write;
+use std::net::TcpStream;
+use std::process::Stdio;
+
+use rustix::process::Signal;
+
+use super::{Tiderace, serves};
+use crate::wire::{self, Message, command, null, object, string};
+
+#[test]
+fn a_full_disk_under_the_log_does_not_stop_the_server() {
+    let mut server = Tiderace::command("full", |_| {});
+    server.command.stdout(File::options().write(true).open("/dev/full").unwrap());
+    let mut server = server.start();
+    serves(server.address);
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().code(), Some(0));
+    let lost = "tiderace: log lines are lost: No space left on device (os error 28)\n";
+    assert_eq!(server.errors(), lost, "told once, whatever the number of lines");
+}
+
+#[test]
+fn a_reader_of_the_log_that_left_does_not_stop_the_server() {
+    let mut server = Tiderace::command("pipe", |_| {});
+    server.command.stdout(Stdio::piped());
+    let mut server = server.start();
+    drop(server.child.stdout.take());
+    serves(server.address);
+    serves(server.address);
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().code(), Some(0));
+    assert!(server.errors().ends_with("Broken pipe (os error 32)\n"), "{}", server.errors());
+}
+
+#[test]
+fn a_reader_of_the_log_that_stops_reading_does_not_hold_up_the_server() {
+    let mut server =
+        Tiderace::command("full_pipe", |config| config.push_str("log_level = \"debug\""));
+    server.command.stdout(Stdio::piped());
+    let mut server = server.start();
+    // A pipe holds 64 KiB, and each of these leaves a line of 100 bytes and more.
+    for _ in 0..1000 {
+        serves(server.address);
+    }
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().code(), Some(0));
+    let lost = "tiderace: log lines are lost: Resource temporarily unavailable (os error 11)\n";
+    assert_eq!(server.errors(), lost);
+}
+
+#[test]
+fn standard_streams_that_are_closed_do_not_stop_the_server() {
+    let mut server = Tiderace::shell("closed", "exec \"$0\" \"$@\" <&- >&- 2>&-").start();
+    serves(server.address);
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
+fn what_was_published_is_logged_when_it_ends() {
+    let server = Tiderace::command("report", |_| {}).start();
+    let mut stream = TcpStream::connect(server.address).unwrap();
+    stream.write_all(&wire::vector("captures/ffmpeg5_publish_h264_aac.client.bin")).unwrap();
+    server.wait_for_log(" no longer publishes live/cam after ");
+    server.wait_for_log(" s: H.264 High 1b 160x120 15 fps, AAC LC 44.1 kHz mono, GOP 1 s (15 fra");
+}
+
+#[test]
+fn a43_no_query_and_no_credentials_reach_the_log_however_much_it_tells() {
+    let mut server =
+        Tiderace::command("secrets", |config| config.push_str("log_level = \"trace\"")).start();
+    let connect = |app: &str| {
+        let url = "rtmp://user:SECRET@host/live?token=SECRET";
+        let properties = [("app", string(app)), ("tcUrl", string(url)), ("pageUrl", string(url))];
+        command("connect", 1.0, &[object(&properties)])
+    };
+    let on_stream =
+        |name: &str, key: &str| command(name, 0.0, &[null(), string(key), string("live")]).on(1);
+    for (app, request, key, logged) in [
+        ("live?token=SECRET", "publish", "cam?key=SECRET", "publishes live/cam"),
+        ("live/?token=SECRET", "play", "other?a=b&key=SECRET", "plays live/other"),
+        // A slash in a signature, where ffmpeg cuts it.
+        ("live/cut?sig=SECRET", "play", "SECRET+e==", "plays live/cut"),
+        ("live", "publish", "..?key=SECRET", "stream name with a part"),
+        ("..?SECRET", "publish", "cam", "stream name with a part"),
+    ] {
+        let mut stream = TcpStream::connect(server.address).unwrap();
+        let messages = [
+            connect(app),
+            command("FCPublish", 2.0, &[null(), string(key)]),
+            wire::create_stream(3.0),
+            on_stream(request, key),
+        ];
+        let chunks = messages.iter().flat_map(Message::chunks);
+        let session: Vec<_> = wire::handshake().into_iter().chain(chunks).collect();
+        stream.write_all(&session).unwrap();
+        server.wait_for_log(logged);
+    }
+    let mut browser = TcpStream::connect(server.address).unwrap();
+    browser.write_all(b"GET /?token=SECRET HTTP/1.1\r\nCookie: SECRET\r\n\r\n").unwrap();
+    server.wait_for_log("http on the rtmp port");
+    server.signal(Signal::TERM);
+    server.wait();
+    assert!(!server.log().contains("SECRET"), "{}", server.log());
+}

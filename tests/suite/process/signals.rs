@@ -1,0 +1,138 @@
+//! Signals: going down, reading the settings again, asking clients to connect anew.
+
+use std::fs;
+use std::io::Read;
+use std::net::TcpStream;
+use std::os::unix::process::ExitStatusExt;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use tiderace::descriptors::raise_limit;
+
+use super::peer::Peer;
+use super::{Tiderace, greeted, serves};
+use crate::wire::{command, null};
+
+#[test]
+fn sigterm_with_nobody_connected_ends_it_at_once_and_well() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut server = Tiderace::command("term", |_| {}).start();
+        server.wait_for_log("publish to");
+        server.signal(signal);
+        let asked = Instant::now();
+        assert_eq!(server.wait().code(), Some(0));
+        assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+        assert!(server.log().ends_with("down: 0 connections left\n"), "{}", server.log());
+    }
+}
+
+#[test]
+fn a_second_sigterm_waits_for_nobody() {
+    let mut server = Tiderace::command("term_twice", |_| {}).start();
+    let _stays = greeted(server.address);
+    server.signal(Signal::TERM);
+    server.wait_for_log("going down: 1 connections are told");
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().code(), Some(0));
+    assert!(server.log().contains("told to go down again: now"), "{}", server.log());
+    assert!(server.log().ends_with("down: 1 connections left\n"), "{}", server.log());
+}
+
+#[test]
+fn while_it_drains_nobody_new_gets_in() {
+    let mut server = Tiderace::command("drain", |_| {}).start();
+    let _stays = greeted(server.address);
+    server.signal(Signal::TERM);
+    server.wait_for_log("going down");
+    let late = TcpStream::connect(server.address).map(|mut stream| stream.read(&mut [0]));
+    assert!(!matches!(late, Ok(Ok(1..))), "{late:?}");
+    assert_eq!(server.wait().code(), Some(0));
+    assert!(!server.log().contains("closed"), "no line for each session that slept");
+}
+
+#[test]
+fn sighup_says_what_changed_what_needs_a_restart_and_what_is_wrong() {
+    let server = Tiderace::command("hup", |file| file.push_str("[publish]\nlinger_ms = 1000\n"));
+    let server = server.start();
+    server.wait_for_log("publish to");
+    let reload = |text: &str, answer: &str| {
+        fs::write(&server.config, text).unwrap();
+        server.signal(Signal::HUP);
+        server.wait_for_log(answer);
+    };
+    reload("[publish]\nlinger_ms = 1000\n", "INFO  [tiderace::net::event_loop] reloaded, nothing");
+    reload("[publish]\nlinger_ms = 2000\n", "reloaded: publish.linger_ms");
+    let wrong = format!(
+        "ERROR [tiderace::net::event_loop] not reloaded, the settings stay as they are: \
+         {}:2: unknown key \"publish.lingre_ms\"; did you mean \"linger_ms\"?",
+        server.config.display()
+    );
+    reload("[publish]\nlingre_ms = 1\n", &wrong);
+    reload(
+        "[limits]\nconnections_max = 9\n[publish]\nlinger_ms = 2000\n",
+        "only a restart applies: limits.connections_max",
+    );
+    serves(server.address);
+}
+
+#[test]
+fn sigusr1_asks_who_understands_to_connect_anew_and_sigterm_serves_them_on() {
+    let url = "rtmp://b.example/live";
+    let server = Tiderace::command("reconnect", |file| {
+        file.push_str(&format!("drain_url = \"{url}\"\ndrain_ms = 1500\n"));
+    });
+    let mut server = server.start();
+    let mut understands = Peer::that_can_reconnect(server.address);
+    let mut other = Peer::connected(server.address);
+    server.signal(Signal::USR1);
+    server.wait_for_log("asked 1 of 2 connections to connect anew");
+    understands.wait_for(url);
+    server.signal(Signal::TERM);
+    server.wait_for_log("going down: 2 connections are told");
+    other.wait_for("NetConnection.Connect.AppShutdown");
+    understands.wait_for(url);
+    understands.send(&command("_checkbw", 7.0, &[null()]));
+    understands.wait_for("_result");
+    // It stays, so it is told like the others when the drain is over.
+    understands.wait_for("NetConnection.Connect.AppShutdown");
+    assert_eq!(server.wait().code(), Some(0));
+    assert!(server.log().ends_with("down: 1 connections left\n"), "{}", server.log());
+}
+
+#[test]
+fn g02_sigterm_tells_a_hundred_publishers_and_a_thousand_players_and_ends_well() {
+    raise_limit();
+    let mut server = Tiderace::command("g02", |_| {}).start();
+    let keys: Vec<_> = (0..100).map(|index| format!("cam{index}")).collect();
+    let publishers = keys.iter().map(|key| Peer::publishing(server.address, key));
+    let publishers: Vec<_> = publishers.collect();
+    let players = (0..1000).map(|index| Peer::playing(server.address, &keys[index % keys.len()]));
+    let players: Vec<_> = players.collect();
+    server.signal(Signal::TERM);
+    let told = "NetStream.Publish.Denied";
+    let publishers = publishers.into_iter().map(|publisher| (publisher, told));
+    let told = "NetStream.Play.UnpublishNotify";
+    for (mut peer, told) in publishers.chain(players.into_iter().map(|player| (player, told))) {
+        peer.wait_for(told);
+        while peer.receive().is_some() {}
+    }
+    assert_eq!(server.wait().code(), Some(0));
+    assert!(server.log().contains("going down: 1100 connections are told"));
+    assert!(server.log().ends_with("down: 0 connections left\n"), "{}", server.log());
+}
+
+#[test]
+fn g03_signals_that_mean_nothing_to_the_server_do_not_end_it() {
+    let mut server = Tiderace::command("g03", |_| {}).start();
+    let mut peer = Peer::connected(server.address);
+    for _ in 0..1000 {
+        for signal in [Signal::PIPE, Signal::WINCH, Signal::CHILD, Signal::URG, Signal::USR1] {
+            server.signal(signal);
+        }
+    }
+    peer.send(&command("_checkbw", 7.0, &[null()]));
+    peer.wait_for("_result");
+    // As it does with any program that does not know better.
+    server.signal(Signal::QUIT);
+    assert_eq!(server.wait().signal(), Some(Signal::QUIT.as_raw()));
+}

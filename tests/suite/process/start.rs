@@ -1,0 +1,69 @@
+//! Start, and refusal to start.
+
+use std::net::TcpListener;
+use std::process::Command;
+
+use super::{Tiderace, own_address, serves};
+
+#[test]
+fn what_keeps_the_server_from_starting_is_one_line_and_a_code_of_its_own() {
+    let taken = TcpListener::bind(own_address()).unwrap();
+    let taken = taken.local_addr().unwrap();
+    let low = "ulimit -n 64; exec \"$0\" \"$@\"";
+    let as_it_is = "exec \"$0\" \"$@\"";
+    for (shell, args, code, line) in [
+        (
+            as_it_is,
+            ["--listen", &taken.to_string()],
+            4,
+            format!("cannot listen on {taken}: Address already in use (os error 98)"),
+        ),
+        (
+            as_it_is,
+            ["--listen", "192.0.2.1:1935"],
+            4,
+            "cannot listen on 192.0.2.1:1935: Cannot assign requested address (os error 99)"
+                .to_owned(),
+        ),
+        (
+            low,
+            ["--connections-max", "100"],
+            5,
+            "the descriptor limit of 64 is too low for 100 connections: raise it to 132 \
+             (ulimit -n, LimitNOFILE=) or lower connections_max"
+                .to_owned(),
+        ),
+    ] {
+        let output = Command::new("sh")
+            .args(["-c", shell, env!("CARGO_BIN_EXE_tiderace")])
+            .args(args)
+            .output()
+            .unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), stderr), (Some(code), format!("tiderace: {line}\n")));
+    }
+}
+
+#[test]
+fn the_server_is_one_thread() {
+    let server = Tiderace::command("threads", |_| {}).start();
+    serves(server.address);
+    let status = server.proc("status");
+    assert!(status.contains("\nThreads:\t1\n"), "{status}");
+}
+
+#[test]
+fn every_listener_serves_ipv4_and_ipv6() {
+    let v6 = TcpListener::bind("[::1]:0").and_then(|socket| socket.local_addr());
+    let mut addresses = vec![own_address(), own_address()];
+    addresses.extend(v6.ok());
+    let mut server = Tiderace::command("listeners", |_| {});
+    for address in &addresses {
+        server.command.args(["--listen", &address.to_string()]);
+    }
+    let server = server.start();
+    for address in addresses {
+        serves(address);
+        assert!(server.log().contains(&format!("listening on {address}")), "{}", server.log());
+    }
+}
