@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use tiderace::config::{ConfigError, FileText, FlagValue, Settings};
 use tiderace::load::LoadError;
 use tiderace::load::command::LoadCommand;
@@ -49,9 +49,31 @@ pub(crate) enum Command {
     },
     /// Print a configuration file with every key, its default and its meaning.
     Config,
+    /// Print the unit with which systemd runs the server.
+    Systemd {
+        /// The service, or the socket that keeps its port open while it restarts.
+        unit: Unit,
+    },
     /// Measure an RTMP server, this one or another.
     #[command(subcommand)]
     Load(LoadCommand),
+}
+
+/// A unit of systemd.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Unit {
+    Service,
+    Socket,
+}
+
+impl Unit {
+    /// The unit as a file.
+    pub(crate) const fn text(self) -> &'static str {
+        match self {
+            Self::Service => include_str!("systemd/tiderace.service"),
+            Self::Socket => include_str!("systemd/tiderace.socket"),
+        }
+    }
 }
 
 /// The flags of the server; each one overrides its key in the file.
@@ -175,7 +197,7 @@ impl From<&ConfigError> for Exit {
 impl From<&StartError> for Exit {
     fn from(error: &StartError) -> Self {
         match error {
-            StartError::CannotBind { .. } => Self::CannotBind,
+            StartError::CannotBind { .. } | StartError::HandedOver(_) => Self::CannotBind,
             StartError::DescriptorLimit { .. } => Self::DescriptorLimit,
             StartError::Io(_) => Self::Io,
         }
@@ -222,6 +244,11 @@ Signals:
   SIGTERM  tell every peer, then exit (drain_ms); a second one exits now. Clients that
            can connect anew are asked to (drain_url) and served until they leave
   SIGUSR1  ask them without going down
+  SIGQUIT  ends it at once and tells nobody, as it does any program
+
+As a service of systemd:
+  tiderace systemd service > /etc/systemd/system/tiderace.service
+  tiderace systemd socket > /etc/systemd/system/tiderace.socket
 
 Exit codes:
   0  all went well

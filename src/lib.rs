@@ -53,6 +53,8 @@
 //! | why connections end, and how loud that is said | [`server::reason`] |
 //! | listening, accepting, socket options | `net/listener.rs` |
 //! | the poll, signals, reload | `net/event_loop.rs` |
+//! | what the service manager is told, the watchdog | `net/notify.rs` |
+//! | sockets that it hands over, the units for systemd | `net/activation.rs`, `systemd/` |
 //! | how many descriptors the process may open | [`descriptors`] |
 //! | what `tiderace load` can be asked for, its flags | [`load::command`], [`load::options`] |
 //! | the loop of the load generator, its connections, what it reports | [`load`] |

@@ -19,6 +19,7 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve(&args),
         Command::Check { file } => check(&file),
         Command::Config => print(&Settings::sample()),
+        Command::Systemd { unit } => print(unit.text()),
         Command::Load(command) => match command.run() {
             Ok(()) => Exit::Ok,
             Err(error) => fail(&error, (&error).into()),

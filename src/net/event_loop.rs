@@ -5,7 +5,9 @@
 //! time of day reaches a deadline, and while the machine is suspended none comes nearer.
 
 use super::StartError;
+use super::activation;
 use super::listener::Listener;
+use super::notify::Notifier;
 use super::segment;
 use super::transport::Tcp;
 use crate::config::{ConfigError, Settings};
@@ -24,6 +26,8 @@ use std::time::{Duration, Instant};
 
 /// Events taken from the kernel at once.
 const EVENTS_PER_POLL: usize = 1024;
+/// What the end of a drain takes beyond the drain itself (ms).
+const STOP_MS: u64 = 1000;
 /// Tokens from the top are the signals and the listeners, below them connections.
 const SIGNALS: Token = Token(usize::MAX - 1);
 const LISTENERS_END: usize = usize::MAX - 2;
@@ -38,6 +42,7 @@ pub(super) struct EventLoop {
     signals: Signals,
     listeners: Vec<Listener>,
     server: Server<Tcp>,
+    notifier: Notifier,
     buffer: Box<[u8]>,
     began: Instant,
     /// Signals wait to be handled.
@@ -54,15 +59,19 @@ impl EventLoop {
         hello: Hello,
         challenger: Challenger,
     ) -> Result<Self, StartError> {
+        // Before this process opens any descriptor that could be taken for one of them.
+        let mut listeners = activation::listeners(&settings)?;
         let poll = Poll::new()?;
         let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1])?;
         poll.registry().register(&mut signals, SIGNALS, Interest::READABLE)?;
-        let mut listeners = Vec::new();
-        for (index, address) in settings.listen.iter().enumerate() {
-            let mut listener = Listener::bind(*address, &settings)?;
+        if listeners.is_empty() {
+            for address in &settings.listen {
+                listeners.push(Listener::bind(*address, &settings)?);
+            }
+        }
+        for (index, listener) in listeners.iter_mut().enumerate() {
             let token = listener_token(index);
             poll.registry().register(&mut listener.socket, token, Interest::READABLE)?;
-            listeners.push(listener);
         }
         announce(&listeners, &settings);
         let mut server = Server::new(settings, hello, challenger);
@@ -72,6 +81,7 @@ impl EventLoop {
             signals,
             listeners,
             server,
+            notifier: Notifier::from_env(),
             buffer: vec![0; limits::READ_BUFFER_BYTES].into_boxed_slice(),
             began: Instant::now(),
             signalled: false,
@@ -86,6 +96,7 @@ impl EventLoop {
         reload: impl Fn() -> Result<Settings, ConfigError>,
     ) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS_PER_POLL);
+        self.notifier.ready(&status(&self.server), self.now());
         while !self.is_over() {
             let now = self.wait(&mut events)?;
             if std::mem::take(&mut self.signalled) {
@@ -98,6 +109,7 @@ impl EventLoop {
             if self.server.len() < before {
                 self.listeners.iter_mut().for_each(Listener::descriptor_freed);
             }
+            self.notifier.turn(now, || status(&self.server));
         }
         let left = self.server.len();
         self.server.stop(self.now());
@@ -158,7 +170,7 @@ impl EventLoop {
         }
         let paused = self.listeners.iter().filter_map(Listener::paused_until);
         let deadlines = self.server.next_deadline().into_iter().chain(paused);
-        let deadlines = deadlines.chain(self.drained_by);
+        let deadlines = deadlines.chain(self.drained_by).chain(self.notifier.next());
         deadlines.min().map(|at| at.since(now))
     }
 
@@ -195,7 +207,11 @@ impl EventLoop {
         let signals: Vec<_> = self.signals.pending().collect();
         for signal in signals {
             match signal {
-                SIGHUP => self.reload(reload()),
+                SIGHUP => {
+                    self.notifier.reloading(now);
+                    let outcome = self.reload(reload());
+                    self.notifier.ready(&outcome, now);
+                }
                 SIGUSR1 => self.server.request_reconnects(),
                 _ if self.drained_by.is_some() => {
                     info!("told to go down again: now");
@@ -205,16 +221,22 @@ impl EventLoop {
                     self.listeners.clear();
                     let drain_ms = self.server.settings().drain_ms;
                     self.drained_by = Some(now.plus_millis(drain_ms));
+                    self.notifier.stopping(&status(&self.server), drain_ms + STOP_MS, now);
                     self.server.drain(now);
                 }
             }
         }
     }
 
-    fn reload(&mut self, settings: Result<Settings, ConfigError>) {
+    /// Changes the settings, unless they are wrong, and says what came of it.
+    fn reload(&mut self, settings: Result<Settings, ConfigError>) -> String {
         let mut settings = match settings {
             Ok(settings) => settings,
-            Err(error) => return error!("not reloaded, the settings stay as they are: {error}"),
+            Err(error) => {
+                let outcome = format!("not reloaded, the settings stay as they are: {error}");
+                error!("{outcome}");
+                return outcome;
+            }
         };
         let running = self.server.settings();
         if settings.limits.connections_max == 0 {
@@ -229,11 +251,23 @@ impl EventLoop {
             running.changed_live(&settings).iter().map(ToString::to_string).collect();
         log::set_max_level(settings.log_level.to_level_filter());
         self.server.reload(settings);
-        match &changed[..] {
-            [] => info!("reloaded, nothing changed"),
-            changed => info!("reloaded: {}", changed.join(", ")),
-        }
+        let outcome = match &changed[..] {
+            [] => "reloaded, nothing changed".to_owned(),
+            changed => format!("reloaded: {}", changed.join(", ")),
+        };
+        info!("{outcome}");
+        outcome
     }
+}
+
+/// What the service manager shows of a server that runs well.
+fn status(server: &Server<Tcp>) -> String {
+    let (mut publishers, mut players) = (0, 0);
+    for stream in server.hub().iter() {
+        publishers += usize::from(stream.is_live());
+        players += stream.players().len();
+    }
+    format!("connections {}, publishers {publishers}, players {players}", server.len())
 }
 
 /// An IPv4 peer on an IPv6 socket is an IPv4 peer.

@@ -10,6 +10,7 @@ use rustix::io::{Errno, FdFlags, fcntl_setfd, ioctl_fionbio};
 use rustix::net::{AddressFamily, SocketType, bind, listen, socket, sockopt};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 /// Connections that may wait to be accepted: as many as reconnect at once after an outage.
@@ -49,9 +50,23 @@ impl Listener {
             }
         });
         match bound {
-            Ok(socket) => Ok(Self { socket, pending: false, paused_until: None, starved: false }),
+            Ok(socket) => Ok(Self::of(socket)),
             Err(errno) => Err(StartError::CannotBind { address, error: errno.into() }),
         }
+    }
+
+    /// Takes over a socket that somebody else has bound. It fails for what is not TCP, or is a
+    /// connection.
+    pub(super) fn adopt(socket: OwnedFd, settings: &Settings) -> io::Result<Self> {
+        fcntl_setfd(&socket, FdFlags::CLOEXEC)?;
+        ioctl_fionbio(&socket, true)?;
+        set_inheritable(&socket, settings)?;
+        listen(&socket, BACKLOG)?;
+        Ok(Self::of(TcpListener::from_std(socket.into())))
+    }
+
+    const fn of(socket: TcpListener) -> Self {
+        Self { socket, pending: false, paused_until: None, starved: false }
     }
 
     /// When accepting is to be tried again, if it pauses.
@@ -124,24 +139,29 @@ fn open(address: SocketAddr, v6_only: bool, settings: &Settings) -> Result<TcpLi
         sockopt::set_ipv6_v6only(&socket, v6_only)?;
     }
     sockopt::set_socket_reuseaddr(&socket, true)?;
-    // Accepted sockets inherit the options below, which saves six system calls for each.
-    sockopt::set_tcp_nodelay(&socket, true)?;
+    set_inheritable(&socket, settings)?;
+    bind(&socket, &address)?;
+    listen(&socket, BACKLOG)?;
+    Ok(TcpListener::from_std(socket.into()))
+}
+
+/// Sets the options that accepted sockets inherit, which saves six system calls for each.
+fn set_inheritable(socket: &OwnedFd, settings: &Settings) -> Result<(), Errno> {
+    sockopt::set_tcp_nodelay(socket, true)?;
     let timeouts = &settings.timeouts;
     if timeouts.keepalive_ms != 0 {
         let interval = Duration::from_millis(timeouts.keepalive_ms.max(1000));
-        sockopt::set_socket_keepalive(&socket, true)?;
-        sockopt::set_tcp_keepidle(&socket, interval)?;
-        sockopt::set_tcp_keepintvl(&socket, interval / KEEPALIVE_PROBES)?;
-        sockopt::set_tcp_keepcnt(&socket, KEEPALIVE_PROBES)?;
+        sockopt::set_socket_keepalive(socket, true)?;
+        sockopt::set_tcp_keepidle(socket, interval)?;
+        sockopt::set_tcp_keepintvl(socket, interval / KEEPALIVE_PROBES)?;
+        sockopt::set_tcp_keepcnt(socket, KEEPALIVE_PROBES)?;
     }
     #[cfg(target_os = "linux")]
     if timeouts.user_timeout_ms != 0 {
         let millis = u32::try_from(timeouts.user_timeout_ms).unwrap_or(u32::MAX);
-        sockopt::set_tcp_user_timeout(&socket, millis)?;
+        sockopt::set_tcp_user_timeout(socket, millis)?;
     }
-    bind(&socket, &address)?;
-    listen(&socket, BACKLOG)?;
-    Ok(TcpListener::from_std(socket.into()))
+    Ok(())
 }
 
 #[cfg(test)]
@@ -157,7 +177,10 @@ mod tests {
     /// The server's end of a connection.
     fn accepted(timeouts: Timeouts) -> TcpStream {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let mut listener = Listener::bind(address, &settings(timeouts)).unwrap();
+        accepted_by(Listener::bind(address, &settings(timeouts)).unwrap())
+    }
+
+    fn accepted_by(mut listener: Listener) -> TcpStream {
         let _peer = net::TcpStream::connect(listener.socket.local_addr().unwrap()).unwrap();
         listener.pending = true;
         listener.accept(Time::ZERO).expect("it waits in the queue").0
@@ -171,6 +194,17 @@ mod tests {
         assert_eq!(sockopt::tcp_keepidle(&socket), Ok(Duration::from_secs(60)));
         assert_eq!(sockopt::tcp_keepintvl(&socket), Ok(Duration::from_secs(20)));
         assert_eq!(sockopt::tcp_keepcnt(&socket), Ok(3));
+        #[cfg(target_os = "linux")]
+        assert_eq!(sockopt::tcp_user_timeout(&socket), Ok(30_000));
+    }
+
+    #[test]
+    fn sockets_that_somebody_else_listens_on_get_the_same_options() {
+        let socket = net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let listener = Listener::adopt(socket.into(), &Settings::default()).unwrap();
+        let socket = accepted_by(listener);
+        assert_eq!(sockopt::tcp_nodelay(&socket), Ok(true));
+        assert_eq!(sockopt::tcp_keepidle(&socket), Ok(Duration::from_secs(60)));
         #[cfg(target_os = "linux")]
         assert_eq!(sockopt::tcp_user_timeout(&socket), Ok(30_000));
     }

@@ -3,9 +3,11 @@
 //! [`run`] makes the server of `server/` on real sockets and stays until it has drained. It
 //! decides nothing about the protocol.
 
+mod activation;
 mod descriptors;
 mod event_loop;
 mod listener;
+mod notify;
 mod segment;
 mod transport;
 
@@ -51,6 +53,8 @@ pub enum StartError {
         /// What the system said.
         error: io::Error,
     },
+    /// What the service manager handed over to be listened on cannot be: what, and why.
+    HandedOver(String),
     /// The process may not open as many descriptors as the connections need.
     DescriptorLimit {
         /// Descriptors for all connections and what the server needs itself.
@@ -65,7 +69,14 @@ pub enum StartError {
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::CannotBind { address, error } => write!(f, "cannot listen on {address}: {error}"),
+            Self::CannotBind { address, error } => {
+                write!(f, "cannot listen on {address}: {error}; {}", bind_remedy(error))
+            }
+            Self::HandedOver(what) => write!(
+                f,
+                "cannot listen on what was handed over: {what}; \
+                 a socket unit for it has ListenStream= with a port and Accept=no"
+            ),
             Self::DescriptorLimit { needed, limit } => {
                 let connections = needed.saturating_sub(limits::DESCRIPTORS_RESERVED);
                 write!(
@@ -74,8 +85,27 @@ impl fmt::Display for StartError {
                      raise it to {needed} (ulimit -n, LimitNOFILE=) or lower connections_max"
                 )
             }
-            Self::Io(error) => write!(f, "{error}"),
+            Self::Io(error) => write!(
+                f,
+                "the system has no poll or no signals for the server: {error}; see whether memory \
+                 or the descriptors of all processes (fs.file-max) have run out"
+            ),
         }
+    }
+}
+
+fn bind_remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "stop what has the port (ss -ltnp shows it) or choose another (--listen)"
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            "choose an address of this machine (ip address shows them), or [::] for all (--listen)"
+        }
+        io::ErrorKind::PermissionDenied => {
+            "choose a port from 1024 up (--listen), or have it handed over by a socket unit"
+        }
+        _ => "choose another address (--listen)",
     }
 }
 
@@ -84,5 +114,29 @@ impl Error for StartError {}
 impl From<io::Error> for StartError {
     fn from(error: io::Error) -> Self {
         Self::Io(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_error_says_what_to_do_about_it() {
+        let address = SocketAddr::from(([127, 0, 0, 1], 80));
+        let cannot_bind =
+            |kind: io::ErrorKind| StartError::CannotBind { address, error: kind.into() };
+        for (error, remedy) in [
+            (cannot_bind(io::ErrorKind::AddrInUse), "ss -ltnp"),
+            (cannot_bind(io::ErrorKind::AddrNotAvailable), "[::] for all"),
+            (cannot_bind(io::ErrorKind::PermissionDenied), "socket unit"),
+            (cannot_bind(io::ErrorKind::Unsupported), "--listen"),
+            (StartError::HandedOver("x".to_owned()), "ListenStream="),
+            (StartError::DescriptorLimit { needed: 132, limit: 64 }, "raise it to 132"),
+            (StartError::Io(io::ErrorKind::OutOfMemory.into()), "memory"),
+        ] {
+            let line = error.to_string();
+            assert!(line.contains(remedy) && !line.contains('\n'), "{line}");
+        }
     }
 }

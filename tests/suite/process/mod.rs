@@ -4,9 +4,11 @@ mod clock;
 mod descriptors;
 mod log;
 mod peer;
+mod service;
 mod signals;
 mod start;
 mod stopped;
+mod systemd;
 
 use std::fs::{self, File};
 use std::io::{Read, Write};

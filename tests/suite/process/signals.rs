@@ -2,16 +2,21 @@
 
 use std::fs;
 use std::io::Read;
+use std::iter;
 use std::net::TcpStream;
+use std::ops::Range;
 use std::os::unix::process::ExitStatusExt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use tiderace::descriptors::raise_limit;
 
 use super::peer::Peer;
-use super::{Tiderace, greeted, serves};
-use crate::wire::{command, null};
+use super::service::Manager;
+use super::{Tiderace, greeted, serves, wait_until};
+use crate::wire::{self, command, null};
 
 #[test]
 fn sigterm_with_nobody_connected_ends_it_at_once_and_well() {
@@ -135,4 +140,70 @@ fn g03_signals_that_mean_nothing_to_the_server_do_not_end_it() {
     // As it does with any program that does not know better.
     server.signal(Signal::QUIT);
     assert_eq!(server.wait().signal(), Some(Signal::QUIT.as_raw()));
+}
+
+#[test]
+fn g04_a_thousand_reloads_half_of_them_of_a_broken_file_lose_no_message() {
+    let manager = Manager::new("g04");
+    let server = manager.start(Tiderace::command("g04", |_| {}));
+    manager.next();
+    let descriptors = server.descriptors();
+    let mut player = Peer::playing(server.address, "cam");
+    let mut publisher = Peer::publishing(server.address, "cam");
+    let goes_on = AtomicBool::new(true);
+    thread::scope(|scope| {
+        let sender = scope.spawn(|| {
+            let mut sent = 0;
+            while goes_on.load(Ordering::Relaxed) {
+                publisher.send(&wire::audio(sent, 500));
+                sent += 1;
+                thread::sleep(Duration::from_millis(1));
+            }
+            publisher.send(&wire::video(sent, wire::AVC_CONFIG));
+            sent
+        });
+        let receiver = scope.spawn(|| {
+            let media = iter::from_fn(|| Some(player.next_media()));
+            media.take_while(|message| message.kind == wire::AUDIO).map(|m| m.timestamp).collect()
+        });
+        reload(&server, &manager, 0..1000);
+        goes_on.store(false, Ordering::Relaxed);
+        let sent = sender.join().unwrap();
+        let received: Vec<u32> = receiver.join().unwrap();
+        assert!(received.iter().copied().eq(0..sent), "{sent} sent: {received:?}");
+    });
+    drop((publisher, player));
+    wait_until("descriptors are given back", || server.descriptors() == descriptors);
+}
+
+#[test]
+fn a_reload_leaves_nothing_behind() {
+    let manager = Manager::new("leaves");
+    let server = manager.start(Tiderace::command("leaves", |_| {}));
+    manager.next();
+    let memory_kib = || {
+        let rollup = server.proc("smaps_rollup");
+        let line = rollup.lines().find_map(|line| line.strip_prefix("Private_Dirty:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u32>().unwrap()
+    };
+    reload(&server, &manager, 0..100);
+    let before = memory_kib();
+    reload(&server, &manager, 100..1100);
+    let after = memory_kib();
+    assert!(after < before + 500, "{before} KiB became {after} by a thousand reloads");
+}
+
+/// Has the file read again for each of `times`, every other time a broken one.
+fn reload(server: &Tiderace, manager: &Manager, times: Range<u32>) {
+    for time in times {
+        let (text, outcome) = match time % 2 {
+            0 => (format!("[publish]\nlinger_ms = {time}\n"), "reloaded: publish.linger_ms"),
+            _ => ("[publish\nlinger_ms = 1\n".to_owned(), "not reloaded"),
+        };
+        fs::write(&server.config, text).unwrap();
+        server.signal(Signal::HUP);
+        assert!(manager.next().starts_with("RELOADING=1\n"));
+        let ready = manager.next();
+        assert!(ready.starts_with(&format!("READY=1\nSTATUS={outcome}")), "{time}: {ready}");
+    }
 }

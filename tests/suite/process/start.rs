@@ -16,13 +16,17 @@ fn what_keeps_the_server_from_starting_is_one_line_and_a_code_of_its_own() {
             as_it_is,
             ["--listen", &taken.to_string()],
             4,
-            format!("cannot listen on {taken}: Address already in use (os error 98)"),
+            format!(
+                "cannot listen on {taken}: Address already in use (os error 98); \
+                 stop what has the port (ss -ltnp shows it) or choose another (--listen)"
+            ),
         ),
         (
             as_it_is,
             ["--listen", "192.0.2.1:1935"],
             4,
-            "cannot listen on 192.0.2.1:1935: Cannot assign requested address (os error 99)"
+            "cannot listen on 192.0.2.1:1935: Cannot assign requested address (os error 99); \
+             choose an address of this machine (ip address shows them), or [::] for all (--listen)"
                 .to_owned(),
         ),
         (
