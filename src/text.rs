@@ -1,8 +1,8 @@
-//! How text that a peer supplied is shown: escaped and cut.
+//! How text that a peer supplied is shown, escaped and cut, and how near two words are.
 //!
-//! Owns what a log line may contain of a name or any other bytes from outside. It never decides
-//! whether they are acceptable, and never allocates. What may be secret is not its affair: a query
-//! is taken off a name where that is read, and no URL is ever shown.
+//! Owns what a log line may contain of a name or any other bytes from outside, which it writes
+//! without allocating. It never decides whether they are acceptable. What may be secret is not its
+//! affair: a query is taken off a name where that is read, and no URL is ever shown.
 
 use std::fmt::{self, Write};
 
@@ -44,9 +44,34 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
+/// Insertions, deletions and replacements that turn `from` into `to`.
+pub fn edit_distance(from: &str, to: &str) -> usize {
+    let mut row: Vec<usize> = (0..=to.chars().count()).collect();
+    for (index, from_char) in from.chars().enumerate() {
+        let mut left = index + 1;
+        let mut diagonal = std::mem::replace(&mut row[0], left);
+        for (cell, to_char) in row[1..].iter_mut().zip(to.chars()) {
+            let replaced = diagonal + usize::from(from_char != to_char);
+            left = replaced.min(left + 1).min(*cell + 1);
+            diagonal = std::mem::replace(cell, left);
+        }
+    }
+    row.last().copied().unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words_are_as_near_as_the_slips_between_them() {
+        for (from, to, slips) in
+            [("", "", 0), ("strat", "start", 2), ("p98_ms", "p99_ms", 1), ("", "abc", 3)]
+        {
+            assert_eq!(edit_distance(from, to), slips, "{from} {to}");
+            assert_eq!(edit_distance(to, from), slips, "{to} {from}");
+        }
+    }
 
     fn escaped(bytes: &[u8]) -> String {
         Escaped(bytes).to_string()

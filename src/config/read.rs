@@ -13,6 +13,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::field::Written;
 use super::{AT_MOST, Key, Settings, apps, keys};
+use crate::text::edit_distance;
 
 /// A configuration file that has been read into memory.
 #[derive(Clone, Copy, Debug)]
@@ -365,21 +366,6 @@ pub(super) fn nearest(name: &str, candidates: &[&'static str]) -> Option<&'stati
     let slips_max = 1 + name.len() / 4;
     let distances = candidates.iter().map(|candidate| (edit_distance(name, candidate), *candidate));
     distances.filter(|(distance, _)| *distance <= slips_max).min().map(|(_, candidate)| candidate)
-}
-
-/// Insertions, deletions and replacements that turn `from` into `to`.
-fn edit_distance(from: &str, to: &str) -> usize {
-    let mut row: Vec<usize> = (0..=to.chars().count()).collect();
-    for (index, from_char) in from.chars().enumerate() {
-        let mut left = index + 1;
-        let mut diagonal = std::mem::replace(&mut row[0], left);
-        for (cell, to_char) in row[1..].iter_mut().zip(to.chars()) {
-            let replaced = diagonal + usize::from(from_char != to_char);
-            left = replaced.min(left + 1).min(*cell + 1);
-            diagonal = std::mem::replace(cell, left);
-        }
-    }
-    row.last().copied().unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ const LAYERS: [(&str, &[&str]); 13] = [
     ("codec", &["media"]),
     ("metadata", &["amf0", "limits"]),
     ("rtmp", &["amf0", "limits", "text", "time"]),
-    ("config", &["limits", "rtmp"]),
+    ("config", &["limits", "rtmp", "text"]),
     ("server", &["amf0", "codec", "config", "limits", "media", "metadata", "rtmp", "text", "time"]),
     ("descriptors", &[]),
     ("net", &["config", "descriptors", "limits", "rtmp", "server", "time"]),
