@@ -10,7 +10,8 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tiderace::config::{ConfigError, FileText, FlagValue, Settings};
 use tiderace::load::LoadError;
-use tiderace::load::command::LoadCommand;
+use tiderace::load::command::{LoadCommand, Verdict};
+use tiderace::load::help;
 use tiderace::net::StartError;
 
 /// A live RTMP server that runs on one core.
@@ -55,7 +56,7 @@ pub(crate) enum Command {
         unit: Unit,
     },
     /// Measure an RTMP server, this one or another.
-    #[command(subcommand)]
+    #[command(subcommand, after_long_help = help::LOAD)]
     Load(LoadCommand),
 }
 
@@ -174,6 +175,12 @@ pub(crate) enum Exit {
     Refused = 11,
     /// The process to be measured is not there.
     NoProcess = 12,
+    /// The load generator did not keep up, so that figures are withheld.
+    Lagged = 14,
+    /// A threshold of `--fail-if` was missed.
+    Missed = 15,
+    /// Two reports do not compare.
+    Incomparable = 16,
 }
 
 impl From<Exit> for ExitCode {
@@ -207,12 +214,23 @@ impl From<&StartError> for Exit {
 impl From<&LoadError> for Exit {
     fn from(error: &LoadError) -> Self {
         match error {
-            LoadError::BadTarget { .. } => Self::Usage,
+            LoadError::BadTarget { .. } | LoadError::UnknownFigure { .. } => Self::Usage,
             LoadError::UnknownHost { .. } | LoadError::Unreachable { .. } => Self::Unreachable,
             LoadError::Refused { .. } => Self::Refused,
             LoadError::DescriptorLimit { .. } => Self::DescriptorLimit,
             LoadError::Process(_) => Self::NoProcess,
             LoadError::Report { .. } | LoadError::File { .. } | LoadError::Io(_) => Self::Io,
+        }
+    }
+}
+
+impl From<Verdict> for Exit {
+    fn from(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::Good => Self::Ok,
+            Verdict::Lagged => Self::Lagged,
+            Verdict::Missed => Self::Missed,
+            Verdict::Incomparable => Self::Incomparable,
         }
     }
 }
@@ -257,9 +275,7 @@ Exit codes:
   4  an address cannot be listened on: in use, not of this machine, or not permitted
   5  the descriptor limit is too low for the connections configured
   6  anything else that the system refused
- 10  load: the server cannot be reached
- 11  load: the server refused what the measurement stands on
- 12  load: the process to be measured is not there";
+ 10 to 16  of tiderace load: see tiderace load --help";
 
 #[cfg(test)]
 mod tests {
@@ -374,6 +390,25 @@ mod tests {
             (StartError::Io(in_use()), Exit::Io),
         ] {
             assert_eq!(Exit::from(&error), exit);
+        }
+    }
+
+    #[test]
+    fn help_of_load_has_a_line_for_each_code_that_it_can_end_with() {
+        for exit in [
+            Exit::Ok,
+            Exit::Usage,
+            Exit::DescriptorLimit,
+            Exit::Io,
+            Exit::Unreachable,
+            Exit::Refused,
+            Exit::NoProcess,
+            Exit::Lagged,
+            Exit::Missed,
+            Exit::Incomparable,
+        ] {
+            let code = exit as u8;
+            assert!(help::LOAD.contains(&format!("\n{code:3}  ")), "{exit:?}");
         }
     }
 

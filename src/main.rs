@@ -21,7 +21,10 @@ fn main() -> ExitCode {
         Command::Config => print(&Settings::sample()),
         Command::Systemd { unit } => print(unit.text()),
         Command::Load(command) => match command.run() {
-            Ok(()) => Exit::Ok,
+            Ok(outcome) => {
+                outcome.lines.iter().for_each(|line| say(&format_args!("tiderace: {line}")));
+                outcome.verdict.into()
+            }
             Err(error) => fail(&error, (&error).into()),
         },
     };

@@ -1,53 +1,130 @@
 //! What can be asked of the load generator, and what becomes of the answer.
 //!
-//! Owns the list of commands and where a report is written. What is measured, each command knows
-//! by itself.
-
-use std::fs;
-use std::io::{self, Write};
-use std::path::Path;
+//! Owns the list of commands, their help, and the judgement of what was measured. What is
+//! measured, each command knows by itself.
 
 use clap::Subcommand;
 
 use super::LoadError;
+use super::compare::Compare;
+use super::help;
 use super::idle::Idle;
 use super::options::Outputs;
-use super::report::Report;
+use super::report::{Report, Threshold};
 
 /// A command of `tiderace load`.
 #[derive(Clone, Debug, Subcommand)]
 pub enum LoadCommand {
     /// Open many sessions, bring each to a stage, and hold them.
+    #[command(after_long_help = help::IDLE)]
     Idle(Idle),
+    /// Put two reports side by side.
+    #[command(after_long_help = help::COMPARE)]
+    Compare(Compare),
 }
 
 impl LoadCommand {
-    /// Measures, and writes the report to where it was asked for.
+    /// Measures, writes the report to where it was asked for, and judges it.
     ///
     /// # Errors
     /// Why there is no measurement, or no report of it.
-    pub fn run(&self) -> Result<(), LoadError> {
+    pub fn run(&self) -> Result<Outcome, LoadError> {
         match self {
             Self::Idle(idle) => deliver(&idle.measure()?, &idle.options.outputs),
+            Self::Compare(compare) => compare.run(),
         }
     }
 }
 
-fn deliver(report: &Report, outputs: &Outputs) -> Result<(), LoadError> {
-    if let Some(path) = &outputs.json {
-        let file = path.display().to_string();
-        let text = report.to_json().map_err(|error| LoadError::Report { file, error })?;
-        write(path, &text)?;
-    }
-    Ok(())
+/// How a measurement that took place came out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// In a word.
+    pub verdict: Verdict,
+    /// What a person should know beside the report, in lines.
+    pub lines: Vec<String>,
 }
 
-/// Writes a file, or to standard output where it is called `-`.
-fn write(path: &Path, text: &str) -> Result<(), LoadError> {
-    let written = if path == Path::new("-") {
-        io::stdout().lock().write_all(text.as_bytes())
-    } else {
-        fs::write(path, text)
-    };
-    written.map_err(|error| LoadError::File { file: path.display().to_string(), error })
+/// What a script should know of a measurement.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is to be believed, and within all bounds.
+    #[default]
+    Good,
+    /// The generator did not keep up, so that figures are withheld.
+    Lagged,
+    /// A threshold was missed.
+    Missed,
+    /// Two runs do not compare.
+    Incomparable,
+}
+
+impl Outcome {
+    /// Judges by all thresholds. A generator that lagged weighs more: what it found is no fault
+    /// of the server's.
+    pub(super) fn of(
+        thresholds: &[Threshold],
+        lagged: Option<&str>,
+        judge: impl Fn(&Threshold) -> Result<Option<String>, LoadError>,
+    ) -> Result<Self, LoadError> {
+        let judged = thresholds.iter().map(judge).collect::<Result<Vec<_>, _>>()?;
+        let missed = judged.into_iter().flatten();
+        let lines: Vec<_> = lagged.map(str::to_owned).into_iter().chain(missed).collect();
+        let verdict = match lagged {
+            Some(_) => Verdict::Lagged,
+            None if lines.is_empty() => Verdict::Good,
+            None => Verdict::Missed,
+        };
+        Ok(Self { verdict, lines })
+    }
+}
+
+fn deliver(report: &Report, outputs: &Outputs) -> Result<Outcome, LoadError> {
+    outputs.write(report)?;
+    let lagged = report.lagged.as_deref();
+    Outcome::of(&outputs.fail_if, lagged, |threshold| threshold.judge(report))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::super::manifest::Manifest;
+    use super::super::report::{Better, Figure};
+    use super::*;
+
+    fn judged(bounds: &[&str], lagged: Option<&str>) -> Result<Outcome, LoadError> {
+        let mut report = Report::new("idle", Manifest::new("h", BTreeMap::new()));
+        report.add_figure(Figure::new("lost", 3.0, Better::Lower));
+        let thresholds: Vec<_> =
+            bounds.iter().map(|text| Threshold::of_figure(text).unwrap()).collect();
+        Outcome::of(&thresholds, lagged, |threshold| threshold.judge(&report))
+    }
+
+    #[test]
+    fn every_missed_threshold_has_its_line_and_one_is_enough() {
+        let outcome = |verdict, lines: &[&str]| Outcome {
+            verdict,
+            lines: lines.iter().map(|line| (*line).to_owned()).collect(),
+        };
+        assert_eq!(judged(&[], None).unwrap(), outcome(Verdict::Good, &[]));
+        assert_eq!(judged(&["lost>3"], None).unwrap(), outcome(Verdict::Good, &[]));
+        let (two, one) = ("lost>2: lost is 3", "lost>1: lost is 3");
+        let missed = judged(&["lost>2", "lost>5", "lost>1"], None).unwrap();
+        assert_eq!(missed, outcome(Verdict::Missed, &[two, one]));
+    }
+
+    #[test]
+    fn a_generator_that_lagged_weighs_more_than_what_was_missed() {
+        let outcome = judged(&["lost>2"], Some("it was late")).unwrap();
+        assert_eq!(outcome.verdict, Verdict::Lagged);
+        assert_eq!(outcome.lines, ["it was late", "lost>2: lost is 3"]);
+        assert_eq!(judged(&[], Some("it was late")).unwrap().verdict, Verdict::Lagged);
+    }
+
+    #[test]
+    fn a_threshold_of_an_unknown_figure_is_an_error() {
+        let error = judged(&["lots>2"], None).unwrap_err();
+        assert_eq!(error.to_string(), "--fail-if lots>2: no such figure; the nearest are lost");
+    }
 }

@@ -5,7 +5,7 @@
 //! loop notes how late it was itself. It knows no scenario: those implement [`Scenario`].
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 use mio::{Events, Interest, Poll, Token};
@@ -569,12 +569,16 @@ impl<S: Scenario> Engine<S> {
     }
 }
 
-/// Writes over the line before; an empty one clears it.
+/// Writes over the line before, which an empty one clears; where that is no terminal, each line
+/// stays.
 fn show_progress(elapsed: Duration, line: &str) {
     let mut err = io::stderr().lock();
-    let shown = match line {
-        "" => write!(err, "\r\x1b[K"),
-        line => write!(err, "\r{:4} s  {line}\x1b[K", elapsed.as_secs()),
+    let elapsed_s = elapsed.as_secs();
+    let shown = match (err.is_terminal(), line) {
+        (true, "") => write!(err, "\r\x1b[K"),
+        (true, line) => write!(err, "\r{elapsed_s:4} s  {line}\x1b[K"),
+        (false, "") => Ok(()),
+        (false, line) => writeln!(err, "{elapsed_s:4} s  {line}"),
     };
     // Where nobody reads it nothing is lost.
     drop(shown.and_then(|()| err.flush()));

@@ -1,9 +1,10 @@
-//! Why a measurement did not take place: one line each, which names what to do.
+//! Why there is no measurement, or nothing to say of it: one line each, which names what to do.
 
 use std::error::Error;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 
 use super::process::ProcessError;
 use super::report::ReportError;
@@ -67,8 +68,21 @@ pub enum LoadError {
         /// What the system said.
         error: io::Error,
     },
+    /// A threshold names a figure that the report does not have.
+    UnknownFigure {
+        /// The threshold, as it was written.
+        threshold: String,
+        /// The figures whose names are nearest.
+        near: Vec<String>,
+    },
     /// Anything else that the system refused.
     Io(io::Error),
+}
+
+impl LoadError {
+    pub(super) fn file(path: &Path, error: io::Error) -> Self {
+        Self::File { file: path.display().to_string(), error }
+    }
 }
 
 impl fmt::Display for LoadError {
@@ -93,6 +107,13 @@ impl fmt::Display for LoadError {
             Self::Process(error) => error.fmt(f),
             Self::Report { file, error } => write!(f, "{file}: {error}"),
             Self::File { file, error } => write!(f, "{file}: {error}"),
+            Self::UnknownFigure { threshold, near } => {
+                write!(
+                    f,
+                    "--fail-if {threshold}: no such figure; the nearest are {}",
+                    near.join(", ")
+                )
+            }
             Self::Io(error) => error.fmt(f),
         }
     }

@@ -29,8 +29,8 @@ impl Measurement {
     /// the command's own, by their flags.
     ///
     /// # Errors
-    /// Whatever would let the run fail: nobody listens, there is no such process, or there are
-    /// too few descriptors.
+    /// Whatever would let the run fail: nobody listens, there is no such process, there are too
+    /// few descriptors, or a file cannot be written.
     pub fn prepare(
         command: &str,
         target: Target,
@@ -39,6 +39,7 @@ impl Measurement {
         mut parameters: BTreeMap<String, String>,
     ) -> Result<Self, LoadError> {
         check_descriptors(connections)?;
+        options.outputs.check()?;
         target.probe()?;
         parameters.extend(options.parameters());
         let mut report = Report::new(command, target.manifest(parameters));
@@ -51,7 +52,7 @@ impl Measurement {
             duration: Duration::MAX,
             timeout: options.timeout_s,
             is_busy: options.busy,
-            shows_progress: !options.quiet,
+            shows_progress: options.shows_progress(),
         };
         Ok(Self { report, server, plan })
     }
@@ -86,7 +87,8 @@ impl Measurement {
         report.add_figure(share.worst_of_all());
         if let Some(reason) = measured.lagged() {
             depends_on_time.iter().for_each(|name| report.withhold(name, &reason));
-            report.add_doubt(reason);
+            report.add_doubt(reason.clone());
+            report.lagged = Some(reason);
         }
         if measured.is_interrupted {
             report.add_doubt("it was interrupted before its time was over");

@@ -8,13 +8,16 @@
 //! says where all that goes; [`measured`] says whether the generator itself kept up.
 //!
 //! [`command`] is what can be asked for, [`options`] what every measurement can be told, and
-//! [`measurement`] what each does before and after its run.
+//! [`measurement`] what each does before and after its run. [`report`] is what was found and how
+//! it is told.
 
 pub mod alarm;
 pub mod command;
+pub mod compare;
 pub mod connection;
 pub mod engine;
 mod error;
+pub mod help;
 pub mod idle;
 pub mod manifest;
 pub mod measured;

@@ -1,13 +1,18 @@
 //! What every measurement can be told: where to, for how long, what to watch, where to write.
 //!
-//! Owns the flags that all commands share and their defaults. What a command needs beside them is
-//! its own; nothing here opens a connection or a file.
+//! Owns the flags that all commands share, their defaults, and the files that they name. What a
+//! command needs beside them is its own; nothing here opens a connection.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::fs::{self, OpenOptions};
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+
+use super::LoadError;
+use super::report::{self, Report, ReportError, Threshold};
 
 /// How a measurement is run.
 #[derive(Clone, Debug, Args)]
@@ -25,8 +30,11 @@ pub struct Options {
     #[arg(long)]
     pub busy: bool,
     /// Show no progress while it runs.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "progress")]
     pub quiet: bool,
+    /// Show progress even where standard error is no terminal.
+    #[arg(long)]
+    pub progress: bool,
     #[allow(missing_docs, reason = "a doc would become the text of the help")]
     #[command(flatten)]
     pub outputs: Outputs,
@@ -42,6 +50,17 @@ pub struct Outputs {
     /// output, in place of the table.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Write the distributions, second by second, to this file: an interval log (.hlog) of
+    /// HdrHistogram, in microseconds.
+    #[arg(long, value_name = "FILE")]
+    pub hdr: Option<PathBuf>,
+    /// Write a page with plots, all figures and the manifest to this file, for a browser.
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Exit with code 15 if this holds, such as 'p99_ms>20': a figure of the table, then >, >=, <
+    /// or <=, then a number; may be repeated.
+    #[arg(long, value_name = "THRESHOLD", value_parser = Threshold::of_figure)]
+    pub fail_if: Vec<Threshold>,
 }
 
 impl Options {
@@ -52,6 +71,82 @@ impl Options {
             ("busy".to_owned(), self.busy.to_string()),
         ])
     }
+
+    /// Whether it is said how the run stands: to a person, unless told otherwise.
+    pub fn shows_progress(&self) -> bool {
+        self.progress || !self.quiet && io::stderr().is_terminal()
+    }
+}
+
+/// Makes the text of a file of a report.
+type Form = fn(&Report) -> Result<String, ReportError>;
+
+/// The file name that stands for standard output.
+const STDOUT: &str = "-";
+
+impl Outputs {
+    /// The files that are to be written, and what may be standard output.
+    fn files(&self) -> impl Iterator<Item = &Path> {
+        [&self.json, &self.hdr, &self.html].into_iter().flatten().map(PathBuf::as_path)
+    }
+
+    /// Tries whether the files can be written, so that no measurement is made in vain. What stands
+    /// in them stays until there is something better.
+    ///
+    /// # Errors
+    /// [`LoadError::File`].
+    pub fn check(&self) -> Result<(), LoadError> {
+        for path in self.files().filter(|path| *path != Path::new(STDOUT)) {
+            let opened = OpenOptions::new().append(true).create(true).open(path);
+            opened.map_err(|error| LoadError::file(path, error))?;
+        }
+        Ok(())
+    }
+
+    /// Whether something else than the table goes to standard output.
+    fn replaces_table(&self) -> bool {
+        self.files().any(|path| path == Path::new(STDOUT))
+    }
+
+    /// Writes the table to standard output and the report to all these files: what a person reads
+    /// comes first, so that a full disk does not take it.
+    ///
+    /// # Errors
+    /// [`LoadError::File`], or [`LoadError::Report`] where the report has no such form.
+    pub fn write(&self, report: &Report) -> Result<(), LoadError> {
+        let forms: [(_, Form); 3] = [
+            (&self.json, Report::to_json),
+            (&self.hdr, report::interval_log),
+            (&self.html, |report| Ok(report::page(report))),
+        ];
+        if !self.replaces_table() {
+            write_out(&report::table(report))?;
+        }
+        for (path, form) in forms {
+            let Some(path) = path else { continue };
+            let file = path.display().to_string();
+            let text = form(report).map_err(|error| LoadError::Report { file, error })?;
+            write(path, &text)?;
+        }
+        Ok(())
+    }
+}
+
+fn write(path: &Path, text: &str) -> Result<(), LoadError> {
+    if path == Path::new(STDOUT) {
+        return write_out(text);
+    }
+    fs::write(path, text).map_err(|error| LoadError::file(path, error))
+}
+
+/// Writes to standard output.
+///
+/// # Errors
+/// [`LoadError::File`].
+pub(super) fn write_out(text: &str) -> Result<(), LoadError> {
+    let mut out = io::stdout().lock();
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    written.map_err(|error| LoadError::file(Path::new("standard output"), error))
 }
 
 /// Reads seconds, with a fraction or without, more than none and less than a year.

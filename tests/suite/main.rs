@@ -21,6 +21,8 @@ mod handshake;
 mod hour;
 mod legacy;
 mod limits;
+#[cfg(target_os = "linux")]
+mod load_report;
 mod malformed;
 #[cfg(target_os = "linux")]
 mod process;

@@ -31,6 +31,9 @@ pub struct Report {
     pub series: Vec<Series>,
     /// What a reader should know before believing the figures.
     pub doubts: Vec<String>,
+    /// Why the generator did not keep up, for which what depends on time is withheld.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lagged: Option<String>,
 }
 
 impl Report {
@@ -43,6 +46,7 @@ impl Report {
             distributions: Vec::new(),
             series: Vec::new(),
             doubts: Vec::new(),
+            lagged: None,
         }
     }
 
@@ -119,6 +123,7 @@ impl Report {
             }
         }
         other.doubts.into_iter().for_each(|doubt| self.add_doubt(doubt));
+        self.lagged = self.lagged.take().or(other.lagged);
         Ok(())
     }
 
@@ -486,6 +491,17 @@ mod tests {
         assert_eq!(values, [None, Some(9.0), Some(2.5)]);
         let why = "there was nothing to measure it by";
         assert_eq!(sum.figure("lost").unwrap().withheld.as_deref(), Some(why));
+    }
+
+    #[test]
+    fn one_process_that_lagged_is_enough() {
+        let mut sum = report();
+        let lagged = Report { lagged: Some("it was late".to_owned()), ..report() };
+        sum.merge(lagged.clone()).unwrap();
+        assert_eq!(sum.lagged, lagged.lagged);
+        sum.merge(report()).unwrap();
+        let read = Report::from_json(&sum.to_json().unwrap()).unwrap();
+        assert_eq!(read.lagged, lagged.lagged);
     }
 
     #[test]

@@ -31,7 +31,7 @@ const C0_C1: [u8; 1537] = {
 const S0_S1_S2_BYTES: usize = 1 + 2 * 1536;
 
 /// A server that has not been started yet.
-struct Start {
+pub(crate) struct Start {
     command: Command,
     address: SocketAddr,
     config: PathBuf,
@@ -40,9 +40,9 @@ struct Start {
 }
 
 /// A server that was started. It is killed when it is dropped, and its files with it.
-struct Tiderace {
+pub(crate) struct Tiderace {
     child: Child,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
     config: PathBuf,
     log: PathBuf,
     errors: PathBuf,
@@ -50,7 +50,7 @@ struct Tiderace {
 
 impl Tiderace {
     /// A server with a configuration file that `configure` writes.
-    fn command(name: &str, configure: impl FnOnce(&mut String)) -> Start {
+    pub(crate) fn command(name: &str, configure: impl FnOnce(&mut String)) -> Start {
         Start::new(name, Command::new(env!("CARGO_BIN_EXE_tiderace")), configure)
     }
 
@@ -138,7 +138,7 @@ impl Start {
     }
 
     /// Starts it, and waits until it serves.
-    fn start(self) -> Tiderace {
+    pub(crate) fn start(self) -> Tiderace {
         let mut server = self.spawn();
         wait_until("the server accepts", || {
             let ended = server.child.try_wait().unwrap();

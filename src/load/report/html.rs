@@ -1,0 +1,510 @@
+//! The report as one page for a browser: plots, all figures, and how it was measured.
+//!
+//! Owns what the page shows and in which order. It is whole in itself: it loads nothing, runs
+//! nothing, and says so to the browser. All text from outside goes through [`Html`].
+
+use std::fmt::{self, Display, Write};
+
+use super::distribution::Distribution;
+use super::model::{Better, Figure, Report, Series};
+use super::plot::{Axis, HALF, Line, Plot, Size, WIDE};
+use super::quantity::{Quantity, number};
+use super::table::{Summary, flags, milliseconds, ordered};
+use super::timeline::{self, Moment};
+use crate::load::manifest::Manifest;
+
+const STYLE: &str = include_str!("page.css");
+/// The classes of lines that are told apart by colour alone, in their order.
+const COLOURS: [&str; 8] = ["c1", "c2", "c3", "c4", "c5", "c6", "c7", "c8"];
+/// Where the axis of a plot by percentiles has to have begun: the fifth percentile.
+const LEAST_DECADES: f64 = 0.02;
+/// What the generator says of itself, which is no latency of the server's.
+const OWN: [&str; 2] = ["lateness", "turn"];
+
+/// The page.
+pub fn page(report: &Report) -> String {
+    let title = format!("tiderace load {}: {}", report.command, report.manifest.target);
+    let title = Html(&title);
+    let mut page = format!(
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n\
+         <meta http-equiv=\"Content-Security-Policy\" \
+         content=\"default-src 'none'; style-src 'unsafe-inline'\"/>\n\
+         <title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n"
+    );
+    page += &head(report);
+    page += &percentiles(&report.distributions);
+    page += &over_time(report);
+    page += &server(report);
+    page += &tables(report);
+    page += &manifest(report);
+    page + "</main>\n</body>\n</html>\n"
+}
+
+/// Text as it may stand in a page, between tags and in an attribute.
+pub(super) struct Html<'a>(pub(super) &'a str);
+
+impl Display for Html<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.chars().try_for_each(|character| match character {
+            '&' => f.write_str("&amp;"),
+            '<' => f.write_str("&lt;"),
+            '>' => f.write_str("&gt;"),
+            '"' => f.write_str("&quot;"),
+            '\'' => f.write_str("&#39;"),
+            '\n' => f.write_char('\n'),
+            character if character.is_control() => f.write_char(char::REPLACEMENT_CHARACTER),
+            character => f.write_char(character),
+        })
+    }
+}
+
+fn head(report: &Report) -> String {
+    let manifest = &report.manifest;
+    let mut text = format!("<h1>tiderace load {}</h1>\n<p>", Html(&report.command));
+    if let Some(label) = &manifest.label {
+        let _ = write!(text, "<span class=\"label\">{}</span><br/>", Html(label));
+    }
+    let _ = writeln!(
+        text,
+        "<code>{}</code>, {} s from {}<br/><code>{}</code></p>",
+        Html(&manifest.target),
+        number(manifest.duration_s),
+        Html(&manifest.started_utc),
+        Html(&flags(manifest))
+    );
+    if !report.doubts.is_empty() {
+        text += "<aside>\n<b>Before you believe this</b>\n<ul>\n";
+        for doubt in &report.doubts {
+            let _ = writeln!(text, "<li>{}</li>", Html(doubt));
+        }
+        text += "</ul>\n</aside>\n";
+    }
+    text + &tiles(report)
+}
+
+/// What a reader came for: the main distribution in five numbers.
+fn tiles(report: &Report) -> String {
+    let Some(main) = report.distributions.first().filter(|main| !main.is_empty()) else {
+        return String::new();
+    };
+    let mut text = "<div class=\"tiles\">\n".to_owned();
+    for (figure, percentile) in main.figures().zip(PERCENTILES) {
+        let value = figure.value.map(milliseconds).unwrap_or_default();
+        let name = Html(main.name());
+        let _ = writeln!(
+            text,
+            "<div class=\"tile\"><b>{value} ms</b><span>{name}, {percentile}</span></div>"
+        );
+    }
+    text + "</div>\n"
+}
+
+/// The columns of a distribution, in the order of its figures.
+const PERCENTILES: [&str; 5] = ["p50", "p90", "p99", "p99.9", "max"];
+
+/// How each distribution that has values is drawn.
+fn classes(distributions: &[Distribution]) -> Vec<(&Distribution, &'static str)> {
+    let mut colours = COLOURS.into_iter().cycle();
+    let filled = distributions.iter().filter(|distribution| !distribution.is_empty());
+    let classed = filled.map(|distribution| {
+        let is_own = OWN.contains(&distribution.name());
+        (distribution, if is_own { "own" } else { colours.next().unwrap_or_default() })
+    });
+    classed.collect()
+}
+
+fn percentiles(distributions: &[Distribution]) -> String {
+    let mut text = "<h2>Durations by percentile</h2>\n".to_owned();
+    text += &missing(distributions);
+    let classes = classes(distributions);
+    if classes.is_empty() {
+        return text;
+    }
+    let curves: Vec<_> = classes
+        .iter()
+        .map(|(distribution, class)| (*distribution, *class, timeline::curve(distribution)))
+        .collect();
+    let points = || curves.iter().flat_map(|(_, _, curve)| curve);
+    let end = points().map(|(decades, _)| *decades).fold(0.0, f64::max);
+    // The least of all values may be nothing, and would squeeze all others.
+    let usual = points().filter(|(decades, _)| *decades >= LEAST_DECADES);
+    let low = usual.map(|(_, ms)| *ms).fold(f64::INFINITY, f64::min);
+    let high = points().map(|(_, ms)| *ms).fold(0.0, f64::max);
+    let line = |(_, class, curve): &(_, &'static str, Vec<(f64, f64)>)| Line {
+        class,
+        pieces: vec![curve.clone()],
+    };
+    let plot = Plot {
+        size: WIDE,
+        title: "durations by percentile".to_owned(),
+        x: Axis::percentiles(end),
+        y: Axis::milliseconds(low, high),
+        lines: curves.iter().map(line).collect(),
+        tips: timeline::curve_tips(
+            curves.iter().map(|(distribution, _, curve)| (distribution.name(), curve.as_slice())),
+            end,
+        ),
+    };
+    let legend = classes.iter().map(|(distribution, class)| (*class, distribution.name()));
+    text += &figure("wide", "", &legend_of(legend), &plot, "");
+    text
+}
+
+/// Which distributions have no plot, and why.
+fn missing(distributions: &[Distribution]) -> String {
+    let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
+    for distribution in distributions {
+        let Some(reason) = distribution.withheld() else { continue };
+        match reasons.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, names)) => names.push(distribution.name()),
+            None => reasons.push((reason, vec![distribution.name()])),
+        }
+    }
+    let mut lines: Vec<_> = reasons
+        .into_iter()
+        .map(|(reason, names)| format!("{} withheld: {reason}", names.join(", ")))
+        .collect();
+    if lines.is_empty() && distributions.iter().all(Distribution::is_empty) {
+        lines.push("No durations were recorded.".to_owned());
+    }
+    lines.iter().map(|line| format!("<div class=\"empty\">{}</div>\n", Html(line))).collect()
+}
+
+fn over_time(report: &Report) -> String {
+    let filled = || report.distributions.iter().filter(|distribution| !distribution.is_empty());
+    let end_s = report.manifest.duration_s;
+    // The first is what the command is about, unless nothing of that is told.
+    let main = filled().next().filter(|first| !OWN.contains(&first.name()));
+    let others: String = filled()
+        .skip(usize::from(main.is_some()))
+        .map(|other| moments(other, HALF, "", end_s))
+        .collect();
+    if main.is_none() && others.is_empty() {
+        return String::new();
+    }
+    let mut text = "<h2>Durations over time</h2>\n".to_owned();
+    text.extend(main.map(|main| moments(main, WIDE, "wide", end_s)));
+    if !others.is_empty() {
+        let _ = write!(text, "<div class=\"pair\">\n{others}</div>\n");
+    }
+    text
+}
+
+fn moments(distribution: &Distribution, size: Size, class: &str, end_s: f64) -> String {
+    let (width_s, moments) = timeline::moments(distribution, end_s);
+    let line = |class, value: fn(&Moment) -> f64| {
+        let points: Vec<_> =
+            moments.iter().map(|moment| (moment.middle_s(), value(moment))).collect();
+        Line::broken(class, &points, 1.5 * width_s)
+    };
+    let low = moments.iter().map(|moment| moment.p50_ms).fold(f64::INFINITY, f64::min);
+    let high = moments.iter().map(|moment| moment.max_ms).fold(0.0, f64::max);
+    let end_s = moments.last().map_or(end_s, |last| end_s.max(last.end_s));
+    let plot = Plot {
+        size,
+        title: format!("{} over time", distribution.name()),
+        x: Axis::time(end_s),
+        y: Axis::milliseconds(low, high),
+        lines: vec![
+            line("p50", |moment| moment.p50_ms),
+            line("p99", |moment| moment.p99_ms),
+            line("max", |moment| moment.max_ms),
+        ],
+        tips: moments.iter().map(Moment::tip).collect(),
+    };
+    let legend = legend_of(["p50", "p99", "max"].map(|name| (name, name)));
+    let count = number(distribution.histogram().len() as f64);
+    let caption = format!("{count} values, by {} s", number(width_s));
+    figure(class, distribution.name(), &legend, &plot, &caption)
+}
+
+fn server(report: &Report) -> String {
+    let is_server = |series: &&Series| series.name.starts_with("server_");
+    let (server, others): (Vec<_>, Vec<_>) =
+        report.series.iter().filter(|series| !series.points.is_empty()).partition(is_server);
+    let mut text = "<h2>The server over time</h2>\n".to_owned();
+    if server.is_empty() {
+        text += "<div class=\"empty\">Memory and processor of the server were not measured: give \
+                 its pid with <code>--server-pid</code>.</div>\n";
+    } else {
+        text += &all_series(&server, report.manifest.duration_s);
+    }
+    if !others.is_empty() {
+        text += "<h2>Over time</h2>\n";
+        text += &all_series(&others, report.manifest.duration_s);
+    }
+    text
+}
+
+fn all_series(series: &[&Series], end_s: f64) -> String {
+    let plots = series.iter().zip(COLOURS.into_iter().cycle());
+    let plots: String = plots.map(|(series, class)| one_series(series, class, end_s)).collect();
+    format!("<div class=\"pair\">\n{plots}</div>\n")
+}
+
+fn one_series(series: &Series, class: &'static str, end_s: f64) -> String {
+    let Some(Summary { first, mean, max, last }) = Summary::of(series) else {
+        return String::new();
+    };
+    let quantity = Quantity::of_series(&series.unit);
+    let points = timeline::thinned(&series.points);
+    let end_s = points.last().map_or(end_s, |(at_s, _)| end_s.max(*at_s));
+    let plot = Plot {
+        size: HALF,
+        title: format!("{} over time", series.name),
+        x: Axis::time(end_s),
+        y: Axis::from_zero(&series.unit, max, |value| quantity.text(value)),
+        tips: timeline::series_tips(&points, |value| quantity.text(value)),
+        lines: vec![Line { class, pieces: vec![points] }],
+    };
+    let [first, mean, max, last] = [first, mean, max, last].map(|value| quantity.text(value));
+    let caption = format!("first {first}, mean {mean}, max {max}, last {last}");
+    figure("", &series.name, "", &plot, &caption)
+}
+
+fn figure(class: &str, name: &str, legend: &str, plot: &Plot, caption: &str) -> String {
+    let mut text = format!("<figure class=\"{class}\">\n");
+    if !name.is_empty() {
+        let _ = writeln!(text, "<h3>{}</h3>", Html(name));
+    }
+    text += legend;
+    text += &plot.svg();
+    if !caption.is_empty() {
+        let _ = writeln!(text, "<figcaption>{}</figcaption>", Html(caption));
+    }
+    text + "</figure>\n"
+}
+
+fn legend_of<'a>(lines: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
+    let mut text = "<ul class=\"legend\">".to_owned();
+    for (class, name) in lines {
+        let _ = write!(text, "<li><i class=\"{class}\"></i>{}</li>", Html(name));
+    }
+    text + "</ul>\n"
+}
+
+fn tables(report: &Report) -> String {
+    let mut text = "<h2>All figures</h2>\n".to_owned();
+    if !report.figures.is_empty() {
+        text += "<div class=\"scroll\"><table>\n<thead><tr><th>figure</th><th>value</th>\
+                 <th></th></tr></thead>\n<tbody>\n";
+        text.extend(ordered(&report.figures).into_iter().map(figure_row));
+        text += "</tbody>\n</table></div>\n";
+    }
+    if !report.distributions.is_empty() {
+        text += "<div class=\"scroll\"><table>\n<thead><tr><th>times in ms</th>";
+        for percentile in PERCENTILES {
+            let _ = write!(text, "<th>{percentile}</th>");
+        }
+        text += "<th>count</th></tr></thead>\n<tbody>\n";
+        text.extend(report.distributions.iter().map(distribution_row));
+        text += "</tbody>\n</table></div>\n";
+    }
+    text
+}
+
+fn figure_row(figure: &Figure) -> String {
+    let name = Html(&figure.name);
+    let Some(value) = figure.value else {
+        let reason = figure.withheld.as_deref().unwrap_or_default();
+        return format!(
+            "<tr><td><code>{name}</code></td><td class=\"reason\" colspan=\"2\">withheld: \
+             {}</td></tr>\n",
+            Html(reason)
+        );
+    };
+    let value = Quantity::of_figure(&figure.name).text(value);
+    let way = match figure.better {
+        Better::Lower => "lower is better",
+        Better::Higher => "higher is better",
+        Better::Neither => "",
+    };
+    format!("<tr><td><code>{name}</code></td><td>{value}</td><td class=\"way\">{way}</td></tr>\n")
+}
+
+fn distribution_row(distribution: &Distribution) -> String {
+    let name = Html(distribution.name());
+    if distribution.is_empty() {
+        let reason = distribution.withheld().map(|reason| format!("withheld: {reason}"));
+        let reason = reason.unwrap_or_else(|| "nothing was recorded".to_owned());
+        return format!(
+            "<tr><td><code>{name}</code></td><td class=\"reason\" colspan=\"6\">{}</td></tr>\n",
+            Html(&reason)
+        );
+    }
+    let mut row = format!("<tr><td><code>{name}</code></td>");
+    for value in distribution.figures().filter_map(|figure| figure.value) {
+        let _ = write!(row, "<td>{}</td>", milliseconds(value));
+    }
+    row + &format!("<td>{}</td></tr>\n", number(distribution.histogram().len() as f64))
+}
+
+fn manifest(report: &Report) -> String {
+    let manifest = &report.manifest;
+    let parameters =
+        manifest.parameters.iter().map(|(name, value)| (format!("--{name}"), value.clone()));
+    let mut text = "<h2>How it was measured</h2>\n".to_owned();
+    text += &list("Run", run(report));
+    text += &list("Parameters", parameters);
+    if let Some(server) = &manifest.server {
+        let rows = [
+            ("name", Some(&server.name)),
+            ("executable", server.executable.as_ref()),
+            ("SHA-256", server.sha256.as_ref()),
+        ];
+        let known = rows
+            .into_iter()
+            .filter_map(|(name, value)| value.map(|value| (name.to_owned(), value.clone())));
+        text += &list("Server", known);
+    }
+    text += &list("Machine", machine(manifest));
+    let sysctls = manifest.machine.sysctls.clone();
+    text += &list("Kernel settings", sysctls);
+    text + "<footer>Made by tiderace load. Durations are exact to a thousandth; --json and --hdr \
+            write the same numbers for programs.</footer>\n"
+}
+
+fn run(report: &Report) -> [(String, String); 5] {
+    let manifest = &report.manifest;
+    [
+        ("command", report.command.clone()),
+        ("target", manifest.target.clone()),
+        ("started", manifest.started_utc.clone()),
+        ("duration", format!("{} s", number(manifest.duration_s))),
+        ("tiderace", manifest.tiderace_version.clone()),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+}
+
+fn machine(manifest: &Manifest) -> [(String, String); 8] {
+    let machine = &manifest.machine;
+    let bytes = |value: f64| Quantity::of_series("bytes").text(value);
+    let unknown = || "not known".to_owned();
+    [
+        ("kernel", machine.kernel.clone()),
+        ("architecture", machine.architecture.clone()),
+        ("CPU", machine.cpu_model.clone()),
+        ("CPUs", machine.cpus.to_string()),
+        ("governor", machine.governor.clone().unwrap_or_else(unknown)),
+        ("memory", bytes(machine.memory_bytes as f64)),
+        ("page", bytes(machine.page_bytes as f64)),
+        ("descriptors", number(machine.descriptors_max as f64)),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+}
+
+/// Names and values below a heading; nothing where there are none.
+fn list(heading: &str, rows: impl IntoIterator<Item = (String, String)>) -> String {
+    let mut rows = rows.into_iter().peekable();
+    if rows.peek().is_none() {
+        return String::new();
+    }
+    let mut text = format!("<dl>\n<dt><b>{heading}</b></dt><dd></dd>\n");
+    for (name, value) in rows {
+        let _ = writeln!(text, "<dt>{}</dt><dd>{}</dd>", Html(&name), Html(&value));
+    }
+    text + "</dl>\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sample;
+    use super::*;
+
+    /// The page, in which every tag that is opened is closed in its turn.
+    fn well_formed(report: &Report) -> String {
+        let page = page(report);
+        let body = page.strip_prefix("<!DOCTYPE html>\n").unwrap();
+        let mut open = Vec::new();
+        for tag in body.split('<').skip(1) {
+            let (tag, text) = tag.split_once('>').unwrap_or_else(|| panic!("unclosed <{tag}"));
+            assert!(!text.contains('>'), "a bare > in {text:?}");
+            match tag.strip_prefix('/') {
+                Some(name) => assert_eq!(open.pop(), Some(name)),
+                None if tag.ends_with('/') => {}
+                None => open.push(tag.split_whitespace().next().unwrap()),
+            }
+            assert!(tag.matches('"').count().is_multiple_of(2), "{tag}");
+        }
+        assert!(open.is_empty(), "{open:?}");
+        page
+    }
+
+    #[test]
+    fn page_is_well_formed_and_loads_nothing() {
+        let page = well_formed(&sample::report());
+        for outside in
+            ["http://", "https://", "//cdn", "<script", "<link", "<img", "url(", "@import"]
+        {
+            assert!(!page.contains(outside), "{outside}");
+        }
+        assert!(page.contains("default-src 'none'"));
+    }
+
+    #[test]
+    fn page_has_every_figure_plot_and_condition() {
+        let report = sample::report();
+        let page = well_formed(&report);
+        for figure in &report.figures {
+            assert!(page.contains(&format!("<td><code>{}</code></td>", figure.name)), "{figure:?}");
+        }
+        for part in [
+            "<b>3.191 ms</b><span>latency, p99.9</span>",
+            "<td>0.4725 s</td><td class=\"way\">lower is better</td>",
+            "withheld: nobody slept",
+            "aria-label=\"durations by percentile\"",
+            "aria-label=\"latency over time\"",
+            "aria-label=\"server_resident over time\"",
+            "aria-label=\"server_cpu over time\"",
+            "first 5 MB, mean 5.833 MB, max 6.5 MB, last 6 MB",
+            "<li>the server shares its core</li>",
+            "<dt>kernel</dt><dd>Linux 6.1.0</dd>",
+            "<dt>--players</dt><dd>10</dd>",
+            "<dt>net.core.somaxconn</dt><dd>4096</dd>",
+            "<dd>1329e23a959fc8e195862e292da1a307</dd>",
+        ] {
+            assert!(page.contains(part), "no {part}");
+        }
+        assert_eq!(page.matches("<svg ").count(), 4);
+    }
+
+    #[test]
+    fn text_from_outside_is_text() {
+        let hostile = "</title><script>alert('x')</script>\" onload=\"x&\u{0}";
+        let mut report = sample::report();
+        report.command = hostile.to_owned();
+        report.add_doubt(hostile);
+        report.add_figure(Figure::withheld(hostile, hostile, Better::Lower));
+        report.distributions.push(Distribution::new(hostile));
+        let mut distribution = Distribution::new(hostile);
+        distribution.record(std::time::Duration::ZERO, 5);
+        report.distributions.insert(0, distribution);
+        let mut series = Series::new(hostile, hostile);
+        series.push(0.0, 1.0);
+        report.series.push(series);
+        let manifest = &mut report.manifest;
+        manifest.label = Some(hostile.to_owned());
+        manifest.target = hostile.to_owned();
+        manifest.started_utc = hostile.to_owned();
+        manifest.parameters.insert(hostile.to_owned(), hostile.to_owned());
+        manifest.machine.kernel = hostile.to_owned();
+        let page = well_formed(&report);
+        assert!(!page.contains("<script") && !page.contains("\" onload"), "{page}");
+        assert!(!page.contains('\u{0}'));
+    }
+
+    #[test]
+    fn what_was_not_measured_is_said_in_its_place() {
+        let mut report = sample::report();
+        report.series.clear();
+        report.withhold("latency", "the generator was late");
+        let page = well_formed(&report);
+        let said = "<div class=\"empty\">latency withheld: the generator was late</div>";
+        assert!(page.contains(said), "{page}");
+        assert!(page.contains("<code>--server-pid</code>"));
+        assert!(!page.contains("<svg ") && !page.contains("class=\"tile\""));
+        report.distributions.clear();
+        assert!(well_formed(&report).contains("No durations were recorded."));
+    }
+}

@@ -1,0 +1,154 @@
+//! Plain text in columns, as a terminal shows it.
+//!
+//! Owns the width of a page and how what came from a file is kept from steering the terminal. It
+//! knows nothing of reports.
+
+/// What fits beside each other in most terminals.
+pub(super) const COLUMNS: usize = 100;
+const INDENT: usize = 2;
+const GAP: usize = 2;
+
+/// Rows of cells: the first column stands left, the others right.
+#[derive(Debug, Default)]
+pub(super) struct Grid {
+    rows: Vec<Vec<String>>,
+}
+
+impl Grid {
+    pub(super) fn push<T: Into<String>>(&mut self, row: impl IntoIterator<Item = T>) {
+        self.rows.push(row.into_iter().map(Into::into).collect());
+    }
+
+    pub(super) const fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// The rows below `heading`, whose first cell stands as far left as the page goes.
+    pub(super) fn text<const N: usize>(&self, heading: [&str; N]) -> String {
+        let mut widths = heading.map(width).to_vec();
+        widths[0] = widths[0].saturating_sub(INDENT);
+        for row in &self.rows {
+            widths.resize(widths.len().max(row.len()), 0);
+            widths.iter_mut().zip(row).for_each(|(known, cell)| *known = (*known).max(width(cell)));
+        }
+        let heading = line(0, widths[0] + INDENT, &heading.map(str::to_owned), &widths);
+        let rows = self.rows.iter().map(|row| line(INDENT, widths[0], row, &widths));
+        std::iter::once(heading).chain(rows).collect()
+    }
+}
+
+fn line(indent: usize, first: usize, cells: &[String], widths: &[usize]) -> String {
+    let mut text = " ".repeat(indent);
+    for (index, (cell, width)) in cells.iter().zip(widths).enumerate() {
+        if index == 0 {
+            text += &format!("{cell:first$}");
+        } else {
+            text += &format!("{:GAP$}{cell:>width$}", "");
+        }
+    }
+    text.truncate(text.trim_end().len());
+    text + "\n"
+}
+
+fn width(text: &str) -> usize {
+    text.chars().count()
+}
+
+/// Words in lines of [`COLUMNS`], the first behind `mark`, the others as far in.
+pub(super) fn wrapped(mark: &str, text: &str) -> String {
+    let (mut lines, mut line) = (String::new(), mark.to_owned());
+    let mut is_first = true;
+    for word in text.split_whitespace() {
+        if !is_first && width(&line) + 1 + width(word) > COLUMNS {
+            lines += &(line + "\n");
+            line = " ".repeat(width(mark));
+            is_first = true;
+        }
+        if !is_first {
+            line.push(' ');
+        }
+        line += word;
+        is_first = false;
+    }
+    lines + &line + "\n"
+}
+
+/// Text from a file or a flag, without what a terminal would obey.
+pub(super) fn harmless(text: &str) -> String {
+    let mut shown = String::new();
+    for character in text.chars() {
+        if character.is_control() {
+            shown.extend(character.escape_default());
+        } else {
+            shown.push(character);
+        }
+    }
+    shown
+}
+
+/// Reasons that are referred to by number, so that each is told once.
+#[derive(Debug, Default)]
+pub(super) struct Notes {
+    reasons: Vec<String>,
+}
+
+impl Notes {
+    /// What stands in place of a number.
+    pub(super) fn withheld(&mut self, reason: &str) -> String {
+        let known = self.reasons.iter().position(|known| known == reason);
+        let index = known.unwrap_or_else(|| {
+            self.reasons.push(reason.to_owned());
+            self.reasons.len() - 1
+        });
+        format!("withheld [{}]", index + 1)
+    }
+
+    /// The reasons, below a heading; nothing if there are none.
+    pub(super) fn text(&self) -> String {
+        let lines = (1..).zip(&self.reasons);
+        let lines: String = lines
+            .map(|(number, reason)| wrapped(&format!("  [{number}] "), &harmless(reason)))
+            .collect();
+        if lines.is_empty() { lines } else { format!("\nwithheld, because\n{lines}") }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell() {
+        let mut grid = Grid::default();
+        grid.push(["a", "1", "22"]);
+        grid.push(["longer", "333"]);
+        assert_eq!(
+            grid.text(["of", "x", "y"]),
+            "of          x   y\n  a         1  22\n  longer  333\n"
+        );
+    }
+
+    #[test]
+    fn lines_are_broken_between_words_and_hang_behind_their_mark() {
+        let text = "word ".repeat(30);
+        let lines = wrapped("- ", &text);
+        let widths: Vec<_> = lines.lines().map(width).collect();
+        assert_eq!(widths, [96, 56]);
+        assert!(lines.lines().nth(1).unwrap().starts_with("  word"));
+        let long = "x".repeat(COLUMNS * 2);
+        assert_eq!(wrapped("- ", &long), format!("- {long}\n"), "a word is never broken");
+    }
+
+    #[test]
+    fn terminal_is_not_steered_by_text_from_a_file() {
+        assert_eq!(harmless("a\u{1b}[2J\n\u{9b}é"), r"a\u{1b}[2J\n\u{9b}é");
+    }
+
+    #[test]
+    fn each_reason_is_told_once() {
+        let mut notes = Notes::default();
+        let said = ["late", "empty", "late"].map(|reason| notes.withheld(reason));
+        assert_eq!(said, ["withheld [1]", "withheld [2]", "withheld [1]"]);
+        assert_eq!(notes.text(), "\nwithheld, because\n  [1] late\n  [2] empty\n");
+    }
+}

@@ -1,0 +1,74 @@
+//! A report whose every number is known, for the tests of the forms in which it is told.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::{Better, Distribution, Figure, Report, Series};
+use crate::load::manifest::{Machine, Manifest};
+use crate::load::process::Identity;
+
+/// Ten players for three seconds.
+pub(super) fn report() -> Report {
+    let mut report = Report::new("fanout", manifest());
+    for (name, value, better) in [
+        ("frames_delivered", 9_000.0, Better::Higher),
+        ("frames_lost", 3.0, Better::Lower),
+        ("delivered_bytes_per_s", 2.5e6, Better::Higher),
+        ("server_cpu_s_per_gb", 0.4725, Better::Lower),
+        ("generator_cpu_share", 0.25, Better::Lower),
+        ("failed_timeout", 0.0, Better::Lower),
+    ] {
+        report.add_figure(Figure::new(name, value, better));
+    }
+    let reason = "nobody slept";
+    report.add_figure(Figure::withheld("resident_bytes_per_session", reason, Better::Lower));
+    let mut latency = Distribution::new("latency");
+    for index in 0..3000_u64 {
+        latency.record(Duration::from_millis(index), 200 + index / 10 * (1 + index / 2900 * 9));
+    }
+    report.distributions.push(latency);
+    report.distributions.push(Distribution::new("first_frame"));
+    report.series.push(series(
+        "server_resident",
+        "bytes",
+        [(0.0, 5.0e6), (1.0, 6.5e6), (2.0, 6.0e6)],
+    ));
+    report.series.push(series("server_cpu", "percent", [(1.0, 10.0), (2.0, 30.0), (3.0, 20.0)]));
+    report.add_doubt("the server shares its core");
+    report
+}
+
+fn series(name: &str, unit: &str, points: [(f64, f64); 3]) -> Series {
+    let mut series = Series::new(name, unit);
+    points.into_iter().for_each(|(at_s, value)| series.push(at_s, value));
+    series
+}
+
+fn manifest() -> Manifest {
+    let pairs = [("duration-s", "3"), ("players", "10"), ("busy", "true"), ("quiet", "false")];
+    let parameters = pairs.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    Manifest {
+        tiderace_version: "0.1.0".to_owned(),
+        label: Some("before <the> change".to_owned()),
+        target: "rtmp://127.0.0.1:1935/live/…".to_owned(),
+        parameters: BTreeMap::from(parameters),
+        started_utc: "2026-01-02T03:04:05Z".to_owned(),
+        duration_s: 3.0,
+        machine: Machine {
+            kernel: "Linux 6.1.0".to_owned(),
+            architecture: "x86_64".to_owned(),
+            cpu_model: "A CPU".to_owned(),
+            cpus: 2,
+            governor: None,
+            memory_bytes: 8_000_000_000,
+            page_bytes: 4096,
+            descriptors_max: 20_000,
+            sysctls: BTreeMap::from([("net.core.somaxconn".to_owned(), "4096".to_owned())]),
+        },
+        server: Some(Identity {
+            name: "tiderace".to_owned(),
+            executable: Some("tiderace".to_owned()),
+            sha256: Some("1329e23a959fc8e195862e292da1a307".to_owned()),
+        }),
+    }
+}

@@ -1,0 +1,249 @@
+//! How measurements are told, by the program itself: files that other tools read, thresholds and
+//! comparisons as a script meets them.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{self, Command, Output};
+use std::time::Duration;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use hdrhistogram::Histogram;
+use hdrhistogram::serialization::Deserializer;
+use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
+use tiderace::load::manifest::Manifest;
+use tiderace::load::report::{Better, Distribution, Figure, Report};
+
+use crate::process::Tiderace;
+
+#[test]
+fn one_run_is_told_in_every_form_with_the_same_numbers() {
+    let server = Tiderace::command("forms", |_| {}).start();
+    let folder = Folder::new("forms");
+    let [json, hdr, html] = ["r.json", "r.hlog", "r.html"].map(|name| folder.path(name));
+    let output = idle(&server, &["--json", &json, "--hdr", &hdr, "--html", &html]);
+    // On a machine that is busy the generator may find that it was late itself.
+    assert!(matches!(output.status.code(), Some(0 | 14)), "{output:?}");
+    let report = Report::from_json(&fs::read_to_string(&json).unwrap()).unwrap();
+    assert_eq!(report.lagged.is_some(), output.status.code() == Some(14));
+    assert_eq!(report.figure("sessions_held").unwrap().value, Some(5.0));
+
+    let table = text(&output.stdout);
+    let page = fs::read_to_string(&html).unwrap();
+    for figure in &report.figures {
+        assert!(table.contains(&format!("\n  {} ", figure.name)), "{table}");
+        assert!(page.contains(&format!("<code>{}</code>", figure.name)), "{page}");
+    }
+    assert!(!table.contains('\u{1b}'), "colour where there is no terminal: {table}");
+    for outside in ["http://", "https://", "<script", "<link", "<img", "url("] {
+        assert!(!page.contains(outside), "{outside}");
+    }
+    assert!(page.starts_with("<!DOCTYPE html>\n") && page.ends_with("</html>\n"));
+
+    for distribution in &report.distributions {
+        let (count, max) = logged(&hdr, distribution.name());
+        assert_eq!(count, distribution.histogram().len(), "{}", distribution.name());
+        assert_eq!(max, distribution.histogram().max(), "{}", distribution.name());
+    }
+}
+
+#[test]
+fn json_on_standard_output_takes_the_place_of_the_table() {
+    let server = Tiderace::command("json", |_| {}).start();
+    let output = idle(&server, &["--json", "-", "--label", "two\nlines"]);
+    let report = Report::from_json(text(&output.stdout)).unwrap();
+    assert_eq!(report.manifest.label.as_deref(), Some("two\nlines"));
+}
+
+#[test]
+fn progress_is_shown_to_terminals_and_to_those_who_ask() {
+    let server = Tiderace::command("progress", |_| {}).start();
+    let lines = |flag: &[&str]| {
+        let output = idle(&server, &[&["--duration-s", "1.2"], flag].concat());
+        let errors = text(&output.stderr).to_owned();
+        errors.lines().filter(|line| line.contains("5 of 5 sessions held")).count()
+    };
+    assert_eq!(lines(&[]), 0);
+    assert_eq!(lines(&["--quiet"]), 0);
+    assert!(lines(&["--progress"]) > 0);
+}
+
+#[test]
+fn thresholds_have_codes_of_their_own_and_one_line_each() {
+    let server = Tiderace::command("threshold", |_| {}).start();
+    let missed = idle(&server, &["--fail-if", "sessions_held<6", "--fail-if", "sessions_opened>5"]);
+    let errors = text(&missed.stderr);
+    assert!(errors.ends_with("tiderace: sessions_held<6: sessions_held is 5\n"), "{errors}");
+    assert!(matches!(missed.status.code(), Some(14 | 15)), "{missed:?}");
+    assert!(text(&missed.stdout).contains("sessions_held"), "the table is printed all the same");
+
+    let unknown = idle(&server, &["--fail-if", "sessions_hold<6"]);
+    let errors = text(&unknown.stderr);
+    assert_eq!(unknown.status.code(), Some(2), "{errors}");
+    assert!(
+        errors.starts_with(
+            "tiderace: --fail-if sessions_hold<6: no such figure; the nearest are sessions_held, "
+        ),
+        "{errors}"
+    );
+
+    // Nobody listens on port 1: what is malformed is refused before anybody looks.
+    let malformed = load(&["idle", "rtmp://127.0.0.1:1/live/a", "--fail-if", "p99_ms=20"]);
+    assert_eq!(malformed.status.code(), Some(2), "{malformed:?}");
+    assert!(text(&malformed.stderr).contains("'p99_ms>20'"), "{malformed:?}");
+}
+
+#[test]
+fn a_file_that_cannot_be_written_is_found_before_the_measurement() {
+    let output = load(&["idle", "rtmp://127.0.0.1:1/live/a", "--html", "/nonexistent/r.html"]);
+    assert_eq!(output.status.code(), Some(6));
+    let expected = "tiderace: /nonexistent/r.html: No such file or directory (os error 2)\n";
+    assert_eq!(text(&output.stderr), expected);
+}
+
+#[test]
+fn runs_of_the_same_conditions_are_compared() {
+    let folder = Folder::new("compare");
+    let first = folder.report("a.json", &report(1000));
+    let second = folder.report("b.json", &report(1500));
+    let output = load(&["compare", &first, &second, "--fail-if", "p99_ms>1.6x"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let table = text(&output.stdout);
+    let words = |name: &str| {
+        let line = table.lines().find(|line| line.trim_start().starts_with(name)).unwrap();
+        line.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        words("latency_p99_ms"),
+        ["latency_p99_ms", "1", "ms", "1.5", "ms", "1.5x", "worse"]
+    );
+    assert_eq!(words("frames_lost"), ["frames_lost", "3", "3", "1x", "same"]);
+
+    let missed = load(&["compare", &first, &second, "--fail-if", "p99_ms>1.1x"]);
+    assert_eq!(missed.status.code(), Some(15));
+    let expected = "tiderace: p99_ms>1.1x: latency_p99_ms is 1.5x (1 to 1.5)\n";
+    assert_eq!(text(&missed.stderr), expected);
+}
+
+#[test]
+fn runs_of_other_conditions_are_compared_only_when_that_is_asked_for() {
+    let folder = Folder::new("conditions");
+    let first = folder.report("a.json", &report(1000));
+    let mut other = report(1000);
+    other.manifest.machine.kernel = "Linux 1.0".to_owned();
+    other.manifest.parameters.insert("players".to_owned(), "7".to_owned());
+    let second = folder.report("b.json", &other);
+    let refused = load(&["compare", &first, &second]);
+    assert_eq!((refused.status.code(), text(&refused.stdout)), (Some(16), ""));
+    let lines: Vec<_> = text(&refused.stderr).lines().collect();
+    assert_eq!(lines.len(), 3, "{lines:?}");
+    assert!(lines[0].ends_with(" and Linux 1.0 in the second"), "{lines:?}");
+    assert_eq!(lines[1], "tiderace: --players is - in the first run and 7 in the second");
+    assert!(lines[2].contains("--anyway"), "{lines:?}");
+
+    let anyway = load(&["compare", &first, &second, "--anyway"]);
+    assert_eq!(anyway.status.code(), Some(0));
+    assert!(text(&anyway.stdout).contains("  - --players is - in the first run"), "{anyway:?}");
+
+    other.command = "ingest".to_owned();
+    let third = folder.report("c.json", &other);
+    let never = load(&["compare", &first, &third, "--anyway"]);
+    assert_eq!(never.status.code(), Some(16));
+    let expected =
+        "tiderace: a run of load fanout and one of load ingest have nothing to compare\n";
+    assert_eq!(text(&never.stderr), expected);
+}
+
+#[test]
+fn what_is_no_report_is_refused_by_name() {
+    let folder = Folder::new("foreign");
+    let file = folder.path("har.json");
+    fs::write(&file, r#"{"format":"har","version":1}"#).unwrap();
+    let output = load(&["compare", &file, &file]);
+    assert_eq!(output.status.code(), Some(6));
+    let errors = text(&output.stderr);
+    assert!(errors.starts_with(&format!("tiderace: {file}: no report of tiderace load: ")));
+    assert_eq!(errors.lines().count(), 1, "{errors}");
+}
+
+#[test]
+fn help_of_every_command_has_examples_and_exit_codes() {
+    for command in [&["--help"][..], &["idle", "--help"], &["compare", "--help"]] {
+        let output = load(command);
+        let help = text(&output.stdout);
+        assert_eq!(output.status.code(), Some(0));
+        assert!(help.contains("Examples:\n  tiderace load "), "{help}");
+        assert!(help.contains("Exit codes:"), "{help}");
+    }
+}
+
+/// Of a fanout on this machine, with as many microseconds of latency.
+fn report(latency_us: u64) -> Report {
+    let mut report = Report::new("fanout", Manifest::new("rtmp://h/live/a", [].into()));
+    report.add_figure(Figure::new("frames_lost", 3.0, Better::Lower));
+    let mut latency = Distribution::new("latency");
+    latency.record(Duration::from_secs(1), latency_us);
+    report.distributions.push(latency);
+    report
+}
+
+/// How many values a log has of a distribution, and the largest.
+fn logged(path: &str, name: &str) -> (u64, u64) {
+    let log = fs::read(path).unwrap();
+    let mut all = Histogram::<u64>::new(3).unwrap();
+    for entry in IntervalLogIterator::new(&log) {
+        let LogEntry::Interval(interval) = entry.unwrap() else { continue };
+        if interval.tag().is_some_and(|tag| tag.as_str() == name) {
+            let bytes = BASE64_STANDARD.decode(interval.encoded_histogram()).unwrap();
+            let read: Histogram<u64> = Deserializer::new().deserialize(&mut &bytes[..]).unwrap();
+            all.add(read).unwrap();
+        }
+    }
+    (all.len(), all.max())
+}
+
+/// Five sessions for a moment.
+fn idle(server: &Tiderace, flags: &[&str]) -> Output {
+    let url = format!("rtmp://{}/live/a", server.address);
+    let short = ["--sessions", "5", "--rate", "1000"];
+    let mut args = [&["idle", url.as_str()], &short[..], flags].concat();
+    if !flags.contains(&"--duration-s") {
+        args.extend(["--duration-s", "0.1"]);
+    }
+    load(&args)
+}
+
+fn load(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_tiderace")).arg("load").args(args).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    str::from_utf8(bytes).unwrap()
+}
+
+/// A folder that is gone when the test is.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("tiderace-report-{name}-{}", process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.join(name).to_str().unwrap().to_owned()
+    }
+
+    fn report(&self, name: &str, report: &Report) -> String {
+        let path = self.path(name);
+        fs::write(&path, report.to_json().unwrap()).unwrap();
+        path
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        drop(fs::remove_dir_all(&self.0));
+    }
+}
