@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 /// at the ends of a tape, each a quarter of it, are in use only in part.
 const SLACK_DIVISOR: usize = 2;
 /// With each new block, what was needed once counts less by this.
-const DECAY_DIVISOR: usize = 16;
+const DECAY_DIVISOR: usize = 64;
 
 /// See the module's head.
 #[derive(Debug, Default)]
