@@ -175,6 +175,8 @@ pub(crate) enum Exit {
     Refused = 11,
     /// The process to be measured is not there.
     NoProcess = 12,
+    /// The server to be measured broke off what the measurement stands on.
+    BrokenOff = 13,
     /// The load generator did not keep up, so that figures are withheld.
     Lagged = 14,
     /// A threshold of `--fail-if` was missed.
@@ -217,6 +219,7 @@ impl From<&LoadError> for Exit {
             LoadError::BadTarget { .. } | LoadError::UnknownFigure { .. } => Self::Usage,
             LoadError::UnknownHost { .. } | LoadError::Unreachable { .. } => Self::Unreachable,
             LoadError::Refused { .. } => Self::Refused,
+            LoadError::BrokenOff { .. } => Self::BrokenOff,
             LoadError::DescriptorLimit { .. } => Self::DescriptorLimit,
             LoadError::Process(_) => Self::NoProcess,
             LoadError::Report { .. } | LoadError::File { .. } | LoadError::Io(_) => Self::Io,
@@ -403,6 +406,7 @@ mod tests {
             Exit::Unreachable,
             Exit::Refused,
             Exit::NoProcess,
+            Exit::BrokenOff,
             Exit::Lagged,
             Exit::Missed,
             Exit::Incomparable,

@@ -11,6 +11,8 @@ use super::help;
 use super::idle::Idle;
 use super::options::Outputs;
 use super::report::{Report, Threshold};
+use super::streams::fanout::Fanout;
+use super::streams::ingest::Ingest;
 
 /// A command of `tiderace load`.
 #[derive(Clone, Debug, Subcommand)]
@@ -18,6 +20,20 @@ pub enum LoadCommand {
     /// Open many sessions, bring each to a stage, and hold them.
     #[command(after_long_help = help::IDLE)]
     Idle(Idle),
+    /// Publish streams, play them many times over, and look at each frame.
+    ///
+    /// The latency of a frame is the time from when it was intended to be written to when a player
+    /// has read it, so that neither a server that stalls nor a socket that is full can hide it. A
+    /// frame that has not come two seconds after the end of the measurement is lost, also where the
+    /// server skipped it on purpose because the player was slow. A player has its first frame when
+    /// it has a keyframe.
+    Fanout(Fanout),
+    /// Publish streams that nobody plays, and see what the server takes.
+    ///
+    /// A frame is accepted when the kernel has taken all of it before the measurement ends. The
+    /// kernel holds some megabytes for a server that does not read, so what the server itself
+    /// acknowledges is told too, where it does so.
+    Ingest(Ingest),
     /// Put two reports side by side.
     #[command(after_long_help = help::COMPARE)]
     Compare(Compare),
@@ -31,6 +47,8 @@ impl LoadCommand {
     pub fn run(&self) -> Result<Outcome, LoadError> {
         match self {
             Self::Idle(idle) => deliver(&idle.measure()?, &idle.options.outputs),
+            Self::Fanout(fanout) => deliver(&fanout.measure()?, &fanout.options.outputs),
+            Self::Ingest(ingest) => deliver(&ingest.measure()?, &ingest.options.outputs),
             Self::Compare(compare) => compare.run(),
         }
     }

@@ -124,6 +124,8 @@ pub enum Event<'a> {
     Status(Status<'a>),
     /// The stream that is played has ended.
     StreamEof,
+    /// The server has so many bytes of what was sent to it; the number wraps.
+    Acknowledged(u32),
 }
 
 /// Why a connection ended.
@@ -301,6 +303,7 @@ impl<C> Connection<C> {
                 Arrival::Frame(frame) => Event::Frame(frame),
                 Arrival::Status(status) => Event::Status(status),
                 Arrival::StreamEof => Event::StreamEof,
+                Arrival::Acknowledged(bytes) => Event::Acknowledged(bytes),
                 Arrival::Refused(Status { code, description, .. }) => {
                     let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
                     let (code, description) = (text(code), text(description));

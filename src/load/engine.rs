@@ -50,6 +50,10 @@ pub trait Scenario: Sized {
         event: Event<'_>,
     );
 
+    /// The kernel has taken more of what was written to a connection: [`Head::sent_bytes`] in all,
+    /// at [`Agenda::now`].
+    fn written(&mut self, _agenda: &mut Agenda<Self::Due>, _data: &mut Self::Conn, _head: &Head) {}
+
     /// A connection has ended, or could not be opened; also when the run is over.
     fn closed(&mut self, agenda: &mut Agenda<Self::Due>, data: Self::Conn, ended: Ended);
 
@@ -258,6 +262,11 @@ impl<S: Scenario> Engine<S> {
         &self.measured
     }
 
+    /// Forgets how the loop has fared so far: from here on it is measured.
+    pub fn restart_measured(&mut self) {
+        self.measured.restart();
+    }
+
     /// Connections there are, on their way or open.
     pub fn len(&self) -> usize {
         self.connections.len()
@@ -423,7 +432,7 @@ impl<S: Scenario> Engine<S> {
             scenario.due(self, due, intended);
         }
         while let Some(index) = self.dirty.pop() {
-            self.flush(index);
+            self.flush(index, scenario);
         }
     }
 
@@ -445,7 +454,7 @@ impl<S: Scenario> Engine<S> {
             }
             Err(reason) => return self.end_connection(index, reason),
         }
-        self.flush(index);
+        self.flush(index, scenario);
     }
 
     fn read(
@@ -479,13 +488,19 @@ impl<S: Scenario> Engine<S> {
         Ok(Left::Drained)
     }
 
-    fn flush(&mut self, index: u32) {
+    fn flush(&mut self, index: u32, scenario: &mut S) {
         let Some(connection) = self.connections.get_mut(index as usize) else { return };
         connection.head.flags.is_dirty = false;
         if connection.head.phase == Phase::Opening || connection.head.flags.ended {
             return;
         }
-        if let Err(reason) = connection.flush(&mut self.spare) {
+        let sent_bytes = connection.head.sent_bytes;
+        let flushed = connection.flush(&mut self.spare);
+        if connection.head.sent_bytes > sent_bytes {
+            self.agenda.now = alarm::now();
+            scenario.written(&mut self.agenda, &mut connection.data, &connection.head);
+        }
+        if let Err(reason) = flushed {
             self.end_connection(index, reason);
         }
     }

@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use super::process::ProcessError;
 use super::report::ReportError;
@@ -44,6 +45,17 @@ pub enum LoadError {
         what: String,
         /// What it said, or did instead.
         answer: String,
+    },
+    /// The server broke off what the whole measurement stands on, after it had accepted it.
+    BrokenOff {
+        /// Which server.
+        address: SocketAddr,
+        /// What it had accepted.
+        what: String,
+        /// What it said, or did instead.
+        answer: String,
+        /// How far into the run.
+        after: Duration,
     },
     /// The process may not open as many descriptors as the connections need.
     DescriptorLimit {
@@ -95,6 +107,10 @@ impl fmt::Display for LoadError {
             }
             Self::Refused { address, what, answer } => {
                 write!(f, "{address} refused to {what}: {answer}")
+            }
+            Self::BrokenOff { address, what, answer, after } => {
+                let after_s = after.as_secs_f64();
+                write!(f, "{address} broke off to {what} after {after_s:.1} s: {answer}")
             }
             Self::DescriptorLimit { needed, limit } => {
                 let connections = needed.saturating_sub(DESCRIPTORS_RESERVED);

@@ -17,6 +17,7 @@ Exit codes:
  10  the server cannot be reached
  11  the server refused what the measurement stands on
  12  the process to be measured is not there
+ 13  the server broke off what the measurement stands on
  14  the generator did not keep up: figures are withheld; the report is written
  15  a threshold of --fail-if was missed; the report is written
  16  the two runs do not compare"

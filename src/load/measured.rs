@@ -26,7 +26,9 @@ pub struct Measured {
     pub lateness: Distribution,
     /// From waking up to falling asleep again (us): what arrives meanwhile is read that late.
     pub turns: Distribution,
-    /// How long the run took.
+    /// From when it is counted.
+    from: Time,
+    /// How long the run took, from there.
     pub elapsed: Duration,
     /// The processor time that it took.
     pub cpu: Duration,
@@ -38,8 +40,10 @@ pub struct Measured {
 
 impl Measured {
     pub(super) fn new(is_busy: bool) -> Self {
+        let began = alarm::now();
         Self {
-            began: alarm::now(),
+            began,
+            from: began,
             lateness: Distribution::new("lateness"),
             turns: Distribution::new("turn"),
             elapsed: Duration::ZERO,
@@ -47,6 +51,11 @@ impl Measured {
             is_interrupted: false,
             is_busy,
         }
+    }
+
+    /// Counts from here on: what went before was not yet the measurement.
+    pub(super) fn restart(&mut self) {
+        *self = Self { began: self.began, ..Self::new(self.is_busy) };
     }
 
     /// Something that was due at `due` is acted upon at `now`.
@@ -60,7 +69,7 @@ impl Measured {
     }
 
     pub(super) fn finish(&mut self) {
-        self.elapsed = alarm::now().since(self.began);
+        self.elapsed = alarm::now().since(self.from);
         self.cpu = cpu().saturating_sub(self.cpu);
     }
 

@@ -25,6 +25,7 @@ pub mod measurement;
 pub mod options;
 pub mod process;
 pub mod report;
+pub mod streams;
 pub mod target;
 pub mod wire;
 

@@ -9,7 +9,7 @@ use super::connection::Phase;
 use crate::limits;
 use crate::rtmp::client::{Client, ClientError, ClientEvent};
 use crate::rtmp::command::Status;
-use crate::rtmp::message::Message;
+use crate::rtmp::message::{Control, Message};
 
 /// The protocol of one connection, with its state.
 #[derive(Debug)]
@@ -37,6 +37,8 @@ pub enum Arrival<'a> {
     Status(Status<'a>),
     /// The stream that is played has ended.
     StreamEof,
+    /// The server has so many bytes of what was sent to it; the number wraps.
+    Acknowledged(u32),
     /// What needs nothing done.
     Other,
 }
@@ -145,6 +147,7 @@ impl<'a> From<ClientEvent<'a>> for Arrival<'a> {
             ClientEvent::Refused(status) => Self::Refused(status),
             ClientEvent::Status(status) => Self::Status(status),
             ClientEvent::StreamEof { .. } => Self::StreamEof,
+            ClientEvent::Control(Control::Acknowledgement(bytes)) => Self::Acknowledged(bytes),
             ClientEvent::Control(_) | ClientEvent::Malformed | ClientEvent::Other(_) => Self::Other,
         }
     }

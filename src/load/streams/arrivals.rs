@@ -1,0 +1,257 @@
+//! What a player received, frame by frame: which it has, which came twice, out of their order or
+//! damaged, and how long nothing came.
+//!
+//! Owns the counts and how they are made. Whether a frame counts is decided by when it was
+//! intended: a [`Window`] has a clean edge whatever is in flight.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use super::frame::Judged;
+use crate::load::report::Distribution;
+use crate::time::Time;
+
+/// The part of a run that is measured.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Window {
+    /// When it begins.
+    pub(super) from: Time,
+    /// When it is over.
+    pub(super) until: Time,
+}
+
+impl Window {
+    /// Whether what is intended for `at` counts.
+    pub(super) fn holds(&self, at: Time) -> bool {
+        (self.from..self.until).contains(&at)
+    }
+}
+
+/// What all players received in the window.
+#[derive(Debug)]
+pub(super) struct Arrivals {
+    /// Different frames, whole or damaged.
+    pub(super) frames: u64,
+    /// Frames that had come before.
+    pub(super) duplicated: u64,
+    /// Frames that came behind a later one.
+    pub(super) out_of_order: u64,
+    /// Frames that are not what was written, or of another stream.
+    pub(super) corrupt: u64,
+    /// Gaps without a frame that were too long.
+    pub(super) stalls: u64,
+    pub(super) longest_gap: Duration,
+    /// Bytes of all frames that came while the window was open, whenever they were intended.
+    pub(super) bytes: u64,
+    /// From when a frame was intended to when it was read (us).
+    pub(super) latency: Distribution,
+    /// By how much the latency of a frame differs from the one before it (us).
+    pub(super) jitter: Distribution,
+    /// A longer gap is a stall.
+    stall: Duration,
+}
+
+impl Arrivals {
+    pub(super) fn new(stall: Duration) -> Self {
+        Self {
+            frames: 0,
+            duplicated: 0,
+            out_of_order: 0,
+            corrupt: 0,
+            stalls: 0,
+            longest_gap: Duration::ZERO,
+            bytes: 0,
+            latency: Distribution::new("latency"),
+            jitter: Distribution::new("jitter"),
+            stall,
+        }
+    }
+
+    fn note_gap(&mut self, gap: Duration) {
+        self.stalls += u64::from(gap > self.stall);
+        self.longest_gap = self.longest_gap.max(gap);
+    }
+}
+
+/// A video message that is no header, as a player read it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Arrival {
+    pub(super) judged: Judged,
+    pub(super) bytes: usize,
+    pub(super) now: Time,
+    /// The same, into the run.
+    pub(super) since_began: Duration,
+}
+
+/// One player's place in its stream.
+#[derive(Debug)]
+pub(super) struct Track {
+    stream: u32,
+    received: Sequences,
+    /// When the last frame came.
+    last_at: Time,
+    last_latency: Option<Duration>,
+}
+
+impl Track {
+    pub(super) fn new(stream: u32) -> Self {
+        Self { stream, received: Sequences::default(), last_at: Time::ZERO, last_latency: None }
+    }
+
+    /// The stream that it is in.
+    pub(super) const fn stream(&self) -> u32 {
+        self.stream
+    }
+
+    /// Different frames of the window that have come.
+    pub(super) const fn frames(&self) -> u64 {
+        self.received.count
+    }
+
+    /// Notes what a player read. Says whether it is a frame of the window that had not come
+    /// before.
+    pub(super) fn receive(
+        &mut self,
+        arrival: &Arrival,
+        window: &Window,
+        arrivals: &mut Arrivals,
+    ) -> bool {
+        let now = arrival.now;
+        if window.holds(now) {
+            arrivals.bytes += arrival.bytes as u64;
+            arrivals.note_gap(now.since(self.last_at.max(window.from)));
+        }
+        self.last_at = now;
+        let (stamp, is_whole) = match arrival.judged {
+            Judged::Whole { stamp, .. } => (stamp, true),
+            Judged::Damaged(stamp) => (stamp, false),
+            Judged::Unknown | Judged::Header => {
+                arrivals.corrupt += u64::from(now >= window.from);
+                return false;
+            }
+        };
+        if !window.holds(stamp.intended) {
+            return false;
+        }
+        if stamp.stream != self.stream {
+            arrivals.corrupt += 1;
+            return false;
+        }
+        arrivals.corrupt += u64::from(!is_whole);
+        match self.received.insert(stamp.sequence) {
+            Place::Known => {
+                arrivals.duplicated += 1;
+                return false;
+            }
+            Place::Behind => arrivals.out_of_order += 1,
+            Place::Ahead => {}
+        }
+        arrivals.frames += 1;
+        if is_whole {
+            self.note_latency(now.since(stamp.intended), arrival.since_began, arrivals);
+        }
+        true
+    }
+
+    fn note_latency(&mut self, latency: Duration, at: Duration, arrivals: &mut Arrivals) {
+        arrivals.latency.record(at, latency.as_micros() as u64);
+        if let Some(last) = self.last_latency.replace(latency) {
+            arrivals.jitter.record(at, latency.abs_diff(last).as_micros() as u64);
+        }
+    }
+
+    /// The window is over: what has not come by its end is a gap too.
+    pub(super) fn end(&self, window: &Window, arrivals: &mut Arrivals) {
+        arrivals.note_gap(window.until.since(self.last_at.max(window.from)));
+    }
+}
+
+/// Where a frame stands among those that have come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// Later than all others.
+    Ahead,
+    /// Others came before it that are later.
+    Behind,
+    /// It has come before.
+    Known,
+}
+
+/// A set of sequence numbers, as the ranges without a gap. There is one range where nothing is
+/// lost, and one more for each gap.
+#[derive(Debug, Default)]
+struct Sequences {
+    /// In order, with a gap between each and the next.
+    ranges: Vec<Range<u64>>,
+    count: u64,
+}
+
+impl Sequences {
+    fn insert(&mut self, sequence: u64) -> Place {
+        let place = match self.ranges.last_mut() {
+            Some(last) if last.end == sequence => {
+                last.end += 1;
+                Place::Ahead
+            }
+            Some(last) if last.end > sequence => self.insert_behind(sequence),
+            _ => {
+                self.ranges.push(sequence..sequence + 1);
+                Place::Ahead
+            }
+        };
+        self.count += u64::from(place != Place::Known);
+        place
+    }
+
+    fn insert_behind(&mut self, sequence: u64) -> Place {
+        // The first range that does not end before it.
+        let at = self.ranges.partition_point(|range| range.end < sequence);
+        let Some(range) = self.ranges.get_mut(at) else { return Place::Known };
+        if range.contains(&sequence) {
+            return Place::Known;
+        }
+        if range.end == sequence {
+            range.end += 1;
+            let end = range.end;
+            if self.ranges.get(at + 1).is_some_and(|next| next.start == end) {
+                let next = self.ranges.remove(at + 1);
+                self.ranges[at].end = next.end;
+            }
+        } else if range.start == sequence + 1 {
+            range.start = sequence;
+        } else {
+            self.ranges.insert(at, sequence..sequence + 1);
+        }
+        Place::Behind
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::test_support::Random;
+
+    #[test]
+    fn sequences_agree_with_a_plain_set() {
+        for seed in 0..200 {
+            let mut random = Random::new(seed);
+            let (mut sequences, mut plain) = (Sequences::default(), BTreeSet::new());
+            for _ in 0..100 {
+                let sequence = random.below(60) as u64;
+                let expected = match plain.last() {
+                    _ if plain.contains(&sequence) => Place::Known,
+                    Some(last) if *last > sequence => Place::Behind,
+                    _ => Place::Ahead,
+                };
+                plain.insert(sequence);
+                assert_eq!(sequences.insert(sequence), expected, "seed {seed}");
+                assert_eq!(sequences.count, plain.len() as u64);
+                let all: Vec<_> = sequences.ranges.iter().cloned().flatten().collect();
+                assert!(all.iter().eq(plain.iter()), "seed {seed}");
+                assert!(sequences.ranges.windows(2).all(|two| two[0].end < two[1].start));
+            }
+        }
+    }
+}

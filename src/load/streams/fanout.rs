@@ -1,0 +1,121 @@
+//! `load fanout`: streams through a server to many players, frame by frame.
+//!
+//! Owns the flags of the command and the figures that it reports. How it is run is the work of
+//! [`streams`](super).
+
+use clap::Args;
+
+use super::Streams;
+use super::found::{Found, GB_BYTES, count, quotient};
+use super::offer::Offer;
+use crate::load::LoadError;
+use crate::load::measured::Measured;
+use crate::load::measurement::Measurement;
+use crate::load::options::{Options, rate};
+use crate::load::report::{Better, Figure, Report};
+use crate::load::target::Target;
+
+/// What is published and played.
+#[derive(Clone, Debug, Args)]
+pub struct Fanout {
+    /// The server, as rtmp://HOST[:PORT]/APP/KEY.
+    pub url: String,
+    #[allow(missing_docs, reason = "a doc would become the text of the help")]
+    #[command(flatten)]
+    pub offer: Offer,
+    /// How many players, spread over the streams.
+    #[arg(long, value_name = "N", default_value = "10", value_parser = clap::value_parser!(u32).range(1..))]
+    pub players: u32,
+    /// A player stalls when nothing comes for so many times the interval of the frames.
+    #[arg(long, value_name = "N", default_value = "5", value_parser = rate)]
+    pub stall_frames: f64,
+    #[allow(missing_docs, reason = "a doc would become the text of the help")]
+    #[command(flatten)]
+    pub options: Options,
+}
+
+/// What a generator that has not kept up cannot say.
+const DEPENDS_ON_TIME: [&str; 9] = [
+    "latency",
+    "jitter",
+    "first_frame",
+    "first_frame_after_play",
+    "write_delay",
+    "stalls",
+    "longest_gap_ms",
+    "server_cpu_s_per_gb",
+    "server_wakeups_per_s",
+];
+/// What is known only when the window has closed.
+const NEEDS_THE_END: [&str; 4] =
+    ["frames_expected", "frames_lost", "delivered_bit_per_s", "stalls"];
+
+impl Fanout {
+    /// Runs it, and says what became of the frames.
+    ///
+    /// # Errors
+    /// Why nothing could be measured.
+    pub fn measure(&self) -> Result<Report, LoadError> {
+        let target = Target::parse(&self.url)?;
+        let mut parameters = self.offer.parameters();
+        parameters.insert("players".to_owned(), self.players.to_string());
+        parameters.insert("stall-frames".to_owned(), self.stall_frames.to_string());
+        let connections = self.offer.publishers as usize + self.players as usize;
+        let (options, offer) = (&self.options, &self.offer);
+        let measurement =
+            Measurement::prepare("fanout", target.clone(), options, connections, parameters)?;
+        let streams =
+            Streams::new(offer, &target, self.players, self.stall_frames, options, measurement);
+        let (mut measurement, found, measured) = streams.run()?;
+        fill(&mut measurement.report, found, &measured);
+        Ok(measurement.finish(&measured, &DEPENDS_ON_TIME))
+    }
+}
+
+fn fill(report: &mut Report, found: Found, measured: &Measured) {
+    let arrivals = &found.arrivals;
+    let lost = found.expected.saturating_sub(arrivals.frames);
+    count(report, "players", found.players.into(), Better::Neither);
+    for (kind, players) in &found.failed {
+        count(report, &format!("players_failed_{kind}"), (*players).into(), Better::Lower);
+    }
+    count(report, "frames_expected", found.expected, Better::Neither);
+    count(report, "frames_received", arrivals.frames, Better::Higher);
+    count(report, "frames_lost", lost, Better::Lower);
+    count(report, "frames_duplicated", arrivals.duplicated, Better::Lower);
+    count(report, "frames_out_of_order", arrivals.out_of_order, Better::Lower);
+    count(report, "frames_corrupt", arrivals.corrupt, Better::Lower);
+    count(report, "stalls", arrivals.stalls, Better::Lower);
+    let gap_ms = arrivals.longest_gap.as_secs_f64() * 1000.0;
+    let gap = Figure::new("longest_gap_ms", gap_ms, Better::Lower);
+    report.add_figure(gap.worst_of_all());
+    count(report, "delivered_bytes", arrivals.bytes, Better::Higher);
+    let bit_per_s = 8.0 * arrivals.bytes as f64 / found.open_for.as_secs_f64();
+    report.add_figure(Figure::new("delivered_bit_per_s", bit_per_s, Better::Higher));
+    found.add_server(report);
+    found.withhold_unknown(report, &NEEDS_THE_END);
+    conclude(report);
+    if lost > 0 {
+        report.add_doubt(
+            "frames were lost: a server may have skipped them on purpose for a player that was \
+             slow, and this generator may have been that player",
+        );
+    }
+    let Found { arrivals, sent, first_frame, first_frame_after_play, .. } = found;
+    report.distributions.extend([
+        arrivals.latency,
+        arrivals.jitter,
+        first_frame,
+        first_frame_after_play,
+        sent.write_delay,
+        measured.turns.clone(),
+    ]);
+}
+
+/// Makes the quotients of the report from its counts, those of one process or of several.
+pub(in crate::load) fn conclude(report: &mut Report) {
+    let cost = ["server_cpu_s", "delivered_bytes"];
+    quotient(report, "server_cpu_s_per_gb", cost, GB_BYTES, Better::Lower);
+    let lost = ["frames_lost", "frames_expected"];
+    quotient(report, "frames_lost_share", lost, 1.0, Better::Lower);
+}

@@ -1,0 +1,89 @@
+//! `load ingest`: publishers whose streams nobody plays.
+//!
+//! Owns the flags of the command and the figures that it reports. How it is run is the work of
+//! [`streams`](super).
+
+use clap::Args;
+
+use super::Streams;
+use super::found::{Found, GB_BYTES, count, quotient};
+use super::offer::Offer;
+use crate::load::LoadError;
+use crate::load::measured::Measured;
+use crate::load::measurement::Measurement;
+use crate::load::options::Options;
+use crate::load::report::{Better, Figure, Report};
+use crate::load::target::Target;
+
+/// What is published.
+#[derive(Clone, Debug, Args)]
+pub struct Ingest {
+    /// The server, as rtmp://HOST[:PORT]/APP/KEY.
+    pub url: String,
+    #[allow(missing_docs, reason = "a doc would become the text of the help")]
+    #[command(flatten)]
+    pub offer: Offer,
+    #[allow(missing_docs, reason = "a doc would become the text of the help")]
+    #[command(flatten)]
+    pub options: Options,
+}
+
+/// What a generator that has not kept up cannot say.
+const DEPENDS_ON_TIME: [&str; 3] = ["write_delay", "server_cpu_s_per_gb", "server_wakeups_per_s"];
+/// What is known only when the window has closed.
+const NEEDS_THE_END: [&str; 5] = [
+    "frames_intended",
+    "frames_accepted",
+    "accepted_bytes",
+    "accepted_bit_per_s",
+    "accepted_share",
+];
+
+impl Ingest {
+    /// Runs it, and says what became of the frames.
+    ///
+    /// # Errors
+    /// Why nothing could be measured.
+    pub fn measure(&self) -> Result<Report, LoadError> {
+        let target = Target::parse(&self.url)?;
+        let (options, offer) = (&self.options, &self.offer);
+        let (connections, parameters) = (offer.publishers as usize, offer.parameters());
+        let measurement =
+            Measurement::prepare("ingest", target.clone(), options, connections, parameters)?;
+        let streams = Streams::new(offer, &target, 0, 1.0, options, measurement);
+        let (mut measurement, found, measured) = streams.run()?;
+        fill(&mut measurement.report, found, offer, &measured);
+        Ok(measurement.finish(&measured, &DEPENDS_ON_TIME))
+    }
+}
+
+fn fill(report: &mut Report, found: Found, offer: &Offer, measured: &Measured) {
+    let sent = &found.sent;
+    let accepted_bytes = sent.accepted * offer.frame_bytes() as u64;
+    count(report, "publishers", offer.publishers.into(), Better::Neither);
+    count(report, "frames_intended", sent.intended, Better::Neither);
+    count(report, "frames_accepted", sent.accepted, Better::Higher);
+    count(report, "accepted_bytes", accepted_bytes, Better::Higher);
+    let bit_per_s = 8.0 * accepted_bytes as f64 / found.open_for.as_secs_f64();
+    report.add_figure(Figure::new("accepted_bit_per_s", bit_per_s, Better::Higher));
+    match sent.acknowledged_bytes {
+        0 => report.add_figure(Figure::withheld(
+            "acknowledged_bytes",
+            "the server acknowledged nothing",
+            Better::Higher,
+        )),
+        bytes => count(report, "acknowledged_bytes", bytes, Better::Higher),
+    }
+    found.add_server(report);
+    found.withhold_unknown(report, &NEEDS_THE_END);
+    conclude(report);
+    report.distributions.extend([found.sent.write_delay, measured.turns.clone()]);
+}
+
+/// Makes the quotients of the report from its counts, those of one process or of several.
+pub(in crate::load) fn conclude(report: &mut Report) {
+    let accepted = ["frames_accepted", "frames_intended"];
+    quotient(report, "accepted_share", accepted, 1.0, Better::Higher);
+    let cost = ["server_cpu_s", "accepted_bytes"];
+    quotient(report, "server_cpu_s_per_gb", cost, GB_BYTES, Better::Lower);
+}

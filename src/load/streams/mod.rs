@@ -1,0 +1,513 @@
+//! Streams through a server, with players or without: the run behind `load fanout` and
+//! `load ingest`.
+//!
+//! Owns the order of such a run. Publishers come first, then players, each at its time; when all
+//! are up and have a picture the server is left to settle, and only then the window opens in which
+//! frames count. Frames are an open loop: each is due at its own time whatever became of those
+//! before it, and is measured from then. What is in flight when the window closes is waited for
+//! while publishers go on.
+//!
+//! [`offer`] is what is published and when, [`frame`] a frame, [`publisher`] and [`arrivals`] what
+//! is noted of each side.
+
+mod arrivals;
+pub mod fanout;
+mod found;
+mod frame;
+pub mod ingest;
+pub mod offer;
+mod publisher;
+
+use std::time::Duration;
+
+use arrivals::{Arrival, Track, Window};
+use found::Found;
+use frame::{FrameWriter, Judged, SEQUENCE_HEADER, Stamp, judge};
+use offer::{Offer, OfferWire};
+use publisher::Publisher;
+
+use super::LoadError;
+use super::connection::{ConnId, Connection, Ended, Event, Head, Phase, Reason};
+use super::engine::{self, Agenda, Engine, Scenario, Speak};
+use super::measured::Measured;
+use super::measurement::Measurement;
+use super::options::Options;
+use super::process::Sample;
+use super::target::Target;
+use crate::rtmp::client::Purpose;
+use crate::rtmp::message::kind;
+use crate::text::Escaped;
+use crate::time::Time;
+
+/// How long frames in flight are waited for when the window has closed.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// A run of streams.
+struct Streams<'a> {
+    offer: &'a Offer,
+    target: &'a Target,
+    timeout: Duration,
+    duration: Duration,
+    measurement: Measurement,
+    writer: FrameWriter,
+    publishers: Vec<Publisher>,
+    players: Vec<Player>,
+    stage: Stage,
+    publishers_up: u32,
+    players_up: u32,
+    players_gone: u32,
+    players_without_picture: u32,
+    /// When the first player is due.
+    players_from: Time,
+    window: Window,
+    /// Frames of the window that are still on their way to players that are there.
+    awaited: u64,
+    found: Found,
+    /// Why there is nothing to report.
+    broken: Option<LoadError>,
+}
+
+/// How far a run is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    Publishers,
+    Players,
+    /// Players are up, and some have no picture yet.
+    Pictures,
+    WarmUp,
+    Measure,
+    Drain,
+}
+
+/// What can be due.
+#[derive(Clone, Copy, Debug)]
+enum Due {
+    OpenPublisher(u32),
+    OpenPlayer(u32),
+    Frame(u32),
+    /// Players without a picture have been waited for long enough.
+    WarmUp,
+    Begin,
+    End,
+    Drained,
+}
+
+/// Which side a connection is, and which of it.
+#[derive(Clone, Copy, Debug)]
+enum Side {
+    Publisher(u32),
+    Player(u32),
+}
+
+#[derive(Debug)]
+struct Player {
+    /// When its play command was written.
+    play_at: Time,
+    has_picture: bool,
+    is_up: bool,
+    /// It was up when the window opened.
+    is_counted: bool,
+    track: Track,
+}
+
+impl<'a> Streams<'a> {
+    /// Makes ready for a run against `target` with so many players. A gap of more than
+    /// `stall_frames` intervals is a stall.
+    fn new(
+        offer: &'a Offer,
+        target: &'a Target,
+        players: u32,
+        stall_frames: f64,
+        options: &Options,
+        measurement: Measurement,
+    ) -> Self {
+        let player = |number: u32| Player {
+            play_at: Time::NEVER,
+            has_picture: false,
+            is_up: false,
+            is_counted: false,
+            track: Track::new(number % offer.publishers),
+        };
+        Self {
+            offer,
+            target,
+            timeout: options.timeout_s,
+            duration: options.duration_s,
+            measurement,
+            writer: FrameWriter::new(offer.frame_bytes()),
+            publishers: (0..offer.publishers).map(|_| Publisher::new()).collect(),
+            players: (0..players).map(player).collect(),
+            stage: Stage::Publishers,
+            publishers_up: 0,
+            players_up: 0,
+            players_gone: 0,
+            players_without_picture: 0,
+            players_from: Time::NEVER,
+            window: Window { from: Time::NEVER, until: Time::NEVER },
+            awaited: 0,
+            found: Found::new(offer.interval().mul_f64(stall_frames)),
+            broken: None,
+        }
+    }
+
+    /// Runs it, and gives what was found.
+    ///
+    /// # Errors
+    /// The server refused or broke off what the measurement stands on.
+    fn run(mut self) -> Result<(Measurement, Found, Measured), LoadError> {
+        let connections = f64::from(self.offer.publishers) + self.players.len() as f64;
+        let opening = Duration::from_secs_f64(connections / self.offer.rate);
+        // Publishers, players and pictures are each waited for.
+        let waiting = 3 * self.timeout + self.offer.warmup_s + DRAIN;
+        let plan = self.measurement.plan(opening + waiting + self.duration);
+        let measured = engine::run(plan, &mut self)?;
+        if let Some(error) = self.broken {
+            return Err(error);
+        }
+        self.found.has_ended = self.stage == Stage::Drain;
+        Ok((self.measurement, self.found, measured))
+    }
+
+    fn open_publisher(&mut self, engine: &mut Engine<Self>, stream: u32, intended: Time) {
+        let key = self.offer.key(self.target, stream);
+        let id = self.open(engine, intended, "publish", key, Side::Publisher(stream));
+        self.publishers[stream as usize].id = id;
+        let next = stream + 1;
+        if next < self.offer.publishers {
+            let at = engine.agenda().began() + self.offset(next);
+            engine.agenda().at(at, Due::OpenPublisher(next));
+        }
+    }
+
+    fn open_player(&self, engine: &mut Engine<Self>, player: u32, intended: Time) {
+        let stream = self.players[player as usize].track.stream();
+        let key = self.offer.key(self.target, stream);
+        self.open(engine, intended, "play", key, Side::Player(player));
+        let next = player + 1;
+        if (next as usize) < self.players.len() {
+            let at = self.players_from + self.offset(next);
+            engine.agenda().at(at, Due::OpenPlayer(next));
+        }
+    }
+
+    /// How long after the first connection of its kind a connection is due.
+    fn offset(&self, number: u32) -> Duration {
+        Duration::from_secs_f64(f64::from(number) / self.offer.rate)
+    }
+
+    fn open(
+        &self,
+        engine: &mut Engine<Self>,
+        intended: Time,
+        role: &str,
+        key: String,
+        side: Side,
+    ) -> Option<ConnId> {
+        match self.offer.wire {
+            OfferWire::Rtmp => {
+                let purpose = match side {
+                    Side::Publisher(_) => Purpose::Publish { key },
+                    Side::Player(_) => Purpose::Play { key },
+                };
+                engine.open(intended, Speak::Rtmp(self.target.client(purpose)), side)
+            }
+            OfferWire::Floor => {
+                let id = engine.open(intended, Speak::Frames, side)?;
+                let connection = engine.write(id)?;
+                connection.write_frame(format!("{role} {key}").as_bytes());
+                Some(id)
+            }
+        }
+    }
+
+    fn write_frame(&mut self, engine: &mut Engine<Self>, stream: u32, intended: Time) {
+        let publisher = &mut self.publishers[stream as usize];
+        let Some(connection) = publisher.id.and_then(|id| engine.write(id)) else { return };
+        let sequence = publisher.sequence;
+        if sequence == 0 {
+            write_video(connection, 0, &SEQUENCE_HEADER);
+        }
+        let time_ms = self.offer.frame_time(sequence).as_millis() as u32;
+        let is_keyframe = sequence.is_multiple_of(self.offer.gop_frames());
+        let stamp = Stamp { stream, sequence, intended };
+        write_video(connection, time_ms, self.writer.frame(stamp, is_keyframe));
+        let end = connection.head().sent_bytes + connection.unsent_bytes() as u64;
+        publisher.wrote(end, intended);
+        if self.window.holds(intended) {
+            publisher.in_window += 1;
+            self.found.sent.intended += 1;
+        }
+        publisher.sequence += 1;
+        let next_at = self.offer.frame_at(publisher.first_at, publisher.sequence);
+        engine.agenda().at(next_at, Due::Frame(stream));
+    }
+
+    fn reached(&mut self, agenda: &mut Agenda<Due>, side: Side, head: &Head, phase: Phase) {
+        let now = agenda.now();
+        match side {
+            Side::Publisher(stream) if phase == head.goal => {
+                let first_at = now + self.offer.phase(stream);
+                self.publishers[stream as usize].first_at = first_at;
+                agenda.at(first_at, Due::Frame(stream));
+                self.publishers_up += 1;
+            }
+            Side::Player(number) => {
+                let player = &mut self.players[number as usize];
+                // The command follows at once; on a wire without answers it was sent with the
+                // connection.
+                if phase == Phase::Stream || head.goal == Phase::Tcp {
+                    player.play_at = now;
+                }
+                if phase == head.goal {
+                    player.is_up = true;
+                    self.players_up += 1;
+                    self.players_without_picture += u32::from(!player.has_picture);
+                }
+            }
+            Side::Publisher(_) => {}
+        }
+        self.advance(agenda);
+    }
+
+    /// Goes on to the next stage once all that this one waits for is there.
+    fn advance(&mut self, agenda: &mut Agenda<Due>) {
+        if self.stage == Stage::Publishers && self.publishers_up == self.offer.publishers {
+            self.stage = Stage::Players;
+            self.players_from = agenda.now();
+            if !self.players.is_empty() {
+                agenda.at(self.players_from, Due::OpenPlayer(0));
+            }
+        }
+        let settled = (self.players_up + self.players_gone) as usize;
+        if self.stage == Stage::Players && settled == self.players.len() {
+            self.stage = Stage::Pictures;
+            agenda.at(agenda.now() + self.timeout, Due::WarmUp);
+        }
+        if self.stage == Stage::Pictures && self.players_without_picture == 0 {
+            self.warm_up(agenda);
+        }
+    }
+
+    fn warm_up(&mut self, agenda: &mut Agenda<Due>) {
+        if self.stage == Stage::Pictures {
+            self.stage = Stage::WarmUp;
+            agenda.at(agenda.now() + self.offer.warmup_s, Due::Begin);
+        }
+    }
+
+    fn begin(&mut self, engine: &mut Engine<Self>, intended: Time) {
+        self.stage = Stage::Measure;
+        self.found.server_before = self.sample(engine.agenda());
+        // A frame that was intended for this very moment has been written.
+        let from = intended + Duration::from_micros(1);
+        self.window = Window { from, until: from + self.duration };
+        for player in self.players.iter_mut().filter(|player| player.is_up) {
+            player.is_counted = true;
+            self.found.players += 1;
+        }
+        engine.restart_measured();
+        engine.agenda().at(self.window.until, Due::End);
+    }
+
+    fn end(&mut self, agenda: &mut Agenda<Due>) {
+        self.stage = Stage::Drain;
+        self.found.server_after = self.sample(agenda);
+        self.found.open_for = self.duration;
+        for player in self.players.iter().filter(|player| player.is_counted) {
+            player.track.end(&self.window, &mut self.found.arrivals);
+            let in_window = self.publishers[player.track.stream() as usize].in_window;
+            self.found.expected += in_window;
+            if player.is_up {
+                self.awaited += in_window.saturating_sub(player.track.frames());
+            }
+        }
+        agenda.at(agenda.now() + DRAIN, Due::Drained);
+        self.stop_when_drained(agenda);
+    }
+
+    fn stop_when_drained(&self, agenda: &mut Agenda<Due>) {
+        if self.stage == Stage::Drain && self.awaited == 0 {
+            agenda.stop();
+        }
+    }
+
+    fn receive(&mut self, agenda: &mut Agenda<Due>, number: u32, head: &Head, payload: &[u8]) {
+        let judged = judge(payload);
+        if judged == Judged::Header {
+            return;
+        }
+        let (now, since_began) = (agenda.now(), agenda.now().since(agenda.began()));
+        let player = &mut self.players[number as usize];
+        let is_picture = matches!(judged, Judged::Whole { is_keyframe: true, .. });
+        let is_first = is_picture && !std::mem::replace(&mut player.has_picture, is_picture);
+        let arrival = Arrival { judged, bytes: payload.len(), now, since_began };
+        let is_new = player.track.receive(&arrival, &self.window, &mut self.found.arrivals);
+        let is_awaited = is_new && self.stage == Stage::Drain && player.is_counted;
+        if is_first {
+            self.players_without_picture -= u32::from(player.is_up);
+            let (took, after_play) = (now.since(head.intended), now.since(player.play_at));
+            self.found.first_frame.record(since_began, took.as_micros() as u64);
+            let after_play_us = after_play.as_micros() as u64;
+            self.found.first_frame_after_play.record(since_began, after_play_us);
+            self.advance(agenda);
+        }
+        if is_awaited {
+            self.awaited = self.awaited.saturating_sub(1);
+            self.stop_when_drained(agenda);
+        }
+    }
+
+    fn player_gone(&mut self, agenda: &mut Agenda<Due>, number: u32, ended: &Ended) {
+        let player = &mut self.players[number as usize];
+        let stream = player.track.stream();
+        *self.found.failed.entry(ended.reason.kind()).or_default() += 1;
+        self.players_gone += 1;
+        if std::mem::replace(&mut player.is_up, false) {
+            self.players_up -= 1;
+            self.players_without_picture -= u32::from(!player.has_picture);
+            let in_window = self.publishers[stream as usize].in_window;
+            if self.stage == Stage::Drain && player.is_counted {
+                let missing = in_window.saturating_sub(player.track.frames());
+                self.awaited = self.awaited.saturating_sub(missing);
+            }
+        }
+        if self.players_gone as usize == self.players.len() {
+            let what = format!("play {}", self.shown(stream));
+            return self.break_off(agenda, what, ended);
+        }
+        self.stop_when_drained(agenda);
+        self.advance(agenda);
+    }
+
+    /// Without this connection there is nothing to measure.
+    fn break_off(&mut self, agenda: &mut Agenda<Due>, what: String, ended: &Ended) {
+        let address = self.target.address;
+        let answer = answer(&ended.reason, self.timeout);
+        let after = ended.at.since(agenda.began());
+        let error = match ended.head.is_settled() {
+            false => LoadError::Refused { address, what, answer },
+            true => LoadError::BrokenOff { address, what, answer, after },
+        };
+        self.broken.get_or_insert(error);
+        agenda.stop();
+    }
+
+    fn shown(&self, stream: u32) -> String {
+        let key = self.offer.key(self.target, stream);
+        // A query may hold what proves who somebody is.
+        let name = key.split('?').next().unwrap_or_default();
+        format!("{}/{name}", self.target.app)
+    }
+
+    fn sample(&mut self, agenda: &mut Agenda<Due>) -> Option<Sample> {
+        let at = agenda.now().since(agenda.began());
+        let server = self.measurement.server.as_mut()?;
+        match server.sample(at) {
+            Ok(sample) => Some(sample),
+            Err(error) => {
+                self.broken.get_or_insert_with(|| error.into());
+                agenda.stop();
+                None
+            }
+        }
+    }
+}
+
+impl Scenario for Streams<'_> {
+    type Conn = Side;
+    type Due = Due;
+
+    fn start(&mut self, engine: &mut Engine<Self>) {
+        let began = engine.agenda().began();
+        engine.agenda().at(began, Due::OpenPublisher(0));
+    }
+
+    fn due(&mut self, engine: &mut Engine<Self>, due: Due, intended: Time) {
+        match due {
+            Due::OpenPublisher(stream) => self.open_publisher(engine, stream, intended),
+            Due::OpenPlayer(player) => self.open_player(engine, player, intended),
+            Due::Frame(stream) => self.write_frame(engine, stream, intended),
+            Due::WarmUp => self.warm_up(engine.agenda()),
+            Due::Begin => self.begin(engine, intended),
+            Due::End => self.end(engine.agenda()),
+            Due::Drained => engine.agenda().stop(),
+        }
+    }
+
+    fn event(&mut self, agenda: &mut Agenda<Due>, side: &mut Side, head: &Head, event: Event<'_>) {
+        match (*side, event) {
+            (side, Event::Reached { phase, .. }) => self.reached(agenda, side, head, phase),
+            (Side::Player(number), Event::Media(message)) if message.header.kind == kind::VIDEO => {
+                self.receive(agenda, number, head, message.payload);
+            }
+            (Side::Player(number), Event::Frame(payload)) => {
+                self.receive(agenda, number, head, payload);
+            }
+            (Side::Publisher(stream), Event::Acknowledged(bytes)) => {
+                let publisher = &mut self.publishers[stream as usize];
+                publisher.acknowledged(bytes, agenda.now(), &self.window, &mut self.found.sent);
+            }
+            _ => {}
+        }
+    }
+
+    fn written(&mut self, agenda: &mut Agenda<Due>, side: &mut Side, head: &Head) {
+        if let Side::Publisher(stream) = side {
+            let (now, since_began) = (agenda.now(), agenda.now().since(agenda.began()));
+            let publisher = &mut self.publishers[*stream as usize];
+            let sent = &mut self.found.sent;
+            publisher.taken(head.sent_bytes, now, since_began, &self.window, sent);
+        }
+    }
+
+    fn closed(&mut self, agenda: &mut Agenda<Due>, side: Side, ended: Ended) {
+        if !ended.reason.is_failure() {
+            return;
+        }
+        match side {
+            Side::Publisher(stream) => {
+                let what = format!("publish {}", self.shown(stream));
+                self.break_off(agenda, what, &ended);
+            }
+            Side::Player(number) => self.player_gone(agenda, number, &ended),
+        }
+    }
+
+    fn second(&mut self, agenda: &mut Agenda<Due>) -> Result<(), LoadError> {
+        self.measurement.sample(agenda.now().since(agenda.began()))
+    }
+
+    fn progress(&self) -> String {
+        let stage = match self.stage {
+            Stage::Publishers => "publishers come",
+            Stage::Players => "players come",
+            Stage::Pictures => "players wait for a picture",
+            Stage::WarmUp => "warming up",
+            Stage::Measure => "measuring",
+            Stage::Drain => "waiting for frames in flight",
+        };
+        let (publishers, players) = (self.publishers_up, self.players_up);
+        let frames = self.found.arrivals.frames;
+        format!("{stage}: {publishers} publishers, {players} players, {frames} frames received")
+    }
+}
+
+fn write_video(connection: &mut Connection<Side>, time_ms: u32, payload: &[u8]) {
+    match connection.client() {
+        Some(client) => client.write_video(time_ms, payload),
+        None => connection.write_frame(payload),
+    }
+}
+
+/// What the server said, or did instead.
+fn answer(reason: &Reason, timeout: Duration) -> String {
+    match reason {
+        Reason::Refused { code, description } => {
+            let (code, description) = (code.as_bytes(), description.as_bytes());
+            format!("{}: {}", Escaped(code), Escaped(description))
+        }
+        Reason::PeerClosed => "it closed the connection".to_owned(),
+        Reason::Timeout => format!("no answer within {timeout:?}"),
+        reason => reason.to_string(),
+    }
+}

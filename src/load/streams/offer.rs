@@ -1,0 +1,141 @@
+//! What publishers send: how many of them, how large their frames are and how many there are each
+//! second, and over which wire.
+//!
+//! Owns the flags of that, and the schedule that they make: when which frame of which stream is
+//! intended. It writes nothing.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use super::frame::FRAME_BYTES_MIN;
+use crate::limits;
+use crate::load::options::{rate, seconds};
+use crate::load::target::Target;
+use crate::time::Time;
+
+/// What is published.
+#[derive(Clone, Debug, Args)]
+pub struct Offer {
+    /// How many streams. One bears the key of the URL, more of them the key and a number.
+    #[arg(long, value_name = "N", default_value = "1", value_parser = publishers)]
+    pub publishers: u32,
+    /// Bits per second of each stream, as 300k or 4M.
+    #[arg(long, value_name = "BITS", default_value = "4M", value_parser = bitrate)]
+    pub bitrate: u64,
+    /// Frames per second.
+    #[arg(long, value_name = "N", default_value = "30", value_parser = rate)]
+    pub fps: f64,
+    /// The size of a frame, in place of a bitrate.
+    #[arg(long, value_name = "BYTES", conflicts_with = "bitrate", value_parser = frame_bytes)]
+    pub frame_bytes: Option<usize>,
+    /// A keyframe each so many seconds.
+    #[arg(long, value_name = "SECONDS", default_value = "2", value_parser = seconds)]
+    pub gop_s: Duration,
+    /// What is spoken: RTMP, or frames behind their length, as to `tiderace load floor`.
+    #[arg(long, value_enum, default_value = "rtmp")]
+    pub wire: OfferWire,
+    /// How many connections are opened each second.
+    #[arg(long, value_name = "N", default_value = "100", value_parser = rate)]
+    pub rate: f64,
+    /// Seconds from when everything is up to the beginning of the measurement.
+    #[arg(long, value_name = "SECONDS", default_value = "2", value_parser = seconds)]
+    pub warmup_s: Duration,
+}
+
+/// What is spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OfferWire {
+    /// RTMP.
+    Rtmp,
+    /// Frames behind their length: what the kernel alone costs.
+    Floor,
+}
+
+impl Offer {
+    /// The size of every frame.
+    pub fn frame_bytes(&self) -> usize {
+        let of_rate = (self.bitrate as f64 / 8.0 / self.fps).round() as usize;
+        let bytes = self.frame_bytes.unwrap_or(of_rate);
+        bytes.clamp(FRAME_BYTES_MIN, limits::VIDEO_BYTES_MAX)
+    }
+
+    /// From one frame of a stream to its next.
+    pub fn interval(&self) -> Duration {
+        Duration::from_secs_f64(1.0 / self.fps)
+    }
+
+    /// How many frames there are from one keyframe to the next.
+    pub fn gop_frames(&self) -> u64 {
+        (self.gop_s.as_secs_f64() * self.fps).round().max(1.0) as u64
+    }
+
+    /// When a frame of a stream is intended whose first is at `first`. Each is counted from
+    /// there, so that no rounding adds up.
+    pub(super) fn frame_at(&self, first: Time, sequence: u64) -> Time {
+        first + self.frame_time(sequence)
+    }
+
+    /// The time of a frame in its stream.
+    pub(super) fn frame_time(&self, sequence: u64) -> Duration {
+        Duration::from_secs_f64(sequence as f64 / self.fps)
+    }
+
+    /// By how much the frames of a stream come later than those of the first one: encoders do not
+    /// beat in time.
+    pub(super) fn phase(&self, stream: u32) -> Duration {
+        self.interval().mul_f64(f64::from(stream) / f64::from(self.publishers))
+    }
+
+    /// The key under which a stream is published. A query stays behind it.
+    pub(super) fn key(&self, target: &Target, stream: u32) -> String {
+        let (name, query) = match target.key.find('?') {
+            Some(at) => target.key.split_at(at),
+            None => (target.key.as_str(), ""),
+        };
+        let name = if name.is_empty() { "load" } else { name };
+        if self.publishers == 1 {
+            format!("{name}{query}")
+        } else {
+            format!("{name}-{stream}{query}")
+        }
+    }
+
+    /// What of it the manifest tells.
+    pub(super) fn parameters(&self) -> BTreeMap<String, String> {
+        BTreeMap::from([
+            ("publishers".to_owned(), self.publishers.to_string()),
+            ("frame-bytes".to_owned(), self.frame_bytes().to_string()),
+            ("fps".to_owned(), self.fps.to_string()),
+            ("gop-s".to_owned(), self.gop_s.as_secs_f64().to_string()),
+            ("wire".to_owned(), format!("{:?}", self.wire).to_lowercase()),
+            ("rate".to_owned(), self.rate.to_string()),
+            ("warmup-s".to_owned(), self.warmup_s.as_secs_f64().to_string()),
+        ])
+    }
+}
+
+/// Reads a number of bits per second, in thousands or millions where a `k` or an `M` follows.
+fn bitrate(text: &str) -> Result<u64, String> {
+    let (digits, unit) = match text.char_indices().last() {
+        Some((at, 'k' | 'K')) => (&text[..at], 1e3),
+        Some((at, 'M')) => (&text[..at], 1e6),
+        _ => (text, 1.0),
+    };
+    let bits = digits.parse().map(|number: f64| number * unit);
+    let bits = bits.ok().filter(|bits| (1.0..=1e11).contains(bits));
+    let expected = || "expected bits per second, such as 300k, 4M or 2500000".to_owned();
+    bits.map(|bits| bits.round() as u64).ok_or_else(expected)
+}
+
+fn frame_bytes(text: &str) -> Result<usize, String> {
+    let range = FRAME_BYTES_MIN..=limits::VIDEO_BYTES_MAX;
+    let bytes = text.parse().ok().filter(|bytes| range.contains(bytes));
+    bytes.ok_or_else(|| format!("expected bytes from {} to {}", range.start(), range.end()))
+}
+
+fn publishers(text: &str) -> Result<u32, String> {
+    let count = text.parse().ok().filter(|count| *count > 0);
+    count.ok_or_else(|| "expected a number of streams, at least 1".to_owned())
+}
