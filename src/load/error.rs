@@ -110,7 +110,7 @@ impl fmt::Display for LoadError {
             }
             Self::BrokenOff { address, what, answer, after } => {
                 let after_s = after.as_secs_f64();
-                write!(f, "{address} broke off to {what} after {after_s:.1} s: {answer}")
+                write!(f, "{address} no longer lets us {what}, after {after_s:.1} s: {answer}")
             }
             Self::DescriptorLimit { needed, limit } => {
                 let connections = needed.saturating_sub(DESCRIPTORS_RESERVED);

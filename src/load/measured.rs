@@ -11,9 +11,6 @@ use super::alarm;
 use super::report::Distribution;
 use crate::time::Time;
 
-/// What is due has to be acted upon within this, 99 times of 100: much less than the latencies
-/// that are worth measuring.
-pub const LATENESS_P99_MAX: Duration = Duration::from_millis(1);
 /// A generator that takes more of a core than this has no room for what comes at once.
 pub const CPU_SHARE_MAX: f64 = 0.9;
 
@@ -79,12 +76,13 @@ impl Measured {
     }
 
     /// Why what depends on time is not to be believed, if the generator has not kept up: it was
-    /// later than [`LATENESS_P99_MAX`], or took more of a core than [`CPU_SHARE_MAX`].
-    pub fn lagged(&self) -> Option<String> {
+    /// later than `lateness_max` more often than once in a hundred times, or took more of a core
+    /// than [`CPU_SHARE_MAX`].
+    pub fn lagged(&self, lateness_max: Duration) -> Option<String> {
         let late = Duration::from_micros(self.lateness.histogram().value_at_quantile(0.99));
-        if late > LATENESS_P99_MAX {
+        if late > lateness_max {
             return Some(format!(
-                "the generator was late by {late:?} (p99), more than {LATENESS_P99_MAX:?}: give it \
+                "the generator was late by {late:?} (p99), more than {lateness_max:?}: give it \
                  a core of its own, or less to do"
             ));
         }
@@ -108,6 +106,8 @@ fn cpu() -> Duration {
 mod tests {
     use super::*;
 
+    const LATENESS_MAX: Duration = Duration::from_millis(1);
+
     fn measured(late_us: u64, cpu: Duration) -> Measured {
         let mut measured = Measured::new(false);
         let due = measured.began;
@@ -120,16 +120,16 @@ mod tests {
     #[test]
     fn a_generator_that_is_late_or_has_no_room_says_why_it_is_not_to_be_believed() {
         let light = Duration::from_secs(1);
-        assert_eq!(measured(900, light).lagged(), None);
-        let late = measured(1100, light).lagged().unwrap();
+        assert_eq!(measured(900, light).lagged(LATENESS_MAX), None);
+        let late = measured(1100, light).lagged(LATENESS_MAX).unwrap();
         assert!(late.contains("late by 1.1"), "{late}");
-        let heavy = measured(0, Duration::from_millis(9100)).lagged().unwrap();
+        let heavy = measured(0, Duration::from_millis(9100)).lagged(LATENESS_MAX).unwrap();
         assert!(heavy.contains("0.91 of a core"), "{heavy}");
     }
 
     #[test]
     fn one_that_never_sleeps_may_take_a_whole_core() {
         let busy = Measured { is_busy: true, ..measured(0, Duration::from_secs(10)) };
-        assert_eq!(busy.lagged(), None);
+        assert_eq!(busy.lagged(LATENESS_MAX), None);
     }
 }

@@ -22,6 +22,8 @@ pub struct Measurement {
     /// What it costs the server, if it was told which process that is.
     pub server: Option<Watch>,
     plan: Plan,
+    /// See [`Options::lateness_max_ms`].
+    lateness_max: Duration,
 }
 
 impl Measurement {
@@ -54,7 +56,7 @@ impl Measurement {
             is_busy: options.busy,
             shows_progress: options.shows_progress(),
         };
-        Ok(Self { report, server, plan })
+        Ok(Self { report, server, plan, lateness_max: options.lateness_max_ms })
     }
 
     /// What the run is given. It ends by itself after `duration_max`, whatever happens.
@@ -85,7 +87,7 @@ impl Measurement {
         report.manifest.duration_s = measured.elapsed.as_secs_f64();
         let share = Figure::new("generator_cpu_share", measured.cpu_share(), Better::Lower);
         report.add_figure(share.worst_of_all());
-        if let Some(reason) = measured.lagged() {
+        if let Some(reason) = measured.lagged(self.lateness_max) {
             depends_on_time.iter().for_each(|name| report.withhold(name, &reason));
             report.add_doubt(reason.clone());
             report.lagged = Some(reason);

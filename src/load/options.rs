@@ -26,6 +26,10 @@ pub struct Options {
     /// How many seconds a connection may take to come to where it is to be.
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     pub timeout_s: Duration,
+    /// How many milliseconds late the generator itself may be, 99 times of 100: if it is later,
+    /// what depends on time is withheld.
+    #[arg(long, value_name = "MS", default_value = "1", value_parser = millis)]
+    pub lateness_max_ms: Duration,
     /// Never sleep: the truest times, at the price of a whole core.
     #[arg(long)]
     pub busy: bool,
@@ -159,6 +163,16 @@ pub fn seconds(text: &str) -> Result<Duration, String> {
     seconds
         .map(Duration::from_secs_f64)
         .ok_or_else(|| "expected seconds, such as 10 or 0.5".to_owned())
+}
+
+/// Reads milliseconds, with a fraction or without, by the rules of [`seconds`].
+///
+/// # Errors
+/// What was expected, where it is something else.
+pub fn millis(text: &str) -> Result<Duration, String> {
+    let millis = text.parse().ok().map(|millis: f64| (millis / 1000.0).to_string());
+    let duration = millis.and_then(|text| seconds(&text).ok());
+    duration.ok_or_else(|| "expected milliseconds, such as 1 or 0.5".to_owned())
 }
 
 /// Reads a number of events per second, more than none.

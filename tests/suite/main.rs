@@ -2,6 +2,8 @@
 
 mod frames;
 mod random;
+#[cfg(target_os = "linux")]
+mod relay;
 mod socket;
 mod wire;
 mod world;
@@ -23,6 +25,8 @@ mod legacy;
 mod limits;
 #[cfg(target_os = "linux")]
 mod load_report;
+#[cfg(target_os = "linux")]
+mod load_truth;
 mod malformed;
 #[cfg(target_os = "linux")]
 mod process;

@@ -1,0 +1,186 @@
+//! The load generator tells the truth: against a relay that drops, doubles, reorders, damages and
+//! delays known frames it reports those, and where it cannot know it says so.
+
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use tiderace::load::report::{Distribution, Report};
+
+use crate::relay::{Fate, Plan, Relay};
+
+const PLAYERS: u64 = 3;
+const FPS: u64 = 50;
+const DURATION_S: u64 = 4;
+/// What is published and for how long. A machine that is busy with other tests makes the generator
+/// late, and what is asked here are bounds from below, so that hides nothing.
+const FLAGS: &str = "--players 3 --fps 50 --frame-bytes 3000 --gop-s 0.1 --warmup-s 0.5 \
+     --duration-s 4 --lateness-max-ms 60000";
+
+/// A frame that falls in the window, by its number since the last player came: the window opens
+/// some 30 frames after that, and is open for 200.
+const IN_WINDOW: u64 = 80;
+/// Longer than any of these measurements.
+const AFTER_ALL: Duration = Duration::from_secs(20);
+
+#[test]
+fn frames_that_are_dropped_doubled_reordered_and_damaged_are_each_counted() {
+    let fate = |number: u64| match number.wrapping_sub(IN_WINDOW) {
+        0 | 10 | 11 => Fate::Drop,
+        20 | 30 => Fate::Twice,
+        40 => Fate::Behind,
+        50..54 => Fate::Damage,
+        _ => Fate::Pass,
+    };
+    for wire in ["rtmp", "floor"] {
+        let relay = Relay::start(Plan { fate, ..Plan::default() });
+        let report = measured(&relay, &format!("{FLAGS} --wire {wire}"));
+        let expected = PLAYERS * FPS * DURATION_S;
+        for (name, count) in [
+            ("players", PLAYERS),
+            ("frames_expected", expected),
+            ("frames_received", expected - 3 * PLAYERS),
+            ("frames_lost", 3 * PLAYERS),
+            ("frames_duplicated", 2 * PLAYERS),
+            ("frames_out_of_order", PLAYERS),
+            ("frames_corrupt", 4 * PLAYERS),
+        ] {
+            assert_eq!(value(&report, name), count as f64, "{name} over {wire}");
+        }
+        assert!(report.doubts.iter().any(|doubt| doubt.starts_with("frames were lost")));
+    }
+}
+
+#[test]
+fn one_frame_in_a_hundred_that_comes_late_is_seen_in_the_tail_alone() {
+    const LATE: Duration = Duration::from_millis(200);
+    let fate = |number| if number % 100 == 99 { Fate::Late(LATE) } else { Fate::Pass };
+    let relay = Relay::start(Plan { fate, ..Plan::default() });
+    let report = measured(&relay, FLAGS);
+    // Of any 200 frames these are two.
+    let late = 2 * PLAYERS;
+    assert_eq!(value(&report, "frames_lost"), 0.0);
+    assert_eq!(value(&report, "frames_out_of_order"), late as f64);
+    let latency = distribution(&report, "latency");
+    assert_eq!(latency.histogram().len(), PLAYERS * FPS * DURATION_S);
+    assert!(later_than(latency, LATE) >= late);
+    assert!(value(&report, "p999_ms") >= 199.0);
+    assert!(value(&report, "p50_ms") < 200.0);
+}
+
+#[test]
+fn a_server_that_stalls_makes_every_frame_late_that_was_intended_meanwhile() {
+    const STALL: Duration = Duration::from_millis(500);
+    let fate = |number| if number == IN_WINDOW { Fate::Stall(STALL) } else { Fate::Pass };
+    let relay = Relay::start(Plan { fate, ..Plan::default() });
+    let report = measured(&relay, FLAGS);
+    assert_eq!(value(&report, "frames_lost"), 0.0);
+    assert_eq!(value(&report, "frames_out_of_order"), 0.0);
+    assert!(value(&report, "longest_gap_ms") >= 499.0);
+    assert!(value(&report, "stalls") >= PLAYERS as f64);
+    let latency = distribution(&report, "latency");
+    // A frame each 20 ms: the first waits for all of it, and each after it for 20 ms less.
+    for (least_ms, frames) in [(480, 1), (300, 10), (100, 20)] {
+        let late = later_than(latency, Duration::from_millis(least_ms));
+        assert!(late >= frames * PLAYERS, "{late} frames were later than {least_ms} ms");
+    }
+}
+
+#[test]
+fn a_generator_that_lags_gives_counts_and_no_times() {
+    let relay = Relay::start(Plan::default());
+    let flags = "--players 1 --warmup-s 0.1 --duration-s 0.5 --lateness-max-ms 0.0001";
+    let report = measured(&relay, flags);
+    assert_eq!(value(&report, "frames_lost"), 0.0);
+    assert_eq!(value(&report, "frames_received"), 15.0);
+    for name in ["latency_p50_ms", "first_frame_p50_ms", "stalls", "longest_gap_ms"] {
+        let figure = report.figure(name).unwrap();
+        assert_eq!(figure.value, None, "{name}");
+        let why = figure.withheld.unwrap();
+        assert!(why.starts_with("the generator was late by "), "{why}");
+    }
+}
+
+#[test]
+fn what_is_ingested_is_counted_by_what_kernel_and_server_took() {
+    let relay = Relay::start(Plan::default());
+    let flags = "--publishers 2 --bitrate 20M --fps 50 --warmup-s 0.5 --duration-s 2";
+    let report = report(load("ingest", &relay, flags));
+    assert_eq!(value(&report, "publishers"), 2.0);
+    assert_eq!(value(&report, "frames_intended"), 200.0);
+    // The last of them may have been written late.
+    let accepted = value(&report, "frames_accepted");
+    assert!((180.0..=200.0).contains(&accepted), "{accepted}");
+    assert_eq!(value(&report, "accepted_bytes"), accepted * 50e3);
+    assert_eq!(value(&report, "accepted_bit_per_s"), accepted * 200e3);
+    assert_eq!(value(&report, "accepted_share"), accepted / 200.0);
+    // The server tells it each 1.25 MB.
+    let acknowledged = value(&report, "acknowledged_bytes");
+    assert!((6e6..14e6).contains(&acknowledged), "{acknowledged}");
+}
+
+#[test]
+fn what_a_server_does_not_read_is_not_accepted() {
+    let fate = |number| if number == 0 { Fate::Stall(AFTER_ALL) } else { Fate::Pass };
+    let relay = Relay::start(Plan { fate, ..Plan::default() });
+    // More than two kernels hold, and less than the generator keeps for them.
+    let flags = "--bitrate 60M --warmup-s 0.5 --duration-s 2";
+    let report = report(load("ingest", &relay, flags));
+    assert_eq!(value(&report, "frames_intended"), 60.0);
+    let share = value(&report, "accepted_share");
+    assert!(share < 0.9, "{share}");
+    assert!(report.figure("acknowledged_bytes").unwrap().value.is_none());
+}
+
+#[test]
+fn servers_that_refuse_or_die_end_the_measurement_in_one_line_with_a_code_of_their_own() {
+    let refuses_publish = Plan { refuses_publish: true, ..Plan::default() };
+    let refuses_play = Plan { refuses_play: true, ..Plan::default() };
+    let dies = |number| if number == 5 { Fate::Die } else { Fate::Pass };
+    for (plan, code, expected) in [
+        (refuses_publish, 11, "refused to publish live/show: NetStream.Publish.BadName: taken"),
+        (refuses_play, 11, "refused to play live/show: NetStream.Play.StreamNotFound: nobody"),
+        (Plan { fate: dies, ..Plan::default() }, 13, "no longer lets us p"),
+    ] {
+        let relay = Relay::start(plan);
+        let output = load("fanout", &relay, FLAGS);
+        let line = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{line}");
+        assert!(line.starts_with(&format!("tiderace: {} {expected}", relay.address)), "{line}");
+        assert_eq!((line.lines().count(), output.stdout.len()), (1, 0), "{line}");
+    }
+}
+
+fn measured(relay: &Relay, flags: &str) -> Report {
+    report(load("fanout", relay, flags))
+}
+
+/// Runs the generator until it is done.
+fn load(command: &str, relay: &Relay, flags: &str) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_tiderace"))
+        .args(["load", command, &format!("rtmp://{}/live/show", relay.address)])
+        .args(flags.split_whitespace())
+        .args(["--quiet", "--json", "-"])
+        .output()
+        .unwrap()
+}
+
+fn report(output: Output) -> Report {
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), errors.as_str()), (Some(0), ""));
+    Report::from_json(str::from_utf8(&output.stdout).unwrap()).unwrap()
+}
+
+fn value(report: &Report, name: &str) -> f64 {
+    let figure = report.figure(name).unwrap_or_else(|| panic!("no figure {name}"));
+    figure.value.unwrap_or_else(|| panic!("{name} is withheld: {:?}", figure.withheld))
+}
+
+fn distribution<'a>(report: &'a Report, name: &str) -> &'a Distribution {
+    report.distributions.iter().find(|known| known.name() == name).unwrap()
+}
+
+/// How many values are above a time, as exactly as a histogram keeps them.
+fn later_than(distribution: &Distribution, time: Duration) -> u64 {
+    let us = time.as_micros() as u64;
+    distribution.histogram().count_between(us - us / 500, u64::MAX)
+}
