@@ -34,8 +34,9 @@ pub struct Fanout {
     pub options: Options,
 }
 
-/// What a generator that has not kept up cannot say.
-const DEPENDS_ON_TIME: [&str; 9] = [
+/// What a generator that has not kept up cannot say. What the server paid for what was delivered
+/// is not among it.
+const DEPENDS_ON_TIME: [&str; 7] = [
     "latency",
     "jitter",
     "first_frame",
@@ -43,8 +44,6 @@ const DEPENDS_ON_TIME: [&str; 9] = [
     "write_delay",
     "stalls",
     "longest_gap_ms",
-    "server_cpu_s_per_gb",
-    "server_wakeups_per_s",
 ];
 /// What is known only when the window has closed.
 const NEEDS_THE_END: [&str; 4] =

@@ -28,8 +28,9 @@ pub struct Ingest {
     pub options: Options,
 }
 
-/// What a generator that has not kept up cannot say.
-const DEPENDS_ON_TIME: [&str; 3] = ["write_delay", "server_cpu_s_per_gb", "server_wakeups_per_s"];
+/// What a generator that has not kept up cannot say. What the server paid for what it took is not
+/// among it.
+const DEPENDS_ON_TIME: [&str; 1] = ["write_delay"];
 /// What is known only when the window has closed.
 const NEEDS_THE_END: [&str; 5] = [
     "frames_intended",
