@@ -60,6 +60,7 @@
 //! | the loop of the load generator, its connections | [`load`] |
 //! | what a measurement reports, the table, page and log of it | [`load::report`] |
 //! | thresholds, comparisons, exit codes of a measurement | [`load::command`], [`load::compare`] |
+//! | what is published and looked at frame by frame, when a frame counts | [`load::streams`] |
 
 #![forbid(unsafe_code)]
 

@@ -262,9 +262,9 @@ impl<S: Scenario> Engine<S> {
         &self.measured
     }
 
-    /// Forgets how the loop has fared so far: from here on it is measured.
-    pub fn restart_measured(&mut self) {
-        self.measured.restart();
+    /// Notes anew from here on how the loop fares, and gives how it has fared so far.
+    pub fn restart_measured(&mut self) -> Measured {
+        self.measured.restart()
     }
 
     /// Connections there are, on their way or open.

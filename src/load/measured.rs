@@ -50,9 +50,12 @@ impl Measured {
         }
     }
 
-    /// Counts from here on: what went before was not yet the measurement.
-    pub(super) fn restart(&mut self) {
-        *self = Self { began: self.began, ..Self::new(self.is_busy) };
+    /// Counts anew from here on, and gives what was noted before.
+    pub(super) fn restart(&mut self) -> Self {
+        let anew = Self { began: self.began, ..Self::new(self.is_busy) };
+        let mut before = std::mem::replace(self, anew);
+        before.finish();
+        before
     }
 
     /// Something that was due at `due` is acted upon at `now`.

@@ -7,9 +7,9 @@
 //! measurement; [`connection`] is one connection and [`wire`] what is spoken over it; [`target`]
 //! says where all that goes; [`measured`] says whether the generator itself kept up.
 //!
-//! [`command`] is what can be asked for, [`options`] what every measurement can be told, and
-//! [`measurement`] what each does before and after its run. [`report`] is what was found and how
-//! it is told.
+//! [`idle`] and [`streams`] are the scenarios. [`command`] is what can be asked for, [`options`]
+//! what every measurement can be told, and [`measurement`] what each does before and after its
+//! run. [`report`] is what was found and how it is told.
 
 pub mod alarm;
 pub mod command;

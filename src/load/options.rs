@@ -72,6 +72,7 @@ impl Options {
     pub fn parameters(&self) -> BTreeMap<String, String> {
         BTreeMap::from([
             ("duration-s".to_owned(), self.duration_s.as_secs_f64().to_string()),
+            ("lateness-max-ms".to_owned(), (self.lateness_max_ms.as_secs_f64() * 1e3).to_string()),
             ("busy".to_owned(), self.busy.to_string()),
         ])
     }
@@ -190,11 +191,13 @@ mod tests {
 
     #[test]
     fn seconds_and_rates_are_positive_numbers() {
+        assert_eq!(millis("2.5"), Ok(Duration::from_micros(2500)));
         assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
         assert_eq!(seconds("60"), Ok(Duration::from_secs(60)));
         assert_eq!(rate("2.5"), Ok(2.5));
         for text in ["0", "-1", "", "x", "nan", "inf", "1e12"] {
             assert!(seconds(text).is_err(), "{text}");
+            assert!(millis(text).is_err(), "{text}");
             assert!(rate(text).is_err(), "{text}");
         }
     }

@@ -7,27 +7,27 @@ use clap::Args;
 
 use super::Streams;
 use super::found::{Found, GB_BYTES, count, quotient};
-use super::offer::Offer;
+use super::offer::{Offer, one_or_more};
 use crate::load::LoadError;
 use crate::load::measured::Measured;
 use crate::load::measurement::Measurement;
-use crate::load::options::{Options, rate};
+use crate::load::options::Options;
 use crate::load::report::{Better, Figure, Report};
 use crate::load::target::Target;
 
 /// What is published and played.
 #[derive(Clone, Debug, Args)]
 pub struct Fanout {
-    /// The server, as rtmp://HOST[:PORT]/APP/KEY.
+    /// The server, as `rtmp://HOST[:PORT]/APP/KEY`.
     pub url: String,
     #[allow(missing_docs, reason = "a doc would become the text of the help")]
     #[command(flatten)]
     pub offer: Offer,
     /// How many players, spread over the streams.
-    #[arg(long, value_name = "N", default_value = "10", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value = "10", value_parser = one_or_more)]
     pub players: u32,
     /// A player stalls when nothing comes for so many times the interval of the frames.
-    #[arg(long, value_name = "N", default_value = "5", value_parser = rate)]
+    #[arg(long, value_name = "N", default_value = "5", value_parser = stall_frames)]
     pub stall_frames: f64,
     #[allow(missing_docs, reason = "a doc would become the text of the help")]
     #[command(flatten)]
@@ -36,15 +36,9 @@ pub struct Fanout {
 
 /// What a generator that has not kept up cannot say. What the server paid for what was delivered
 /// is not among it.
-const DEPENDS_ON_TIME: [&str; 7] = [
-    "latency",
-    "jitter",
-    "first_frame",
-    "first_frame_after_play",
-    "write_delay",
-    "stalls",
-    "longest_gap_ms",
-];
+const DEPENDS_ON_TIME: [&str; 5] = ["latency", "jitter", "write_delay", "stalls", "longest_gap_ms"];
+/// The same of the time in which players came.
+const DEPENDS_ON_COMING_UP: [&str; 2] = ["first_frame", "first_frame_after_play"];
 /// What is known only when the window has closed.
 const NEEDS_THE_END: [&str; 4] =
     ["frames_expected", "frames_lost", "delivered_bit_per_s", "stalls"];
@@ -66,9 +60,24 @@ impl Fanout {
         let streams =
             Streams::new(offer, &target, self.players, self.stall_frames, options, measurement);
         let (mut measurement, found, measured) = streams.run()?;
-        fill(&mut measurement.report, found, &measured);
+        let coming_up = found.coming_up.as_ref().unwrap_or(&measured);
+        let lagged = coming_up.lagged(options.lateness_max_ms);
+        let report = &mut measurement.report;
+        fill(report, found, &measured);
+        if let Some(reason) = lagged {
+            let reason = format!("while players came {reason}");
+            DEPENDS_ON_COMING_UP.iter().for_each(|name| report.withhold(name, &reason));
+            report.add_doubt(reason.clone());
+            report.lagged = Some(reason);
+        }
         Ok(measurement.finish(&measured, &DEPENDS_ON_TIME))
     }
+}
+
+/// Reads how many intervals make a stall; of fewer than one every gap would.
+fn stall_frames(text: &str) -> Result<f64, String> {
+    let frames = text.parse().ok().filter(|frames| (1.0..=1e6).contains(frames));
+    frames.ok_or_else(|| "expected how many times the interval of frames, at least 1".to_owned())
 }
 
 fn fill(report: &mut Report, found: Found, measured: &Measured) {
@@ -77,6 +86,10 @@ fn fill(report: &mut Report, found: Found, measured: &Measured) {
     count(report, "players", found.players.into(), Better::Neither);
     for (kind, players) in &found.failed {
         count(report, &format!("players_failed_{kind}"), (*players).into(), Better::Lower);
+    }
+    if found.players_without_frame > 0 {
+        let players = found.players_without_frame.into();
+        count(report, "players_without_frame", players, Better::Lower);
     }
     count(report, "frames_expected", found.expected, Better::Neither);
     count(report, "frames_received", arrivals.frames, Better::Higher);
@@ -94,6 +107,9 @@ fn fill(report: &mut Report, found: Found, measured: &Measured) {
     found.add_server(report);
     found.withhold_unknown(report, &NEEDS_THE_END);
     conclude(report);
+    if !found.failed.is_empty() {
+        report.add_doubt("players failed: what those did not get that had been up counts as lost");
+    }
     if lost > 0 {
         report.add_doubt(
             "frames were lost: a server may have skipped them on purpose for a player that was \

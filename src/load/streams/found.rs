@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::arrivals::Arrivals;
 use super::publisher::Sent;
+use crate::load::measured::Measured;
 use crate::load::process::Sample;
 use crate::load::report::{Better, Distribution, Figure, Report};
 
@@ -20,10 +21,14 @@ pub(super) struct Found {
     pub(super) first_frame: Distribution,
     /// From its play command to its first keyframe (us).
     pub(super) first_frame_after_play: Distribution,
+    /// How the generator fared before the window opened.
+    pub(super) coming_up: Option<Measured>,
     /// Frames of the window that the players which were up when it opened were to get.
     pub(super) expected: u64,
     /// Players that were up when the window opened.
     pub(super) players: u32,
+    /// Those of them that still waited for a keyframe then.
+    pub(super) players_without_frame: u32,
     /// Players that did not come up, or did not stay, by reason.
     pub(super) failed: BTreeMap<&'static str, u32>,
     /// What the server had used when the window opened.
@@ -46,8 +51,10 @@ impl Found {
             sent: Sent::new(),
             first_frame: Distribution::new("first_frame"),
             first_frame_after_play: Distribution::new("first_frame_after_play"),
+            coming_up: None,
             expected: 0,
             players: 0,
+            players_without_frame: 0,
             failed: BTreeMap::new(),
             server_before: None,
             server_after: None,

@@ -18,7 +18,7 @@ use crate::load::target::Target;
 /// What is published.
 #[derive(Clone, Debug, Args)]
 pub struct Ingest {
-    /// The server, as rtmp://HOST[:PORT]/APP/KEY.
+    /// The server, as `rtmp://HOST[:PORT]/APP/KEY`.
     pub url: String,
     #[allow(missing_docs, reason = "a doc would become the text of the help")]
     #[command(flatten)]
@@ -70,7 +70,7 @@ fn fill(report: &mut Report, found: Found, offer: &Offer, measured: &Measured) {
     match sent.acknowledged_bytes {
         0 => report.add_figure(Figure::withheld(
             "acknowledged_bytes",
-            "the server acknowledged nothing",
+            "the server acknowledged nothing in this time",
             Better::Higher,
         )),
         bytes => count(report, "acknowledged_bytes", bytes, Better::Higher),

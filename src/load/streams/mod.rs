@@ -7,8 +7,8 @@
 //! before it, and is measured from then. What is in flight when the window closes is waited for
 //! while publishers go on.
 //!
-//! [`offer`] is what is published and when, [`frame`] a frame, [`publisher`] and [`arrivals`] what
-//! is noted of each side.
+//! [`offer`] is what is published and when, `frame` a frame; `publisher` and `arrivals` are what is
+//! noted of each side, and `found` is what the figures are made of.
 
 mod arrivals;
 pub mod fanout;
@@ -297,6 +297,7 @@ impl<'a> Streams<'a> {
 
     fn begin(&mut self, engine: &mut Engine<Self>, intended: Time) {
         self.stage = Stage::Measure;
+        self.found.players_without_frame = self.players_without_picture;
         self.found.server_before = self.sample(engine.agenda());
         // A frame that was intended for this very moment has been written.
         let from = intended + Duration::from_micros(1);
@@ -305,7 +306,7 @@ impl<'a> Streams<'a> {
             player.is_counted = true;
             self.found.players += 1;
         }
-        engine.restart_measured();
+        self.found.coming_up = Some(engine.restart_measured());
         engine.agenda().at(self.window.until, Due::End);
     }
 

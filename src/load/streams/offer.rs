@@ -19,7 +19,7 @@ use crate::time::Time;
 #[derive(Clone, Debug, Args)]
 pub struct Offer {
     /// How many streams. One bears the key of the URL, more of them the key and a number.
-    #[arg(long, value_name = "N", default_value = "1", value_parser = publishers)]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = one_or_more)]
     pub publishers: u32,
     /// Bits per second of each stream, as 300k or 4M.
     #[arg(long, value_name = "BITS", default_value = "4M", value_parser = bitrate)]
@@ -135,7 +135,60 @@ fn frame_bytes(text: &str) -> Result<usize, String> {
     bytes.ok_or_else(|| format!("expected bytes from {} to {}", range.start(), range.end()))
 }
 
-fn publishers(text: &str) -> Result<u32, String> {
+/// Reads a number of publishers or players.
+pub(super) fn one_or_more(text: &str) -> Result<u32, String> {
     let count = text.parse().ok().filter(|count| *count > 0);
-    count.ok_or_else(|| "expected a number of streams, at least 1".to_owned())
+    count.ok_or_else(|| "expected a number, at least 1".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Args as _, Command, FromArgMatches};
+
+    use super::*;
+
+    fn offer(flags: &str) -> Offer {
+        let command = Offer::augment_args(Command::new("load").no_binary_name(true));
+        let matches = command.try_get_matches_from(flags.split_whitespace()).unwrap();
+        Offer::from_arg_matches(&matches).unwrap()
+    }
+
+    #[test]
+    fn bitrates_are_read_with_and_without_a_unit() {
+        for (text, bits) in [("4M", 4_000_000), ("300k", 300_000), ("0.5M", 500_000), ("64", 64)] {
+            assert_eq!(bitrate(text), Ok(bits));
+        }
+        for text in ["", "M", "4m", "4 M", "-4M", "0", "1e30", "nan"] {
+            assert!(bitrate(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn frames_are_of_the_size_that_gives_the_bitrate_or_of_the_one_asked_for() {
+        assert_eq!(offer("--bitrate 4M --fps 25").frame_bytes(), 20_000);
+        assert_eq!(offer("--frame-bytes 1200 --fps 25").frame_bytes(), 1200);
+        assert_eq!(offer("--bitrate 8 --fps 25").frame_bytes(), FRAME_BYTES_MIN);
+        assert!(frame_bytes("63").is_err());
+    }
+
+    #[test]
+    fn frames_are_intended_by_their_number_and_streams_do_not_beat_in_time() {
+        let offer = offer("--publishers 4 --fps 30 --gop-s 2");
+        let first = Time::from_micros(1000);
+        assert_eq!(offer.frame_at(first, 0), first);
+        // A third of a microsecond each, which does not add up.
+        assert_eq!(offer.frame_at(first, 3_000_000), first + Duration::from_secs(100_000));
+        assert_eq!(offer.gop_frames(), 60);
+        assert_eq!((0..4).map(|stream| offer.phase(stream).as_micros()).max(), Some(25_000));
+        assert_eq!(offer.phase(0), Duration::ZERO);
+    }
+
+    #[test]
+    fn each_stream_has_a_key_and_all_have_the_query() {
+        let mut target = Target::parse("rtmp://127.0.0.1/live/show?token=x").unwrap();
+        assert_eq!(offer("").key(&target, 0), "show?token=x");
+        assert_eq!(offer("--publishers 2").key(&target, 1), "show-1?token=x");
+        target.key.clear();
+        assert_eq!(offer("").key(&target, 0), "load");
+    }
 }

@@ -107,3 +107,35 @@ impl Publisher {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WINDOW: Window = Window { from: Time::from_micros(100), until: Time::from_micros(200) };
+
+    #[test]
+    fn frames_are_accepted_when_the_kernel_has_taken_all_of_them_before_the_end() {
+        let (mut publisher, mut sent) = (Publisher::new(), Sent::new());
+        for (end, intended) in [(10, 99), (20, 100), (30, 150), (40, 199), (50, 200)] {
+            publisher.wrote(end, Time::from_micros(intended));
+        }
+        let mut taken = |bytes, now| {
+            let now = Time::from_micros(now);
+            publisher.taken(bytes, now, Duration::ZERO, &WINDOW, &mut sent);
+            (sent.accepted, sent.write_delay.histogram().len(), sent.write_delay.histogram().max())
+        };
+        assert_eq!(taken(19, 110), (0, 0, 0), "of the second a byte is missing");
+        assert_eq!(taken(30, 160), (2, 2, 60));
+        assert_eq!(taken(50, 230), (2, 3, 60), "the last one was taken behind the end");
+    }
+
+    #[test]
+    fn acknowledgements_wrap_and_the_first_only_says_where_they_are() {
+        let (mut publisher, mut sent) = (Publisher::new(), Sent::new());
+        for (number, now) in [(u32::MAX - 9, 120), (90, 130), (190, 150), (900, 200)] {
+            publisher.acknowledged(number, Time::from_micros(now), &WINDOW, &mut sent);
+        }
+        assert_eq!(sent.acknowledged_bytes, 200);
+    }
+}

@@ -61,6 +61,10 @@ impl Tiderace {
         Start::new(name, command, |_| {})
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
