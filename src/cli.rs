@@ -183,6 +183,8 @@ pub(crate) enum Exit {
     Missed = 15,
     /// Two reports do not compare.
     Incomparable = 16,
+    /// The file to be published is no good.
+    BadMedia = 17,
 }
 
 impl From<Exit> for ExitCode {
@@ -218,8 +220,12 @@ impl From<&LoadError> for Exit {
         match error {
             LoadError::BadTarget { .. } | LoadError::UnknownFigure { .. } => Self::Usage,
             LoadError::UnknownHost { .. } | LoadError::Unreachable { .. } => Self::Unreachable,
+            LoadError::CannotListen { .. } => Self::CannotBind,
             LoadError::Refused { .. } => Self::Refused,
             LoadError::BrokenOff { .. } => Self::BrokenOff,
+            LoadError::BadMedia { .. }
+            | LoadError::NoMedia { .. }
+            | LoadError::FileTooLarge { .. } => Self::BadMedia,
             LoadError::DescriptorLimit { .. } => Self::DescriptorLimit,
             LoadError::Process(_) => Self::NoProcess,
             LoadError::Report { .. } | LoadError::File { .. } | LoadError::Io(_) => Self::Io,
@@ -278,7 +284,7 @@ Exit codes:
   4  an address cannot be listened on: in use, not of this machine, or not permitted
   5  the descriptor limit is too low for the connections configured
   6  anything else that the system refused
- 10 to 16  of tiderace load: see tiderace load --help";
+ 10 to 17  of tiderace load: see tiderace load --help";
 
 #[cfg(test)]
 mod tests {
@@ -417,9 +423,13 @@ mod tests {
     }
 
     #[test]
-    fn commands_and_flags_of_the_server_do_not_mix() {
+    fn flags_that_have_nothing_to_do_with_each_other_do_not_mix() {
         assert!(Cli::try_parse_from(["tiderace", "--start", "live", "config"]).is_err());
         assert!(Cli::try_parse_from(["tiderace", "check"]).is_err());
+        let publish = ["tiderace", "load", "publish", "rtmp://host/live/show", "--file", "a.flv"];
+        assert!(Cli::try_parse_from(publish).is_ok());
+        let synthetic = ["--fps", "25"];
+        assert!(Cli::try_parse_from(publish.into_iter().chain(synthetic)).is_err());
         assert!(matches!(command("tiderace config"), Command::Config));
         assert!(matches!(command("tiderace check a.toml"), Command::Check { .. }));
     }

@@ -10,7 +10,7 @@
 //!
 //! ```text
 //! main ─▶ net ─▶ server ─▶ rtmp, codec, metadata ─▶ media, amf0, limits, text, time
-//!         load ───────────▶ rtmp ─────────────────▶ amf0, limits, text, time
+//!         load ───────────▶ rtmp, codec, flv ─────▶ media, amf0, limits, text, time
 //! ```
 //!
 //! [`rtmp`] and what it stands on are pure: bytes in, events and bytes out. [`server`] is the
@@ -39,6 +39,7 @@
 //! | the client's side | [`rtmp::client`] |
 //! | what is a keyframe, a sequence header, a track | [`media`] |
 //! | which profile, level, size and rate a track has | [`codec`] |
+//! | how FLV files are read | [`flv`] |
 //! | what becomes of `onMetaData` | [`metadata`] |
 //! | what a stream keeps, and for how long | [`server::tape`] |
 //! | what of it is sent from memory files, and when | [`server::segment`], `net/segment.rs` |
@@ -61,6 +62,9 @@
 //! | what a measurement reports, the table, page and log of it | [`load::report`] |
 //! | thresholds, comparisons, exit codes of a measurement | [`load::command`], [`load::compare`] |
 //! | what is published and looked at frame by frame, when a frame counts | [`load::streams`] |
+//! | what the synthetic encoder sends | [`load::encoder`] |
+//! | what a player finds in a stream | `load/observer.rs` |
+//! | the raw relay that the cost of a server is told by | [`load::floor`] |
 
 #![forbid(unsafe_code)]
 
@@ -68,6 +72,7 @@ pub mod amf0;
 pub mod codec;
 pub mod config;
 pub mod descriptors;
+pub mod flv;
 pub mod limits;
 pub mod load;
 pub mod media;

@@ -9,6 +9,9 @@ pub const KIB: usize = 1024;
 /// See [`KIB`].
 pub const MIB: usize = 1024 * KIB;
 
+/// Bytes in a gibibyte.
+const GIB: u64 = 1024 * MIB as u64;
+
 // Fixed by the protocol.
 
 /// C1, S1, C2 and S2 are this long (RTMP 1.0, section 5.2).
@@ -122,6 +125,12 @@ pub const DESCRIPTORS_RESERVED: usize = 32;
 /// What may wait for a server that does not read, on one connection, before that is its end:
 /// some seconds of the fastest stream that a publisher sends.
 pub const LOAD_UNSENT_BYTES_MAX: usize = 16 * MIB;
+/// A file that is published: it is read as a whole.
+pub const LOAD_FILE_BYTES_MAX: u64 = GIB;
+/// What may wait for a player of the raw relay, before it is dropped.
+pub const FLOOR_WAITING_BYTES_MAX: usize = 8 * MIB;
+/// A file in memory from which the raw relay sends, before it begins another.
+pub const FLOOR_FILE_BYTES: usize = 8 * MIB;
 /// Loopback addresses that one process comes from, each of which has some 28,000 ports.
 pub const LOAD_SOURCES_MAX: u32 = 250;
 

@@ -17,7 +17,7 @@ mod vvc;
 
 use std::fmt;
 
-use crate::media::{AudioCodec, VideoCodec};
+use crate::media::{AudioCodec, TrackBody, VideoCodec};
 
 /// Faster pictures are a clock that was written for a rate: encoders of variable rate put their
 /// time base there, 1/1000 s or finer.
@@ -128,6 +128,84 @@ pub fn audio_facts(codec: AudioCodec, tag_head: u8, body: &[u8]) -> Option<Audio
         AudioCodec::Legacy(format) => flash::audio_facts(format, tag_head),
         AudioCodec::Other(_) | AudioCodec::Unnamed => None,
     }
+}
+
+/// Adds to what is known of a video track what a configuration says, or a keyframe of the codecs
+/// that say more there. Returns whether further frames say nothing new.
+pub fn learn_video(
+    known: &mut Option<(VideoCodec, VideoFacts)>,
+    track: &TrackBody<'_, VideoCodec>,
+    is_frame: bool,
+) -> bool {
+    let codec = track.codec;
+    let has_configuration = matches!(codec, VideoCodec::Avc | VideoCodec::Hevc | VideoCodec::Vvc);
+    let is_wanted = !(is_frame && has_configuration);
+    let found = video_facts(codec, track.body).filter(|_| is_wanted);
+    let before = known.map(|(_, facts)| facts).filter(|_| is_frame || found.is_none());
+    let (found, before) = (found.unwrap_or_default(), before.unwrap_or_default());
+    let facts = VideoFacts {
+        profile: found.profile.or(before.profile),
+        level: found.level.or(before.level),
+        width: found.width.or(before.width),
+        height: found.height.or(before.height),
+        frame_rate: found.frame_rate.or(before.frame_rate),
+        bit_depth: found.bit_depth.or(before.bit_depth),
+    };
+    *known = Some((codec, facts));
+    facts.width.is_some() || is_frame
+}
+
+/// Adds to what is known of an audio track what a configuration says, or a frame of the codecs that
+/// have none. `tag_head` is the first byte of the message. Returns whether further frames say
+/// nothing new.
+pub fn learn_audio(
+    known: &mut Option<(AudioCodec, AudioFacts)>,
+    tag_head: u8,
+    track: &TrackBody<'_, AudioCodec>,
+    is_frame: bool,
+) -> bool {
+    let codec = track.codec;
+    let has_configuration = matches!(codec, AudioCodec::Aac | AudioCodec::Opus | AudioCodec::Flac);
+    let is_wanted = !(is_frame && has_configuration);
+    let found = audio_facts(codec, tag_head, track.body).filter(|_| is_wanted);
+    let before = known.map(|(_, facts)| facts);
+    *known = Some((codec, found.or(before).unwrap_or_default()));
+    found.is_some() || is_frame
+}
+
+/// What is known of a video track but its rate, as in `H.264 High 4.1 1920x1080`.
+pub fn describe_video(codec: VideoCodec, facts: &VideoFacts) -> String {
+    let mut said = codec.to_string();
+    let mut add = |what: String| said.extend([" ", &what]);
+    if let Some(profile) = facts.profile {
+        add(profile.to_owned());
+    }
+    if let Some(level) = facts.level {
+        add(level.to_string());
+    }
+    if let (Some(width), Some(height)) = (facts.width, facts.height) {
+        add(format!("{width}x{height}"));
+    }
+    said
+}
+
+/// What is known of an audio track, as in `AAC LC 48 kHz stereo`.
+pub fn describe_audio(codec: AudioCodec, facts: &AudioFacts) -> String {
+    let mut said = codec.to_string();
+    let mut add = |what: String| said.extend([" ", &what]);
+    if let Some(profile) = facts.profile {
+        add(profile.to_owned());
+    }
+    if let Some(rate) = facts.sample_rate_hz {
+        add(format!("{} kHz", f64::from(rate) / 1000.0));
+    }
+    match facts.channels {
+        None => {}
+        Some(1) => add("mono".to_owned()),
+        Some(2) => add("stereo".to_owned()),
+        Some(channels) => add(format!("{channels} channels")),
+    }
+    said
 }
 
 impl VideoFacts {

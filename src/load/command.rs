@@ -7,9 +7,12 @@ use clap::Subcommand;
 
 use super::LoadError;
 use super::compare::Compare;
+use super::floor::Floor;
 use super::help;
 use super::idle::Idle;
 use super::options::Outputs;
+use super::play::Play;
+use super::publish::Publish;
 use super::report::{Report, Threshold};
 use super::streams::fanout::Fanout;
 use super::streams::ingest::Ingest;
@@ -27,16 +30,27 @@ pub enum LoadCommand {
     /// frame that has not come two seconds after the end of the measurement is lost, also where the
     /// server skipped it on purpose because the player was slow. A player has its first frame when
     /// it has a keyframe.
+    #[command(after_long_help = help::FANOUT)]
     Fanout(Fanout),
     /// Publish streams that nobody plays, and see what the server takes.
     ///
     /// A frame is accepted when the kernel has taken all of it before the measurement ends. The
     /// kernel holds some megabytes for a server that does not read, so what the server itself
     /// acknowledges is told too, where it does so.
+    #[command(after_long_help = help::INGEST)]
     Ingest(Ingest),
     /// Put two reports side by side.
     #[command(after_long_help = help::COMPARE)]
     Compare(Compare),
+    /// Relay frames behind their length as the kernel alone would: the floor of every cost.
+    #[command(after_long_help = help::FLOOR)]
+    Floor(Floor),
+    /// Play one stream, and look at it in detail.
+    #[command(after_long_help = help::PLAY)]
+    Play(Play),
+    /// Publish one stream, and look at it in detail.
+    #[command(after_long_help = help::PUBLISH)]
+    Publish(Publish),
 }
 
 impl LoadCommand {
@@ -50,6 +64,9 @@ impl LoadCommand {
             Self::Fanout(fanout) => deliver(&fanout.measure()?, &fanout.options.outputs),
             Self::Ingest(ingest) => deliver(&ingest.measure()?, &ingest.options.outputs),
             Self::Compare(compare) => compare.run(),
+            Self::Floor(floor) => floor.serve().map(|()| Outcome::default()),
+            Self::Play(play) => deliver(&play.measure()?, &play.options.outputs),
+            Self::Publish(publish) => deliver(&publish.measure()?, &publish.options.outputs),
         }
     }
 }

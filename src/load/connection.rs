@@ -7,6 +7,7 @@
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
+use std::time::Duration;
 
 use mio::net::TcpStream;
 
@@ -211,6 +212,25 @@ pub struct Ended {
     pub at: Time,
 }
 
+impl Ended {
+    /// What the server said, or did instead, when it was given `timeout` to do what was asked.
+    pub(super) fn answer(&self, timeout: Duration) -> String {
+        let got_to = match self.head.is_settled() {
+            true => String::new(),
+            false => format!(", and it got no further than {}", self.head.phase.name()),
+        };
+        match &self.reason {
+            Reason::Refused { code, description } => {
+                let (code, description) = (code.as_bytes(), description.as_bytes());
+                format!("{}: {}", Escaped(code), Escaped(description))
+            }
+            Reason::PeerClosed => format!("it closed the connection{got_to}"),
+            Reason::Timeout => format!("no answer within {timeout:?}{got_to}"),
+            reason => reason.to_string(),
+        }
+    }
+}
+
 /// What came of reading.
 pub(super) enum Left {
     /// The kernel has no more.
@@ -272,19 +292,7 @@ impl<C> Connection<C> {
 
     /// Reads once. What was read is handed on by [`Connection::received`].
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> Result<(usize, Left), Reason> {
-        match self.socket.read(buffer) {
-            Ok(0) => Err(Reason::PeerClosed),
-            // A stream that gave less than was asked for has no more, unless it is at its end.
-            Ok(count) if count < buffer.len() && !self.head.flags.read_closed => {
-                Ok((count, Left::Drained))
-            }
-            Ok(count) => Ok((count, Left::More)),
-            Err(error) => match error.kind() {
-                ErrorKind::WouldBlock => Ok((0, Left::Drained)),
-                ErrorKind::Interrupted => Ok((0, Left::More)),
-                _ => Err(Reason::Socket(error)),
-            },
-        }
+        read(&mut self.socket, self.head.flags.read_closed, buffer)
     }
 
     /// Hands on what `input` holds, message by message.
@@ -345,6 +353,26 @@ impl<C> Connection<C> {
     /// Sends no more, so that the server closes its side.
     pub(super) fn shutdown(&self) -> io::Result<()> {
         self.socket.shutdown(Shutdown::Write)
+    }
+}
+
+/// Reads once. Where the kernel told that the peer sends no more, `read_closed`, only a read that
+/// says so is the end.
+pub(super) fn read(
+    socket: &mut TcpStream,
+    read_closed: bool,
+    buffer: &mut [u8],
+) -> Result<(usize, Left), Reason> {
+    match socket.read(buffer) {
+        Ok(0) => Err(Reason::PeerClosed),
+        // A stream that gave less than was asked for has no more, unless it is at its end.
+        Ok(count) if count < buffer.len() && !read_closed => Ok((count, Left::Drained)),
+        Ok(count) => Ok((count, Left::More)),
+        Err(error) => match error.kind() {
+            ErrorKind::WouldBlock => Ok((0, Left::Drained)),
+            ErrorKind::Interrupted => Ok((0, Left::More)),
+            _ => Err(Reason::Socket(error)),
+        },
     }
 }
 

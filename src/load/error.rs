@@ -10,7 +10,8 @@ use std::time::Duration;
 use super::process::ProcessError;
 use super::report::ReportError;
 use super::target::TargetError;
-use crate::limits::DESCRIPTORS_RESERVED;
+use crate::flv::FlvError;
+use crate::limits::{DESCRIPTORS_RESERVED, LOAD_FILE_BYTES_MAX};
 use crate::text::Escaped;
 
 /// See the module's head.
@@ -33,6 +34,13 @@ pub enum LoadError {
     /// Nobody listens there, or nobody answers.
     Unreachable {
         /// Where.
+        address: SocketAddr,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// An address of this machine cannot be listened on.
+    CannotListen {
+        /// Which.
         address: SocketAddr,
         /// What the system said.
         error: io::Error,
@@ -73,6 +81,25 @@ pub enum LoadError {
         /// Why.
         error: ReportError,
     },
+    /// A file to be published is no good FLV.
+    BadMedia {
+        /// The file.
+        file: String,
+        /// Where and why.
+        error: FlvError,
+    },
+    /// A file to be published holds neither audio nor video.
+    NoMedia {
+        /// The file.
+        file: String,
+    },
+    /// A file to be published has more than [`LOAD_FILE_BYTES_MAX`].
+    FileTooLarge {
+        /// The file.
+        file: String,
+        /// Its length.
+        bytes: u64,
+    },
     /// A file cannot be read or written.
     File {
         /// The file.
@@ -105,6 +132,9 @@ impl fmt::Display for LoadError {
             Self::Unreachable { address, error } => {
                 write!(f, "cannot connect to {address}: {error}; is the server up?")
             }
+            Self::CannotListen { address, error } => {
+                write!(f, "cannot listen on {address}: {error}")
+            }
             Self::Refused { address, what, answer } => {
                 write!(f, "{address} refused to {what}: {answer}")
             }
@@ -122,6 +152,14 @@ impl fmt::Display for LoadError {
             }
             Self::Process(error) => error.fmt(f),
             Self::Report { file, error } => write!(f, "{file}: {error}"),
+            Self::BadMedia { file, error } => write!(f, "{file}: {error}"),
+            Self::NoMedia { file } => {
+                write!(f, "{file}: expected a file with audio or video, got neither")
+            }
+            Self::FileTooLarge { file, bytes } => {
+                let max = LOAD_FILE_BYTES_MAX;
+                write!(f, "{file}: expected a file of {max} bytes at most, got {bytes}: cut it")
+            }
             Self::File { file, error } => write!(f, "{file}: {error}"),
             Self::UnknownFigure { threshold, near } => {
                 write!(

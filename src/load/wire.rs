@@ -164,18 +164,27 @@ pub struct Framed {
     output: Vec<u8>,
 }
 
-/// Before every frame.
-const LENGTH_BYTES: usize = 4;
-
 impl Framed {
+    /// Before every frame.
+    pub(super) const LENGTH_BYTES: usize = 4;
+
     /// Appends one frame to what is to be sent.
     pub fn write(&mut self, frame: &[u8]) {
         self.output.extend_from_slice(&(frame.len() as u32).to_be_bytes());
         self.output.extend_from_slice(frame);
     }
 
-    /// A frame that is whole in `input` is returned where it lies.
     fn next<'a, 'i: 'a>(&'a mut self, input: &mut &'i [u8]) -> Result<Option<&'a [u8]>, WireError> {
+        let frame = self.next_with_length(input)?;
+        Ok(frame.map(|frame| &frame[Self::LENGTH_BYTES..]))
+    }
+
+    /// Takes bytes from the front of `input` up to the end of the next frame and returns it with
+    /// its length: where it lies, if it is whole in `input`.
+    pub(super) fn next_with_length<'a, 'i: 'a>(
+        &'a mut self,
+        input: &mut &'i [u8],
+    ) -> Result<Option<&'a [u8]>, WireError> {
         if std::mem::take(&mut self.delivered) {
             self.partial.clear();
         }
@@ -188,14 +197,14 @@ impl Framed {
             *input = &[];
             return Ok(None);
         }
-        self.fill(LENGTH_BYTES, input);
-        let Some(length) = length(&self.partial)? else { return Ok(None) };
-        self.fill(LENGTH_BYTES + length, input);
-        if self.partial.len() < LENGTH_BYTES + length {
+        self.fill(Self::LENGTH_BYTES, input);
+        let Some(bytes) = bytes_with_length(&self.partial)? else { return Ok(None) };
+        self.fill(bytes, input);
+        if self.partial.len() < bytes {
             return Ok(None);
         }
         self.delivered = true;
-        Ok(self.partial.get(LENGTH_BYTES..))
+        Ok(Some(&self.partial))
     }
 
     fn fill(&mut self, bytes: usize, input: &mut &[u8]) {
@@ -206,21 +215,21 @@ impl Framed {
     }
 }
 
-/// A frame without its length, and what stands behind it.
+/// A frame with its length, and what stands behind it.
 type Split<'i> = (&'i [u8], &'i [u8]);
 
 fn whole_frame(input: &[u8]) -> Result<Option<Split<'_>>, WireError> {
-    let Some(length) = length(input)? else { return Ok(None) };
-    Ok(input[LENGTH_BYTES..].split_at_checked(length))
+    Ok(bytes_with_length(input)?.and_then(|bytes| input.split_at_checked(bytes)))
 }
 
-fn length(bytes: &[u8]) -> Result<Option<usize>, WireError> {
-    let Some(length) = bytes.first_chunk::<LENGTH_BYTES>() else { return Ok(None) };
+/// How long a frame is together with its length, which it begins with.
+fn bytes_with_length(frame: &[u8]) -> Result<Option<usize>, WireError> {
+    let Some(length) = frame.first_chunk() else { return Ok(None) };
     let bytes = u32::from_be_bytes(*length) as usize;
     if bytes > limits::MESSAGE_BYTES_MAX {
         return Err(WireError::FrameTooLong { bytes });
     }
-    Ok(Some(bytes))
+    Ok(Some(Framed::LENGTH_BYTES + bytes))
 }
 
 #[cfg(test)]

@@ -269,26 +269,9 @@ impl Meter {
     fn describe_video(&mut self, payload: &[u8], is_frame: bool) {
         let Track { id, said, is_described, .. } = &mut self.video;
         media::for_each_video_track(payload, |track| {
-            let codec = track.codec;
-            if Some(track.track) != *id || codec == VideoCodec::Unnamed {
-                return;
+            if Some(track.track) == *id && track.codec != VideoCodec::Unnamed {
+                *is_described = codec::learn_video(said, &track, is_frame);
             }
-            let has_configuration =
-                matches!(codec, VideoCodec::Avc | VideoCodec::Hevc | VideoCodec::Vvc);
-            let is_wanted = !(is_frame && has_configuration);
-            let found = codec::video_facts(codec, track.body).filter(|_| is_wanted);
-            let known = said.map(|(_, facts)| facts).filter(|_| is_frame || found.is_none());
-            let (found, known) = (found.unwrap_or_default(), known.unwrap_or_default());
-            let facts = VideoFacts {
-                profile: found.profile.or(known.profile),
-                level: found.level.or(known.level),
-                width: found.width.or(known.width),
-                height: found.height.or(known.height),
-                frame_rate: found.frame_rate.or(known.frame_rate),
-                bit_depth: found.bit_depth.or(known.bit_depth),
-            };
-            *is_described = facts.width.is_some() || is_frame;
-            *said = Some((codec, facts));
         });
     }
 
@@ -298,17 +281,9 @@ impl Meter {
         let tag_head = payload.first().copied().unwrap_or_default();
         let Track { id, said, is_described, .. } = &mut self.audio;
         media::for_each_audio_track(payload, |track| {
-            let codec = track.codec;
-            if Some(track.track) != *id || codec == AudioCodec::Unnamed {
-                return;
+            if Some(track.track) == *id && track.codec != AudioCodec::Unnamed {
+                *is_described = codec::learn_audio(said, tag_head, &track, is_frame);
             }
-            let has_configuration =
-                matches!(codec, AudioCodec::Aac | AudioCodec::Opus | AudioCodec::Flac);
-            let is_wanted = !(is_frame && has_configuration);
-            let found = codec::audio_facts(codec, tag_head, track.body).filter(|_| is_wanted);
-            let known = said.map(|(_, facts)| facts);
-            *is_described = found.is_some() || is_frame;
-            *said = Some((codec, found.or(known).unwrap_or_default()));
         });
     }
 }
@@ -327,7 +302,7 @@ impl fmt::Display for Report {
             part(said_of_video(*codec, facts, self.frame_rate_millihertz))?;
         }
         if let Some((codec, facts)) = &self.audio {
-            part(said_of_audio(*codec, facts))?;
+            part(codec::describe_audio(*codec, facts))?;
         }
         match self.further_tracks {
             0 => {}
@@ -358,47 +333,18 @@ impl fmt::Display for Report {
 }
 
 fn said_of_video(codec: VideoCodec, facts: &VideoFacts, measured: Option<u64>) -> String {
-    let mut said = codec.to_string();
-    let mut add = |what: String| said.extend([" ", &what]);
-    if let Some(profile) = facts.profile {
-        add(profile.to_owned());
-    }
-    if let Some(level) = facts.level {
-        add(level.to_string());
-    }
-    if let (Some(width), Some(height)) = (facts.width, facts.height) {
-        add(format!("{width}x{height}"));
-    }
+    let said = codec::describe_video(codec, facts);
     let stated = facts.frame_rate.map(|rate| u64::from(rate.millihertz));
     // Timestamps are whole milliseconds, and encoders drop a frame now and then.
     let agrees = |(stated, measured): (u64, u64)| stated.abs_diff(measured) * 50 <= stated;
     match (facts.frame_rate, measured) {
         (Some(rate), Some(found)) if !stated.zip(measured).is_some_and(agrees) => {
-            add(format!("{rate} fps ({} measured)", tenths(found)));
+            format!("{said} {rate} fps ({} measured)", tenths(found))
         }
-        (Some(rate), _) => add(format!("{rate} fps")),
-        (None, Some(found)) => add(format!("{} fps", tenths(found))),
-        (None, None) => {}
+        (Some(rate), _) => format!("{said} {rate} fps"),
+        (None, Some(found)) => format!("{said} {} fps", tenths(found)),
+        (None, None) => said,
     }
-    said
-}
-
-fn said_of_audio(codec: AudioCodec, facts: &AudioFacts) -> String {
-    let mut said = codec.to_string();
-    let mut add = |what: String| said.extend([" ", &what]);
-    if let Some(profile) = facts.profile {
-        add(profile.to_owned());
-    }
-    if let Some(rate) = facts.sample_rate_hz {
-        add(format!("{} kHz", f64::from(rate) / 1000.0));
-    }
-    match facts.channels {
-        None => {}
-        Some(1) => add("mono".to_owned()),
-        Some(2) => add("stereo".to_owned()),
-        Some(channels) => add(format!("{channels} channels")),
-    }
-    said
 }
 
 fn said_of_bitrate(mean: u64, peak: u64) -> String {

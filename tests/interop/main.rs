@@ -11,6 +11,7 @@ mod lab;
 mod auth;
 mod codecs;
 mod cost;
+mod load;
 mod matrix;
 mod names;
 mod play;

@@ -26,6 +26,8 @@ mod limits;
 #[cfg(target_os = "linux")]
 mod load_report;
 #[cfg(target_os = "linux")]
+mod load_stream;
+#[cfg(target_os = "linux")]
 mod load_truth;
 mod malformed;
 #[cfg(target_os = "linux")]

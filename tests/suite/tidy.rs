@@ -13,24 +13,26 @@ const LONG_FUNCTIONS: [&str; 0] = [];
 /// What each part of the library may use beside itself. Dependencies point one way:
 /// net, server, then the protocol and the media, then values and bounds; load beside net and
 /// server.
-const LAYERS: [(&str, &[&str]); 13] = [
+const LAYERS: [(&str, &[&str]); 14] = [
     ("limits", &[]),
     ("time", &[]),
     ("text", &["limits"]),
     ("amf0", &["limits"]),
     ("media", &["limits"]),
     ("codec", &["media"]),
+    ("flv", &["media"]),
     ("metadata", &["amf0", "limits"]),
     ("rtmp", &["amf0", "limits", "text", "time"]),
     ("config", &["limits", "rtmp", "text"]),
     ("server", &["amf0", "codec", "config", "limits", "media", "metadata", "rtmp", "text", "time"]),
     ("descriptors", &[]),
     ("net", &["config", "descriptors", "limits", "rtmp", "server", "time"]),
-    ("load", &["descriptors", "limits", "rtmp", "text", "time"]),
+    ("load", &["amf0", "codec", "descriptors", "flv", "limits", "media", "rtmp", "text", "time"]),
 ];
 
 /// The parts that turn bytes into values and back, and know of nothing else.
-const PURE: [&str; 8] = ["amf0", "codec", "limits", "media", "metadata", "rtmp", "text", "time"];
+const PURE: [&str; 9] =
+    ["amf0", "codec", "flv", "limits", "media", "metadata", "rtmp", "text", "time"];
 /// The parts with sockets and the clock. `bin` is what belongs to the program alone.
 const OUTSIDE: [&str; 4] = ["descriptors", "net", "load", "bin"];
 

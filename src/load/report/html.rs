@@ -73,6 +73,9 @@ fn head(report: &Report) -> String {
         Html(&manifest.started_utc),
         Html(&flags(manifest))
     );
+    for (name, finding) in &report.findings {
+        let _ = writeln!(text, "<p>{}: {}</p>", Html(name), Html(finding));
+    }
     if !report.doubts.is_empty() {
         text += "<aside>\n<b>Before you believe this</b>\n<ul>\n";
         for doubt in &report.doubts {

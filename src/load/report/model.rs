@@ -3,6 +3,7 @@
 //! Owns what they are called, how the reports of several processes become one, and the file that a
 //! report is kept in. It never decides whether a figure is good: thresholds and comparisons do.
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Display};
 
 use serde::{Deserialize, Serialize};
@@ -29,6 +30,9 @@ pub struct Report {
     pub distributions: Vec<Distribution>,
     /// What changed while the measurement ran.
     pub series: Vec<Series>,
+    /// What was found that is no number, by name: `video`, `server_status`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub findings: BTreeMap<String, String>,
     /// What a reader should know before believing the figures.
     pub doubts: Vec<String>,
     /// Why the generator did not keep up, for which what depends on time is withheld.
@@ -45,6 +49,7 @@ impl Report {
             figures: Vec::new(),
             distributions: Vec::new(),
             series: Vec::new(),
+            findings: BTreeMap::new(),
             doubts: Vec::new(),
             lagged: None,
         }
@@ -121,6 +126,9 @@ impl Report {
                 Some(known) => known.merge(&series),
                 None => self.series.push(series),
             }
+        }
+        for (name, finding) in other.findings {
+            self.findings.entry(name).or_insert(finding);
         }
         other.doubts.into_iter().for_each(|doubt| self.add_doubt(doubt));
         self.lagged = self.lagged.take().or(other.lagged);
@@ -353,7 +361,6 @@ impl std::error::Error for ReportError {}
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::time::Duration;
 
     use super::*;
@@ -373,6 +380,8 @@ mod tests {
         series.push(0.0, 1.0e6);
         series.push(1.5, 1.0e6 / 3.0);
         report.series.push(series);
+        let video = ("video".to_owned(), "H.264 1280x720".to_owned());
+        report.findings.extend([video]);
         report.add_doubt("the server shares its core");
         report
     }
@@ -392,6 +401,7 @@ mod tests {
             assert_eq!(read.to_json().unwrap(), text);
             assert_eq!(read.all_figures(), report.all_figures());
             assert_eq!(read.series, report.series);
+            assert_eq!(read.findings, report.findings);
             assert_eq!(read.manifest, report.manifest);
         }
     }

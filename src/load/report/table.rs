@@ -46,6 +46,9 @@ fn head(report: &Report) -> String {
     if let Some(server) = &manifest.server {
         text += &wrapped("server: ", &harmless(&identity(server)));
     }
+    for (name, finding) in &report.findings {
+        text += &wrapped(&format!("{}: ", harmless(name)), &harmless(finding));
+    }
     text
 }
 

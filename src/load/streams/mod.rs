@@ -27,7 +27,7 @@ use offer::{Offer, OfferWire};
 use publisher::Publisher;
 
 use super::LoadError;
-use super::connection::{ConnId, Connection, Ended, Event, Head, Phase, Reason};
+use super::connection::{ConnId, Connection, Ended, Event, Head, Phase};
 use super::engine::{self, Agenda, Engine, Scenario, Speak};
 use super::measured::Measured;
 use super::measurement::Measurement;
@@ -36,7 +36,6 @@ use super::process::Sample;
 use super::target::Target;
 use crate::rtmp::client::Purpose;
 use crate::rtmp::message::kind;
-use crate::text::Escaped;
 use crate::time::Time;
 
 /// How long frames in flight are waited for when the window has closed.
@@ -383,7 +382,7 @@ impl<'a> Streams<'a> {
     /// Without this connection there is nothing to measure.
     fn break_off(&mut self, agenda: &mut Agenda<Due>, what: String, ended: &Ended) {
         let address = self.target.address;
-        let answer = answer(&ended.reason, self.timeout);
+        let answer = ended.answer(self.timeout);
         let after = ended.at.since(agenda.began());
         let error = match ended.head.is_settled() {
             false => LoadError::Refused { address, what, answer },
@@ -497,18 +496,5 @@ fn write_video(connection: &mut Connection<Side>, time_ms: u32, payload: &[u8]) 
     match connection.client() {
         Some(client) => client.write_video(time_ms, payload),
         None => connection.write_frame(payload),
-    }
-}
-
-/// What the server said, or did instead.
-fn answer(reason: &Reason, timeout: Duration) -> String {
-    match reason {
-        Reason::Refused { code, description } => {
-            let (code, description) = (code.as_bytes(), description.as_bytes());
-            format!("{}: {}", Escaped(code), Escaped(description))
-        }
-        Reason::PeerClosed => "it closed the connection".to_owned(),
-        Reason::Timeout => format!("no answer within {timeout:?}"),
-        reason => reason.to_string(),
     }
 }

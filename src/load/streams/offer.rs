@@ -11,6 +11,7 @@ use clap::{Args, ValueEnum};
 
 use super::frame::FRAME_BYTES_MIN;
 use crate::limits;
+use crate::load::encoder::bits_per_second;
 use crate::load::options::{rate, seconds};
 use crate::load::target::Target;
 use crate::time::Time;
@@ -22,7 +23,7 @@ pub struct Offer {
     #[arg(long, value_name = "N", default_value = "1", value_parser = one_or_more)]
     pub publishers: u32,
     /// Bits per second of each stream, as 300k or 4M.
-    #[arg(long, value_name = "BITS", default_value = "4M", value_parser = bitrate)]
+    #[arg(long, value_name = "BITS", default_value = "4M", value_parser = bits_per_second)]
     pub bitrate: u64,
     /// Frames per second.
     #[arg(long, value_name = "N", default_value = "30", value_parser = rate)]
@@ -116,19 +117,6 @@ impl Offer {
     }
 }
 
-/// Reads a number of bits per second, in thousands or millions where a `k` or an `M` follows.
-fn bitrate(text: &str) -> Result<u64, String> {
-    let (digits, unit) = match text.char_indices().last() {
-        Some((at, 'k' | 'K')) => (&text[..at], 1e3),
-        Some((at, 'M')) => (&text[..at], 1e6),
-        _ => (text, 1.0),
-    };
-    let bits = digits.parse().map(|number: f64| number * unit);
-    let bits = bits.ok().filter(|bits| (1.0..=1e11).contains(bits));
-    let expected = || "expected bits per second, such as 300k, 4M or 2500000".to_owned();
-    bits.map(|bits| bits.round() as u64).ok_or_else(expected)
-}
-
 fn frame_bytes(text: &str) -> Result<usize, String> {
     let range = FRAME_BYTES_MIN..=limits::VIDEO_BYTES_MAX;
     let bytes = text.parse().ok().filter(|bytes| range.contains(bytes));
@@ -151,16 +139,6 @@ mod tests {
         let command = Offer::augment_args(Command::new("load").no_binary_name(true));
         let matches = command.try_get_matches_from(flags.split_whitespace()).unwrap();
         Offer::from_arg_matches(&matches).unwrap()
-    }
-
-    #[test]
-    fn bitrates_are_read_with_and_without_a_unit() {
-        for (text, bits) in [("4M", 4_000_000), ("300k", 300_000), ("0.5M", 500_000), ("64", 64)] {
-            assert_eq!(bitrate(text), Ok(bits));
-        }
-        for text in ["", "M", "4m", "4 M", "-4M", "0", "1e30", "nan"] {
-            assert!(bitrate(text).is_err(), "{text}");
-        }
     }
 
     #[test]

@@ -65,7 +65,7 @@ impl Tiderace {
         self.child.id()
     }
 
-    fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
@@ -87,7 +87,7 @@ impl Tiderace {
         fs::read_to_string(&self.errors).unwrap()
     }
 
-    fn wait_for_log(&self, part: &str) {
+    pub(crate) fn wait_for_log(&self, part: &str) {
         wait_until(&format!("the log has {part:?}"), || self.log().contains(part));
     }
 

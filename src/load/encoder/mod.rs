@@ -1,0 +1,399 @@
+//! A synthetic encoder: a stream that every decoder takes, of the picture size, frame rate, GOP
+//! and bitrate asked for, which costs next to nothing to make.
+//!
+//! Owns how large each frame is and when it is due, by its number alone, so that whoever sends
+//! them late does not make the ones behind it late. A GOP has its share of the bitrate exactly, as
+//! far as its frames can be so small and a message so large; its keyframe is larger than the
+//! others, as that of a real encoder. Pure: it reads no clock.
+
+mod aac;
+mod avc;
+mod bits;
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::options::seconds;
+use crate::amf0::{self, Value};
+use crate::limits;
+use crate::media::MediaKind;
+
+/// What is to be encoded.
+#[derive(Clone, Debug, PartialEq, Args)]
+pub struct EncoderOptions {
+    /// The picture size of the synthetic encoder.
+    #[arg(long, value_name = "WIDTHxHEIGHT", default_value = "1280x720")]
+    pub size: Size,
+    /// Its frame rate.
+    #[arg(long, value_name = "FPS", default_value = "30")]
+    pub fps: Fps,
+    /// The seconds from one of its keyframes to the next.
+    #[arg(long, value_name = "SECONDS", default_value = "2", value_parser = seconds)]
+    pub gop_s: Duration,
+    /// The bits of video in a second, as 4M or 800k.
+    #[arg(long, value_name = "BITS", default_value = "4M", value_parser = bits_per_second)]
+    pub bitrate: u64,
+    /// The bits of audio in a second; 0 is none.
+    #[arg(long, value_name = "BITS", default_value = "128k", value_parser = bits_per_second)]
+    pub audio_bitrate: u64,
+}
+
+/// A picture size: even, for the colours have half of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size {
+    width: u16,
+    height: u16,
+}
+
+/// The largest side of a picture, which the highest level allows.
+const SIDE_MAX: u16 = 8192;
+
+impl Size {
+    const fn columns(self) -> u32 {
+        self.width.div_ceil(16) as u32
+    }
+
+    const fn rows(self) -> u32 {
+        self.height.div_ceil(16) as u32
+    }
+
+    const fn macroblocks(self) -> u32 {
+        self.columns() * self.rows()
+    }
+}
+
+impl FromStr for Size {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let side = |text: &str| {
+            text.parse()
+                .ok()
+                .filter(|side: &u16| side.is_multiple_of(2) && (16..=SIDE_MAX).contains(side))
+        };
+        let sides = text.split_once('x').and_then(|(width, height)| side(width).zip(side(height)));
+        let size = sides.map(|(width, height)| Self { width, height });
+        size.ok_or_else(|| {
+            format!("expected even sides from 16 to {SIDE_MAX} pixels, such as 1280x720")
+        })
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}x{}", self.width, self.height)
+    }
+}
+
+/// A frame rate, to a thousandth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fps {
+    millihertz: u32,
+}
+
+impl Fps {
+    /// When frame `number` is due.
+    fn due(self, number: u64) -> Duration {
+        let micros = u128::from(number) * 1_000_000_000 / u128::from(self.millihertz);
+        Duration::from_micros(micros as u64)
+    }
+}
+
+impl FromStr for Fps {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let fps = text.parse().ok().filter(|fps| (0.1..=1000.0).contains(fps));
+        let fps = fps.map(|fps: f64| Self { millihertz: (fps * 1000.0).round() as u32 });
+        fps.ok_or_else(|| "expected frames per second, such as 30 or 29.97".to_owned())
+    }
+}
+
+impl fmt::Display for Fps {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", f64::from(self.millihertz) / 1000.0)
+    }
+}
+
+/// Reads bits per second, in thousands or millions of them with `k` or `M`.
+///
+/// # Errors
+/// What was expected, where it is something else.
+pub fn bits_per_second(text: &str) -> Result<u64, String> {
+    let (number, unit) = match text.strip_suffix(['k', 'K', 'm', 'M']) {
+        Some(number) if text.ends_with(['k', 'K']) => (number, 1e3),
+        Some(number) => (number, 1e6),
+        None => (text, 1.0),
+    };
+    let bits = number.parse::<f64>().ok().map(|number| number * unit);
+    bits.filter(|bits| (0.0..=1e9).contains(bits))
+        .map(|bits| bits as u64)
+        .ok_or_else(|| "expected bits per second up to 1000M, such as 4M or 800k".to_owned())
+}
+
+/// One message of a stream, without its payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// When it is due, since the stream began.
+    pub due: Duration,
+    /// What it is.
+    pub media: MediaKind,
+    /// Its timestamp (ms).
+    pub timestamp: u32,
+}
+
+/// See the module's head.
+#[derive(Clone, Debug)]
+pub struct Encoder {
+    options: EncoderOptions,
+    frames_per_gop: u64,
+    keyframe_bytes: u64,
+    /// What all frames of a GOP but the keyframe have together.
+    repeats_bytes: u64,
+    next_video: u64,
+    next_audio: u64,
+}
+
+/// The largest frame, which makes the largest message together with the head of its tag.
+const FRAME_BYTES_MAX: u64 = (limits::VIDEO_BYTES_MAX - AVC_TAG_HEAD_BYTES) as u64;
+const AVC_TAG_HEAD_BYTES: usize = 5;
+
+/// The parts that a keyframe has where the others have one.
+const KEYFRAME_WEIGHT: u64 = 8;
+
+// The heads of the tags of H.264 and AAC (FLV 10.1, annex E.4): what the frame is and the codec, a
+// configuration or a frame, and for video how much later it is shown.
+const AVC_KEYFRAME: u8 = 0x17;
+const AVC_INTER: u8 = 0x27;
+const AAC: u8 = 0xaf;
+const CONFIGURATION: u8 = 0;
+const FRAME: u8 = 1;
+const SHOWN_AT_ONCE: [u8; 3] = [0; 3];
+
+impl Encoder {
+    /// An encoder whose first frame is a keyframe.
+    pub fn new(options: EncoderOptions) -> Self {
+        let fps = options.fps;
+        let frames = options.gop_s.as_secs_f64() * f64::from(fps.millihertz) / 1000.0;
+        let frames_per_gop = (frames.round() as u64).max(1);
+        let gop = fps.due(frames_per_gop).as_micros() as u64;
+        let gop_bytes = (u128::from(options.bitrate) * u128::from(gop) / 8_000_000) as u64;
+        let mut smallest = Vec::new();
+        avc::write_keyframe(&mut smallest, options.size, false, 0);
+        let share = gop_bytes * KEYFRAME_WEIGHT / (KEYFRAME_WEIGHT + frames_per_gop - 1);
+        let keyframe_bytes = share.max(smallest.len() as u64).min(FRAME_BYTES_MAX);
+        let repeats_bytes_max = (frames_per_gop - 1).saturating_mul(FRAME_BYTES_MAX);
+        Self {
+            repeats_bytes: gop_bytes.saturating_sub(keyframe_bytes).min(repeats_bytes_max),
+            options,
+            frames_per_gop,
+            keyframe_bytes,
+            next_video: 0,
+            next_audio: 0,
+        }
+    }
+
+    /// What a publisher sends before all frames: metadata, and the configuration of each track.
+    pub fn headers(&self) -> Vec<(MediaKind, Vec<u8>)> {
+        let EncoderOptions { size, fps, bitrate, audio_bitrate, .. } = self.options;
+        let mut video = vec![AVC_KEYFRAME, CONFIGURATION];
+        video.extend(SHOWN_AT_ONCE);
+        video.extend(avc::configuration(size, fps, bitrate));
+        let mut headers = vec![(MediaKind::Data, self.metadata()), (MediaKind::Video, video)];
+        if audio_bitrate > 0 {
+            let audio = [&[AAC, CONFIGURATION], &aac::CONFIGURATION[..]].concat();
+            headers.push((MediaKind::Audio, audio));
+        }
+        headers
+    }
+
+    fn metadata(&self) -> Vec<u8> {
+        let EncoderOptions { size, fps, bitrate, audio_bitrate, .. } = self.options;
+        let kilobits = |bits: u64| Value::Number(bits as f64 / 1000.0);
+        let mut properties = vec![
+            ("width", Value::Number(size.width.into())),
+            ("height", Value::Number(size.height.into())),
+            ("framerate", Value::Number(f64::from(fps.millihertz) / 1000.0)),
+            ("videocodecid", Value::Number(7.0)),
+            ("videodatarate", kilobits(bitrate)),
+        ];
+        if audio_bitrate > 0 {
+            properties.extend([
+                ("audiocodecid", Value::Number(10.0)),
+                ("audiodatarate", kilobits(audio_bitrate)),
+                ("audiosamplerate", Value::Number(aac::SAMPLE_RATE_HZ as f64)),
+                ("audiosamplesize", Value::Number(16.0)),
+                ("stereo", Value::Boolean(true)),
+            ]);
+        }
+        let mut payload = Vec::new();
+        amf0::put_string(&mut payload, b"@setDataFrame");
+        amf0::put_string(&mut payload, b"onMetaData");
+        amf0::put_ecma_array(&mut payload, &properties);
+        payload
+    }
+
+    /// The next frame of either track, whose payload is appended to `payload`.
+    pub fn next_frame(&mut self, payload: &mut Vec<u8>) -> Frame {
+        let (video_due, audio_due) = (self.options.fps.due(self.next_video), self.audio_due());
+        if self.options.audio_bitrate > 0 && audio_due < video_due {
+            self.write_audio(self.next_audio, payload);
+            self.next_audio += 1;
+            Frame::new(MediaKind::Audio, audio_due)
+        } else {
+            self.write_video(self.next_video, payload);
+            self.next_video += 1;
+            Frame::new(MediaKind::Video, video_due)
+        }
+    }
+
+    fn audio_due(&self) -> Duration {
+        let samples = self.next_audio * aac::FRAME_SAMPLES;
+        Duration::from_micros(samples * 1_000_000 / aac::SAMPLE_RATE_HZ)
+    }
+
+    fn write_video(&self, number: u64, payload: &mut Vec<u8>) {
+        let size = self.options.size;
+        let (gop, in_gop) = (number / self.frames_per_gop, number % self.frames_per_gop);
+        let is_key = in_gop == 0;
+        payload.extend([if is_key { AVC_KEYFRAME } else { AVC_INTER }, FRAME]);
+        payload.extend(SHOWN_AT_ONCE);
+        if is_key {
+            avc::write_keyframe(payload, size, gop % 2 == 1, self.keyframe_bytes as usize);
+        } else {
+            let repeats = self.frames_per_gop - 1;
+            let bytes = part(self.repeats_bytes, in_gop - 1, repeats);
+            avc::write_repeat(payload, size, in_gop as u32, bytes);
+        }
+    }
+
+    fn write_audio(&self, number: u64, payload: &mut Vec<u8>) {
+        payload.extend([AAC, FRAME]);
+        let second = self.options.audio_bitrate * aac::FRAME_SAMPLES / 8;
+        let bytes = part(second, number % aac::SAMPLE_RATE_HZ, aac::SAMPLE_RATE_HZ);
+        aac::write_silence(payload, bytes);
+    }
+}
+
+impl Frame {
+    fn new(media: MediaKind, due: Duration) -> Self {
+        Self { due, media, timestamp: due.as_millis() as u32 }
+    }
+}
+
+/// Part `index` of `parts` that are `whole` together and differ by one at most.
+fn part(whole: u64, index: u64, parts: u64) -> usize {
+    let before = |index| u128::from(whole) * u128::from(index) / u128::from(parts);
+    (before(index + 1) - before(index)) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::media::{AudioClass, VideoClass, classify_audio, classify_video};
+
+    fn options(size: &str, fps: &str, gop_s: f64, bitrate: u64) -> EncoderOptions {
+        EncoderOptions {
+            size: size.parse().unwrap(),
+            fps: fps.parse().unwrap(),
+            gop_s: Duration::from_secs_f64(gop_s),
+            bitrate,
+            audio_bitrate: 128_000,
+        }
+    }
+
+    /// The frames that are due before `until`.
+    fn frames(options: EncoderOptions, until: Duration) -> Vec<(Frame, Vec<u8>)> {
+        let mut encoder = Encoder::new(options);
+        std::iter::from_fn(|| {
+            let mut payload = Vec::new();
+            let frame = encoder.next_frame(&mut payload);
+            Some((frame, payload))
+        })
+        .take_while(|(frame, _)| frame.due < until)
+        .collect()
+    }
+
+    #[test]
+    fn a_second_has_the_frames_and_a_gop_the_bytes_that_were_asked_for() {
+        for (fps, gop_s, bitrate, pictures, keyframes) in [
+            ("30", 2.0, 4_000_000, 300, 5),
+            ("25", 0.4, 800_000, 250, 25),
+            ("59.94", 5.0, 16_000_000, 600, 2),
+            ("1", 0.1, 200_000, 10, 10),
+        ] {
+            let frames = frames(options("640x360", fps, gop_s, bitrate), Duration::from_secs(10));
+            let of = |media| frames.iter().filter(move |(frame, _)| frame.media == media);
+            let classes: Vec<_> = of(MediaKind::Video)
+                .map(|(_, payload)| classify_video(payload).unwrap().class)
+                .collect();
+            let keys = classes.iter().filter(|class| **class == VideoClass::Keyframe).count();
+            assert_eq!((classes.len(), keys), (pictures, keyframes), "{fps}");
+            let bits: usize =
+                of(MediaKind::Video).map(|(_, payload)| 8 * (payload.len() - 5)).sum();
+            assert!(bits.abs_diff(10 * bitrate as usize) <= bits / 1000, "{fps}: {bits}");
+            let bits: usize =
+                of(MediaKind::Audio).map(|(_, payload)| 8 * (payload.len() - 2)).sum();
+            assert!(bits.abs_diff(1_280_000) <= bits / 400, "{bits}");
+        }
+    }
+
+    #[test]
+    fn no_rate_makes_a_frame_that_is_no_message() {
+        for (fps, gop_s) in [("0.1", 10.0), ("0.1", 100.0), ("1000", 3e7)] {
+            let mut encoder = Encoder::new(options("16x16", fps, gop_s, 1_000_000_000));
+            let largest = (0..20).map(|_| {
+                let mut payload = Vec::new();
+                encoder.next_frame(&mut payload);
+                payload.len()
+            });
+            assert!(largest.max().unwrap() <= limits::VIDEO_BYTES_MAX, "{fps}, {gop_s}");
+        }
+    }
+
+    #[test]
+    fn frames_come_in_the_order_in_which_they_are_due() {
+        let frames = frames(options("320x180", "30", 2.0, 500_000), Duration::from_secs(3));
+        assert!(frames.is_sorted_by_key(|(frame, _)| frame.due));
+        assert!(frames.iter().all(|(frame, _)| frame.timestamp == frame.due.as_millis() as u32));
+        assert_eq!((frames[0].0.media, frames[1].0.media), (MediaKind::Video, MediaKind::Audio));
+    }
+
+    #[test]
+    fn headers_are_metadata_and_a_configuration_for_each_track() {
+        let mut options = options("1280x720", "30", 2.0, 4_000_000);
+        let headers = Encoder::new(options.clone()).headers();
+        let [(MediaKind::Data, data), (MediaKind::Video, video), (MediaKind::Audio, audio)] =
+            &headers[..]
+        else {
+            panic!("{headers:?}")
+        };
+        assert!(data.starts_with(b"\x02\x00\x0d@setDataFrame\x02\x00\x0aonMetaData\x08"));
+        assert_eq!(classify_video(video).unwrap().class, VideoClass::SequenceHeader);
+        assert_eq!(classify_audio(audio).unwrap().class, AudioClass::SequenceHeader);
+        options.audio_bitrate = 0;
+        let mut encoder = Encoder::new(options);
+        assert_eq!(encoder.headers().len(), 2);
+        let mut media = std::iter::repeat_with(|| encoder.next_frame(&mut Vec::new()).media);
+        assert!(media.by_ref().take(50).all(|media| media == MediaKind::Video));
+    }
+
+    #[test]
+    fn what_is_no_size_rate_or_bitrate_says_what_is() {
+        for size in ["", "1280", "1281x720", "x", "8x8", "9000x16", "-2x16"] {
+            assert!(size.parse::<Size>().unwrap_err().contains("such as 1280x720"), "{size}");
+        }
+        for fps in ["0", "x", "nan", "1001", "-1"] {
+            assert!(fps.parse::<Fps>().unwrap_err().contains("such as 30 or 29.97"), "{fps}");
+        }
+        for bits in ["", "M", "-1", "1001M", "4G", "nan"] {
+            assert!(bits_per_second(bits).unwrap_err().contains("such as 4M or 800k"), "{bits}");
+        }
+        let bits =
+            ["4M", "0.5m", "800k", "96K", "1234", "0"].map(|bits| bits_per_second(bits).unwrap());
+        assert_eq!(bits, [4_000_000, 500_000, 800_000, 96_000, 1234, 0]);
+    }
+}

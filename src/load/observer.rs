@@ -1,0 +1,560 @@
+//! What a player finds in one stream, whatever encoder made it and whatever server sent it.
+//!
+//! Owns the measuring, in a memory that does not grow with the stream. Bytes, stalls and what
+//! comes first are told by arrival, the rest by timestamps. Of several tracks of a kind the first
+//! one that is heard is measured. Never judges a stream; it reads no clock.
+
+use std::time::Duration;
+
+use super::connection::Message;
+use super::report::{Better, Distribution, Figure, Report};
+use crate::codec::{self, AudioFacts, VideoFacts};
+use crate::media::{self, AudioClass, AudioCodec, Tracks, VideoClass, VideoCodec};
+use crate::rtmp::message::{AggregateParts, kind};
+use crate::time::Time;
+
+/// What passes without a frame, by timestamps or by arrival, before it is a gap or a stall (ms).
+const GAP_MS: u64 = 1000;
+
+/// See the module's head.
+#[derive(Debug)]
+pub(super) struct Observer {
+    /// When the connection was to be opened.
+    opened: Time,
+    first_media: Option<Time>,
+    metadata: Option<Time>,
+    first_keyframe: Option<Time>,
+    first_sound: Option<Time>,
+    arrived: Option<Time>,
+    bytes: u64,
+    data_messages: u64,
+    unreadable: u64,
+    stalls: Holes,
+    video: Track<(VideoCodec, VideoFacts)>,
+    audio: Track<(AudioCodec, AudioFacts)>,
+    keyframes: u64,
+    /// Where the GOP began that goes on, and its frames.
+    gop: Option<(u32, u64)>,
+    gop_frames: Option<u64>,
+    gops: Distribution,
+    /// How far audio is behind video, in the end and when it was furthest from 0 (ms).
+    skew: Option<(i32, i32)>,
+}
+
+/// One track.
+#[derive(Debug)]
+struct Track<Said> {
+    name: &'static str,
+    /// The id, once it is heard.
+    id: Option<u8>,
+    /// All of the kind that were heard.
+    all: Tracks,
+    said: Option<Said>,
+    /// Whether the facts are known, so that frames need not be looked at.
+    is_described: bool,
+    frames: u64,
+    newest: Option<Newest>,
+    /// The frames that came less than a gap behind the one before them, how long they took by
+    /// their timestamps, and the bytes of those before them.
+    steps: u64,
+    steps_ms: u64,
+    steps_bytes: u64,
+    back: u64,
+    gaps: Holes,
+    /// What the server had kept for newcomers has been sent: frames come as they are made.
+    is_live: bool,
+    jitter: Distribution,
+}
+
+/// The newest frame of a track.
+#[derive(Clone, Copy, Debug)]
+struct Newest {
+    timestamp: u32,
+    arrived: Time,
+    bytes: u64,
+}
+
+/// Times without anything.
+#[derive(Clone, Copy, Debug, Default)]
+struct Holes {
+    count: u64,
+    max_ms: u64,
+}
+
+impl Holes {
+    fn note(&mut self, ms: u64) {
+        if ms > GAP_MS {
+            self.count += 1;
+            self.max_ms = self.max_ms.max(ms);
+        }
+    }
+
+    fn add_to(self, report: &mut Report, name: &str) {
+        report.add_figure(Figure::new(&format!("{name}s"), self.count as f64, Better::Lower));
+        let longest = Figure::new(&format!("{name}_max_ms"), self.max_ms as f64, Better::Lower);
+        report.add_figure(longest);
+    }
+}
+
+impl Observer {
+    pub(super) fn new(opened: Time) -> Self {
+        Self {
+            opened,
+            first_media: None,
+            metadata: None,
+            first_keyframe: None,
+            first_sound: None,
+            arrived: None,
+            bytes: 0,
+            data_messages: 0,
+            unreadable: 0,
+            stalls: Holes::default(),
+            video: Track::new("video", "video_jitter"),
+            audio: Track::new("audio", "audio_jitter"),
+            keyframes: 0,
+            gop: None,
+            gop_frames: None,
+            gops: Distribution::new("gop"),
+            skew: None,
+        }
+    }
+
+    /// Notes a message that had arrived at `now`.
+    pub(super) fn note(&mut self, message: Message<'_>, now: Time) {
+        self.bytes += message.payload.len() as u64;
+        if message.header.kind == kind::AGGREGATE {
+            AggregateParts::new(message).for_each(|part| self.note_part(part, now));
+        } else {
+            self.note_part(message, now);
+        }
+    }
+
+    /// The stream was looked at until `now`.
+    pub(super) fn end(&mut self, now: Time) {
+        if self.arrived.is_some() {
+            self.note_arrival(now);
+        }
+    }
+
+    /// Whether any sound or picture has arrived.
+    pub(super) const fn has_media(&self) -> bool {
+        self.first_media.is_some()
+    }
+
+    /// Frames of pictures and of sound, and bytes.
+    pub(super) const fn counts(&self) -> (u64, u64, u64) {
+        (self.video.frames, self.audio.frames, self.bytes)
+    }
+
+    fn note_arrival(&mut self, now: Time) {
+        self.first_media.get_or_insert(now);
+        if let Some(last) = self.arrived.replace(now) {
+            self.stalls.note(now.millis_since(last));
+        }
+    }
+
+    fn note_part(&mut self, Message { header, payload }: Message<'_>, now: Time) {
+        match header.kind {
+            kind::AUDIO => {
+                self.note_arrival(now);
+                self.note_audio(header.timestamp, payload, now);
+            }
+            kind::VIDEO => {
+                self.note_arrival(now);
+                self.note_video(header.timestamp, payload, now);
+            }
+            _ => {
+                self.data_messages += 1;
+                let amf0 = payload.strip_prefix(&[0]).unwrap_or(payload);
+                if amf0.starts_with(ON_METADATA) {
+                    self.metadata.get_or_insert(now);
+                }
+            }
+        }
+    }
+
+    fn note_video(&mut self, timestamp: u32, payload: &[u8], now: Time) {
+        let Ok(tag) = media::classify_video(payload) else {
+            self.unreadable += 1;
+            return;
+        };
+        if !self.video.has(&tag.tracks) {
+            return;
+        }
+        let is_keyframe = tag.class == VideoClass::Keyframe;
+        let is_frame =
+            is_keyframe || matches!(tag.class, VideoClass::Inter | VideoClass::Disposable);
+        if tag.class == VideoClass::SequenceHeader || is_keyframe && !self.video.is_described {
+            self.describe_video(payload, is_frame);
+        }
+        if !is_frame {
+            return;
+        }
+        if is_keyframe {
+            self.first_keyframe.get_or_insert(now);
+            self.begin_gop(timestamp, now);
+        }
+        if let Some((_, frames)) = &mut self.gop {
+            *frames += 1;
+        }
+        self.video.note_frame(timestamp, payload.len() as u64, now, self.opened);
+        self.note_skew();
+    }
+
+    fn begin_gop(&mut self, timestamp: u32, now: Time) {
+        self.keyframes += 1;
+        if let Some((began, frames)) = self.gop.replace((timestamp, 0)) {
+            let length_us = u64::from(timestamp.wrapping_sub(began)) * 1000;
+            self.gops.record(now.since(self.opened), length_us);
+            self.gop_frames = Some(frames);
+        }
+    }
+
+    fn note_audio(&mut self, timestamp: u32, payload: &[u8], now: Time) {
+        let Ok(tag) = media::classify_audio(payload) else {
+            self.unreadable += 1;
+            return;
+        };
+        if !self.audio.has(&tag.tracks) {
+            return;
+        }
+        let is_frame = matches!(tag.class, AudioClass::Frame);
+        let is_header = tag.class == AudioClass::SequenceHeader;
+        if is_header || is_frame && !self.audio.is_described {
+            self.describe_audio(payload, is_frame);
+        }
+        if is_frame {
+            self.first_sound.get_or_insert(now);
+            self.audio.note_frame(timestamp, payload.len() as u64, now, self.opened);
+            self.note_skew();
+        }
+    }
+
+    fn note_skew(&mut self) {
+        if let (Some(video), Some(audio)) = (self.video.newest, self.audio.newest) {
+            let last_ms = video.timestamp.wrapping_sub(audio.timestamp) as i32;
+            let max_ms = self.skew.map_or(last_ms, |(_, max_ms)| max_ms);
+            let is_furthest = last_ms.unsigned_abs() > max_ms.unsigned_abs();
+            self.skew = Some((last_ms, if is_furthest { last_ms } else { max_ms }));
+        }
+    }
+
+    fn describe_video(&mut self, payload: &[u8], is_frame: bool) {
+        let Track { id, said, is_described, .. } = &mut self.video;
+        media::for_each_video_track(payload, |track| {
+            if Some(track.track) == *id && track.codec != VideoCodec::Unnamed {
+                *is_described = codec::learn_video(said, &track, is_frame);
+            }
+        });
+    }
+
+    fn describe_audio(&mut self, payload: &[u8], is_frame: bool) {
+        let tag_head = payload.first().copied().unwrap_or_default();
+        let Track { id, said, is_described, .. } = &mut self.audio;
+        media::for_each_audio_track(payload, |track| {
+            if Some(track.track) == *id && track.codec != AudioCodec::Unnamed {
+                *is_described = codec::learn_audio(said, tag_head, &track, is_frame);
+            }
+        });
+    }
+
+    /// Adds all that was found, the distributions by their names in [`DISTRIBUTIONS`].
+    pub(super) fn add_to(self, report: &mut Report) {
+        for (name, at) in [
+            ("first_media_ms", self.first_media),
+            ("metadata_ms", self.metadata),
+            ("first_keyframe_ms", self.first_keyframe),
+            ("first_audio_ms", self.first_sound),
+        ] {
+            report.add_figure(match at {
+                Some(at) => {
+                    let took = at.since(self.opened).as_secs_f64() * 1000.0;
+                    Figure::new(name, took, Better::Lower)
+                }
+                None => Figure::withheld(name, "it did not come", Better::Lower),
+            });
+        }
+        let further = self.video.further() + self.audio.further();
+        for (name, count, better) in [
+            ("received_bytes", self.bytes, Better::Higher),
+            ("video_keyframes", self.keyframes, Better::Neither),
+            ("data_messages", self.data_messages, Better::Neither),
+            ("unreadable_messages", self.unreadable, Better::Lower),
+            ("further_tracks", further, Better::Neither),
+        ] {
+            report.add_figure(Figure::new(name, count as f64, better));
+        }
+        if let Some(frames) = self.gop_frames {
+            report.add_figure(Figure::new("gop_frames", frames as f64, Better::Neither));
+        }
+        if let Some((last_ms, max_ms)) = self.skew {
+            report.add_figure(Figure::new("av_skew_ms", last_ms.into(), Better::Neither));
+            report.add_figure(Figure::new("av_skew_max_ms", max_ms.into(), Better::Neither));
+        }
+        self.stalls.add_to(report, "stall");
+        if let Some((codec, facts)) = &self.video.said {
+            let said = codec::describe_video(*codec, facts);
+            report.findings.insert("video".to_owned(), said);
+        }
+        if let Some((codec, facts)) = &self.audio.said {
+            let said = codec::describe_audio(*codec, facts);
+            report.findings.insert("audio".to_owned(), said);
+        }
+        self.video.add_to(report);
+        self.audio.add_to(report);
+        if !self.gops.is_empty() {
+            report.distributions.push(self.gops);
+        }
+    }
+}
+
+/// What of the distributions depends on how punctual the generator is.
+pub(super) const DISTRIBUTIONS: [&str; 2] = ["video_jitter", "audio_jitter"];
+
+/// A string of AMF0 as metadata begins with it.
+const ON_METADATA: &[u8] = b"\x02\x00\x0aonMetaData";
+
+impl<Said> Track<Said> {
+    fn new(name: &'static str, jitter: &str) -> Self {
+        Self {
+            name,
+            id: None,
+            all: Tracks::NONE,
+            said: None,
+            is_described: false,
+            frames: 0,
+            newest: None,
+            steps: 0,
+            steps_ms: 0,
+            steps_bytes: 0,
+            back: 0,
+            gaps: Holes::default(),
+            is_live: false,
+            jitter: Distribution::new(jitter),
+        }
+    }
+
+    /// Whether a message concerns the track: the first of its kind that is heard.
+    fn has(&mut self, tracks: &Tracks) -> bool {
+        self.all = self.all.union(tracks);
+        if self.id.is_none() {
+            self.id = tracks.first();
+        }
+        self.id.is_some_and(|id| tracks.contains(id))
+    }
+
+    /// Tracks of the kind beside this one.
+    fn further(&self) -> u64 {
+        self.all.iter().count().saturating_sub(1) as u64
+    }
+
+    fn note_frame(&mut self, timestamp: u32, bytes: u64, now: Time, opened: Time) {
+        self.frames += 1;
+        let Some(last) = self.newest.replace(Newest { timestamp, arrived: now, bytes }) else {
+            return;
+        };
+        let step = timestamp.wrapping_sub(last.timestamp) as i32;
+        if step < 0 {
+            self.back += 1;
+            return;
+        }
+        let step_ms = step as u64;
+        self.gaps.note(step_ms);
+        if step_ms > GAP_MS {
+            return;
+        }
+        self.steps += 1;
+        self.steps_ms += step_ms;
+        self.steps_bytes += last.bytes;
+        let took = now.since(last.arrived);
+        let step = Duration::from_millis(step_ms);
+        self.is_live |= 2 * took >= step;
+        if self.is_live {
+            let jitter_us = took.abs_diff(step).as_micros() as u64;
+            self.jitter.record(now.since(opened), jitter_us);
+        }
+    }
+
+    fn add_to(self, report: &mut Report) {
+        let Self { name, frames, .. } = self;
+        let mut add = |what: &str, value: f64, better| {
+            report.add_figure(Figure::new(&format!("{name}_{what}"), value, better));
+        };
+        add("frames", frames as f64, Better::Higher);
+        if frames == 0 {
+            return;
+        }
+        let rate = |count: u64| count as f64 * 1000.0 / self.steps_ms as f64;
+        add("frames_per_s", rate(self.steps), Better::Higher);
+        add("bits_per_s", rate(8 * self.steps_bytes), Better::Neither);
+        add("timestamps_back", self.back as f64, Better::Lower);
+        self.gaps.add_to(report, &format!("{name}_gap"));
+        report.distributions.push(self.jitter);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::flv::FlvReader;
+    use crate::load::manifest::Manifest;
+    use crate::media::MediaKind;
+    use crate::rtmp::message::MessageHeader;
+
+    const FILE: &[u8] = include_bytes!("../../tests/vectors/ffmpeg5_h264_aac.flv");
+    const BEGAN: Time = Time::from_micros(5_000_000);
+
+    fn at(millis: u64) -> Time {
+        BEGAN.plus_millis(millis)
+    }
+
+    fn note(observer: &mut Observer, arrived_ms: u64, kind: u8, timestamp: u32, payload: &[u8]) {
+        let header = MessageHeader { chunk_stream_id: 4, timestamp, kind, message_stream_id: 1 };
+        observer.note(Message { header, payload }, at(arrived_ms));
+    }
+
+    fn report(mut observer: Observer, end_ms: u64) -> Report {
+        observer.end(at(end_ms));
+        let mut report = Report::new("play", Manifest::new("rtmp://h/a/k", BTreeMap::new()));
+        observer.add_to(&mut report);
+        report
+    }
+
+    #[track_caller]
+    fn expect(report: &Report, figures: &[(&str, f64)]) {
+        for (name, value) in figures {
+            let figure = report.figure(name).unwrap_or_else(|| panic!("no {name}"));
+            assert_eq!(figure.value, Some(*value), "{name}");
+        }
+    }
+
+    const KEYFRAME: &[u8] = &[0x17, 1, 0, 0, 0, 0x65];
+    const PICTURE: &[u8] = &[0x27, 1, 0, 0, 0, 0x41];
+    const SOUND: &[u8] = &[0xaf, 1, 0x21];
+
+    #[test]
+    fn stream_of_a_file_is_described() {
+        let mut observer = Observer::new(BEGAN);
+        let mut reader = FlvReader::new(FILE).unwrap();
+        while let Some(tag) = reader.next_tag().unwrap() {
+            let kind = match tag.media {
+                MediaKind::Audio => kind::AUDIO,
+                MediaKind::Video => kind::VIDEO,
+                MediaKind::Data => kind::DATA_AMF0,
+            };
+            let arrived_ms = 7 + u64::from(tag.timestamp);
+            note(&mut observer, arrived_ms, kind, tag.timestamp, tag.payload);
+        }
+        let report = report(observer, 2000);
+        assert_eq!(report.findings["video"], "H.264 High 1.0 160x120");
+        assert_eq!(report.findings["audio"], "AAC LC 48 kHz mono");
+        expect(
+            &report,
+            &[
+                ("first_media_ms", 7.0),
+                ("metadata_ms", 7.0),
+                ("first_keyframe_ms", 28.0),
+                ("video_frames", 30.0),
+                ("video_keyframes", 2.0),
+                ("gop_frames", 15.0),
+                ("audio_frames", 95.0),
+                ("data_messages", 1.0),
+                ("video_timestamps_back", 0.0),
+                ("video_gaps", 0.0),
+                ("stalls", 0.0),
+                ("further_tracks", 0.0),
+                ("gop_p50_ms", 1000.447),
+                ("video_jitter_max_ms", 0.0),
+                ("audio_jitter_max_ms", 0.0),
+            ],
+        );
+        let fps = report.figure("video_frames_per_s").unwrap().value.unwrap();
+        assert!((14.9..15.1).contains(&fps), "{fps}");
+    }
+
+    #[test]
+    fn what_is_wrong_with_the_time_of_a_stream_is_counted() {
+        let mut observer = Observer::new(BEGAN);
+        for (arrived_ms, timestamp) in [
+            (100, 0),
+            // As it was made, 10 ms late, 10 ms early.
+            (140, 40),
+            (190, 80),
+            (220, 120),
+            // Back, a gap, and a time in which nothing comes.
+            (260, 100),
+            (300, 2100),
+            (1800, 2140),
+        ] {
+            note(&mut observer, arrived_ms, kind::VIDEO, timestamp, PICTURE);
+        }
+        let report = report(observer, 3000);
+        expect(
+            &report,
+            &[
+                ("video_frames", 7.0),
+                ("video_timestamps_back", 1.0),
+                ("video_gaps", 1.0),
+                ("video_gap_max_ms", 2000.0),
+                ("stalls", 2.0),
+                ("stall_max_ms", 1500.0),
+                ("video_frames_per_s", 25.0),
+            ],
+        );
+        let jitter = report.distributions[0].histogram();
+        let of = |us: u64| jitter.count_between(us - 5, us + 5);
+        assert_eq!((jitter.len(), jitter.count_at(0), of(10_000), of(1_460_000)), (4, 1, 2, 1));
+        assert_eq!(report.figure("first_keyframe_ms").unwrap().value, None);
+    }
+
+    #[test]
+    fn what_a_server_had_kept_is_no_jitter() {
+        let mut observer = Observer::new(BEGAN);
+        for timestamp in [0, 40, 80, 120] {
+            note(&mut observer, 5, kind::VIDEO, timestamp, PICTURE);
+        }
+        note(&mut observer, 30, kind::VIDEO, 160, PICTURE);
+        note(&mut observer, 70, kind::VIDEO, 200, PICTURE);
+        let report = report(observer, 100);
+        assert_eq!(report.distributions[0].histogram().len(), 2);
+        expect(&report, &[("video_jitter_max_ms", 15.007)]);
+    }
+
+    #[test]
+    fn skew_is_that_of_the_newest_frames_and_at_most() {
+        let mut observer = Observer::new(BEGAN);
+        note(&mut observer, 0, kind::VIDEO, u32::MAX, KEYFRAME);
+        note(&mut observer, 0, kind::AUDIO, u32::MAX - 80, SOUND);
+        note(&mut observer, 0, kind::AUDIO, 19, SOUND);
+        expect(&report(observer, 0), &[("av_skew_ms", -20.0), ("av_skew_max_ms", 80.0)]);
+    }
+
+    #[test]
+    fn parts_of_an_aggregate_count_as_messages_and_what_is_unreadable_as_such() {
+        let mut observer = Observer::new(BEGAN);
+        let part = |kind: u8, payload: &[u8]| {
+            let head = [kind, 0, 0, payload.len() as u8, 0, 0, 9, 0, 0, 0, 0];
+            [&head, payload, &[0; 4]].concat()
+        };
+        let aggregate = [part(kind::VIDEO, KEYFRAME), part(kind::AUDIO, SOUND)].concat();
+        note(&mut observer, 1, kind::AGGREGATE, 500, &aggregate);
+        note(&mut observer, 2, kind::VIDEO, 540, &[]);
+        let figures = [("video_frames", 1.0), ("audio_frames", 1.0), ("unreadable_messages", 1.0)];
+        expect(&report(observer, 2), &figures);
+    }
+
+    #[test]
+    fn further_tracks_are_told_and_not_mixed_in() {
+        let mut observer = Observer::new(BEGAN);
+        // Enhanced RTMP: one track of several, its id behind the codec.
+        let track = |id: u8| [0x96, 0x01, b'a', b'v', b'c', b'1', id, 0, 0, 0, 0x65];
+        for (timestamp, id) in [(0, 3), (7, 4), (40, 3), (47, 4)] {
+            note(&mut observer, 0, kind::VIDEO, timestamp, &track(id));
+        }
+        let figures =
+            [("video_frames", 2.0), ("further_tracks", 1.0), ("video_frames_per_s", 25.0)];
+        expect(&report(observer, 0), &figures);
+    }
+}

@@ -1,0 +1,155 @@
+//! `load play`: one stream in detail, seen from a player.
+//!
+//! Owns the connection of that player; what it finds in the stream is the work of `observer`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::LoadError;
+use super::connection::{ConnId, Ended, Event, Head, Reason};
+use super::engine::{self, Agenda, Engine, Scenario, Speak};
+use super::measurement::Measurement;
+use super::observer::{DISTRIBUTIONS, Observer};
+use super::options::Options;
+use super::report::Report;
+use super::target::Target;
+use super::way::Way;
+use crate::rtmp::client::Purpose;
+use crate::time::Time;
+
+/// What is to be played.
+#[derive(Clone, Debug, Args)]
+pub struct Play {
+    /// The stream, as `rtmp://HOST[:PORT]/APP/KEY`.
+    pub url: String,
+    #[allow(missing_docs, reason = "a doc would become the text of the help")]
+    #[command(flatten)]
+    pub options: Options,
+}
+
+impl Play {
+    /// Plays for the time asked for, or until the stream is over, and says what came.
+    ///
+    /// # Errors
+    /// Why nothing could be measured.
+    pub fn measure(&self) -> Result<Report, LoadError> {
+        let target = Target::parse(&self.url)?;
+        let measurement =
+            Measurement::prepare("play", target.clone(), &self.options, 1, BTreeMap::new())?;
+        let plan = measurement.plan(2 * self.options.timeout_s + self.options.duration_s);
+        let mut run = Run {
+            duration: self.options.duration_s,
+            measurement,
+            way: Way::default(),
+            connection: None,
+            observer: None,
+            has_ended: false,
+        };
+        let measured = engine::run(plan, &mut run)?;
+        let Run { mut way, observer, mut measurement, has_ended, .. } = run;
+        if let Some(error) = way.failure(&target, "play the stream", self.options.timeout_s) {
+            return Err(error);
+        }
+        let report = &mut measurement.report;
+        way.add_to(report);
+        if let Some(observer) = observer {
+            if !observer.has_media() {
+                report.add_doubt("nothing of the stream arrived; does anybody publish it?");
+            }
+            observer.add_to(report);
+        }
+        if has_ended {
+            report.add_doubt("the stream ended before the time was over");
+        }
+        Ok(measurement.finish(&measured, &DISTRIBUTIONS))
+    }
+}
+
+/// What can be due.
+enum Due {
+    Open,
+    End,
+}
+
+struct Run {
+    duration: Duration,
+    measurement: Measurement,
+    way: Way,
+    connection: Option<ConnId>,
+    /// What is found, from the time at which the connection was to be opened.
+    observer: Option<Observer>,
+    /// The server ended the stream, or the connection after it had sent some of it.
+    has_ended: bool,
+}
+
+impl Scenario for Run {
+    type Conn = ();
+    type Due = Due;
+
+    fn start(&mut self, engine: &mut Engine<Self>) {
+        let began = engine.agenda().began();
+        engine.agenda().at(began, Due::Open);
+    }
+
+    fn due(&mut self, engine: &mut Engine<Self>, due: Due, intended: Time) {
+        match due {
+            Due::Open => {
+                let target = &engine.plan().target;
+                let purpose = Purpose::Play { key: target.key.clone() };
+                let speak = Speak::Rtmp(target.client(purpose));
+                self.observer = Some(Observer::new(intended));
+                self.connection = engine.open(intended, speak, ());
+            }
+            Due::End => self.connection.into_iter().for_each(|id| engine.agenda().close(id)),
+        }
+    }
+
+    fn event(&mut self, agenda: &mut Agenda<Due>, (): &mut (), head: &Head, event: Event<'_>) {
+        let now = agenda.now();
+        match event {
+            Event::Reached { phase, took_us } => {
+                self.way.reached(phase, took_us, head.goal, now);
+                if phase == head.goal {
+                    agenda.at(now + self.duration, Due::End);
+                }
+            }
+            Event::Media(message) => {
+                if let Some(observer) = &mut self.observer {
+                    observer.note(message, now);
+                }
+            }
+            Event::Status(status) => self.way.status(&status),
+            Event::StreamEof => {
+                self.has_ended = true;
+                agenda.close(head.id);
+            }
+            Event::Frame(_) | Event::Acknowledged(_) => {}
+        }
+    }
+
+    fn closed(&mut self, agenda: &mut Agenda<Due>, (): (), mut ended: Ended) {
+        let Some(observer) = &mut self.observer else { return };
+        if !self.has_ended {
+            observer.end(ended.at);
+        }
+        // Some servers end a stream by closing.
+        if matches!(ended.reason, Reason::PeerClosed) && observer.has_media() {
+            self.has_ended = true;
+            ended.reason = Reason::Done;
+        }
+        self.way.closed(ended);
+        agenda.stop();
+    }
+
+    fn second(&mut self, agenda: &mut Agenda<Due>) -> Result<(), LoadError> {
+        self.measurement.sample(agenda.now().since(agenda.began()))
+    }
+
+    fn progress(&self) -> String {
+        let (pictures, sounds, bytes) =
+            self.observer.as_ref().map(Observer::counts).unwrap_or_default();
+        format!("{pictures} pictures, {sounds} frames of sound, {bytes} bytes received")
+    }
+}

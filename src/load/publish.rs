@@ -1,0 +1,364 @@
+//! `load publish`: one stream in detail, seen from its encoder.
+//!
+//! Owns what is noted of it. Frames are an open loop: each is due at its own time whatever became
+//! of those before it, and is measured from then until the kernel has all of it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::LoadError;
+use super::connection::{ConnId, Connection, Ended, Event, Head};
+use super::encoder::{EncoderOptions, Frame};
+use super::engine::{self, Agenda, Engine, Scenario, Speak};
+use super::measurement::Measurement;
+use super::options::Options;
+use super::report::{Better, Distribution, Figure, Report, Series};
+use super::source::Source;
+use super::target::Target;
+use super::way::Way;
+use crate::media::{AudioClass, MediaKind, VideoClass, classify_audio, classify_video};
+use crate::rtmp::client::Purpose;
+use crate::time::Time;
+
+/// What is to be published.
+#[derive(Clone, Debug, Args)]
+pub struct Publish {
+    /// The stream, as `rtmp://HOST[:PORT]/APP/KEY`.
+    pub url: String,
+    /// Publish this FLV file in place of the synthetic encoder, again and again.
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with_all = ["size", "fps", "gop_s", "bitrate", "audio_bitrate"]
+    )]
+    pub file: Option<PathBuf>,
+    #[allow(missing_docs, reason = "a doc would become the text of the help")]
+    #[command(flatten)]
+    pub encoder: EncoderOptions,
+    #[allow(missing_docs, reason = "a doc would become the text of the help")]
+    #[command(flatten)]
+    pub options: Options,
+}
+
+impl Publish {
+    /// Publishes for the time asked for, and says how that went.
+    ///
+    /// # Errors
+    /// Why nothing could be measured.
+    pub fn measure(&self) -> Result<Report, LoadError> {
+        let target = Target::parse(&self.url)?;
+        let source = match &self.file {
+            Some(path) => Source::of_file(path)?,
+            None => Source::of_encoder(self.encoder.clone()),
+        };
+        let measurement =
+            Measurement::prepare("publish", target.clone(), &self.options, 1, self.parameters())?;
+        let plan = measurement.plan(2 * self.options.timeout_s + self.options.duration_s);
+        let mut run = Run::new(self.options.duration_s, source, measurement);
+        let measured = engine::run(plan, &mut run)?;
+        if let Some(error) = run.way.failure(&target, "publish the stream", self.options.timeout_s)
+        {
+            return Err(error);
+        }
+        let Run { way, sent, waiting_series, mut measurement, .. } = run;
+        let report = &mut measurement.report;
+        way.add_to(report);
+        sent.add_to(report, way.held());
+        report.series.push(waiting_series);
+        Ok(measurement.finish(&measured, &["write_delay"]))
+    }
+
+    fn parameters(&self) -> BTreeMap<String, String> {
+        if let Some(file) = &self.file {
+            let name = file.file_name().unwrap_or_default().to_string_lossy();
+            return BTreeMap::from([("file".to_owned(), name.into_owned())]);
+        }
+        let EncoderOptions { size, fps, gop_s, bitrate, audio_bitrate } = &self.encoder;
+        BTreeMap::from([
+            ("size".to_owned(), size.to_string()),
+            ("fps".to_owned(), fps.to_string()),
+            ("gop-s".to_owned(), gop_s.as_secs_f64().to_string()),
+            ("bitrate".to_owned(), bitrate.to_string()),
+            ("audio-bitrate".to_owned(), audio_bitrate.to_string()),
+        ])
+    }
+}
+
+/// What can be due.
+enum Due {
+    Open,
+    Frame,
+    End,
+}
+
+struct Run {
+    duration: Duration,
+    source: Source,
+    measurement: Measurement,
+    way: Way,
+    connection: Option<ConnId>,
+    /// The next message, and its payload.
+    next: Option<Frame>,
+    payload: Vec<u8>,
+    /// What the kernel has yet to take: where each message ends among the bytes of the connection.
+    waiting: VecDeque<(u64, Written)>,
+    /// Some of that was left when the kernel last took of it.
+    is_blocked: bool,
+    waiting_bytes: usize,
+    waiting_series: Series,
+    sent: Sent,
+}
+
+/// A message that was written.
+#[derive(Clone, Copy, Debug)]
+struct Written {
+    intended: Time,
+    class: Class,
+    bytes: usize,
+}
+
+/// What a message is to those who count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Class {
+    Keyframe,
+    Picture,
+    Sound,
+    Other,
+}
+
+impl Class {
+    fn of(media: MediaKind, payload: &[u8]) -> Self {
+        match media {
+            MediaKind::Video => match classify_video(payload).map(|tag| tag.class) {
+                Ok(VideoClass::Keyframe) => Self::Keyframe,
+                Ok(VideoClass::Inter | VideoClass::Disposable) => Self::Picture,
+                _ => Self::Other,
+            },
+            MediaKind::Audio => match classify_audio(payload).map(|tag| tag.class) {
+                Ok(AudioClass::Frame) => Self::Sound,
+                _ => Self::Other,
+            },
+            MediaKind::Data => Self::Other,
+        }
+    }
+}
+
+/// What the kernel has taken, and the server acknowledged.
+#[derive(Debug)]
+struct Sent {
+    pictures: u64,
+    keyframes: u64,
+    sounds: u64,
+    video_bytes: u64,
+    audio_bytes: u64,
+    waiting_bytes_max: usize,
+    acknowledgements: u64,
+    unacknowledged_bytes_max: u32,
+    write_delay: Distribution,
+}
+
+impl Sent {
+    fn new() -> Self {
+        Self {
+            pictures: 0,
+            keyframes: 0,
+            sounds: 0,
+            video_bytes: 0,
+            audio_bytes: 0,
+            waiting_bytes_max: 0,
+            acknowledgements: 0,
+            unacknowledged_bytes_max: 0,
+            write_delay: Distribution::new("write_delay"),
+        }
+    }
+
+    fn note(&mut self, written: &Written, since_began: Duration, now: Time) {
+        let delay = now.since(written.intended).as_micros() as u64;
+        self.write_delay.record(since_began, delay);
+        match written.class {
+            Class::Keyframe | Class::Picture => {
+                self.pictures += 1;
+                self.keyframes += u64::from(written.class == Class::Keyframe);
+                self.video_bytes += written.bytes as u64;
+            }
+            Class::Sound => {
+                self.sounds += 1;
+                self.audio_bytes += written.bytes as u64;
+            }
+            Class::Other => {}
+        }
+    }
+
+    /// Adds what was sent in the time for which the stream was `held`.
+    fn add_to(self, report: &mut Report, held: Duration) {
+        let rate = |count: u64| count as f64 / held.as_secs_f64();
+        let counts = [
+            ("video_frames", self.pictures, Better::Higher),
+            ("video_keyframes", self.keyframes, Better::Neither),
+            ("audio_frames", self.sounds, Better::Higher),
+            ("acknowledgements", self.acknowledgements, Better::Neither),
+            ("waiting_bytes_max", self.waiting_bytes_max as u64, Better::Lower),
+        ];
+        for (name, count, better) in counts {
+            report.add_figure(Figure::new(name, count as f64, better));
+        }
+        for (name, value) in [
+            ("video_frames_per_s", rate(self.pictures)),
+            ("video_bits_per_s", rate(8 * self.video_bytes)),
+            ("audio_bits_per_s", rate(8 * self.audio_bytes)),
+        ] {
+            report.add_figure(Figure::new(name, value, Better::Higher));
+        }
+        let unacknowledged = match self.acknowledgements {
+            0 => {
+                let reason = "the server acknowledged nothing";
+                Figure::withheld("unacknowledged_bytes_max", reason, Better::Lower)
+            }
+            _ => {
+                let bytes = self.unacknowledged_bytes_max.into();
+                Figure::new("unacknowledged_bytes_max", bytes, Better::Lower)
+            }
+        };
+        report.add_figure(unacknowledged);
+        report.distributions.push(self.write_delay);
+    }
+}
+
+impl Run {
+    fn new(duration: Duration, source: Source, measurement: Measurement) -> Self {
+        Self {
+            duration,
+            source,
+            measurement,
+            way: Way::default(),
+            connection: None,
+            next: None,
+            payload: Vec::new(),
+            waiting: VecDeque::new(),
+            is_blocked: false,
+            waiting_bytes: 0,
+            waiting_series: Series::new("waiting", "bytes"),
+            sent: Sent::new(),
+        }
+    }
+
+    /// Writes the message that is due, and asks for the time of the next.
+    fn write_frame(&mut self, engine: &mut Engine<Self>, intended: Time) {
+        let Some(connection) = self.connection.and_then(|id| engine.write(id)) else { return };
+        if let Some(frame) = self.next {
+            if self.is_blocked {
+                self.note_waiting(connection.unsent_bytes());
+            }
+            write(connection, frame, &self.payload);
+            let class = Class::of(frame.media, &self.payload);
+            let written = Written { intended, class, bytes: self.payload.len() };
+            let end = connection.head().sent_bytes + connection.unsent_bytes() as u64;
+            self.waiting.push_back((end, written));
+        }
+        let frame = self.source.next_frame(&mut self.payload);
+        self.next = Some(frame);
+        let began = self.way.accepted_at.unwrap_or(intended);
+        engine.agenda().at(began + frame.due, Due::Frame);
+    }
+
+    fn note_waiting(&mut self, bytes: usize) {
+        self.waiting_bytes = bytes;
+        self.sent.waiting_bytes_max = self.sent.waiting_bytes_max.max(bytes);
+    }
+
+    /// Takes the stream back, and ends when that is written.
+    fn end(&mut self, engine: &mut Engine<Self>) {
+        let Some(id) = self.connection.take() else { return };
+        if let Some(client) = engine.write(id).and_then(Connection::client) {
+            client.delete_stream();
+        }
+        engine.agenda().close(id);
+    }
+}
+
+fn write(connection: &mut Connection<()>, Frame { media, timestamp, .. }: Frame, payload: &[u8]) {
+    let Some(client) = connection.client() else { return };
+    match media {
+        MediaKind::Audio => client.write_audio(timestamp, payload),
+        MediaKind::Video => client.write_video(timestamp, payload),
+        MediaKind::Data => client.write_data(timestamp, payload),
+    }
+}
+
+impl Scenario for Run {
+    type Conn = ();
+    type Due = Due;
+
+    fn start(&mut self, engine: &mut Engine<Self>) {
+        let began = engine.agenda().began();
+        engine.agenda().at(began, Due::Open);
+    }
+
+    fn due(&mut self, engine: &mut Engine<Self>, due: Due, intended: Time) {
+        match due {
+            Due::Open => {
+                let target = &engine.plan().target;
+                let purpose = Purpose::Publish { key: target.key.clone() };
+                let speak = Speak::Rtmp(target.client(purpose));
+                self.connection = engine.open(intended, speak, ());
+            }
+            Due::Frame => self.write_frame(engine, intended),
+            Due::End => self.end(engine),
+        }
+    }
+
+    fn event(&mut self, agenda: &mut Agenda<Due>, (): &mut (), head: &Head, event: Event<'_>) {
+        let now = agenda.now();
+        match event {
+            Event::Reached { phase, took_us } => {
+                self.way.reached(phase, took_us, head.goal, now);
+                if phase == head.goal {
+                    agenda.at(now, Due::Frame);
+                    agenda.at(now + self.duration, Due::End);
+                }
+            }
+            Event::Status(status) => self.way.status(&status),
+            Event::Acknowledged(bytes) => {
+                // The number wraps, and so does what it is compared with.
+                let unacknowledged = (head.sent_bytes as u32).wrapping_sub(bytes);
+                self.sent.acknowledgements += 1;
+                let max = &mut self.sent.unacknowledged_bytes_max;
+                *max = (*max).max(unacknowledged);
+            }
+            Event::Media(_) | Event::Frame(_) | Event::StreamEof => {}
+        }
+    }
+
+    fn written(&mut self, agenda: &mut Agenda<Due>, (): &mut (), head: &Head) {
+        let since_began = agenda.now().since(agenda.began());
+        while let Some((end, written)) = self.waiting.front()
+            && *end <= head.sent_bytes
+        {
+            self.sent.note(written, since_began, agenda.now());
+            self.waiting.pop_front();
+        }
+        self.is_blocked = !self.waiting.is_empty();
+        let newest = self.waiting.back().map_or(head.sent_bytes, |(end, _)| *end);
+        self.note_waiting((newest - head.sent_bytes) as usize);
+    }
+
+    fn closed(&mut self, agenda: &mut Agenda<Due>, (): (), ended: Ended) {
+        self.way.closed(ended);
+        agenda.stop();
+    }
+
+    fn second(&mut self, agenda: &mut Agenda<Due>) -> Result<(), LoadError> {
+        let at = agenda.now().since(agenda.began());
+        self.waiting_series.push(at.as_secs_f64(), self.waiting_bytes as f64);
+        self.measurement.sample(at)
+    }
+
+    fn progress(&self) -> String {
+        let Sent { pictures, sounds, .. } = &self.sent;
+        let waiting = self.waiting_bytes;
+        format!("{pictures} pictures, {sounds} frames of sound sent, {waiting} bytes wait")
+    }
+}
