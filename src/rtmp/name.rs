@@ -36,7 +36,7 @@ impl AppName {
     pub fn parse(app: &[u8], tc_url: Option<&[u8]>) -> Result<Self, NameError> {
         let (path, query) = split_query(trim_blanks(text(app)?));
         let path = canonical_path(path.split('/'))?;
-        let path = path.strip_suffix("/_definst_").unwrap_or(&path);
+        let path = path.trim_end_matches("/_definst_");
         let mut kept = path.to_owned();
         if let Some(query) = query {
             kept.push(QUERY_OF_APP);
@@ -91,7 +91,9 @@ impl AppName {
     /// or a key with the `=` or `&` of a query. The application must have a key to give, and a
     /// query that came from `tcUrl` alone was not cut by anyone.
     fn key_continues_query(&self, key_path: &str) -> bool {
-        let Some((path, query)) = self.0.split_once(QUERY_OF_APP) else { return false };
+        let path = self.path();
+        let behind = self.0.strip_prefix(path).and_then(|rest| rest.strip_prefix(QUERY_OF_APP));
+        let Some(query) = behind else { return false };
         !key_path.is_empty()
             && path.contains('/')
             && (query.contains('/') || key_path.contains(['=', '&']))
@@ -290,6 +292,7 @@ mod tests {
             ("a/../b", false, false),
             ("a\nb", false, false),
             ("live/_definst_", false, true),
+            ("live/_definst_/_definst_", false, true),
             ("mp4:live", true, false),
         ] {
             assert_eq!((is_app(text), is_key(text)), (app, key), "{text:?}");
@@ -327,6 +330,16 @@ mod tests {
             ),
             ("live", "x?u=http://a/b&t=c/d", "live/x", "u=http://a/b&t=c/d"),
         ]);
+    }
+
+    #[test]
+    fn a_query_of_the_tc_url_never_takes_the_key_for_its_rest() {
+        // With a slash and another question mark in it, it looks like an application that was cut.
+        for (app, tc_url) in [("live", "rtmp://h/live?a=b/c?d/e"), ("", "rtmp://h/?a=b/c?d/e")] {
+            let name = [app, "s"].join("/").trim_start_matches('/').to_owned();
+            assert_eq!(resolve(app, tc_url, "s"), Ok((name, "a=b/c?d/e".into())), "{tc_url}");
+            assert_eq!(resolve(app, tc_url, ""), Err(NameError::Empty), "{tc_url}");
+        }
     }
 
     #[test]
