@@ -41,6 +41,7 @@
 //! | which profile, level, size and rate a track has | [`codec`] |
 //! | how FLV files are read | [`flv`] |
 //! | what becomes of `onMetaData` | [`metadata`] |
+//! | what holds of a parser whatever it is fed | `tests/fuzz/bodies/` |
 //! | what a stream keeps, and for how long | [`server::tape`] |
 //! | what of it is sent from memory files, and when | [`server::segment`], `net/segment.rs` |
 //! | which timestamps players see, what of an encoder's clock is repaired | `server/timeline.rs` |

@@ -1,5 +1,7 @@
 //! The tests of the whole: one binary, one file for each topic.
 
+#[path = "../fuzz/bodies/mod.rs"]
+mod bodies;
 mod frames;
 mod random;
 #[cfg(target_os = "linux")]
@@ -19,6 +21,7 @@ mod control;
 mod costs;
 mod data;
 mod enhanced;
+mod fuzz;
 mod handshake;
 mod hour;
 mod legacy;

@@ -89,7 +89,10 @@ fn dependencies_point_one_way() {
 fn nothing_unfinished_stays() {
     let words =
         ["TODO", "FIXME", "XXX", "for now", "placeholder", "dbg!", "todo!", "unimplemented!"];
-    let texts = ["Cargo.toml", "README.md", "CHANGELOG.md", "tests/run", ".ci/run"].map(read);
+    let texts = ["Cargo.toml", "README.md", "CHANGELOG.md"]
+        .into_iter()
+        .chain(["tests/run", "tests/fuzz/run", ".ci/run"])
+        .map(read);
     let this = file!();
     expect_none(["src", "tests", "benches"].into_iter().flat_map(sources).chain(texts).flat_map(
         |source| {
@@ -119,6 +122,7 @@ fn every_file_is_part_of_a_program() {
         ("src", &["src/lib.rs", "src/main.rs"][..]),
         ("tests/suite", &["tests/suite/main.rs"]),
         ("tests/interop", &["tests/interop/main.rs"]),
+        ("tests/fuzz/bodies", &["tests/fuzz/bodies/mod.rs"]),
     ] {
         let mut reached = BTreeSet::new();
         roots.iter().for_each(|root| reach(Path::new(root), &mut reached));
@@ -171,15 +175,16 @@ fn tests_come_last_in_a_file() {
 
 #[test]
 fn every_dependency_has_its_reason() {
-    let manifest = read("Cargo.toml");
-    let (mut section, mut above) = ("", "");
-    for line in manifest.text.lines() {
-        if line.starts_with('[') {
-            section = line;
-        } else if section.ends_with("dependencies]") && line.contains(" = ") {
-            assert!(above.starts_with("# ") || line.contains(" # "), "no reason given: {line}");
+    for manifest in ["Cargo.toml", "tests/fuzz/Cargo.toml"].map(read) {
+        let (mut section, mut above) = ("", "");
+        for line in manifest.text.lines() {
+            if line.starts_with('[') {
+                section = line;
+            } else if section.ends_with("dependencies]") && line.contains(" = ") {
+                assert!(above.starts_with("# ") || line.contains(" # "), "no reason given: {line}");
+            }
+            above = line;
         }
-        above = line;
     }
 }
 
