@@ -45,6 +45,7 @@ mod segments;
 mod simulation;
 mod slow_player;
 mod streams;
+mod supply;
 mod tidy;
 mod timers;
 mod timestamps;
