@@ -76,6 +76,12 @@ pub enum Purpose {
     },
 }
 
+impl Purpose {
+    const fn wants_stream(&self) -> bool {
+        matches!(self, Self::Publish { .. } | Self::Play { .. })
+    }
+}
+
 /// What one message of the server meant.
 ///
 /// Every message gives exactly one event, and so does the end of the handshake before them, so
@@ -255,6 +261,15 @@ impl Client {
     /// Announces another chunk size and uses it from now on.
     pub fn set_chunk_size(&mut self, chunk_size: u32) {
         self.dialogue.output.set_chunk_size(chunk_size);
+    }
+
+    /// Asks for a stream after all, on a connection that was opened to stay connected: to be
+    /// called once that was told with [`ClientEvent::Connected`]. What follows is what follows
+    /// there for a client that had this purpose from the start.
+    pub fn go_on(&mut self, config: ClientConfig) {
+        if config.purpose.wants_stream() {
+            self.dialogue.ask_for_stream(Box::new(config));
+        }
     }
 
     /// Writes an audio message. Whether the server has accepted the stream is the caller's to
@@ -441,9 +456,13 @@ impl Dialogue {
         if !config.chunk_size_before_connect {
             self.output.set_chunk_size(config.chunk_size);
         }
-        if config.purpose == Purpose::Connect {
-            return ClientEvent::Connected;
+        if config.purpose.wants_stream() {
+            self.ask_for_stream(config);
         }
+        ClientEvent::Connected
+    }
+
+    fn ask_for_stream(&mut self, config: Box<ClientConfig>) {
         if let (Purpose::Publish { key }, true) = (&config.purpose, config.release_stream) {
             self.command(0, |transaction_id, out| {
                 request::release_stream(out, transaction_id, key);
@@ -456,7 +475,6 @@ impl Dialogue {
             request::create_stream(out, transaction_id);
         });
         self.stage = Stage::CreateStream(transaction_id, config);
-        ClientEvent::Connected
     }
 
     fn accept_create_stream(
@@ -628,6 +646,36 @@ mod tests {
         server.connect_result();
         assert_eq!(feed(&mut client, server.output.bytes()), ["HandshakeDone", "Connected"]);
         assert_eq!(sent(&mut client), ["connect 1", "SetChunkSize(60000)"]);
+    }
+
+    #[test]
+    fn a_client_that_was_only_connected_can_go_on_to_play_and_to_publish() {
+        let key = || "cam".to_owned();
+        let play = ["createStream 2", "play 3 on 7"];
+        let publish = ["releaseStream 2", "FCPublish 3", "createStream 4", "publish 5 on 7"];
+        for (purpose, asked, status, accepted) in [
+            (Purpose::Play { key: key() }, &play[..], code::PLAY_START, "Playing"),
+            (Purpose::Publish { key: key() }, &publish[..], code::PUBLISH_START, "Publishing"),
+        ] {
+            let mut client = connected();
+            client.go_on(config(purpose));
+            let request = f64::from(client.dialogue.transaction_id);
+            let mut server = Server::default();
+            server.command(0, |out| reply::create_stream_result(out, request, 7));
+            server.command(7, |out| reply::on_status(out, level::STATUS, status, ""));
+            let created = "StreamCreated { message_stream_id: 7 }";
+            assert_eq!(feed(&mut client, server.output.bytes()), [created, accepted]);
+            let mut sent = sent_behind(&mut client, 0, limits::CHUNK_SIZE_OUT);
+            sent.retain(|message| !message.starts_with("UserControl"));
+            assert_eq!(sent, asked);
+        }
+    }
+
+    #[test]
+    fn going_on_to_stay_connected_asks_for_nothing() {
+        let mut client = connected();
+        client.go_on(config(Purpose::Connect));
+        assert!(client.output().is_empty());
     }
 
     #[test]
