@@ -92,6 +92,10 @@ pub struct Sample {
 pub struct Memory {
     /// Resident memory; a page that several processes share counts once in all.
     pub resident_bytes: u64,
+    /// What of it is no part of a file, as programs are: heap, stacks and shared memory. The share
+    /// in a program falls as soon as somebody else runs the same, like a generator that is one
+    /// with the server.
+    pub data_bytes: u64,
     /// Files in memory (`memfd_create`) that the processes hold open. The kernel counts them as
     /// resident only where they are mapped, so a server could hide what it keeps there.
     pub memory_file_bytes: u64,
@@ -165,7 +169,9 @@ impl ProcessTree {
         self.root_stat()?;
         let (mut memory, mut counted) = (Memory::default(), BTreeSet::new());
         for pid in self.pids() {
-            memory.resident_bytes += resident_bytes(pid);
+            let (resident_bytes, data_bytes) = shares(pid);
+            memory.resident_bytes += resident_bytes;
+            memory.data_bytes += data_bytes;
             memory.memory_file_bytes += memory_files(pid)
                 .filter(|file| counted.insert((file.dev(), file.ino())))
                 .map(|file| file.blocks() * BLOCK_BYTES)
@@ -223,6 +229,22 @@ impl Watch {
             cpu: Series::new(&format!("{name}_cpu"), "percent"),
             wakeups: Series::new(&format!("{name}_wakeups"), "per s"),
         })
+    }
+
+    /// Begins anew, now: what was used until here is not counted.
+    pub fn restart(&mut self) -> Result<(), ProcessError> {
+        self.first = self.tree.sample()?;
+        self.last = (0.0, self.first);
+        self.resident.points.clear();
+        self.resident.push(0.0, self.first.resident_bytes as f64);
+        self.cpu.points.clear();
+        self.wakeups.points.clear();
+        Ok(())
+    }
+
+    /// What was used before the start.
+    pub fn used_before(&self) -> Usage {
+        self.first.usage
     }
 
     /// Adds a point to each series.
@@ -308,16 +330,17 @@ fn usage(pid: u32, stat: &Stat) -> Usage {
     usage
 }
 
-/// The resident memory of one process in which shared pages count by their share; where that may
-/// not be read, in full.
-fn resident_bytes(pid: u32) -> u64 {
+/// The resident memory of one process in which shared pages count by their share, and what of it
+/// is no part of a file; where that may not be read, all in full.
+fn shares(pid: u32) -> (u64, u64) {
     let rollup = SmapsRollup::from_file(of(pid, "smaps_rollup")).ok();
-    let share = rollup.and_then(|rollup| {
-        rollup.memory_map_rollup.0.first().and_then(|map| map.extension.map.get("Pss").copied())
-    });
-    share.unwrap_or_else(|| {
+    let all = rollup.and_then(|rollup| rollup.memory_map_rollup.0.into_iter().next());
+    let share = |name: &str| all.as_ref()?.extension.map.get(name).copied();
+    let resident = share("Pss").unwrap_or_else(|| {
         StatM::from_file(of(pid, "statm")).map_or(0, |statm| statm.resident * page_size() as u64)
-    })
+    });
+    let data = share("Pss_Anon").map(|data| data + share("Pss_Shmem").unwrap_or_default());
+    (resident, data.unwrap_or(resident))
 }
 
 /// The files in memory that a process holds open.
@@ -411,7 +434,9 @@ mod tests {
         let sample = tree.sample().unwrap();
         assert!(sample.processes >= 1 && sample.threads >= 2, "{sample:?}");
         assert!(sample.resident_bytes > 500_000, "{sample:?}");
-        assert!(tree.memory().unwrap().resident_bytes > 100_000);
+        let memory = tree.memory().unwrap();
+        assert!(memory.resident_bytes > 100_000, "{memory:?}");
+        assert!((1..memory.resident_bytes).contains(&memory.data_bytes), "{memory:?}");
     }
 
     #[test]
@@ -510,6 +535,19 @@ mod tests {
         assert_eq!(with, held, "the same file by two descriptors");
         drop((file, again));
         assert_eq!(tree.memory().unwrap().memory_file_bytes, 0);
+    }
+
+    #[test]
+    fn watch_that_begins_anew_has_forgotten_what_was() {
+        let shell = Shell::run("echo ready; read _");
+        let mut watch = Watch::start("server", shell.tree()).unwrap();
+        watch.sample(Duration::from_secs(1)).unwrap();
+        let used = watch.used_before().cpu + watch.spent().cpu;
+        watch.restart().unwrap();
+        assert!(watch.used_before().cpu >= used && used > Duration::ZERO);
+        assert_eq!(watch.spent(), Usage::default());
+        let lengths = watch.into_series().map(|series| series.points.len());
+        assert_eq!(lengths, [1, 0, 0]);
     }
 
     #[test]
