@@ -228,7 +228,10 @@ impl From<&LoadError> for Exit {
             | LoadError::FileTooLarge { .. } => Self::BadMedia,
             LoadError::DescriptorLimit { .. } => Self::DescriptorLimit,
             LoadError::Process(_) => Self::NoProcess,
-            LoadError::Report { .. } | LoadError::File { .. } | LoadError::Io(_) => Self::Io,
+            LoadError::Helper { .. }
+            | LoadError::Report { .. }
+            | LoadError::File { .. }
+            | LoadError::Io(_) => Self::Io,
         }
     }
 }

@@ -59,6 +59,8 @@
 //! | sockets that it hands over, the units for systemd | `net/activation.rs`, `systemd/` |
 //! | how many descriptors the process may open | [`descriptors`] |
 //! | what `tiderace load` can be asked for, its flags | [`load::command`], [`load::options`] |
+//! | sessions that are held, or come and go, under load | [`load::idle`], [`load::churn`] |
+//! | how several processes share the work of a measurement | [`load::processes`] |
 //! | the loop of the load generator, its connections | [`load`] |
 //! | what a measurement reports, the table, page and log of it | [`load::report`] |
 //! | thresholds, comparisons, exit codes of a measurement | [`load::command`], [`load::compare`] |

@@ -6,12 +6,14 @@
 use clap::Subcommand;
 
 use super::LoadError;
+use super::churn::Churn;
 use super::compare::Compare;
 use super::floor::Floor;
 use super::help;
 use super::idle::Idle;
 use super::options::Outputs;
 use super::play::Play;
+use super::processes::{self, Sharing};
 use super::publish::Publish;
 use super::report::{Report, Threshold};
 use super::streams::fanout::Fanout;
@@ -23,6 +25,9 @@ pub enum LoadCommand {
     /// Open many sessions, bring each to a stage, and hold them.
     #[command(after_long_help = help::IDLE)]
     Idle(Idle),
+    /// Open sessions at a rate, bring each to a stage, and close it.
+    #[command(after_long_help = help::CHURN)]
+    Churn(Churn),
     /// Publish streams, play them many times over, and look at each frame.
     ///
     /// The latency of a frame is the time from when it was intended to be written to when a player
@@ -60,7 +65,12 @@ impl LoadCommand {
     /// Why there is no measurement, or no report of it.
     pub fn run(&self) -> Result<Outcome, LoadError> {
         match self {
-            Self::Idle(idle) => deliver(&idle.measure()?, &idle.options.outputs),
+            Self::Idle(idle) => {
+                deliver_share(&idle.measure()?, &idle.sharing, &idle.options.outputs)
+            }
+            Self::Churn(churn) => {
+                deliver_share(&churn.measure()?, &churn.sharing, &churn.options.outputs)
+            }
             Self::Fanout(fanout) => deliver(&fanout.measure()?, &fanout.options.outputs),
             Self::Ingest(ingest) => deliver(&ingest.measure()?, &ingest.options.outputs),
             Self::Compare(compare) => compare.run(),
@@ -111,6 +121,18 @@ impl Outcome {
             None => Verdict::Missed,
         };
         Ok(Self { verdict, lines })
+    }
+}
+
+/// A helper hands its report over, and the first process delivers for all.
+fn deliver_share(
+    report: &Report,
+    sharing: &Sharing,
+    outputs: &Outputs,
+) -> Result<Outcome, LoadError> {
+    match sharing.helper {
+        Some(_) => processes::hand_over(report).map(|()| Outcome::default()),
+        None => deliver(report, outputs),
     }
 }
 

@@ -18,6 +18,7 @@ use super::LoadError;
 use super::alarm::{self, Alarm};
 use super::connection::{ConnId, Connection, Ended, Event, Flags, Head, Left, Phase, Reason};
 use super::measured::Measured;
+use super::processes;
 use super::target::Target;
 use super::wire::{Framed, Wire};
 use crate::limits;
@@ -65,7 +66,8 @@ pub trait Scenario: Sized {
         Ok(())
     }
 
-    /// How it stands, in a few words for a terminal.
+    /// How it stands, in a few words for a terminal. The numbers are counts: those of processes
+    /// that share the work are added up.
     fn progress(&self) -> String;
 }
 
@@ -82,6 +84,9 @@ pub struct Plan {
     pub is_busy: bool,
     /// Says how it stands on standard error, each second.
     pub shows_progress: bool,
+    /// The process has a share of another's work: it tells that one how it stands, and ends when
+    /// that one says so or is gone.
+    pub is_helper: bool,
 }
 
 /// What a connection speaks.
@@ -100,13 +105,17 @@ impl Speak {
     const fn goal(&self) -> Phase {
         match self {
             Self::Silence | Self::Frames => Phase::Tcp,
-            Self::Rtmp(config) => match config.purpose {
-                Purpose::Handshake => Phase::Handshake,
-                Purpose::Connect => Phase::Connect,
-                Purpose::Publish { .. } => Phase::Publish,
-                Purpose::Play { .. } => Phase::Play,
-            },
+            Self::Rtmp(config) => goal(&config.purpose),
         }
+    }
+}
+
+const fn goal(purpose: &Purpose) -> Phase {
+    match purpose {
+        Purpose::Handshake => Phase::Handshake,
+        Purpose::Connect => Phase::Connect,
+        Purpose::Publish { .. } => Phase::Publish,
+        Purpose::Play { .. } => Phase::Play,
     }
 }
 
@@ -207,6 +216,7 @@ pub struct Engine<S: Scenario> {
 const EVENTS_PER_POLL: usize = 1024;
 const SIGNALS: Token = Token(usize::MAX - 1);
 const ALARM: Token = Token(usize::MAX - 2);
+const FIRST_PROCESS: Token = Token(usize::MAX - 3);
 const SECOND_MS: u64 = 1000;
 
 impl<S: Scenario> Engine<S> {
@@ -215,6 +225,9 @@ impl<S: Scenario> Engine<S> {
         let mut signals = Signals::new([SIGINT, SIGTERM])?;
         poll.registry().register(&mut signals, SIGNALS, Interest::READABLE)?;
         let alarm = Alarm::new(poll.registry(), ALARM)?;
+        if plan.is_helper {
+            processes::watch_first_process(poll.registry(), FIRST_PROCESS)?;
+        }
         let mut c1_random = Box::new([0; limits::HANDSHAKE_RANDOM_BYTES]);
         rand::rng().fill_bytes(&mut c1_random[..]);
         let began = alarm::now();
@@ -335,6 +348,18 @@ impl<S: Scenario> Engine<S> {
         Some(connection)
     }
 
+    /// Lets a connection go on that has come to its goal, from when that was intended. It has the
+    /// same time for that as for the way so far. One that has ended meanwhile stays so.
+    pub fn go_on(&mut self, id: ConnId, intended: Time, config: ClientConfig) {
+        let goal = goal(&config.purpose);
+        let Some(connection) = self.write(id) else { return };
+        (connection.head.goal, connection.head.phase_at) = (goal, intended);
+        if let Some(client) = connection.client() {
+            client.go_on(config);
+        }
+        self.timeouts.push_back((self.agenda.now + self.plan.timeout, id));
+    }
+
     fn run(&mut self, scenario: &mut S) -> Result<(), LoadError> {
         let mut events = Events::with_capacity(EVENTS_PER_POLL);
         while !self.agenda.is_over {
@@ -405,6 +430,10 @@ impl<S: Scenario> Engine<S> {
                     continue;
                 }
                 ALARM => continue,
+                FIRST_PROCESS => {
+                    self.agenda.is_over = true;
+                    continue;
+                }
                 Token(index) => index,
             };
             let Some(connection) = self.connections.get_mut(index) else { continue };
@@ -532,7 +561,9 @@ impl<S: Scenario> Engine<S> {
         if now >= self.second_at {
             self.second_at = now.plus_millis(SECOND_MS);
             scenario.second(&mut self.agenda)?;
-            if self.plan.shows_progress {
+            if self.plan.is_helper {
+                processes::say_progress(&scenario.progress());
+            } else if self.plan.shows_progress {
                 show_progress(now.since(self.agenda.began), &scenario.progress());
             }
         }
@@ -661,6 +692,7 @@ mod tests {
             timeout,
             is_busy: false,
             shows_progress: false,
+            is_helper: false,
         }
     }
 

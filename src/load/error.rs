@@ -11,7 +11,7 @@ use super::process::ProcessError;
 use super::report::ReportError;
 use super::target::TargetError;
 use crate::flv::FlvError;
-use crate::limits::{DESCRIPTORS_RESERVED, LOAD_FILE_BYTES_MAX};
+use crate::limits::LOAD_FILE_BYTES_MAX;
 use crate::text::Escaped;
 
 /// See the module's head.
@@ -67,10 +67,19 @@ pub enum LoadError {
     },
     /// The process may not open as many descriptors as the connections need.
     DescriptorLimit {
-        /// Descriptors for all connections and what the generator needs itself.
+        /// Connections of the process at once.
+        connections: usize,
+        /// Descriptors for them and for what the generator needs itself.
         needed: usize,
         /// What the process may open.
         limit: usize,
+    },
+    /// A process that shared the work has ended before its time.
+    Helper {
+        /// Its number; the first process has 0.
+        index: u32,
+        /// What it said about that.
+        said: String,
     },
     /// The process to be measured is not there.
     Process(ProcessError),
@@ -142,13 +151,15 @@ impl fmt::Display for LoadError {
                 let after_s = after.as_secs_f64();
                 write!(f, "{address} no longer lets us {what}, after {after_s:.1} s: {answer}")
             }
-            Self::DescriptorLimit { needed, limit } => {
-                let connections = needed.saturating_sub(DESCRIPTORS_RESERVED);
-                write!(
-                    f,
-                    "the descriptor limit of {limit} is too low for {connections} connections at \
-                     once: raise it to {needed} (ulimit -n) or ask for fewer"
-                )
+            Self::DescriptorLimit { connections, needed, limit } => write!(
+                f,
+                "the descriptor limit of {limit} is too low for {connections} connections of one \
+                 process at once: raise it to {needed} (ulimit -n), share the work with \
+                 --processes where a command has that, or ask for fewer"
+            ),
+            Self::Helper { index, said } => {
+                let said = if said.is_empty() { "without a word" } else { said };
+                write!(f, "process {index} that shared the work ended: {said}")
             }
             Self::Process(error) => error.fmt(f),
             Self::Report { file, error } => write!(f, "{file}: {error}"),

@@ -44,8 +44,18 @@ pub(super) const IDLE: &str = with_exit_codes!(
     "\
 Examples:
   tiderace load idle rtmp://localhost/live/show --sessions 10000 --rate 2000 --duration-s 30
+  tiderace load idle rtmp://localhost/live/show --sessions 100000 --rate 5000 --processes 5
   tiderace load idle rtmp://localhost/live/show --stage handshake --json handshake.json
   tiderace load idle rtmp://localhost/live/show --server-pid $(pidof tiderace) --html idle.html"
+);
+
+/// Of `load churn`.
+pub(super) const CHURN: &str = with_exit_codes!(
+    "\
+Examples:
+  tiderace load churn rtmp://localhost/live/show --rate 500 --duration-s 30
+  tiderace load churn rtmp://localhost/live/show --stage publish --hold-s 1
+  tiderace load churn rtmp://localhost/live/show --concurrency 20 --server-pid $(pidof tiderace)"
 );
 
 /// Of `load fanout`.

@@ -1,21 +1,26 @@
 //! `load idle`: sessions opened at a rate, brought to a stage, and held.
 //!
-//! Owns when each session is due and what is noted of its way. Arrivals are an open loop: a
-//! session is due at its time whatever became of those before it, and is measured from then.
+//! Owns when each session is due, and the order of what follows: when all are there they sleep,
+//! then some are woken. Arrivals are an open loop: a session is due at its time whatever became
+//! of those before it, and is measured from then.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use super::LoadError;
-use super::connection::{Ended, Event, Head, Phase};
-use super::engine::{self, Agenda, Engine, Scenario, Speak};
+use super::connection::{ConnId, Ended, Event, Head};
+use super::engine::{self, Agenda, Engine, Scenario};
+use super::footprint::Footprint;
 use super::measurement::Measurement;
 use super::options::{Options, rate};
-use super::report::{Better, Distribution, Figure, Report};
+use super::process::Watch;
+use super::processes::{self, Processes, Share, Sharing};
+use super::report::{Better, Figure, Report};
+use super::sessions::{Stage, TIMED, Tally, add_quotient};
 use super::target::Target;
-use crate::rtmp::client::Purpose;
+use super::wake::{self, Wakes};
 use crate::time::Time;
 
 /// What the sessions are to do.
@@ -32,22 +37,16 @@ pub struct Idle {
     /// How far each is brought.
     #[arg(long, value_enum, default_value = "connect")]
     pub stage: Stage,
+    /// Wake so many of them at the end, one after another, to play a stream that is published
+    /// for that, with a keyframe each second; only sessions at the stage connect can be.
+    #[arg(long, value_name = "N", default_value = "10")]
+    pub wake: u32,
+    #[allow(missing_docs, reason = "a doc would become the text of the help")]
+    #[command(flatten)]
+    pub sharing: Sharing,
     #[allow(missing_docs, reason = "a doc would become the text of the help")]
     #[command(flatten)]
     pub options: Options,
-}
-
-/// How far a session is brought before it sleeps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Stage {
-    /// TCP has connected, and nothing is said.
-    Tcp,
-    /// The handshake is over.
-    Handshake,
-    /// `connect` was accepted.
-    Connect,
-    /// It plays the stream, which nobody need publish.
-    Play,
 }
 
 impl Idle {
@@ -57,78 +56,175 @@ impl Idle {
     /// Why nothing could be measured.
     pub fn measure(&self) -> Result<Report, LoadError> {
         let target = Target::parse(&self.url)?;
-        let parameters = BTreeMap::from([
-            ("sessions".to_owned(), self.sessions.to_string()),
-            ("rate".to_owned(), self.rate.to_string()),
-            ("stage".to_owned(), format!("{:?}", self.stage).to_lowercase()),
-        ]);
-        let sessions = self.sessions as usize;
-        let measurement =
-            Measurement::prepare("idle", target, &self.options, sessions, parameters)?;
-        let opening = Duration::from_secs_f64(f64::from(self.sessions) / self.rate);
-        let duration = opening + self.options.timeout_s + self.options.duration_s;
-        let plan = measurement.plan(duration);
+        let share = self.sharing.share();
+        let wakes = if self.wakes() { self.wake } else { 0 };
+        // Beside the sessions there is one that publishes.
+        let connections = share.part(self.sessions) as usize + usize::from(wakes > 0);
+        let mut measurement = Measurement::prepare_share(
+            &self.sharing,
+            "idle",
+            target,
+            &self.options,
+            connections,
+            self.parameters(),
+        )?;
+        measurement.scout(|target| self.stage.speak(target, u32::MAX))?;
+        let footprint = measurement.server.as_ref().map(Footprint::begin).transpose()?;
+        let processes = Processes::start(&self.sharing)?;
+        let plan = measurement.plan(self.duration_max(wakes));
         let mut run = Run {
             idle: self,
+            share,
+            tally: Tally::new(processes.begins_at()),
             measurement,
-            phases: [Phase::Tcp, Phase::Handshake, Phase::Connect, Phase::Stream, Phase::Play]
-                .map(|phase| Distribution::new(phase.name())),
-            opened: 0,
-            settled: 0,
-            failed: BTreeMap::new(),
+            footprint,
+            processes,
+            step: Step::Opening,
+            sleepers: Vec::new(),
+            held: None,
+            wakes: None,
         };
         let measured = engine::run(plan, &mut run)?;
-        let names = run.phases.each_ref().map(|phase| phase.name().to_owned());
-        let mut report = run.measurement.finish(&measured, &names.each_ref().map(String::as_str));
-        let asked = Figure::new("sessions_opened", f64::from(run.opened), Better::Neither);
-        report.add_figure(asked);
-        report.add_figure(Figure::new("sessions_held", f64::from(run.settled), Better::Higher));
-        for (kind, count) in run.failed {
-            let name = format!("failed_{kind}");
-            report.add_figure(Figure::new(&name, f64::from(count), Better::Lower));
+        run.processes.dismiss();
+        let others = run.processes.finish(&measured)?;
+        let report = &mut run.measurement.report;
+        let held = run.held.unwrap_or_else(|| run.tally.held());
+        report.add_figure(Figure::new("sessions_held", f64::from(held), Better::Higher));
+        run.tally.report(report);
+        if let Some(wakes) = run.wakes {
+            wakes.report(report);
         }
-        report.distributions.splice(0..0, run.phases.into_iter().filter(|d| !d.is_empty()));
+        let mut report = run.measurement.finish(&measured, &TIMED);
+        others.add_to(&mut report)?;
+        let reached = "sessions_reached";
+        add_quotient(&mut report, "connect_rate_per_s", reached, "opening_s", Better::Higher);
+        if let Some(footprint) = run.footprint {
+            footprint.report(&mut report);
+        }
         Ok(report)
     }
+
+    fn parameters(&self) -> BTreeMap<String, String> {
+        BTreeMap::from([
+            ("sessions".to_owned(), self.sessions.to_string()),
+            ("rate".to_owned(), self.rate.to_string()),
+            ("stage".to_owned(), self.stage.name()),
+            ("processes".to_owned(), self.sharing.processes.to_string()),
+            ("wake".to_owned(), self.wake.to_string()),
+        ])
+    }
+
+    /// Whether sessions are woken, and by this process: the first one has some of its own.
+    fn wakes(&self) -> bool {
+        self.stage == Stage::Connect && self.wake > 0 && self.sharing.helper.is_none()
+    }
+
+    /// A helper ends when it is told to.
+    fn duration_max(&self, wakes: u32) -> Duration {
+        let Options { timeout_s, duration_s, .. } = &self.options;
+        if self.sharing.helper.is_some() {
+            return Duration::MAX;
+        }
+        let opening = Duration::from_secs_f64(f64::from(self.sessions) / self.rate);
+        let waking = Wakes::duration_max(wakes, *timeout_s);
+        // Processes begin together, and what is done each second may come a second late.
+        let spare = Duration::from_secs(5);
+        opening + *timeout_s + *duration_s + waking + spare
+    }
+}
+
+/// How far the run is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// Sessions are on their way.
+    Opening,
+    /// All sessions of this process have come to their stage or failed; those of the others may
+    /// be on their way.
+    There,
+    /// All sleep until then.
+    Resting { until: Time },
+    /// Some are woken.
+    Waking,
 }
 
 /// What can be due.
 enum Due {
     Open,
-    End,
+    Wake(wake::Due),
+}
+
+impl From<wake::Due> for Due {
+    fn from(due: wake::Due) -> Self {
+        Self::Wake(due)
+    }
 }
 
 struct Run<'a> {
     idle: &'a Idle,
+    share: Share,
     measurement: Measurement,
-    phases: [Distribution; 5],
-    opened: u32,
-    settled: u32,
-    failed: BTreeMap<&'static str, u32>,
+    footprint: Option<Footprint>,
+    processes: Processes,
+    tally: Tally,
+    step: Step,
+    sleepers: Vec<ConnId>,
+    /// Sessions of this process that were there when all had slept.
+    held: Option<u32>,
+    wakes: Option<Wakes>,
 }
 
 impl Run<'_> {
-    /// When the session opened next is due: the others do not move it.
-    fn due_at(&self, began: Time) -> Time {
-        began + Duration::from_secs_f64(f64::from(self.opened) / self.idle.rate)
+    fn sessions(&self) -> u32 {
+        self.share.part(self.idle.sessions)
     }
 
-    fn speak(&self, target: &Target) -> Speak {
-        let purpose = match self.idle.stage {
-            Stage::Tcp => return Speak::Silence,
-            Stage::Handshake => Purpose::Handshake,
-            Stage::Connect => Purpose::Connect,
-            Stage::Play => Purpose::Play { key: target.key.clone() },
-        };
-        Speak::Rtmp(target.client(purpose))
-    }
-
-    /// All have come to their stage or failed: the time that they are held begins.
-    fn note_outcome(&self, agenda: &mut Agenda<Due>) {
-        let failed: u32 = self.failed.values().sum();
-        if self.settled + failed == self.idle.sessions {
-            agenda.at(agenda.now() + self.idle.options.duration_s, Due::End);
+    /// Asks for the session opened next at its time: the others do not move it.
+    fn plan_next(&self, agenda: &mut Agenda<Due>) {
+        let opened = self.tally.opened();
+        if opened < self.sessions() {
+            let after = f64::from(self.share.nth(opened)) / self.idle.rate;
+            agenda.at(self.processes.begins_at() + Duration::from_secs_f64(after), Due::Open);
         }
+    }
+
+    fn footprint_of_server(&mut self) -> Option<(&mut Footprint, &Watch)> {
+        self.footprint.as_mut().zip(self.measurement.server.as_ref())
+    }
+
+    /// Goes on to the next step if it is time for that.
+    fn step(&mut self, agenda: &mut Agenda<Due>) -> Result<(), LoadError> {
+        let (now, at) = (agenda.now(), agenda.now().since(agenda.began()));
+        match self.step {
+            Step::Opening if self.tally.decided() == self.sessions() => {
+                self.step = Step::There;
+                if self.idle.sharing.helper.is_some() {
+                    processes::say_ready();
+                } else {
+                    self.step(agenda)?;
+                }
+            }
+            Step::There if self.idle.sharing.helper.is_none() && self.processes.are_ready() => {
+                self.step = Step::Resting { until: now + self.idle.options.duration_s };
+                if let Some((footprint, server)) = self.footprint_of_server() {
+                    footprint.rest_begins(server, at);
+                }
+            }
+            Step::Resting { until } if now >= until => {
+                self.held = Some(self.tally.held());
+                if let Some((footprint, server)) = self.footprint_of_server() {
+                    footprint.rest_ends(server, at)?;
+                }
+                self.step = Step::Waking;
+                if self.idle.wakes() && self.tally.held() > 0 {
+                    let count = self.idle.wake as usize;
+                    self.wakes = Some(Wakes::begin(agenda, &self.sleepers, count));
+                } else {
+                    agenda.stop();
+                }
+            }
+            _ => {}
+        }
+        Ok(())
     }
 }
 
@@ -137,51 +233,55 @@ impl Scenario for Run<'_> {
     type Due = Due;
 
     fn start(&mut self, engine: &mut Engine<Self>) {
-        let began = engine.agenda().began();
-        engine.agenda().at(began, Due::Open);
+        self.plan_next(engine.agenda());
     }
 
     fn due(&mut self, engine: &mut Engine<Self>, due: Due, intended: Time) {
         match due {
-            Due::End => engine.agenda().stop(),
             Due::Open => {
-                let speak = self.speak(&engine.plan().target);
+                let number = self.share.nth(self.tally.opened());
+                let speak = self.idle.stage.speak(&engine.plan().target, number);
                 engine.open(intended, speak, ());
-                self.opened += 1;
-                if self.opened < self.idle.sessions {
-                    let began = engine.agenda().began();
-                    engine.agenda().at(self.due_at(began), Due::Open);
+                self.tally.note_opened();
+                self.plan_next(engine.agenda());
+            }
+            Due::Wake(due) => {
+                if let Some(wakes) = &mut self.wakes {
+                    wakes.due(engine, due, intended);
                 }
             }
         }
     }
 
     fn event(&mut self, agenda: &mut Agenda<Due>, (): &mut (), head: &Head, event: Event<'_>) {
+        if let Some(wakes) = self.wakes.as_mut().filter(|wakes| wakes.owns(head)) {
+            return wakes.event(agenda, head, &event);
+        }
         let Event::Reached { phase, took_us } = event else { return };
         let at = agenda.now().since(agenda.began());
-        if let Some(known) = self.phases.iter_mut().find(|known| known.name() == phase.name()) {
-            known.record(at, took_us);
-        }
-        if phase == head.goal {
-            self.settled += 1;
-            self.note_outcome(agenda);
+        if self.tally.note_phase(head, phase, took_us, at) {
+            self.sleepers.push(head.id);
         }
     }
 
     fn closed(&mut self, agenda: &mut Agenda<Due>, (): (), ended: Ended) {
-        if ended.reason.is_failure() {
-            *self.failed.entry(ended.reason.kind()).or_default() += 1;
-            self.settled -= u32::from(ended.head.is_settled());
-            self.note_outcome(agenda);
+        match self.wakes.as_mut().filter(|wakes| wakes.owns(&ended.head)) {
+            Some(wakes) => wakes.closed(agenda, &ended),
+            None => self.tally.note_ended(&ended),
         }
     }
 
     fn second(&mut self, agenda: &mut Agenda<Due>) -> Result<(), LoadError> {
-        self.measurement.sample(agenda.now().since(agenda.began()))
+        self.measurement.sample(agenda.now().since(agenda.began()))?;
+        self.processes.listen()?;
+        self.step(agenda)
     }
 
     fn progress(&self) -> String {
-        let failed: u32 = self.failed.values().sum();
-        format!("{} of {} sessions held, {failed} failed", self.settled, self.idle.sessions)
+        let (held, failed) = (self.tally.held(), self.tally.failed());
+        let woken = self.wakes.as_ref().map_or(0, Wakes::woken);
+        let all = self.sessions();
+        let own = format!("{held} of {all} sessions held, {failed} failed, {woken} woken");
+        self.processes.progress(own)
     }
 }

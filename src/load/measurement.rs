@@ -7,11 +7,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::LoadError;
-use super::engine::Plan;
+use super::engine::{Plan, Speak};
 use super::measured::Measured;
 use super::options::Options;
 use super::process::{ProcessTree, Usage, Watch};
+use super::processes::Sharing;
 use super::report::{Better, Figure, Report};
+use super::scout;
 use super::target::{Target, check_descriptors};
 
 /// See the module's head.
@@ -38,15 +40,36 @@ impl Measurement {
         target: Target,
         options: &Options,
         connections: usize,
+        parameters: BTreeMap<String, String>,
+    ) -> Result<Self, LoadError> {
+        Self::prepare_share(&Sharing::NONE, command, target, options, connections, parameters)
+    }
+
+    /// The same for work that may be shared, of which `connections` are this process's. A helper
+    /// of another, which has seen to that, neither asks whether anybody listens, nor looks at the
+    /// server, nor writes files.
+    ///
+    /// # Errors
+    /// As for [`Measurement::prepare`].
+    pub fn prepare_share(
+        sharing: &Sharing,
+        command: &str,
+        target: Target,
+        options: &Options,
+        connections: usize,
         mut parameters: BTreeMap<String, String>,
     ) -> Result<Self, LoadError> {
-        check_descriptors(connections)?;
-        options.outputs.check()?;
-        target.probe()?;
+        let is_helper = sharing.helper.is_some();
+        check_descriptors(connections, sharing.descriptors())?;
+        if !is_helper {
+            options.outputs.check()?;
+            target.probe()?;
+        }
         parameters.extend(options.parameters());
         let mut report = Report::new(command, target.manifest(parameters));
         report.manifest.label.clone_from(&options.outputs.label);
-        let server = options.server_pid.map(ProcessTree::open).transpose()?;
+        let server_pid = options.server_pid.filter(|_| !is_helper);
+        let server = server_pid.map(ProcessTree::open).transpose()?;
         report.manifest.server = server.as_ref().map(ProcessTree::identity).transpose()?;
         let server = server.map(|tree| Watch::start("server", tree)).transpose()?;
         let plan = Plan {
@@ -54,7 +77,8 @@ impl Measurement {
             duration: Duration::MAX,
             timeout: options.timeout_s,
             is_busy: options.busy,
-            shows_progress: options.shows_progress(),
+            shows_progress: options.shows_progress() && !is_helper,
+            is_helper,
         };
         Ok(Self { report, server, plan, lateness_max: options.lateness_max_ms })
     }
@@ -62,6 +86,22 @@ impl Measurement {
     /// What the run is given. It ends by itself after `duration_max`, whatever happens.
     pub fn plan(&self, duration_max: Duration) -> Plan {
         Plan { duration: duration_max, ..self.plan.clone() }
+    }
+
+    /// Sends one session ahead, which says what `speak` gives for the target, and begins to count
+    /// what the server uses behind it. A helper leaves that to the first process.
+    ///
+    /// # Errors
+    /// What all sessions would meet, and that the server has ended.
+    pub fn scout(&mut self, speak: impl FnOnce(&Target) -> Speak) -> Result<(), LoadError> {
+        if self.plan.is_helper {
+            return Ok(());
+        }
+        scout::run(self.plan.clone(), speak(&self.plan.target))?;
+        if let Some(server) = &mut self.server {
+            server.restart()?;
+        }
+        Ok(())
     }
 
     /// Notes what the server has cost by now, `at` since the run began; to be called each second.

@@ -7,11 +7,13 @@
 //! measurement; [`connection`] is one connection and [`wire`] what is spoken over it; [`target`]
 //! says where all that goes; [`measured`] says whether the generator itself kept up.
 //!
-//! [`idle`] and [`streams`] are the scenarios. [`command`] is what can be asked for, [`options`]
-//! what every measurement can be told, and [`measurement`] what each does before and after its
-//! run. [`report`] is what was found and how it is told.
+//! [`idle`], [`churn`] and [`streams`] are the scenarios. [`command`] is what can be asked for,
+//! [`options`] what every measurement can be told, and [`measurement`] what each does before and
+//! after its run; [`processes`] lets several processes share the work. [`report`] is what was found
+//! and how it is told.
 
 pub mod alarm;
+pub mod churn;
 pub mod command;
 pub mod compare;
 pub mod connection;
@@ -19,8 +21,10 @@ pub mod encoder;
 pub mod engine;
 mod error;
 pub mod floor;
+pub mod footprint;
 pub mod help;
 pub mod idle;
+pub mod kernel;
 pub mod manifest;
 pub mod measured;
 pub mod measurement;
@@ -28,11 +32,15 @@ mod observer;
 pub mod options;
 pub mod play;
 pub mod process;
+pub mod processes;
 pub mod publish;
 pub mod report;
+pub mod scout;
+pub mod sessions;
 mod source;
 pub mod streams;
 pub mod target;
+mod wake;
 mod way;
 pub mod wire;
 

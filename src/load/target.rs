@@ -125,15 +125,16 @@ impl Target {
     }
 }
 
-/// Raises the descriptor limit and checks that it is enough for so many connections at once.
+/// Raises the descriptor limit and checks that it is enough for so many connections at once, and
+/// for `others` beside them.
 ///
 /// # Errors
 /// [`LoadError::DescriptorLimit`].
-pub fn check_descriptors(connections: usize) -> Result<(), LoadError> {
+pub fn check_descriptors(connections: usize, others: usize) -> Result<(), LoadError> {
     let limit = descriptors::raise_limit();
-    let needed = connections.saturating_add(DESCRIPTORS_RESERVED);
+    let needed = connections.saturating_add(others).saturating_add(DESCRIPTORS_RESERVED);
     if needed > limit {
-        return Err(LoadError::DescriptorLimit { needed, limit });
+        return Err(LoadError::DescriptorLimit { connections, needed, limit });
     }
     Ok(())
 }

@@ -29,6 +29,8 @@ mod limits;
 #[cfg(target_os = "linux")]
 mod load_report;
 #[cfg(target_os = "linux")]
+mod load_sessions;
+#[cfg(target_os = "linux")]
 mod load_stream;
 #[cfg(target_os = "linux")]
 mod load_truth;

@@ -32,7 +32,7 @@ const S0_S1_S2_BYTES: usize = 1 + 2 * 1536;
 
 /// A server that has not been started yet.
 pub(crate) struct Start {
-    command: Command,
+    pub(crate) command: Command,
     address: SocketAddr,
     config: PathBuf,
     log: PathBuf,
@@ -41,7 +41,7 @@ pub(crate) struct Start {
 
 /// A server that was started. It is killed when it is dropped, and its files with it.
 pub(crate) struct Tiderace {
-    child: Child,
+    pub(crate) child: Child,
     pub(crate) address: SocketAddr,
     config: PathBuf,
     log: PathBuf,
@@ -186,7 +186,7 @@ fn greeted(address: SocketAddr) -> TcpStream {
     stream
 }
 
-fn wait_until(what: &str, mut is_true: impl FnMut() -> bool) {
+pub(crate) fn wait_until(what: &str, mut is_true: impl FnMut() -> bool) {
     let asked = Instant::now();
     while !is_true() {
         assert!(asked.elapsed() < SOON, "not within {SOON:?}: {what}");

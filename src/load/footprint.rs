@@ -1,0 +1,214 @@
+//! What sessions that sleep cost the server: memory of each, and what it does while nothing is to
+//! be done.
+//!
+//! Owns when that is read and what is honest to say of it. Memory is a difference, before the
+//! first session and when all have slept for a while, so a server that was used before can use
+//! again what it has freed instead of growing: then there is no figure. Programs and other files
+//! do not count: sessions need none.
+
+use std::time::Duration;
+
+use super::LoadError;
+use super::kernel::Sockets;
+use super::process::{Memory, ProcessError, Usage, Watch};
+use super::report::{Better, Figure, Report};
+use super::sessions::add_quotient;
+
+/// The figure that memory is divided by.
+const SESSIONS: &str = "sessions_held";
+const USED_BEFORE: &str = "the server uses memory again that it had freed before; measure a fresh \
+                           server, with more sessions";
+const OTHERS: &str = "other connections of the machine have ended meanwhile; measure when it has \
+                      nothing else to do";
+const SOCKETS_DOUBT: &str = "kernel_tcp_bytes_per_session is of the whole machine: the buffers of \
+                             both ends of a connection, and of all others there are";
+
+/// See the module's head.
+#[derive(Debug)]
+pub struct Footprint {
+    before: Memory,
+    sockets_before: Option<Sockets>,
+    /// What the server had used before the first session.
+    used_before: Usage,
+    rest: Option<Rest>,
+    after: Option<After>,
+}
+
+/// When all had come to their stage.
+#[derive(Debug)]
+struct Rest {
+    at: Duration,
+    spent: Usage,
+}
+
+/// When they had slept for a while.
+#[derive(Debug)]
+struct After {
+    slept: Duration,
+    spent: Usage,
+    memory: Memory,
+    sockets: Option<Sockets>,
+}
+
+impl Footprint {
+    /// Reads what is there before the first session.
+    ///
+    /// # Errors
+    /// The server has ended.
+    pub fn begin(server: &Watch) -> Result<Self, ProcessError> {
+        Ok(Self {
+            before: server.tree().memory()?,
+            sockets_before: Sockets::now(),
+            used_before: server.used_before(),
+            rest: None,
+            after: None,
+        })
+    }
+
+    /// All sessions are there; the server was sampled just now, `at` since the start of the run.
+    pub fn rest_begins(&mut self, server: &Watch, at: Duration) {
+        self.rest = Some(Rest { at, spent: server.spent() });
+    }
+
+    /// They have slept until now; the server was sampled just now.
+    ///
+    /// # Errors
+    /// The server has ended.
+    pub fn rest_ends(&mut self, server: &Watch, at: Duration) -> Result<(), LoadError> {
+        let Some(rest) = &self.rest else { return Ok(()) };
+        self.after = Some(After {
+            slept: at.saturating_sub(rest.at),
+            spent: server.spent().since(rest.spent),
+            memory: server.tree().memory()?,
+            sockets: Sockets::now(),
+        });
+        Ok(())
+    }
+
+    /// Adds the figures. The counts of sessions, of all processes that share them, are in
+    /// `report` already.
+    pub fn report(self, report: &mut Report) {
+        let (Some(rest), Some(after)) = (self.rest, self.after) else {
+            return report.add_doubt("the sessions did not sleep: the server's share is not known");
+        };
+        let grown = growth(self.before.data_bytes, after.memory.data_bytes, USED_BEFORE);
+        add(report, "resident_bytes", grown);
+        if after.memory.memory_file_bytes > 0 {
+            let files = (self.before.memory_file_bytes, after.memory.memory_file_bytes);
+            add(report, "memory_file_bytes", Ok(files.1 as f64 - files.0 as f64));
+        }
+        if let (Some(before), Some(sockets)) = (self.sockets_before, after.sockets) {
+            let grown = growth(before.memory_bytes, sockets.memory_bytes, OTHERS);
+            add(report, "kernel_tcp_bytes", grown);
+            report.add_doubt(SOCKETS_DOUBT);
+        }
+        if self.used_before.cpu > rest.spent.cpu {
+            report.add_doubt(
+                "the server had work before this: memory that it has freed and uses again makes \
+                 resident_bytes_per_session too low; a fresh server gives the whole of it",
+            );
+        }
+        let slept_s = after.slept.as_secs_f64();
+        let share = 100.0 * after.spent.cpu.as_secs_f64() / slept_s;
+        report.add_figure(Figure::new("server_idle_cpu_percent", share, Better::Lower));
+        let wakeups = after.spent.wakeups as f64 / slept_s;
+        report.add_figure(Figure::new("server_idle_wakeups_per_s", wakeups, Better::Lower));
+        let opening_us = rest.spent.cpu.as_secs_f64() * 1e6;
+        report.add_figure(Figure::new("server_opening_cpu_us", opening_us, Better::Lower));
+        let name = "server_opening_cpu_us_per_session";
+        add_quotient(report, name, "server_opening_cpu_us", "sessions_opened", Better::Lower);
+    }
+}
+
+/// Adds what was grown by in all, and by each session.
+fn add(report: &mut Report, unit: &str, grown: Result<f64, String>) {
+    let name = format!("server_{unit}");
+    let name = if unit.starts_with("kernel") { unit.to_owned() } else { name };
+    report.add_figure(match grown {
+        Ok(bytes) => Figure::new(&name, bytes, Better::Lower),
+        Err(why) => Figure::withheld(&name, &why, Better::Lower),
+    });
+    let quotient = format!("{unit}_per_session");
+    add_quotient(report, &quotient, &name, SESSIONS, Better::Lower);
+}
+
+/// What was added; where there is not more than before, that is not known, and `why` says it.
+fn growth(before: u64, after: u64, why: &str) -> Result<f64, String> {
+    match after.checked_sub(before) {
+        Some(grown) if grown > 0 => Ok(grown as f64),
+        _ => Err(format!("{before} bytes before the sessions and {after} with them: {why}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::load::manifest::Manifest;
+
+    fn report(footprint: Footprint) -> Report {
+        let mut report = Report::new("idle", Manifest::new("h", BTreeMap::new()));
+        report.add_figure(Figure::new("sessions_opened", 125.0, Better::Neither));
+        report.add_figure(Figure::new(SESSIONS, 100.0, Better::Higher));
+        footprint.report(&mut report);
+        report
+    }
+
+    fn memory(data_bytes: u64) -> Memory {
+        Memory { resident_bytes: data_bytes + 3_000_000, data_bytes, memory_file_bytes: 0 }
+    }
+
+    fn usage(cpu_ms: u64, wakeups: u64) -> Usage {
+        Usage { cpu: Duration::from_millis(cpu_ms), wakeups, preemptions: 0 }
+    }
+
+    fn footprint(before: u64, after: u64) -> Footprint {
+        let sockets = |memory_bytes| Some(Sockets { memory_bytes, time_wait: 0 });
+        Footprint {
+            before: memory(before),
+            sockets_before: sockets(4096),
+            used_before: usage(3, 9),
+            rest: Some(Rest { at: Duration::from_secs(1), spent: usage(50, 80) }),
+            after: Some(After {
+                slept: Duration::from_secs(4),
+                spent: usage(2, 8),
+                memory: memory(after),
+                sockets: sockets(12_288),
+            }),
+        }
+    }
+
+    #[test]
+    fn costs_are_differences_by_sessions_and_time() {
+        let report = report(footprint(1_000_000, 1_051_200));
+        for (name, value) in [
+            ("resident_bytes_per_session", 512.0),
+            ("kernel_tcp_bytes_per_session", 81.92),
+            ("server_idle_cpu_percent", 0.05),
+            ("server_idle_wakeups_per_s", 2.0),
+            ("server_opening_cpu_us_per_session", 400.0),
+        ] {
+            let given = report.figure(name).and_then(|figure| figure.value);
+            assert!(given.is_some_and(|given| (given - value).abs() < 1e-9), "{name}: {given:?}");
+        }
+        assert_eq!(report.doubts, [SOCKETS_DOUBT]);
+    }
+
+    #[test]
+    fn memory_that_did_not_grow_is_withheld_with_the_reason_and_the_remedy() {
+        for after in [1_000_000, 900_000] {
+            let report = report(footprint(1_000_000, after));
+            let figure = report.figure("resident_bytes_per_session").unwrap();
+            assert_eq!(figure.value, None);
+            let why = figure.withheld.unwrap();
+            assert!(why.contains("measure a fresh server"), "{why}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_had_more_work_before_is_doubted() {
+        let report = report(Footprint { used_before: usage(51, 0), ..footprint(1, 2) });
+        assert!(report.doubts.iter().any(|doubt| doubt.contains("a fresh server")));
+    }
+}
