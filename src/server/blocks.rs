@@ -31,8 +31,9 @@ impl Blocks {
     /// Room for `len` more bytes, to be split off when they are written. `held` is what the
     /// messages that are still needed take.
     pub(super) fn room(&mut self, len: usize, held: usize) -> &mut BytesMut {
+        self.needed = self.needed.max(held + len);
         if self.open.capacity() < len {
-            self.needed = held.max(self.needed - self.needed / DECAY_DIVISOR);
+            self.needed -= self.needed / DECAY_DIVISOR;
             let next = self.take_free(len).unwrap_or_else(|| self.allocate(len, held));
             let full = std::mem::replace(&mut self.open, next);
             if self.bytes > self.open.capacity() {
@@ -112,6 +113,18 @@ mod tests {
         assert!(blocks.bytes() > 5_000_000);
         write(&mut blocks, &mut messages, 10_000, 5);
         assert!(blocks.bytes() < 500_000, "{} bytes for 50,000", blocks.bytes());
+    }
+
+    #[test]
+    fn a_gop_is_written_where_the_one_before_it_lay() {
+        let (mut blocks, mut messages) = (Blocks::default(), VecDeque::new());
+        let mut bytes = Vec::new();
+        for _ in 0..20 {
+            write(&mut blocks, &mut messages, 1, 1);
+            write(&mut blocks, &mut messages, 59, 60);
+            bytes.push(blocks.bytes());
+        }
+        assert!(bytes[5..].iter().all(|later| *later == bytes[5]), "{bytes:?}");
     }
 
     #[test]
