@@ -53,6 +53,7 @@
 //! | budgets of a turn, who gives way when the table is full | [`server`], [`server::stages`] |
 //! | deadlines | [`server::timers`], `server/watch.rs` |
 //! | why connections end, and how loud that is said | [`server::reason`] |
+//! | how many lines of the log peers can cause | [`server::chatter`] |
 //! | listening, accepting, socket options | `net/listener.rs` |
 //! | the poll, signals, reload | `net/event_loop.rs` |
 //! | what the service manager is told, the watchdog | `net/notify.rs` |

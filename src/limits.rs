@@ -117,6 +117,10 @@ pub const ACCEPTS_PER_TURN_MAX: usize = 64;
 
 /// Addresses to listen on.
 pub const LISTENERS_MAX: usize = 16;
+/// Lines a second about connections that came to nothing: scans and floods are told by number.
+pub const LOG_FAILURES_PER_SECOND_MAX: u32 = 10;
+/// Lines a second about streams and who publishes and plays them.
+pub const LOG_STREAM_LINES_PER_SECOND_MAX: u32 = 100;
 /// Descriptors that are not connections: standard streams, poll, signal pipe, listeners, spare.
 pub const DESCRIPTORS_RESERVED: usize = 32;
 

@@ -13,6 +13,7 @@
 //! end of the turn, after a last write, so an id is never used twice within a batch of events.
 
 pub mod access;
+pub mod chatter;
 pub mod conn;
 pub mod gops;
 pub mod headers;
@@ -41,6 +42,7 @@ use crate::rtmp::handshake::Hello;
 use crate::rtmp::session::SessionSettings;
 use crate::time::Time;
 use access::Access;
+use chatter::{Chatter, Topic};
 use conn::{Closing, ClosingLine, Conn, Flushed};
 use hub::{DuplicatePolicy, Hub, StreamId};
 use log::{Level, debug, info, log, warn};
@@ -118,6 +120,7 @@ pub struct Server<T> {
     segments: Option<SegmentSettings>,
     /// The system had none to give, and that was said.
     lacks_segments: bool,
+    chatter: Chatter,
 }
 
 /// What a full table has led to since it last had room.
@@ -155,6 +158,7 @@ impl<T: Transport> Server<T> {
             crowding: Crowding::None,
             segments: None,
             lacks_segments: false,
+            chatter: Chatter::default(),
         }
     }
 
@@ -264,6 +268,7 @@ impl<T: Transport> Server<T> {
         // After the writes: what a publisher sent before it went comes before the end.
         self.end_streams(now);
         self.remove_closing(now);
+        self.tell_left_out(now);
     }
 
     /// Reads whoever has something, as much as goes into a turn. Those who have to wait for the
@@ -303,7 +308,8 @@ impl<T: Transport> Server<T> {
 
     /// When the poll has to wake for a deadline.
     pub fn next_deadline(&self) -> Option<Time> {
-        self.timers.next().into_iter().chain(self.hub.next_deadline()).min()
+        let deadlines = [self.timers.next(), self.hub.next_deadline(), self.chatter.due()];
+        deadlines.into_iter().flatten().min()
     }
 
     /// Tells everybody that the server goes down, takes no new sessions and lets the ones it
@@ -536,9 +542,25 @@ impl<T: Transport> Server<T> {
             if let Some(closing) = &conn.closing {
                 self.stats.count(closing.reason);
                 let usual = closing.reason.level();
-                let level = if conn.activity.is_some() { usual.min(Level::Info) } else { usual };
+                let (topic, level) = match conn.activity {
+                    Some(_) => (Topic::Stream, usual.min(Level::Info)),
+                    None => (Topic::Failure, usual),
+                };
+                let level = self.level(topic, level, now);
                 log!(level, "{}", ClosingLine { conn: &conn, now, access: &self.policies.access });
             }
+        }
+    }
+
+    /// The level at which a line that a peer has caused is said.
+    fn level(&mut self, topic: Topic, usual: Level, now: Time) -> Level {
+        let is_said = usual < Level::Debug && usual <= log::max_level();
+        if is_said && !self.chatter.may_say(topic, now) { Level::Debug } else { usual }
+    }
+
+    fn tell_left_out(&mut self, now: Time) {
+        if let Some(count) = self.chatter.end_second(now) {
+            warn!("left out {count} lines about connections in a second; log level debug has them");
         }
     }
 

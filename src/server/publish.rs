@@ -1,6 +1,7 @@
 //! Publishing and playing: who may, what the others are told, and how it ends.
 
 use super::access::LoggedIn;
+use super::chatter::Topic;
 use super::conn::Publish;
 use super::hub::{Departed, DuplicatePolicy, Endpoint, Refusal, Stream, StreamId};
 use super::play::Play;
@@ -13,7 +14,7 @@ use crate::config::{Absent, Duplicate};
 use crate::rtmp::command::code;
 use crate::rtmp::session::{PlayRequest, PublishRequest, Session};
 use crate::time::Time;
-use log::{debug, info};
+use log::{Level, debug, log};
 use std::rc::Rc;
 
 impl<T: Transport> Server<T> {
@@ -36,13 +37,14 @@ impl<T: Transport> Server<T> {
             Err(refusal) => return self.refuse_publish(id, request, &name, refusal, now),
         };
         if let Some(displaced) = &published.displaced {
-            self.publisher_left(displaced, &name);
+            self.publisher_left(displaced, &name, now);
             self.displace(displaced.endpoint, id, now);
         }
+        let level = self.level(Topic::Stream, Level::Info, now);
         let conn = &mut self.conns[id.index()];
         conn.session.accept_publish(request);
         let user = LoggedIn::as_user(conn.logged_in.as_deref());
-        info!("{} publishes {}{user}", conn.peer, self.policies.access.shown(&name));
+        log!(level, "{} publishes {}{user}", conn.peer, self.policies.access.shown(&name));
         let name = Rc::clone(self.hub.stream(published.stream).name());
         let activity = conn.activity_mut();
         activity.publishes.push(Publish {
@@ -168,9 +170,11 @@ impl<T: Transport> Server<T> {
         );
         play.slot = self.hub.add_player(stream, endpoint);
         let name = Rc::clone(self.hub.stream(stream).name());
+        let level = self.level(Topic::Stream, Level::Info, now);
         let conn = &mut self.conns[id.index()];
         conn.session.accept_play(request);
-        info!(
+        log!(
+            level,
             "{} plays {}{}",
             conn.peer,
             self.policies.access.shown(&name),
@@ -229,23 +233,25 @@ impl<T: Transport> Server<T> {
         let name = Rc::clone(self.hub.stream(stream).name());
         let departed = self.hub.unpublish(stream, now, self.settings.publish.linger_ms);
         if let Some(departed) = departed {
-            self.publisher_left(&departed, &name);
+            self.publisher_left(&departed, &name, now);
         }
     }
 
     /// Says what is known of a publish that is over.
-    fn publisher_left(&mut self, departed: &Departed, name: &str) {
+    fn publisher_left(&mut self, departed: &Departed, name: &str, now: Time) {
+        let level = self.level(Topic::Stream, Level::Info, now);
         let conn = &mut self.conns[departed.endpoint.conn.index()];
         conn.activity_mut().summary.publisher_left(departed);
         let name = self.policies.access.shown(name);
-        info!("{} no longer publishes {name} after {}", conn.peer, departed.report);
+        log!(level, "{} no longer publishes {name} after {}", conn.peer, departed.report);
     }
 
     /// Streams whose publisher did not come back in time.
     pub(super) fn end_streams(&mut self, now: Time) {
         while let Some(stream) = self.hub.take_ended(now) {
+            let level = self.level(Topic::Stream, Level::Info, now);
             let name = self.policies.access.shown(self.hub.stream(stream).name());
-            info!("{name} is over: its publisher did not come back");
+            log!(level, "{name} is over: its publisher did not come back");
             self.settle_players(stream, now);
             self.tell_players(stream, Session::play_ended, now);
         }

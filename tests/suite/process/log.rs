@@ -1,13 +1,14 @@
 //! The log of the process: what it tells, what it keeps to itself, and that it may be lost.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::Stdio;
+use std::time::Instant;
 
 use rustix::process::Signal;
 
-use super::{Tiderace, serves};
+use super::{Tiderace, serves, wait_until};
 use crate::wire::{self, Message, command, null, object, string};
 
 #[test]
@@ -105,4 +106,29 @@ fn a43_no_query_and_no_credentials_reach_the_log_however_much_it_tells() {
     server.signal(Signal::TERM);
     server.wait();
     assert!(!server.log().contains("SECRET"), "{}", server.log());
+}
+
+#[test]
+fn a_flood_of_bad_connections_costs_few_lines_and_every_one_is_counted() {
+    let server = Tiderace::command("flood", |_| {}).start();
+    server.wait_for_log("up to");
+    let flood = 500;
+    let began = Instant::now();
+    for _ in 0..flood {
+        let mut stream = TcpStream::connect(server.address).unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+        assert_eq!(stream.read(&mut [0]).unwrap_or(0), 0);
+    }
+    let seconds = began.elapsed().as_secs() as usize + 2;
+    let counted = || {
+        let log = server.log();
+        let left_out = log.lines().filter_map(|line| {
+            let count = line.split_once("left out ")?.1.split_once(" lines")?.0;
+            Some(count.parse::<usize>().unwrap())
+        });
+        left_out.sum::<usize>() + log.matches("bad_handshake").count()
+    };
+    wait_until("each has its line or is counted", || counted() == flood);
+    let lines = server.log().lines().count();
+    assert!(lines <= 10 + 11 * seconds, "{lines} lines in {seconds} s: {}", server.log());
 }
