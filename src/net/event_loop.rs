@@ -28,6 +28,12 @@ use std::time::{Duration, Instant};
 const EVENTS_PER_POLL: usize = 1024;
 /// What the end of a drain takes beyond the drain itself (ms).
 const STOP_MS: u64 = 1000;
+/// What is asked of a connection. Linux ends a read at urgent data (RFC 9293, section 3.8.5) as it
+/// does at an end, so who sends such is read until there is no more.
+#[cfg(target_os = "linux")]
+const INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE).add(Interest::PRIORITY);
+#[cfg(not(target_os = "linux"))]
+const INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE);
 /// Tokens from the top are the signals and the listeners, below them connections.
 const SIGNALS: Token = Token(usize::MAX - 1);
 const LISTENERS_END: usize = usize::MAX - 2;
@@ -153,7 +159,7 @@ impl EventLoop {
                     ConnId::new(token as u32),
                     event.is_readable(),
                     event.is_writable(),
-                    event.is_read_closed() || event.is_error(),
+                    event.is_read_closed() || event.is_error() || event.is_priority(),
                 ),
             }
         }
@@ -192,8 +198,7 @@ impl EventLoop {
                     continue;
                 }
                 let token = Token(self.server.next_id().index());
-                let both = Interest::READABLE | Interest::WRITABLE;
-                match self.poll.registry().register(&mut stream, token, both) {
+                match self.poll.registry().register(&mut stream, token, INTEREST) {
                     Ok(()) => {
                         self.server.accept(Tcp(stream), peer, now);
                     }

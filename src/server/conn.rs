@@ -121,7 +121,8 @@ pub struct Conn<T> {
     pub stage: Stage,
     /// There may be bytes to read.
     pub readable: bool,
-    /// The peer has ended its sending direction, so a short read is not the last.
+    /// The peer has ended its sending direction or sent urgent data, so a short read is not the
+    /// last.
     pub read_closed: bool,
     /// The transport takes bytes as far as is known.
     pub writable: bool,

@@ -9,6 +9,7 @@ mod signals;
 mod start;
 mod stopped;
 mod systemd;
+mod urgent;
 
 use std::fs::{self, File};
 use std::io::{Read, Write};

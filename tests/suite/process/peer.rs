@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
+use rustix::net::{SendFlags, send};
+
 use super::SOON;
 use crate::wire::{self, Message, number, object, string};
 
@@ -58,6 +60,11 @@ impl Peer {
 
     pub(super) fn send(&mut self, message: &Message) {
         self.stream.write_all(&message.chunks()).unwrap();
+    }
+
+    /// Sends a byte beside the stream (RFC 9293, section 3.8.5).
+    pub(super) fn send_urgent(&self, byte: u8) {
+        assert_eq!(send(&self.stream, &[byte], SendFlags::OOB), Ok(1));
     }
 
     /// The next message; `None` when the server has ended the connection.

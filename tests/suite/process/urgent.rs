@@ -1,0 +1,22 @@
+//! Urgent data: nobody who speaks RTMP sends it, and who does is served as if it were not there.
+
+use rustix::process::Signal;
+
+use super::Tiderace;
+use super::peer::Peer;
+use crate::wire::{command, null};
+
+#[test]
+fn e11_what_is_sent_behind_urgent_data_is_read_at_once() {
+    let server = Tiderace::command("urgent", |_| {}).start();
+    let mut peer = Peer::connected(server.address);
+    let check = command("_checkbw", 2.0, &[null()]);
+    // So that all of it lies in the socket when the server reads: a read ends at the urgent byte.
+    server.signal(Signal::STOP);
+    peer.send(&check);
+    peer.send_urgent(b'!');
+    peer.send(&check);
+    server.signal(Signal::CONT);
+    peer.wait_for("_result");
+    peer.wait_for("_result");
+}
