@@ -123,6 +123,7 @@ fn every_file_is_part_of_a_program() {
         ("tests/suite", &["tests/suite/main.rs"]),
         ("tests/interop", &["tests/interop/main.rs"]),
         ("tests/fuzz/bodies", &["tests/fuzz/bodies/mod.rs"]),
+        ("tests/attack", &["tests/attack/main.rs"]),
     ] {
         let mut reached = BTreeSet::new();
         roots.iter().for_each(|root| reach(Path::new(root), &mut reached));

@@ -1,0 +1,368 @@
+//! The healthy parties: a publisher of numbered frames, a player that misses none, a newcomer.
+//!
+//! Owns their threads and what they have seen. A frame carries its number and when it was sent, so
+//! that a player knows what is missing, what is not its own, and how long each was on its way.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use tiderace::rtmp::client::{Client, ClientConfig, ClientEvent, Purpose};
+
+use crate::attacker::{SOON, connect_from};
+use crate::wire;
+
+/// What every numbered frame has behind the five bytes of its tag header.
+const MARK: &[u8; 4] = b"tide";
+const TAG_BYTES: usize = 5;
+/// Tag, mark, number of the feed, number of the frame, time (us).
+const HEAD_BYTES: usize = TAG_BYTES + 4 + 4 + 8 + 8;
+
+/// What a publisher sends.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    pub(crate) frame_bytes: usize,
+    pub(crate) keyframe_bytes: usize,
+    /// Every so many frames is a keyframe; 0: the first alone.
+    pub(crate) gop_frames: u64,
+    pub(crate) interval: Duration,
+    /// All frames say that their time is this.
+    pub(crate) frozen_at: Option<u32>,
+}
+
+impl Pace {
+    /// 25 frames a second and 0.4 Mbit/s: enough to notice, and little beside the attack.
+    pub(crate) const CANARY: Self = Self {
+        frame_bytes: 2000,
+        keyframe_bytes: 2000,
+        gop_frames: 25,
+        interval: Duration::from_millis(40),
+        frozen_at: None,
+    };
+
+    /// 25 frames a second at so many Mbit/s.
+    pub(crate) const fn mbit(mbit: usize) -> Self {
+        let bytes = mbit * 1_000_000 / 8 / 25;
+        Self { frame_bytes: bytes, keyframe_bytes: bytes, ..Self::CANARY }
+    }
+}
+
+/// A publisher on a thread of its own.
+pub(crate) struct Feed {
+    sent: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Feed {
+    /// Publishes `live/KEY` until it is dropped; returns when the server has accepted it.
+    pub(crate) fn start(server: SocketAddr, key: &str, pace: Pace) -> Result<Self, String> {
+        let purpose = Purpose::Publish { key: key.to_owned() };
+        let mut party = Party::open(server, "live", purpose, 0)?;
+        party.until(|event| matches!(event, ClientEvent::Publishing))?;
+        let (sent, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+        let thread = thread::spawn({
+            let (sent, stop, feed) = (Arc::clone(&sent), Arc::clone(&stop), feed_id(key));
+            move || publish(&mut party, feed, pace, &sent, &stop)
+        });
+        Ok(Self { sent, stop, thread: Some(thread) })
+    }
+
+    /// Frames sent so far.
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Whether it sends no more, though nobody asked it to stop.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.thread.as_ref().is_some_and(JoinHandle::is_finished)
+    }
+}
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            drop(thread.join());
+        }
+    }
+}
+
+fn publish(party: &mut Party, feed: u32, pace: Pace, sent: &AtomicU64, stop: &AtomicBool) {
+    party.client.write_video(0, &wire::hex(wire::AVC_CONFIG));
+    let began = Instant::now();
+    let mut payload = vec![0xa5; pace.frame_bytes.max(pace.keyframe_bytes)];
+    while !stop.load(Ordering::Relaxed) {
+        let number = sent.load(Ordering::Relaxed);
+        let is_key = number.checked_rem(pace.gop_frames).map_or(number == 0, |rest| rest == 0);
+        let bytes = if is_key { pace.keyframe_bytes } else { pace.frame_bytes };
+        let head = [&[if is_key { 0x17 } else { 0x27 }, 1, 0, 0, 0], &MARK[..]].concat();
+        let numbers = [&feed.to_be_bytes()[..], &number.to_be_bytes(), &micros().to_be_bytes()];
+        payload[..HEAD_BYTES].copy_from_slice(&[head, numbers.concat()].concat());
+        let timestamp = pace.frozen_at.unwrap_or_else(|| began.elapsed().as_millis() as u32);
+        party.client.write_video(timestamp, &payload[..bytes]);
+        if party.hear(Duration::ZERO, |_| ()).is_err() {
+            return;
+        }
+        sent.fetch_add(1, Ordering::Relaxed);
+        let due = pace.interval * (number + 1) as u32;
+        thread::sleep(due.saturating_sub(began.elapsed()));
+    }
+}
+
+/// How a player goes about it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Habits {
+    /// Bytes a second that it takes at most; 0: all.
+    pub(crate) rate_bytes: usize,
+    /// Its receive buffer; 0: the usual one.
+    pub(crate) receive_bytes: usize,
+}
+
+/// What a player has seen.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Seen {
+    /// Frames that came.
+    pub(crate) frames: u64,
+    /// Frames that should have come before others that did.
+    pub(crate) lost: u64,
+    /// Times that a frame was not the next one: others were left out, or came again.
+    pub(crate) gaps: u64,
+    /// Frames behind a gap, or the first, that are no keyframe.
+    pub(crate) undecodable: u64,
+    /// Audio and video messages that came.
+    pub(crate) media: u64,
+    /// Messages that are not what the publisher sent.
+    pub(crate) foreign: u64,
+    /// The number of the newest frame.
+    pub(crate) newest: Option<u64>,
+    /// The longest that a frame was on its way since it was last asked (us).
+    pub(crate) latency_max_us: u64,
+    /// The [`digest`] of the audio and video that came.
+    pub(crate) digest: u64,
+}
+
+/// A player on a thread of its own.
+pub(crate) struct Viewer {
+    seen: Arc<Mutex<Seen>>,
+    pause: Arc<AtomicBool>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Viewer {
+    /// Plays `live/KEY` until it is dropped; returns when the server has accepted it.
+    pub(crate) fn start(server: SocketAddr, key: &str, habits: Habits) -> Result<Self, String> {
+        let purpose = Purpose::Play { key: key.to_owned() };
+        let mut party = Party::open(server, "live", purpose, habits.receive_bytes)?;
+        let seen = Arc::new(Mutex::new(Seen::default()));
+        let (pause, stop) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let feed = feed_id(key);
+        party.until(|event| {
+            lock(&seen).hear(feed, event);
+            matches!(event, ClientEvent::Playing)
+        })?;
+        let thread = thread::spawn({
+            let (seen, pause, stop) = (Arc::clone(&seen), Arc::clone(&pause), Arc::clone(&stop));
+            move || {
+                while !stop.load(Ordering::Relaxed) {
+                    if pause.load(Ordering::Relaxed) {
+                        thread::sleep(Duration::from_millis(20));
+                        continue;
+                    }
+                    let wait = Duration::from_millis(50);
+                    let heard = party.hear(wait, |event| lock(&seen).hear(feed, event));
+                    let Ok(bytes) = heard else { return };
+                    if let Some(took_us) = (bytes * 1_000_000).checked_div(habits.rate_bytes) {
+                        thread::sleep(Duration::from_micros(took_us as u64));
+                    }
+                }
+            }
+        });
+        Ok(Self { seen, pause, stop, thread: Some(thread) })
+    }
+
+    /// What it has seen so far.
+    pub(crate) fn seen(&self) -> Seen {
+        *lock(&self.seen)
+    }
+
+    /// The same, and the longest latency begins anew.
+    pub(crate) fn take_seen(&self) -> Seen {
+        let mut seen = lock(&self.seen);
+        let taken = *seen;
+        seen.latency_max_us = 0;
+        taken
+    }
+
+    /// Stops to read, or goes on.
+    pub(crate) fn pause(&self, paused: bool) {
+        self.pause.store(paused, Ordering::Relaxed);
+    }
+
+    /// Whether the server has ended it.
+    pub(crate) fn is_over(&self) -> bool {
+        self.thread.as_ref().is_some_and(JoinHandle::is_finished)
+    }
+}
+
+impl Drop for Viewer {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            drop(thread.join());
+        }
+    }
+}
+
+impl Seen {
+    fn hear(&mut self, feed: u32, event: &ClientEvent<'_>) {
+        if let ClientEvent::Media(message) = event {
+            self.note(feed, message.header.kind, message.payload);
+        }
+    }
+
+    fn note(&mut self, feed: u32, kind: u8, payload: &[u8]) {
+        if matches!(kind, wire::AUDIO | wire::VIDEO) {
+            self.media += 1;
+            self.digest = digest_with(self.digest, payload);
+        }
+        if kind != wire::VIDEO || payload.get(1) == Some(&0) {
+            return;
+        }
+        let numbers = payload.get(TAG_BYTES..HEAD_BYTES).filter(|head| head.starts_with(MARK));
+        let Some(numbers) = numbers.filter(|head| wire::big(&head[4..8]) == feed) else {
+            self.foreign += 1;
+            return;
+        };
+        let number = u64::from_be_bytes(numbers[8..16].try_into().expect("eight bytes"));
+        let sent_us = u64::from_be_bytes(numbers[16..24].try_into().expect("eight bytes"));
+        // A publisher that took over begins at 0 again.
+        let expected = self.newest.map(|newest| newest + 1).filter(|_| number > 0);
+        if expected.is_none_or(|expected| expected != number) {
+            self.gaps += u64::from(expected.is_some());
+            self.lost += expected.map_or(0, |expected| number.saturating_sub(expected));
+            self.undecodable += u64::from(payload[0] != 0x17);
+        }
+        self.frames += 1;
+        self.newest = Some(number);
+        self.latency_max_us = self.latency_max_us.max(micros().saturating_sub(sent_us));
+    }
+}
+
+/// How long a newcomer waits from its SYN to the first frame of `live/KEY`.
+pub(crate) fn newcomer(server: SocketAddr, key: &str) -> Result<Duration, String> {
+    let began = Instant::now();
+    let purpose = Purpose::Play { key: key.to_owned() };
+    let mut party = Party::open(server, "live", purpose, 0)?;
+    party.until(|event| {
+        matches!(event, ClientEvent::Media(message)
+            if message.header.kind == wire::VIDEO && message.payload.get(..2) == Some(&[0x17, 1]))
+    })?;
+    Ok(began.elapsed())
+}
+
+/// A client of the protocol on a socket that waits.
+struct Party {
+    socket: TcpStream,
+    client: Client,
+}
+
+impl Party {
+    fn open(
+        server: SocketAddr,
+        app: &str,
+        purpose: Purpose,
+        receive_bytes: usize,
+    ) -> Result<Self, String> {
+        let anywhere = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0);
+        let socket = connect_from(anywhere, receive_bytes, server).map_err(said)?;
+        socket.set_nodelay(true).map_err(said)?;
+        socket.set_write_timeout(Some(SOON)).map_err(said)?;
+        let config = ClientConfig::new(app, format!("rtmp://{server}/{app}"), purpose);
+        Ok(Self { socket, client: Client::new(config, &[7; 1528]) })
+    }
+
+    /// Writes all that waits.
+    fn flush(&mut self) -> Result<(), String> {
+        let output = self.client.take_output();
+        self.socket.write_all(&output).map_err(said)
+    }
+
+    /// Goes on until an event is the one that is waited for.
+    fn until(&mut self, mut is_it: impl FnMut(&ClientEvent<'_>) -> bool) -> Result<(), String> {
+        let (deadline, mut came) = (Instant::now() + SOON, false);
+        while !came {
+            if Instant::now() > deadline {
+                return Err("not answered".to_owned());
+            }
+            self.hear(Duration::from_millis(100), |event| came |= is_it(event))?;
+        }
+        Ok(())
+    }
+
+    /// Takes what comes within `wait`, once, and hands it on; returns how many bytes it was.
+    fn hear(
+        &mut self,
+        wait: Duration,
+        mut event_came: impl FnMut(&ClientEvent<'_>),
+    ) -> Result<usize, String> {
+        self.flush()?;
+        let mut buffer = [0; 64 * 1024];
+        self.socket.set_nonblocking(wait.is_zero()).map_err(said)?;
+        if !wait.is_zero() {
+            self.socket.set_read_timeout(Some(wait)).map_err(said)?;
+        }
+        let read = self.socket.read(&mut buffer);
+        if wait.is_zero() {
+            self.socket.set_nonblocking(false).map_err(said)?;
+        }
+        let count = match read {
+            Ok(0) => return Err("closed by the server".to_owned()),
+            Ok(count) => count,
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => 0,
+            Err(error) => return Err(said(error)),
+        };
+        let mut input = &buffer[..count];
+        while let Some(event) = self.client.next_event(&mut input).map_err(said)? {
+            if let ClientEvent::Refused(status) = &event {
+                return Err(format!("refused: {}", status.code.escape_ascii()));
+            }
+            event_came(&event);
+        }
+        self.flush()?;
+        Ok(count)
+    }
+}
+
+/// A number that depends on every byte of these payloads and on its place.
+pub(crate) fn digest<'p>(payloads: impl Iterator<Item = &'p [u8]>) -> u64 {
+    payloads.fold(0, digest_with)
+}
+
+fn digest_with(digest: u64, payload: &[u8]) -> u64 {
+    let step = |digest: u64, byte: &u8| (digest ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    payload.iter().fold(digest ^ payload.len() as u64, step)
+}
+
+/// Microseconds since the first time that anybody asked.
+fn micros() -> u64 {
+    static BEGAN: OnceLock<Instant> = OnceLock::new();
+    BEGAN.get_or_init(Instant::now).elapsed().as_micros() as u64
+}
+
+/// A number that tells the frames of two streams apart.
+fn feed_id(key: &str) -> u32 {
+    key.bytes().fold(0x811c_9dc5, |id, byte| (id ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+}
+
+fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
+    seen.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+fn said(error: impl ToString) -> String {
+    error.to_string()
+}

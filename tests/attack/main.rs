@@ -1,0 +1,176 @@
+//! The attack suite: hostile clients against the real server, each beside healthy ones.
+//!
+//! ```text
+//! cargo test --release --test attack               all cases, and the table
+//! cargo test --release --test attack -- A13 B      some, by the beginning of their names
+//! ```
+//!
+//! What each case does stands in `cases/`, what must hold whatever it does in `trial.rs`, how to
+//! read the table in `README.md`. The suite has a network of its own where the system allows it
+//! (`unshare`), so that no port is anybody else's and an address can go away.
+
+mod attacker;
+mod cases;
+mod healthy;
+mod server;
+mod table;
+mod trial;
+#[allow(dead_code, reason = "what another suite needs of it as well")]
+#[path = "../suite/wire.rs"]
+mod wire;
+
+use std::collections::VecDeque;
+use std::env;
+use std::os::unix::process::CommandExt;
+use std::panic::{self, AssertUnwindSafe};
+use std::process::{Command, ExitCode};
+use std::sync::Mutex;
+use std::thread;
+use std::time::Instant;
+
+use cases::{Case, GROUPS, Group, Run};
+use server::Server;
+use table::Row;
+use trial::{Ring, Trial, Verdict};
+
+/// Groups that run at the same time: most of them wait most of the time.
+const LANES: usize = 3;
+/// Set within the network of its own.
+const INSIDE: &str = "TIDERACE_ATTACK_NETWORK";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = env::args().skip(1).collect();
+    if args.iter().any(|arg| arg == "--list") {
+        GROUPS.iter().flat_map(|group| group.cases).for_each(|case| println!("{}: test", case.id));
+        return ExitCode::SUCCESS;
+    }
+    enter_own_network(&args);
+    tiderace::descriptors::raise_limit();
+    let asked: Vec<_> = args.iter().filter(|arg| !arg.starts_with('-')).collect();
+    let is_asked = |case: &Case| {
+        asked.is_empty() || asked.iter().any(|start| case.id.starts_with(start.as_str()))
+    };
+    let began = Instant::now();
+    let mut rows = run(is_asked);
+    rows.sort_by_key(|row| row.id);
+    report(&rows, began);
+    let all_ran = asked.is_empty() && !Server::is_named();
+    let lacks = if all_ran { table::keep(&rows) } else { Vec::new() };
+    lacks.iter().for_each(|lack| println!("FAILED: {lack}"));
+    if lacks.is_empty() && rows.iter().all(|row| row.verdict.failures.is_empty()) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// Whether the suite has a network of its own, in which addresses are its to give and take.
+pub(crate) fn has_own_network() -> bool {
+    env::var_os(INSIDE).is_some()
+}
+
+/// Starts this program again in a network namespace, if there is no server to be reached outside
+/// of it and the system allows it.
+fn enter_own_network(args: &[String]) {
+    if Server::is_named() || has_own_network() {
+        return;
+    }
+    let up = "ip link set lo up && exec \"$@\"";
+    let inside = |command: &[&str]| {
+        let mut unshare = Command::new("unshare");
+        unshare.args(["-rn", "sh", "-c", up, "sh"]).args(command);
+        unshare
+    };
+    let is_allowed = inside(&["true"]).output().is_ok_and(|output| output.status.success());
+    let program = env::current_exe().ok().and_then(|path| path.to_str().map(str::to_owned));
+    if let Some(program) = program.filter(|_| is_allowed) {
+        // It only returns when it fails, and then the suite runs without.
+        drop(inside(&[&program]).args(args).env(INSIDE, "1").exec());
+    }
+    println!("attack: no network namespace (unshare -rn): what needs one is left out");
+}
+
+fn run(is_asked: impl Fn(&Case) -> bool + Sync) -> Vec<Row> {
+    let groups: VecDeque<&Group> = GROUPS.iter().collect();
+    let (groups, rows) = (Mutex::new(groups), Mutex::new(Vec::new()));
+    let next = || groups.lock().expect("no lane panics with it").pop_front();
+    // What one group does to a server that all share, another would measure.
+    let count = if Server::is_named() { 1 } else { LANES };
+    thread::scope(|lanes| {
+        for _ in 0..count {
+            lanes.spawn(|| {
+                while let Some(group) = next() {
+                    let cases: Vec<_> = group.cases.iter().filter(|case| is_asked(case)).collect();
+                    run_group(group, &cases, |row| {
+                        println!("{:>5.1} s  {}", row.took.as_secs_f64(), row.line());
+                        row.verdict
+                            .failures
+                            .iter()
+                            .for_each(|f| println!("FAILED {}: {f}", row.id));
+                        rows.lock().expect("no lane panics with it").push(row);
+                    });
+                }
+            });
+        }
+    });
+    rows.into_inner().expect("all lanes are done")
+}
+
+fn run_group(group: &Group, cases: &[&Case], mut done: impl FnMut(Row)) {
+    let needs_ring = |case: &&Case| matches!(case.run, Run::Beside(_));
+    let elsewhere = Server::is_named();
+    if elsewhere && !group.any_server {
+        return;
+    }
+    let ring = cases.iter().any(needs_ring).then(|| Ring::open(&group.setup));
+    for case in cases {
+        let began = Instant::now();
+        let (verdict, measured) = match (case.run, &ring) {
+            (Run::Beside(attack), Some(Ok(ring))) => {
+                let mut trial = Trial::begin(ring);
+                let outcome = panic::catch_unwind(AssertUnwindSafe(|| attack(&mut trial)));
+                trial.verdict.expect(outcome.is_ok(), || "the case itself panicked".to_owned());
+                let (verdict, measured) = trial.judge();
+                (verdict, Some(measured))
+            }
+            (Run::Beside(_), Some(Err(error))) => (failed(error.clone()), None),
+            (Run::Alone(attack), _) if !elsewhere => {
+                let mut verdict = Verdict::default();
+                let outcome = panic::catch_unwind(AssertUnwindSafe(|| attack(&mut verdict)));
+                verdict.expect(outcome.is_ok(), || "the case itself panicked".to_owned());
+                (verdict, None)
+            }
+            (Run::Nowhere(why), _) if !elsewhere => {
+                let figures = vec![why.to_owned()];
+                (Verdict { figures, ..Verdict::default() }, None)
+            }
+            _ => continue,
+        };
+        done(Row { id: case.id, what: case.what, measured, verdict, took: began.elapsed() });
+    }
+}
+
+fn failed(why: String) -> Verdict {
+    Verdict { failures: vec![why], ..Verdict::default() }
+}
+
+fn report(rows: &[Row], began: Instant) {
+    if rows.is_empty() {
+        return;
+    }
+    println!("\n{}", Row::HEAD);
+    rows.iter().for_each(|row| println!("{}", row.line()));
+    let failed = rows.iter().filter(|row| !row.verdict.failures.is_empty()).count();
+    let measured = || rows.iter().filter_map(|row| row.measured.as_ref());
+    let ratio = measured().filter_map(|measured| measured.amplification).fold(0.0, f64::max);
+    println!(
+        "\n{} cases, {failed} failed, {} frames of the others lost, at most {ratio:.2} bytes out \
+         for a byte in, {:.0} s",
+        rows.len(),
+        measured().map(|measured| measured.lost).sum::<u64>(),
+        began.elapsed().as_secs_f64()
+    );
+    for row in rows {
+        row.verdict.failures.iter().for_each(|failure| println!("FAILED {}: {failure}", row.id));
+    }
+}
