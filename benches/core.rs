@@ -1,5 +1,6 @@
-//! What the pure core costs, in scenarios that repeat exactly, so that instructions can be counted:
-//! a count moves when the code does, whatever else the machine is doing.
+//! What the pure core costs, and the server around it without sockets, in scenarios that repeat
+//! exactly, so that instructions can be counted: a count moves when the code does, whatever else
+//! the machine is doing.
 //!
 //! ```text
 //! cargo bench --bench core                      every scenario, with the time it takes here
@@ -9,20 +10,32 @@
 //!
 //! Valgrind knows no instructions for SHA-256, so that a handshake counts for more than it takes.
 
+use std::cell::RefCell;
 use std::env;
 use std::hint::black_box;
+use std::io::{self, ErrorKind, IoSlice};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
+use std::rc::Rc;
 use std::time::Instant;
 
-use tiderace::limits::{CHUNK_SIZE_OUT, HANDSHAKE_PACKET_BYTES, WINDOW_ACK_BYTES};
+use tiderace::config::Settings;
+use tiderace::limits::{
+    CHUNK_SIZE_OUT, HANDSHAKE_PACKET_BYTES, READ_BUFFER_BYTES, WINDOW_ACK_BYTES,
+};
+use tiderace::rtmp::auth::Challenger;
 use tiderace::rtmp::chunk_read::ReadLimits;
 use tiderace::rtmp::chunk_write::chunk_stream;
-use tiderace::rtmp::command::CommandMessage;
+use tiderace::rtmp::client::{Client, ClientConfig, ClientEvent, Purpose};
+use tiderace::rtmp::command::{CommandMessage, reply};
 use tiderace::rtmp::handshake::Hello;
 use tiderace::rtmp::link::{Inbound, Incoming, Output};
 use tiderace::rtmp::message::{MessageHeader, kind};
 use tiderace::rtmp::quirks::Tolerated;
 use tiderace::rtmp::session::{Event, Session, SessionSettings, Step};
+use tiderace::server::transport::Transport;
+use tiderace::server::{ConnId, Server};
+use tiderace::time::Time;
 
 /// ffmpeg publishes H.264 and AAC: C0, C1 and C2, the dialogue, some 200 media messages.
 const RECORDED: &[u8] =
@@ -34,12 +47,16 @@ const SEGMENT_BYTES: usize = 1448;
 /// Runs a scenario so many times. What it prepares comes on top, once.
 type Scenario = fn(iterations: u64);
 
-const SCENARIOS: [(&str, Scenario); 5] = [
+const SCENARIOS: [(&str, Scenario); 9] = [
     ("read-whole", read_whole),
     ("read-segments", read_segments),
     ("write", write),
     ("decode-connect", decode_connect),
+    ("encode-replies", encode_replies),
     ("session-publish", session_publish),
+    ("ingest", ingest),
+    ("fan-out-1", fan_out_to_one),
+    ("fan-out-101", fan_out_to_many),
 ];
 
 fn main() -> ExitCode {
@@ -136,6 +153,18 @@ fn first_message() -> Vec<u8> {
     }
 }
 
+/// What a player is told: its `connect` and its `play` are accepted.
+fn encode_replies(iterations: u64) {
+    let mut payload = Vec::new();
+    for _ in 0..iterations {
+        payload.clear();
+        reply::connect_result(&mut payload, black_box(1.0), 0.0);
+        reply::create_stream_result(&mut payload, 2.0, black_box(1));
+        reply::on_status(&mut payload, "status", "NetStream.Play.Start", black_box("Started"));
+        black_box(&payload);
+    }
+}
+
 /// From the first byte of the handshake until the publish is accepted.
 fn session_publish(iterations: u64) {
     let settings = SessionSettings::new(Hello::new(&[7; 1528]));
@@ -160,4 +189,149 @@ fn publishes(session: &mut Session, input: &mut &[u8], settings: &SessionSetting
         None => panic!("the recording ends before it publishes"),
     }
     false
+}
+
+/// A message of a publisher that nobody plays, through a turn of the server.
+fn ingest(iterations: u64) {
+    Studio::open(0).publish(iterations);
+}
+
+/// The same with a player, and with a hundred more: the hundredth part of the difference is what a
+/// player costs for each frame.
+fn fan_out_to_one(iterations: u64) {
+    Studio::open(1).publish(iterations);
+}
+
+fn fan_out_to_many(iterations: u64) {
+    Studio::open(101).publish(iterations);
+}
+
+/// A socket whose peer takes everything. What is sent is kept while somebody wants to read it.
+#[derive(Debug, Default)]
+struct Wire {
+    incoming: Vec<u8>,
+    read_bytes: usize,
+    outgoing: Vec<u8>,
+    is_kept: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Socket(Rc<RefCell<Wire>>);
+
+impl Transport for Socket {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let wire = &mut *self.0.borrow_mut();
+        let rest = &wire.incoming[wire.read_bytes..];
+        if rest.is_empty() {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        let count = rest.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&rest[..count]);
+        wire.read_bytes += count;
+        Ok(count)
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let wire = &mut *self.0.borrow_mut();
+        if wire.is_kept {
+            slices.iter().for_each(|slice| wire.outgoing.extend_from_slice(slice));
+        }
+        Ok(slices.iter().map(|slice| slice.len()).sum())
+    }
+
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A server and its time.
+struct House {
+    server: Server<Socket>,
+    buffer: Vec<u8>,
+    now: Time,
+}
+
+/// A server with a publisher, and players of its stream.
+struct Studio {
+    house: House,
+    publisher: Client,
+    id: ConnId,
+    socket: Socket,
+    timestamp: u32,
+}
+
+/// A frame, and the time between two.
+const FRAME: [u8; 1200] = [0x27; 1200];
+const FRAME_MS: u32 = 33;
+
+impl Studio {
+    fn open(players: usize) -> Self {
+        let (hello, challenger) = (Hello::new(&[7; 1528]), Challenger::new([7; 32]));
+        let mut house = House {
+            server: Server::new(Settings::default(), hello, challenger),
+            buffer: vec![0; READ_BUFFER_BYTES],
+            now: Time::ZERO,
+        };
+        let key = || "show".to_owned();
+        let mut publisher = client(Purpose::Publish { key: key() });
+        let (id, socket) = house.connect(&mut publisher, &ClientEvent::Publishing);
+        publisher.set_chunk_size(CHUNK_SIZE_OUT);
+        for _ in 0..players {
+            house.connect(&mut client(Purpose::Play { key: key() }), &ClientEvent::Playing);
+        }
+        let mut studio = Self { house, publisher, id, socket, timestamp: 0 };
+        // A keyframe, from which on players are given what comes.
+        studio.send(&[0x17; 1200]);
+        studio
+    }
+
+    /// Publishes so many frames, each in a turn of its own.
+    fn publish(&mut self, frames: u64) {
+        (0..frames).for_each(|_| self.send(&FRAME));
+    }
+
+    fn send(&mut self, frame: &[u8]) {
+        self.house.now = self.house.now.plus_millis(FRAME_MS.into());
+        self.timestamp += FRAME_MS;
+        self.publisher.write_video(self.timestamp, black_box(frame));
+        self.house.deliver(self.id, &self.socket, self.publisher.take_output());
+    }
+}
+
+impl House {
+    /// Lets a client come to where the server has granted what it asks for.
+    fn connect(&mut self, client: &mut Client, last: &ClientEvent<'_>) -> (ConnId, Socket) {
+        let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 40_000));
+        assert!(self.server.admits(&peer, self.now), "an open server");
+        let socket = Socket::default();
+        socket.0.borrow_mut().is_kept = true;
+        let id = self.server.accept(socket.clone(), peer, self.now);
+        let mut is_there = false;
+        while !is_there {
+            self.deliver(id, &socket, client.take_output());
+            let output = std::mem::take(&mut socket.0.borrow_mut().outgoing);
+            assert!(!output.is_empty(), "the server says nothing");
+            let mut input = &output[..];
+            while let Some(event) = client.next_event(&mut input).expect("a good server") {
+                is_there |= event == *last;
+            }
+        }
+        *socket.0.borrow_mut() = Wire::default();
+        (id, socket)
+    }
+
+    fn deliver(&mut self, id: ConnId, socket: &Socket, bytes: Vec<u8>) {
+        {
+            let wire = &mut *socket.0.borrow_mut();
+            (wire.incoming, wire.read_bytes) = (bytes, 0);
+        }
+        self.server.event(id, true, false, false);
+        while self.server.has_work() {
+            self.server.turn(&mut self.buffer, self.now);
+        }
+    }
+}
+
+fn client(purpose: Purpose) -> Client {
+    Client::new(ClientConfig::new("live", "rtmp://localhost/live", purpose), &[7; 1528])
 }
