@@ -3,14 +3,16 @@
 use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
 use rustix::process::Signal;
 
 use crate::lab::clip::{Film, clip};
+use crate::lab::program::Program;
 use crate::lab::raw::Player;
-use crate::lab::server::{Server, Setup};
+use crate::lab::server::{SHORT_LINGER, Server, Setup};
 use crate::lab::{Lab, Need, ffmpeg, wait_until};
 
 #[test]
@@ -33,41 +35,51 @@ fn one_thread_serves_a_stream() {
 fn system_calls_per_delivered_message_are_bounded() {
     let needs = [Need::Program("ffmpeg"), Need::Program("strace"), Need::OwnServer];
     let Some(lab) = Lab::open("cost_system_calls", &needs) else { return };
-    let table = lab.path("strace.txt");
-    let table_name = table.to_str().expect("a path in UTF-8");
-    // A quiet log: its lines would be counted as writes.
-    let setup = Setup {
-        wrapper: &["strace", "-D", "-f", "-c", "-o", table_name],
-        log_level: "warn",
-        ..Setup::default()
-    };
-    let mut server = Server::start_as(&lab, &setup);
-    let url = server.url("live/calls");
-    let publisher = ffmpeg::publish(&lab, "publisher", &clip(Film::Main, 6), &url);
-    server.wait_for_stream("live", "calls");
-    let address = server.address();
-    let players: Vec<_> = (0..PLAYERS)
-        .map(|_| thread::spawn(move || count_media(Player::play(address, "live", "calls"))))
-        .collect();
-    publisher.finish(Duration::from_secs(15));
-    let received: Vec<usize> =
-        players.into_iter().map(|player| player.join().expect("a player ends")).collect();
-    server.program().signal(Signal::TERM);
-    server.program().wait(Duration::from_secs(10));
-    let calls = read_table(&table);
-    let delivered: usize = received.iter().sum();
-    let each = delivered / PLAYERS;
-    assert!(each > 200, "too little was delivered: {received:?}");
-    let writes = sum(&calls, &["write", "writev", "sendto", "sendmsg", "sendmmsg", "sendfile"]);
-    let waits = sum(&calls, &["epoll_wait", "epoll_pwait", "epoll_pwait2"]);
-    let all: usize = calls.values().sum();
-    let counted = format!("{delivered} messages to {PLAYERS} players: {calls:?}");
-    println!("{counted}");
-    // Replies are written too, and the process starts: a fixed number.
-    let fixed = 20 * (PLAYERS + 2);
-    assert!(writes <= delivered + fixed, "{writes} writes for {counted}");
-    assert!(waits <= 2 * each + fixed, "{waits} waits for {counted}");
-    assert!(2 * all <= 3 * delivered + 6 * each + 4 * fixed, "{all} calls for {counted}");
+    let film = clip(Film::Main, 6);
+    let counted = count_calls(&lab, "", |url| ffmpeg::publish(&lab, "publisher", &film, url));
+    let Counted { delivered, each, .. } = counted;
+    let writes = counted.sum(&SENDS) + counted.sum(&["sendfile"]);
+    let waits = counted.sum(&["epoll_wait", "epoll_pwait", "epoll_pwait2"]);
+    let all: usize = counted.calls.values().sum();
+    assert!(writes <= delivered + FIXED, "{writes} writes for {counted:?}");
+    assert!(waits <= 2 * each + FIXED, "{waits} waits for {counted:?}");
+    assert!(2 * all <= 3 * delivered + 6 * each + 4 * FIXED, "{all} calls for {counted:?}");
+}
+
+/// Large frames lie in a memory file, once, and each player is sent each of them from there. Beside
+/// that a turn costs what it costs, however many players there are.
+#[test]
+fn a_large_frame_costs_one_sendfile_for_each_player() {
+    let Some(counted) = count_frames("cost_sendfile", "", 16_000) else { return };
+    let Counted { delivered, each, .. } = counted;
+    let files = counted.sum(&["sendfile"]);
+    assert!(files <= delivered, "{files} calls of sendfile for {counted:?}");
+    // Frames that come in one turn leave together, which happens where the machine is busy.
+    assert!(10 * files >= 8 * delivered, "{files} calls of sendfile for {counted:?}");
+    let writes = counted.sum(&SENDS);
+    assert!(writes <= 2 * each + FIXED, "{writes} writes for {counted:?}");
+}
+
+/// Of small frames the copy costs less than a call for a file.
+#[test]
+fn a_small_frame_costs_one_write_for_each_player() {
+    let Some(counted) = count_frames("cost_write", "", 1200) else { return };
+    let delivered = counted.delivered;
+    let writes = counted.sum(&SENDS);
+    assert_eq!(counted.sum(&["sendfile"]), 0, "{counted:?}");
+    assert!(writes <= delivered + FIXED, "{writes} writes for {counted:?}");
+    assert!(10 * writes >= 8 * delivered, "{writes} writes for {counted:?}");
+}
+
+/// At 30 frames a second ten of them are in one window, and leave with one call or, where a socket
+/// does not take all at once, a few.
+#[test]
+fn frames_that_are_merged_cost_a_fraction_of_the_calls() {
+    let settings = "[play]\nmerge_ms = 350\n";
+    let Some(counted) = count_frames("cost_merge", settings, 16_000) else { return };
+    let sends = counted.sum(&SENDS) + counted.sum(&["sendfile"]);
+    let bound = counted.delivered / 5 + FIXED;
+    assert!(sends <= bound, "{sends} calls for {counted:?}");
 }
 
 /// Players that wait for a publisher are asleep, and so is the server.
@@ -90,11 +102,73 @@ fn waiting_players_cause_no_system_call() {
     assert_eq!(after.get(before.len()..), Some(""), "the server woke up");
 }
 
+/// What players were sent, and which system calls the server made for it.
+#[derive(Debug)]
+struct Counted {
+    /// Messages to all players.
+    delivered: usize,
+    /// Messages to one of them.
+    each: usize,
+    calls: HashMap<String, usize>,
+}
+
+impl Counted {
+    fn sum(&self, names: &[&str]) -> usize {
+        names.iter().filter_map(|&name| self.calls.get(name)).sum()
+    }
+}
+
+/// Publishes frames of one size for some seconds; `None` where a need is missing.
+fn count_frames(name: &str, settings: &str, frame_bytes: usize) -> Option<Counted> {
+    let lab = Lab::open(name, &[Need::Program("strace"), Need::OwnServer])?;
+    let frames = format!("--frame-bytes {frame_bytes} --fps 30 --warmup-s 1 --duration-s 8");
+    let counted = count_calls(&lab, settings, |url| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tiderace"));
+        command.args(["load", "ingest", url]).args(frames.split(' '));
+        Program::start(&lab, "publisher", &mut command)
+    });
+    Some(counted)
+}
+
+/// Counts the system calls of a server whose players are there before `publish` starts a publisher
+/// of the URL that it is given.
+fn count_calls(lab: &Lab, settings: &str, publish: impl FnOnce(&str) -> Program) -> Counted {
+    let table = lab.path("strace.txt");
+    let table_name = table.to_str().expect("a path in UTF-8");
+    let settings = format!("{SHORT_LINGER}{settings}");
+    // A quiet log: its lines would be counted as writes.
+    let setup = Setup {
+        wrapper: &["strace", "-D", "-f", "-c", "-o", table_name],
+        log_level: "warn",
+        settings: &settings,
+    };
+    let mut server = Server::start_as(lab, &setup);
+    let address = server.address();
+    let players: Vec<_> = (0..PLAYERS)
+        .map(|_| Player::play(address, "live", "calls"))
+        .map(|player| thread::spawn(move || count_media(player)))
+        .collect();
+    // How it ends is not judged: it may have found itself too slow for its own measurement.
+    publish(&server.url("live/calls")).wait(Duration::from_secs(30));
+    let received: Vec<usize> =
+        players.into_iter().map(|player| player.join().expect("a player ends")).collect();
+    server.program().signal(Signal::TERM);
+    server.program().wait(Duration::from_secs(10));
+    let delivered: usize = received.iter().sum();
+    let counted = Counted { delivered, each: delivered / PLAYERS, calls: read_table(&table) };
+    assert!(counted.each > 200, "too little was delivered: {received:?}");
+    println!("{PLAYERS} players: {counted:?}");
+    counted
+}
+
 /// Counts until the stream ends.
 fn count_media(mut player: Player) -> usize {
     let mut count = 0;
-    while player.next_media(Duration::from_secs(3)).is_some() {
+    // The publisher may take its time.
+    let mut limit = Duration::from_secs(15);
+    while player.next_media(limit).is_some() {
         count += 1;
+        limit = Duration::from_secs(3);
     }
     count
 }
@@ -116,8 +190,8 @@ fn read_table(path: &Path) -> HashMap<String, usize> {
     rows.collect()
 }
 
-fn sum(calls: &HashMap<String, usize>, names: &[&str]) -> usize {
-    names.iter().filter_map(|&name| calls.get(name)).sum()
-}
-
 const PLAYERS: usize = 10;
+/// Replies are written too, and the process starts: a fixed number of calls.
+const FIXED: usize = 20 * (PLAYERS + 2);
+/// The calls that write bytes from memory, to players or into a file.
+const SENDS: [&str; 6] = ["write", "writev", "pwritev", "sendto", "sendmsg", "sendmmsg"];
