@@ -64,6 +64,7 @@
 //! | how several processes share the work of a measurement | [`load::processes`] |
 //! | the loop of the load generator, its connections | [`load`] |
 //! | what a measurement reports, the table, page and log of it | [`load::report`] |
+//! | what is measured beside nginx-rtmp and bare relays, its goals | `benches/peers/works.rs` |
 //! | thresholds, comparisons, exit codes of a measurement | [`load::command`], [`load::compare`] |
 //! | what is published and looked at frame by frame, when a frame counts | [`load::streams`] |
 //! | what the synthetic encoder sends | [`load::encoder`] |

@@ -1,0 +1,225 @@
+//! Starts servers and loads on a core each, and ends them, whatever happens.
+//!
+//! Owns the temporary folder, the cores, and what the load generator says of itself. It knows no
+//! work.
+
+use std::cell::{Cell, RefCell};
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{self, Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+use tiderace::descriptors;
+use tiderace::load::manifest::Manifest;
+use tiderace::load::report::Report;
+
+use crate::Result;
+use crate::peer::{Peer, TIDERACE};
+
+/// More than any load takes.
+const LOAD_MAX: Duration = Duration::from_secs(90);
+const START_MAX: Duration = Duration::from_secs(5);
+const LOOK_EACH: Duration = Duration::from_millis(10);
+/// The code of `tiderace load` where the generator did not keep up; there is a report.
+const LAGGED: i32 = 14;
+
+/// See the module's head.
+#[derive(Debug)]
+pub(crate) struct Lab {
+    folder: PathBuf,
+    pub(crate) server_core: u32,
+    pub(crate) load_core: u32,
+    is_interrupted: Arc<AtomicBool>,
+    has_lagged: Cell<bool>,
+    manifest: RefCell<Option<Manifest>>,
+}
+
+impl Lab {
+    pub(crate) fn open() -> Result<Self> {
+        descriptors::raise_limit();
+        let is_interrupted = Arc::new(AtomicBool::new(false));
+        for signal in [SIGINT, SIGTERM] {
+            flag::register(signal, Arc::clone(&is_interrupted))?;
+        }
+        let folder = std::env::temp_dir().join(format!("tiderace-peers-{}", process::id()));
+        fs::create_dir_all(&folder)?;
+        let (server_core, load_core) = cores()?;
+        Ok(Self {
+            folder,
+            server_core,
+            load_core,
+            is_interrupted,
+            has_lagged: Cell::new(false),
+            manifest: RefCell::new(None),
+        })
+    }
+
+    /// Where and when the last load was run.
+    pub(crate) fn manifest(&self) -> Option<Manifest> {
+        self.manifest.borrow().clone()
+    }
+
+    /// Whether a generator has not kept up since this was asked last.
+    pub(crate) fn take_lagged(&self) -> bool {
+        self.has_lagged.take()
+    }
+
+    /// Starts a server on a port of its own, and waits until it accepts.
+    pub(crate) fn start(&self, peer: Peer) -> Result<Server> {
+        // The port is free again at once: nobody has connected to it.
+        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+        let words = peer.command(address, &self.folder)?;
+        let program = self.spawn(self.server_core, &words, "server")?;
+        let mut server = Server { peer, address, program };
+        let asked = Instant::now();
+        while TcpStream::connect(address).is_err() {
+            let has_ended = server.program.0.try_wait()?.is_some();
+            if has_ended || asked.elapsed() > START_MAX {
+                return Err(format!("it does not come up: {}", self.said("server")).into());
+            }
+            self.pause()?;
+        }
+        Ok(server)
+    }
+
+    /// Runs `tiderace load` with `flags` against a server, and reads its report.
+    pub(crate) fn load(&self, server: &Server, command: &str, flags: &str) -> Result<Report> {
+        let json = self.folder.join("report.json");
+        let json_flags = format!("--json {} --server-pid {}", json.display(), server.pid());
+        let words = load_words(server, command, &format!("{flags} {json_flags}"));
+        let mut program = self.spawn(self.load_core, &words, "load")?;
+        let status = self.wait(&mut program, LOAD_MAX)?;
+        if !status.success() && status.code() != Some(LAGGED) {
+            return Err(format!("load {command}: {status}: {}", self.said("load")).into());
+        }
+        let report = Report::from_json(&fs::read_to_string(json)?)?;
+        if report.lagged.is_some() {
+            self.has_lagged.set(true);
+        }
+        *self.manifest.borrow_mut() = Some(report.manifest.clone());
+        Ok(report)
+    }
+
+    /// Lets so many sessions connect to a server and sleep there until what is returned is dropped.
+    pub(crate) fn crowd(&self, server: &Server, sessions: usize) -> Result<Program> {
+        let flags = format!("--sessions {sessions} --rate 2000 --wake 0 --duration-s 600");
+        let words = load_words(server, "idle", &flags);
+        let mut program = self.spawn(self.load_core, &words, "crowd")?;
+        let asked = Instant::now();
+        while server.descriptors()? < sessions {
+            if program.0.try_wait()?.is_some() || asked.elapsed() > LOAD_MAX {
+                return Err(format!("sessions do not come: {}", self.said("crowd")).into());
+            }
+            self.pause()?;
+        }
+        Ok(program)
+    }
+
+    /// Starts a program on one core. `taskset` becomes the program, so that the process is its own.
+    fn spawn(&self, core: u32, words: &[String], name: &str) -> Result<Program> {
+        let log = File::create(self.log(name))?;
+        let child = Command::new("taskset")
+            .args(["-c", &core.to_string()])
+            .args(words)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .map_err(|error| format!("taskset, of util-linux: {error}"))?;
+        Ok(Program(child))
+    }
+
+    fn wait(&self, program: &mut Program, limit: Duration) -> Result<ExitStatus> {
+        let asked = Instant::now();
+        loop {
+            if let Some(status) = program.0.try_wait()? {
+                return Ok(status);
+            }
+            if asked.elapsed() > limit {
+                return Err(format!("it has not ended within {limit:?}").into());
+            }
+            self.pause()?;
+        }
+    }
+
+    /// Waits a moment, unless somebody wants an end.
+    fn pause(&self) -> Result<()> {
+        if self.is_interrupted.load(Ordering::Relaxed) {
+            return Err("interrupted".into());
+        }
+        thread::sleep(LOOK_EACH);
+        Ok(())
+    }
+
+    fn log(&self, name: &str) -> PathBuf {
+        self.folder.join(format!("{name}.txt"))
+    }
+
+    /// The last line that a program has said.
+    fn said(&self, name: &str) -> String {
+        let text = fs::read_to_string(self.log(name)).unwrap_or_default();
+        text.lines().last().unwrap_or("it says nothing").to_owned()
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        drop(fs::remove_dir_all(&self.folder));
+    }
+}
+
+/// The first and the last core that this process may use.
+fn cores() -> Result<(u32, u32)> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    let list = list.ok_or("/proc/self/status has no Cpus_allowed_list")?;
+    let numbers = list.split([',', '-']).map(|number| number.trim().parse());
+    let numbers: Vec<u32> = numbers.collect::<std::result::Result<_, _>>()?;
+    match numbers[..] {
+        [first, .., last] => Ok((first, last)),
+        _ => Err("server and load need a core each, and there is one alone".into()),
+    }
+}
+
+fn load_words(server: &Server, command: &str, flags: &str) -> Vec<String> {
+    let url = format!("rtmp://{}/live/peers", server.address);
+    let wire = if server.peer.is_floor() { " --wire floor" } else { "" };
+    let line = format!("{TIDERACE} load {command} {url} --quiet {flags}{wire}");
+    line.split_whitespace().map(str::to_owned).collect()
+}
+
+/// A program that ends when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Program(Child);
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+/// A server that accepts connections.
+#[derive(Debug)]
+pub(crate) struct Server {
+    peer: Peer,
+    address: SocketAddr,
+    program: Program,
+}
+
+impl Server {
+    fn pid(&self) -> u32 {
+        self.program.0.id()
+    }
+
+    /// How many descriptors it has open.
+    fn descriptors(&self) -> Result<usize> {
+        Ok(fs::read_dir(format!("/proc/{}/fd", self.pid()))?.count())
+    }
+}
