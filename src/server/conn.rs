@@ -334,8 +334,9 @@ fn gather<'s>(
     let mut direct = activity.plays.iter().filter(|play| is_direct(play));
     let is_all =
         direct.all(|play| play.gather(hub.stream(play.stream).tape(), |slice| slices.push(slice)));
-    // Players on another message stream id than the tape's are given one message at a time.
-    is_all && activity.plays.iter().all(is_direct)
+    // What is cut to the budget is not all, whoever has nothing to add to it. Players on another
+    // message stream id than the tape's are given one message at a time.
+    is_all && slices.has_room() && activity.plays.iter().all(is_direct)
 }
 
 const fn is_direct(play: &Play) -> bool {
