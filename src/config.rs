@@ -108,6 +108,9 @@ impl Settings {
     pub fn keep_restart_only(&mut self, running: &Self) {
         self.listen.clone_from(&running.listen);
         self.limits.connections_max = running.limits.connections_max;
+        self.limits.socket_unsent_bytes_max = running.limits.socket_unsent_bytes_max;
+        self.limits.socket_send_bytes_max = running.limits.socket_send_bytes_max;
+        self.limits.socket_receive_bytes_max = running.limits.socket_receive_bytes_max;
         // Players were told it, and tapes hold messages that were cut by it.
         self.rtmp.chunk_size = running.rtmp.chunk_size;
         self.timeouts.keepalive_ms = running.timeouts.keepalive_ms;
@@ -262,6 +265,18 @@ section! {
     limits: Limits, LIMITS_KEYS {
         /// Connections at the same time; 0: as many as the descriptor limit allows.
         Restart connections_max: usize = 0, from_to(0, COUNT_MAX);
+        /// Memory of connections and streams, with the sockets that take no more; 0: half of what
+        /// the machine or the control group has. Towards it the cheapest losses are given up.
+        Live memory_bytes_max: usize = 0, either_zero_or(MEMORY_BYTES_MIN, MEMORY_BYTES_MAX);
+        /// What a socket takes beyond what is on its way (TCP_NOTSENT_LOWAT): it bounds players
+        /// that stall and slows nobody down; 0: as much as its send buffer.
+        Restart socket_unsent_bytes_max: usize = limits::SOCKET_UNSENT_BYTES_MAX,
+            either_zero_or(SOCKET_BYTES_MIN, BYTES_MAX);
+        /// The send buffer of a socket; 0: as large as the kernel finds best, since a fixed one
+        /// slows players down that are far away.
+        Restart socket_send_bytes_max: usize = 0, either_zero_or(SOCKET_BYTES_MIN, BYTES_MAX);
+        /// The receive buffer of a socket; 0: as large as the kernel finds best.
+        Restart socket_receive_bytes_max: usize = 0, either_zero_or(SOCKET_BYTES_MIN, BYTES_MAX);
         /// Connections of one address at the same time; 0: no limit.
         Live connections_per_address_max: usize = 0, from_to(0, COUNT_MAX);
         /// Message streams that one connection may create.
@@ -496,6 +511,12 @@ const BYTES_MIN: u64 = 4 * limits::KIB as u64;
 const LAG_BYTES_MIN: u64 = 2 * limits::READ_BYTES_PER_TURN_MAX as u64;
 /// More for one stream or peer is a slip of the unit.
 const BYTES_MAX: u64 = 1024 * limits::MIB as u64;
+/// A publisher with its tape, and some players.
+const MEMORY_BYTES_MIN: u64 = 16 * limits::MIB as u64;
+/// More than a machine has.
+const MEMORY_BYTES_MAX: u64 = 1 << 44;
+/// A socket takes some messages.
+const SOCKET_BYTES_MIN: u64 = 16 * limits::KIB as u64;
 /// A tape is more than one of its blocks.
 const TAPE_BYTES_MIN: u64 = 2 * limits::TAPE_BLOCK_BYTES_MAX as u64;
 /// A message: the length field ends at 24 bits.
@@ -563,6 +584,10 @@ mod tests {
         ("drain_ms", "1"),
         ("drain_url", "\"rtmp://b.example/live\""),
         ("limits.connections_max", "100"),
+        ("limits.memory_bytes_max", "1_073_741_824"),
+        ("limits.socket_unsent_bytes_max", "65536"),
+        ("limits.socket_send_bytes_max", "0x10_0000"),
+        ("limits.socket_receive_bytes_max", "0x10_0000"),
         ("limits.connections_per_address_max", "7"),
         ("limits.message_streams_max", "2"),
         ("limits.chunk_streams_max", "32"),

@@ -51,10 +51,13 @@
 //! | who may publish, takeover, linger | [`server::hub`], `server/publish.rs` |
 //! | in which order bytes go out | [`server::conn`] |
 //! | budgets of a turn, who gives way when the table is full | [`server`], [`server::stages`] |
+//! | what is accounted as memory, what is given up when it runs short | [`server::memory`] |
+//! | when a listening socket is asked, what becomes of each answer | [`server::accepting`] |
+//! | which turns are said to take too long, and whose doing it was | [`server::stopwatch`] |
 //! | deadlines | [`server::timers`], `server/watch.rs` |
 //! | why connections end, and how loud that is said | [`server::reason`] |
 //! | how many lines of the log peers can cause | [`server::chatter`] |
-//! | listening, accepting, socket options | `net/listener.rs` |
+//! | listening, socket options | `net/listener.rs` |
 //! | the poll, signals, reload | `net/event_loop.rs` |
 //! | what the service manager is told, the watchdog | `net/notify.rs` |
 //! | sockets that it hands over, the units for systemd | `net/activation.rs`, `systemd/` |

@@ -75,6 +75,11 @@ pub const WINDOW_ACK_BYTES: u32 = 2_500_000;
 /// A smaller window of a peer is raised to this, or one byte in would cost one message out.
 pub const WINDOW_ACK_BYTES_MIN: u32 = 1024;
 
+/// What a socket takes beyond what is on its way: a player that stalls holds no more of the
+/// kernel, and one that is far away lacks nothing, since the half of it that must be gone before
+/// there is room again is sent in more time than a turn takes.
+pub const SOCKET_UNSENT_BYTES_MAX: usize = 128 * KIB;
+
 // Per stream.
 
 /// A tape in bytes: what bounds memory, since a publisher chooses its own timestamps.
@@ -103,11 +108,21 @@ pub const SEGMENT_RUN_BYTES_MIN: usize = 8 * KIB;
 pub const READ_BUFFER_BYTES: usize = 256 * KIB;
 /// What one connection may bring into one turn before the others have theirs.
 pub const READ_BYTES_PER_TURN_MAX: usize = 256 * KIB;
-/// What all connections together may bring into one turn before players are written to: in
-/// messages of one byte this takes some tens of milliseconds.
+/// What all connections together may bring into one turn before players are written to, with the
+/// two below: some milliseconds of work. The read that reaches it is finished.
 pub const READ_BYTES_OF_ALL_PER_TURN_MAX: usize = MIB;
+/// A read counts as so many bytes at least: the call, and what ends with a connection.
+pub const READ_CALL_BYTES: usize = 256;
+/// A message counts as so many bytes at least.
+pub const READ_MESSAGE_BYTES: usize = 32;
 /// What one connection is given in one turn.
 pub const WRITE_BYTES_PER_TURN_MAX: usize = 512 * KIB;
+/// What all connections together are given in one turn before the poll is asked again.
+pub const WRITE_BYTES_OF_ALL_PER_TURN_MAX: usize = 16 * MIB;
+/// A write counts as so many bytes at least: the call.
+pub const WRITE_CALL_BYTES: usize = 4 * KIB;
+/// Connections whose deadlines are looked at in one turn.
+pub const DEADLINES_PER_TURN_MAX: usize = 4096;
 /// Slices in one vectored write.
 pub const WRITE_SLICES_MAX: usize = 64;
 /// Connections accepted by one listener in one turn.
@@ -146,6 +161,7 @@ const _: () = {
     assert!(TAPE_BLOCK_BYTES_MIN <= TAPE_BLOCK_BYTES_MAX);
     assert!(TAPE_BLOCK_BYTES_MAX < TAPE_BYTES_MAX);
     assert!(READ_BYTES_PER_TURN_MAX <= READ_BYTES_OF_ALL_PER_TURN_MAX);
+    assert!(WRITE_BYTES_PER_TURN_MAX <= WRITE_BYTES_OF_ALL_PER_TURN_MAX);
     assert!(WINDOW_ACK_BYTES_MIN < WINDOW_ACK_BYTES);
     assert!(LISTENERS_MAX < DESCRIPTORS_RESERVED);
     assert!(CHUNK_SIZE_OUT >= CHUNK_SIZE_INITIAL);

@@ -6,7 +6,8 @@
 
 use super::StartError;
 use super::activation;
-use super::listener::Listener;
+use super::listener::{Listener, Polled};
+use super::memory;
 use super::notify::Notifier;
 use super::segment;
 use super::transport::Tcp;
@@ -21,19 +22,12 @@ use mio::{Events, Interest, Poll, Token};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook_mio::v1_0::Signals;
 use std::io;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 /// Events taken from the kernel at once.
 const EVENTS_PER_POLL: usize = 1024;
 /// What the end of a drain takes beyond the drain itself (ms).
 const STOP_MS: u64 = 1000;
-/// What is asked of a connection. Linux ends a read at urgent data (RFC 9293, section 3.8.5) as it
-/// does at an end, so who sends such is read until there is no more.
-#[cfg(target_os = "linux")]
-const INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE).add(Interest::PRIORITY);
-#[cfg(not(target_os = "linux"))]
-const INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE);
 /// Tokens from the top are the signals and the listeners, below them connections.
 const SIGNALS: Token = Token(usize::MAX - 1);
 const LISTENERS_END: usize = usize::MAX - 2;
@@ -80,8 +74,10 @@ impl EventLoop {
             poll.registry().register(&mut listener.socket, token, Interest::READABLE)?;
         }
         announce(&listeners, &settings);
+        let began = Instant::now();
         let mut server = Server::new(settings, hello, challenger);
         server.set_segments(segment::settings());
+        server.measure_turns(Box::new(move || Time::ZERO + began.elapsed()));
         Ok(Self {
             poll,
             signals,
@@ -89,7 +85,7 @@ impl EventLoop {
             server,
             notifier: Notifier::from_env(),
             buffer: vec![0; limits::READ_BUFFER_BYTES].into_boxed_slice(),
-            began: Instant::now(),
+            began,
             signalled: false,
             drained_by: None,
             stopped: false,
@@ -110,11 +106,7 @@ impl EventLoop {
             }
             // After the events, since a connection that gives way frees an id for a new one.
             self.accept(now);
-            let before = self.server.len();
             self.server.turn(&mut self.buffer, now);
-            if self.server.len() < before {
-                self.listeners.iter_mut().for_each(Listener::descriptor_freed);
-            }
             self.notifier.turn(now, || status(&self.server));
         }
         let left = self.server.len();
@@ -152,7 +144,7 @@ impl EventLoop {
                 SIGNALS => self.signalled = true,
                 Token(token) if token > LISTENERS_END - limits::LISTENERS_MAX => {
                     if let Some(listener) = self.listeners.get_mut(LISTENERS_END - token) {
-                        listener.pending = true;
+                        listener.acceptor.edge();
                     }
                 }
                 Token(token) => self.server.event(
@@ -171,10 +163,11 @@ impl EventLoop {
     }
 
     fn timeout(&self, now: Time) -> Option<Duration> {
-        if self.server.has_work() || self.listeners.iter().any(|listener| listener.is_ready(now)) {
+        let can_accept = |listener: &Listener| self.server.can_accept(&listener.acceptor, now);
+        if self.server.has_work() || self.listeners.iter().any(can_accept) {
             return Some(Duration::ZERO);
         }
-        let paused = self.listeners.iter().filter_map(Listener::paused_until);
+        let paused = self.listeners.iter().filter_map(|listener| listener.acceptor.paused_until());
         let deadlines = self.server.next_deadline().into_iter().chain(paused);
         let deadlines = deadlines.chain(self.drained_by).chain(self.notifier.next());
         deadlines.min().map(|at| at.since(now))
@@ -186,25 +179,9 @@ impl EventLoop {
     }
 
     fn accept(&mut self, now: Time) {
-        for index in 0..self.listeners.len() {
-            for _ in 0..limits::ACCEPTS_PER_TURN_MAX {
-                let listener = &mut self.listeners[index];
-                if !listener.is_ready(now) {
-                    break;
-                }
-                let Some((mut stream, peer)) = listener.accept(now) else { break };
-                let peer = canonical(peer);
-                if !self.server.admits(&peer, now) {
-                    continue;
-                }
-                let token = Token(self.server.next_id().index());
-                match self.poll.registry().register(&mut stream, token, INTEREST) {
-                    Ok(()) => {
-                        self.server.accept(Tcp(stream), peer, now);
-                    }
-                    Err(error) => warn!("cannot poll {peer}: {error}; dropped"),
-                }
-            }
+        for Listener { socket, acceptor } in &mut self.listeners {
+            let mut polled = Polled { socket, registry: self.poll.registry() };
+            self.server.accept_from(acceptor, &mut polled, now);
         }
     }
 
@@ -247,6 +224,7 @@ impl EventLoop {
         if settings.limits.connections_max == 0 {
             settings.limits.connections_max = running.limits.connections_max;
         }
+        settings.limits.memory_bytes_max = memory::budget(settings.limits.memory_bytes_max);
         let at_restart = running.changed_at_restart_only(&settings);
         if !at_restart.is_empty() {
             warn!("changed in the file, but only a restart applies: {}", at_restart.join(", "));
@@ -275,11 +253,6 @@ fn status(server: &Server<Tcp>) -> String {
     format!("connections {}, publishers {publishers}, players {players}", server.len())
 }
 
-/// An IPv4 peer on an IPv6 socket is an IPv4 peer.
-fn canonical(peer: SocketAddr) -> SocketAddr {
-    SocketAddr::new(peer.ip().to_canonical(), peer.port())
-}
-
 /// Says where to publish and to play, in lines to copy.
 fn announce(listeners: &[Listener], settings: &Settings) {
     let which = match settings.apps.get("live") {
@@ -304,4 +277,8 @@ fn announce(listeners: &[Listener], settings: &Settings) {
         info!("play from  rtmp://{host}{port}/live/KEY");
     }
     info!("up to {} connections", settings.limits.connections_max);
+    match settings.limits.memory_bytes_max {
+        0 => {}
+        bytes => info!("up to {} MiB of memory", bytes / limits::MIB),
+    }
 }

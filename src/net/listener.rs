@@ -1,13 +1,17 @@
-//! Listening sockets: made with every option that accepted sockets inherit, and accepting that
-//! neither dies of an error nor spins on one.
+//! Listening sockets: made with every option that accepted sockets inherit. When they are asked
+//! for a connection is decided in `server/accepting.rs`.
 
 use super::StartError;
-use crate::config::Settings;
-use crate::time::Time;
-use log::{info, warn};
-use mio::net::{TcpListener, TcpStream};
+use super::transport::Tcp;
+use crate::config::{Limits, Settings};
+use crate::server::ConnId;
+use crate::server::accepting::{AcceptError, Acceptor, Listen};
+use mio::net::TcpListener;
+use mio::{Interest, Registry, Token};
 use rustix::io::{Errno, FdFlags, fcntl_setfd, ioctl_fionbio};
 use rustix::net::{AddressFamily, SocketType, bind, listen, socket, sockopt};
+#[cfg(target_os = "linux")]
+use socket2::SockRef;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
@@ -17,21 +21,18 @@ use std::time::Duration;
 const BACKLOG: i32 = 4096;
 /// Keep-alive probes that go unanswered before the kernel gives a peer up.
 const KEEPALIVE_PROBES: u32 = 3;
-/// How long accepting pauses when there is no descriptor to be had (ms).
-const PAUSE_MS: u64 = 100;
+/// What is asked of a connection. Linux ends a read at urgent data (RFC 9293, section 3.8.5) as it
+/// does at an end, so who sends such is read until there is no more.
+#[cfg(target_os = "linux")]
+const INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE).add(Interest::PRIORITY);
+#[cfg(not(target_os = "linux"))]
+const INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE);
 
 /// One listening socket.
 #[derive(Debug)]
 pub(super) struct Listener {
     pub(super) socket: TcpListener,
-    /// Connections may be waiting. The poll tells of the edge only once, so this stays set
-    /// until accepting said that there are none.
-    pub(super) pending: bool,
-    /// While there are no descriptors: when to try again.
-    paused_until: Option<Time>,
-    /// There were no descriptors, and connections wait since. It is over when none waits any
-    /// more: while each that ends lets one in, there is nothing new to say.
-    starved: bool,
+    pub(super) acceptor: Acceptor,
 }
 
 impl Listener {
@@ -65,68 +66,46 @@ impl Listener {
         Ok(Self::of(TcpListener::from_std(socket.into())))
     }
 
-    const fn of(socket: TcpListener) -> Self {
-        Self { socket, pending: false, paused_until: None, starved: false }
+    fn of(socket: TcpListener) -> Self {
+        Self { socket, acceptor: Acceptor::default() }
     }
+}
 
-    /// When accepting is to be tried again, if it pauses.
-    pub(super) const fn paused_until(&self) -> Option<Time> {
-        self.paused_until
-    }
+/// A listening socket with the poll in which its connections are to be.
+#[derive(Debug)]
+pub(super) struct Polled<'a> {
+    pub(super) socket: &'a TcpListener,
+    pub(super) registry: &'a Registry,
+}
 
-    /// Whether there may be a connection to take at `now`.
-    pub(super) fn is_ready(&self, now: Time) -> bool {
-        self.pending && self.paused_until.is_none_or(|until| until <= now)
-    }
+impl Listen for Polled<'_> {
+    type Transport = Tcp;
 
-    /// A descriptor has become free: no need to wait any longer.
-    pub(super) const fn descriptor_freed(&mut self) {
-        if self.paused_until.is_some() {
-            self.paused_until = Some(Time::ZERO);
+    fn accept(&mut self) -> Result<(Tcp, SocketAddr), AcceptError> {
+        match self.socket.accept() {
+            Ok((stream, peer)) => Ok((Tcp(stream), canonical(peer))),
+            Err(error) => Err(match Errno::from_io_error(&error) {
+                Some(Errno::AGAIN) => AcceptError::Empty,
+                Some(Errno::CONNABORTED | Errno::INTR | Errno::PROTO | Errno::PERM) => {
+                    AcceptError::Died
+                }
+                _ => AcceptError::Exhausted(error),
+            }),
         }
     }
 
-    /// Takes one connection; `None` when there is none, or none can be taken.
-    pub(super) fn accept(&mut self, now: Time) -> Option<(TcpStream, SocketAddr)> {
-        loop {
-            let error = match self.socket.accept() {
-                Ok(accepted) => {
-                    self.paused_until = None;
-                    return Some(accepted);
-                }
-                Err(error) => error,
-            };
-            match Errno::from_io_error(&error) {
-                Some(Errno::AGAIN) => {
-                    self.pending = false;
-                    self.paused_until = None;
-                    if std::mem::take(&mut self.starved) {
-                        info!("accepting again on {}", self.name());
-                    }
-                    return None;
-                }
-                // The connection died in the queue; the next one may be well.
-                Some(Errno::CONNABORTED | Errno::INTR | Errno::PROTO | Errno::PERM) => {}
-                _ => {
-                    self.pause(&error, now);
-                    return None;
-                }
-            }
-        }
-    }
-
-    /// Out of descriptors or memory: said once, tried again when one is freed or a moment has
-    /// passed, so that the loop neither spins nor forgets the connections that wait.
-    fn pause(&mut self, error: &io::Error, now: Time) {
-        if !std::mem::replace(&mut self.starved, true) {
-            warn!("cannot accept on {}: {error}; trying again", self.name());
-        }
-        self.paused_until = Some(now.plus_millis(PAUSE_MS));
+    fn register(&mut self, transport: &mut Tcp, id: ConnId) -> io::Result<()> {
+        self.registry.register(&mut transport.0, Token(id.index()), INTEREST)
     }
 
     fn name(&self) -> String {
         self.socket.local_addr().map_or_else(|_| "?".to_owned(), |address| address.to_string())
     }
+}
+
+/// An IPv4 peer on an IPv6 socket is an IPv4 peer.
+fn canonical(peer: SocketAddr) -> SocketAddr {
+    SocketAddr::new(peer.ip().to_canonical(), peer.port())
 }
 
 fn open(address: SocketAddr, v6_only: bool, settings: &Settings) -> Result<TcpListener, Errno> {
@@ -161,6 +140,25 @@ fn set_inheritable(socket: &OwnedFd, settings: &Settings) -> Result<(), Errno> {
         let millis = u32::try_from(timeouts.user_timeout_ms).unwrap_or(u32::MAX);
         sockopt::set_tcp_user_timeout(socket, millis)?;
     }
+    set_buffers(socket, &settings.limits)
+}
+
+/// Bounds what the kernel holds for each connection. The receive buffer is set before listening,
+/// since the window's scale is agreed upon with the first segment.
+fn set_buffers(socket: &OwnedFd, limits: &Limits) -> Result<(), Errno> {
+    if limits.socket_send_bytes_max != 0 {
+        sockopt::set_socket_send_buffer_size(socket, limits.socket_send_bytes_max)?;
+    }
+    if limits.socket_receive_bytes_max != 0 {
+        sockopt::set_socket_recv_buffer_size(socket, limits.socket_receive_bytes_max)?;
+    }
+    #[cfg(target_os = "linux")]
+    if limits.socket_unsent_bytes_max != 0 {
+        let bytes = u32::try_from(limits.socket_unsent_bytes_max).unwrap_or(u32::MAX);
+        SockRef::from(socket)
+            .set_tcp_notsent_lowat(bytes)
+            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::INVAL))?;
+    }
     Ok(())
 }
 
@@ -168,22 +166,22 @@ fn set_inheritable(socket: &OwnedFd, settings: &Settings) -> Result<(), Errno> {
 mod tests {
     use super::*;
     use crate::config::Timeouts;
+    use mio::net::TcpStream;
     use std::net;
-
-    fn settings(timeouts: Timeouts) -> Settings {
-        Settings { timeouts, ..Settings::default() }
-    }
 
     /// The server's end of a connection.
     fn accepted(timeouts: Timeouts) -> TcpStream {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        accepted_by(Listener::bind(address, &settings(timeouts)).unwrap())
+        accepted_with(&Settings { timeouts, ..Settings::default() })
     }
 
-    fn accepted_by(mut listener: Listener) -> TcpStream {
+    fn accepted_with(settings: &Settings) -> TcpStream {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        accepted_by(&Listener::bind(address, settings).unwrap())
+    }
+
+    fn accepted_by(listener: &Listener) -> TcpStream {
         let _peer = net::TcpStream::connect(listener.socket.local_addr().unwrap()).unwrap();
-        listener.pending = true;
-        listener.accept(Time::ZERO).expect("it waits in the queue").0
+        listener.socket.accept().expect("it waits in the queue").0
     }
 
     #[test]
@@ -202,11 +200,31 @@ mod tests {
     fn sockets_that_somebody_else_listens_on_get_the_same_options() {
         let socket = net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let listener = Listener::adopt(socket.into(), &Settings::default()).unwrap();
-        let socket = accepted_by(listener);
+        let socket = accepted_by(&listener);
         assert_eq!(sockopt::tcp_nodelay(&socket), Ok(true));
         assert_eq!(sockopt::tcp_keepidle(&socket), Ok(Duration::from_secs(60)));
         #[cfg(target_os = "linux")]
         assert_eq!(sockopt::tcp_user_timeout(&socket), Ok(30_000));
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn accepted_sockets_hold_a_bounded_part_of_the_kernel() {
+        let socket = accepted(Timeouts::default());
+        let unsent = SockRef::from(&socket).tcp_notsent_lowat().unwrap();
+        assert_eq!(unsent as usize, Limits::default().socket_unsent_bytes_max);
+        let limits = Limits {
+            socket_unsent_bytes_max: 0,
+            socket_send_bytes_max: 100_000,
+            socket_receive_bytes_max: 200_000,
+            ..Limits::default()
+        };
+        let socket = accepted_with(&Settings { limits, ..Settings::default() });
+        // The kernel doubles what it is told, for its own part of it.
+        assert_eq!(sockopt::socket_send_buffer_size(&socket), Ok(200_000));
+        assert_eq!(sockopt::socket_recv_buffer_size(&socket), Ok(400_000));
+        let unsent = SockRef::from(&socket).tcp_notsent_lowat().unwrap();
+        assert_ne!(unsent as usize, Limits::default().socket_unsent_bytes_max);
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod activation;
 mod descriptors;
 mod event_loop;
 mod listener;
+mod memory;
 mod notify;
 mod segment;
 mod transport;
@@ -24,7 +25,8 @@ use std::net::SocketAddr;
 
 /// Runs the server until it has drained. `reload` reads the configuration again, upon SIGHUP.
 ///
-/// The connections' bound is found here when it is left to the descriptor limit.
+/// The bounds of connections and of memory are found here when they are left to the descriptor
+/// limit and to what the machine has.
 ///
 /// # Errors
 /// Whatever keeps the server from starting; nothing is half started then.
@@ -34,6 +36,7 @@ pub fn run(
 ) -> Result<(), StartError> {
     settings.limits.connections_max =
         descriptors::connections_max(settings.limits.connections_max)?;
+    settings.limits.memory_bytes_max = memory::budget(settings.limits.memory_bytes_max);
     let mut random = [0; limits::HANDSHAKE_RANDOM_BYTES];
     rand::rng().fill_bytes(&mut random);
     let mut secret = [0; 32];

@@ -134,6 +134,17 @@ impl ServerHandshake {
         Self { state: ServerState::Uninitialized }
     }
 
+    /// Memory that it holds, itself included (bytes).
+    pub(super) const fn held_bytes(&self) -> usize {
+        let packet = match &self.state {
+            ServerState::VersionSent { c1: packet } | ServerState::AckSent { c2: packet, .. } => {
+                packet.capacity()
+            }
+            _ => 0,
+        };
+        size_of::<Self>() + packet
+    }
+
     /// Consumes what belongs to the handshake from `input`.
     ///
     /// Appends S0, S1 and S2 to `out` once C1 is whole, and nothing before: whether to sign them

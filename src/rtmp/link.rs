@@ -37,6 +37,11 @@ impl Output {
         self.bytes.is_empty()
     }
 
+    /// Memory that it holds (bytes).
+    pub const fn held_bytes(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     /// Takes the first `count` bytes as written. An empty queue holds no memory.
     pub fn written(&mut self, count: usize) {
         if count >= self.bytes.len() {

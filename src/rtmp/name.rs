@@ -32,6 +32,11 @@ pub struct StreamTarget {
 }
 
 impl AppName {
+    /// Memory that it holds (bytes).
+    pub(super) const fn held_bytes(&self) -> usize {
+        self.0.len()
+    }
+
     /// Reads the `app` of `connect`. A query that stands only in `tcUrl` is the application's too.
     pub fn parse(app: &[u8], tc_url: Option<&[u8]>) -> Result<Self, NameError> {
         let (path, query) = split_query(trim_blanks(text(app)?));

@@ -156,6 +156,20 @@ impl Session {
         if waiting > max { Err(SessionError::ControlOverflow { waiting, max }) } else { Ok(()) }
     }
 
+    /// Memory that it holds beside itself: what is under assembly, what waits for the peer, and
+    /// names (bytes).
+    pub fn held_bytes(&self) -> usize {
+        let phase = match &self.phase {
+            Phase::Handshake(handshake) => handshake.held_bytes(),
+            Phase::Connecting => 0,
+            Phase::Connected(app) => app.held_bytes(),
+        };
+        phase
+            + self.inbound.reader().assembly_bytes()
+            + self.output.held_bytes()
+            + self.streams.capacity() * size_of::<MessageStream>()
+    }
+
     /// What was tolerated so far.
     pub const fn tolerated(&self) -> &Tolerated {
         &self.tolerated

@@ -54,6 +54,14 @@ pub struct Activity {
 }
 
 impl Activity {
+    /// Memory that it holds (bytes): itself, and what of a half-sent message is still to go.
+    pub const fn held_bytes(&self) -> usize {
+        size_of::<Self>()
+            + self.publishes.capacity() * size_of::<Publish>()
+            + self.plays.capacity() * size_of::<Play>()
+            + self.partial.len()
+    }
+
     /// The stream that is published on a message stream.
     pub fn published(&self, message_stream_id: u32) -> Option<StreamId> {
         let publish = self.publishes.iter().find(|p| p.message_stream_id == message_stream_id)?;
@@ -146,6 +154,8 @@ pub struct Conn<T> {
     pub bytes_in: u64,
     /// Bytes written.
     pub bytes_out: u64,
+    /// What of the server's memory is accounted to it, beside this struct (bytes).
+    pub accounted_bytes: u32,
 }
 
 impl<T: Transport> Conn<T> {
@@ -170,7 +180,16 @@ impl<T: Transport> Conn<T> {
             heard: now,
             bytes_in: 0,
             bytes_out: 0,
+            accounted_bytes: 0,
         }
+    }
+
+    /// Memory that it holds beside this struct: what is under assembly, what waits to be sent,
+    /// and `unsent_bytes` in the kernel while that takes no more (bytes).
+    pub fn held_bytes(&self, unsent_bytes: usize) -> usize {
+        self.session.held_bytes()
+            + self.activity.as_deref().map_or(0, Activity::held_bytes)
+            + if self.writable { 0 } else { unsent_bytes }
     }
 
     /// Whether it neither publishes nor plays.

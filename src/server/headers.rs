@@ -105,6 +105,12 @@ impl Headers {
         self.list.retain(|header| header.kind != HeaderKind::Metadata);
     }
 
+    /// Memory that they hold (bytes), with the wire form in which newcomers share them.
+    pub(super) fn held_bytes(&self) -> usize {
+        let payloads: usize = self.list.iter().map(|header| header.payload.len()).sum();
+        self.list.capacity() * size_of::<Header>() + 2 * payloads
+    }
+
     /// All of them in wire form, those of the media stamped with `timestamp` or a moment before.
     pub(super) fn recent(&self, timestamp: u32, chunk_size: u32) -> Bytes {
         let mut recent = self.recent.borrow_mut();

@@ -102,6 +102,8 @@ pub struct Stream {
     lingers_until: Time,
     /// When players are given what is new, if anything is; [`Time::NEVER`] else.
     news_at: Time,
+    /// What of the hub's memory is accounted to it (bytes).
+    accounted_bytes: usize,
 }
 
 impl Stream {
@@ -135,6 +137,18 @@ impl Stream {
         self.publisher.is_some()
     }
 
+    /// Memory that it holds (bytes).
+    pub fn held_bytes(&self) -> usize {
+        let publisher = if self.publisher.is_some() { size_of::<Meter>() } else { 0 };
+        let timeline = if self.timeline.is_some() { size_of::<Timeline>() } else { 0 };
+        size_of::<Self>()
+            + self.name.len()
+            + self.tape.held_bytes()
+            + self.players.capacity() * size_of::<Endpoint>()
+            + publisher
+            + timeline
+    }
+
     /// What is known of what is published.
     pub fn report(&self, now: Time) -> Option<Report> {
         let publisher = self.publisher.as_ref()?;
@@ -156,6 +170,8 @@ pub struct Hub {
     /// Streams whose players have something new, by when they are given it.
     news: BTreeSet<(Time, StreamId)>,
     lingering: BTreeSet<(Time, StreamId)>,
+    /// Invariant: the sum of what is accounted to the streams.
+    held_bytes: usize,
 }
 
 impl Hub {
@@ -215,6 +231,7 @@ impl Hub {
         }
         let meter = Box::new(Meter::new(now));
         stream.publisher = Some(Publisher { endpoint, last_media: now, meter });
+        self.account(id);
         Ok(Published { stream: id, displaced, begins: !resumes })
     }
 
@@ -229,6 +246,7 @@ impl Hub {
         } else {
             stream.lingers_until = now.plus_millis(linger_ms);
             self.lingering.insert((stream.lingers_until, id));
+            self.account(id);
         }
         departed
     }
@@ -255,8 +273,10 @@ impl Hub {
             players: Vec::new(),
             lingers_until: Time::NEVER,
             news_at: Time::NEVER,
+            accounted_bytes: 0,
         }) as u32);
         self.names.insert(name, id);
+        self.account(id);
         Ok(id)
     }
 
@@ -264,7 +284,9 @@ impl Hub {
     pub fn add_player(&mut self, id: StreamId, endpoint: Endpoint) -> usize {
         let players = &mut self.streams[id.0 as usize].players;
         players.push(endpoint);
-        players.len() - 1
+        let slot = players.len() - 1;
+        self.account(id);
+        slot
     }
 
     /// Takes a player out. Returns the endpoint that now has its slot, if there is one.
@@ -301,6 +323,7 @@ impl Hub {
                 Ok(DataMessage::Relay(payload)) => Some(data(message, payload, false)),
                 Ok(DataMessage::ClearMetadata) => {
                     stream.tape.clear_metadata();
+                    self.account(id);
                     return Outcome::Taken;
                 }
                 Ok(DataMessage::Ignore) => return Outcome::Taken,
@@ -322,6 +345,7 @@ impl Hub {
             stream.news_at = now.plus_millis(settings.merge_ms);
             self.news.insert((stream.news_at, id));
         }
+        self.account(id);
         Outcome::Taken
     }
 
@@ -339,7 +363,9 @@ impl Hub {
     /// See [`Tape::store`].
     pub fn store(&mut self, id: StreamId, settings: &SegmentSettings) -> io::Result<bool> {
         let stream = &mut self.streams[id.0 as usize];
-        stream.tape.store(stream.players.len(), settings)
+        let stored = stream.tape.store(stream.players.len(), settings);
+        self.account(id);
+        stored
     }
 
     /// Takes a stream whose publisher did not come back in time. It keeps its players and
@@ -351,6 +377,7 @@ impl Hub {
         stream.lingers_until = Time::NEVER;
         stream.tape.forget();
         stream.timeline = None;
+        self.account(id);
         Some(id)
     }
 
@@ -364,8 +391,22 @@ impl Hub {
         self.iter().map(|stream| stream.tape.bytes()).sum()
     }
 
+    /// Memory that the streams hold (bytes).
+    pub const fn held_bytes(&self) -> usize {
+        self.held_bytes
+    }
+
+    /// Brings the sum up to date with a stream that has changed.
+    fn account(&mut self, id: StreamId) {
+        let stream = &mut self.streams[id.0 as usize];
+        let held = stream.held_bytes();
+        self.held_bytes = self.held_bytes - stream.accounted_bytes + held;
+        stream.accounted_bytes = held;
+    }
+
     fn remove(&mut self, id: StreamId) {
         let stream = self.streams.remove(id.0 as usize);
+        self.held_bytes -= stream.accounted_bytes;
         self.names.remove(&stream.name);
         self.lingering.remove(&(stream.lingers_until, id));
         self.news.remove(&(stream.news_at, id));

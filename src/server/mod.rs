@@ -12,18 +12,21 @@
 //! Nobody removes a connection inside its own call: it is marked with a reason and goes at the
 //! end of the turn, after a last write, so an id is never used twice within a batch of events.
 
+pub mod accepting;
 pub mod access;
 pub mod chatter;
 pub mod conn;
 pub mod gops;
 pub mod headers;
 pub mod hub;
+pub mod memory;
 pub mod play;
 pub mod reason;
 pub mod report;
 pub mod segment;
 pub mod stages;
 pub mod stats;
+pub mod stopwatch;
 pub mod tape;
 pub mod timers;
 pub mod transport;
@@ -46,6 +49,7 @@ use chatter::{Chatter, Topic};
 use conn::{Closing, ClosingLine, Conn, Flushed};
 use hub::{DuplicatePolicy, Hub, StreamId};
 use log::{Level, debug, info, log, warn};
+use memory::{Memory, MemoryLevel};
 use play::LagSettings;
 use reason::CloseReason;
 use segment::SegmentSettings;
@@ -55,6 +59,7 @@ use stats::Stats;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use stopwatch::{Stopwatch, Work};
 use tape::TapeSettings;
 use timers::{TimerKind, Timers};
 use transport::Transport;
@@ -95,6 +100,8 @@ struct Policies {
     lag: LagSettings,
     duplicate: DuplicatePolicy,
     access: Access,
+    /// What the kernel holds for a connection that it takes no more from (bytes).
+    unsent_bytes: usize,
 }
 
 /// See the module's head.
@@ -121,6 +128,8 @@ pub struct Server<T> {
     /// The system had none to give, and that was said.
     lacks_segments: bool,
     chatter: Chatter,
+    memory: Memory,
+    stopwatch: Stopwatch,
 }
 
 /// What a full table has led to since it last had room.
@@ -159,6 +168,8 @@ impl<T: Transport> Server<T> {
             segments: None,
             lacks_segments: false,
             chatter: Chatter::default(),
+            memory: Memory::default(),
+            stopwatch: Stopwatch::default(),
         }
     }
 
@@ -183,6 +194,11 @@ impl<T: Transport> Server<T> {
         if per_address_max != 0 && self.addresses.get(&peer.ip()) >= Some(&per_address_max) {
             self.stats.refused += 1;
             debug!("refused {peer}: {}", CloseReason::AddressLimit);
+            return false;
+        }
+        if self.memory.level == MemoryLevel::Critical {
+            self.stats.refused += 1;
+            debug!("refused {peer}: {}", CloseReason::MemoryPressure);
             return false;
         }
         let connections_max = self.settings.limits.connections_max;
@@ -229,6 +245,7 @@ impl<T: Transport> Server<T> {
         }
         self.stages.enter(id, Stage::Handshaking);
         self.set_stage_deadline(id, Stage::Handshaking, now);
+        self.account(id);
         id
     }
 
@@ -244,47 +261,78 @@ impl<T: Transport> Server<T> {
         let conn = &mut self.conns[id.index()];
         if writable && !conn.writable {
             conn.writable = true;
+            self.account(id);
             self.queue_write(id);
         }
     }
 
-    /// Does all that is to be done now. `buffer` is lent for reading.
+    /// Does all that is to be done now, as far as it goes into a turn. `buffer` is lent for
+    /// reading.
     pub fn turn(&mut self, buffer: &mut [u8], now: Time) {
+        self.stopwatch.start();
         let mut batch = std::mem::take(&mut self.batch);
         self.read_all(&mut batch, buffer, now);
         self.fire_timers(now);
+        self.stopwatch.lap(Work::Deadlines);
         while let Some(stream) = self.hub.take_news(now) {
             self.store(stream);
             for index in 0..self.hub.stream(stream).players().len() {
                 self.queue_write(self.hub.stream(stream).players()[index].conn);
             }
         }
-        batch.append(&mut self.to_write);
-        for id in batch.drain(..) {
-            self.conns[id.index()].queued_to_write = false;
-            self.write(id, now);
-        }
+        self.write_all(&mut batch, now);
         self.batch = batch;
         // After the writes: what a publisher sent before it went comes before the end.
         self.end_streams(now);
         self.remove_closing(now);
+        self.relieve_memory(now);
         self.tell_left_out(now);
+        self.stopwatch.lap(Work::Ending);
+        if let Some(slow) = self.stopwatch.stop() {
+            self.stats.slow_turns += 1;
+            warn!("{slow}");
+        }
+    }
+
+    /// Measures turns by `clock`, so that one that takes too long is said.
+    pub fn measure_turns(&mut self, clock: Box<dyn Fn() -> Time>) {
+        self.stopwatch.lend(clock);
     }
 
     /// Reads whoever has something, as much as goes into a turn. Those who have to wait for the
-    /// next one come first in it, before those who have had a share.
+    /// next one come first in it, before those who have had a share. An id whose connection is
+    /// gone, or that another has by now, is passed over.
     fn read_all(&mut self, batch: &mut Vec<ConnId>, buffer: &mut [u8], now: Time) {
         batch.append(&mut self.to_read);
-        let before = self.stats.bytes_in;
-        let is_full = |bytes| bytes - before >= limits::READ_BYTES_OF_ALL_PER_TURN_MAX as u64;
-        let mut had_a_share = 0;
-        while had_a_share < batch.len() && !is_full(self.stats.bytes_in) {
-            let id = batch[had_a_share];
-            had_a_share += 1;
-            self.conns[id.index()].queued_to_read = false;
-            self.read(id, buffer, now);
+        let (mut served, mut spent) = (0, 0);
+        while served < batch.len() && spent < limits::READ_BYTES_OF_ALL_PER_TURN_MAX {
+            let id = batch[served];
+            served += 1;
+            let Some(conn) = self.conns.get_mut(id.index()) else { continue };
+            if std::mem::take(&mut conn.queued_to_read) {
+                spent += self.read(id, buffer, now).max(limits::READ_CALL_BYTES);
+                let conns = &self.conns;
+                self.stopwatch.lap_for(Work::Reading, || Some(conns[id.index()].peer));
+            }
         }
-        self.to_read.splice(..0, batch.drain(..).skip(had_a_share));
+        self.to_read.splice(..0, batch.drain(..).skip(served));
+    }
+
+    /// Writes to whoever has something to get, in the same manner.
+    fn write_all(&mut self, batch: &mut Vec<ConnId>, now: Time) {
+        batch.append(&mut self.to_write);
+        let (mut served, mut spent) = (0, 0);
+        while served < batch.len() && spent < limits::WRITE_BYTES_OF_ALL_PER_TURN_MAX {
+            let id = batch[served];
+            served += 1;
+            let Some(conn) = self.conns.get_mut(id.index()) else { continue };
+            if std::mem::take(&mut conn.queued_to_write) {
+                spent += self.write(id, now).max(limits::WRITE_CALL_BYTES);
+                let conns = &self.conns;
+                self.stopwatch.lap_for(Work::Writing, || Some(conns[id.index()].peer));
+            }
+        }
+        self.to_write.splice(..0, batch.drain(..).skip(served));
     }
 
     /// Where the system has no memory file to give, players are sent from memory, as those of
@@ -357,6 +405,7 @@ impl<T: Transport> Server<T> {
         let access = self.policies.access.replaced_by(settings.apps.clone());
         let hello = Rc::clone(&self.policies.session.hello);
         self.policies = Policies::new(&settings, hello, access);
+        self.policies.set_memory_level(&settings, self.memory.level);
         let counted = self.settings.limits.connections_per_address_max != 0;
         let counts = settings.limits.connections_per_address_max != 0;
         self.settings = settings;
@@ -366,6 +415,9 @@ impl<T: Transport> Server<T> {
             }
         } else if !counts {
             self.addresses = HashMap::new();
+        }
+        for id in self.ids() {
+            self.account(id);
         }
     }
 
@@ -455,15 +507,17 @@ impl<T: Transport> Server<T> {
         self.timers.set(&mut conn.timers, id, TimerKind::Stage, at);
     }
 
-    fn write(&mut self, id: ConnId, now: Time) {
+    /// Writes what waits for a connection, and returns how much went out (bytes).
+    fn write(&mut self, id: ConnId, now: Time) -> usize {
         let conn = &mut self.conns[id.index()];
         if !conn.writable {
-            return;
+            return 0;
         }
         if !conn.is_closing() && catch_up(conn, &self.hub, &self.policies, now).is_err() {
             let skips_max = self.policies.lag.skips_max;
             let detail = format!("more than {skips_max} jumps to the live edge");
-            return self.close(id, CloseReason::SlowConsumer, detail, now);
+            self.close(id, CloseReason::SlowConsumer, detail, now);
+            return 0;
         }
         let conn = &mut self.conns[id.index()];
         let before = conn.bytes_out;
@@ -485,7 +539,10 @@ impl<T: Transport> Server<T> {
             }
             Err(error) => self.close(id, (&error).into(), error.to_string(), now),
         }
-        self.stats.bytes_out += self.conns[id.index()].bytes_out - before;
+        let written = self.conns[id.index()].bytes_out - before;
+        self.stats.bytes_out += written;
+        self.account(id);
+        written as usize
     }
 
     /// Everything is with the kernel: one that is leaving hears no more.
@@ -512,6 +569,7 @@ impl<T: Transport> Server<T> {
                 self.leave_streams(id, now);
             }
         }
+        self.account(id);
         self.closing.push(id);
     }
 
@@ -524,6 +582,7 @@ impl<T: Transport> Server<T> {
         }
         conn.closing = Some(Box::new(Closing { reason, detail, farewell: true, shut: false }));
         self.leave_streams(id, now);
+        self.account(id);
         self.set_stage(id, Stage::Leaving, now);
         self.queue_write(id);
     }
@@ -535,10 +594,10 @@ impl<T: Transport> Server<T> {
                 let _ = self.conns[id.index()].flush(&self.hub, limits::WRITE_BYTES_PER_TURN_MAX);
             }
             let mut conn = self.conns.remove(id.index());
+            self.memory.conns_bytes -= conn.accounted_bytes as usize;
             self.timers.remove(&mut conn.timers, id);
             self.stages.leave(id, conn.stage);
             self.forget_address(&conn.peer);
-            self.forget_queued(id, &conn);
             if let Some(closing) = &conn.closing {
                 self.stats.count(closing.reason);
                 let usual = closing.reason.level();
@@ -570,16 +629,6 @@ impl<T: Transport> Server<T> {
             if *count == 0 {
                 self.addresses.remove(&peer.ip());
             }
-        }
-    }
-
-    /// A connection that goes while it is on a list, as one that gives way does.
-    fn forget_queued(&mut self, id: ConnId, conn: &Conn<T>) {
-        if conn.queued_to_read {
-            self.to_read.retain(|queued| *queued != id);
-        }
-        if conn.queued_to_write {
-            self.to_write.retain(|queued| *queued != id);
         }
     }
 }
@@ -634,7 +683,17 @@ impl Policies {
             },
             duplicate: DuplicatePolicy { rule: publish.duplicate, silent_ms: publish.silent_ms },
             access,
+            unsent_bytes: memory::unsent_bytes(settings),
         }
+    }
+
+    /// What a shortage of memory changes of how streams are kept.
+    fn set_memory_level(&mut self, settings: &Settings, level: MemoryLevel) {
+        let is_lean = level >= MemoryLevel::Lean;
+        let lag_ms_max = if is_lean { memory::LEAN_LAG_MS } else { u64::MAX };
+        self.tape.keep_start = settings.play.start == Start::Keyframe && !is_lean;
+        self.tape.lag_ms = settings.play.lag_ms.min(lag_ms_max);
+        self.lag.lag_ms = self.tape.lag_ms;
     }
 }
 

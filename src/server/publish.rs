@@ -4,6 +4,7 @@ use super::access::LoggedIn;
 use super::chatter::Topic;
 use super::conn::Publish;
 use super::hub::{Departed, DuplicatePolicy, Endpoint, Refusal, Stream, StreamId};
+use super::memory::MemoryLevel;
 use super::play::Play;
 use super::reason::CloseReason;
 use super::stages::Stage;
@@ -30,6 +31,11 @@ impl<T: Transport> Server<T> {
                 return self.dismiss(id, refused.reason, refused.detail, now);
             }
         };
+        if self.memory.level == MemoryLevel::Critical && self.hub.find(&name).is_none() {
+            let description = "the server has no memory for another stream".to_owned();
+            conn.session.reject_publish(request, code::PUBLISH_BAD_NAME, &description);
+            return self.dismiss(id, CloseReason::MemoryPressure, description, now);
+        }
         let policy = self.duplicate_policy(&name, id, now);
         let streams_max = self.settings.limits.streams_max;
         let published = match self.hub.publish(&name, endpoint, now, &policy, streams_max) {
@@ -140,6 +146,7 @@ impl<T: Transport> Server<T> {
             if let Err(error) = session.check_output(&self.policies.session) {
                 overflowing.push((player.conn, error));
             }
+            self.account(player.conn);
             self.queue_write(player.conn);
         }
         for (id, error) in overflowing {
@@ -149,17 +156,25 @@ impl<T: Transport> Server<T> {
 
     pub(super) fn play(&mut self, id: ConnId, request: &PlayRequest, now: Time) {
         let endpoint = Endpoint { conn: id, message_stream_id: request.message_stream_id() };
+        if self.memory.level >= MemoryLevel::Tight && !self.conns[id.index()].plays() {
+            let (reason, code) = (CloseReason::MemoryPressure, code::PLAY_FAILED);
+            let description = "the server has no memory for another player".to_owned();
+            return self.refuse_play(id, request, reason, code, description, now);
+        }
         self.stop_playing(endpoint);
         let name = self.policies.access.play(&request.target.name);
+        let code = code::PLAY_STREAM_NOT_FOUND;
         let absent = self.hub.find(&name).is_none_or(|stream| !stream.is_live());
         if absent && self.settings.play.absent == Absent::Refuse {
             let description = format!("{} is not published", self.policies.access.shown(&name));
-            return self.refuse_play(id, request, CloseReason::StreamNotFound, description, now);
+            let reason = CloseReason::StreamNotFound;
+            return self.refuse_play(id, request, reason, code, description, now);
         }
         let streams_max = self.settings.limits.streams_max;
         let Ok(stream) = self.hub.find_or_create(&name, streams_max) else {
             let description = "the server has as many streams as it may".to_owned();
-            return self.refuse_play(id, request, CloseReason::StreamLimit, description, now);
+            let reason = CloseReason::StreamLimit;
+            return self.refuse_play(id, request, reason, code, description, now);
         };
         let mut play = Play::new(
             stream,
@@ -195,11 +210,12 @@ impl<T: Transport> Server<T> {
         id: ConnId,
         request: &PlayRequest,
         reason: CloseReason,
+        code: &str,
         description: String,
         now: Time,
     ) {
         let session = &mut self.conns[id.index()].session;
-        session.reject_play(request, code::PLAY_STREAM_NOT_FOUND, &description);
+        session.reject_play(request, code, &description);
         self.dismiss(id, reason, description, now);
     }
 
@@ -293,6 +309,7 @@ impl<T: Transport> Server<T> {
         let asked = !conn.is_closing() && conn.session.request_reconnect(tc_url, description);
         if asked {
             debug!("{} is asked to connect anew", conn.peer);
+            self.account(id);
             self.queue_write(id);
         }
         asked
@@ -316,5 +333,6 @@ impl<T: Transport> Server<T> {
         if conn.is_idle() {
             conn.session.error_status(0, code::CONNECT_APP_SHUTDOWN, description);
         }
+        self.account(id);
     }
 }

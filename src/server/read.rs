@@ -15,17 +15,17 @@ use std::io::ErrorKind;
 
 impl<T: Transport> Server<T> {
     /// Reads a connection until it has no more, or the budget of the turn is used up; then it
-    /// is read again in the next one.
-    pub(super) fn read(&mut self, id: ConnId, buffer: &mut [u8], now: Time) {
-        let mut budget = limits::READ_BYTES_PER_TURN_MAX;
+    /// is read again in the next one. Returns what that cost, in bytes as they count.
+    pub(super) fn read(&mut self, id: ConnId, buffer: &mut [u8], now: Time) -> usize {
+        let mut spent = 0;
         while self.conns[id.index()].readable {
-            if budget == 0 {
+            if spent >= limits::READ_BYTES_PER_TURN_MAX {
                 self.queue_read(id);
-                return;
+                break;
             }
             let conn = &mut self.conns[id.index()];
             if conn.closing.as_ref().is_some_and(|closing| !closing.farewell) {
-                return;
+                break;
             }
             match conn.transport.read(buffer) {
                 Ok(0) => {
@@ -39,10 +39,11 @@ impl<T: Transport> Server<T> {
                     conn.pinged = false;
                     conn.bytes_in += count as u64;
                     self.stats.bytes_in += count as u64;
-                    budget = budget.saturating_sub(count);
-                    if !conn.is_closing() {
-                        self.consume(id, &buffer[..count], now);
-                    }
+                    let messages = match conn.is_closing() {
+                        true => 0,
+                        false => self.consume(id, &buffer[..count], now),
+                    };
+                    spent += count.max(messages * limits::READ_MESSAGE_BYTES);
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => conn.readable = false,
@@ -52,9 +53,12 @@ impl<T: Transport> Server<T> {
                 }
             }
         }
+        spent
     }
 
-    fn consume(&mut self, id: ConnId, mut input: &[u8], now: Time) {
+    /// Does what the bytes say, and returns how many messages that were.
+    fn consume(&mut self, id: ConnId, mut input: &[u8], now: Time) -> usize {
+        let mut messages = 0;
         while !self.conns[id.index()].is_closing() {
             let conn = &mut self.conns[id.index()];
             let event = match conn.session.next_event(&mut input, &self.policies.session) {
@@ -65,6 +69,7 @@ impl<T: Transport> Server<T> {
                     break;
                 }
             };
+            messages += 1;
             let published = |id| conn.activity.as_ref().and_then(|a| a.published(id));
             match event {
                 Event::Media(message) => {
@@ -95,6 +100,8 @@ impl<T: Transport> Server<T> {
             // back until the last one is acknowledged, would join three times 40 ms later.
             conn.transport.acknowledge();
         }
+        self.account(id);
+        messages
     }
 
     /// Media that was dropped because nothing can be made of it.

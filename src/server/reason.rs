@@ -93,6 +93,8 @@ reasons! {
     AddressLimit = "per_address_limit", Debug;
     /// The table of connections was full and this one had no stream.
     GaveWay = "gave_way", Debug;
+    /// Memory was short and this was the cheapest loss.
+    MemoryPressure = "memory_pressure", Info;
     /// The server is going down.
     ServerShutdown = "server_shutdown", Debug;
 }

@@ -89,14 +89,24 @@ impl Stages {
         self.lists[stage as usize].len
     }
 
-    /// The session that gives way when there is no more room: those that are leaving already,
-    /// then the oldest of the earliest stage without a stream.
+    /// The session that gives way when there is no more room.
     pub fn gives_way(&self) -> Option<ConnId> {
-        [Stage::Leaving, Stage::Handshaking, Stage::Connecting, Stage::Connected, Stage::Waiting]
-            .into_iter()
-            .map(|stage| self.lists[stage as usize].oldest)
-            .find(|oldest| *oldest != NONE)
-            .map(ConnId::new)
+        self.giving_way().next()
+    }
+
+    /// The sessions in the order in which they give way: those that are leaving already, then
+    /// the oldest of the earliest stage without a stream.
+    pub fn giving_way(&self) -> impl Iterator<Item = ConnId> {
+        use Stage::{Connected, Connecting, Handshaking, Leaving, Waiting};
+        let stages = [Leaving, Handshaking, Connecting, Connected, Waiting];
+        stages.into_iter().flat_map(|stage| self.oldest_first(stage))
+    }
+
+    fn oldest_first(&self, stage: Stage) -> impl Iterator<Item = ConnId> {
+        let is_one = |raw: &u32| *raw != NONE;
+        let oldest = Some(self.lists[stage as usize].oldest).filter(is_one);
+        let next = move |raw: &u32| Some(self.links[*raw as usize].next).filter(is_one);
+        std::iter::successors(oldest, next).map(ConnId::new)
     }
 }
 

@@ -104,6 +104,8 @@ pub struct Tape {
     /// Invariant: the entries that it names are on the tape.
     starts: Starts,
     headers: Rc<Headers>,
+    /// Invariant: what the headers in force hold.
+    headers_bytes: usize,
     gops: Gops,
     /// The timestamp of the last frame.
     last_frame: u32,
@@ -121,6 +123,7 @@ impl Default for Tape {
             considered: 0,
             starts: Starts::default(),
             headers: Rc::default(),
+            headers_bytes: 0,
             gops: Gops::default(),
             last_frame: 0,
         }
@@ -171,6 +174,7 @@ impl Tape {
     pub fn begin(&mut self, resumes: bool) {
         if resumes {
             self.headers = Rc::default();
+            self.headers_bytes = 0;
             self.starts = Starts::default();
             self.gops.clear();
         } else {
@@ -193,7 +197,9 @@ impl Tape {
 
     /// Forgets the cached metadata (`@clearDataFrame`).
     pub fn clear_metadata(&mut self) {
-        Rc::make_mut(&mut self.headers).clear_metadata();
+        let headers = Rc::make_mut(&mut self.headers);
+        headers.clear_metadata();
+        self.headers_bytes = headers.held_bytes();
     }
 
     /// The entry with this sequence number, if it is still, or already, on the tape.
@@ -230,6 +236,15 @@ impl Tape {
     /// Wire bytes on the tape.
     pub const fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Memory that the tape holds (bytes): the memory and the files that its messages lie in, their
+    /// places, and the headers.
+    pub fn held_bytes(&self) -> usize {
+        self.blocks.bytes()
+            + self.segments.bytes() as usize
+            + self.entries.capacity() * size_of::<Entry>()
+            + self.headers_bytes
     }
 
     /// The memory that messages lie in, with the room behind the last and what is kept to be used
@@ -324,7 +339,9 @@ impl Tape {
         if self.headers.has(kind, &tracks, payload) {
             return;
         }
-        let replaced = Rc::make_mut(&mut self.headers).keep(kind, tracks, payload);
+        let headers = Rc::make_mut(&mut self.headers);
+        let replaced = headers.keep(kind, tracks, payload);
+        self.headers_bytes = headers.held_bytes();
         if replaced && kind == HeaderKind::VideoSequence {
             self.starts.reconfigured(&tracks);
         }
@@ -347,6 +364,11 @@ impl Tape {
         }
         self.starts.forget_before(self.first);
         self.segments.forget_before(self.entries.front().map_or(self.recorded, |e| e.offset));
+        if self.entries.is_empty() && !has_players {
+            // Nobody plays and nothing is kept: no room for what is not recorded.
+            self.blocks = Blocks::default();
+            self.entries = VecDeque::new();
+        }
     }
 }
 

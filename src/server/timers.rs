@@ -52,7 +52,13 @@ impl ConnTimers {
         Some(kind)
     }
 
-    fn earliest(&self) -> Time {
+    /// Where its one entry in the set stands; [`Time::NEVER`] when it has none.
+    pub const fn entry(&self) -> Time {
+        self.queued
+    }
+
+    /// The first of its deadlines.
+    pub fn earliest(&self) -> Time {
         self.deadlines.into_iter().min().unwrap_or(Time::NEVER)
     }
 }

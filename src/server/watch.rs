@@ -5,6 +5,7 @@ use super::stages::Stage;
 use super::timers::TimerKind;
 use super::transport::Transport;
 use super::{ConnId, Server};
+use crate::limits;
 use crate::rtmp::command::code;
 use crate::time::Time;
 
@@ -13,7 +14,8 @@ impl<T: Transport> Server<T> {
     /// is judged in the next one, by what it has sent: it may be the server that was late.
     pub(super) fn fire_timers(&mut self, now: Time) {
         let mut unread = Vec::new();
-        while let Some(id) = self.timers.first_due(now) {
+        for _ in 0..limits::DEADLINES_PER_TURN_MAX {
+            let Some(id) = self.timers.first_due(now) else { break };
             if self.is_unread(id, now) {
                 self.timers.remove(&mut self.conns[id.index()].timers, id);
                 unread.push(id);
@@ -125,6 +127,7 @@ impl<T: Transport> Server<T> {
         conn.pinged = true;
         // The field is 32 bits of milliseconds; what it says is only echoed.
         conn.session.ping((now.as_micros() / 1000) as u32);
+        self.account(id);
         self.queue_write(id);
         self.arm_ping(id, now);
     }

@@ -221,6 +221,43 @@ fn an_idle_session_costs_few_bytes_and_no_buffer() {
     }
 }
 
+/// What the server says that it holds is what the allocator gave it, give or take the tables that
+/// double: memory files and the kernel's part are no part of either here.
+#[test]
+fn memory_that_is_accounted_is_memory_that_was_allocated() {
+    const PUBLISHERS: usize = 20;
+    let mut bench = Bench::new();
+    let scripts: Vec<_> = (0..2 * PUBLISHERS).map(|_| Scripted::default()).collect();
+    let frames: Vec<u8> = (0..100)
+        .flat_map(|number| {
+            let label = if number % 50 == 0 { "K" } else { "i" };
+            let (kind, payload) = payload(&format!("{label}{number}"), 5000);
+            Message::new(6, kind, payload).on(1).at(number * 20).chunks_of(60_000)
+        })
+        .collect();
+    let (kind, unfinished) = payload("i100", 100_000);
+    let unfinished = Message::new(6, kind, unfinished).on(1).at(2000).chunks_of(60_000);
+    let inputs: Vec<_> = (0..PUBLISHERS)
+        .map(|index| {
+            let key = format!("cam{index}");
+            let command = |name| [opening(), stream_command(name, &key, 1).chunks()].concat();
+            (command("publish"), command("play"))
+        })
+        .collect();
+    let cost = measure(|| {
+        for (index, (publish, play)) in inputs.iter().enumerate() {
+            let (publisher, player) = (&scripts[2 * index], &scripts[2 * index + 1]);
+            let id = bench.accept(publisher, publish);
+            bench.accept(player, play);
+            bench.say(id, publisher, &frames);
+            bench.say(id, publisher, &unfinished[..90_000]);
+        }
+    });
+    let (accounted, allocated) = (bench.server.memory_bytes() as i64, cost.bytes_current);
+    println!("{accounted} bytes accounted, {allocated} allocated");
+    assert!((accounted - allocated).abs() <= allocated / 10, "{accounted} for {allocated}");
+}
+
 #[test]
 fn twenty_thousand_sessions_sleep_through_a_day_and_wake_nobody() {
     let mut bench = Bench::new();

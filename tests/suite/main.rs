@@ -21,6 +21,7 @@ mod control;
 mod costs;
 mod data;
 mod enhanced;
+mod fairness;
 mod fuzz;
 mod handshake;
 mod hour;
@@ -35,6 +36,7 @@ mod load_stream;
 #[cfg(target_os = "linux")]
 mod load_truth;
 mod malformed;
+mod memory;
 #[cfg(target_os = "linux")]
 mod process;
 mod publisher_return;

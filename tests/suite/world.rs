@@ -84,7 +84,7 @@ pub(crate) fn memory_file() -> io::Result<File> {
 
 /// Memory files for as few players and bytes as there can be: what is sent from memory else, one
 /// player alone shows.
-fn segments() -> Option<SegmentSettings> {
+pub(crate) fn segments() -> Option<SegmentSettings> {
     #[cfg(target_os = "linux")]
     return Some(SegmentSettings { open: memory_file, players_min: 2, run_bytes_min: 1 });
     #[cfg(not(target_os = "linux"))]
@@ -242,16 +242,24 @@ impl World {
     /// Lets everything happen that happens without time passing.
     pub(crate) fn run(&mut self) {
         for _ in 0..TURNS_MAX {
-            let moved = self.move_bytes();
-            let due = self.server.next_deadline().is_some_and(|at| at <= self.now);
-            if !moved && !due && !self.server.has_work() {
+            if !self.turn() {
                 self.check_nothing_is_stuck();
                 return;
             }
-            self.server.turn(&mut self.buffer, self.now);
-            self.check_invariants();
         }
         panic!("the server does not come to rest at {:?}", self.now);
+    }
+
+    /// Lets the server take one turn; false if there is nothing to do.
+    pub(crate) fn turn(&mut self) -> bool {
+        let moved = self.move_bytes();
+        let due = self.server.next_deadline().is_some_and(|at| at <= self.now);
+        if !moved && !due && !self.server.has_work() {
+            return false;
+        }
+        self.server.turn(&mut self.buffer, self.now);
+        self.check_invariants();
+        true
     }
 
     /// Lets `duration` pass, with all that happens meanwhile.
@@ -417,6 +425,11 @@ impl Peer {
         for message in messages {
             self.send_raw(&message.chunks());
         }
+    }
+
+    /// Bytes that it could not send yet.
+    pub(crate) const fn unsent(&self) -> usize {
+        self.outbox.len()
     }
 
     /// Ends the sending direction once everything is sent (FIN).

@@ -1,0 +1,135 @@
+//! Accepting: connections as they come, within a budget, through times without descriptors too.
+//!
+//! Owns when a listening socket is asked, and what becomes of each answer. It never sees the
+//! socket: that is a [`Listen`], so that tests run the same decisions over one in memory.
+
+use super::stopwatch::Work;
+use super::transport::Transport;
+use super::{ConnId, Server};
+use crate::limits;
+use crate::time::Time;
+use log::{info, warn};
+use std::io;
+use std::net::SocketAddr;
+
+/// How long accepting pauses when there is no descriptor to be had (ms).
+const PAUSE_MS: u64 = 100;
+
+/// What accepting needs of a listening socket, whose readiness is edge-triggered.
+pub trait Listen {
+    /// What it accepts.
+    type Transport: Transport;
+
+    /// Takes the next connection.
+    fn accept(&mut self) -> Result<(Self::Transport, SocketAddr), AcceptError>;
+
+    /// Has the poll report what becomes readable and writable on `transport` as `id`.
+    fn register(&mut self, transport: &mut Self::Transport, id: ConnId) -> io::Result<()>;
+
+    /// The address that is listened on, for the log.
+    fn name(&self) -> String;
+}
+
+/// Why there is no connection to take.
+#[derive(Debug)]
+pub enum AcceptError {
+    /// None waits. An edge tells of the next one.
+    Empty,
+    /// The connection died in the queue; the next one may be well.
+    Died,
+    /// No descriptor or no memory is to be had. The connections wait on, and no edge will tell
+    /// of them.
+    Exhausted(io::Error),
+}
+
+/// What is known of one listening socket.
+#[derive(Debug, Default)]
+pub struct Acceptor {
+    /// Connections may be waiting. The poll tells of the edge only once, so this stays set
+    /// until accepting said that there are none.
+    pending: bool,
+    pause: Option<Pause>,
+    /// There were no descriptors, and connections wait since. It is over when none waits any
+    /// more: while each that ends lets one in, there is nothing new to say.
+    starved: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Pause {
+    until: Time,
+    /// Connections that had ended when it began: one more has freed a descriptor.
+    closed: u64,
+}
+
+impl Acceptor {
+    /// Notes the edge: connections wait.
+    pub const fn edge(&mut self) {
+        self.pending = true;
+    }
+
+    /// When accepting is to be tried again, if it pauses.
+    pub fn paused_until(&self) -> Option<Time> {
+        self.pause.map(|pause| pause.until)
+    }
+}
+
+impl<T: Transport> Server<T> {
+    /// Whether there may be a connection to take at `now`, so that the poll must not sleep.
+    pub fn can_accept(&self, acceptor: &Acceptor, now: Time) -> bool {
+        let is_over = |pause: Pause| pause.until <= now || self.stats.closed_total() > pause.closed;
+        acceptor.pending && acceptor.pause.is_none_or(is_over)
+    }
+
+    /// Takes connections until none waits, none can be taken, or the budget of the turn is used
+    /// up. To be called when the events of the poll have been noted, since a connection that
+    /// gives way frees its id for a new one.
+    pub fn accept_from<L>(&mut self, acceptor: &mut Acceptor, listener: &mut L, now: Time)
+    where
+        L: Listen<Transport = T>,
+    {
+        self.stopwatch.start();
+        for _ in 0..limits::ACCEPTS_PER_TURN_MAX {
+            if !self.can_accept(acceptor, now) {
+                return;
+            }
+            match listener.accept() {
+                Ok((transport, peer)) => {
+                    acceptor.pause = None;
+                    self.take_accepted(transport, peer, listener, now);
+                    self.stopwatch.lap_for(Work::Accepting, || Some(peer));
+                }
+                Err(AcceptError::Died) => {}
+                Err(AcceptError::Empty) => {
+                    let starved = std::mem::take(acceptor).starved;
+                    if starved {
+                        info!("accepting again on {}", listener.name());
+                    }
+                }
+                Err(AcceptError::Exhausted(error)) => {
+                    // Said once, tried again when one is freed or a moment has passed, so that
+                    // the loop neither spins nor forgets the connections that wait.
+                    if !std::mem::replace(&mut acceptor.starved, true) {
+                        warn!("cannot accept on {}: {error}; trying again", listener.name());
+                    }
+                    let closed = self.stats.closed_total();
+                    acceptor.pause = Some(Pause { until: now.plus_millis(PAUSE_MS), closed });
+                }
+            }
+        }
+    }
+
+    fn take_accepted<L>(&mut self, mut transport: T, peer: SocketAddr, listener: &mut L, now: Time)
+    where
+        L: Listen<Transport = T>,
+    {
+        if !self.admits(&peer, now) {
+            return;
+        }
+        match listener.register(&mut transport, self.next_id()) {
+            Ok(()) => {
+                self.accept(transport, peer, now);
+            }
+            Err(error) => warn!("cannot poll {peer}: {error}; dropped"),
+        }
+    }
+}

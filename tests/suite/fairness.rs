@@ -1,0 +1,126 @@
+//! What one connection does takes no turn from the others: budgets of reading and writing, who
+//! comes first in the next turn, and turns that take too long.
+
+use std::cell::Cell;
+
+use tiderace::config::Settings;
+use tiderace::limits;
+use tiderace::time::Time;
+
+use crate::frames::{payload, publish_sized, take_labels, write};
+use crate::wire::{self, Message};
+use crate::world::{ClientHandle, World};
+
+/// A publisher at 1 Mbit/s and 25 frames a second.
+const FRAME_BYTES: usize = 5000;
+const FRAME_MS: u64 = 40;
+
+fn bytes_of(world: &World, client: ClientHandle) -> (u64, u64) {
+    let conn = world.conn(client).expect("it lives");
+    (conn.bytes_in, conn.bytes_out)
+}
+
+#[test]
+fn e07_a_publisher_at_line_rate_leaves_a_hundred_at_1_mbit_untouched() {
+    let mut world = World::new(Settings::default());
+    world.socket_bytes = 1 << 20;
+    let slow: Vec<_> = (0..100)
+        .map(|index| {
+            let key = format!("slow{index}");
+            (world.publisher(&key), world.player(&key))
+        })
+        .collect();
+    let fast = world.publishing("fast");
+    let watcher = world.playing("fast");
+    for (publisher, player) in &slow {
+        publish_sized(&mut world, *publisher, "V0 A0 K0", 0, 0);
+        take_labels(&mut world, *player);
+    }
+    world[watcher].take_messages();
+    let (kind, frame) = payload("K1", 60_000);
+    let flood = Message::new(6, kind, frame).on(1).chunks().repeat(20);
+    let before = bytes_of(&world, fast).0;
+    // It is read in two turns of 20 ms; as much as it likes, but it likes more.
+    let (ticks, turns_of_tick) = (50, 2);
+    for tick in 1..=ticks {
+        let timestamp = (tick * FRAME_MS) as u32;
+        for (publisher, _) in &slow {
+            write(&mut world, *publisher, &format!("i{tick}"), timestamp, FRAME_BYTES);
+        }
+        for turn in 0..turns_of_tick {
+            while world[fast].unsent() < flood.len() {
+                world[fast].send_raw(&flood);
+            }
+            let before = bytes_of(&world, fast).0;
+            assert!(world.turn());
+            let read = bytes_of(&world, fast).0 - before;
+            assert!(read > 0, "it is read in every turn, {tick}.{turn}");
+            assert!(read <= limits::READ_BYTES_PER_TURN_MAX as u64, "{read} bytes in a turn");
+        }
+        for (_, player) in &slow {
+            assert_eq!(take_labels(&mut world, *player), format!("i{tick}"), "at once");
+        }
+    }
+    let share = (limits::READ_BYTES_PER_TURN_MAX as u64) * turns_of_tick * ticks;
+    assert_eq!(bytes_of(&world, fast).0 - before, share, "it gets what there is for one");
+    assert!(!world[watcher].take_messages().is_empty());
+    assert_eq!(world.server.stats().closed_total(), 0);
+}
+
+#[test]
+fn what_a_turn_writes_is_bounded_and_nobody_gets_a_second_share_before_all_had_one() {
+    const PLAYERS: usize = 80;
+    const GOP_BYTES: usize = 1_200_000;
+    let share = limits::WRITE_BYTES_PER_TURN_MAX as u64;
+    let of_all = limits::WRITE_BYTES_OF_ALL_PER_TURN_MAX as u64;
+    let mut world = World::new(Settings::default());
+    world.socket_bytes = 4 << 20;
+    let publisher = world.publisher("cam");
+    publish_sized(&mut world, publisher, "V0", 0, 0);
+    publish_sized(&mut world, publisher, "K0", 0, GOP_BYTES);
+    let players: Vec<_> = (0..PLAYERS).map(|_| world.connected()).collect();
+    for player in &players {
+        world[*player].send(&[wire::create_stream(2.0), wire::play("cam")]);
+    }
+    let start: Vec<_> = players.iter().map(|player| bytes_of(&world, *player).1).collect();
+    let mut turns = 0;
+    loop {
+        let before = world.server.stats().bytes_out;
+        if !world.turn() {
+            break;
+        }
+        turns += 1;
+        let written = world.server.stats().bytes_out - before;
+        assert!(written < of_all + share, "{written} bytes in a turn");
+        let got = players.iter().zip(&start).map(|(player, start)| {
+            let out = bytes_of(&world, *player).1 - start;
+            // Replies go before the first share, and belong to it.
+            out.div_ceil(share)
+        });
+        let got: Vec<_> = got.collect();
+        let (least, most) = (got.iter().min().unwrap(), got.iter().max().unwrap());
+        assert!(most - least <= 1, "turn {turns}: {got:?}");
+    }
+    let least = (PLAYERS as u64 * GOP_BYTES as u64).div_ceil(of_all);
+    assert!(turns >= least, "{turns} turns");
+    for player in players {
+        assert_eq!(take_labels(&mut world, player), "V0 K0");
+    }
+}
+
+#[test]
+fn a_turn_that_takes_too_long_is_counted() {
+    let mut world = World::new(Settings::default());
+    let idle = world.connected();
+    // Each look at the clock takes 40 ms: two pieces of work are done in time, four are not.
+    let millis = Cell::new(0);
+    world.server.measure_turns(Box::new(move || {
+        millis.set(millis.get() + 40);
+        Time::ZERO.plus_millis(millis.get())
+    }));
+    let now = world.now();
+    world.server.turn(&mut [0; 100], now);
+    assert_eq!(world.server.stats().slow_turns, 0);
+    world.assert_lives(idle);
+    assert_eq!(world.server.stats().slow_turns, 1);
+}
