@@ -2,6 +2,7 @@
 
 #[path = "../fuzz/bodies/mod.rs"]
 mod bodies;
+mod faults;
 mod frames;
 mod random;
 #[cfg(target_os = "linux")]

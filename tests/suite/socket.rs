@@ -1,7 +1,8 @@
 //! A TCP connection in memory: what the kernels of both ends would hold of it.
 //!
 //! Readiness is edge-triggered, as epoll gives it: an event is owed for a change and only for
-//! that, so a server that overlooks one hangs here as it would on a real socket.
+//! that, so a server that overlooks one hangs here as it would on a real socket. What else may
+//! go wrong with a call is of `faults.rs`.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -12,7 +13,7 @@ use std::rc::Rc;
 
 use tiderace::server::transport::Transport;
 
-use crate::random::Random;
+use crate::faults::{Fault, Faults, Sabotage};
 
 /// What the poll says of a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -66,14 +67,64 @@ pub(crate) struct Link {
     acknowledged: usize,
     /// Bytes that the server wanted to send from files.
     pub(crate) bytes_from_files: u64,
-    /// Makes writes short or refused at random, and events say more than they must.
-    faults: Option<Random>,
+    faults: Option<Faults>,
+    sabotage: Option<Sabotage>,
+    witness: Option<Witness>,
+}
+
+/// What the server did with a socket, in the order in which it did so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Seen {
+    /// It read so many bytes; 0 when there was nothing.
+    Read(usize),
+    /// It learned that the peer has ended its direction, or that the connection is broken.
+    Ended,
+    /// It closed the socket.
+    Closed,
+}
+
+/// Notes what the server does with many sockets, each of which has a number.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Witness {
+    number: u32,
+    notes: Rc<RefCell<Vec<(u32, Seen)>>>,
+}
+
+impl Witness {
+    /// The witness of another socket, whose notes go to the same place.
+    pub(crate) fn of(&self, number: u32) -> Self {
+        Self { number, notes: Rc::clone(&self.notes) }
+    }
+
+    /// What was noted since the last call.
+    pub(crate) fn take(&self) -> Vec<(u32, Seen)> {
+        std::mem::take(&mut self.notes.borrow_mut())
+    }
+
+    fn note(&self, seen: Seen) {
+        self.notes.borrow_mut().push((self.number, seen));
+    }
 }
 
 impl Link {
     /// A connection with room for `bytes_max` in each direction. It is writable from the start.
-    pub(crate) fn open(bytes_max: usize, faults: Option<Random>) -> Rc<RefCell<Self>> {
-        Rc::new(RefCell::new(Self {
+    pub(crate) fn open(bytes_max: usize, faults: Option<Faults>) -> Rc<RefCell<Self>> {
+        Rc::new(RefCell::new(Self::new(bytes_max, faults)))
+    }
+
+    /// The same with a witness.
+    pub(crate) fn open_before(
+        witness: Witness,
+        bytes_max: usize,
+        faults: Option<Faults>,
+        sabotage: Option<Sabotage>,
+    ) -> Rc<RefCell<Self>> {
+        let link = Self::new(bytes_max, faults);
+        Rc::new(RefCell::new(Self { witness: Some(witness), sabotage, ..link }))
+    }
+
+    fn new(bytes_max: usize, faults: Option<Faults>) -> Self {
+        Self {
             to_server: Pipe::new(bytes_max),
             to_client: Pipe::new(bytes_max),
             owed: Readiness { writable: true, ..Readiness::default() },
@@ -83,7 +134,9 @@ impl Link {
             acknowledged: 0,
             bytes_from_files: 0,
             faults,
-        }))
+            sabotage: None,
+            witness: None,
+        }
     }
 
     /// Sends what there is room for and returns how much that was.
@@ -129,12 +182,52 @@ impl Link {
         if self.server_closed || event == Readiness::default() {
             return None;
         }
+        if self.sabotage.as_mut().is_some_and(Sabotage::swallows_event) {
+            return None;
+        }
         // epoll reports all that holds when one thing has changed.
         if let Some(faults) = &mut self.faults {
-            event.readable |= faults.one_in(2);
-            event.writable |= faults.one_in(2);
+            event.readable |= faults.strikes(Fault::ReadableEvent);
+            event.writable |= faults.strikes(Fault::WritableEvent);
         }
         Some(event)
+    }
+
+    /// Whether the poll has something to report.
+    pub(crate) fn has_event(&self) -> bool {
+        !self.server_closed && self.owed != Readiness::default()
+    }
+
+    /// Whether an event is to come that says readable.
+    pub(crate) const fn owes_readable(&self) -> bool {
+        self.owed.readable
+    }
+
+    /// Whether an event is to come that says writable, now or once the client has read.
+    pub(crate) const fn owes_writable(&self) -> bool {
+        self.owed.writable || self.write_refused
+    }
+
+    /// Nothing goes wrong from here on.
+    pub(crate) fn repair(&mut self) {
+        self.faults = None;
+    }
+
+    fn strikes(&mut self, fault: Fault) -> bool {
+        self.faults.as_mut().is_some_and(|faults| faults.strikes(fault))
+    }
+
+    fn note(&self, seen: Seen) {
+        if let Some(witness) = &self.witness {
+            witness.note(seen);
+        }
+    }
+
+    /// The network breaks the connection under a call.
+    fn fail(&mut self, kind: ErrorKind) -> io::Error {
+        self.reset();
+        self.note(Seen::Ended);
+        kind.into()
     }
 
     /// Bytes that the server has not read yet.
@@ -171,14 +264,42 @@ impl Transport for MemoryTransport {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let link = &mut *self.0.borrow_mut();
         if link.reset {
+            link.note(Seen::Ended);
             return Err(ErrorKind::ConnectionReset.into());
         }
-        if link.to_server.bytes.is_empty() {
-            let is_end = link.to_server.finished;
-            return if is_end { Ok(0) } else { Err(ErrorKind::WouldBlock.into()) };
+        if link.strikes(Fault::ReadInterrupted) {
+            return Err(ErrorKind::Interrupted.into());
         }
-        let bytes = link.to_server.take(buffer.len());
+        if link.to_server.bytes.is_empty() {
+            if !link.to_server.finished {
+                link.note(Seen::Read(0));
+                return Err(ErrorKind::WouldBlock.into());
+            }
+            link.note(Seen::Ended);
+            return Ok(0);
+        }
+        for (fault, kind) in [
+            (Fault::ReadReset, ErrorKind::ConnectionReset),
+            (Fault::ReadTimedOut, ErrorKind::TimedOut),
+        ] {
+            if link.strikes(fault) {
+                return Err(link.fail(kind));
+            }
+        }
+        // What is there comes a moment later, and with it its event.
+        if link.strikes(Fault::ReadAgain) {
+            link.owed.readable = true;
+            link.note(Seen::Read(0));
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        let mut count = buffer.len();
+        if link.strikes(Fault::ReadShort) {
+            count = link.faults.as_mut().map_or(count, |faults| 1 + faults.below(count));
+        }
+        let bytes = link.to_server.take(count);
         buffer[..bytes.len()].copy_from_slice(&bytes);
+        link.owed.readable |= bytes.len() < buffer.len() && link.unread() > 0;
+        link.note(Seen::Read(bytes.len()));
         Ok(bytes.len())
     }
 
@@ -192,19 +313,30 @@ impl Transport for MemoryTransport {
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         let link = &mut *self.0.borrow_mut();
         if link.reset {
+            link.note(Seen::Ended);
             return Err(ErrorKind::BrokenPipe.into());
         }
         let len: usize = slices.iter().map(|slice| slice.len()).sum();
         assert!(len > 0, "a write of nothing");
+        for (fault, kind) in [
+            (Fault::WriteReset, ErrorKind::ConnectionReset),
+            (Fault::WriteBroken, ErrorKind::BrokenPipe),
+            (Fault::WriteNoMemory, ErrorKind::OutOfMemory),
+        ] {
+            if link.strikes(fault) {
+                return Err(link.fail(kind));
+            }
+        }
+        if link.strikes(Fault::WriteInterrupted) {
+            return Err(ErrorKind::Interrupted.into());
+        }
+        if link.strikes(Fault::WriteAgain) {
+            link.owed.writable = true;
+            return Err(ErrorKind::WouldBlock.into());
+        }
         let mut may_take = len;
-        if let Some(faults) = &mut link.faults {
-            if faults.one_in(8) {
-                link.owed.writable = true;
-                return Err(ErrorKind::WouldBlock.into());
-            }
-            if faults.one_in(2) {
-                may_take = 1 + faults.below(len);
-            }
+        if link.strikes(Fault::WriteShort) {
+            may_take = link.faults.as_mut().map_or(len, |faults| 1 + faults.below(len));
         }
         let mut taken = 0;
         for slice in slices {
@@ -212,12 +344,15 @@ impl Transport for MemoryTransport {
             taken += link.to_client.put(part);
         }
         link.write_refused |= taken < may_take;
+        if let Some(sabotage) = link.sabotage.as_mut().filter(|_| taken > 0) {
+            sabotage.spoil(&mut link.to_client.bytes, taken);
+        }
         if taken == 0 { Err(ErrorKind::WouldBlock.into()) } else { Ok(taken) }
     }
 
     fn shutdown_write(&mut self) -> io::Result<()> {
         let link = &mut *self.0.borrow_mut();
-        if link.reset {
+        if link.reset || link.strikes(Fault::ShutdownFails) {
             return Err(ErrorKind::NotConnected.into());
         }
         link.to_client.finished = true;
@@ -235,6 +370,7 @@ impl Drop for MemoryTransport {
     fn drop(&mut self) {
         let link = &mut *self.0.borrow_mut();
         link.server_closed = true;
+        link.note(Seen::Closed);
         if link.unread() > 0 {
             link.to_client.bytes.clear();
         }

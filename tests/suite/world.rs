@@ -38,6 +38,7 @@ use tiderace::server::segment::SegmentSettings;
 use tiderace::server::{ConnId, Server};
 use tiderace::time::Time;
 
+use crate::faults::Faults;
 use crate::random::Random;
 use crate::socket::{Link, MemoryTransport};
 use crate::wire::{self, Message};
@@ -149,7 +150,7 @@ impl World {
     pub(crate) fn connect_from(&mut self, address: SocketAddr) -> ClientHandle {
         self.move_bytes();
         let handle = ClientHandle(self.clients.len());
-        let faults = self.faults.map(|seed| Random::new(seed ^ (handle.0 as u64) << 32));
+        let faults = self.faults.map(|seed| Faults::harmless(seed ^ (handle.0 as u64) << 32));
         let link = Link::open(self.socket_bytes, faults);
         let transport = MemoryTransport(Rc::clone(&link));
         let conn = if self.server.admits(&address, self.now) {

@@ -1,0 +1,290 @@
+//! A machine around the real server: its listening socket, its poll, its descriptors and its
+//! clock, all of which may misbehave as far as such things may.
+//!
+//! [`Host::turn`] does what the loop of the program does, and checks after it what must hold
+//! whatever anybody did.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::rc::Rc;
+
+use tiderace::config::Settings;
+use tiderace::rtmp::auth::Challenger;
+use tiderace::rtmp::handshake::Hello;
+use tiderace::server::accepting::{AcceptError, Acceptor, Listen};
+use tiderace::server::conn::Conn;
+use tiderace::server::segment::SegmentSettings;
+use tiderace::server::{ConnId, Server};
+use tiderace::time::Time;
+
+use super::model::ClientId;
+use crate::faults::{Counts, Fault, Faults, Sabotage};
+use crate::random::Random;
+use crate::socket::{Link, MemoryTransport, Seen, Witness};
+use crate::world::segments;
+
+/// A system without memory for files.
+fn no_file() -> io::Result<File> {
+    Err(ErrorKind::OutOfMemory.into())
+}
+
+/// A connection that waits to be accepted.
+struct Waiting {
+    id: ClientId,
+    link: Rc<RefCell<Link>>,
+}
+
+/// The listening socket.
+struct Backlog {
+    waiting: VecDeque<Waiting>,
+    /// The poll owes an event of it.
+    owed: bool,
+    descriptors_max: usize,
+    /// Descriptors in use, as of the accepts so far in this turn.
+    descriptors: usize,
+    faults: Option<Faults>,
+    /// The connection whose registration comes next.
+    accepted: Option<ClientId>,
+    registered: Vec<(ClientId, ConnId)>,
+}
+
+impl Backlog {
+    fn strikes(&mut self, fault: Fault) -> bool {
+        self.faults.as_mut().is_some_and(|faults| faults.strikes(fault))
+    }
+}
+
+impl Listen for Backlog {
+    type Transport = MemoryTransport;
+
+    fn accept(&mut self) -> Result<(MemoryTransport, SocketAddr), AcceptError> {
+        if self.waiting.is_empty() {
+            return Err(AcceptError::Empty);
+        }
+        if self.descriptors >= self.descriptors_max || self.strikes(Fault::AcceptNoDescriptor) {
+            return Err(AcceptError::Exhausted(io::Error::from_raw_os_error(24)));
+        }
+        if self.strikes(Fault::AcceptNoMemory) {
+            return Err(AcceptError::Exhausted(ErrorKind::OutOfMemory.into()));
+        }
+        let Some(Waiting { id, link }) = self.waiting.pop_front() else {
+            return Err(AcceptError::Empty);
+        };
+        let transport = MemoryTransport(link);
+        if self.strikes(Fault::AcceptDied) {
+            return Err(AcceptError::Died);
+        }
+        self.descriptors += 1;
+        self.accepted = Some(id);
+        Ok((transport, SocketAddr::from((Ipv4Addr::from(0x0a00_0000 + id), 40_000))))
+    }
+
+    fn register(&mut self, _: &mut MemoryTransport, id: ConnId) -> io::Result<()> {
+        let client = self.accepted.take().expect("a connection that was accepted");
+        if self.strikes(Fault::RegisterFails) {
+            return Err(io::Error::from_raw_os_error(28));
+        }
+        self.registered.push((client, id));
+        Ok(())
+    }
+
+    fn name(&self) -> String {
+        "memory".to_owned()
+    }
+}
+
+/// See the module's head.
+pub(super) struct Host {
+    pub(super) server: Server<MemoryTransport>,
+    pub(super) now: Time,
+    acceptor: Acceptor,
+    backlog: Backlog,
+    buffer: Vec<u8>,
+    witness: Witness,
+    random: Random,
+    seed: u64,
+    /// `None` once nothing goes wrong any more.
+    counts: Option<Counts>,
+    sabotage: Option<Sabotage>,
+    pub(super) sockets: BTreeMap<ClientId, Rc<RefCell<Link>>>,
+    conns: BTreeMap<ClientId, ConnId>,
+    /// Who had something to be read when the last turn began.
+    pub(super) unread: BTreeSet<ClientId>,
+    next: ClientId,
+}
+
+impl Host {
+    /// A machine with so many descriptors, by a seed. Without `counts` it is without faults.
+    pub(super) fn new(
+        settings: Settings,
+        descriptors_max: usize,
+        seed: u64,
+        counts: Option<&Counts>,
+        sabotage: Option<Sabotage>,
+    ) -> Self {
+        let mut random = Random::new(seed ^ 0x5eed);
+        let buffer = match counts {
+            Some(_) => vec![0; 1 + random.below(5000)],
+            None => vec![0; 64 * 1024],
+        };
+        let bytes: [u8; 1528] = std::array::from_fn(|index| (index * 7 % 251) as u8);
+        let faults = counts.map(|counts| Faults::all(seed, counts));
+        let mut server = Server::new(settings, Hello::new(&bytes), Challenger::new([7; 32]));
+        server.set_segments(segments().filter(|_| random.one_in(2)).map(|segments| {
+            let lacks_files = random.one_in(4);
+            let open = if lacks_files { no_file } else { segments.open };
+            SegmentSettings { open, ..segments }
+        }));
+        Self {
+            server,
+            now: Time::ZERO,
+            acceptor: Acceptor::default(),
+            backlog: Backlog {
+                waiting: VecDeque::new(),
+                owed: false,
+                descriptors_max,
+                descriptors: 0,
+                faults,
+                accepted: None,
+                registered: Vec::new(),
+            },
+            buffer,
+            witness: Witness::default(),
+            random,
+            seed,
+            counts: counts.cloned(),
+            sabotage,
+            sockets: BTreeMap::new(),
+            conns: BTreeMap::new(),
+            unread: BTreeSet::new(),
+            next: 0,
+        }
+    }
+
+    /// A client connects: the kernel shakes hands and queues it.
+    pub(super) fn connect(&mut self, bytes_max: usize) -> ClientId {
+        let id = self.next;
+        self.next += 1;
+        let seed = self.seed ^ u64::from(id) << 32;
+        let faults = self.counts.as_ref().map(|counts| Faults::all(seed, counts));
+        let (witness, sabotage) = (self.witness.of(id), self.sabotage.clone());
+        let link = Link::open_before(witness, bytes_max, faults, sabotage);
+        self.sockets.insert(id, Rc::clone(&link));
+        self.backlog.waiting.push_back(Waiting { id, link });
+        self.backlog.owed = true;
+        id
+    }
+
+    /// From here on nothing goes wrong, and descriptors are to be had.
+    pub(super) fn repair(&mut self) {
+        self.counts = None;
+        self.backlog.faults = None;
+        self.backlog.descriptors_max = usize::MAX;
+        self.sockets.values().for_each(|link| link.borrow_mut().repair());
+    }
+
+    /// The server's side of a client's connection.
+    pub(super) fn conn(&self, id: ClientId) -> Option<&Conn<MemoryTransport>> {
+        self.server.conn(*self.conns.get(&id)?)
+    }
+
+    /// The next moment at which the loop would wake without an event.
+    pub(super) fn next_wakeup(&self) -> Option<Time> {
+        self.server.next_deadline().into_iter().chain(self.acceptor.paused_until()).min()
+    }
+
+    /// The loop comes round once: events, of which the poll reports `all` or some, then new
+    /// connections, then a turn. Returns what the server did with which socket, or nothing when
+    /// it would have slept.
+    pub(super) fn turn(&mut self, all: bool) -> Option<Vec<(ClientId, Seen)>> {
+        let is_due = self.next_wakeup().is_some_and(|at| at <= self.now);
+        let has_work = self.server.has_work() || self.server.can_accept(&self.acceptor, self.now);
+        if !self.report_events(all) && !is_due && !has_work {
+            return None;
+        }
+        self.backlog.descriptors = self.server.len();
+        self.server.accept_from(&mut self.acceptor, &mut self.backlog, self.now);
+        self.conns.extend(self.backlog.registered.drain(..));
+        let is_unread = |conn: &ConnId| self.server.conn(*conn).is_some_and(|c| c.queued_to_read);
+        self.unread = self.conns.iter().filter(|(_, c)| is_unread(c)).map(|(id, _)| *id).collect();
+        self.server.turn(&mut self.buffer, self.now);
+        let seen = self.witness.take();
+        for (id, what) in &seen {
+            if *what == Seen::Closed {
+                self.conns.remove(id);
+            }
+        }
+        self.check();
+        Some(seen)
+    }
+
+    /// Tells the server of what has changed, in any order. A poll that reports less than all
+    /// there is reports the rest the next time.
+    fn report_events(&mut self, all: bool) -> bool {
+        let mut reported = false;
+        if self.backlog.owed && (all || !self.random.one_in(4)) {
+            self.backlog.owed = false;
+            self.acceptor.edge();
+            reported = true;
+        }
+        let has_event = |id: &ClientId| self.sockets[id].borrow().has_event();
+        let mut ready: Vec<_> =
+            self.conns.iter().filter(|(id, _)| has_event(id)).map(|(a, b)| (*a, *b)).collect();
+        let count = if all { ready.len() } else { self.random.below(ready.len() + 1) };
+        for _ in 0..count {
+            let (id, conn) = ready.swap_remove(self.random.below(ready.len()));
+            let Some(event) = self.sockets[&id].borrow_mut().take_event() else { continue };
+            self.server.event(conn, event.readable, event.writable, event.read_closed);
+            reported = true;
+        }
+        if self.backlog.strikes(Fault::StrayEvent) {
+            let anybody = ConnId::new(self.random.below(40) as u32);
+            self.server.event(anybody, true, true, false);
+            reported = true;
+        }
+        reported
+    }
+
+    /// What must hold after every turn.
+    fn check(&self) {
+        let (server, stats) = (&self.server, self.server.stats());
+        let live = stats.accepted - stats.closed_total();
+        assert_eq!(live, server.len() as u64, "accepted less closed is live");
+        assert_eq!(self.conns.len(), server.len(), "a socket for each connection");
+        let (mut held, mut entries) = (0, 0);
+        let limits = &server.settings().limits;
+        for (id, conn) in &self.conns {
+            let link = self.sockets[id].borrow();
+            let conn = server.conn(*conn).expect("a connection for each socket");
+            held += conn.held_bytes(limits.socket_unsent_bytes_max);
+            entries += usize::from(conn.timers.entry() != Time::NEVER);
+            assert!(conn.timers.entry() <= conn.timers.earliest(), "a deadline without entry");
+            let waits_for_turn = conn.queued_to_write || conn.closing.is_some();
+            let plays = conn.activity.iter().flat_map(|activity| &activity.plays);
+            let mut news = plays.map(|play| server.hub().stream(play.stream).news_at());
+            let waits_for_more = news.any(|at| at != Time::NEVER && at > self.now);
+            if conn.has_pending(server.hub()) && !waits_for_turn && !waits_for_more {
+                assert!(!conn.writable, "client {id}: room, bytes, and no turn for them");
+                assert!(link.owes_writable(), "client {id}: waits for an edge that nobody owes");
+            }
+            if link.unread() > 0 && conn.closing.is_none() {
+                let is_told = conn.readable && conn.queued_to_read;
+                assert!(is_told || link.owes_readable(), "client {id}: bytes that nobody reads");
+            }
+        }
+        assert_eq!(server.conns_bytes(), held, "memory accounted is memory held");
+        assert_eq!(server.timers().len(), entries, "one timer entry per connection");
+        let of_streams = server.hub().iter().map(|stream| {
+            let tape = stream.tape();
+            let wire: usize = tape.from(tape.first_sequence()).map(|entry| entry.wire.len()).sum();
+            assert_eq!(tape.bytes(), wire, "bytes on the tape of {}", stream.name());
+            assert!(wire <= limits.tape_bytes_max, "{wire} bytes on a tape");
+            stream.held_bytes()
+        });
+        let of_streams: usize = of_streams.sum();
+        assert_eq!(server.hub().held_bytes(), of_streams, "memory accounted is memory held");
+    }
+}

@@ -1,0 +1,616 @@
+//! The real server on a simulated machine: publishers that come, go and are displaced, players
+//! that stall and recover, resets, half-closed and hostile connections, calls that fail in every
+//! way in which the system may let them fail, descriptors and memory that run out, time that
+//! passes. After each turn a shadow model says what every player may and must have received.
+//!
+//! A failure prints its seed; `TIDERACE_SEED` runs that seed alone, `TIDERACE_SEEDS` as many.
+
+mod host;
+mod media;
+mod model;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::env;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::time::Duration;
+
+use tiderace::config::{Duplicate, Settings, Start};
+use tiderace::limits::{KIB, MIB};
+use tiderace::server::memory::MemoryLevel;
+use tiderace::server::reason::CloseReason;
+use tiderace::time::Time;
+
+use self::host::Host;
+use self::media::Kind;
+use self::model::{ClientId, Model, Said, Tally};
+use crate::faults::{Counts, Fault, Sabotage};
+use crate::random::Random;
+use crate::socket::Seen;
+use crate::wire::{self, Message};
+
+const SEEDS: u64 = 1000;
+const STEPS: usize = 2000;
+const STREAMS: usize = 3;
+const CLIENTS_MAX: usize = 14;
+/// After so many steps all comes to rest, and what everybody is owed is looked at.
+const STEPS_TO_REST: usize = 16;
+/// User control events (RTMP 1.0, section 7.1.7).
+const PING_REQUEST: u8 = 6;
+const PING_RESPONSE: u8 = 7;
+/// More turns than anything takes that ends.
+const TURNS_MAX: usize = 100_000;
+
+#[test]
+fn players_get_what_they_must_and_nothing_else_whatever_happens() {
+    let number = |name| env::var(name).ok().map(|seed| seed.parse().expect("a number"));
+    let counts = Counts::default();
+    if let Some(seed) = number("TIDERACE_SEED") {
+        return println!("{:?}", Simulation::new(seed, &counts, None).run());
+    }
+    let seeds = number("TIDERACE_SEEDS").unwrap_or(SEEDS);
+    let mut seen = Seeds::default();
+    for seed in 0..seeds {
+        match catch_unwind(AssertUnwindSafe(|| Simulation::new(seed, &counts, None).run())) {
+            Ok(outcome) => seen.add(&outcome),
+            Err(panic) => {
+                eprintln!("failed with TIDERACE_SEED={seed}");
+                resume_unwind(panic);
+            }
+        }
+    }
+    let struck: Vec<_> = Fault::ALL.into_iter().zip(*counts.borrow()).collect();
+    println!("{seeds} seeds of {STEPS} steps: {seen:?}; faults {struck:?}");
+    // A simulation in which nothing happens proves nothing.
+    seen.assert_lively(seeds);
+    for (fault, count) in struck {
+        assert!(count * 10 >= seeds, "{fault:?} struck {count} times only");
+    }
+}
+
+/// Whoever breaks what the simulation watches over is found out.
+#[test]
+fn a_transport_that_loses_or_doubles_a_byte_or_swallows_an_event_is_found_out() {
+    for sabotage in
+        [Sabotage::LosesByte(5000), Sabotage::DoublesByte(5000), Sabotage::SwallowsEvent(4)]
+    {
+        for seed in 0..5 {
+            let run = || Simulation::new(seed, &Counts::default(), Some(sabotage.clone())).run();
+            let outcome = catch_unwind(AssertUnwindSafe(run));
+            assert!(outcome.is_err(), "{sabotage:?} went unnoticed with seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn a_seed_gives_the_same_run_every_time() {
+    for seed in 0..3 {
+        let run = || {
+            let counts = Counts::default();
+            let outcome = Simulation::new(seed, &counts, None).run();
+            (format!("{outcome:?}"), *counts.borrow())
+        };
+        assert_eq!(run(), run());
+    }
+}
+
+/// What a run has seen.
+#[derive(Debug)]
+struct Outcome {
+    tally: Tally,
+    turns: u64,
+    given_up: u64,
+}
+
+/// What all runs have seen.
+#[derive(Debug, Default)]
+struct Seeds {
+    tally: Tally,
+    turns: u64,
+    given_up: u64,
+}
+
+impl Seeds {
+    fn add(&mut self, outcome: &Outcome) {
+        self.tally.messages += outcome.tally.messages;
+        self.tally.gaps += outcome.tally.gaps;
+        self.tally.publishes += outcome.tally.publishes;
+        self.tally.refused += outcome.tally.refused;
+        self.tally.displaced += outcome.tally.displaced;
+        self.tally.overs += outcome.tally.overs;
+        self.turns += outcome.turns;
+        self.given_up += outcome.given_up;
+    }
+
+    fn assert_lively(&self, seeds: u64) {
+        let Tally { messages, gaps, publishes, refused, displaced, overs } = self.tally;
+        for (what, count, least) in [
+            ("messages that arrived", messages, 1000 * seeds),
+            ("gaps", gaps, seeds / 10),
+            ("publishes", publishes, 10 * seeds),
+            ("refused publishes", refused, seeds / 10),
+            ("displaced publishers", displaced, seeds / 10),
+            ("streams that were over", overs, seeds),
+            ("connections given up for want of memory", self.given_up, seeds),
+        ] {
+            assert!(count >= least, "{count} {what}, where there should be {least} at least");
+        }
+    }
+}
+
+/// How a client takes what it is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reading {
+    All,
+    /// A little at times.
+    Slow,
+    Nothing,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Intent {
+    Nothing,
+    Publish(usize),
+    Play,
+}
+
+/// The client's end of a connection.
+struct Client {
+    reading: Reading,
+    intent: Intent,
+    outbox: Vec<u8>,
+    /// What it says, by the bytes that it has sent by then.
+    script: VecDeque<(u64, Said)>,
+    said_bytes: u64,
+    /// Bytes that the server has read.
+    heard_bytes: u64,
+    reader: wire::Reader,
+    clock: u32,
+    /// Bytes published since the last keyframe.
+    gop_bytes: usize,
+    /// It says nothing more.
+    is_done: bool,
+}
+
+impl Client {
+    fn say(&mut self, message: &Message, said: Option<Said>) {
+        self.say_bytes(&message.chunks());
+        if let Some(said) = said {
+            self.script.push_back((self.said_bytes, said));
+        }
+    }
+
+    fn say_bytes(&mut self, bytes: &[u8]) {
+        self.outbox.extend(bytes);
+        self.said_bytes += bytes.len() as u64;
+    }
+}
+
+struct Simulation {
+    host: Host,
+    model: Model,
+    random: Random,
+    clients: BTreeMap<ClientId, Client>,
+    socket_bytes: usize,
+    /// Numbers of messages that were given away.
+    numbers: u32,
+    turns: u64,
+    /// Connections that the server has given up for want of memory.
+    given_up: u64,
+}
+
+fn settings(random: &mut Random) -> Settings {
+    let mut settings = Settings::default();
+    settings.limits.tape_bytes_max = MIB;
+    settings.limits.connections_max = [0, 8, 12][random.below(3)];
+    settings.limits.memory_bytes_max = [0, 0, 500 * KIB, MIB][random.below(4)];
+    settings.limits.socket_unsent_bytes_max = 32 * KIB;
+    settings.play.lag_bytes = MIB;
+    settings.play.lag_ms = [1000, 5000][random.below(2)];
+    settings.play.merge_ms = [0, 0, 100][random.below(3)];
+    settings.play.skips_max = [2, 10, 1000][random.below(3)];
+    settings.play.start = [Start::Keyframe, Start::NextKeyframe][random.below(2)];
+    settings.publish.linger_ms = [0, 1000, 15_000][random.below(3)];
+    settings.publish.duplicate =
+        [Duplicate::Reject, Duplicate::Replace, Duplicate::ReplaceIfSilent][random.below(3)];
+    settings.rtmp.chunk_size = [128, 4096, 60_000][random.below(3)];
+    settings.timeouts.ping_ms = [0, 5000][random.below(2)];
+    settings
+}
+
+impl Simulation {
+    fn new(seed: u64, counts: &Counts, sabotage: Option<Sabotage>) -> Self {
+        let mut random = Random::new(seed);
+        let settings = settings(&mut random);
+        let counts = Some(counts).filter(|_| !random.one_in(4) && sabotage.is_none());
+        let descriptors_max = [6, 10, 1000][random.below(3)];
+        Self {
+            host: Host::new(settings.clone(), descriptors_max, seed, counts, sabotage),
+            model: Model::new(settings, STREAMS),
+            socket_bytes: [4 * KIB, 16 * KIB, 64 * KIB][random.below(3)],
+            random,
+            clients: BTreeMap::new(),
+            numbers: 0,
+            turns: 0,
+            given_up: 0,
+        }
+    }
+
+    fn run(mut self) -> Outcome {
+        for step in 1..=STEPS {
+            self.act();
+            self.host.now = self.host.now + Duration::from_micros(self.random.below(2000) as u64);
+            self.exchange(false);
+            self.turn(false);
+            if step % STEPS_TO_REST == 0 {
+                self.settle();
+                self.check_at_rest();
+            }
+        }
+        self.wind_up();
+        let Self { turns, given_up, .. } = self;
+        Outcome { tally: self.model.tally, turns, given_up }
+    }
+
+    fn act(&mut self) {
+        match self.random.below(100) {
+            0..3 => self.sleeper(),
+            3..8 => self.publisher(),
+            8..14 => self.player(),
+            14..77 => self.media(),
+            77..90 => self.read_a_little(),
+            90..93 => self.pass_time(),
+            93..95 => self.somebody_leaves(),
+            95 => self.somebody_stops(),
+            96..98 => self.hostile_bytes(),
+            98 if self.random.one_in(3) => self.reload(),
+            _ => {}
+        }
+    }
+
+    /// A client that shakes hands, connects and creates a stream, and asks for what is to come.
+    fn open(&mut self, reading: Reading, intent: Intent) -> Option<ClientId> {
+        if self.clients.len() >= CLIENTS_MAX {
+            return None;
+        }
+        let socket_bytes = match reading {
+            Reading::All => self.socket_bytes,
+            _ => [KIB, 4 * KIB][self.random.below(2)],
+        };
+        let id = self.host.connect(socket_bytes);
+        self.model.connected(id, reading == Reading::All);
+        let mut client = Client {
+            reading,
+            intent,
+            outbox: Vec::new(),
+            script: VecDeque::new(),
+            said_bytes: 0,
+            heard_bytes: 0,
+            reader: wire::Reader::behind_handshake(),
+            clock: [0, 90_000, u32::MAX - 3000, 1 << 31][self.random.below(4)],
+            gop_bytes: 0,
+            is_done: false,
+        };
+        client.say_bytes(&wire::handshake());
+        client.say(&wire::connect("live"), None);
+        client.say(&wire::create_stream(2.0), None);
+        self.clients.insert(id, client);
+        Some(id)
+    }
+
+    fn client(&mut self, id: ClientId) -> &mut Client {
+        self.clients.get_mut(&id).expect("a client that is there")
+    }
+
+    /// Asks for nothing, or has not even said all of its handshake.
+    fn sleeper(&mut self) {
+        let Some(id) = self.open(Reading::All, Intent::Nothing) else { return };
+        if self.random.one_in(2) {
+            let said = self.random.below(3500);
+            let client = self.client(id);
+            client.outbox.truncate(said);
+            client.is_done = true;
+        }
+    }
+
+    fn publisher(&mut self) {
+        let stream = self.random.below(STREAMS);
+        let reading = if self.random.one_in(4) { Reading::Nothing } else { Reading::All };
+        self.publish(stream, reading);
+    }
+
+    fn publish(&mut self, stream: usize, reading: Reading) -> Option<ClientId> {
+        let id = self.open(reading, Intent::Publish(stream))?;
+        self.client(id).say(&wire::publish(key(stream)), Some(Said::Publish(stream)));
+        self.say_media(id, Kind::VideoConfiguration);
+        self.say_media(id, Kind::AudioConfiguration);
+        Some(id)
+    }
+
+    fn player(&mut self) {
+        let stream = self.random.below(STREAMS);
+        let reading = match self.random.below(6) {
+            0 => Reading::Nothing,
+            1 => Reading::Slow,
+            _ => Reading::All,
+        };
+        self.play(stream, reading);
+    }
+
+    fn play(&mut self, stream: usize, reading: Reading) {
+        let Some(id) = self.open(reading, Intent::Play) else { return };
+        self.client(id).say(&wire::play(key(stream)), Some(Said::Play(stream)));
+    }
+
+    /// A few messages of one publisher, of which some change the configuration.
+    fn media(&mut self) {
+        let publishes = |client: &Client| matches!(client.intent, Intent::Publish(_));
+        let Some(id) = self.pick(|client| publishes(client) && !client.is_done) else { return };
+        for _ in 0..1 + self.random.below(8) {
+            let kind = match self.random.below(40) {
+                0 => Kind::VideoConfiguration,
+                1 => Kind::AudioConfiguration,
+                2..5 => Kind::Key,
+                5..22 => Kind::Inter,
+                _ => Kind::Audio,
+            };
+            let is_long = self.client(id).gop_bytes > 100 * KIB;
+            self.say_media(id, if is_long && kind == Kind::Inter { Kind::Key } else { kind });
+            if kind == Kind::VideoConfiguration {
+                // What follows a new configuration is a GOP that it is for.
+                self.say_media(id, Kind::Key);
+            }
+        }
+    }
+
+    fn say_media(&mut self, id: ClientId, kind: Kind) {
+        let number = self.numbers;
+        self.numbers += 1;
+        // Now and then a clock is what no clock should be.
+        let (odd, step) = (self.random.below(200), self.random.below(1 << 32) as u32);
+        let filled = [0, 100, 400, 2000][self.random.below(4)];
+        let client = self.client(id);
+        client.clock = match odd {
+            0 => client.clock.wrapping_sub(step % 3000),
+            1 => step,
+            2 => client.clock ^ 1 << 31,
+            _ => client.clock.wrapping_add(step % 30),
+        };
+        let message = media::message(kind, number, client.clock, filled);
+        client.gop_bytes = if kind == Kind::Key { 0 } else { client.gop_bytes + filled };
+        client.say(&message, Some(Said::Media(kind, number)));
+    }
+
+    fn read_a_little(&mut self) {
+        let count = [1, 100, 5000, 5000][self.random.below(4)];
+        let slow = |client: &Client| client.reading == Reading::Slow;
+        if let Some(id) = self.pick(slow) {
+            self.receive(id, count);
+        }
+    }
+
+    /// Time passes for everybody when nothing is on its way, so that nobody lags who reads.
+    fn pass_time(&mut self) {
+        let millis = [40, 300, 300, 1000, 1000, 3000, 12_000, 31_000][self.random.below(8)];
+        self.settle();
+        self.advance(millis);
+    }
+
+    fn somebody_leaves(&mut self) {
+        let Some(id) = self.pick(|_| true) else { return };
+        let link = &self.host.sockets[&id];
+        match self.random.below(3) {
+            0 => {
+                link.borrow_mut().reset();
+                self.client(id).outbox.clear();
+            }
+            // Ends its direction with what it had to say unsaid.
+            1 => {
+                link.borrow_mut().finish();
+                self.client(id).outbox.clear();
+            }
+            // Says it all first.
+            _ => self.client(id).intent = Intent::Nothing,
+        }
+        self.client(id).is_done = true;
+    }
+
+    fn somebody_stops(&mut self) {
+        let publishes = |client: &Client| matches!(client.intent, Intent::Publish(_));
+        let Some(id) = self.pick(|client| publishes(client) && !client.is_done) else { return };
+        let stop = wire::command("deleteStream", 0.0, &[wire::null(), wire::number(1.0)]);
+        let client = self.client(id);
+        client.intent = Intent::Nothing;
+        client.say(&stop, Some(Said::Unpublish));
+    }
+
+    /// Bytes that mean nothing. A publisher sends such as end it for sure, since others might
+    /// make a message of what it has said before.
+    fn hostile_bytes(&mut self) {
+        let Some(id) = self.pick(|client| !client.is_done) else { return };
+        self.model.turns_wild(id);
+        let publishes = matches!(self.client(id).intent, Intent::Publish(_));
+        let nonsense: &[u8] = match self.random.below(4) {
+            // A chunk that continues what never began.
+            0 => &[0xc0 | 40],
+            // A message of 16 MiB.
+            1 => &[41, 0, 0, 0, 0xff, 0xff, 0xff, 9, 1, 0, 0, 0],
+            // A chunk size that cannot be read.
+            2 => &[2, 0, 0, 0, 0, 0, 1, 1, 0, 0, 0, 0, 9],
+            _ if publishes => &[0xff],
+            _ => &[],
+        };
+        let noise = if nonsense.is_empty() { self.random.below(500) } else { 0 };
+        let noise: Vec<_> = (0..noise).map(|_| self.random.below(256) as u8).collect();
+        let client = self.client(id);
+        client.say_bytes(nonsense);
+        if !nonsense.is_empty() {
+            client.script.push_back((client.said_bytes, Said::Nonsense));
+        }
+        client.say_bytes(&noise);
+        client.is_done = true;
+    }
+
+    /// Other settings, live.
+    fn reload(&mut self) {
+        let settings = settings(&mut self.random);
+        let running = &mut self.model.settings;
+        running.limits.memory_bytes_max = settings.limits.memory_bytes_max;
+        running.publish = settings.publish;
+        running.play.skips_max = settings.play.skips_max;
+        self.host.server.reload(running.clone());
+    }
+
+    fn pick(&mut self, suits: impl Fn(&Client) -> bool) -> Option<ClientId> {
+        let suiting = self.clients.iter().filter(|(_, client)| suits(client));
+        let suiting: Vec<_> = suiting.map(|(id, _)| *id).collect();
+        (!suiting.is_empty()).then(|| suiting[self.random.below(suiting.len())])
+    }
+
+    /// Clients send, some of it or all, and take what there is.
+    fn exchange(&mut self, all: bool) {
+        let ids: Vec<_> = self.clients.keys().copied().collect();
+        for id in ids {
+            let count = if all { usize::MAX } else { self.random.below(6000) };
+            let client = self.client(id);
+            if !client.outbox.is_empty() {
+                let count = count.min(client.outbox.len());
+                let (client, link) = (self.clients.get_mut(&id).unwrap(), &self.host.sockets[&id]);
+                let sent = link.borrow_mut().send(&client.outbox[..count]);
+                client.outbox.drain(..sent);
+            } else if client.is_done {
+                self.host.sockets[&id].borrow_mut().finish();
+            }
+            if self.client(id).reading == Reading::All {
+                self.receive(id, usize::MAX);
+            }
+        }
+    }
+
+    fn receive(&mut self, id: ClientId, count: usize) {
+        let bytes = self.host.sockets[&id].borrow_mut().receive(count);
+        if bytes.is_empty() {
+            return;
+        }
+        for message in self.client(id).reader.read(&bytes) {
+            if let (wire::USER_CONTROL, [0, PING_REQUEST, rest @ ..]) =
+                (message.kind, &message.payload[..])
+            {
+                let pong = wire::user_control(PING_RESPONSE.into(), wire::big(rest));
+                self.client(id).say(&pong, None);
+            }
+            self.model.received(id, &message);
+        }
+    }
+
+    /// The server takes a turn, if it would; the model hears of it.
+    fn turn(&mut self, all: bool) -> bool {
+        let Some(seen) = self.host.turn(all) else { return false };
+        self.turns += 1;
+        let now_ms = self.host.now.as_micros() / 1000;
+        self.model.turn_begins(std::mem::take(&mut self.host.unread), self.host.now);
+        let gave_up = self.host.server.stats().closed(CloseReason::MemoryPressure) > self.given_up;
+        for (id, seen) in seen {
+            match seen {
+                Seen::Read(count) => self.heard(id, count, now_ms),
+                Seen::Ended => self.model.ended(id, now_ms),
+                Seen::Closed => {
+                    self.model.closed(id, gave_up, now_ms);
+                    self.clients.remove(&id);
+                    self.host.sockets.remove(&id);
+                }
+            }
+        }
+        self.given_up = self.host.server.stats().closed(CloseReason::MemoryPressure);
+        self.model.turn_is_over(self.host.server.memory_level(), now_ms);
+        true
+    }
+
+    fn heard(&mut self, id: ClientId, count: usize, now_ms: u64) {
+        let Some(client) = self.clients.get_mut(&id) else { return };
+        self.model.heard(id, count, self.host.now);
+        client.heard_bytes += count as u64;
+        let heard_bytes = client.heard_bytes;
+        while let Some((_, said)) = client.script.front().filter(|(end, _)| *end <= heard_bytes) {
+            self.model.read(id, *said, now_ms);
+            client.script.pop_front();
+        }
+    }
+
+    /// Lets everything happen that can happen at this instant.
+    fn rest(&mut self) {
+        for _ in 0..TURNS_MAX {
+            self.exchange(true);
+            if !self.turn(true) {
+                return;
+            }
+        }
+        panic!("the server does not come to rest at {:?}", self.host.now);
+    }
+
+    /// Lets milliseconds pass, with all that falls due meanwhile.
+    fn advance(&mut self, millis: u64) {
+        let end = self.host.now.plus_millis(millis);
+        while let Some(at) = self.host.next_wakeup().filter(|at| *at <= end) {
+            self.host.now = at.max(self.host.now);
+            self.rest();
+        }
+        self.host.now = end;
+        self.rest();
+    }
+
+    /// The same, with what is held back to leave together.
+    fn settle(&mut self) {
+        self.rest();
+        let holds_back =
+            |host: &Host| host.server.hub().iter().any(|stream| stream.news_at() != Time::NEVER);
+        // What comes meanwhile may be held back in its turn.
+        while holds_back(&self.host) {
+            self.advance(self.model.settings.play.merge_ms);
+        }
+    }
+
+    fn check_at_rest(&mut self) {
+        for (id, client) in &self.clients {
+            let Some(conn) = self.host.conn(*id) else { continue };
+            let skips = conn.activity.as_ref().and_then(|a| a.plays.first()).map(|p| p.skips);
+            if client.reading == Reading::All {
+                assert!(client.reader.is_between_messages(), "client {id}: half a message");
+            }
+            self.model.is_at_rest(*id, skips.unwrap_or(0));
+        }
+        for stream in 0..STREAMS {
+            let live = self.host.server.hub().find(&format!("live/{}", key(stream)));
+            let is_live = live.is_some_and(|stream| stream.is_live());
+            assert_eq!(is_live, self.model.publisher(stream).is_some(), "{}", key(stream));
+        }
+    }
+
+    /// Nothing goes wrong any more: somebody new is served. Then everybody leaves, and nothing
+    /// may stay behind.
+    fn wind_up(&mut self) {
+        self.host.repair();
+        self.advance(1000);
+        self.clients.values_mut().for_each(|client| client.is_done = true);
+        self.advance(60_000);
+        let messages = self.model.tally.messages;
+        self.play(0, Reading::All);
+        self.rest();
+        if let Some(id) = self.publish(0, Reading::All) {
+            self.say_media(id, Kind::Key);
+        }
+        self.settle();
+        self.check_at_rest();
+        assert_eq!(self.model.tally.messages, messages + 3, "a newcomer is served");
+        self.clients.values_mut().for_each(|client| client.is_done = true);
+        self.advance(60_000);
+        let server = &self.host.server;
+        assert!(server.is_empty(), "{} connections are left", server.len());
+        assert!(server.hub().is_empty());
+        assert_eq!((server.memory_bytes(), server.memory_level()), (0, MemoryLevel::Ample));
+        assert_eq!(server.next_deadline(), None::<Time>);
+    }
+}
+
+fn key(stream: usize) -> String {
+    format!("s{stream}")
+}
