@@ -115,6 +115,11 @@ impl Target {
         fcntl_setfd(&socket, FdFlags::CLOEXEC)?;
         ioctl_fionbio(&socket, true)?;
         sockopt::set_tcp_nodelay(&socket, true)?;
+        // As after the dialogue of RTMP, which the kernel takes for a sign that acknowledgements
+        // can wait for something to go along with: at whose cost they are sent would else differ
+        // between what is compared.
+        #[cfg(target_os = "linux")]
+        sockopt::set_tcp_quickack(&socket, false)?;
         if let Some(source) = source(self.address.ip(), process::id(), index) {
             bind(&socket, &SocketAddrV4::new(source, 0))?;
         }

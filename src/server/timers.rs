@@ -75,7 +75,9 @@ impl Timers {
     /// Clearing the last deadline removes the entry, so that a session that goes to sleep is
     /// not woken by what it no longer waits for.
     pub fn set(&mut self, timers: &mut ConnTimers, id: ConnId, kind: TimerKind, at: Time) {
-        timers.deadlines[kind as usize] = at;
+        if std::mem::replace(&mut timers.deadlines[kind as usize], at) == at {
+            return;
+        }
         if at < timers.queued || at == Time::NEVER {
             self.settle(timers, id);
         }

@@ -190,7 +190,8 @@ fn read_table(path: &Path) -> HashMap<String, usize> {
     rows.collect()
 }
 
-const PLAYERS: usize = 10;
+/// Enough for memory files to pay.
+const PLAYERS: usize = tiderace::limits::SEGMENT_PLAYERS_MIN + 4;
 /// Replies are written too, and the process starts: a fixed number of calls.
 const FIXED: usize = 20 * (PLAYERS + 2);
 /// The calls that write bytes from memory, to players or into a file.
