@@ -4,6 +4,9 @@
 #![forbid(unsafe_code)]
 
 mod bodies;
+#[path = "../suite/faults.rs"]
+#[allow(dead_code, reason = "the tests of the suite use more of it")]
+mod faults;
 #[path = "../suite/random.rs"]
 mod random;
 #[path = "../suite/socket.rs"]
