@@ -105,6 +105,8 @@ impl<T: Transport> Server<T> {
                         info!("accepting again on {}", listener.name());
                     }
                 }
+                // A newcomer is worth more than what memory files spare: the next try has theirs.
+                Err(AcceptError::Exhausted(_)) if self.hub.drop_segments() => {}
                 Err(AcceptError::Exhausted(error)) => {
                     // Said once, tried again when one is freed or a moment has passed, so that
                     // the loop neither spins nor forgets the connections that wait.

@@ -368,6 +368,20 @@ impl Hub {
         stored
     }
 
+    /// Drops the memory files of all streams, and their descriptors with them. Returns whether
+    /// there were any.
+    pub fn drop_segments(&mut self) -> bool {
+        let ids: Vec<_> = self.streams.iter().map(|(index, _)| StreamId(index as u32)).collect();
+        let mut had_segments = false;
+        for id in ids {
+            if self.streams[id.0 as usize].tape.drop_segments() {
+                had_segments = true;
+                self.account(id);
+            }
+        }
+        had_segments
+    }
+
     /// Takes a stream whose publisher did not come back in time. It keeps its players and
     /// nothing of what was published.
     pub fn take_ended(&mut self, now: Time) -> Option<StreamId> {

@@ -151,7 +151,7 @@ impl Play {
     /// The messages from the cursor on, one behind the other up to the first that this player
     /// does not want, if they lie in a memory file.
     fn run<'t>(&self, tape: &'t Tape) -> Option<(FileRun<'t>, bool)> {
-        if tape.segment_bytes() == 0 {
+        if !tape.has_segments() {
             return None;
         }
         let mut owed = tape.from(self.next).skip_while(|entry| !self.wants(entry));

@@ -247,15 +247,17 @@ impl Tape {
             + self.headers_bytes
     }
 
-    /// The memory that messages lie in, with the room behind the last and what is kept to be used
-    /// again.
-    pub const fn block_bytes(&self) -> usize {
-        self.blocks.bytes()
+    /// Whether anything lies in memory files.
+    pub fn has_segments(&self) -> bool {
+        self.segments.end().is_some()
     }
 
-    /// Bytes in memory files, which are on the tape as well or were until lately.
-    pub fn segment_bytes(&self) -> u64 {
-        self.segments.bytes()
+    /// Drops the memory files: players are sent from memory until there are new ones. Returns
+    /// whether there were any.
+    pub fn drop_segments(&mut self) -> bool {
+        let had_segments = self.has_segments();
+        self.segments = Segments::default();
+        had_segments
     }
 
     /// Writes what is new since the last call to a memory file, where there are players enough

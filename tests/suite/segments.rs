@@ -1,14 +1,19 @@
 //! Memory files: many players are sent from them, and get the bytes that one alone gets.
 
 use std::fs::File;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::FileExt;
 
 use tiderace::config::Settings;
 use tiderace::limits::{SEGMENT_BYTES, WRITE_SLICES_MAX};
+use tiderace::server::ConnId;
+use tiderace::server::accepting::{AcceptError, Acceptor, Listen};
 use tiderace::server::segment::{FileRun, SegmentSettings, Segments};
+use tiderace::time::Time;
 
 use crate::frames::{labels, publish, publish_sized};
+use crate::socket::{Link, MemoryTransport};
 use crate::world::{World, memory_file};
 
 const FRAMES: &str = "M1 V1 A1 K1 a1 i2 a2 i3 K4 a4 i5";
@@ -60,6 +65,60 @@ fn without_a_file_to_be_had_players_are_sent_from_memory() {
     publish(&mut world, publisher, FRAMES, 1000);
     assert_eq!(labels(&world, player), FRAMES);
     assert_eq!(world[player].bytes_from_files(), 0);
+}
+
+/// A listening socket on which one connection waits, while the last descriptor is taken.
+struct LastDescriptor {
+    refusals: usize,
+    waiting: Option<MemoryTransport>,
+}
+
+impl Listen for LastDescriptor {
+    type Transport = MemoryTransport;
+
+    fn accept(&mut self) -> Result<(MemoryTransport, SocketAddr), AcceptError> {
+        if self.refusals > 0 {
+            self.refusals -= 1;
+            return Err(AcceptError::Exhausted(ErrorKind::OutOfMemory.into()));
+        }
+        let transport = self.waiting.take().ok_or(AcceptError::Empty)?;
+        Ok((transport, SocketAddr::from((Ipv4Addr::LOCALHOST, 40_000))))
+    }
+
+    fn register(&mut self, _: &mut MemoryTransport, _: ConnId) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn name(&self) -> String {
+        "a socket in memory".to_owned()
+    }
+}
+
+#[test]
+fn newcomers_get_the_descriptors_of_memory_files_and_players_miss_nothing() {
+    let mut world = World::new(Settings::default());
+    let publisher = world.publisher("cam");
+    let [first, second] = [(); 2].map(|()| world.player("cam"));
+    publish(&mut world, publisher, FRAMES, 1000);
+    let has_files =
+        |world: &World| world.server.hub().iter().any(|stream| stream.tape().has_segments());
+    assert!(has_files(&world));
+
+    let transport = MemoryTransport(Link::open(1 << 16, None));
+    let mut listener = LastDescriptor { refusals: 1, waiting: Some(transport) };
+    let mut acceptor = Acceptor::default();
+    acceptor.edge();
+    let before = world.server.len();
+    world.server.accept_from(&mut acceptor, &mut listener, Time::ZERO);
+    assert_eq!(world.server.len(), before + 1);
+    assert_eq!(acceptor.paused_until(), None, "there was no need to wait");
+    assert!(!has_files(&world));
+
+    publish(&mut world, publisher, "i6 a6", 1040);
+    for player in [first, second] {
+        assert_eq!(labels(&world, player), format!("{FRAMES} i6 a6"));
+    }
+    assert!(has_files(&world), "what comes next lies in a new one");
 }
 
 #[test]
