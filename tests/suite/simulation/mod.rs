@@ -11,7 +11,9 @@ mod model;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::env;
+use std::num::NonZero;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::thread;
 use std::time::Duration;
 
 use tiderace::config::{Duplicate, Settings, Start};
@@ -48,8 +50,30 @@ fn players_get_what_they_must_and_nothing_else_whatever_happens() {
         return println!("{:?}", Simulation::new(seed, &counts, None).run());
     }
     let seeds = number("TIDERACE_SEEDS").unwrap_or(SEEDS);
-    let mut seen = Seeds::default();
-    for seed in 0..seeds {
+    let (mut seen, mut struck) = (Outcome::default(), Fault::ALL.map(|fault| (fault, 0)));
+    let workers = thread::available_parallelism().map_or(1, NonZero::get);
+    // Nothing in a simulation is shared with another, so each processor has its own.
+    thread::scope(|scope| {
+        let run = |first| scope.spawn(move || run_seeds((first as u64..seeds).step_by(workers)));
+        let running: Vec<_> = (0..workers).map(run).collect();
+        for worker in running {
+            let (outcome, counts) = worker.join().unwrap_or_else(|panic| resume_unwind(panic));
+            seen.add(&outcome);
+            struck.iter_mut().zip(counts).for_each(|((_, sum), count)| *sum += count);
+        }
+    });
+    println!("{seeds} seeds of {STEPS} steps: {seen:?}; faults {struck:?}");
+    // A simulation in which nothing happens proves nothing.
+    seen.assert_lively(seeds);
+    for (fault, count) in struck {
+        assert!(count * 10 >= seeds, "{fault:?} struck {count} times only");
+    }
+}
+
+/// Runs simulations one after another, and says what they have seen and which faults struck.
+fn run_seeds(seeds: impl Iterator<Item = u64>) -> (Outcome, [u64; Fault::ALL.len()]) {
+    let (mut seen, counts) = (Outcome::default(), Counts::default());
+    for seed in seeds {
         match catch_unwind(AssertUnwindSafe(|| Simulation::new(seed, &counts, None).run())) {
             Ok(outcome) => seen.add(&outcome),
             Err(panic) => {
@@ -58,13 +82,8 @@ fn players_get_what_they_must_and_nothing_else_whatever_happens() {
             }
         }
     }
-    let struck: Vec<_> = Fault::ALL.into_iter().zip(*counts.borrow()).collect();
-    println!("{seeds} seeds of {STEPS} steps: {seen:?}; faults {struck:?}");
-    // A simulation in which nothing happens proves nothing.
-    seen.assert_lively(seeds);
-    for (fault, count) in struck {
-        assert!(count * 10 >= seeds, "{fault:?} struck {count} times only");
-    }
+    let counts = *counts.borrow();
+    (seen, counts)
 }
 
 /// Whoever breaks what the simulation watches over is found out.
@@ -93,24 +112,16 @@ fn a_seed_gives_the_same_run_every_time() {
     }
 }
 
-/// What a run has seen.
-#[derive(Debug)]
+/// What a run has seen, or all of them.
+#[derive(Debug, Default)]
 struct Outcome {
     tally: Tally,
     turns: u64,
     given_up: u64,
 }
 
-/// What all runs have seen.
-#[derive(Debug, Default)]
-struct Seeds {
-    tally: Tally,
-    turns: u64,
-    given_up: u64,
-}
-
-impl Seeds {
-    fn add(&mut self, outcome: &Outcome) {
+impl Outcome {
+    fn add(&mut self, outcome: &Self) {
         self.tally.messages += outcome.tally.messages;
         self.tally.gaps += outcome.tally.gaps;
         self.tally.publishes += outcome.tally.publishes;
