@@ -13,6 +13,7 @@ use super::link::{LinkError, Output};
 use super::message::{AggregateParts, Message, UserControl, kind};
 use super::name::{AppName, NameError, StreamTarget};
 use super::quirks::{Quirk, Tolerated};
+use smallvec::SmallVec;
 use std::fmt;
 
 /// What the bytes came to.
@@ -216,6 +217,9 @@ pub(super) struct MessageStream {
     pub(super) role: Role,
 }
 
+/// Those of one connection. Nearly every one creates one at most, and has it within itself.
+pub(super) type MessageStreams = SmallVec<[MessageStream; 2]>;
+
 #[derive(Debug)]
 pub(super) enum Phase {
     Handshake(Box<ServerHandshake>),
@@ -227,7 +231,7 @@ pub(super) enum Phase {
 pub(super) struct Dialogue<'s> {
     pub(super) phase: &'s mut Phase,
     pub(super) output: &'s mut Output,
-    pub(super) streams: &'s mut Vec<MessageStream>,
+    pub(super) streams: &'s mut MessageStreams,
     pub(super) tolerated: &'s mut Tolerated,
     /// Message streams of one connection.
     pub(super) message_streams_max: usize,
@@ -409,7 +413,6 @@ impl Dialogue<'_> {
     }
 
     fn add_stream(&mut self, id: u32) {
-        self.streams.reserve_exact(1);
         self.streams.push(MessageStream { id, role: Role::Idle });
     }
 

@@ -4,23 +4,24 @@
 //! names that would harm a log, a file or a reader. It never decodes a query: that stays raw for
 //! whoever checks it. Virtual hosts do not exist here: the host of a URL is no part of a name.
 
+use smol_str::SmolStr;
 use std::fmt;
 
 use crate::limits::{NAME_BYTES_MAX, QUERY_BYTES_MAX};
 
 /// The application as `connect` gave it: a path and a raw query.
 ///
-/// One pointer and a length, since every idle connection holds one: the query stands behind a
-/// separator that no path can contain.
+/// One text, since every idle connection holds one: the query stands behind a separator that no
+/// path can contain. A short one, as most are, lies within this.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AppName(Box<str>);
+pub struct AppName(SmolStr);
 
 /// Between the path and a query that stood in the application.
 const QUERY_OF_APP: char = '?';
 /// Between the path and a query that stood only in `tcUrl`.
 const QUERY_OF_TC_URL: char = '\0';
 
-const _: () = assert!(size_of::<AppName>() <= 16);
+const _: () = assert!(size_of::<AppName>() <= 24);
 
 /// The stream that a key means within an application.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,8 +34,8 @@ pub struct StreamTarget {
 
 impl AppName {
     /// Memory that it holds (bytes).
-    pub(super) const fn held_bytes(&self) -> usize {
-        self.0.len()
+    pub(super) fn held_bytes(&self) -> usize {
+        if self.0.is_heap_allocated() { self.0.len() } else { 0 }
     }
 
     /// Reads the `app` of `connect`. A query that stands only in `tcUrl` is the application's too.

@@ -106,27 +106,34 @@ quirks! {
     Stray = Times("header or data off the clock", "headers or data off the clock");
 }
 
-/// What was tolerated of one connection: a number for each quirk. The numbers saturate.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What was tolerated of one connection: a number for each quirk. The numbers saturate. Most
+/// connections need none of them, and hold none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tolerated {
-    counts: [u8; Quirk::ALL.len()],
+    /// Invariant: one of them is more than 0.
+    counts: Option<Box<[u8; Quirk::ALL.len()]>>,
 }
 
 impl Tolerated {
     /// Counts one more.
     pub fn note(&mut self, quirk: Quirk) {
-        let count = &mut self.counts[quirk as usize];
+        let count = &mut self.counts.get_or_insert_default()[quirk as usize];
         *count = count.saturating_add(1);
     }
 
     /// How often it was seen; 255 is as often or more often.
-    pub const fn count(&self, quirk: Quirk) -> u8 {
-        self.counts[quirk as usize]
+    pub fn count(&self, quirk: Quirk) -> u8 {
+        self.counts.as_ref().map_or(0, |counts| counts[quirk as usize])
     }
 
     /// Whether nothing had to be tolerated.
-    pub fn is_empty(&self) -> bool {
-        *self == Self::default()
+    pub const fn is_empty(&self) -> bool {
+        self.counts.is_none()
+    }
+
+    /// Memory that it holds (bytes).
+    pub const fn held_bytes(&self) -> usize {
+        if self.is_empty() { 0 } else { Quirk::ALL.len() }
     }
 }
 

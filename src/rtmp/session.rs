@@ -18,7 +18,7 @@ use super::command::{caps_ex, code, level, reply};
 pub use super::dialogue::{
     ConnectRequest, Event, PlayRequest, PublishRequest, Receive, SessionError, Step,
 };
-use super::dialogue::{Dialogue, MessageStream, Phase, Reconnect, Role, set_role};
+use super::dialogue::{Dialogue, MessageStream, MessageStreams, Phase, Reconnect, Role, set_role};
 use super::handshake::{C2Check, Hello, ServerHandshake};
 use super::link::{Inbound, Incoming, Output};
 use super::message::{BandwidthLimit, Control, UserControl};
@@ -78,8 +78,7 @@ pub struct Session {
     phase: Phase,
     inbound: Inbound,
     output: Output,
-    /// Grown one by one: nearly every connection creates one at most.
-    streams: Vec<MessageStream>,
+    streams: MessageStreams,
     tolerated: Tolerated,
     reconnect: Reconnect,
 }
@@ -91,7 +90,7 @@ impl Session {
             phase: Phase::Handshake(Box::new(ServerHandshake::new())),
             inbound: Inbound::new(settings.window_ack_bytes),
             output: Output::default(),
-            streams: Vec::new(),
+            streams: MessageStreams::new(),
             tolerated: Tolerated::default(),
             reconnect: Reconnect::Unheard,
         }
@@ -164,10 +163,12 @@ impl Session {
             Phase::Connecting => 0,
             Phase::Connected(app) => app.held_bytes(),
         };
+        let streams = if self.streams.spilled() { self.streams.capacity() } else { 0 };
         phase
+            + streams * size_of::<MessageStream>()
             + self.inbound.reader().assembly_bytes()
             + self.output.held_bytes()
-            + self.streams.capacity() * size_of::<MessageStream>()
+            + self.tolerated.held_bytes()
     }
 
     /// What was tolerated so far.
