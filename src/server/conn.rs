@@ -10,16 +10,17 @@ use super::reason::CloseReason;
 use super::segment::FileRun;
 use super::stages::Stage;
 use super::tape;
-use super::timers::ConnTimers;
+use super::timers::{ConnTimers, Deadlines};
 use super::transport::Transport;
 use crate::limits;
 use crate::rtmp::quirks::Repairs;
 use crate::rtmp::session::{Session, SessionSettings};
 use crate::time::Time;
 use bytes::{Bytes, BytesMut};
+use smallvec::SmallVec;
 use std::fmt;
 use std::io::{self, ErrorKind, IoSlice};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 /// How a write went.
@@ -40,32 +41,94 @@ struct Written {
     is_all: bool,
 }
 
-/// What a connection does with streams; made at its first publish or play.
-#[derive(Debug, Default)]
+/// What a connection does with streams; made at its first publish or play. There are many that
+/// play one stream: they hold nothing else.
+#[derive(Debug)]
 pub struct Activity {
-    /// Streams it publishes.
-    pub publishes: Vec<Publish>,
     /// Streams it plays.
-    pub plays: Vec<Play>,
-    /// What the closing line says of it.
-    pub summary: Summary,
-    /// The rest of a message that was sent in part. It goes before everything else.
-    partial: Bytes,
+    pub plays: SmallVec<[Play; 1]>,
+    /// When it has to have taken another byte; [`Time::NEVER`] when that is not waited for.
+    stalls_at: Time,
+    publishing: Option<Box<Publishing>>,
+    /// The rest of a message that was sent in part. It goes before everything else. Once there
+    /// was one, its place is kept.
+    partial: Option<Box<Bytes>>,
+    /// What the closing line says of streams that are over.
+    summary: Option<Box<Summary>>,
+}
+
+const _: () = assert!(size_of::<Activity>() <= 88);
+
+/// What a connection publishes.
+#[derive(Debug)]
+struct Publishing {
+    list: SmallVec<[Publish; 1]>,
+    /// When the next media has to have come; [`Time::NEVER`] when that is not waited for.
+    silent_at: Time,
+}
+
+impl Default for Activity {
+    fn default() -> Self {
+        Self {
+            plays: SmallVec::new(),
+            stalls_at: Time::NEVER,
+            publishing: None,
+            partial: None,
+            summary: None,
+        }
+    }
 }
 
 impl Activity {
-    /// Memory that it holds (bytes): itself, and what of a half-sent message is still to go.
-    pub const fn held_bytes(&self) -> usize {
+    /// Memory that it holds (bytes): itself, and what of a half-sent message is still to go. What
+    /// is made on the way of a write counts as if it were there, so that few writes change it.
+    pub fn held_bytes(&self) -> usize {
+        let plays = if self.plays.spilled() { self.plays.capacity() } else { 0 };
+        let publishes = size_of_val(self.publishes());
         size_of::<Self>()
-            + self.publishes.capacity() * size_of::<Publish>()
-            + self.plays.capacity() * size_of::<Play>()
-            + self.partial.len()
+            + plays * size_of::<Play>()
+            + self.plays.len() * Play::HELD_BYTES_MAX
+            + if self.publishing.is_some() { size_of::<Publishing>() + publishes } else { 0 }
+            + size_of::<Bytes>()
+            + self.partial().len()
+            + if self.summary.is_some() { size_of::<Summary>() } else { 0 }
+    }
+
+    /// Streams it publishes.
+    pub fn publishes(&self) -> &[Publish] {
+        self.publishing.as_ref().map_or(&[], |publishing| &publishing.list)
+    }
+
+    /// Publishes one more stream.
+    pub fn publish(&mut self, publish: Publish) {
+        let first = || Box::new(Publishing { list: SmallVec::new(), silent_at: Time::NEVER });
+        self.publishing.get_or_insert_with(first).list.push(publish);
+    }
+
+    /// Publishes nothing any more on a message stream.
+    pub fn unpublish(&mut self, message_stream_id: u32) {
+        if let Some(publishing) = &mut self.publishing {
+            publishing.list.retain(|publish| publish.message_stream_id != message_stream_id);
+        }
     }
 
     /// The stream that is published on a message stream.
     pub fn published(&self, message_stream_id: u32) -> Option<StreamId> {
-        let publish = self.publishes.iter().find(|p| p.message_stream_id == message_stream_id)?;
+        let publish = self.publishes().iter().find(|p| p.message_stream_id == message_stream_id)?;
         Some(publish.stream)
+    }
+
+    /// What is left of a message that was sent in part; empty if there is none.
+    fn partial(&self) -> &[u8] {
+        self.partial.as_deref().map_or(&[], |partial| partial)
+    }
+
+    /// Notes that a role in the stream called `name` is over.
+    pub fn role_over(&mut self, role: &'static str, name: Rc<str>) -> &mut Summary {
+        let summary = self.summary.get_or_insert_default();
+        summary.role = role;
+        summary.stream = Some(name);
+        summary
     }
 }
 
@@ -78,17 +141,17 @@ pub struct Publish {
     pub message_stream_id: u32,
 }
 
-/// The last role of a connection, for the line that ends it.
+/// What a connection has done with streams, for the line that ends it.
 #[derive(Debug, Default)]
 pub struct Summary {
-    /// "publisher", "player", or nothing.
-    pub role: &'static str,
-    /// The stream's canonical name.
-    pub stream: Option<Rc<str>>,
-    /// Jumps of its plays that are over.
+    /// The last role that is over: "publisher" or "player".
+    role: &'static str,
+    /// The canonical name of the stream in which it had that.
+    stream: Option<Rc<str>>,
+    /// Jumps of its plays.
     pub skips: u32,
     /// What was repaired of the timestamps that it published, if anything was.
-    pub repairs: Option<Box<Repairs>>,
+    repairs: Option<Box<Repairs>>,
 }
 
 impl Summary {
@@ -121,9 +184,10 @@ pub struct Conn<T> {
     pub transport: T,
     /// The protocol.
     pub session: Session,
-    /// Who it is.
-    pub peer: SocketAddr,
-    /// Its deadlines.
+    /// Who it is, without what only IPv6 has: that makes no difference to a peer.
+    peer_ip: IpAddr,
+    peer_port: u16,
+    /// The deadlines that it has without streams.
     pub timers: ConnTimers,
     /// How far it has come.
     pub stage: Stage,
@@ -158,13 +222,21 @@ pub struct Conn<T> {
     pub accounted_bytes: u32,
 }
 
+impl<T> Conn<T> {
+    /// Who it is.
+    pub const fn peer(&self) -> SocketAddr {
+        SocketAddr::new(self.peer_ip, self.peer_port)
+    }
+}
+
 impl<T: Transport> Conn<T> {
     /// A connection just accepted. Its transport is taken to be writable.
     pub fn new(transport: T, peer: SocketAddr, settings: &SessionSettings, now: Time) -> Self {
         Self {
             transport,
             session: Session::new(settings),
-            peer,
+            peer_ip: peer.ip(),
+            peer_port: peer.port(),
             timers: ConnTimers::default(),
             stage: Stage::Handshaking,
             readable: false,
@@ -184,6 +256,21 @@ impl<T: Transport> Conn<T> {
         }
     }
 
+    /// Its deadlines.
+    pub fn deadlines(&mut self) -> Deadlines<'_> {
+        let (mut silence, mut stall) = (None, None);
+        if let Some(activity) = self.activity.as_deref_mut() {
+            silence = activity.publishing.as_mut().map(|publishing| &mut publishing.silent_at);
+            stall = Some(&mut activity.stalls_at);
+        }
+        Deadlines { conn: &mut self.timers, silence, stall }
+    }
+
+    /// When it has to have taken another byte; [`Time::NEVER`] when that is not waited for.
+    pub fn stalls_at(&self) -> Time {
+        self.activity.as_ref().map_or(Time::NEVER, |activity| activity.stalls_at)
+    }
+
     /// Memory that it holds beside this struct: what is under assembly, what waits to be sent,
     /// and `unsent_bytes` in the kernel while that takes no more (bytes).
     pub fn held_bytes(&self, unsent_bytes: usize) -> usize {
@@ -194,7 +281,7 @@ impl<T: Transport> Conn<T> {
 
     /// Whether it neither publishes nor plays.
     pub fn is_idle(&self) -> bool {
-        self.activity.as_ref().is_none_or(|a| a.publishes.is_empty() && a.plays.is_empty())
+        self.activity.as_ref().is_none_or(|a| a.publishes().is_empty() && a.plays.is_empty())
     }
 
     /// Whether it plays something.
@@ -254,10 +341,10 @@ impl<T: Transport> Conn<T> {
         let mut slices = Slices::new(budget);
         let activity = self.activity.as_deref();
         let is_all = gather(&self.session, activity, self.is_closing(), hub, &mut slices);
-        if slices.is_empty() {
+        if slices.slices.is_empty() {
             return Ok(None);
         }
-        let bytes = self.transport.write_vectored(slices.as_slices())?;
+        let bytes = self.transport.write_vectored(&slices.slices)?;
         Ok(Some(Written { bytes, is_all: is_all && bytes == slices.bytes }))
     }
 
@@ -268,7 +355,14 @@ impl<T: Transport> Conn<T> {
         }
         let Some(activity) = &self.activity else { return false };
         let media = |play: &Play| play.has_pending(hub.stream(play.stream).tape());
-        !activity.partial.is_empty() || (!self.is_closing() && activity.plays.iter().any(media))
+        !activity.partial().is_empty() || (!self.is_closing() && activity.plays.iter().any(media))
+    }
+
+    /// Whether nothing is to be sent but media, as far as there is room: then a write that leaves
+    /// it so changes nothing of what it holds.
+    pub fn holds_nothing_to_send(&self) -> bool {
+        let partial = self.activity.as_deref().map_or(0, |activity| activity.partial().len());
+        self.writable && partial == 0 && self.session.output().is_empty()
     }
 
     /// Whether it is on its way out; then it gets no more media.
@@ -279,7 +373,7 @@ impl<T: Transport> Conn<T> {
     /// What is to be written next, if it lies in a memory file, and whether it is all there is:
     /// media, with nothing before it.
     fn file_run<'h>(&self, hub: &'h Hub) -> Option<(FileRun<'h>, bool)> {
-        let activity = self.activity.as_deref().filter(|a| a.partial.is_empty())?;
+        let activity = self.activity.as_deref().filter(|a| a.partial().is_empty())?;
         if self.is_closing() || !self.session.output().is_empty() {
             return None;
         }
@@ -298,9 +392,11 @@ impl<T: Transport> Conn<T> {
             self.session.output_mut().written(written);
             return;
         };
-        let of_partial = written.min(activity.partial.len());
-        bytes::Buf::advance(&mut activity.partial, of_partial);
-        written -= of_partial;
+        let of_partial = written.min(activity.partial().len());
+        if let Some(partial) = activity.partial.as_deref_mut().filter(|_| of_partial > 0) {
+            bytes::Buf::advance(partial, of_partial);
+            written -= of_partial;
+        }
         let of_control = written.min(self.session.output().bytes().len());
         if of_control > 0 {
             self.session.output_mut().written(of_control);
@@ -309,8 +405,12 @@ impl<T: Transport> Conn<T> {
         if closing {
             return;
         }
+        let mut partial = Bytes::new();
         for play in activity.plays.iter_mut().filter(|play| is_direct(play)) {
-            written = play.advance(hub.stream(play.stream).tape(), written, &mut activity.partial);
+            written = play.advance(hub.stream(play.stream).tape(), written, &mut partial);
+        }
+        if !partial.is_empty() {
+            **activity.partial.get_or_insert_default() = partial;
         }
     }
 
@@ -318,7 +418,8 @@ impl<T: Transport> Conn<T> {
     /// their own id, one at a time: nearly every client plays on the first stream it makes.
     fn readdress(&mut self, hub: &Hub) {
         let idle = self.session.output().is_empty() && !self.is_closing();
-        let Some(activity) = self.activity.as_deref_mut().filter(|a| idle && a.partial.is_empty())
+        let Some(activity) =
+            self.activity.as_deref_mut().filter(|a| idle && a.partial().is_empty())
         else {
             return;
         };
@@ -326,7 +427,7 @@ impl<T: Transport> Conn<T> {
             let stream = hub.stream(play.stream);
             let chunk_size = self.session.output().chunk_size();
             if let Some(wire) = play.take_next(stream.tape()) {
-                activity.partial =
+                **activity.partial.get_or_insert_default() =
                     with_message_stream_id(&wire, play.message_stream_id, chunk_size);
                 return;
             }
@@ -343,8 +444,8 @@ fn gather<'s>(
     hub: &'s Hub,
     slices: &mut Slices<'s>,
 ) -> bool {
-    if let Some(activity) = activity.filter(|activity| !activity.partial.is_empty()) {
-        slices.push(&activity.partial);
+    if let Some(activity) = activity.filter(|activity| !activity.partial().is_empty()) {
+        slices.push(activity.partial());
     }
     if !session.output().is_empty() {
         slices.push(session.output().bytes());
@@ -384,24 +485,22 @@ fn with_message_stream_id(wire: &Bytes, id: u32, chunk_size: u32) -> Bytes {
 
 /// The slices of one vectored write, within a budget.
 struct Slices<'s> {
-    slices: [IoSlice<'s>; limits::WRITE_SLICES_MAX],
-    len: usize,
+    /// Never more than what it holds within itself.
+    slices: SmallVec<[IoSlice<'s>; limits::WRITE_SLICES_MAX]>,
     budget: usize,
     bytes: usize,
 }
 
 impl<'s> Slices<'s> {
     fn new(budget: usize) -> Self {
-        let slices = [IoSlice::new(&[]); limits::WRITE_SLICES_MAX];
-        Self { slices, len: 0, budget, bytes: 0 }
+        Self { slices: SmallVec::new(), budget, bytes: 0 }
     }
 
     /// Adds a slice, cut to the budget; says whether there is room for another.
     fn push(&mut self, slice: &'s [u8]) -> bool {
         if self.has_room() {
             let taken = slice.len().min(self.budget);
-            self.slices[self.len] = IoSlice::new(&slice[..taken]);
-            self.len += 1;
+            self.slices.push(IoSlice::new(&slice[..taken]));
             self.budget -= taken;
             self.bytes += taken;
         }
@@ -409,16 +508,8 @@ impl<'s> Slices<'s> {
     }
 
     /// While this holds, nothing that was to be added was left out.
-    const fn has_room(&self) -> bool {
-        self.len < self.slices.len() && self.budget > 0
-    }
-
-    const fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    fn as_slices(&self) -> &[IoSlice<'s>] {
-        &self.slices[..self.len]
+    fn has_room(&self) -> bool {
+        self.slices.len() < limits::WRITE_SLICES_MAX && self.budget > 0
     }
 }
 
@@ -435,10 +526,9 @@ pub struct ClosingLine<'c, T> {
 impl<T> fmt::Display for ClosingLine<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { conn, now, access } = self;
-        write!(f, "closed {}", conn.peer)?;
-        if let Some(Summary { role, stream: Some(stream), .. }) =
-            conn.activity.as_ref().map(|activity| &activity.summary)
-        {
+        write!(f, "closed {}", conn.peer())?;
+        let summary = conn.activity.as_ref().and_then(|activity| activity.summary.as_deref());
+        if let Some(Summary { role, stream: Some(stream), .. }) = summary {
             write!(f, " {role} of {}", access.shown(stream))?;
         }
         if let Some(closing) = &conn.closing {
@@ -448,8 +538,8 @@ impl<T> fmt::Display for ClosingLine<'_, T> {
             }
         }
         write!(f, "; in {} B, out {} B", conn.bytes_in, conn.bytes_out)?;
-        if let Some(activity) = &conn.activity {
-            write!(f, ", {} skips", activity.summary.skips)?;
+        if let Some(summary) = summary {
+            write!(f, ", {} skips", summary.skips)?;
         }
         write!(f, ", {:.1} s", now.since(conn.accepted).as_secs_f64())?;
         let mut separator = "; tolerated: ";
@@ -458,7 +548,6 @@ impl<T> fmt::Display for ClosingLine<'_, T> {
             write!(f, "{separator}{tolerated}")?;
             separator = ", ";
         }
-        let summary = conn.activity.as_ref().map(|activity| &activity.summary);
         if let Some(repairs) = summary.and_then(|summary| summary.repairs.as_ref()) {
             write!(f, "{separator}{repairs}")?;
         }
@@ -765,14 +854,16 @@ mod tests {
         }
         assert!(!slices.push(&byte), "the last place");
         assert!(!slices.push(&byte));
-        assert_eq!(slices.as_slices().len(), limits::WRITE_SLICES_MAX);
+        assert_eq!(slices.slices.len(), limits::WRITE_SLICES_MAX);
+        assert!(!slices.slices.spilled());
 
         let mut slices = Slices::new(5);
         assert!(slices.push(&[1; 4]));
         assert!(!slices.push(&[2; 4]));
         assert!(!slices.push(&[3; 4]));
-        let lens: Vec<_> = slices.as_slices().iter().map(|slice| slice.len()).collect();
+        let lens: Vec<_> = slices.slices.iter().map(|slice| slice.len()).collect();
         assert_eq!(lens, [4, 1]);
-        assert!(Slices::new(0).is_empty());
+        let mut slices = Slices::new(0);
+        assert!(!slices.push(&byte) && slices.slices.is_empty());
     }
 }

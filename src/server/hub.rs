@@ -281,19 +281,23 @@ impl Hub {
     }
 
     /// Adds a player; returns its slot in the list.
-    pub fn add_player(&mut self, id: StreamId, endpoint: Endpoint) -> usize {
+    pub fn add_player(&mut self, id: StreamId, endpoint: Endpoint) -> u32 {
         let players = &mut self.streams[id.0 as usize].players;
+        let slot = players.len() as u32;
+        if players.len() == players.capacity() {
+            // By an eighth: what is not needed yet is there for each of many players.
+            players.reserve_exact(players.len() / 8 + 4);
+        }
         players.push(endpoint);
-        let slot = players.len() - 1;
         self.account(id);
         slot
     }
 
     /// Takes a player out. Returns the endpoint that now has its slot, if there is one.
-    pub fn remove_player(&mut self, id: StreamId, slot: usize) -> Option<Endpoint> {
+    pub fn remove_player(&mut self, id: StreamId, slot: u32) -> Option<Endpoint> {
         let stream = &mut self.streams[id.0 as usize];
-        stream.players.swap_remove(slot);
-        let moved = stream.players.get(slot).copied();
+        stream.players.swap_remove(slot as usize);
+        let moved = stream.players.get(slot as usize).copied();
         if stream.players.is_empty() && stream.publisher.is_none() {
             self.remove(id);
         }

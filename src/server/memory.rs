@@ -14,7 +14,6 @@
 
 use super::conn::{Conn, Publish};
 use super::reason::CloseReason;
-use super::timers::TimerKind;
 use super::transport::Transport;
 use super::{ConnId, Server};
 use crate::config::Settings;
@@ -190,7 +189,7 @@ impl<T: Transport> Server<T> {
     /// What ends with a connection (bytes).
     fn bytes_of(&self, id: ConnId) -> usize {
         let conn = &self.conns[id.index()];
-        let publishes = conn.activity.iter().flat_map(|activity| &activity.publishes);
+        let publishes = conn.activity.iter().flat_map(|activity| activity.publishes());
         let streams: usize = publishes.map(|p| self.hub.stream(p.stream).held_bytes()).sum();
         size_of::<Conn<T>>() + conn.accounted_bytes as usize + streams
     }
@@ -200,7 +199,7 @@ impl<T: Transport> Server<T> {
     fn lagging_players(&self, now: Time) -> Vec<ConnId> {
         let stalled_ms = self.settings.timeouts.player_stalled_ms;
         let mut lagging = self.select(|conn| {
-            let stalls_at = conn.timers.deadline(TimerKind::Stall);
+            let stalls_at = conn.stalls_at();
             let is_blocked = conn.plays() && !conn.writable && stalls_at != Time::NEVER;
             let left_ms = stalls_at.millis_since(now);
             let since_ms = stalled_ms.saturating_sub(left_ms);
@@ -218,9 +217,9 @@ impl<T: Transport> Server<T> {
     /// Publishers of streams that nobody plays, those that hold most first.
     fn unwatched_publishers(&self, _: Time) -> Vec<ConnId> {
         let mut unwatched = self.select(|conn| {
-            let activity = conn.activity.as_ref().filter(|a| !a.publishes.is_empty())?;
+            let activity = conn.activity.as_ref().filter(|a| !a.publishes().is_empty())?;
             let is_watched = |p: &Publish| !self.hub.stream(p.stream).players().is_empty();
-            let serves = !activity.plays.is_empty() || activity.publishes.iter().any(is_watched);
+            let serves = !activity.plays.is_empty() || activity.publishes().iter().any(is_watched);
             (!serves).then_some(())
         });
         unwatched.sort_unstable_by_key(|(id, ())| Reverse(self.bytes_of(*id)));

@@ -312,7 +312,7 @@ impl<T: Transport> Server<T> {
             if std::mem::take(&mut conn.queued_to_read) {
                 spent += self.read(id, buffer, now).max(limits::READ_CALL_BYTES);
                 let conns = &self.conns;
-                self.stopwatch.lap_for(Work::Reading, || Some(conns[id.index()].peer));
+                self.stopwatch.lap_for(Work::Reading, || Some(conns[id.index()].peer()));
             }
         }
         self.to_read.splice(..0, batch.drain(..).skip(served));
@@ -329,7 +329,7 @@ impl<T: Transport> Server<T> {
             if std::mem::take(&mut conn.queued_to_write) {
                 spent += self.write(id, now).max(limits::WRITE_CALL_BYTES);
                 let conns = &self.conns;
-                self.stopwatch.lap_for(Work::Writing, || Some(conns[id.index()].peer));
+                self.stopwatch.lap_for(Work::Writing, || Some(conns[id.index()].peer()));
             }
         }
         self.to_write.splice(..0, batch.drain(..).skip(served));
@@ -411,7 +411,7 @@ impl<T: Transport> Server<T> {
         self.settings = settings;
         if counts && !counted {
             for (_, conn) in &self.conns {
-                *self.addresses.entry(conn.peer.ip()).or_insert(0) += 1;
+                *self.addresses.entry(conn.peer().ip()).or_insert(0) += 1;
             }
         } else if !counts {
             self.addresses = HashMap::new();
@@ -504,7 +504,7 @@ impl<T: Transport> Server<T> {
             Stage::Streaming => Time::NEVER,
             Stage::Leaving => now.plus_millis(FAREWELL_MS),
         };
-        self.timers.set(&mut conn.timers, id, TimerKind::Stage, at);
+        self.timers.set(conn.deadlines(), id, TimerKind::Stage, at);
     }
 
     /// Writes what waits for a connection, and returns how much went out (bytes).
@@ -520,18 +520,18 @@ impl<T: Transport> Server<T> {
             return 0;
         }
         let conn = &mut self.conns[id.index()];
-        let before = conn.bytes_out;
+        let (before, held_nothing) = (conn.bytes_out, conn.holds_nothing_to_send());
         match conn.flush(&self.hub, limits::WRITE_BYTES_PER_TURN_MAX) {
             Ok(Flushed::All) => {
-                self.timers.set(&mut conn.timers, id, TimerKind::Stall, Time::NEVER);
+                self.timers.set(conn.deadlines(), id, TimerKind::Stall, Time::NEVER);
                 self.written_out(id);
             }
             Ok(unfinished) => {
                 let moved = conn.bytes_out > before;
-                let armed = conn.timers.deadline(TimerKind::Stall) != Time::NEVER;
+                let armed = conn.stalls_at() != Time::NEVER;
                 if conn.plays() && (moved || !armed) {
                     let at = now.plus_millis(self.settings.timeouts.player_stalled_ms);
-                    self.timers.set(&mut conn.timers, id, TimerKind::Stall, at);
+                    self.timers.set(conn.deadlines(), id, TimerKind::Stall, at);
                 }
                 if unfinished == Flushed::Budget {
                     self.queue_write(id);
@@ -539,9 +539,12 @@ impl<T: Transport> Server<T> {
             }
             Err(error) => self.close(id, (&error).into(), error.to_string(), now),
         }
-        let written = self.conns[id.index()].bytes_out - before;
+        let conn = &self.conns[id.index()];
+        let written = conn.bytes_out - before;
         self.stats.bytes_out += written;
-        self.account(id);
+        if !(held_nothing && conn.holds_nothing_to_send()) {
+            self.account(id);
+        }
         written as usize
     }
 
@@ -597,7 +600,7 @@ impl<T: Transport> Server<T> {
             self.memory.conns_bytes -= conn.accounted_bytes as usize;
             self.timers.remove(&mut conn.timers, id);
             self.stages.leave(id, conn.stage);
-            self.forget_address(&conn.peer);
+            self.forget_address(&conn.peer());
             if let Some(closing) = &conn.closing {
                 self.stats.count(closing.reason);
                 let usual = closing.reason.level();

@@ -30,28 +30,38 @@ pub struct LagSettings {
 #[derive(Debug, PartialEq, Eq)]
 pub struct TooSlow;
 
-/// See the module's head.
+/// See the module's head. What few players have at a time is not part of it: there are many.
 #[derive(Debug)]
 pub struct Play {
     /// The stream that is played.
     pub stream: StreamId,
     /// Its place in the stream's list of players.
-    pub slot: usize,
+    pub slot: u32,
     /// The message stream that carries it.
     pub message_stream_id: u32,
-    /// Jumps over the whole play.
-    pub skips: u32,
     /// Whether media is held back (`pause`).
     pub paused: bool,
-    /// Sequence number of the next message.
-    next: u64,
-    /// Headers to send before it.
-    prelude: Bytes,
-    /// Sequence number of the message since which it has missed nothing that it wants.
-    since: u64,
     audio: bool,
     video: bool,
-    skips_in_window: u32,
+    /// Sequence number of the next message.
+    next: u64,
+    /// Sequence number of the message since which it has missed nothing that it wants.
+    since: u64,
+    /// Headers to send before the next message. Invariant: not empty.
+    prelude: Option<Box<Bytes>>,
+    /// Its jumps, once it has jumped.
+    skips: Option<Box<Skips>>,
+}
+
+const _: () = assert!(size_of::<Play>() <= 48);
+
+/// How often a player has jumped.
+#[derive(Debug)]
+struct Skips {
+    /// Over the whole play.
+    total: u32,
+    /// Since `window_began`.
+    in_window: u32,
     window_began: Time,
 }
 
@@ -69,20 +79,26 @@ impl Play {
             stream,
             slot: 0,
             message_stream_id,
-            skips: 0,
             paused: false,
-            next: tape.next_sequence(),
-            prelude: tape.live_prelude(chunk_size),
-            since: if start == Start::Live { LOST } else { tape.next_sequence() },
             audio: true,
             video: true,
-            skips_in_window: 0,
-            window_began: Time::ZERO,
+            next: tape.next_sequence(),
+            since: if start == Start::Live { LOST } else { tape.next_sequence() },
+            prelude: boxed(tape.live_prelude(chunk_size)),
+            skips: None,
         };
         if start == Start::Keyframe {
             play.jump_to_start(tape, chunk_size);
         }
         play
+    }
+
+    /// Memory that it may hold beside itself (bytes), but for the headers, which are the tape's.
+    pub const HELD_BYTES_MAX: usize = size_of::<Bytes>() + size_of::<Skips>();
+
+    /// Jumps over the whole play.
+    pub fn skips(&self) -> u32 {
+        self.skips.as_ref().map_or(0, |skips| skips.total)
     }
 
     /// Turns audio on or off.
@@ -94,7 +110,7 @@ impl Play {
     pub fn receive_video(&mut self, on: bool, tape: &Tape, chunk_size: u32) {
         if on && !self.video {
             self.since = self.next;
-            self.prelude = tape.live_prelude(chunk_size);
+            self.prelude = boxed(tape.live_prelude(chunk_size));
         }
         self.video = on;
     }
@@ -119,7 +135,7 @@ impl Play {
         } else if fell_off {
             self.next = tape.next_sequence();
             self.since = self.next;
-            self.prelude = tape.live_prelude(chunk_size);
+            self.prelude = boxed(tape.live_prelude(chunk_size));
         } else {
             return Ok(());
         }
@@ -133,7 +149,7 @@ impl Play {
         if self.paused {
             return true;
         }
-        if !self.prelude.is_empty() && !take(&self.prelude) {
+        if self.prelude.as_ref().is_some_and(|prelude| !take(prelude)) {
             return false;
         }
         let mut wanted = tape.from(self.next).filter(|entry| self.wants(entry));
@@ -142,7 +158,7 @@ impl Play {
 
     /// What is to be sent next, if it lies in a memory file. With it whether that is all there is.
     pub fn file_run<'t>(&self, tape: &'t Tape) -> Option<(FileRun<'t>, bool)> {
-        if self.paused || !self.prelude.is_empty() {
+        if self.paused || self.prelude.is_some() {
             return None;
         }
         self.run(tape)
@@ -168,19 +184,17 @@ impl Play {
         if self.paused {
             return written;
         }
-        if !self.prelude.is_empty() && written > 0 {
-            let mut prelude = std::mem::take(&mut self.prelude);
-            written = send(&mut prelude, written);
-            *partial = prelude;
+        if written > 0
+            && let Some(prelude) = self.prelude.take()
+        {
+            written = send(&prelude, written, partial);
         }
         for entry in tape.from(self.next) {
             if self.wants(entry) {
                 if written == 0 {
                     break;
                 }
-                let mut wire = entry.wire.clone();
-                written = send(&mut wire, written);
-                *partial = wire;
+                written = send(&entry.wire, written, partial);
             }
             self.next += 1;
         }
@@ -193,8 +207,8 @@ impl Play {
         if self.paused {
             return None;
         }
-        if !self.prelude.is_empty() {
-            return Some(std::mem::take(&mut self.prelude));
+        if let Some(prelude) = self.prelude.take() {
+            return Some(*prelude);
         }
         for entry in tape.from(self.next) {
             self.next += 1;
@@ -238,26 +252,34 @@ impl Play {
         if let Some(start) = tape.start_sequence() {
             self.next = start;
             self.since = start;
-            self.prelude = tape.start_prelude(chunk_size);
+            self.prelude = boxed(tape.start_prelude(chunk_size));
         }
     }
 
     fn note_skip(&mut self, now: Time, settings: &LagSettings) -> Result<(), TooSlow> {
-        self.skips += 1;
-        if now.millis_since(self.window_began) > settings.skip_window_ms {
-            self.window_began = now;
-            self.skips_in_window = 0;
+        let first = || Box::new(Skips { total: 0, in_window: 0, window_began: now });
+        let skips = self.skips.get_or_insert_with(first);
+        skips.total += 1;
+        if now.millis_since(skips.window_began) > settings.skip_window_ms {
+            skips.window_began = now;
+            skips.in_window = 0;
         }
-        self.skips_in_window += 1;
-        if self.skips_in_window > settings.skips_max { Err(TooSlow) } else { Ok(()) }
+        skips.in_window += 1;
+        if skips.in_window > settings.skips_max { Err(TooSlow) } else { Ok(()) }
     }
 }
 
-/// Takes up to `written` bytes off the front of `wire`; returns what is left of `written`.
-fn send(wire: &mut Bytes, written: usize) -> usize {
-    let sent = written.min(wire.len());
-    bytes::Buf::advance(wire, sent);
-    written - sent
+fn boxed(prelude: Bytes) -> Option<Box<Bytes>> {
+    (!prelude.is_empty()).then(|| Box::new(prelude))
+}
+
+/// Takes up to `written` bytes of `wire` as sent, and returns what is left of `written`. What is
+/// left of `wire` is put into `partial`.
+fn send(wire: &Bytes, written: usize, partial: &mut Bytes) -> usize {
+    if written < wire.len() {
+        *partial = wire.slice(written..);
+    }
+    written.saturating_sub(wire.len())
 }
 
 #[cfg(test)]
@@ -429,7 +451,7 @@ mod tests {
             assert!(play.take_next(&tape).is_none());
             play.paused = false;
             play.catch_up(&tape, at(millis), &LAG, CHUNK_SIZE).unwrap();
-            assert_eq!((sent(&mut play, &tape), play.skips), (resumed.to_owned(), skips));
+            assert_eq!((sent(&mut play, &tape), play.skips()), (resumed.to_owned(), skips));
         }
     }
 
@@ -443,7 +465,7 @@ mod tests {
             record(&mut tape, "ia", 0);
             record(&mut tape, "Ki", 10);
             play.catch_up(&tape, at(millis), &LAG, CHUNK_SIZE).unwrap();
-            assert_eq!((sent(&mut play, &tape), play.skips), (expected.to_owned(), skips));
+            assert_eq!((sent(&mut play, &tape), play.skips()), (expected.to_owned(), skips));
         }
     }
 
@@ -467,7 +489,7 @@ mod tests {
         record(&mut tape, "VKi", 0);
         let mut play = join(&tape, Start::Keyframe);
         play.catch_up(&tape, at(20_000), &LAG, CHUNK_SIZE).unwrap();
-        assert_eq!((sent(&mut play, &tape), play.skips), ("VKi".to_owned(), 0));
+        assert_eq!((sent(&mut play, &tape), play.skips()), ("VKi".to_owned(), 0));
     }
 
     #[test]
@@ -479,7 +501,7 @@ mod tests {
         sent(&mut play, &tape);
         record_with(&mut tape, "iiiaiai", 20, &settings);
         play.catch_up(&tape, at(20), &LAG, CHUNK_SIZE).unwrap();
-        assert_eq!((sent(&mut play, &tape), play.skips), ("V".to_owned(), 1));
+        assert_eq!((sent(&mut play, &tape), play.skips()), ("V".to_owned(), 1));
         record_with(&mut tape, "iaK", 40, &settings);
         assert_eq!(sent(&mut play, &tape), "aK");
     }
@@ -514,7 +536,7 @@ mod tests {
             }
             assert_eq!(results[..2], [Ok(()), Ok(())]);
             assert_eq!(results[2] == Err(TooSlow), closed, "the window is 60 s");
-            assert_eq!(play.skips, 3);
+            assert_eq!(play.skips(), 3);
         }
     }
 

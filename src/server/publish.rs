@@ -43,6 +43,7 @@ impl<T: Transport> Server<T> {
             Err(refusal) => return self.refuse_publish(id, request, &name, refusal, now),
         };
         if let Some(displaced) = &published.displaced {
+            let name = Rc::clone(self.hub.stream(published.stream).name());
             self.publisher_left(displaced, &name, now);
             self.displace(displaced.endpoint, id, now);
         }
@@ -50,15 +51,11 @@ impl<T: Transport> Server<T> {
         let conn = &mut self.conns[id.index()];
         conn.session.accept_publish(request);
         let user = LoggedIn::as_user(conn.logged_in.as_deref());
-        log!(level, "{} publishes {}{user}", conn.peer, self.policies.access.shown(&name));
-        let name = Rc::clone(self.hub.stream(published.stream).name());
-        let activity = conn.activity_mut();
-        activity.publishes.push(Publish {
+        log!(level, "{} publishes {}{user}", conn.peer(), self.policies.access.shown(&name));
+        conn.activity_mut().publish(Publish {
             stream: published.stream,
             message_stream_id: endpoint.message_stream_id,
         });
-        activity.summary.role = "publisher";
-        activity.summary.stream = Some(name);
         self.stats.publishes += 1;
         self.set_stage(id, Stage::Streaming, now);
         self.arm_silence(id, now);
@@ -70,12 +67,12 @@ impl<T: Transport> Server<T> {
     /// not been read yet is not silent.
     fn duplicate_policy(&self, name: &str, newcomer: ConnId, now: Time) -> DuplicatePolicy {
         let policy = self.policies.duplicate;
-        let newcomer = self.conns[newcomer.index()].peer.ip();
+        let newcomer = self.conns[newcomer.index()].peer().ip();
         let Some(publisher) = self.hub.find(name).and_then(Stream::publisher) else {
             return policy;
         };
         let conn = &self.conns[publisher.conn.index()];
-        if conn.session.is_to_reconnect() && conn.peer.ip() == newcomer {
+        if conn.session.is_to_reconnect() && conn.peer().ip() == newcomer {
             DuplicatePolicy { rule: Duplicate::Replace, ..policy }
         } else if self.is_unread(publisher.conn, now) {
             DuplicatePolicy { silent_ms: u64::MAX, ..policy }
@@ -112,7 +109,7 @@ impl<T: Transport> Server<T> {
     fn displace(&mut self, old: Endpoint, by: ConnId, now: Time) {
         let conn = &mut self.conns[old.conn.index()];
         if let Some(activity) = &mut conn.activity {
-            activity.publishes.retain(|p| p.message_stream_id != old.message_stream_id);
+            activity.unpublish(old.message_stream_id);
         }
         conn.session.publish_displaced(old.message_stream_id);
         if old.conn != by {
@@ -184,22 +181,17 @@ impl<T: Transport> Server<T> {
             self.policies.tape.chunk_size,
         );
         play.slot = self.hub.add_player(stream, endpoint);
-        let name = Rc::clone(self.hub.stream(stream).name());
         let level = self.level(Topic::Stream, Level::Info, now);
         let conn = &mut self.conns[id.index()];
         conn.session.accept_play(request);
         log!(
             level,
             "{} plays {}{}",
-            conn.peer,
+            conn.peer(),
             self.policies.access.shown(&name),
             if absent { ", which is not published yet" } else { "" }
         );
-        let activity = conn.activity_mut();
-        activity.plays.reserve_exact(1);
-        activity.plays.push(play);
-        activity.summary.role = "player";
-        activity.summary.stream = Some(name);
+        conn.activity_mut().plays.push(play);
         self.stats.plays += 1;
         self.settle_stage(id, now);
         self.queue_write(id);
@@ -227,7 +219,7 @@ impl<T: Transport> Server<T> {
         }
         let stage = conn.activity.as_ref().map_or(Stage::Connected, |activity| {
             let live = |play: &Play| self.hub.stream(play.stream).is_live();
-            match (&activity.publishes[..], &activity.plays[..]) {
+            match (activity.publishes(), &activity.plays[..]) {
                 ([], []) => Stage::Connected,
                 ([], plays) if !plays.iter().any(live) => Stage::Waiting,
                 _ => Stage::Streaming,
@@ -241,10 +233,10 @@ impl<T: Transport> Server<T> {
         let conn = &mut self.conns[endpoint.conn.index()];
         let Some(activity) = &mut conn.activity else { return };
         let Some(stream) = activity.published(endpoint.message_stream_id) else { return };
-        activity.publishes.retain(|p| p.message_stream_id != endpoint.message_stream_id);
-        if activity.publishes.is_empty() {
+        activity.unpublish(endpoint.message_stream_id);
+        if activity.publishes().is_empty() {
             conn.session.release();
-            self.timers.set(&mut conn.timers, endpoint.conn, TimerKind::Silence, Time::NEVER);
+            self.timers.set(conn.deadlines(), endpoint.conn, TimerKind::Silence, Time::NEVER);
         }
         let name = Rc::clone(self.hub.stream(stream).name());
         let departed = self.hub.unpublish(stream, now, self.settings.publish.linger_ms);
@@ -254,12 +246,12 @@ impl<T: Transport> Server<T> {
     }
 
     /// Says what is known of a publish that is over.
-    fn publisher_left(&mut self, departed: &Departed, name: &str, now: Time) {
+    fn publisher_left(&mut self, departed: &Departed, name: &Rc<str>, now: Time) {
         let level = self.level(Topic::Stream, Level::Info, now);
         let conn = &mut self.conns[departed.endpoint.conn.index()];
-        conn.activity_mut().summary.publisher_left(departed);
+        conn.activity_mut().role_over("publisher", Rc::clone(name)).publisher_left(departed);
         let name = self.policies.access.shown(name);
-        log!(level, "{} no longer publishes {name} after {}", conn.peer, departed.report);
+        log!(level, "{} no longer publishes {name} after {}", conn.peer(), departed.report);
     }
 
     /// Streams whose publisher did not come back in time.
@@ -279,7 +271,8 @@ impl<T: Transport> Server<T> {
         let at = |play: &Play| play.message_stream_id == endpoint.message_stream_id;
         let Some(index) = activity.plays.iter().position(at) else { return };
         let play = activity.plays.remove(index);
-        activity.summary.skips += play.skips;
+        let name = Rc::clone(self.hub.stream(play.stream).name());
+        activity.role_over("player", name).skips += play.skips();
         let moved = self.hub.remove_player(play.stream, play.slot);
         let Some(moved) = moved else { return };
         if let Some(other) = self.conns[moved.conn.index()].play_mut(moved.message_stream_id) {
@@ -287,15 +280,16 @@ impl<T: Transport> Server<T> {
         }
     }
 
-    /// Takes a connection out of all its streams.
+    /// Takes a connection out of all its streams: last of those that it publishes, which say more
+    /// of it than what it played.
     pub(super) fn leave_streams(&mut self, id: ConnId, now: Time) {
         while let Some(activity) = &self.conns[id.index()].activity {
-            if let Some(publish) = activity.publishes.first() {
-                let message_stream_id = publish.message_stream_id;
-                self.unpublish(Endpoint { conn: id, message_stream_id }, now);
-            } else if let Some(play) = activity.plays.first() {
+            if let Some(play) = activity.plays.first() {
                 let message_stream_id = play.message_stream_id;
                 self.stop_playing(Endpoint { conn: id, message_stream_id });
+            } else if let Some(publish) = activity.publishes().first() {
+                let message_stream_id = publish.message_stream_id;
+                self.unpublish(Endpoint { conn: id, message_stream_id }, now);
             } else {
                 return;
             }
@@ -308,7 +302,7 @@ impl<T: Transport> Server<T> {
         let tc_url = self.settings.drain_url.get();
         let asked = !conn.is_closing() && conn.session.request_reconnect(tc_url, description);
         if asked {
-            debug!("{} is asked to connect anew", conn.peer);
+            debug!("{} is asked to connect anew", conn.peer());
             self.account(id);
             self.queue_write(id);
         }
@@ -322,7 +316,7 @@ impl<T: Transport> Server<T> {
             return;
         }
         if let Some(activity) = &conn.activity {
-            for publish in &activity.publishes {
+            for publish in activity.publishes() {
                 let id = publish.message_stream_id;
                 conn.session.error_status(id, code::PUBLISH_DENIED, description);
             }

@@ -119,7 +119,7 @@ impl<T: Transport> Server<T> {
             Step::HandshakeDone { c2_matches } => {
                 if c2_matches == Some(false) {
                     self.stats.c2_mismatches += 1;
-                    debug!("{}: C2 is not an echo of S1", self.conns[id.index()].peer);
+                    debug!("{}: C2 is not an echo of S1", self.conns[id.index()].peer());
                 }
                 self.set_stage(id, Stage::Connecting, now);
             }
@@ -152,7 +152,7 @@ impl<T: Transport> Server<T> {
     fn connect(&mut self, id: ConnId, request: ConnectRequest, now: Time) {
         let conn = &mut self.conns[id.index()];
         let access = &self.policies.access;
-        debug!("{} connects to {}", conn.peer, access.shown_path(request.app().path()));
+        debug!("{} connects to {}", conn.peer(), access.shown_path(request.app().path()));
         match access.connect(&request, now) {
             Ok(logged_in) => {
                 conn.logged_in = logged_in.map(Box::new);

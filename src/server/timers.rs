@@ -1,7 +1,7 @@
-//! Deadlines: a small table per connection, one ordered set for all.
+//! Deadlines: a few of each connection, one ordered set for all.
 //!
 //! Invariant: a connection has at most one entry in the set, at or before its earliest
-//! deadline. Moving a deadline later changes only the table; the entry fires early once, finds
+//! deadline. Moving a deadline later changes only itself; the entry fires early once, finds
 //! nothing due and is put where it belongs. So activity costs a store, and a connection
 //! without deadlines costs nothing and wakes nobody.
 
@@ -22,44 +22,67 @@ pub enum TimerKind {
     Ping,
 }
 
-const KINDS: [TimerKind; 4] =
-    [TimerKind::Stage, TimerKind::Silence, TimerKind::Stall, TimerKind::Ping];
-
-/// The deadlines of one connection.
+/// The deadlines that every connection has.
 #[derive(Debug)]
 pub struct ConnTimers {
-    deadlines: [Time; KINDS.len()],
+    stage: Time,
+    ping: Time,
     /// Where its entry in the set stands; [`Time::NEVER`] when it has none.
     queued: Time,
 }
 
 impl Default for ConnTimers {
     fn default() -> Self {
-        Self { deadlines: [Time::NEVER; KINDS.len()], queued: Time::NEVER }
+        Self { stage: Time::NEVER, ping: Time::NEVER, queued: Time::NEVER }
     }
 }
 
 impl ConnTimers {
-    /// The deadline of `kind`, [`Time::NEVER`] when none is set.
-    pub const fn deadline(&self, kind: TimerKind) -> Time {
-        self.deadlines[kind as usize]
-    }
-
-    /// Takes one kind that is due at `now`; its deadline is cleared.
-    pub fn take_due(&mut self, now: Time) -> Option<TimerKind> {
-        let kind = KINDS.into_iter().find(|kind| self.deadlines[*kind as usize] <= now)?;
-        self.deadlines[kind as usize] = Time::NEVER;
-        Some(kind)
-    }
-
     /// Where its one entry in the set stands; [`Time::NEVER`] when it has none.
     pub const fn entry(&self) -> Time {
         self.queued
     }
 
-    /// The first of its deadlines.
+    /// The first of these.
     pub fn earliest(&self) -> Time {
-        self.deadlines.into_iter().min().unwrap_or(Time::NEVER)
+        self.stage.min(self.ping)
+    }
+}
+
+/// All deadlines of one connection. What comes with streams is kept with these: a session that
+/// sleeps has none of it.
+#[derive(Debug)]
+pub struct Deadlines<'c> {
+    /// Those that it always has.
+    pub conn: &'c mut ConnTimers,
+    /// That of a publisher.
+    pub silence: Option<&'c mut Time>,
+    /// That of a player.
+    pub stall: Option<&'c mut Time>,
+}
+
+impl Deadlines<'_> {
+    /// Takes one kind that is due at `now`; its deadline is cleared.
+    pub fn take_due(&mut self, now: Time) -> Option<TimerKind> {
+        use TimerKind::{Ping, Silence, Stage, Stall};
+        let is_due = |kind: &TimerKind| self.slot(*kind).is_some_and(|at| *at <= now);
+        let kind = [Stage, Silence, Stall, Ping].into_iter().find(is_due)?;
+        *self.slot(kind)? = Time::NEVER;
+        Some(kind)
+    }
+
+    fn slot(&mut self, kind: TimerKind) -> Option<&mut Time> {
+        match kind {
+            TimerKind::Stage => Some(&mut self.conn.stage),
+            TimerKind::Ping => Some(&mut self.conn.ping),
+            TimerKind::Silence => self.silence.as_deref_mut(),
+            TimerKind::Stall => self.stall.as_deref_mut(),
+        }
+    }
+
+    fn earliest(&self) -> Time {
+        let of_streams = [self.silence.as_deref(), self.stall.as_deref()];
+        of_streams.into_iter().flatten().fold(self.conn.earliest(), |first, at| first.min(*at))
     }
 }
 
@@ -70,29 +93,31 @@ pub struct Timers {
 }
 
 impl Timers {
-    /// Sets a deadline of connection `id`; [`Time::NEVER`] clears it.
+    /// Sets a deadline of connection `id`; [`Time::NEVER`] clears it. Nothing is set that comes
+    /// with streams where there are none.
     ///
     /// Clearing the last deadline removes the entry, so that a session that goes to sleep is
     /// not woken by what it no longer waits for.
-    pub fn set(&mut self, timers: &mut ConnTimers, id: ConnId, kind: TimerKind, at: Time) {
-        if std::mem::replace(&mut timers.deadlines[kind as usize], at) == at {
+    pub fn set(&mut self, mut deadlines: Deadlines<'_>, id: ConnId, kind: TimerKind, at: Time) {
+        let Some(slot) = deadlines.slot(kind) else { return };
+        if std::mem::replace(slot, at) == at {
             return;
         }
-        if at < timers.queued || at == Time::NEVER {
-            self.settle(timers, id);
+        if at < deadlines.conn.queued || at == Time::NEVER {
+            self.settle(deadlines, id);
         }
     }
 
     /// Puts the entry of connection `id` at its earliest deadline.
-    pub fn settle(&mut self, timers: &mut ConnTimers, id: ConnId) {
-        let earliest = timers.earliest();
-        if earliest == timers.queued {
+    pub fn settle(&mut self, deadlines: Deadlines<'_>, id: ConnId) {
+        let earliest = deadlines.earliest();
+        if earliest == deadlines.conn.queued {
             return;
         }
-        self.remove(timers, id);
+        self.remove(deadlines.conn, id);
         if earliest != Time::NEVER {
             self.queue.insert((earliest, id));
-            timers.queued = earliest;
+            deadlines.conn.queued = earliest;
         }
     }
 
@@ -135,44 +160,65 @@ mod tests {
         Time::ZERO.plus_millis(millis)
     }
 
+    /// A connection with streams.
+    struct Conn {
+        timers: ConnTimers,
+        silence: Time,
+        stall: Time,
+    }
+
+    impl Conn {
+        fn new() -> Self {
+            Self { timers: ConnTimers::default(), silence: Time::NEVER, stall: Time::NEVER }
+        }
+
+        fn deadlines(&mut self) -> Deadlines<'_> {
+            let (silence, stall) = (Some(&mut self.silence), Some(&mut self.stall));
+            Deadlines { conn: &mut self.timers, silence, stall }
+        }
+    }
+
     #[test]
     fn one_entry_serves_all_deadlines_of_a_connection() {
-        let (mut timers, mut conn) = (Timers::default(), ConnTimers::default());
-        timers.set(&mut conn, A, TimerKind::Stage, at(50));
-        timers.set(&mut conn, A, TimerKind::Ping, at(20));
-        timers.set(&mut conn, A, TimerKind::Stall, at(90));
+        let (mut timers, mut conn) = (Timers::default(), Conn::new());
+        timers.set(conn.deadlines(), A, TimerKind::Stage, at(50));
+        timers.set(conn.deadlines(), A, TimerKind::Ping, at(20));
+        timers.set(conn.deadlines(), A, TimerKind::Stall, at(90));
         assert_eq!((timers.len(), timers.next()), (1, Some(at(20))));
     }
 
     #[test]
     fn a_deadline_moved_later_leaves_the_entry_until_it_fires() {
-        let (mut timers, mut conn) = (Timers::default(), ConnTimers::default());
-        timers.set(&mut conn, A, TimerKind::Silence, at(10));
-        timers.set(&mut conn, A, TimerKind::Silence, at(30));
+        let (mut timers, mut conn) = (Timers::default(), Conn::new());
+        timers.set(conn.deadlines(), A, TimerKind::Silence, at(10));
+        timers.set(conn.deadlines(), A, TimerKind::Silence, at(30));
         assert_eq!(timers.first_due(at(10)), Some(A));
-        assert_eq!(conn.take_due(at(10)), None);
-        timers.settle(&mut conn, A);
+        assert_eq!(conn.deadlines().take_due(at(10)), None);
+        timers.settle(conn.deadlines(), A);
         assert_eq!((timers.first_due(at(10)), timers.next()), (None, Some(at(30))));
     }
 
     #[test]
     fn clearing_the_last_deadline_leaves_nothing_to_wake_for() {
-        let (mut timers, mut conn) = (Timers::default(), ConnTimers::default());
-        timers.set(&mut conn, A, TimerKind::Stage, at(10));
-        timers.set(&mut conn, A, TimerKind::Stage, Time::NEVER);
-        assert!(timers.is_empty());
-        assert_eq!(timers.next(), None);
+        for kind in [TimerKind::Stage, TimerKind::Silence, TimerKind::Stall, TimerKind::Ping] {
+            let (mut timers, mut conn) = (Timers::default(), Conn::new());
+            timers.set(conn.deadlines(), A, kind, at(10));
+            assert_eq!(timers.next(), Some(at(10)), "{kind:?}");
+            timers.set(conn.deadlines(), A, kind, Time::NEVER);
+            assert!(timers.is_empty(), "{kind:?}");
+            assert_eq!(timers.next(), None, "{kind:?}");
+        }
     }
 
     #[test]
     fn due_kinds_are_taken_one_by_one() {
-        let (mut timers, mut conn) = (Timers::default(), ConnTimers::default());
-        timers.set(&mut conn, A, TimerKind::Stall, at(5));
-        timers.set(&mut conn, A, TimerKind::Stage, at(5));
-        assert_eq!(conn.take_due(at(5)), Some(TimerKind::Stage));
-        assert_eq!(conn.take_due(at(5)), Some(TimerKind::Stall));
-        assert_eq!(conn.take_due(at(5)), None);
-        timers.settle(&mut conn, A);
+        let (mut timers, mut conn) = (Timers::default(), Conn::new());
+        timers.set(conn.deadlines(), A, TimerKind::Stall, at(5));
+        timers.set(conn.deadlines(), A, TimerKind::Stage, at(5));
+        assert_eq!(conn.deadlines().take_due(at(5)), Some(TimerKind::Stage));
+        assert_eq!(conn.deadlines().take_due(at(5)), Some(TimerKind::Stall));
+        assert_eq!(conn.deadlines().take_due(at(5)), None);
+        timers.settle(conn.deadlines(), A);
         assert!(timers.is_empty());
     }
 }

@@ -21,7 +21,7 @@ impl<T: Transport> Server<T> {
                 unread.push(id);
                 continue;
             }
-            while let Some(kind) = self.conns[id.index()].timers.take_due(now) {
+            while let Some(kind) = self.conns[id.index()].deadlines().take_due(now) {
                 match kind {
                     TimerKind::Stage => self.stage_over(id, now),
                     TimerKind::Silence => self.publisher_silent(id, now),
@@ -29,10 +29,10 @@ impl<T: Transport> Server<T> {
                     TimerKind::Ping => self.ping(id, now),
                 }
             }
-            self.timers.settle(&mut self.conns[id.index()].timers, id);
+            self.timers.settle(self.conns[id.index()].deadlines(), id);
         }
         for id in unread {
-            self.timers.settle(&mut self.conns[id.index()].timers, id);
+            self.timers.settle(self.conns[id.index()].deadlines(), id);
         }
     }
 
@@ -68,19 +68,19 @@ impl<T: Transport> Server<T> {
     pub(super) fn arm_silence(&mut self, id: ConnId, now: Time) {
         let limit_ms = self.settings.timeouts.publisher_silent_ms;
         let at = if limit_ms == 0 { Time::NEVER } else { now.plus_millis(limit_ms) };
-        self.timers.set(&mut self.conns[id.index()].timers, id, TimerKind::Silence, at);
+        self.timers.set(self.conns[id.index()].deadlines(), id, TimerKind::Silence, at);
     }
 
     /// Media moves no timer: it leaves its time in the hub, and the timer looks there.
     fn publisher_silent(&mut self, id: ConnId, now: Time) {
         let limit_ms = self.settings.timeouts.publisher_silent_ms;
         let conn = &mut self.conns[id.index()];
-        let publishes = conn.activity.iter().flat_map(|activity| &activity.publishes);
+        let publishes = conn.activity.iter().flat_map(|activity| activity.publishes());
         let heard = publishes.filter_map(|publish| self.hub.last_media(publish.stream)).max();
         let Some(heard) = heard.filter(|_| limit_ms != 0) else { return };
         let at = heard.plus_millis(limit_ms);
         if at > now {
-            return self.timers.set(&mut conn.timers, id, TimerKind::Silence, at);
+            return self.timers.set(conn.deadlines(), id, TimerKind::Silence, at);
         }
         self.close(id, CloseReason::PublisherSilent, format!("no media for {limit_ms} ms"), now);
     }
@@ -104,7 +104,7 @@ impl<T: Transport> Server<T> {
         let interval_ms = self.settings.timeouts.ping_ms;
         if interval_ms != 0 {
             let at = now.plus_millis(interval_ms);
-            self.timers.set(&mut self.conns[id.index()].timers, id, TimerKind::Ping, at);
+            self.timers.set(self.conns[id.index()].deadlines(), id, TimerKind::Ping, at);
         }
     }
 
@@ -118,7 +118,7 @@ impl<T: Transport> Server<T> {
         }
         if now < conn.heard.plus_millis(interval_ms) {
             let at = conn.heard.plus_millis(interval_ms);
-            return self.timers.set(&mut conn.timers, id, TimerKind::Ping, at);
+            return self.timers.set(conn.deadlines(), id, TimerKind::Ping, at);
         }
         if conn.pinged {
             let detail = format!("nothing for {interval_ms} ms after a ping");

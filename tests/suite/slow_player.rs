@@ -61,7 +61,7 @@ impl Bench {
 
     fn skips(&self) -> u32 {
         let conn = self.world.conn(self.slow);
-        conn.map_or(0, |conn| conn.activity.as_ref().unwrap().plays[0].skips)
+        conn.map_or(0, |conn| conn.activity.as_ref().unwrap().plays[0].skips())
     }
 
     /// The slow player takes all that there is.
@@ -162,7 +162,7 @@ fn who_does_not_want_what_comes_is_not_slow() {
             world.advance_ms(40);
         }
         let conn = world.conn(player).expect("20 s without a keyframe are not its fault");
-        assert_eq!(conn.activity.as_ref().unwrap().plays[0].skips, 0);
+        assert_eq!(conn.activity.as_ref().unwrap().plays[0].skips(), 0);
         publish(&mut world, publisher, "K500", 20_000);
         assert_eq!(labels(&world, player), if waits_for_a_keyframe { "K500" } else { "" });
         assert!(labels(&world, other).ends_with("i499 K500"));

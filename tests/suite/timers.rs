@@ -7,7 +7,7 @@ use tiderace::limits::{
 use tiderace::server::ConnId;
 use tiderace::server::reason::CloseReason;
 use tiderace::server::stages::Stage;
-use tiderace::server::timers::{ConnTimers, TimerKind, Timers};
+use tiderace::server::timers::{ConnTimers, Deadlines, TimerKind, Timers};
 use tiderace::time::Time;
 
 use crate::random::Random;
@@ -310,7 +310,13 @@ fn a_peer_that_always_has_more_to_say_gets_no_more_time_for_it() {
 #[test]
 fn a_million_deadlines_set_moved_and_cleared_leave_nothing_behind() {
     let mut timers = Timers::default();
-    let mut conns: Vec<_> = (0..1000).map(|_| ConnTimers::default()).collect();
+    let none = || (ConnTimers::default(), Time::NEVER, Time::NEVER);
+    let mut conns: Vec<_> = (0..1000).map(|_| none()).collect();
+    let mut set = |(conn, silence, stall): &mut (ConnTimers, Time, Time), index, kind, at| {
+        let deadlines = Deadlines { conn, silence: Some(silence), stall: Some(stall) };
+        timers.set(deadlines, ConnId::new(index as u32), kind, at);
+        timers.len()
+    };
     let kinds = [TimerKind::Stage, TimerKind::Silence, TimerKind::Stall, TimerKind::Ping];
     let mut random = Random::new(13);
     for _ in 0..1_000_000 {
@@ -319,12 +325,11 @@ fn a_million_deadlines_set_moved_and_cleared_leave_nothing_behind() {
         let millis = random.below(60_000) as u64;
         let at = if cleared { Time::NEVER } else { Time::ZERO.plus_millis(millis) };
         let kind = kinds[random.below(kinds.len())];
-        timers.set(&mut conns[index], ConnId::new(index as u32), kind, at);
-        assert!(timers.len() <= conns.len());
+        assert!(set(&mut conns[index], index, kind, at) <= conns.len());
     }
     for (index, conn) in conns.iter_mut().enumerate() {
         for kind in kinds {
-            timers.set(conn, ConnId::new(index as u32), kind, Time::NEVER);
+            set(conn, index, kind, Time::NEVER);
         }
     }
     assert!(timers.is_empty());

@@ -336,7 +336,7 @@ impl World {
         let conn = self.server.conn(player.conn)?;
         let plays = &conn.activity.as_ref()?.plays;
         let play = plays.iter().find(|play| play.message_stream_id == player.message_stream_id)?;
-        Some((play.slot, self.server.hub().stream(play.stream).name()))
+        Some((play.slot as usize, self.server.hub().stream(play.stream).name()))
     }
 
     /// What holds when nothing more happens: nobody waits for an event that nobody owes.

@@ -583,7 +583,7 @@ impl Simulation {
     fn check_at_rest(&mut self) {
         for (id, client) in &self.clients {
             let Some(conn) = self.host.conn(*id) else { continue };
-            let skips = conn.activity.as_ref().and_then(|a| a.plays.first()).map(|p| p.skips);
+            let skips = conn.activity.as_ref().and_then(|a| a.plays.first()).map(|p| p.skips());
             if client.reading == Reading::All {
                 assert!(client.reader.is_between_messages(), "client {id}: half a message");
             }
