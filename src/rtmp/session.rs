@@ -73,14 +73,18 @@ impl SessionSettings {
 }
 
 /// The server's side of one connection. See the module's head for its states.
+///
+/// In this order in memory: what is asked for with each write, whether replies wait, stands at the
+/// end, next to what else the owner asks for then.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Session {
     phase: Phase,
     inbound: Inbound,
-    output: Output,
     streams: MessageStreams,
     tolerated: Tolerated,
     reconnect: Reconnect,
+    output: Output,
 }
 
 impl Session {

@@ -178,48 +178,53 @@ pub struct Closing {
 }
 
 /// See the module's head.
+///
+/// In this order in memory: what a write of media looks at stands side by side, from the end of
+/// the session on. There are many players, and each line of memory that a write needs is one that
+/// the kernel's work for the others has put out of the cache.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Conn<T> {
-    /// Its socket.
-    pub transport: T,
     /// The protocol.
     pub session: Session,
-    /// Who it is, without what only IPv6 has: that makes no difference to a peer.
-    peer_ip: IpAddr,
-    peer_port: u16,
-    /// The deadlines that it has without streams.
-    pub timers: ConnTimers,
-    /// How far it has come.
-    pub stage: Stage,
-    /// There may be bytes to read.
-    pub readable: bool,
-    /// The peer has ended its sending direction or sent urgent data, so a short read is not the
-    /// last.
-    pub read_closed: bool,
-    /// The transport takes bytes as far as is known.
-    pub writable: bool,
-    /// It is on the list of connections to read.
-    pub queued_to_read: bool,
-    /// It is on the list of connections to write.
-    pub queued_to_write: bool,
-    /// A ping was sent and nothing has come since.
-    pub pinged: bool,
-    /// Who has logged in.
-    pub logged_in: Option<Box<LoggedIn>>,
     /// Streams, once there are any.
     pub activity: Option<Box<Activity>>,
     /// Set when it is on its way out.
     pub closing: Option<Box<Closing>>,
-    /// When it was accepted.
-    pub accepted: Time,
-    /// When bytes last came.
-    pub heard: Time,
-    /// Bytes read, handshake and all.
-    pub bytes_in: u64,
     /// Bytes written.
     pub bytes_out: u64,
+    /// The transport takes bytes as far as is known.
+    pub writable: bool,
+    /// It is on the list of connections to write.
+    pub queued_to_write: bool,
+    /// It is on the list of connections to read.
+    pub queued_to_read: bool,
+    /// There may be bytes to read.
+    pub readable: bool,
+    /// Its socket.
+    pub transport: T,
+    /// The peer has ended its sending direction or sent urgent data, so a short read is not the
+    /// last.
+    pub read_closed: bool,
+    /// A ping was sent and nothing has come since.
+    pub pinged: bool,
+    /// How far it has come.
+    pub stage: Stage,
+    /// Who it is, without what only IPv6 has: that makes no difference to a peer.
+    peer_ip: IpAddr,
+    peer_port: u16,
     /// What of the server's memory is accounted to it, beside this struct (bytes).
     pub accounted_bytes: u32,
+    /// Bytes read, handshake and all.
+    pub bytes_in: u64,
+    /// When bytes last came.
+    pub heard: Time,
+    /// When it was accepted.
+    pub accepted: Time,
+    /// The deadlines that it has without streams.
+    pub timers: ConnTimers,
+    /// Who has logged in.
+    pub logged_in: Option<Box<LoggedIn>>,
 }
 
 impl<T> Conn<T> {

@@ -180,6 +180,11 @@ impl Hub {
         &self.streams[id.0 as usize]
     }
 
+    /// The player in a slot of a stream; none behind the last, and none of a stream that is gone.
+    pub fn player(&self, id: StreamId, slot: usize) -> Option<Endpoint> {
+        self.streams.get(id.0 as usize)?.players.get(slot).copied()
+    }
+
     /// The stream with this name.
     pub fn find(&self, name: &str) -> Option<&Stream> {
         self.names.get(name).map(|id| self.stream(*id))

@@ -5,8 +5,8 @@
 //! hands over new connections ([`Server::accept`]) and then lets it take a [`Server::turn`]:
 //!
 //! ```text
-//! turn: read what is readable ─▶ what is due ─▶ write each dirty connection once
-//!       ─▶ end streams ─▶ remove
+//! turn: read what is readable ─▶ what is due ─▶ write to who was waiting, or is answered
+//!       ─▶ write to the players of streams with news ─▶ end streams ─▶ remove
 //! ```
 //!
 //! Nobody removes a connection inside its own call: it is marked with a reason and goes at the
@@ -121,6 +121,8 @@ pub struct Server<T> {
     closing: Vec<ConnId>,
     /// Lent to a turn for the ids it works through; kept so that no turn allocates.
     batch: Vec<ConnId>,
+    /// The same for streams whose players have something new.
+    streams_with_news: Vec<StreamId>,
     draining: bool,
     crowding: Crowding,
     /// `None` where there are no memory files.
@@ -163,6 +165,7 @@ impl<T: Transport> Server<T> {
             to_write: Vec::new(),
             closing: Vec::new(),
             batch: Vec::new(),
+            streams_with_news: Vec::new(),
             draining: false,
             crowding: Crowding::None,
             segments: None,
@@ -274,14 +277,18 @@ impl<T: Transport> Server<T> {
         self.read_all(&mut batch, buffer, now);
         self.fire_timers(now);
         self.stopwatch.lap(Work::Deadlines);
+        let mut streams = std::mem::take(&mut self.streams_with_news);
         while let Some(stream) = self.hub.take_news(now) {
             self.store(stream);
-            for index in 0..self.hub.stream(stream).players().len() {
-                self.queue_write(self.hub.stream(stream).players()[index].conn);
-            }
+            streams.push(stream);
         }
-        self.write_all(&mut batch, now);
+        let mut spent = 0;
+        self.write_queued(&mut batch, &mut spent, now);
+        for stream in streams.drain(..) {
+            self.write_players(stream, &mut spent, now);
+        }
         self.batch = batch;
+        self.streams_with_news = streams;
         // After the writes: what a publisher sent before it went comes before the end.
         self.end_streams(now);
         self.remove_closing(now);
@@ -318,21 +325,42 @@ impl<T: Transport> Server<T> {
         self.to_read.splice(..0, batch.drain(..).skip(served));
     }
 
-    /// Writes to whoever has something to get, in the same manner.
-    fn write_all(&mut self, batch: &mut Vec<ConnId>, now: Time) {
+    /// Writes to whoever was found to have something to get, in the same manner.
+    fn write_queued(&mut self, batch: &mut Vec<ConnId>, spent: &mut usize, now: Time) {
         batch.append(&mut self.to_write);
-        let (mut served, mut spent) = (0, 0);
-        while served < batch.len() && spent < limits::WRITE_BYTES_OF_ALL_PER_TURN_MAX {
+        let mut served = 0;
+        while served < batch.len() && *spent < limits::WRITE_BYTES_OF_ALL_PER_TURN_MAX {
             let id = batch[served];
             served += 1;
             let Some(conn) = self.conns.get_mut(id.index()) else { continue };
             if std::mem::take(&mut conn.queued_to_write) {
-                spent += self.write(id, now).max(limits::WRITE_CALL_BYTES);
-                let conns = &self.conns;
-                self.stopwatch.lap_for(Work::Writing, || Some(conns[id.index()].peer()));
+                self.write_counted(id, spent, now);
             }
         }
         self.to_write.splice(..0, batch.drain(..).skip(served));
+    }
+
+    /// Writes to the players of a stream that has something new. They are not queued for it: there
+    /// are many, and each would be looked up twice. Those for whom the turn has no room left are.
+    fn write_players(&mut self, stream: StreamId, spent: &mut usize, now: Time) {
+        let mut slot = 0;
+        while let Some(player) = self.hub.player(stream, slot) {
+            if *spent >= limits::WRITE_BYTES_OF_ALL_PER_TURN_MAX {
+                self.queue_write(player.conn);
+            } else if !self.conns[player.conn.index()].queued_to_write {
+                self.write_counted(player.conn, spent, now);
+            }
+            // One that has to go leaves its slot to another.
+            if self.hub.player(stream, slot) == Some(player) {
+                slot += 1;
+            }
+        }
+    }
+
+    fn write_counted(&mut self, id: ConnId, spent: &mut usize, now: Time) {
+        *spent += self.write(id, now).max(limits::WRITE_CALL_BYTES);
+        let conns = &self.conns;
+        self.stopwatch.lap_for(Work::Writing, || Some(conns[id.index()].peer()));
     }
 
     /// Where the system has no memory file to give, players are sent from memory, as those of
