@@ -97,7 +97,7 @@ fn open(index: usize, purpose: &Purpose) -> Result<TcpStream> {
         if count == 0 {
             return Err(format!("session {index} was closed by the server").into());
         }
-        let mut input = &buffer[..count];
+        let mut input = &mut buffer[..count];
         while let Some(event) = client.next_event(&mut input)? {
             is_open |= event == last;
         }

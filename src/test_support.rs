@@ -30,8 +30,8 @@ pub(crate) fn hex(text: &str) -> Vec<u8> {
 
 /// All messages of a file in `tests/vectors/captures`, the handshake left out.
 pub(crate) fn recorded_messages(file: &str) -> Vec<(MessageHeader, Vec<u8>)> {
-    let session = recorded(file);
-    let mut input = &session[HANDSHAKE_BYTES..];
+    let mut session = recorded(file);
+    let mut input = &mut session[HANDSHAKE_BYTES..];
     let mut reader = ChunkReader::default();
     let mut messages = Vec::new();
     while let Some(message) = reader
@@ -49,7 +49,8 @@ pub(crate) fn recorded_messages(file: &str) -> Vec<(MessageHeader, Vec<u8>)> {
 
 /// The messages that `wire` holds in chunks of `chunk_size`.
 pub(crate) fn wire_messages(wire: &[u8], chunk_size: u32) -> Vec<(MessageHeader, Vec<u8>)> {
-    let (mut input, mut reader, mut messages) = (wire, ChunkReader::default(), Vec::new());
+    let mut wire = wire.to_owned();
+    let (mut input, mut reader, mut messages) = (&mut wire[..], ChunkReader::default(), vec![]);
     reader.set_chunk_size(chunk_size);
     while let Some(message) = reader
         .next_message(&mut input, &ReadLimits::default(), &mut Tolerated::default())

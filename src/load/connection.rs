@@ -298,7 +298,7 @@ impl<C> Connection<C> {
     /// Hands on what `input` holds, message by message.
     pub(super) fn received(
         &mut self,
-        mut input: &[u8],
+        mut input: &mut [u8],
         now: Time,
         mut hand_on: impl FnMut(&mut C, &Head, Event<'_>),
     ) -> Result<(), Reason> {

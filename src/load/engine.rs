@@ -505,7 +505,7 @@ impl<S: Scenario> Engine<S> {
         while connection.head.flags.readable {
             let (count, left) = connection.read(buffer)?;
             agenda.now = alarm::now();
-            connection.received(&buffer[..count], agenda.now, |data, head, event| {
+            connection.received(&mut buffer[..count], agenda.now, |data, head, event| {
                 scenario.event(agenda, data, head, event);
             })?;
             connection.head.flags.readable = matches!(left, Left::More);

@@ -72,11 +72,11 @@ impl Wire {
     /// is; `None` when `input` is used up.
     pub(super) fn next<'a, 'i: 'a>(
         &'a mut self,
-        input: &mut &'i [u8],
+        input: &mut &'i mut [u8],
     ) -> Result<Option<Arrival<'a>>, WireError> {
         match self {
             Self::Silent => {
-                *input = &[];
+                *input = &mut [];
                 Ok(None)
             }
             Self::Rtmp(client) => {
@@ -174,7 +174,10 @@ impl Framed {
         self.output.extend_from_slice(frame);
     }
 
-    fn next<'a, 'i: 'a>(&'a mut self, input: &mut &'i [u8]) -> Result<Option<&'a [u8]>, WireError> {
+    fn next<'a, 'i: 'a>(
+        &'a mut self,
+        input: &mut &'i mut [u8],
+    ) -> Result<Option<&'a [u8]>, WireError> {
         let frame = self.next_with_length(input)?;
         Ok(frame.map(|frame| &frame[Self::LENGTH_BYTES..]))
     }
@@ -183,18 +186,17 @@ impl Framed {
     /// its length: where it lies, if it is whole in `input`.
     pub(super) fn next_with_length<'a, 'i: 'a>(
         &'a mut self,
-        input: &mut &'i [u8],
+        input: &mut &'i mut [u8],
     ) -> Result<Option<&'a [u8]>, WireError> {
         if std::mem::take(&mut self.delivered) {
             self.partial.clear();
         }
         if self.partial.is_empty() {
-            if let Some((frame, rest)) = whole_frame(input)? {
-                *input = rest;
+            if let Some(frame) = take_whole_frame(input)? {
                 return Ok(Some(frame));
             }
             self.partial.extend_from_slice(input);
-            *input = &[];
+            *input = &mut [];
             return Ok(None);
         }
         self.fill(Self::LENGTH_BYTES, input);
@@ -207,19 +209,15 @@ impl Framed {
         Ok(Some(&self.partial))
     }
 
-    fn fill(&mut self, bytes: usize, input: &mut &[u8]) {
+    fn fill(&mut self, bytes: usize, input: &mut &mut [u8]) {
         let missing = bytes.saturating_sub(self.partial.len()).min(input.len());
-        let (taken, rest) = input.split_at(missing);
-        self.partial.extend_from_slice(taken);
-        *input = rest;
+        self.partial.extend_from_slice(input.split_off_mut(..missing).unwrap_or_default());
     }
 }
 
-/// A frame with its length, and what stands behind it.
-type Split<'i> = (&'i [u8], &'i [u8]);
-
-fn whole_frame(input: &[u8]) -> Result<Option<Split<'_>>, WireError> {
-    Ok(bytes_with_length(input)?.and_then(|bytes| input.split_at_checked(bytes)))
+fn take_whole_frame<'i>(input: &mut &'i mut [u8]) -> Result<Option<&'i [u8]>, WireError> {
+    let bytes = bytes_with_length(input)?;
+    Ok(bytes.and_then(|bytes| input.split_off_mut(..bytes)).map(|frame| &*frame))
 }
 
 /// How long a frame is together with its length, which it begins with.
@@ -237,7 +235,8 @@ mod tests {
     use super::*;
     use crate::test_support::Random;
 
-    fn frames(framed: &mut Framed, mut input: &[u8]) -> Vec<Vec<u8>> {
+    fn frames(framed: &mut Framed, input: &[u8]) -> Vec<Vec<u8>> {
+        let mut input = &mut input.to_vec()[..];
         let mut frames = Vec::new();
         while let Some(frame) = framed.next(&mut input).expect("frames of our own") {
             frames.push(frame.to_vec());
@@ -270,12 +269,12 @@ mod tests {
     #[test]
     fn a_frame_beyond_the_bound_is_an_error_and_takes_no_memory() {
         let mut framed = Framed::default();
-        let mut input: &[u8] = &[1, 0, 0, 0, 9];
+        let mut input: &mut [u8] = &mut [1, 0, 0, 0, 9];
         assert!(matches!(
             framed.next(&mut input),
             Err(WireError::FrameTooLong { bytes: 0x0100_0000 })
         ));
-        let mut input: &[u8] = &[0, 0xff, 0xff, 0xff, 9];
+        let mut input: &mut [u8] = &mut [0, 0xff, 0xff, 0xff, 9];
         assert!(matches!(framed.next(&mut input), Ok(None)));
         assert!(framed.partial.capacity() < 100);
     }

@@ -1,10 +1,10 @@
 //! Reads chunks and puts messages together (RTMP 1.0, section 5.3).
 //!
 //! Owns the header state of every chunk stream of one connection and the payloads that have come
-//! in part. Headers are parsed where they lie in the input; a payload is copied at most once, and
-//! not at all if it lies whole in the input. It never interprets a payload, not even Set Chunk
-//! Size: the session decides and calls back. It never allocates for a declared length, only for
-//! bytes that have come.
+//! in part. Headers are parsed where they lie in the input; a payload that lies whole in the input
+//! stays there, the pieces of its chunks moved together, and any other is copied once. It never
+//! interprets a payload, not even Set Chunk Size: the session decides and calls back. It never
+//! allocates for a declared length, only for bytes that have come.
 
 use std::error::Error;
 use std::fmt;
@@ -144,14 +144,15 @@ impl ChunkReader {
 
     /// Reads up to the end of the next message and returns it.
     ///
-    /// Consumes all of `input` unless it returns a message or an error. To be called until it
-    /// returns `Ok(None)`, also with an input that is used up: up to three held bytes may turn
-    /// out to be payload rather than an extended timestamp. After an error the connection is
-    /// beyond repair, since no chunk boundary is known any more. What had to be tolerated is noted
-    /// in `tolerated`, which the caller keeps.
+    /// Consumes all of `input` unless it returns a message or an error. What it has consumed is
+    /// no longer what came, since payloads may have been moved. To be called until it returns
+    /// `Ok(None)`, also with an input that is used up: up to three held bytes may turn out to be
+    /// payload rather than an extended timestamp. After an error the connection is beyond repair,
+    /// since no chunk boundary is known any more. What had to be tolerated is noted in
+    /// `tolerated`, which the caller keeps.
     pub fn next_message<'a, 'i: 'a>(
         &'a mut self,
-        input: &mut &'i [u8],
+        input: &mut &'i mut [u8],
         limits: &ReadLimits,
         tolerated: &mut Tolerated,
     ) -> Result<Option<Message<'a>>, ChunkError> {
@@ -210,42 +211,41 @@ impl ChunkReader {
     /// Reads one header, or as much of one chunk as has come.
     fn step<'i>(
         &mut self,
-        input: &mut &'i [u8],
+        input: &mut &'i mut [u8],
         limits: &ReadLimits,
         tolerated: &mut Tolerated,
     ) -> Result<Step<'i>, ChunkError> {
         if self.chunk_remaining > 0 {
-            return Ok(self.take_payload(input));
+            return Ok(self.take_payload(input, tolerated));
         }
         let Some(header) = self.take_header(input)? else { return Ok(Step::NeedMore) };
         self.begin_chunk(&header, limits, tolerated)
     }
 
     /// Takes a whole header off the input, or holds the part of it that has come.
-    fn take_header(&mut self, input: &mut &[u8]) -> Result<Option<ChunkHeader>, ChunkError> {
-        if self.held.is_empty() {
+    fn take_header(&mut self, input: &mut &mut [u8]) -> Result<Option<ChunkHeader>, ChunkError> {
+        let held_before = self.held.len();
+        if held_before == 0 {
             let header = self.parse_header(input)?;
-            match &header {
-                Some(header) => *input = input.get(header.bytes..).unwrap_or_default(),
+            let taken = match &header {
+                Some(header) => header.bytes,
                 None => self.held.fill(input),
-            }
+            };
+            skip(input, taken);
             return Ok(header);
         }
-        let held_before = self.held.len();
-        let mut rest = *input;
-        self.held.fill(&mut rest);
+        let taken = self.held.fill(input);
         let header = self.parse_header(self.held.as_slice())?;
         match &header {
             Some(header) if header.bytes >= held_before => {
-                let taken = header.bytes - held_before;
-                *input = input.get(taken..).unwrap_or_default();
+                skip(input, header.bytes - held_before);
                 self.held.clear();
             }
             Some(header) => {
                 self.held.truncate(held_before);
                 self.held.drop_front(header.bytes);
             }
-            None => *input = rest,
+            None => skip(input, taken),
         }
         Ok(header)
     }
@@ -350,26 +350,32 @@ impl ChunkReader {
         Ok(Step::Again)
     }
 
-    /// Takes what has come of the chunk's payload.
-    fn take_payload<'i>(&mut self, input: &mut &'i [u8]) -> Step<'i> {
+    /// Takes what has come of the chunk's payload, or all chunks of a message that begins here.
+    fn take_payload<'i>(
+        &mut self,
+        input: &mut &'i mut [u8],
+        tolerated: &mut Tolerated,
+    ) -> Step<'i> {
         let chunk_remaining = self.chunk_remaining as usize;
         let index = self.current;
         let Some(stream) = self.streams.get_mut(usize::from(index)) else { return Step::NeedMore };
 
-        let untouched = stream.assembly == NO_ASSEMBLY && self.held.is_empty();
-        if untouched
+        let is_untouched = stream.assembly == NO_ASSEMBLY && self.held.is_empty();
+        if is_untouched
             && stream.remaining == self.chunk_remaining
-            && let Some((payload, rest)) = input.split_at_checked(chunk_remaining)
+            && let Some(payload) = input.split_off_mut(..chunk_remaining)
         {
-            *input = rest;
             stream.remaining = 0;
             self.chunk_remaining = 0;
             return Step::Borrowed(Message { header: stream.message_header(), payload });
         }
+        let has_more_chunks = stream.remaining > self.chunk_remaining;
+        if is_untouched && has_more_chunks && stream.remaining as usize <= input.len() {
+            return self.gather(input, tolerated);
+        }
         if self.held.is_empty() {
-            let (taken, rest) = input.split_at(chunk_remaining.min(input.len()));
-            *input = rest;
-            self.assemble(index, taken)
+            let taken = input.split_off_mut(..chunk_remaining.min(input.len()));
+            self.assemble(index, taken.unwrap_or_default())
         } else {
             let held = self.held;
             let taken = held.as_slice();
@@ -377,6 +383,47 @@ impl ChunkReader {
             self.held.drop_front(taken.len());
             self.assemble(index, taken)
         }
+    }
+
+    /// Puts a message together where it lies: the payloads of its chunks move down over the plain
+    /// type 3 headers between them.
+    ///
+    /// Where anything else comes, or the input ends, what was gathered counts as one long chunk,
+    /// and the message goes on behind it as if its chunks had come one by one. So nothing has to
+    /// be known beforehand, and no header is parsed twice but the one where this ends.
+    fn gather<'i>(&mut self, input: &mut &'i mut [u8], tolerated: &mut Tolerated) -> Step<'i> {
+        let index = self.current;
+        let Some(stream) = self.streams.get(usize::from(index)) else { return Step::NeedMore };
+        let length = stream.remaining as usize;
+        let mut gathered = self.chunk_remaining as usize;
+        let mut end = gathered;
+        while gathered < length {
+            let chunk_bytes = (length - gathered).min(self.chunk_size as usize);
+            let rest = input.get(end..).unwrap_or_default();
+            let Ok(Some(header)) = self.parse_header(rest) else { break };
+            let carries_on = header.format == TYPE_3 && header.known == Some(index);
+            if !carries_on || rest.len() - header.bytes < chunk_bytes {
+                break;
+            }
+            if header.fields.extended == Extended::Omitted {
+                tolerated.note(Quirk::ExtendedTimestampOmitted);
+            }
+            let payload = end + header.bytes;
+            end = payload + chunk_bytes;
+            input.copy_within(payload..end, gathered);
+            gathered += chunk_bytes;
+        }
+        let taken = input.split_off_mut(..end).unwrap_or_default();
+        let payload = taken.get(..gathered).unwrap_or_default();
+        // No more than the length of the message, so this fits 32 bits.
+        self.chunk_remaining = gathered as u32;
+        if gathered < length {
+            return self.assemble(index, payload);
+        }
+        let Some(stream) = self.streams.get_mut(usize::from(index)) else { return Step::NeedMore };
+        stream.remaining = 0;
+        self.chunk_remaining = 0;
+        Step::Borrowed(Message { header: stream.message_header(), payload })
     }
 
     /// Appends payload bytes of the current chunk to the message of its chunk stream.
@@ -779,6 +826,11 @@ fn split_u24(bytes: &[u8]) -> Option<(u32, &[u8])> {
     Some((u32::from_be_bytes([0, a, b, c]), rest))
 }
 
+/// Takes bytes off the front of an input.
+pub(super) fn skip(input: &mut &mut [u8], count: usize) {
+    *input = std::mem::take(input).get_mut(count..).unwrap_or_default();
+}
+
 /// The front of a chunk header whose rest has not come.
 #[derive(Clone, Copy, Debug)]
 struct HeldBytes {
@@ -801,16 +853,16 @@ impl HeldBytes {
         self.bytes.get(..self.len()).unwrap_or_default()
     }
 
-    /// Moves bytes from the front of `input` until there is room for no more.
-    fn fill(&mut self, input: &mut &[u8]) {
+    /// Copies from the front of `input` until there is room for no more, and returns how much.
+    fn fill(&mut self, input: &[u8]) -> usize {
         let room = self.bytes.get_mut(usize::from(self.len)..).unwrap_or_default();
         let taken = room.len().min(input.len());
-        for (to, from) in room.iter_mut().zip(*input) {
+        for (to, from) in room.iter_mut().zip(input) {
             *to = *from;
         }
-        *input = input.get(taken..).unwrap_or_default();
         // At most 18 bytes are held.
         self.len += taken as u8;
+        taken
     }
 
     const fn clear(&mut self) {
@@ -879,6 +931,14 @@ mod tests {
         Tolerated::default()
     }
 
+    /// The next message of a publisher that does no wrong.
+    fn next<'a, 'i: 'a>(
+        reader: &'a mut ChunkReader,
+        input: &mut &'i mut [u8],
+    ) -> Option<Message<'a>> {
+        reader.next_message(input, &ReadLimits::default(), &mut tolerated()).unwrap()
+    }
+
     /// A publisher as far as the reader sees one: control messages are obeyed.
     fn read_pieces<'b>(pieces: impl Iterator<Item = &'b [u8]>, limits: &ReadLimits) -> Outcome {
         let mut reader = ChunkReader::new();
@@ -887,7 +947,7 @@ mod tests {
         let mut received = 0;
         for piece in pieces {
             received += piece.len();
-            let mut input = piece;
+            let mut input = &mut piece.to_owned()[..];
             loop {
                 let message = match reader.next_message(&mut input, limits, &mut outcome.tolerated)
                 {
@@ -1280,8 +1340,9 @@ mod tests {
         let limits =
             ReadLimits { video_bytes_max: max, assembly_bytes_max: max, ..Default::default() };
         let mut reader = ChunkReader::new();
-        let begun = [hex("06 000000 ffffff 09 01000000"), vec![0; 128]].concat();
-        assert_eq!(reader.next_message(&mut begun.as_slice(), &limits, &mut tolerated()), Ok(None));
+        let mut begun = [hex("06 000000 ffffff 09 01000000"), vec![0; 128]].concat();
+        let mut input = begun.as_mut_slice();
+        assert_eq!(reader.next_message(&mut input, &limits, &mut tolerated()), Ok(None));
         assert!(reader.assembly_bytes() <= 2 * 128 + 128, "{}", reader.assembly_bytes());
     }
 
@@ -1313,8 +1374,8 @@ mod tests {
     #[test]
     fn ch_25_limit_holds_for_inherited_lengths_too() {
         let mut reader = ChunkReader::new();
-        let bytes = hex("04 000000 000002 08 01000000 aaaa c4");
-        let mut input = bytes.as_slice();
+        let mut bytes = hex("04 000000 000002 08 01000000 aaaa c4");
+        let mut input = bytes.as_mut_slice();
         assert!(
             reader
                 .next_message(&mut input, &ReadLimits::default(), &mut tolerated())
@@ -1430,11 +1491,12 @@ mod tests {
     fn ch_36_abort_inside_a_chunk_still_finds_its_end() {
         let mut reader = ChunkReader::new();
         let limits = ReadLimits::default();
-        let begun = [hex("06 000000 00012c 09 01000000"), vec![0; 100]].concat();
-        assert_eq!(reader.next_message(&mut begun.as_slice(), &limits, &mut tolerated()), Ok(None));
+        let mut begun = [hex("06 000000 00012c 09 01000000"), vec![0; 100]].concat();
+        let mut input = begun.as_mut_slice();
+        assert_eq!(reader.next_message(&mut input, &limits, &mut tolerated()), Ok(None));
         reader.abort(6);
-        let rest = [vec![0; 28], hex("06 000000 000002 09 01000000 2701")].concat();
-        let mut input = rest.as_slice();
+        let mut rest = [vec![0; 28], hex("06 000000 000002 09 01000000 2701")].concat();
+        let mut input = rest.as_mut_slice();
         let message = reader.next_message(&mut input, &limits, &mut tolerated()).unwrap().unwrap();
         assert_eq!(message.payload, [0x27, 1]);
     }
@@ -1662,15 +1724,108 @@ mod tests {
 
     #[test]
     fn payload_that_lies_whole_in_the_input_is_not_copied() {
-        let bytes = hex("04 000000 000003 08 01000000 af0121");
-        let mut input = bytes.as_slice();
+        let mut bytes = hex("04 000000 000003 08 01000000 af0121");
+        let place = bytes[12..].as_ptr();
+        let mut input = bytes.as_mut_slice();
         let mut reader = ChunkReader::new();
-        let message = reader
-            .next_message(&mut input, &ReadLimits::default(), &mut tolerated())
-            .unwrap()
-            .unwrap();
-        assert_eq!(message.payload.as_ptr(), bytes[12..].as_ptr());
+        assert_eq!(next(&mut reader, &mut input).unwrap().payload.as_ptr(), place);
         assert_eq!(reader.assemblies.capacity(), 0);
+    }
+
+    #[test]
+    fn message_in_several_chunks_that_lies_whole_in_the_input_is_put_together_there() {
+        let video = payload(307);
+        let plain = ("04 0003e8 000133 09 01000000", "c4");
+        let extended = ("04 ffffff 000133 09 01000000 01000000", "c4 01000000");
+        let omitted = ("04 ffffff 000133 09 01000000 01000000", "c4");
+        for (first, other) in [plain, extended, omitted] {
+            let mut bytes = wire(&[
+                (first, &video[..128]),
+                (other, &video[128..256]),
+                (other, &video[256..]),
+                ("42 000001 000006 04 0007 00003039", &[]),
+            ]);
+            let place = bytes[hex(first).len()..].as_ptr();
+            let mut input = bytes.as_mut_slice();
+            let mut reader = ChunkReader::new();
+            let message = next(&mut reader, &mut input).unwrap();
+            assert_eq!((message.payload, message.payload.as_ptr()), (&video[..], place));
+            assert_eq!(reader.assemblies.capacity(), 0);
+            assert_eq!(next(&mut reader, &mut input).unwrap().payload, hex("0007 00003039"));
+        }
+    }
+
+    #[test]
+    fn encoder_that_does_not_interleave_is_read_without_a_copy() {
+        for capture in CAPTURES.iter().filter(|capture| capture.name.ends_with(".client")) {
+            let mut bytes = capture.bytes[HANDSHAKE_BYTES..].to_owned();
+            let mut input = bytes.as_mut_slice();
+            let mut reader = ChunkReader::new();
+            while let Some(Message { header, payload }) = next(&mut reader, &mut input) {
+                if let Ok(Some(Control::SetChunkSize(size))) = Control::parse(header.kind, payload)
+                {
+                    reader.set_chunk_size(size);
+                }
+                assert_eq!(reader.assemblies.capacity(), 0, "{}", capture.name);
+            }
+        }
+    }
+
+    #[test]
+    fn what_comes_between_the_chunks_of_a_message_is_heeded() {
+        let video = payload(600);
+        let first = ("06 000000 000258 09 01000000", &video[..128]);
+        let second = ("c6", &video[128..256]);
+        let chunk_size = ("02 000000 000004 01 00000000 00001000", &[][..]);
+        let outcome = read(&wire(&[first, second, chunk_size, ("c6", &video[256..])]));
+        assert_eq!(outcome.messages[1..], [message(6, 0, kind::VIDEO, &video)]);
+
+        let abort = ("02 000000 000004 02 00000000 00000006", &[][..]);
+        let outcome =
+            read(&wire(&[first, second, abort, ("06 000028 000002 09 01000000 2701", &[])]));
+        assert_eq!(outcome.messages[1..], [message(6, 40, kind::VIDEO, &[0x27, 1])]);
+
+        let fresh = read(&wire(&[first, second, ("c7", &video[256..])]));
+        let error = ChunkError::FreshChunkStream { chunk_stream_id: 7, format: 3 };
+        assert_eq!((fresh.messages, fresh.error), (vec![], Some(error)));
+    }
+
+    #[test]
+    fn each_omitted_field_is_noted_once_wherever_the_message_is_put_together() {
+        let video = payload(600);
+        let mut bytes = wire(&[("06 ffffff 000258 09 01000000 01000000", &video[..128])]);
+        for chunk in video[128..].chunks(128) {
+            bytes.extend(wire(&[("c6", chunk)]));
+        }
+        assert_eq!(read(&bytes).tolerated.count(Quirk::ExtendedTimestampOmitted), 4);
+        // The last chunk behind something else.
+        let at = bytes.len() - (1 + 600 % 128);
+        bytes.splice(at..at, hex("04 000000 000001 08 01000000 af"));
+        let outcome = read(&bytes);
+        assert_eq!(outcome.payloads(), [&[0xaf], &video[..]]);
+        assert_eq!(outcome.tolerated.count(Quirk::ExtendedTimestampOmitted), 4);
+    }
+
+    #[test]
+    fn input_may_end_anywhere_in_a_message_of_small_chunks() {
+        let video = payload(40);
+        for repeats_extended in [true, false] {
+            let mut bytes = hex("02 000000 000004 01 00000000 00000003");
+            let header = hex("00 ff ffffff 000028 09 01000000 01000000");
+            for (index, chunk) in video.chunks(3).enumerate() {
+                let extended = if repeats_extended { "01000000" } else { "" };
+                let type_3 = hex(&format!("c0 ff {extended}"));
+                bytes.extend(if index == 0 { &header } else { &type_3 });
+                bytes.extend(chunk);
+            }
+            let whole = read(&bytes);
+            assert_eq!(whole.messages[1..], [message(319, 0x0100_0000, kind::VIDEO, &video)]);
+            for cut in 0..bytes.len() {
+                let (before, behind) = bytes.split_at(cut);
+                let pieces = [before, behind].into_iter();
+                assert_eq!(read_pieces(pieces, &ReadLimits::default()), whole, "cut at {cut}");
+            }
+        }
     }
 
     #[test]
@@ -1681,10 +1836,10 @@ mod tests {
         write_message(&mut bytes, video.header, &video.payload, 128);
         let mut places = Vec::new();
         for _ in 0..5 {
-            let mut input = bytes.as_slice();
-            let limits = ReadLimits::default();
-            let message =
-                reader.next_message(&mut input, &limits, &mut tolerated()).unwrap().unwrap();
+            let mut bytes = bytes.clone();
+            let (mut begun, mut rest) = bytes.split_at_mut(500);
+            assert_eq!(next(&mut reader, &mut begun), None);
+            let message = next(&mut reader, &mut rest).unwrap();
             places.push((message.payload.as_ptr(), message.payload.len()));
         }
         assert!(places.iter().all(|place| *place == places[0]), "{places:?}");
@@ -1705,9 +1860,11 @@ mod tests {
             let long = message(3, 0, kind, &payload(1000));
             write_message(&mut bytes, long.header, &long.payload, 128);
             let mut reader = ChunkReader::new();
-            let mut input = bytes.as_slice();
-            assert!(reader.next_message(&mut input, &limits, &mut tolerated()).unwrap().is_some());
-            assert_eq!(reader.next_message(&mut input, &limits, &mut tolerated()), Ok(None));
+            let (mut begun, mut rest) = bytes.split_at_mut(500);
+            assert_eq!(reader.next_message(&mut begun, &limits, &mut tolerated()), Ok(None));
+            assert!(reader.next_message(&mut rest, &limits, &mut tolerated()).unwrap().is_some());
+            assert_ne!(reader.assemblies.capacity(), 0);
+            assert_eq!(reader.next_message(&mut rest, &limits, &mut tolerated()), Ok(None));
             assert_eq!(reader.assemblies.capacity(), 0);
             assert_eq!(reader.assembly_bytes(), CHUNK_STREAMS_STEP * size_of::<ChunkStream>());
         }
@@ -1725,7 +1882,7 @@ mod tests {
         for basic in [0xc4, 0xc5, 0xc6, 0xc7] {
             bytes.extend([vec![basic], vec![0; 72]].concat());
         }
-        let mut input = bytes.as_slice();
+        let mut input = bytes.as_mut_slice();
         for _ in 0..4 {
             assert!(reader.next_message(&mut input, &limits, &mut tolerated()).unwrap().is_some());
         }

@@ -10,7 +10,7 @@ use std::error::Error;
 use std::fmt;
 
 use crate::limits;
-use crate::rtmp::chunk_read::ReadLimits;
+use crate::rtmp::chunk_read::{ReadLimits, skip};
 use crate::rtmp::chunk_write::chunk_stream;
 use crate::rtmp::command::{
     Command, CommandError, CommandMessage, PublishKind, Status, code, level, request,
@@ -207,14 +207,19 @@ impl Client {
 
     /// Takes bytes from the front of `input` until one message of the server is whole, and says
     /// what it meant. `None`: all of `input` is taken, and more is needed. To be called until
-    /// then, also with an input that is used up. After an error the connection is of no more use.
+    /// then, also with an input that is used up. What is taken is no longer what came. After an
+    /// error the connection is of no more use.
     pub fn next_event<'a, 'i: 'a>(
         &'a mut self,
-        input: &mut &'i [u8],
+        input: &mut &'i mut [u8],
     ) -> Result<Option<ClientEvent<'a>>, ClientError> {
         let Self { inbound, dialogue } = self;
         if let Stage::Handshake(state) = &mut dialogue.stage {
-            if !state.0.advance(input, dialogue.output.raw())? {
+            let mut rest = &**input;
+            let is_done = state.0.advance(&mut rest, dialogue.output.raw())?;
+            let taken = input.len() - rest.len();
+            skip(input, taken);
+            if !is_done {
                 return Ok(None);
             }
             dialogue.finish_handshake();
@@ -734,7 +739,8 @@ mod tests {
         server.connect_result();
         server.command(0, |out| reply::result_null(out, 4.0));
         let mut client = publisher();
-        let mut input = server.output.bytes();
+        let mut output = server.output.take();
+        let mut input = &mut output[..];
         assert_eq!(client.next_event(&mut input).unwrap(), Some(ClientEvent::HandshakeDone));
         assert_eq!(client.next_event(&mut input).unwrap(), Some(ClientEvent::Connected));
         let error = client.next_event(&mut input).unwrap_err();
@@ -827,7 +833,7 @@ mod tests {
     #[test]
     fn what_is_no_rtmp_server_is_an_error() {
         let mut client = publisher();
-        let mut input: &[u8] = b"HTTP/1.1 400 Bad Request\r\n";
+        let mut input = &mut b"HTTP/1.1 400 Bad Request\r\n".to_owned()[..];
         let error = client.next_event(&mut input).unwrap_err();
         assert!(matches!(error, ClientError::Handshake(_)), "{error}");
     }
@@ -891,7 +897,7 @@ mod tests {
     }
 
     fn feed(client: &mut Client, bytes: &[u8]) -> Vec<String> {
-        let mut input = bytes;
+        let mut input = &mut bytes.to_owned()[..];
         let mut events = Vec::new();
         while let Some(event) = client.next_event(&mut input).expect("a good server") {
             events.push(summary(&event));
@@ -937,8 +943,8 @@ mod tests {
     }
 
     fn sent_behind(client: &mut Client, start: usize, chunk_size: u32) -> Vec<String> {
-        let output = client.take_output();
-        let mut input = &output[start..];
+        let mut output = client.take_output();
+        let mut input = &mut output[start..];
         let mut reader = ChunkReader::default();
         reader.set_chunk_size(chunk_size);
         let mut seen = Vec::new();

@@ -213,14 +213,15 @@ impl Inbound {
         }
     }
 
-    /// Consumes `input` up to and including the next message; `None` when it is used up.
+    /// Consumes `input` up to and including the next message; `None` when it is used up. What is
+    /// consumed is no longer what came (see [`ChunkReader::next_message`]).
     ///
     /// Pings are answered into `output`, within its bound, and what is tolerated is noted. An
     /// acknowledgement is written when the input is used up, so at most once for each piece of
     /// input however small the peer's window is.
     pub fn next<'s, 'i: 's>(
         &'s mut self,
-        input: &mut &'i [u8],
+        input: &mut &'i mut [u8],
         limits: &ReadLimits,
         output: &mut Output,
         tolerated: &mut Tolerated,
@@ -355,7 +356,7 @@ mod tests {
         bytes.push(0xc4);
         bytes.extend([3; 8]);
         let (mut inbound, mut output) = (Inbound::new(1 << 20), Output::default());
-        let (mut input, mut tolerated) = (&bytes[..], Tolerated::default());
+        let (mut input, mut tolerated) = (&mut bytes[..], Tolerated::default());
         let limits = ReadLimits::default();
         let first = inbound.next(&mut input, &limits, &mut output, &mut tolerated).unwrap();
         assert!(matches!(first, Some(Incoming::Control(Control::SetChunkSize(64)))));
@@ -371,10 +372,10 @@ mod tests {
     fn ch_33_short_control_messages_are_passed_over_but_a_chunk_size_is_not() {
         let limits = ReadLimits::default();
         for (kind, fatal) in [(1, true), (2, false), (3, false), (5, false), (6, false)] {
-            let bytes = [0x02, 0, 0, 0, 0, 0, 1, kind, 0, 0, 0, 0, 9];
+            let mut bytes = [0x02, 0, 0, 0, 0, 0, 1, kind, 0, 0, 0, 0, 9];
             let (mut inbound, mut output) = (Inbound::new(1 << 20), Output::default());
             let mut tolerated = Tolerated::default();
-            let result = inbound.next(&mut &bytes[..], &limits, &mut output, &mut tolerated);
+            let result = inbound.next(&mut &mut bytes[..], &limits, &mut output, &mut tolerated);
             assert_eq!(result.is_err(), fatal, "message type {kind}");
             assert!(fatal || matches!(result, Ok(Some(Incoming::Malformed))));
         }
@@ -382,10 +383,10 @@ mod tests {
 
     #[test]
     fn uc_01_a_ping_is_answered_with_its_own_bytes() {
-        let ping = [0x02, 0, 0, 0, 0, 0, 6, 4, 0, 0, 0, 0, 0, 6, 0, 0, 0x30, 0x39];
+        let mut ping = [0x02, 0, 0, 0, 0, 0, 6, 4, 0, 0, 0, 0, 0, 6, 0, 0, 0x30, 0x39];
         let (mut inbound, mut output) = (Inbound::new(1 << 20), Output::default());
         let limits = ReadLimits::default();
-        inbound.next(&mut &ping[..], &limits, &mut output, &mut Tolerated::default()).unwrap();
+        inbound.next(&mut &mut ping[..], &limits, &mut output, &mut Tolerated::default()).unwrap();
         assert_eq!(output.bytes()[12..], [0, 7, 0, 0, 0x30, 0x39]);
     }
 
@@ -423,7 +424,7 @@ mod tests {
             bytes.extend(window.to_be_bytes());
             let (mut inbound, mut output) = (Inbound::new(5000), Output::default());
             let (limits, mut tolerated) = (ReadLimits::default(), Tolerated::default());
-            inbound.next(&mut &bytes[..], &limits, &mut output, &mut tolerated).unwrap();
+            inbound.next(&mut &mut bytes[..], &limits, &mut output, &mut tolerated).unwrap();
             assert_eq!(inbound.window_bytes, expected);
         }
     }

@@ -13,7 +13,7 @@
 //!                       (closed by the caller)
 //! ```
 
-use super::chunk_read::ReadLimits;
+use super::chunk_read::{ReadLimits, skip};
 use super::command::{caps_ex, code, level, reply};
 pub use super::dialogue::{
     ConnectRequest, Event, PlayRequest, PublishRequest, Receive, SessionError, Step,
@@ -101,16 +101,20 @@ impl Session {
     }
 
     /// Consumes `input` up to and including what makes the next event; `None` when it is used
-    /// up, however the bytes were cut. After an error the session is of no more use.
+    /// up, however the bytes were cut. What is consumed is no longer what came. After an error
+    /// the session is of no more use.
     pub fn next_event<'s, 'i: 's>(
         &'s mut self,
-        input: &mut &'i [u8],
+        input: &mut &'i mut [u8],
         settings: &SessionSettings,
     ) -> Result<Option<Event<'s>>, SessionError> {
         if let Phase::Handshake(handshake) = &mut self.phase {
+            let mut rest = &**input;
             let done = handshake
-                .advance(input, &settings.hello, settings.c2_check, self.output.raw())
+                .advance(&mut rest, &settings.hello, settings.c2_check, self.output.raw())
                 .map_err(SessionError::Handshake)?;
+            let taken = input.len() - rest.len();
+            skip(input, taken);
             return Ok(done.map(|done| {
                 self.phase = Phase::Connecting;
                 if done.c2_matches == Some(false) {

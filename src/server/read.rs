@@ -41,7 +41,7 @@ impl<T: Transport> Server<T> {
                     self.stats.bytes_in += count as u64;
                     let messages = match conn.is_closing() {
                         true => 0,
-                        false => self.consume(id, &buffer[..count], now),
+                        false => self.consume(id, &mut buffer[..count], now),
                     };
                     spent += count.max(messages * limits::READ_MESSAGE_BYTES);
                 }
@@ -57,7 +57,7 @@ impl<T: Transport> Server<T> {
     }
 
     /// Does what the bytes say, and returns how many messages that were.
-    fn consume(&mut self, id: ConnId, mut input: &[u8], now: Time) -> usize {
+    fn consume(&mut self, id: ConnId, mut input: &mut [u8], now: Time) -> usize {
         let mut messages = 0;
         while !self.conns[id.index()].is_closing() {
             let conn = &mut self.conns[id.index()];

@@ -326,7 +326,7 @@ impl Party {
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => 0,
             Err(error) => return Err(said(error)),
         };
-        let mut input = &buffer[..count];
+        let mut input = &mut buffer[..count];
         while let Some(event) = self.client.next_event(&mut input).map_err(said)? {
             if let ClientEvent::Refused(status) = &event {
                 return Err(format!("refused: {}", status.code.escape_ascii()));

@@ -124,7 +124,7 @@ impl Shared {
             if count == 0 {
                 return Ok(());
             }
-            let mut input = &buffer[..count];
+            let mut input = &mut buffer[..count];
             while let Some(event) = session.next_event(&mut input, &settings).unwrap() {
                 let mut joined = None;
                 match event {

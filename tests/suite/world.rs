@@ -446,13 +446,13 @@ impl Peer {
 
     /// Takes up to `count` bytes, for a peer that does not read by itself. Returns how many.
     pub(crate) fn read(&mut self, count: usize) -> usize {
-        let bytes = self.link.borrow_mut().receive(count);
+        let mut bytes = self.link.borrow_mut().receive(count);
         self.messages.extend(self.reader.read(&bytes));
+        self.received.extend(&bytes);
         if let Some(client) = &mut self.client {
-            let mut input = &bytes[..];
+            let mut input = &mut bytes[..];
             while client.next_event(&mut input).expect("a good server").is_some() {}
         }
-        self.received.extend(&bytes);
         bytes.len()
     }
 

@@ -217,7 +217,7 @@ impl Relay {
             };
             let mut frames = std::mem::take(&mut peer.frames);
             self.totals.received_bytes += count as u64;
-            self.take_frames(index, &mut frames, &buffer[..count])?;
+            self.take_frames(index, &mut frames, &mut buffer[..count])?;
             self.peers[index].frames = frames;
             budget = budget.saturating_sub(count);
             if matches!(left, Left::Drained) {
@@ -236,7 +236,7 @@ impl Relay {
         &mut self,
         index: usize,
         frames: &mut Framed,
-        mut input: &[u8],
+        mut input: &mut [u8],
     ) -> io::Result<()> {
         loop {
             let frame = match frames.next_with_length(&mut input) {

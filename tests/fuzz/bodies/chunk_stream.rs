@@ -38,7 +38,7 @@ pub(crate) fn run(data: &[u8]) {
         }
     }
     let Sender { sent, expected, is_known, error, .. } = sender;
-    let got = same_however_cut(&sent, cut.into(), |pieces| receive(pieces, &limits));
+    let (got, _) = same_however_cut(&sent, cut.into(), |pieces| receive(pieces, &limits));
     if is_known {
         assert_eq!(got, Received { messages: expected, error });
     } else {
@@ -457,12 +457,13 @@ struct Received {
     error: Option<String>,
 }
 
-fn receive(pieces: &[&[u8]], limits: &ReadLimits) -> Received {
+/// What comes of the bytes, and what was tolerated, which no cut may change either.
+fn receive(pieces: &[&[u8]], limits: &ReadLimits) -> (Received, Tolerated) {
     let (mut messages, mut kept) = (Vec::new(), Kept::default());
     let (mut inbound, mut output) = (Inbound::new(u32::MAX), Output::default());
     let mut tolerated = Tolerated::default();
     for piece in pieces {
-        let mut input = *piece;
+        let mut input = &mut piece.to_vec()[..];
         let result = kept.receive(input.len(), || {
             while let Some(incoming) =
                 inbound.next(&mut input, limits, &mut output, &mut tolerated)?
@@ -474,11 +475,11 @@ fn receive(pieces: &[&[u8]], limits: &ReadLimits) -> Received {
         // Pings out of bytes that mean nothing are answered.
         kept.count(|| drop(output.take()));
         if let Err(error) = result {
-            return Received { messages, error: Some(named(&error)) };
+            return (Received { messages, error: Some(named(&error)) }, tolerated);
         }
         assert!(input.is_empty(), "a reader takes all that comes");
     }
-    Received { messages, error: None }
+    (Received { messages, error: None }, tolerated)
 }
 
 fn described(incoming: &Incoming<'_>) -> String {

@@ -101,7 +101,7 @@ fn server(pieces: &[&[u8]], mode: Mode) -> Outcome {
     let mut reader = wire::Reader::behind_handshake();
     let mut session = kept.count(|| Session::new(&settings));
     for piece in pieces {
-        let mut input = *piece;
+        let mut input = &mut piece.to_vec()[..];
         let result = kept.receive(input.len(), || {
             while let Some(event) = session.next_event(&mut input, &settings)? {
                 note(|| outcome.event(described(&event)));
@@ -166,7 +166,7 @@ fn client(pieces: &[&[u8]], mode: Mode) -> Outcome {
     let config = ClientConfig::new("live", "rtmp://host/live", purpose);
     let mut client = kept.count(|| Client::new(config, &[7; 1528]));
     for piece in pieces {
-        let mut input = *piece;
+        let mut input = &mut piece.to_vec()[..];
         let result = kept.receive(input.len(), || {
             while let Some(event) = client.next_event(&mut input)? {
                 note(|| outcome.event(client_described(&event)));
