@@ -28,6 +28,7 @@
 //! | a bound that is no setting | [`limits`] |
 //! | what C2 must be, the digests | [`rtmp::handshake`] |
 //! | how chunks are read or written | [`rtmp::chunk_read`], [`rtmp::chunk_write`] |
+//! | what memory a message takes that has come in part | `rtmp/partial.rs` |
 //! | control messages, aggregates | [`rtmp::message`] |
 //! | acknowledgements, pings, what both ends share | [`rtmp::link`] |
 //! | which commands are understood, the bytes of the replies | [`rtmp::command`] |

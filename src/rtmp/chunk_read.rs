@@ -9,8 +9,9 @@
 use std::error::Error;
 use std::fmt;
 
-use crate::limits::{self, CHUNK_HEADER_BYTES_MAX, CHUNK_SIZE_INITIAL};
+use crate::limits::{self, CHUNK_SIZE_INITIAL};
 use crate::rtmp::message::{Message, MessageHeader, kind};
+use crate::rtmp::partial::{HeldBytes, NO_ASSEMBLY, Partial};
 use crate::rtmp::quirks::{Quirk, Tolerated};
 
 /// Bounds a reader enforces.
@@ -38,9 +39,9 @@ pub struct ReadLimits {
 /// Puts the messages of one connection together from its chunks.
 #[derive(Debug)]
 pub struct ChunkReader {
-    streams: Vec<ChunkStream>,
-    assemblies: Vec<Assembly>,
-    held: HeldBytes,
+    /// No longer than it has to be: most sessions use two or three chunk streams for life.
+    streams: Box<[ChunkStream]>,
+    partial: Partial,
     chunk_size: u32,
     /// Payload bytes still to come of the chunk whose header was read last.
     chunk_remaining: u32,
@@ -130,11 +131,10 @@ impl Default for ChunkReader {
 
 impl ChunkReader {
     /// A reader for a connection whose handshake is done.
-    pub const fn new() -> Self {
+    pub fn new() -> Self {
         Self {
-            streams: Vec::new(),
-            assemblies: Vec::new(),
-            held: HeldBytes::EMPTY,
+            streams: Box::default(),
+            partial: Partial::new(),
             chunk_size: CHUNK_SIZE_INITIAL,
             chunk_remaining: 0,
             current: 0,
@@ -167,11 +167,9 @@ impl ChunkReader {
         };
         self.delivered = index;
         let stream = self.streams.get(usize::from(self.current));
-        let assembly = self.assemblies.get(usize::from(index));
-        Ok(stream.zip(assembly).map(|(stream, assembly)| Message {
-            header: stream.message_header(),
-            payload: &assembly.payload,
-        }))
+        let header = stream.map(ChunkStream::message_header);
+        let payload = self.partial.payload(index);
+        Ok(header.zip(payload).map(|(header, payload)| Message { header, payload }))
     }
 
     /// Takes over a chunk size of the peer, from the next chunk on (section 5.4.1).
@@ -193,19 +191,13 @@ impl ChunkReader {
 
     /// Bytes this reader has allocated: header state, payloads and spare buffers.
     pub fn assembly_bytes(&self) -> usize {
-        let payloads: usize = self.assemblies.iter().map(|a| a.payload.capacity()).sum();
-        payloads
-            + self.assemblies.capacity() * size_of::<Assembly>()
-            + self.streams.capacity() * size_of::<ChunkStream>()
+        size_of_val(&*self.streams) + self.partial.allocated_bytes()
     }
 
     /// Gives back the spare buffers that wait for the next media message.
     pub fn release(&mut self) {
-        for assembly in self.assemblies.iter_mut().filter(|assembly| !assembly.in_use) {
-            assembly.payload = Vec::new();
-        }
         self.delivered = NO_ASSEMBLY;
-        self.drop_empty_assemblies();
+        self.partial.free_spares();
     }
 
     /// Reads one header, or as much of one chunk as has come.
@@ -224,29 +216,45 @@ impl ChunkReader {
 
     /// Takes a whole header off the input, or holds the part of it that has come.
     fn take_header(&mut self, input: &mut &mut [u8]) -> Result<Option<ChunkHeader>, ChunkError> {
-        let held_before = self.held.len();
-        if held_before == 0 {
-            let header = self.parse_header(input)?;
-            let taken = match &header {
-                Some(header) => header.bytes,
-                None => self.held.fill(input),
-            };
-            skip(input, taken);
-            return Ok(header);
+        if self.partial.has_held() {
+            return self.take_held_header(input);
         }
-        let taken = self.held.fill(input);
-        let header = self.parse_header(self.held.as_slice())?;
+        let header = self.parse_header(input)?;
+        match &header {
+            Some(header) => skip(input, header.bytes),
+            None if input.is_empty() => {}
+            None => {
+                let mut held = HeldBytes::EMPTY;
+                let taken = held.fill(input);
+                self.partial.hold(held);
+                skip(input, taken);
+            }
+        }
+        Ok(header)
+    }
+
+    /// The same for a header whose front is held.
+    #[cold]
+    fn take_held_header(
+        &mut self,
+        input: &mut &mut [u8],
+    ) -> Result<Option<ChunkHeader>, ChunkError> {
+        let mut held = self.partial.held();
+        let held_before = held.len();
+        let taken = held.fill(input);
+        let header = self.parse_header(held.as_slice())?;
         match &header {
             Some(header) if header.bytes >= held_before => {
                 skip(input, header.bytes - held_before);
-                self.held.clear();
+                held = HeldBytes::EMPTY;
             }
             Some(header) => {
-                self.held.truncate(held_before);
-                self.held.drop_front(header.bytes);
+                held.truncate(held_before);
+                held.drop_front(header.bytes);
             }
             None => skip(input, taken),
         }
+        self.partial.hold(held);
         Ok(header)
     }
 
@@ -360,7 +368,8 @@ impl ChunkReader {
         let index = self.current;
         let Some(stream) = self.streams.get_mut(usize::from(index)) else { return Step::NeedMore };
 
-        let is_untouched = stream.assembly == NO_ASSEMBLY && self.held.is_empty();
+        let has_held = self.partial.has_held();
+        let is_untouched = stream.assembly == NO_ASSEMBLY && !has_held;
         if is_untouched
             && stream.remaining == self.chunk_remaining
             && let Some(payload) = input.split_off_mut(..chunk_remaining)
@@ -373,16 +382,17 @@ impl ChunkReader {
         if is_untouched && has_more_chunks && stream.remaining as usize <= input.len() {
             return self.gather(input, tolerated);
         }
-        if self.held.is_empty() {
+        if !has_held {
             let taken = input.split_off_mut(..chunk_remaining.min(input.len()));
-            self.assemble(index, taken.unwrap_or_default())
-        } else {
-            let held = self.held;
-            let taken = held.as_slice();
-            let taken = taken.get(..chunk_remaining).unwrap_or(taken);
-            self.held.drop_front(taken.len());
-            self.assemble(index, taken)
+            return self.assemble(index, taken.unwrap_or_default());
         }
+        let held = self.partial.held();
+        let taken = held.as_slice();
+        let taken = taken.get(..chunk_remaining).unwrap_or(taken);
+        let mut rest = held;
+        rest.drop_front(taken.len());
+        self.partial.hold(rest);
+        self.assemble(index, taken)
     }
 
     /// Puts a message together where it lies: the payloads of its chunks move down over the plain
@@ -390,7 +400,9 @@ impl ChunkReader {
     ///
     /// Where anything else comes, or the input ends, what was gathered counts as one long chunk,
     /// and the message goes on behind it as if its chunks had come one by one. So nothing has to
-    /// be known beforehand, and no header is parsed twice but the one where this ends.
+    /// be known beforehand, and no header is parsed twice but the one where this ends. It is kept
+    /// out of line, so that a message in one chunk does not save registers for it.
+    #[inline(never)]
     fn gather<'i>(&mut self, input: &mut &'i mut [u8], tolerated: &mut Tolerated) -> Step<'i> {
         let index = self.current;
         let Some(stream) = self.streams.get(usize::from(index)) else { return Step::NeedMore };
@@ -440,17 +452,15 @@ impl ChunkReader {
         }
         stream.remaining = stream.remaining.saturating_sub(taken.len() as u32);
         if stream.assembly == NO_ASSEMBLY {
-            stream.assembly = claim_assembly(&mut self.assemblies);
+            stream.assembly = self.partial.claim();
         }
-        let Some(assembly) = self.assemblies.get_mut(usize::from(stream.assembly)) else {
-            return Step::NeedMore;
-        };
-        assembly.append(taken, stream.length as usize);
+        self.partial.append(stream.assembly, taken, stream.length as usize);
         if stream.remaining > 0 {
             return Step::Again;
         }
-        assembly.in_use = false;
-        Step::Assembled(std::mem::replace(&mut stream.assembly, NO_ASSEMBLY))
+        let assembly = std::mem::replace(&mut stream.assembly, NO_ASSEMBLY);
+        self.partial.finish(assembly);
+        Step::Assembled(assembly)
     }
 
     /// The message of the last call is read by now: keeps its buffer for the next or frees it.
@@ -463,36 +473,15 @@ impl ChunkReader {
             .streams
             .get(usize::from(self.current))
             .is_some_and(|stream| matches!(stream.kind, kind::AUDIO | kind::VIDEO));
-        let spares = self.assemblies.iter().filter(|a| !a.in_use && a.payload.capacity() > 0);
-        // The buffer in question is among those counted.
-        let is_wanted = was_media && spares.count() <= SPARES_MAX;
-        if let Some(assembly) = self.assemblies.get_mut(usize::from(index)) {
-            if is_wanted && assembly.payload.capacity() <= limits.spare_bytes_max {
-                assembly.payload.clear();
-            } else {
-                assembly.payload = Vec::new();
-            }
-        }
-        self.drop_empty_assemblies();
+        self.partial.recycle(index, if was_media { limits.spare_bytes_max } else { 0 });
     }
 
     /// Forgets the unfinished message of a chunk stream, if there is one, with its bytes.
+    #[cold]
     fn drop_unfinished(&mut self, index: u8) {
         let Some(stream) = self.streams.get_mut(usize::from(index)) else { return };
         stream.remaining = 0;
-        let assembly = std::mem::replace(&mut stream.assembly, NO_ASSEMBLY);
-        if let Some(assembly) = self.assemblies.get_mut(usize::from(assembly)) {
-            *assembly = Assembly::default();
-            self.drop_empty_assemblies();
-        }
-    }
-
-    /// Cuts unused places off the end; the others keep theirs, since streams refer to them.
-    fn drop_empty_assemblies(&mut self) {
-        while self.assemblies.pop_if(|a| !a.in_use && a.payload.capacity() == 0).is_some() {}
-        if self.assemblies.is_empty() {
-            self.assemblies = Vec::new();
-        }
+        self.partial.forget(std::mem::replace(&mut stream.assembly, NO_ASSEMBLY));
     }
 
     fn find(&self, chunk_stream_id: u32) -> Option<u8> {
@@ -503,17 +492,18 @@ impl ChunkReader {
         self.streams.iter().position(is_it).and_then(|index| u8::try_from(index).ok())
     }
 
-    /// Makes room in small exact steps: most sessions use one or two chunk streams for life.
+    /// Adds a chunk stream, within the limits.
+    #[cold]
     fn add_stream(&mut self, id: u32, limits: &ReadLimits) -> Result<u8, ChunkError> {
         let max = limits.chunk_streams_max.min(usize::from(NO_ASSEMBLY) - 1);
         let index = self.streams.len();
         if index >= max {
             return Err(ChunkError::TooManyChunkStreams { max });
         }
-        if index == self.streams.capacity() {
-            self.streams.reserve_exact(CHUNK_STREAMS_STEP);
-        }
-        self.streams.push(ChunkStream::new(id));
+        let mut streams = std::mem::take(&mut self.streams).into_vec();
+        streams.reserve_exact(1);
+        streams.push(ChunkStream::new(id));
+        self.streams = streams.into_boxed_slice();
         // `max` keeps the index below 255.
         Ok(index as u8)
     }
@@ -543,14 +533,8 @@ impl fmt::Display for ChunkError {
 
 impl Error for ChunkError {}
 
-/// Stands for "no assembly" where a place in the list is kept in one byte.
-const NO_ASSEMBLY: u8 = u8::MAX;
-/// Buffers kept between messages: one for audio and one for video when they interleave.
-const SPARES_MAX: usize = 2;
 /// A buffer kept between messages; only rare keyframes are larger and allocate anew.
 const SPARE_BYTES_MAX: usize = limits::MIB;
-/// Chunk streams for which room is made at a time.
-const CHUNK_STREAMS_STEP: usize = 2;
 /// The value of a timestamp field that announces an extended timestamp (section 5.3.1.3).
 const TIMESTAMP_EXTENDED: u32 = 0x00ff_ffff;
 /// Largest type 0 timestamp that a type 3 header right behind it repeats as a delta (ms).
@@ -565,7 +549,7 @@ const TYPE_2: u8 = 2;
 const TYPE_3: u8 = 3;
 
 const _: () = {
-    assert!(size_of::<ChunkReader>() <= 96);
+    assert!(size_of::<ChunkReader>() <= 40);
     assert!(size_of::<ChunkStream>() <= 32);
 };
 
@@ -579,43 +563,6 @@ enum Step<'i> {
     Borrowed(Message<'i>),
     /// The message of the current chunk stream, whose payload lies in this assembly.
     Assembled(u8),
-}
-
-/// A payload that has come in part, the one that was returned last, or a spare buffer.
-#[derive(Debug, Default)]
-struct Assembly {
-    payload: Vec<u8>,
-    /// Invariant: true exactly while one chunk stream refers to this place.
-    in_use: bool,
-}
-
-impl Assembly {
-    /// Grows with what has come: to twice of it at most, and never beyond the declared length.
-    fn append(&mut self, taken: &[u8], length: usize) {
-        let payload = &mut self.payload;
-        let needed = payload.len() + taken.len();
-        if needed > payload.capacity() {
-            let target = (2 * payload.capacity()).min(length).max(needed);
-            payload.reserve_exact(target - payload.len());
-        }
-        payload.extend_from_slice(taken);
-    }
-}
-
-/// Finds a free place, the one with the largest spare buffer, or adds one.
-fn claim_assembly(assemblies: &mut Vec<Assembly>) -> u8 {
-    let free = assemblies.iter().enumerate().filter(|(_, assembly)| !assembly.in_use);
-    let place = free.max_by_key(|(_, assembly)| assembly.payload.capacity()).map(|(i, _)| i);
-    let place = place.unwrap_or_else(|| {
-        assemblies.reserve_exact(1);
-        assemblies.push(Assembly::default());
-        assemblies.len() - 1
-    });
-    if let Some(assembly) = assemblies.get_mut(place) {
-        assembly.in_use = true;
-    }
-    // There are never more places in use than chunk streams, of which there are at most 254.
-    place as u8
 }
 
 /// What a chunk stream remembers of its headers (section 5.3.1.2), and its message under way.
@@ -831,61 +778,13 @@ pub(super) fn skip(input: &mut &mut [u8], count: usize) {
     *input = std::mem::take(input).get_mut(count..).unwrap_or_default();
 }
 
-/// The front of a chunk header whose rest has not come.
-#[derive(Clone, Copy, Debug)]
-struct HeldBytes {
-    bytes: [u8; CHUNK_HEADER_BYTES_MAX],
-    len: u8,
-}
-
-impl HeldBytes {
-    const EMPTY: Self = Self { bytes: [0; CHUNK_HEADER_BYTES_MAX], len: 0 };
-
-    const fn len(&self) -> usize {
-        self.len as usize
-    }
-
-    const fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    fn as_slice(&self) -> &[u8] {
-        self.bytes.get(..self.len()).unwrap_or_default()
-    }
-
-    /// Copies from the front of `input` until there is room for no more, and returns how much.
-    fn fill(&mut self, input: &[u8]) -> usize {
-        let room = self.bytes.get_mut(usize::from(self.len)..).unwrap_or_default();
-        let taken = room.len().min(input.len());
-        for (to, from) in room.iter_mut().zip(input) {
-            *to = *from;
-        }
-        // At most 18 bytes are held.
-        self.len += taken as u8;
-        taken
-    }
-
-    const fn clear(&mut self) {
-        self.len = 0;
-    }
-
-    fn truncate(&mut self, len: usize) {
-        self.len = self.len.min(u8::try_from(len).unwrap_or(self.len));
-    }
-
-    fn drop_front(&mut self, count: usize) {
-        let count = count.min(self.len());
-        self.bytes.copy_within(count.., 0);
-        self.len -= count as u8;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::rtmp::chunk_write::{write_control, write_message};
     use crate::rtmp::message::Control;
     use crate::rtmp::message::tests::hex;
+    use crate::rtmp::partial::SPARES_MAX;
 
     /// All that a reader makes of a run of bytes.
     #[derive(Debug, PartialEq)]
@@ -1729,7 +1628,7 @@ mod tests {
         let mut input = bytes.as_mut_slice();
         let mut reader = ChunkReader::new();
         assert_eq!(next(&mut reader, &mut input).unwrap().payload.as_ptr(), place);
-        assert_eq!(reader.assemblies.capacity(), 0);
+        assert_eq!(reader.partial.allocated_bytes(), 0);
     }
 
     #[test]
@@ -1750,7 +1649,7 @@ mod tests {
             let mut reader = ChunkReader::new();
             let message = next(&mut reader, &mut input).unwrap();
             assert_eq!((message.payload, message.payload.as_ptr()), (&video[..], place));
-            assert_eq!(reader.assemblies.capacity(), 0);
+            assert_eq!(reader.partial.allocated_bytes(), 0);
             assert_eq!(next(&mut reader, &mut input).unwrap().payload, hex("0007 00003039"));
         }
     }
@@ -1766,7 +1665,7 @@ mod tests {
                 {
                     reader.set_chunk_size(size);
                 }
-                assert_eq!(reader.assemblies.capacity(), 0, "{}", capture.name);
+                assert_eq!(reader.partial.allocated_bytes(), 0, "{}", capture.name);
             }
         }
     }
@@ -1846,7 +1745,7 @@ mod tests {
         let before = reader.assembly_bytes();
         reader.release();
         assert!(reader.assembly_bytes() <= before - 1000);
-        assert_eq!(reader.assemblies.capacity(), 0);
+        assert_eq!(reader.partial.allocated_bytes(), 0);
     }
 
     #[test]
@@ -1863,11 +1762,23 @@ mod tests {
             let (mut begun, mut rest) = bytes.split_at_mut(500);
             assert_eq!(reader.next_message(&mut begun, &limits, &mut tolerated()), Ok(None));
             assert!(reader.next_message(&mut rest, &limits, &mut tolerated()).unwrap().is_some());
-            assert_ne!(reader.assemblies.capacity(), 0);
+            assert_ne!(reader.partial.allocated_bytes(), 0);
             assert_eq!(reader.next_message(&mut rest, &limits, &mut tolerated()), Ok(None));
-            assert_eq!(reader.assemblies.capacity(), 0);
-            assert_eq!(reader.assembly_bytes(), CHUNK_STREAMS_STEP * size_of::<ChunkStream>());
+            assert_eq!(reader.partial.allocated_bytes(), 0);
+            assert_eq!(reader.assembly_bytes(), size_of::<ChunkStream>());
         }
+    }
+
+    #[test]
+    fn the_front_of_a_header_is_held_until_its_rest_comes() {
+        let mut reader = ChunkReader::new();
+        let mut bytes = hex("04 000000 000001 08 01000000 af");
+        for (index, byte) in bytes.chunks_mut(1).enumerate() {
+            let mut input = byte;
+            assert_eq!(next(&mut reader, &mut input).is_some(), index == 12);
+            assert_eq!(reader.partial.allocated_bytes() > 0, index < 11, "{index}");
+        }
+        assert_eq!(reader.assembly_bytes(), size_of::<ChunkStream>());
     }
 
     #[test]
@@ -1887,8 +1798,7 @@ mod tests {
             assert!(reader.next_message(&mut input, &limits, &mut tolerated()).unwrap().is_some());
         }
         assert_eq!(reader.next_message(&mut input, &limits, &mut tolerated()), Ok(None));
-        let spares = reader.assemblies.iter().filter(|a| a.payload.capacity() > 0).count();
-        assert_eq!(spares, SPARES_MAX);
+        assert_eq!(reader.partial.spares(), SPARES_MAX);
     }
 
     #[test]

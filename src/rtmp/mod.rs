@@ -12,5 +12,6 @@ pub mod handshake;
 pub mod link;
 pub mod message;
 pub mod name;
+mod partial;
 pub mod quirks;
 pub mod session;
