@@ -185,7 +185,7 @@ pub struct Client {
 }
 
 /// A load generator holds very many of these.
-const _: () = assert!(size_of::<Client>() <= 192);
+const _: () = assert!(size_of::<Client>() <= 128);
 
 impl Client {
     /// Begins a connection: C0 and C1 with `c1_random` lie in the output at once.

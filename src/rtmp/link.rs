@@ -195,10 +195,12 @@ pub struct Inbound {
     change: Option<Change>,
     /// Bytes since the handshake, never wrapping; the wire carries them modulo 2^32.
     received: u64,
-    /// Invariant: at most `received`.
-    acknowledged: u64,
+    /// What the last acknowledgement said, in the 32 bits that it has for it.
+    acknowledged: u32,
     window_bytes: u32,
 }
+
+const _: () = assert!(size_of::<Inbound>() <= 64);
 
 impl Inbound {
     /// A reader at the start of the chunk stream. `window_bytes` is the acknowledgement window
@@ -288,13 +290,14 @@ impl Inbound {
 /// Writes an Acknowledgement when half a window has arrived since the last one (RTMP 1.0,
 /// section 5.4.3). While older output waits nothing is added: a peer that does not read is owed
 /// one number, the newest, and OBS never reads once it publishes.
-fn acknowledge(received: u64, acknowledged: &mut u64, window_bytes: u32, output: &mut Output) {
-    if received - *acknowledged < u64::from(window_bytes / 2) || !output.is_empty() {
+fn acknowledge(received: u64, acknowledged: &mut u32, window_bytes: u32, output: &mut Output) {
+    // The field is 32 bits wide and wraps; the truncation is the definition.
+    let received = received as u32;
+    if received.wrapping_sub(*acknowledged) < window_bytes / 2 || !output.is_empty() {
         return;
     }
     *acknowledged = received;
-    // The field is 32 bits wide and wraps; the truncation is the definition.
-    output.control(Control::Acknowledgement(received as u32));
+    output.control(Control::Acknowledgement(received));
 }
 
 #[cfg(test)]
@@ -302,7 +305,7 @@ mod tests {
     use super::*;
 
     /// What acknowledging leaves in the output after `received` bytes in all.
-    fn acknowledgement(received: u64, acknowledged: u64, window_bytes: u32) -> Option<Control> {
+    fn acknowledgement(received: u64, acknowledged: u32, window_bytes: u32) -> Option<Control> {
         let (mut output, mut acknowledged) = (Output::default(), acknowledged);
         acknowledge(received, &mut acknowledged, window_bytes, &mut output);
         let payload = output.bytes().get(12..)?;
