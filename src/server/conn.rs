@@ -562,7 +562,7 @@ impl<T> fmt::Display for ClosingLine<'_, T> {
 
 /// An idle session's share of the 512 bytes that it may cost; the rest is its chunk streams'
 /// headers, its application's name and the slab's slot.
-const _: () = assert!(size_of::<Conn<[u8; 4]>>() <= 360);
+const _: () = assert!(size_of::<Conn<[u8; 4]>>() <= 280);
 
 #[cfg(test)]
 mod tests {

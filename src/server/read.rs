@@ -95,9 +95,10 @@ impl<T: Transport> Server<T> {
         let conn = &mut self.conns[id.index()];
         if !conn.session.output().is_empty() {
             self.queue_write(id);
-        } else if conn.stage <= Stage::Connected {
+        } else if conn.stage <= Stage::Connected && !conn.read_closed {
             // C2 and Set Chunk Size have no reply. ffmpeg, whose socket holds a small message
-            // back until the last one is acknowledged, would join three times 40 ms later.
+            // back until the last one is acknowledged, would join three times 40 ms later. Who
+            // has ended its sending direction holds nothing back.
             conn.transport.acknowledge();
         }
         self.account(id);

@@ -204,3 +204,15 @@ fn what_has_no_reply_is_acknowledged_at_once_until_there_is_a_stream() {
     assert_eq!(acknowledged(&wire::publish("cam").chunks()), 2);
     assert_eq!(acknowledged(&wire::audio(0, 10).on(1).chunks()), 2);
 }
+
+#[test]
+fn who_has_ended_its_sending_direction_is_not_acknowledged_at_once() {
+    let mut world = World::new(Settings::default());
+    let client = world.connected();
+    let before = world[client].acknowledged();
+    world[client].send_raw(&wire::control(5, 2_500_000).chunks());
+    world[client].finish();
+    world.run();
+    assert_eq!(world.closed(CloseReason::PeerClosed), 1);
+    assert_eq!(world[client].acknowledged(), before, "it holds nothing back");
+}
