@@ -120,9 +120,11 @@ impl EventLoop {
     /// When a deadline has passed, this process may have been stopped, or slow, and not the peer.
     /// So all that has come by then is noted first; the server judges no one whom it has not read.
     fn wait(&mut self, events: &mut Events) -> io::Result<Time> {
-        self.poll(events, self.timeout(self.now()))?;
+        // Nothing of it changes while events are noted.
+        let deadline = self.server.next_deadline();
+        self.poll(events, self.timeout(deadline, self.now()))?;
         let now = self.now();
-        if self.server.next_deadline().is_some_and(|at| at <= now) {
+        if deadline.is_some_and(|at| at <= now) {
             // As often as it takes to hear of every connection once.
             for _ in 0..=self.server.len() / EVENTS_PER_POLL {
                 if self.poll(events, Some(Duration::ZERO))? < EVENTS_PER_POLL {
@@ -162,13 +164,14 @@ impl EventLoop {
         Time::ZERO + self.began.elapsed()
     }
 
-    fn timeout(&self, now: Time) -> Option<Duration> {
+    /// How long to sleep at most, where the server's next `deadline` is known.
+    fn timeout(&self, deadline: Option<Time>, now: Time) -> Option<Duration> {
         let can_accept = |listener: &Listener| self.server.can_accept(&listener.acceptor, now);
         if self.server.has_work() || self.listeners.iter().any(can_accept) {
             return Some(Duration::ZERO);
         }
         let paused = self.listeners.iter().filter_map(|listener| listener.acceptor.paused_until());
-        let deadlines = self.server.next_deadline().into_iter().chain(paused);
+        let deadlines = deadline.into_iter().chain(paused);
         let deadlines = deadlines.chain(self.drained_by).chain(self.notifier.next());
         deadlines.min().map(|at| at.since(now))
     }

@@ -24,6 +24,7 @@
 use super::headers::Headers;
 use crate::media::Tracks;
 use bytes::Bytes;
+use smallvec::SmallVec;
 use std::cell::OnceCell;
 use std::rc::Rc;
 
@@ -56,7 +57,7 @@ pub enum Needs {
 #[derive(Debug, Default)]
 pub(super) struct Gops {
     /// Sequence numbers by track id, as far as ids have been seen: one or two as a rule.
-    began: Vec<u64>,
+    began: SmallVec<[u64; 2]>,
 }
 
 impl Gops {
@@ -64,7 +65,6 @@ impl Gops {
     pub(super) fn begin(&mut self, tracks: &Tracks, sequence: u64) {
         for track in tracks.iter().map(usize::from) {
             if self.began.len() <= track {
-                self.began.reserve_exact(track + 1 - self.began.len());
                 self.began.resize(track + 1, NEVER);
             }
             self.began[track] = sequence;

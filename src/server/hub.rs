@@ -17,7 +17,7 @@ use crate::metadata::{self, DataMessage};
 use crate::rtmp::message::{Message, kind};
 use crate::time::Time;
 use slab::Slab;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::rc::Rc;
 
@@ -167,7 +167,9 @@ impl Stream {
 pub struct Hub {
     streams: Slab<Stream>,
     names: HashMap<Rc<str>, StreamId>,
-    /// Streams whose players have something new, by when they are given it.
+    /// Streams whose players are given something new in this turn.
+    fresh: VecDeque<StreamId>,
+    /// Streams whose players are given something new later, by when.
     news: BTreeSet<(Time, StreamId)>,
     lingering: BTreeSet<(Time, StreamId)>,
     /// Invariant: the sum of what is accounted to the streams.
@@ -352,7 +354,11 @@ impl Hub {
         let news = stream.tape.record(recording, !stream.players.is_empty(), now, settings);
         if news && stream.news_at == Time::NEVER && !stream.players.is_empty() {
             stream.news_at = now.plus_millis(settings.merge_ms);
-            self.news.insert((stream.news_at, id));
+            if settings.merge_ms == 0 {
+                self.fresh.push_back(id);
+            } else {
+                self.news.insert((stream.news_at, id));
+            }
         }
         self.account(id);
         Outcome::Taken
@@ -360,8 +366,14 @@ impl Hub {
 
     /// Takes a stream whose players are to be given what is new.
     pub fn take_news(&mut self, now: Time) -> Option<StreamId> {
-        let (at, id) = *self.news.first().filter(|(at, _)| *at <= now)?;
-        self.news.remove(&(at, id));
+        let id = match self.fresh.pop_front() {
+            Some(id) => id,
+            None => {
+                let (at, id) = *self.news.first().filter(|(at, _)| *at <= now)?;
+                self.news.remove(&(at, id));
+                id
+            }
+        };
         self.streams[id.0 as usize].news_at = Time::NEVER;
         Some(id)
     }
@@ -404,9 +416,11 @@ impl Hub {
         Some(id)
     }
 
-    /// When the next stream stops lingering, or has something for its players.
-    pub fn next_deadline(&self) -> Option<Time> {
-        self.lingering.first().into_iter().chain(self.news.first()).map(|(at, _)| *at).min()
+    /// When the next stream stops lingering, or has something for its players; [`Time::NEVER`] if
+    /// none does. What is for this turn is taken in it.
+    pub fn next_deadline(&self) -> Time {
+        let first = |set: &BTreeSet<(Time, StreamId)>| set.first().map_or(Time::NEVER, |at| at.0);
+        first(&self.lingering).min(first(&self.news))
     }
 
     /// Wire bytes on all tapes.
@@ -432,7 +446,10 @@ impl Hub {
         self.held_bytes -= stream.accounted_bytes;
         self.names.remove(&stream.name);
         self.lingering.remove(&(stream.lingers_until, id));
-        self.news.remove(&(stream.news_at, id));
+        if stream.news_at != Time::NEVER {
+            self.news.remove(&(stream.news_at, id));
+            self.fresh.retain(|fresh| *fresh != id);
+        }
     }
 }
 
@@ -621,15 +638,15 @@ mod tests {
         let mut bench = Bench::new();
         bench.hub.unpublish(bench.stream, at(0), 1000);
         assert!(bench.hub.is_empty());
-        assert_eq!(bench.hub.next_deadline(), None);
+        assert_eq!(bench.hub.next_deadline(), Time::NEVER);
 
         let mut bench = Bench::new();
         bench.hub.add_player(bench.stream, endpoint(7));
         bench.hub.unpublish(bench.stream, at(0), 1000);
-        assert_eq!((bench.hub.len(), bench.hub.next_deadline()), (1, Some(at(1000))));
+        assert_eq!((bench.hub.len(), bench.hub.next_deadline()), (1, at(1000)));
         bench.hub.remove_player(bench.stream, 0);
         assert!(bench.hub.is_empty());
-        assert_eq!(bench.hub.next_deadline(), None);
+        assert_eq!(bench.hub.next_deadline(), Time::NEVER);
     }
 
     #[test]
@@ -654,7 +671,7 @@ mod tests {
         bench.hub.unpublish(bench.stream, at(0), 1000);
         let published = bench.publish(2, 999).unwrap();
         assert!(!published.begins && published.displaced.is_none());
-        assert_eq!(bench.hub.next_deadline(), None);
+        assert_eq!(bench.hub.next_deadline(), Time::NEVER);
     }
 
     #[test]
@@ -707,12 +724,12 @@ mod tests {
         };
         record(&mut bench, 100);
         record(&mut bench, 400);
-        assert_eq!(bench.hub.next_deadline(), Some(at(450)));
+        assert_eq!(bench.hub.next_deadline(), at(450));
         assert_eq!(bench.hub.take_news(at(449)), None);
         assert_eq!(bench.hub.take_news(at(450)), Some(bench.stream));
-        assert_eq!((bench.hub.take_news(at(450)), bench.hub.next_deadline()), (None, None));
+        assert_eq!((bench.hub.take_news(at(450)), bench.hub.next_deadline()), (None, Time::NEVER));
         record(&mut bench, 460);
-        assert_eq!(bench.hub.next_deadline(), Some(at(810)), "the next window begins with it");
+        assert_eq!(bench.hub.next_deadline(), at(810), "the next window begins with it");
     }
 
     #[test]

@@ -57,6 +57,7 @@ use slab::Slab;
 use stages::{Stage, Stages};
 use stats::Stats;
 use std::collections::HashMap;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use stopwatch::{Stopwatch, Work};
@@ -322,7 +323,7 @@ impl<T: Transport> Server<T> {
                 self.stopwatch.lap_for(Work::Reading, || Some(conns[id.index()].peer()));
             }
         }
-        self.to_read.splice(..0, batch.drain(..).skip(served));
+        put_back(&mut self.to_read, batch, served);
     }
 
     /// Writes to whoever was found to have something to get, in the same manner.
@@ -337,7 +338,7 @@ impl<T: Transport> Server<T> {
                 self.write_counted(id, spent, now);
             }
         }
-        self.to_write.splice(..0, batch.drain(..).skip(served));
+        put_back(&mut self.to_write, batch, served);
     }
 
     /// Writes to the players of a stream that has something new. They are not queued for it: there
@@ -384,8 +385,10 @@ impl<T: Transport> Server<T> {
 
     /// When the poll has to wake for a deadline.
     pub fn next_deadline(&self) -> Option<Time> {
-        let deadlines = [self.timers.next(), self.hub.next_deadline(), self.chatter.due()];
-        deadlines.into_iter().flatten().min()
+        let of_conns = self.timers.next().unwrap_or(Time::NEVER);
+        let of_lines = self.chatter.due().unwrap_or(Time::NEVER);
+        let first = of_conns.min(of_lines).min(self.hub.next_deadline());
+        (first != Time::NEVER).then_some(first)
     }
 
     /// Tells everybody that the server goes down, takes no new sessions and lets the ones it
@@ -547,15 +550,33 @@ impl<T: Transport> Server<T> {
             self.close(id, CloseReason::SlowConsumer, detail, now);
             return 0;
         }
-        let conn = &mut self.conns[id.index()];
         let (before, held_nothing) = (conn.bytes_out, conn.holds_nothing_to_send());
-        match conn.flush(&self.hub, limits::WRITE_BYTES_PER_TURN_MAX) {
+        let flushed = conn.flush(&self.hub, limits::WRITE_BYTES_PER_TURN_MAX);
+        let written = (conn.bytes_out - before) as usize;
+        self.stats.bytes_out += written as u64;
+        // As it is nearly always: a player that has taken all there is.
+        if matches!(flushed, Ok(Flushed::All)) && !conn.is_closing() {
+            self.timers.set(conn.deadlines(), id, TimerKind::Stall, Time::NEVER);
+            if !(held_nothing && conn.holds_nothing_to_send()) {
+                self.account(id);
+            }
+            return written;
+        }
+        self.settle_write(id, flushed, written > 0, now);
+        self.account(id);
+        written
+    }
+
+    /// What follows from a write after which there is more to do. `moved` says that it has taken
+    /// anything.
+    fn settle_write(&mut self, id: ConnId, flushed: io::Result<Flushed>, moved: bool, now: Time) {
+        let conn = &mut self.conns[id.index()];
+        match flushed {
             Ok(Flushed::All) => {
                 self.timers.set(conn.deadlines(), id, TimerKind::Stall, Time::NEVER);
                 self.written_out(id);
             }
             Ok(unfinished) => {
-                let moved = conn.bytes_out > before;
                 let armed = conn.stalls_at() != Time::NEVER;
                 if conn.plays() && (moved || !armed) {
                     let at = now.plus_millis(self.settings.timeouts.player_stalled_ms);
@@ -567,13 +588,6 @@ impl<T: Transport> Server<T> {
             }
             Err(error) => self.close(id, (&error).into(), error.to_string(), now),
         }
-        let conn = &self.conns[id.index()];
-        let written = conn.bytes_out - before;
-        self.stats.bytes_out += written;
-        if !(held_nothing && conn.holds_nothing_to_send()) {
-            self.account(id);
-        }
-        written as usize
     }
 
     /// Everything is with the kernel: one that is leaving hears no more.
@@ -726,6 +740,14 @@ impl Policies {
         self.tape.lag_ms = settings.play.lag_ms.min(lag_ms_max);
         self.lag.lag_ms = self.tape.lag_ms;
     }
+}
+
+/// Puts who was not served in front of those who have come since, and empties `batch`.
+fn put_back(waiting: &mut Vec<ConnId>, batch: &mut Vec<ConnId>, served: usize) {
+    if served < batch.len() {
+        waiting.splice(..0, batch.drain(served..));
+    }
+    batch.clear();
 }
 
 fn catch_up<T>(
