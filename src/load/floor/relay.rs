@@ -385,6 +385,10 @@ impl Relay {
     fn admit(&mut self, mut socket: TcpStream) {
         let entry = self.peers.vacant_entry();
         let (token, both) = (Token(entry.key()), Interest::READABLE | Interest::WRITABLE);
+        // As after the dialogue of RTMP: a socket that has only ever read acknowledges each read,
+        // and the floor would cost more than servers do.
+        #[cfg(target_os = "linux")]
+        let _ = sockopt::set_tcp_quickack(&socket, false);
         // One that cannot be watched is closed, as if it had not come.
         if self.poll.registry().register(&mut socket, token, both).is_ok() {
             entry.insert(Peer {
