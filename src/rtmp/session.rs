@@ -79,11 +79,11 @@ impl SessionSettings {
 #[derive(Debug)]
 #[repr(C)]
 pub struct Session {
-    phase: Phase,
     inbound: Inbound,
     streams: MessageStreams,
     tolerated: Tolerated,
     reconnect: Reconnect,
+    phase: Phase,
     output: Output,
 }
 
