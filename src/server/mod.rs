@@ -346,9 +346,10 @@ impl<T: Transport> Server<T> {
     fn write_players(&mut self, stream: StreamId, spent: &mut usize, now: Time) {
         let mut slot = 0;
         while let Some(player) = self.hub.player(stream, slot) {
+            let conn = &self.conns[player.conn.index()];
             if *spent >= limits::WRITE_BYTES_OF_ALL_PER_TURN_MAX {
                 self.queue_write(player.conn);
-            } else if !self.conns[player.conn.index()].queued_to_write {
+            } else if conn.writable && !conn.queued_to_write {
                 self.write_counted(player.conn, spent, now);
             }
             // One that has to go leaves its slot to another.
