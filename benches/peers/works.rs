@@ -1,7 +1,7 @@
 //! What is measured: the table of works, each with its peers, its rows and what is to be reached.
 //!
 //! Owns the flags of each load and which figures of a report count. A work is bounded in time by
-//! its flags: all of them take less than five minutes a round.
+//! its flags: all of them take some six minutes a round.
 
 use tiderace::load::report::Report;
 

@@ -276,6 +276,12 @@ impl<T: Transport> Conn<T> {
         self.activity.as_ref().map_or(Time::NEVER, |activity| activity.stalls_at)
     }
 
+    /// When the next media has to have come; [`Time::NEVER`] when that is not waited for.
+    pub fn silent_at(&self) -> Time {
+        let publishing = self.activity.as_ref().and_then(|activity| activity.publishing.as_ref());
+        publishing.map_or(Time::NEVER, |publishing| publishing.silent_at)
+    }
+
     /// Memory that it holds beside this struct: what is under assembly, what waits to be sent,
     /// and `unsent_bytes` in the kernel while that takes no more (bytes).
     pub fn held_bytes(&self, unsent_bytes: usize) -> usize {

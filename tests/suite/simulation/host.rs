@@ -261,8 +261,8 @@ impl Host {
             let conn = server.conn(*conn).expect("a connection for each socket");
             held += conn.held_bytes(limits.socket_unsent_bytes_max);
             entries += usize::from(conn.timers.entry() != Time::NEVER);
-            assert!(conn.timers.entry() <= conn.timers.earliest(), "a deadline without entry");
-            assert!(conn.timers.entry() <= conn.stalls_at(), "a deadline without entry");
+            let first = conn.timers.earliest().min(conn.stalls_at()).min(conn.silent_at());
+            assert!(conn.timers.entry() <= first, "a deadline without entry");
             let waits_for_turn = conn.queued_to_write || conn.closing.is_some();
             let plays = conn.activity.iter().flat_map(|activity| &activity.plays);
             let mut news = plays.map(|play| server.hub().stream(play.stream).news_at());
