@@ -271,8 +271,8 @@ Settings:
 
 Signals:
   SIGHUP   read the file again, and say what only a restart can change
-  SIGTERM  tell every peer, then exit (drain_ms); a second one exits now. Clients that
-           can connect anew are asked to (drain_url) and served until they leave
+  SIGTERM  tell every peer, then exit; a second one exits now. Clients that
+           can connect anew are asked to (drain_url), and served for up to drain_ms
   SIGUSR1  ask them without going down
   SIGQUIT  ends it at once and tells nobody, as it does any program
 

@@ -51,7 +51,7 @@ impl Default for Settings {
         Self {
             listen: vec![SocketAddr::from((Ipv6Addr::UNSPECIFIED, RTMP_PORT))],
             log_level: Level::Info,
-            drain_ms: 10_000,
+            drain_ms: 8_000,
             drain_url: ReconnectUrl::default(),
             limits: Limits::default(),
             timeouts: Timeouts::default(),
@@ -398,7 +398,11 @@ const TOP_KEYS: &[Key] = &[
     key!("log_level", [" The most detailed lines that are logged."], Live, (), log_level),
     key!(
         "drain_ms",
-        [" How long SIGTERM waits for peers to leave; a second one does not wait."],
+        [
+            " How long SIGTERM serves the clients that it asked to connect anew (Enhanced RTMP",
+            " v2); every other client is told and closed within a second. The default ends before",
+            " docker kills the server, 10 s after SIGTERM. A second SIGTERM does not wait."
+        ],
         Live,
         from_to(0, MILLIS_MAX),
         drain_ms

@@ -21,6 +21,7 @@ use log::{error, info, warn};
 use mio::{Events, Interest, Poll, Token};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook_mio::v1_0::Signals;
+use std::collections::BTreeSet;
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -73,6 +74,7 @@ impl EventLoop {
             let token = listener_token(index);
             poll.registry().register(&mut listener.socket, token, Interest::READABLE)?;
         }
+        warn_of_missing_options(&listeners);
         announce(&listeners, &settings);
         let began = Instant::now();
         let mut server = Server::new(settings, hello, challenger);
@@ -182,7 +184,7 @@ impl EventLoop {
     }
 
     fn accept(&mut self, now: Time) {
-        for Listener { socket, acceptor } in &mut self.listeners {
+        for Listener { socket, acceptor, .. } in &mut self.listeners {
             let mut polled = Polled { socket, registry: self.poll.registry() };
             self.server.accept_from(acceptor, &mut polled, now);
         }
@@ -256,6 +258,15 @@ fn status(server: &Server<Tcp>) -> String {
     format!("connections {}, publishers {publishers}, players {players}", server.len())
 }
 
+/// Logs once each which socket options the system lacks. WSL 1, sandbox kernels and old ones lack
+/// some.
+fn warn_of_missing_options(listeners: &[Listener]) {
+    let missing: BTreeSet<_> = listeners.iter().flat_map(|listener| &listener.missing).collect();
+    for (name, lack) in missing {
+        warn!("the system has no socket option {name}: {lack}");
+    }
+}
+
 /// Says where to publish and to play, in lines to copy.
 fn announce(listeners: &[Listener], settings: &Settings) {
     let which = match settings.apps.get("live") {
@@ -283,5 +294,16 @@ fn announce(listeners: &[Listener], settings: &Settings) {
     match settings.limits.memory_bytes_max {
         0 => {}
         bytes => info!("up to {} MiB of memory", bytes / limits::MIB),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_drain_ends_before_docker_kills_the_server() {
+        const DOCKER_GRACE_MS: u64 = 10_000;
+        assert!(Settings::default().drain_ms + STOP_MS < DOCKER_GRACE_MS);
     }
 }

@@ -33,7 +33,12 @@ const INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE);
 pub(super) struct Listener {
     pub(super) socket: TcpListener,
     pub(super) acceptor: Acceptor,
+    /// Options that the system does not know, by name and with what their lack means.
+    pub(super) missing: Vec<(&'static str, Lack)>,
 }
+
+/// What follows from the lack of a socket option.
+type Lack = &'static str;
 
 impl Listener {
     /// Listens on `address`. `[::]` takes IPv4 as well unless IPv4 is listened on by itself;
@@ -51,7 +56,7 @@ impl Listener {
             }
         });
         match bound {
-            Ok(socket) => Ok(Self::of(socket)),
+            Ok((socket, missing)) => Ok(Self::of(socket, missing)),
             Err(errno) => Err(StartError::CannotBind { address, error: errno.into() }),
         }
     }
@@ -61,13 +66,14 @@ impl Listener {
     pub(super) fn adopt(socket: OwnedFd, settings: &Settings) -> io::Result<Self> {
         fcntl_setfd(&socket, FdFlags::CLOEXEC)?;
         ioctl_fionbio(&socket, true)?;
-        set_inheritable(&socket, settings)?;
+        let mut options = Options::default();
+        options.set_inheritable(&socket, settings);
         listen(&socket, BACKLOG)?;
-        Ok(Self::of(TcpListener::from_std(socket.into())))
+        Ok(Self::of(TcpListener::from_std(socket.into()), options.missing))
     }
 
-    fn of(socket: TcpListener) -> Self {
-        Self { socket, acceptor: Acceptor::default() }
+    fn of(socket: TcpListener, missing: Vec<(&'static str, Lack)>) -> Self {
+        Self { socket, acceptor: Acceptor::default(), missing }
     }
 }
 
@@ -84,13 +90,7 @@ impl Listen for Polled<'_> {
     fn accept(&mut self) -> Result<(Tcp, SocketAddr), AcceptError> {
         match self.socket.accept() {
             Ok((stream, peer)) => Ok((Tcp(stream), canonical(peer))),
-            Err(error) => Err(match Errno::from_io_error(&error) {
-                Some(Errno::AGAIN) => AcceptError::Empty,
-                Some(Errno::CONNABORTED | Errno::INTR | Errno::PROTO | Errno::PERM) => {
-                    AcceptError::Died
-                }
-                _ => AcceptError::Exhausted(error),
-            }),
+            Err(error) => Err(accept_error(error)),
         }
     }
 
@@ -103,63 +103,118 @@ impl Listen for Polled<'_> {
     }
 }
 
+/// Only the lack of descriptors or memory is exhaustion. accept(2) also reports what the network
+/// has done to the one connection that it takes from the queue.
+fn accept_error(error: io::Error) -> AcceptError {
+    match Errno::from_io_error(&error) {
+        Some(Errno::AGAIN) => AcceptError::Empty,
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
+            AcceptError::Exhausted(error)
+        }
+        Some(
+            Errno::INTR
+            | Errno::CONNABORTED
+            | Errno::CONNRESET
+            | Errno::PROTO
+            | Errno::NOPROTOOPT
+            | Errno::NETDOWN
+            | Errno::NETUNREACH
+            | Errno::HOSTDOWN
+            | Errno::HOSTUNREACH
+            | Errno::TIMEDOUT,
+        ) => AcceptError::Died,
+        #[cfg(target_os = "linux")]
+        Some(Errno::NONET) => AcceptError::Died,
+        _ => AcceptError::Refused(error),
+    }
+}
+
 /// An IPv4 peer on an IPv6 socket is an IPv4 peer.
 fn canonical(peer: SocketAddr) -> SocketAddr {
     SocketAddr::new(peer.ip().to_canonical(), peer.port())
 }
 
-fn open(address: SocketAddr, v6_only: bool, settings: &Settings) -> Result<TcpListener, Errno> {
+fn open(
+    address: SocketAddr,
+    v6_only: bool,
+    settings: &Settings,
+) -> Result<(TcpListener, Vec<(&'static str, Lack)>), Errno> {
     let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
     // Not every system takes these flags with the call that makes the socket.
     let socket = socket(family, SocketType::STREAM, None)?;
     fcntl_setfd(&socket, FdFlags::CLOEXEC)?;
     ioctl_fionbio(&socket, true)?;
+    let mut options = Options::default();
     if address.is_ipv6() {
-        sockopt::set_ipv6_v6only(&socket, v6_only)?;
+        let set = sockopt::set_ipv6_v6only(&socket, v6_only);
+        options.note("IPV6_V6ONLY", set, "[::] takes IPv4 as the system sees fit");
     }
-    sockopt::set_socket_reuseaddr(&socket, true)?;
-    set_inheritable(&socket, settings)?;
+    let set = sockopt::set_socket_reuseaddr(&socket, true);
+    options.note("SO_REUSEADDR", set, "a restart may find the port taken for a minute");
+    options.set_inheritable(&socket, settings);
     bind(&socket, &address)?;
     listen(&socket, BACKLOG)?;
-    Ok(TcpListener::from_std(socket.into()))
+    Ok((TcpListener::from_std(socket.into()), options.missing))
 }
 
-/// Sets the options that accepted sockets inherit, which saves six system calls for each.
-fn set_inheritable(socket: &OwnedFd, settings: &Settings) -> Result<(), Errno> {
-    sockopt::set_tcp_nodelay(socket, true)?;
-    let timeouts = &settings.timeouts;
-    if timeouts.keepalive_ms != 0 {
-        let interval = Duration::from_millis(timeouts.keepalive_ms.max(1000));
-        sockopt::set_socket_keepalive(socket, true)?;
-        sockopt::set_tcp_keepidle(socket, interval)?;
-        sockopt::set_tcp_keepintvl(socket, interval / KEEPALIVE_PROBES)?;
-        sockopt::set_tcp_keepcnt(socket, KEEPALIVE_PROBES)?;
-    }
-    #[cfg(target_os = "linux")]
-    if timeouts.user_timeout_ms != 0 {
-        let millis = u32::try_from(timeouts.user_timeout_ms).unwrap_or(u32::MAX);
-        sockopt::set_tcp_user_timeout(socket, millis)?;
-    }
-    set_buffers(socket, &settings.limits)
+/// Sets options without which the server is slower or notices less, but serves.
+#[derive(Debug, Default)]
+struct Options {
+    missing: Vec<(&'static str, Lack)>,
 }
 
-/// Bounds what the kernel holds for each connection. The receive buffer is set before listening,
-/// since the window's scale is agreed upon with the first segment.
-fn set_buffers(socket: &OwnedFd, limits: &Limits) -> Result<(), Errno> {
-    if limits.socket_send_bytes_max != 0 {
-        sockopt::set_socket_send_buffer_size(socket, limits.socket_send_bytes_max)?;
+impl Options {
+    /// Notes whether an option was set, and what follows where it was not.
+    fn note(&mut self, name: &'static str, set: Result<(), Errno>, lack: Lack) {
+        if set.is_err() {
+            self.missing.push((name, lack));
+        }
     }
-    if limits.socket_receive_bytes_max != 0 {
-        sockopt::set_socket_recv_buffer_size(socket, limits.socket_receive_bytes_max)?;
+
+    /// Sets the options that accepted sockets inherit, which saves six system calls for each.
+    fn set_inheritable(&mut self, socket: &OwnedFd, settings: &Settings) {
+        let nodelay = sockopt::set_tcp_nodelay(socket, true);
+        self.note("TCP_NODELAY", nodelay, "frames may reach players up to 200 ms late");
+        let timeouts = &settings.timeouts;
+        if timeouts.keepalive_ms != 0 {
+            let interval = Duration::from_millis(timeouts.keepalive_ms.max(1000));
+            let probe = interval / KEEPALIVE_PROBES;
+            let lack = "peers that vanished are noticed late; timeouts.ping_ms finds them";
+            self.note("SO_KEEPALIVE", sockopt::set_socket_keepalive(socket, true), lack);
+            self.note("TCP_KEEPIDLE", sockopt::set_tcp_keepidle(socket, interval), lack);
+            self.note("TCP_KEEPINTVL", sockopt::set_tcp_keepintvl(socket, probe), lack);
+            self.note("TCP_KEEPCNT", sockopt::set_tcp_keepcnt(socket, KEEPALIVE_PROBES), lack);
+        }
+        #[cfg(target_os = "linux")]
+        if timeouts.user_timeout_ms != 0 {
+            let millis = u32::try_from(timeouts.user_timeout_ms).unwrap_or(u32::MAX);
+            let set = sockopt::set_tcp_user_timeout(socket, millis);
+            self.note("TCP_USER_TIMEOUT", set, "timeouts.user_timeout_ms has no effect");
+        }
+        self.set_buffers(socket, &settings.limits);
     }
-    #[cfg(target_os = "linux")]
-    if limits.socket_unsent_bytes_max != 0 {
-        let bytes = u32::try_from(limits.socket_unsent_bytes_max).unwrap_or(u32::MAX);
-        SockRef::from(socket)
-            .set_tcp_notsent_lowat(bytes)
-            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::INVAL))?;
+
+    /// Bounds what the kernel holds for each connection. The receive buffer is set before
+    /// listening, since the window's scale is agreed upon with the first segment.
+    fn set_buffers(&mut self, socket: &OwnedFd, limits: &Limits) {
+        if limits.socket_send_bytes_max != 0 {
+            let set = sockopt::set_socket_send_buffer_size(socket, limits.socket_send_bytes_max);
+            self.note("SO_SNDBUF", set, "limits.socket_send_bytes_max has no effect");
+        }
+        if limits.socket_receive_bytes_max != 0 {
+            let bytes = limits.socket_receive_bytes_max;
+            let set = sockopt::set_socket_recv_buffer_size(socket, bytes);
+            self.note("SO_RCVBUF", set, "limits.socket_receive_bytes_max has no effect");
+        }
+        #[cfg(target_os = "linux")]
+        if limits.socket_unsent_bytes_max != 0 {
+            let bytes = u32::try_from(limits.socket_unsent_bytes_max).unwrap_or(u32::MAX);
+            let set = SockRef::from(socket)
+                .set_tcp_notsent_lowat(bytes)
+                .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::INVAL));
+            self.note("TCP_NOTSENT_LOWAT", set, "limits.socket_unsent_bytes_max has no effect");
+        }
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -225,6 +280,37 @@ mod tests {
         assert_eq!(sockopt::socket_recv_buffer_size(&socket), Ok(400_000));
         let unsent = SockRef::from(&socket).tcp_notsent_lowat().unwrap();
         assert_ne!(unsent as usize, Limits::default().socket_unsent_bytes_max);
+    }
+
+    #[test]
+    fn only_the_lack_of_descriptors_or_memory_is_exhaustion() {
+        let outcome = |errno: Errno| match accept_error(errno.into()) {
+            AcceptError::Empty => "empty",
+            AcceptError::Died => "died",
+            AcceptError::Exhausted(_) => "exhausted",
+            AcceptError::Refused(_) => "refused",
+        };
+        for (expected, errnos) in [
+            ("empty", &[Errno::AGAIN][..]),
+            ("exhausted", &[Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM]),
+            ("died", &[Errno::CONNABORTED, Errno::PROTO, Errno::NETDOWN, Errno::HOSTUNREACH]),
+            ("died", &[Errno::NETUNREACH, Errno::HOSTDOWN, Errno::NOPROTOOPT, Errno::INTR]),
+            ("refused", &[Errno::PERM, Errno::ACCESS, Errno::NOSYS, Errno::INVAL]),
+        ] {
+            for errno in errnos {
+                assert_eq!(outcome(*errno), expected, "{errno:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn options_that_the_system_does_not_know_are_named_once_with_what_follows() {
+        let mut options = Options::default();
+        options.note("TCP_NODELAY", Ok(()), "nothing");
+        options.note("TCP_USER_TIMEOUT", Err(Errno::NOPROTOOPT), "no effect");
+        assert_eq!(options.missing, [("TCP_USER_TIMEOUT", "no effect")]);
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        assert_eq!(Listener::bind(address, &Settings::default()).unwrap().missing, []);
     }
 
     #[test]

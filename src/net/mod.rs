@@ -18,6 +18,7 @@ use crate::rtmp::auth::Challenger;
 use crate::rtmp::handshake::Hello;
 use event_loop::EventLoop;
 use rand::Rng;
+use rustix::io::Errno;
 use std::error::Error;
 use std::fmt;
 use std::io;
@@ -108,7 +109,11 @@ fn bind_remedy(error: &io::Error) -> &'static str {
         io::ErrorKind::PermissionDenied => {
             "choose a port from 1024 up (--listen), or have it handed over by a socket unit"
         }
-        _ => "choose another address (--listen)",
+        _ if error.raw_os_error() == Some(Errno::AFNOSUPPORT.raw_os_error()) => {
+            "the system has no addresses of this kind: choose one of the other, IPv4 or IPv6 \
+             (--listen)"
+        }
+        _ => "see whether a sandbox or a limit of the system keeps programs from listening",
     }
 }
 
@@ -133,7 +138,8 @@ mod tests {
             (cannot_bind(io::ErrorKind::AddrInUse), "ss -ltnp"),
             (cannot_bind(io::ErrorKind::AddrNotAvailable), "[::] for all"),
             (cannot_bind(io::ErrorKind::PermissionDenied), "socket unit"),
-            (cannot_bind(io::ErrorKind::Unsupported), "--listen"),
+            (cannot_bind(io::ErrorKind::Unsupported), "sandbox"),
+            (StartError::CannotBind { address, error: Errno::AFNOSUPPORT.into() }, "IPv4 or IPv6"),
             (StartError::HandedOver("x".to_owned()), "ListenStream="),
             (StartError::DescriptorLimit { needed: 132, limit: 64 }, "raise it to 132"),
             (StartError::Io(io::ErrorKind::OutOfMemory.into()), "memory"),

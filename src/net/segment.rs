@@ -18,11 +18,51 @@ pub(super) fn settings() -> Option<SegmentSettings> {
 #[cfg(target_os = "linux")]
 mod linux {
     use rustix::fs::{MemfdFlags, memfd_create};
+    use rustix::io::Errno;
     use std::fs::File;
     use std::io;
+    use std::os::fd::OwnedFd;
 
-    /// The name is what `/proc` shows of it.
     pub(super) fn open() -> io::Result<File> {
-        Ok(memfd_create("tiderace-segment", MemfdFlags::CLOEXEC)?.into())
+        // The name is what `/proc` shows of it.
+        Ok(create(|flags| memfd_create("tiderace-segment", flags))?.into())
+    }
+
+    /// Asks for a file that can never be executed, without which `vm.memfd_noexec = 2` refuses it.
+    /// Kernels before 6.3 do not know the flag.
+    fn create(memfd: impl Fn(MemfdFlags) -> Result<OwnedFd, Errno>) -> Result<OwnedFd, Errno> {
+        match memfd(MemfdFlags::CLOEXEC | MemfdFlags::NOEXEC_SEAL) {
+            Err(Errno::INVAL) => memfd(MemfdFlags::CLOEXEC),
+            created => created,
+        }
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+        use std::cell::RefCell;
+
+        const SEALED: MemfdFlags = MemfdFlags::CLOEXEC.union(MemfdFlags::NOEXEC_SEAL);
+
+        /// The flags that were tried on a kernel that answers with `answer`, and what came of it.
+        fn tried(answer: impl Fn(MemfdFlags) -> Option<Errno>) -> (Vec<MemfdFlags>, Option<Errno>) {
+            let tried = RefCell::new(Vec::new());
+            let made = create(|flags| {
+                tried.borrow_mut().push(flags);
+                answer(flags).map_or_else(|| memfd_create("test", MemfdFlags::CLOEXEC), Err)
+            });
+            (tried.into_inner(), made.err())
+        }
+
+        #[test]
+        fn memory_files_are_sealed_against_execution_where_the_kernel_knows_it() {
+            assert_eq!(tried(|_| None), (vec![SEALED], None));
+            let knows_no_seal = |flags| (flags == SEALED).then_some(Errno::INVAL);
+            assert_eq!(tried(knows_no_seal), (vec![SEALED, MemfdFlags::CLOEXEC], None));
+            for errno in [Errno::MFILE, Errno::ACCESS, Errno::NOSYS, Errno::PERM] {
+                assert_eq!(tried(|_| Some(errno)), (vec![SEALED], Some(errno)));
+            }
+            assert!(open().is_ok());
+        }
     }
 }

@@ -24,6 +24,10 @@ impl Transport for Tcp {
         }
     }
 
+    fn sends_files(&self) -> bool {
+        cfg!(target_os = "linux")
+    }
+
     #[cfg(target_os = "linux")]
     fn write_file(&mut self, file: &File, position: u64, len: usize) -> io::Result<usize> {
         let mut position = position;

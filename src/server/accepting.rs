@@ -12,7 +12,7 @@ use log::{info, warn};
 use std::io;
 use std::net::SocketAddr;
 
-/// How long accepting pauses when there is no descriptor to be had (ms).
+/// How long accepting pauses after the system has refused a connection (ms).
 const PAUSE_MS: u64 = 100;
 
 /// What accepting needs of a listening socket, whose readiness is edge-triggered.
@@ -40,6 +40,9 @@ pub enum AcceptError {
     /// No descriptor or no memory is to be had. The connections wait on, and no edge will tell
     /// of them.
     Exhausted(io::Error),
+    /// Anything else that the system refused. The connections wait on likewise, but descriptors
+    /// would not help them.
+    Refused(io::Error),
 }
 
 /// What is known of one listening socket.
@@ -49,8 +52,8 @@ pub struct Acceptor {
     /// until accepting said that there are none.
     pending: bool,
     pause: Option<Pause>,
-    /// There were no descriptors, and connections wait since. It is over when none waits any
-    /// more: while each that ends lets one in, there is nothing new to say.
+    /// Accepting failed, and connections wait since. It is over when none waits any more: while
+    /// each that ends lets one in, there is nothing new to say.
     starved: bool,
 }
 
@@ -107,7 +110,7 @@ impl<T: Transport> Server<T> {
                 }
                 // A newcomer is worth more than what memory files spare: the next try has theirs.
                 Err(AcceptError::Exhausted(_)) if self.hub.drop_segments() => {}
-                Err(AcceptError::Exhausted(error)) => {
+                Err(AcceptError::Exhausted(error) | AcceptError::Refused(error)) => {
                     // Said once, tried again when one is freed or a moment has passed, so that
                     // the loop neither spins nor forgets the connections that wait.
                     if !std::mem::replace(&mut acceptor.starved, true) {

@@ -313,12 +313,18 @@ impl<T: Transport> Conn<T> {
 
     /// Writes what is pending, in the order half-sent message, control, media, until all is
     /// with the kernel, it takes no more, or `budget` bytes went out. Errors are the
-    /// transport's.
-    pub fn flush(&mut self, hub: &Hub, budget: usize) -> io::Result<Flushed> {
+    /// transport's. `file_refusal` is set to the error of a `write_file` whose bytes the same
+    /// transport took from memory: the system refuses to send from files.
+    pub fn flush(
+        &mut self,
+        hub: &Hub,
+        budget: usize,
+        file_refusal: &mut Option<io::Error>,
+    ) -> io::Result<Flushed> {
         let mut left = budget;
         loop {
             self.readdress(hub);
-            let Written { bytes, is_all } = match self.write_once(hub, left) {
+            let Written { bytes, is_all } = match self.write_once(hub, left, file_refusal) {
                 // A player is not behind with what it does not want.
                 Ok(None) => Written { bytes: 0, is_all: true },
                 Ok(Some(Written { bytes: 0, .. })) => return Err(ErrorKind::WriteZero.into()),
@@ -344,14 +350,48 @@ impl<T: Transport> Conn<T> {
 
     /// Writes with one call as much as goes into it, up to `budget` bytes; `None` if nothing is
     /// pending.
-    fn write_once(&mut self, hub: &Hub, budget: usize) -> io::Result<Option<Written>> {
-        if let Some((run, is_last)) = self.file_run(hub) {
-            let bytes = self.transport.write_file(run.file, run.position, run.len.min(budget))?;
-            return Ok(Some(Written { bytes, is_all: is_last && bytes == run.len }));
+    fn write_once(
+        &mut self,
+        hub: &Hub,
+        budget: usize,
+        file_refusal: &mut Option<io::Error>,
+    ) -> io::Result<Option<Written>> {
+        let may_use_files = self.transport.sends_files() && file_refusal.is_none();
+        let file_run = if may_use_files { self.file_run(hub) } else { None };
+        let Some((run, is_last)) = file_run else {
+            return self.write_from_memory(hub, budget, may_use_files);
+        };
+        let error = match self.transport.write_file(run.file, run.position, run.len.min(budget)) {
+            Ok(0) => ErrorKind::WriteZero.into(),
+            Ok(bytes) => {
+                return Ok(Some(Written { bytes, is_all: is_last && bytes == run.len }));
+            }
+            Err(error) if is_transient(&error) => return Err(error),
+            Err(error) => error,
+        };
+        // A list of the errors that mean a refusal would not do: a socket can report most of them
+        // for its own connection, and one broken connection must not cost the others their files.
+        match self.write_from_memory(hub, budget, false) {
+            Err(again) if !is_transient(&again) => Err(error),
+            Ok(Some(written)) if written.bytes > 0 => {
+                *file_refusal = Some(error);
+                Ok(Some(written))
+            }
+            other => other,
         }
+    }
+
+    /// Does the same without files. `until_file` ends the write where a memory file continues it.
+    fn write_from_memory(
+        &mut self,
+        hub: &Hub,
+        budget: usize,
+        until_file: bool,
+    ) -> io::Result<Option<Written>> {
         let mut slices = Slices::new(budget);
         let activity = self.activity.as_deref();
-        let is_all = gather(&self.session, activity, self.is_closing(), hub, &mut slices);
+        let is_closing = self.is_closing();
+        let is_all = gather(&self.session, activity, is_closing, hub, until_file, &mut slices);
         if slices.slices.is_empty() {
             return Ok(None);
         }
@@ -453,6 +493,7 @@ fn gather<'s>(
     activity: Option<&'s Activity>,
     is_closing: bool,
     hub: &'s Hub,
+    until_file: bool,
     slices: &mut Slices<'s>,
 ) -> bool {
     if let Some(activity) = activity.filter(|activity| !activity.partial().is_empty()) {
@@ -463,11 +504,17 @@ fn gather<'s>(
     }
     let Some(activity) = activity.filter(|_| !is_closing) else { return slices.has_room() };
     let mut direct = activity.plays.iter().filter(|play| is_direct(play));
-    let is_all =
-        direct.all(|play| play.gather(hub.stream(play.stream).tape(), |slice| slices.push(slice)));
+    let is_all = direct.all(|play| {
+        play.gather(hub.stream(play.stream).tape(), until_file, |slice| slices.push(slice))
+    });
     // What is cut to the budget is not all, whoever has nothing to add to it. Players on another
     // message stream id than the tape's are given one message at a time.
     is_all && slices.has_room() && activity.plays.iter().all(is_direct)
+}
+
+/// Whether the same call may succeed later.
+fn is_transient(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }
 
 const fn is_direct(play: &Play) -> bool {
@@ -676,7 +723,7 @@ mod tests {
         }
 
         fn flush(&mut self) -> Flushed {
-            self.conn.flush(&self.hub, limits::WRITE_BYTES_PER_TURN_MAX).unwrap()
+            self.conn.flush(&self.hub, limits::WRITE_BYTES_PER_TURN_MAX, &mut None).unwrap()
         }
 
         fn script(&mut self, answers: impl IntoIterator<Item = Answer>) {
@@ -752,7 +799,7 @@ mod tests {
         {
             let mut bench = Bench::new(&[1]);
             bench.publish(0, 1, 1000);
-            assert_eq!(bench.conn.flush(&bench.hub, budget).unwrap(), outcome);
+            assert_eq!(bench.conn.flush(&bench.hub, budget, &mut None).unwrap(), outcome);
             assert_eq!(bench.conn.transport.wire.len(), budget);
             assert_eq!(bench.flush(), Flushed::All);
             assert_eq!(bench.written(), [(kind::AUDIO, 1, 1000)]);
@@ -784,7 +831,7 @@ mod tests {
         ] {
             bench.publish(0, 1, 10);
             bench.script([answer]);
-            let error = bench.conn.flush(&bench.hub, 1000).unwrap_err();
+            let error = bench.conn.flush(&bench.hub, 1000, &mut None).unwrap_err();
             assert_eq!(error.kind(), expected);
         }
     }

@@ -126,7 +126,7 @@ pub struct Server<T> {
     streams_with_news: Vec<StreamId>,
     draining: bool,
     crowding: Crowding,
-    /// `None` where there are no memory files.
+    /// `None` where there are no memory files, or the system refuses to send from them.
     segments: Option<SegmentSettings>,
     /// The system had none to give, and that was said.
     lacks_segments: bool,
@@ -552,7 +552,11 @@ impl<T: Transport> Server<T> {
             return 0;
         }
         let (before, held_nothing) = (conn.bytes_out, conn.holds_nothing_to_send());
-        let flushed = conn.flush(&self.hub, limits::WRITE_BYTES_PER_TURN_MAX);
+        let mut file_refusal = None;
+        let flushed = conn.flush(&self.hub, limits::WRITE_BYTES_PER_TURN_MAX, &mut file_refusal);
+        if let Some(error) = file_refusal {
+            give_up_files(&mut self.hub, &mut self.segments, &error);
+        }
         let written = (conn.bytes_out - before) as usize;
         self.stats.bytes_out += written as u64;
         // As it is nearly always: a player that has taken all there is.
@@ -637,7 +641,8 @@ impl<T: Transport> Server<T> {
         for id in std::mem::take(&mut self.closing) {
             // The last words, if there is room for them; nothing waits for more.
             if self.conns[id.index()].writable {
-                let _ = self.conns[id.index()].flush(&self.hub, limits::WRITE_BYTES_PER_TURN_MAX);
+                let conn = &mut self.conns[id.index()];
+                let _ = conn.flush(&self.hub, limits::WRITE_BYTES_PER_TURN_MAX, &mut None);
             }
             let mut conn = self.conns.remove(id.index());
             self.memory.conns_bytes -= conn.accounted_bytes as usize;
@@ -749,6 +754,15 @@ fn put_back(waiting: &mut Vec<ConnId>, batch: &mut Vec<ConnId>, served: usize) {
         waiting.splice(..0, batch.drain(served..));
     }
     batch.clear();
+}
+
+/// Sends no player from a memory file again: a system that refuses it once (seccomp, gVisor)
+/// refuses it always.
+#[cold]
+fn give_up_files(hub: &mut Hub, segments: &mut Option<SegmentSettings>, error: &io::Error) {
+    *segments = None;
+    hub.drop_segments();
+    warn!("the system refuses sendfile: {error}; players are sent from memory from now on");
 }
 
 fn catch_up<T>(

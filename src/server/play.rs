@@ -142,10 +142,15 @@ impl Play {
         self.note_skip(now, settings)
     }
 
-    /// The prelude and the messages from the cursor on that this player wants, as slices, up to
-    /// what is sent from a memory file. `take` says whether there is room for one more. Returns
-    /// whether that was all.
-    pub fn gather<'t>(&'t self, tape: &'t Tape, mut take: impl FnMut(&'t [u8]) -> bool) -> bool {
+    /// The prelude and the messages from the cursor on that this player wants, as slices, with
+    /// `until_file` up to those that a memory file holds. `take` says whether there is room for
+    /// one more. Returns whether that was all.
+    pub fn gather<'t>(
+        &'t self,
+        tape: &'t Tape,
+        until_file: bool,
+        mut take: impl FnMut(&'t [u8]) -> bool,
+    ) -> bool {
         if self.paused {
             return true;
         }
@@ -153,7 +158,7 @@ impl Play {
             return false;
         }
         let mut wanted = tape.from(self.next).filter(|entry| self.wants(entry));
-        self.run(tape).is_none() && wanted.all(|entry| take(&entry.wire))
+        !(until_file && self.run(tape).is_some()) && wanted.all(|entry| take(&entry.wire))
     }
 
     /// What is to be sent next, if it lies in a memory file. With it whether that is all there is.
@@ -222,7 +227,7 @@ impl Play {
     /// Whether something waits to be sent.
     pub fn has_pending(&self, tape: &Tape) -> bool {
         // What is not all has been stopped, by this or by a memory file.
-        !self.gather(tape, |_| false)
+        !self.gather(tape, true, |_| false)
     }
 
     const fn wants(&self, entry: &Entry) -> bool {
@@ -346,7 +351,7 @@ mod tests {
 
     fn pending(play: &Play, tape: &Tape) -> Vec<u8> {
         let mut wire = Vec::new();
-        let is_all = play.gather(tape, |slice| {
+        let is_all = play.gather(tape, true, |slice| {
             wire.extend_from_slice(slice);
             true
         });

@@ -15,7 +15,7 @@ use std::fmt;
 
 /// The time over which the peak bitrate is taken (µs): a keyframe of a second's GOP is no peak.
 const WINDOW_MICROS: u64 = 1_000_000;
-/// What passes without a frame, by timestamps or by arrival, before it is a gap or a stall (ms).
+/// The shortest time without a frame, by timestamps or by arrival, that is a gap or a stall (ms).
 const GAP_MS: u64 = 1000;
 
 /// What is known of a published stream.
@@ -98,9 +98,11 @@ pub(super) struct Meter {
     peak_bitrate: u64,
     /// The newest timestamp of both tracks.
     newest: Option<u32>,
+    /// The last step of it (ms): the rhythm of the stream, once there is one.
+    step_ms: Option<u64>,
     video: Track<(VideoCodec, VideoFacts)>,
     audio: Track<(AudioCodec, AudioFacts)>,
-    /// Pictures behind one that was less than a gap before them, and how long they took (ms).
+    /// Pictures behind one that no gap parts from them, and how long they took (ms).
     pictures: (u64, u64),
     /// Where the GOP began that goes on, and its frames.
     gop: Option<(u32, u32)>,
@@ -148,6 +150,7 @@ impl Meter {
             window: (now, 0),
             peak_bitrate: 0,
             newest: None,
+            step_ms: None,
             video: Track::UNHEARD,
             audio: Track::UNHEARD,
             pictures: (0, 0),
@@ -211,7 +214,7 @@ impl Meter {
 
     fn note_arrival(&mut self, bytes: u64, now: Time) {
         let silent_ms = now.millis_since(self.arrived);
-        if silent_ms > GAP_MS {
+        if self.is_hole(silent_ms) {
             self.stalls.note(silent_ms);
         }
         self.arrived = now;
@@ -226,10 +229,16 @@ impl Meter {
         self.bytes += bytes;
     }
 
+    /// Whether a time without frames is longer than the rhythm of the stream explains. A picture a
+    /// second, or one every ten seconds, is a rhythm and no row of holes.
+    fn is_hole(&self, ms: u64) -> bool {
+        self.step_ms.is_some_and(|step_ms| ms > GAP_MS.max(2 * step_ms))
+    }
+
     fn note_picture(&mut self, timestamp: u32, is_keyframe: bool) {
         if let Some(last) = self.video.newest.replace(timestamp) {
             let step_ms = u64::from(timestamp.wrapping_sub(last));
-            if step_ms <= GAP_MS {
+            if step_ms <= GAP_MS || self.step_ms.is_some() && !self.is_hole(step_ms) {
                 self.pictures = (self.pictures.0 + 1, self.pictures.1 + step_ms);
             }
         }
@@ -251,9 +260,13 @@ impl Meter {
         let step = timestamp.wrapping_sub(self.newest.unwrap_or(timestamp)) as i32;
         if step >= 0 {
             self.newest = Some(timestamp);
-            if step as u64 > GAP_MS {
-                self.gaps.note(step as u64);
+        }
+        // What arrives with the timestamp before says nothing of the rhythm.
+        if let Ok(step_ms @ 1..) = u64::try_from(step) {
+            if self.is_hole(step_ms) {
+                self.gaps.note(step_ms);
             }
+            self.step_ms = Some(step_ms);
         }
         if let (Some(video), Some(audio)) = (self.video.newest, self.audio.newest) {
             let last_ms = video.wrapping_sub(audio) as i32;
@@ -477,12 +490,36 @@ mod tests {
 
     #[test]
     fn gaps_are_of_timestamps_and_stalls_of_arrival() {
-        let times = [(0, 0), (1000, 1000), (2001, 1040), (2002, 2041), (2003, 1900), (9000, 4400)];
+        let times =
+            [(0, 0), (999, 40), (2001, 80), (2002, 1081), (2003, 1000), (2004, 1121), (9000, 3480)];
         let frames = times.map(|(ms, timestamp)| (ms, picture(timestamp)));
         let report = measured(&frames, 20_000);
         assert_eq!(report.gaps, Holes { count: 2, max_ms: 2359 });
-        assert_eq!(report.stalls, Holes { count: 2, max_ms: 6997 });
+        assert_eq!(report.stalls, Holes { count: 2, max_ms: 6996 });
         assert_eq!(report.duration_ms, 20_000);
+    }
+
+    #[test]
+    fn a_steady_rhythm_has_no_holes_however_slow_it_is() {
+        for interval_ms in [500, 1000, 1001, 2000, 10_000] {
+            // Each picture comes as two messages, and up to 40 ms late.
+            let frames = (0..60).map(|index| {
+                let ms = index / 2 * interval_ms;
+                (ms + index / 2 % 3 * 20, picture(ms as u32))
+            });
+            let report = measured(&frames.collect::<Vec<_>>(), 30 * interval_ms);
+            assert_eq!((report.gaps, report.stalls), Default::default(), "{interval_ms} ms");
+            assert!(report.frame_rate_millihertz.is_some(), "{interval_ms} ms");
+        }
+    }
+
+    #[test]
+    fn a_slow_stream_that_stops_for_more_than_twice_its_rhythm_has_a_hole() {
+        for (last_ms, count) in [(8000, 0), (8001, 1)] {
+            let frames = [0, 2000, 4000, last_ms].map(|ms| (ms, picture(ms as u32)));
+            let report = measured(&frames, 20_000);
+            assert_eq!((report.gaps.count, report.stalls.count), (count, count), "{last_ms}");
+        }
     }
 
     #[test]

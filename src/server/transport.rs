@@ -18,8 +18,15 @@ pub trait Transport {
     /// Writes the slices in order, as far as there is room.
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize>;
 
-    /// Writes up to `len` bytes that lie in `file` from `position` on, as far as there is room.
-    /// A transport without a way to do so without a copy is not asked to.
+    /// Returns whether [`Transport::write_file`] may be called.
+    fn sends_files(&self) -> bool {
+        false
+    }
+
+    /// Writes up to `len` bytes of `file` from `position` on without a copy, as far as there is
+    /// room. After any error but [`ErrorKind::WouldBlock`] and [`ErrorKind::Interrupted`] the
+    /// caller writes the same bytes from memory, which shows whether the connection is broken or
+    /// the system refuses to send from files.
     fn write_file(&mut self, file: &File, position: u64, len: usize) -> io::Result<usize> {
         let _ = (file, position, len);
         Err(ErrorKind::Unsupported.into())

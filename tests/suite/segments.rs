@@ -13,7 +13,7 @@ use tiderace::server::segment::{FileRun, SegmentSettings, Segments};
 use tiderace::time::Time;
 
 use crate::frames::{labels, publish, publish_sized};
-use crate::socket::{Link, MemoryTransport};
+use crate::socket::{FileAnswer, Link, MemoryTransport};
 use crate::world::{World, memory_file};
 
 const FRAMES: &str = "M1 V1 A1 K1 a1 i2 a2 i3 K4 a4 i5";
@@ -67,19 +67,67 @@ fn without_a_file_to_be_had_players_are_sent_from_memory() {
     assert_eq!(world[player].bytes_from_files(), 0);
 }
 
-/// A listening socket on which one connection waits, while the last descriptor is taken.
-struct LastDescriptor {
-    refusals: usize,
+#[test]
+fn a_system_that_refuses_to_send_from_files_costs_no_player_a_byte_and_is_asked_once() {
+    let answers = [
+        ErrorKind::PermissionDenied,
+        ErrorKind::Unsupported,
+        ErrorKind::InvalidInput,
+        ErrorKind::OutOfMemory,
+    ];
+    let answers = answers.map(FileAnswer::Error).into_iter().chain([FileAnswer::Nothing]);
+    for answer in answers {
+        let mut world = World::new(Settings::default());
+        let publisher = world.publisher("cam");
+        let players = [(); 3].map(|()| world.player("cam"));
+        for player in players {
+            world[player].answer_files_with(answer);
+        }
+        publish_sized(&mut world, publisher, FRAMES, 1000, 3000);
+        let late = world.player("cam");
+        publish(&mut world, publisher, "i6 a6", 1040);
+        for player in players {
+            assert_eq!(labels(&world, player), format!("{FRAMES} i6 a6"), "{answer:?}");
+            assert_eq!(world[player].bytes_from_files(), 0);
+        }
+        assert_eq!(labels(&world, late), "M1 A1 V1 K4 a4 i5 i6 a6");
+        assert_eq!(world[late].bytes_from_files(), 0, "{answer:?}: files are given up for good");
+        let calls: usize = players.iter().map(|player| world[*player].file_calls()).sum();
+        assert_eq!(calls, 1, "{answer:?}");
+    }
+}
+
+#[test]
+fn a_connection_that_breaks_while_it_is_sent_from_a_file_costs_the_others_nothing() {
+    let mut world = World::new(Settings::default());
+    let publisher = world.publisher("cam");
+    let [broken, well, other] = [(); 3].map(|()| world.player("cam"));
+    world[broken].answer_files_with(FileAnswer::Reset);
+    publish_sized(&mut world, publisher, FRAMES, 1000, 3000);
+    assert!(world.conn(broken).is_none());
+    for player in [well, other] {
+        assert_eq!(labels(&world, player), FRAMES);
+        assert!(world[player].bytes_from_files() > 0);
+    }
+    assert!(has_files(&world));
+}
+
+fn has_files(world: &World) -> bool {
+    world.server.hub().iter().any(|stream| stream.tape().has_segments())
+}
+
+/// A listening socket on which one connection waits behind errors.
+struct Waiting {
+    errors: Vec<AcceptError>,
     waiting: Option<MemoryTransport>,
 }
 
-impl Listen for LastDescriptor {
+impl Listen for Waiting {
     type Transport = MemoryTransport;
 
     fn accept(&mut self) -> Result<(MemoryTransport, SocketAddr), AcceptError> {
-        if self.refusals > 0 {
-            self.refusals -= 1;
-            return Err(AcceptError::Exhausted(ErrorKind::OutOfMemory.into()));
+        if let Some(error) = self.errors.pop() {
+            return Err(error);
         }
         let transport = self.waiting.take().ok_or(AcceptError::Empty)?;
         Ok((transport, SocketAddr::from((Ipv4Addr::LOCALHOST, 40_000))))
@@ -100,12 +148,11 @@ fn newcomers_get_the_descriptors_of_memory_files_and_players_miss_nothing() {
     let publisher = world.publisher("cam");
     let [first, second] = [(); 2].map(|()| world.player("cam"));
     publish(&mut world, publisher, FRAMES, 1000);
-    let has_files =
-        |world: &World| world.server.hub().iter().any(|stream| stream.tape().has_segments());
     assert!(has_files(&world));
 
     let transport = MemoryTransport(Link::open(1 << 16, None));
-    let mut listener = LastDescriptor { refusals: 1, waiting: Some(transport) };
+    let errors = vec![AcceptError::Exhausted(ErrorKind::OutOfMemory.into())];
+    let mut listener = Waiting { errors, waiting: Some(transport) };
     let mut acceptor = Acceptor::default();
     acceptor.edge();
     let before = world.server.len();
@@ -119,6 +166,29 @@ fn newcomers_get_the_descriptors_of_memory_files_and_players_miss_nothing() {
         assert_eq!(labels(&world, player), format!("{FRAMES} i6 a6"));
     }
     assert!(has_files(&world), "what comes next lies in a new one");
+}
+
+#[test]
+fn errors_of_the_network_in_accept_leave_the_memory_files_alone() {
+    let mut world = World::new(Settings::default());
+    let publisher = world.publisher("cam");
+    let _players = [(); 2].map(|()| world.player("cam"));
+    publish(&mut world, publisher, FRAMES, 1000);
+    let before = world.server.len();
+
+    let transport = MemoryTransport(Link::open(1 << 16, None));
+    let errors = vec![AcceptError::Died, AcceptError::Died];
+    let mut listener = Waiting { errors, waiting: Some(transport) };
+    let mut acceptor = Acceptor::default();
+    acceptor.edge();
+    world.server.accept_from(&mut acceptor, &mut listener, Time::ZERO);
+    assert_eq!(world.server.len(), before + 1, "the next one in the queue is well");
+
+    listener.errors.push(AcceptError::Refused(ErrorKind::PermissionDenied.into()));
+    acceptor.edge();
+    world.server.accept_from(&mut acceptor, &mut listener, Time::ZERO);
+    assert!(acceptor.paused_until() > Some(Time::ZERO), "the loop does not spin");
+    assert!(has_files(&world));
 }
 
 #[test]

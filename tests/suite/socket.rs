@@ -53,6 +53,17 @@ impl Pipe {
     }
 }
 
+/// How the system answers who wants to send from a file, other than wished.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum FileAnswer {
+    /// With an error, and the connection is well.
+    Error(ErrorKind),
+    /// With no byte.
+    Nothing,
+    /// The connection breaks during the call (ECONNRESET).
+    Reset,
+}
+
 /// Both directions and the readiness of the server's end. The methods are the client's end.
 #[derive(Debug)]
 pub(crate) struct Link {
@@ -67,6 +78,10 @@ pub(crate) struct Link {
     acknowledged: usize,
     /// Bytes that the server wanted to send from files.
     pub(crate) bytes_from_files: u64,
+    /// Calls to send from a file, refused ones as well.
+    pub(crate) file_calls: usize,
+    /// What every attempt to send from a file is answered with, if not as it should be.
+    pub(crate) file_answer: Option<FileAnswer>,
     faults: Option<Faults>,
     sabotage: Option<Sabotage>,
     witness: Option<Witness>,
@@ -133,6 +148,8 @@ impl Link {
             server_closed: false,
             acknowledged: 0,
             bytes_from_files: 0,
+            file_calls: 0,
+            file_answer: None,
             faults,
             sabotage: None,
             witness: None,
@@ -303,7 +320,24 @@ impl Transport for MemoryTransport {
         Ok(bytes.len())
     }
 
+    fn sends_files(&self) -> bool {
+        true
+    }
+
     fn write_file(&mut self, file: &File, position: u64, len: usize) -> io::Result<usize> {
+        let answer = {
+            let link = &mut *self.0.borrow_mut();
+            link.file_calls += 1;
+            link.file_answer
+        };
+        match answer {
+            None => {}
+            Some(FileAnswer::Error(kind)) => return Err(kind.into()),
+            Some(FileAnswer::Nothing) => return Ok(0),
+            Some(FileAnswer::Reset) => {
+                return Err(self.0.borrow_mut().fail(ErrorKind::ConnectionReset));
+            }
+        }
         let mut bytes = vec![0; len];
         file.read_exact_at(&mut bytes, position).expect("what is sent was written before");
         self.0.borrow_mut().bytes_from_files += len as u64;

@@ -40,7 +40,7 @@ use tiderace::time::Time;
 
 use crate::faults::Faults;
 use crate::random::Random;
-use crate::socket::{Link, MemoryTransport};
+use crate::socket::{FileAnswer, Link, MemoryTransport};
 use crate::wire::{self, Message};
 
 /// Room in a socket for each direction, unless a test chooses another.
@@ -496,6 +496,16 @@ impl Peer {
     /// Bytes that the server has sent it from memory files.
     pub(crate) fn bytes_from_files(&self) -> u64 {
         self.link.borrow().bytes_from_files
+    }
+
+    /// Calls of the server to send from a memory file, refused ones as well.
+    pub(crate) fn file_calls(&self) -> usize {
+        self.link.borrow().file_calls
+    }
+
+    /// Answers each such call from here on.
+    pub(crate) fn answer_files_with(&self, answer: FileAnswer) {
+        self.link.borrow_mut().file_answer = Some(answer);
     }
 
     /// Acknowledgements that the server asked its kernel for.

@@ -4,6 +4,7 @@ mod clock;
 mod descriptors;
 mod log;
 mod peer;
+mod refusals;
 mod service;
 mod signals;
 mod start;

@@ -1,0 +1,93 @@
+//! A system that refuses calls, as sandbox kernels, seccomp and old kernels do: the server does
+//! without what it only gains by, and names what it lacks.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process;
+
+use rustix::process::Signal;
+use tiderace::limits::{SEGMENT_PLAYERS_MIN, SEGMENT_RUN_BYTES_MIN};
+
+use super::peer::Peer;
+use super::{Tiderace, is_there, serves};
+use crate::wire;
+
+/// A server whose calls are answered as `injections` say, in the words of strace(1).
+fn refused(name: &str, injections: &[&str]) -> Option<Refused> {
+    if !is_there(Path::new("strace")) {
+        return None;
+    }
+    let trace = env::temp_dir().join(format!("tiderace-{}-{name}.trace", process::id()));
+    let line = "exec strace -D -f -qq -o \"$TRACE\" $INJECT \"$0\" \"$@\"";
+    let mut server = Tiderace::shell(name, line);
+    let inject: Vec<_> = injections.iter().map(|words| format!("-e inject={words}")).collect();
+    server.command.env("TRACE", &trace).env("INJECT", inject.join(" "));
+    Some(Refused { server: server.start(), trace })
+}
+
+struct Refused {
+    server: Tiderace,
+    trace: PathBuf,
+}
+
+impl Drop for Refused {
+    fn drop(&mut self) {
+        drop(std::fs::remove_file(&self.trace));
+    }
+}
+
+#[test]
+fn a_system_without_sendfile_or_memory_files_serves_every_player_and_says_so_once() {
+    for (name, injection, warning) in [
+        ("eperm", "sendfile:error=EPERM", "the system refuses sendfile: Operation not permitted"),
+        (
+            "enosys",
+            "sendfile:error=ENOSYS",
+            "the system refuses sendfile: Function not implemented",
+        ),
+        (
+            "memfd",
+            "memfd_create:error=EPERM",
+            "no memory file to send from: Operation not permitted",
+        ),
+    ] {
+        let Some(refused) = refused(name, &[injection]) else { return };
+        let server = &refused.server;
+        let mut players: Vec<_> =
+            (0..SEGMENT_PLAYERS_MIN).map(|_| Peer::playing(server.address, "cam")).collect();
+        let mut publisher = Peer::publishing(server.address, "cam");
+        for timestamp in 0..3 {
+            let frame = wire::audio(timestamp, 10 * SEGMENT_RUN_BYTES_MIN);
+            publisher.send(&frame);
+            for player in &mut players {
+                assert_eq!(player.next_media().payload, frame.payload, "{name}");
+            }
+        }
+        let log = server.log();
+        assert_eq!(log.matches(warning).count(), 1, "{log}");
+        assert_eq!(log.matches("WARN").count(), 1, "{log}");
+    }
+}
+
+#[test]
+fn a_system_without_a_socket_option_is_served_and_the_option_is_named() {
+    let all = "setsockopt:error=ENOPROTOOPT";
+    let Some(refused) = refused("options", &[all]) else { return };
+    serves(refused.server.address);
+    for option in
+        ["SO_REUSEADDR", "TCP_NODELAY", "SO_KEEPALIVE", "TCP_USER_TIMEOUT", "TCP_NOTSENT_LOWAT"]
+    {
+        refused.server.wait_for_log(&format!("the system has no socket option {option}: "));
+    }
+    refused.server.signal(Signal::TERM);
+}
+
+#[test]
+fn accepting_that_the_system_forbids_neither_spins_nor_ends_the_server() {
+    // The first connections are those that wait for the server to start.
+    let Some(refused) = refused("accept", &["accept4:error=EPERM:when=1..5"]) else { return };
+    serves(refused.server.address);
+    let log = refused.server.log();
+    assert_eq!(log.matches("cannot accept on").count(), 1, "{log}");
+    refused.server.wait_for_log("accepting again on");
+}
