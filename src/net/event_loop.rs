@@ -6,7 +6,7 @@
 
 use super::StartError;
 use super::activation;
-use super::listener::{Listener, Polled};
+use super::listener::{Listener, MissingOption, Polled};
 use super::memory;
 use super::notify::Notifier;
 use super::segment;
@@ -262,7 +262,7 @@ fn status(server: &Server<Tcp>) -> String {
 /// some.
 fn warn_of_missing_options(listeners: &[Listener]) {
     let missing: BTreeSet<_> = listeners.iter().flat_map(|listener| &listener.missing).collect();
-    for (name, lack) in missing {
+    for MissingOption { name, lack } in missing {
         warn!("the system has no socket option {name}: {lack}");
     }
 }

@@ -33,12 +33,17 @@ const INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE);
 pub(super) struct Listener {
     pub(super) socket: TcpListener,
     pub(super) acceptor: Acceptor,
-    /// Options that the system does not know, by name and with what their lack means.
-    pub(super) missing: Vec<(&'static str, Lack)>,
+    /// Options that the system does not know.
+    pub(super) missing: Vec<MissingOption>,
 }
 
-/// What follows from the lack of a socket option.
-type Lack = &'static str;
+/// A socket option that the system does not know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct MissingOption {
+    pub(super) name: &'static str,
+    /// What follows.
+    pub(super) lack: &'static str,
+}
 
 impl Listener {
     /// Listens on `address`. `[::]` takes IPv4 as well unless IPv4 is listened on by itself;
@@ -72,7 +77,7 @@ impl Listener {
         Ok(Self::of(TcpListener::from_std(socket.into()), options.missing))
     }
 
-    fn of(socket: TcpListener, missing: Vec<(&'static str, Lack)>) -> Self {
+    fn of(socket: TcpListener, missing: Vec<MissingOption>) -> Self {
         Self { socket, acceptor: Acceptor::default(), missing }
     }
 }
@@ -138,7 +143,7 @@ fn open(
     address: SocketAddr,
     v6_only: bool,
     settings: &Settings,
-) -> Result<(TcpListener, Vec<(&'static str, Lack)>), Errno> {
+) -> Result<(TcpListener, Vec<MissingOption>), Errno> {
     let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
     // Not every system takes these flags with the call that makes the socket.
     let socket = socket(family, SocketType::STREAM, None)?;
@@ -160,14 +165,14 @@ fn open(
 /// Sets options without which the server is slower or notices less, but serves.
 #[derive(Debug, Default)]
 struct Options {
-    missing: Vec<(&'static str, Lack)>,
+    missing: Vec<MissingOption>,
 }
 
 impl Options {
     /// Notes whether an option was set, and what follows where it was not.
-    fn note(&mut self, name: &'static str, set: Result<(), Errno>, lack: Lack) {
+    fn note(&mut self, name: &'static str, set: Result<(), Errno>, lack: &'static str) {
         if set.is_err() {
-            self.missing.push((name, lack));
+            self.missing.push(MissingOption { name, lack });
         }
     }
 
@@ -308,7 +313,8 @@ mod tests {
         let mut options = Options::default();
         options.note("TCP_NODELAY", Ok(()), "nothing");
         options.note("TCP_USER_TIMEOUT", Err(Errno::NOPROTOOPT), "no effect");
-        assert_eq!(options.missing, [("TCP_USER_TIMEOUT", "no effect")]);
+        let missing = MissingOption { name: "TCP_USER_TIMEOUT", lack: "no effect" };
+        assert_eq!(options.missing, [missing]);
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         assert_eq!(Listener::bind(address, &Settings::default()).unwrap().missing, []);
     }
