@@ -1,92 +1,163 @@
-//! The log of the process: lines on standard output that may be lost and never end it.
+//! The log of the process: lines on standard output that may be lost and never hold it up.
 //!
-//! Owns what is done when standard output takes no more: a journal that went away, a full disk,
-//! `tiderace | head -1`, or `tiderace | less` with nobody scrolling. The server serves on, and
-//! standard error tells once.
+//! Owns the format of a line, the count of those that were lost, and where that is reported: once
+//! on standard error when it begins, and in the log itself when it takes lines again. A full disk,
+//! `tiderace | head -1` or a terminal that nobody reads costs lines and no stream.
 
-use std::any::Any;
-use std::io::{self, Write};
-use std::panic::{self, AssertUnwindSafe};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::fmt::Display;
+use std::io::{self, Stderr, Stdout};
+use std::os::fd::AsFd;
+use std::panic;
+use std::sync::{Mutex, PoisonError};
 
-use log::{Level, LevelFilter, Log, Metadata, Record};
-use rustix::fs::{FileType, OFlags, fcntl_getfl, fcntl_setfl, fstat};
-use simple_logger::SimpleLogger;
+use log::{Level, Log, Metadata, Record};
+use time::OffsetDateTime;
+
+use crate::output::{self, Output};
 
 /// Starts the log. It goes to standard output, where journals and pipes take it; standard error
 /// is left to what keeps the process from its work.
-///
-/// The logger itself lets everything through, since only the level of the `log` crate can be moved
-/// by a reload. The poll library stays quiet: its lines are about its own calls.
 pub(crate) fn start(level: Level) {
-    let printer = SimpleLogger::new()
-        .with_level(LevelFilter::Trace)
-        .with_module_level("mio", LevelFilter::Warn)
-        .with_utc_timestamps();
-    if log::set_boxed_logger(Box::new(Lasting { printer, losing: AtomicBool::new(false) })).is_ok()
-    {
-        keep_lost_lines_quiet();
-        wait_for_no_reader();
+    let lines = Lines::new(Output::new(io::stdout()), Output::new(io::stderr()));
+    if log::set_boxed_logger(Box::new(Logger(Mutex::new(lines)))).is_ok() {
+        report_panics_without_waiting();
         log::set_max_level(level.to_level_filter());
     }
 }
 
-/// A reader that stops reading costs lines of the log and not the streams: a pipe that is full
-/// must not hold up the one thread. A file or a terminal is left as it is.
-fn wait_for_no_reader() {
-    let stdout = io::stdout();
-    let Ok(stat) = fstat(&stdout) else { return };
-    if matches!(FileType::from_raw_mode(stat.st_mode), FileType::Fifo | FileType::Socket)
-        && let Ok(flags) = fcntl_getfl(&stdout)
-    {
-        // Where this is refused, the server is as patient as other programs.
-        let _ = fcntl_setfl(&stdout, flags | OFlags::NONBLOCK);
-    }
-}
-
-/// A logger that outlives its output: `printer` panics when a line cannot be written.
-struct Lasting {
-    printer: SimpleLogger,
-    /// The last line could not be written.
-    losing: AtomicBool,
-}
-
-impl Log for Lasting {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        self.printer.enabled(metadata)
-    }
-
-    fn log(&self, record: &Record<'_>) {
-        // The printer has no state that a panic could leave half changed.
-        let printed = panic::catch_unwind(AssertUnwindSafe(|| self.printer.log(record)));
-        match printed {
-            Ok(()) => self.losing.store(false, Ordering::Relaxed),
-            Err(payload) => match lost_line(&*payload) {
-                Some(why) if !self.losing.swap(true, Ordering::Relaxed) => {
-                    drop(writeln!(io::stderr(), "tiderace: log lines are lost: {why}"));
-                }
-                Some(_) => {}
-                None => panic::resume_unwind(payload),
-            },
-        }
-    }
-
-    fn flush(&self) {
-        self.printer.flush();
-    }
-}
-
-/// A lost line is no bug, so the panic that tells of it is not reported as one.
-fn keep_lost_lines_quiet() {
-    let report = panic::take_hook();
-    panic::set_hook(Box::new(move |panic| {
-        if lost_line(panic.payload()).is_none() {
-            report(panic);
+/// The usual report of a panic waits for a reader of standard error, and the process would stand
+/// still with its sockets open instead of ending.
+fn report_panics_without_waiting() {
+    panic::set_hook(Box::new(|panic| {
+        let backtrace = Backtrace::capture();
+        match backtrace.status() {
+            BacktraceStatus::Captured => {
+                output::say(&format_args!("tiderace: {panic}\n{backtrace}"))
+            }
+            _ => output::say(&format_args!("tiderace: {panic}")),
         }
     }));
 }
 
-/// What `println!` says when it panics, which is known by its words alone.
-fn lost_line(payload: &(dyn Any + Send)) -> Option<&str> {
-    payload.downcast_ref::<String>()?.strip_prefix("failed printing to stdout: ")
+struct Logger(Mutex<Lines<Stdout, Stderr>>);
+
+impl Log for Logger {
+    /// The poll library stays quiet: its lines are about its own calls.
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        let is_of_poll = metadata.target().split("::").next() == Some("mio");
+        let most = if is_of_poll {
+            log::max_level().min(log::LevelFilter::Warn)
+        } else {
+            log::max_level()
+        };
+        metadata.level() <= most
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if self.enabled(record.metadata()) {
+            let line = line(record.level(), record.target(), record.args());
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).write(&line);
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+/// Lines on their way out.
+struct Lines<O, E> {
+    out: Output<O>,
+    errors: Output<E>,
+    /// Lines that were lost since the last one that was not.
+    lost: u64,
+    /// Why the last of them was.
+    why: String,
+}
+
+impl<O: AsFd, E: AsFd> Lines<O, E> {
+    const fn new(out: Output<O>, errors: Output<E>) -> Self {
+        Self { out, errors, lost: 0, why: String::new() }
+    }
+
+    fn write(&mut self, line: &str) {
+        if let Err(error) = self.report_lost().and_then(|()| self.out.line(line.as_bytes())) {
+            self.why = error.to_string();
+            if self.lost == 0 {
+                let told = format!("tiderace: log lines are lost: {error}\n");
+                drop(self.errors.line(told.as_bytes()));
+            }
+            self.lost += 1;
+        }
+    }
+
+    fn report_lost(&mut self) -> io::Result<()> {
+        if self.lost > 0 {
+            let Self { lost, why, .. } = self;
+            let report = format_args!("{lost} lines of the log are missing here: {why}");
+            self.out.line(line(Level::Warn, module_path!(), &report).as_bytes())?;
+            self.lost = 0;
+        }
+        Ok(())
+    }
+}
+
+fn line(level: Level, target: &str, message: &dyn Display) -> String {
+    let now = OffsetDateTime::now_utc();
+    let (date, time) = (now.date(), now.time());
+    let (year, month, day) = (date.year(), u8::from(date.month()), date.day());
+    let (hour, minute, second, millis) = time.as_hms_milli();
+    format!(
+        "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z \
+         {level:<5} [{target}] {message}\n"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::io::{PipeReader, Read, pipe};
+
+    /// What waits in a pipe, which is not empty.
+    fn read(pipe: &mut PipeReader) -> String {
+        let mut buffer = vec![0; 1 << 20];
+        let count = pipe.read(&mut buffer).unwrap();
+        String::from_utf8(buffer[..count].to_vec()).unwrap()
+    }
+
+    #[test]
+    fn lost_lines_are_counted_and_reported_when_there_is_room_again() {
+        let (mut out_read, out) = pipe().unwrap();
+        let (mut errors_read, errors) = pipe().unwrap();
+        let mut lines = Lines::new(Output::new(out), Output::new(errors));
+        let long = format!("{}\n", "x".repeat(4095));
+        for _ in 0..2 {
+            while lines.lost == 0 {
+                lines.write(&long);
+            }
+            (0..16).for_each(|_| lines.write("lost\n"));
+            assert_eq!(
+                read(&mut errors_read),
+                "tiderace: log lines are lost: Resource temporarily unavailable (os error 11)\n"
+            );
+            read(&mut out_read);
+            lines.write("kept\n");
+            let log = read(&mut out_read);
+            let (_, reported) = log.split_once(" WARN  [tiderace::logging] ").unwrap();
+            assert_eq!(
+                reported,
+                "17 lines of the log are missing here: \
+                 Resource temporarily unavailable (os error 11)\nkept\n"
+            );
+        }
+    }
+
+    #[test]
+    fn a_log_that_goes_nowhere_and_errors_that_go_nowhere_are_no_error() {
+        let full = || File::options().write(true).open("/dev/full").unwrap();
+        let mut lines = Lines::new(Output::new(full()), Output::new(full()));
+        (0..3).for_each(|_| lines.write("lost\n"));
+        assert_eq!(lines.lost, 3);
+        assert_eq!(lines.why, "No space left on device (os error 28)");
+    }
 }

@@ -2,6 +2,7 @@
 
 mod cli;
 mod logging;
+mod output;
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -13,6 +14,7 @@ use tiderace::config::Settings;
 use tiderace::net;
 
 use crate::cli::{Cli, Command, Exit, Serve};
+use crate::output::say;
 
 fn main() -> ExitCode {
     let exit = match Cli::parse().into_command() {
@@ -66,9 +68,4 @@ fn print(text: &str) -> Exit {
 fn fail(error: &dyn Display, exit: Exit) -> Exit {
     say(&format_args!("tiderace: {error}"));
     exit
-}
-
-/// Writes a line to standard error. The exit code tells the same where nobody reads it.
-fn say(line: &dyn Display) {
-    drop(writeln!(io::stderr(), "{line}"));
 }

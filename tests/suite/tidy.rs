@@ -39,7 +39,7 @@ const OUTSIDE: [&str; 4] = ["descriptors", "net", "load", "bin"];
 #[test]
 fn the_pure_parts_know_no_socket_clock_log_or_random_number() {
     let foreign = ["std::net", "std::io", "std::fs", "std::env", "std::process", "std::thread"];
-    let crates = ["mio", "rustix", "rand", "log", "simple_logger", "signal_hook", "slab"];
+    let crates = ["mio", "rustix", "rand", "log", "signal_hook", "slab"];
     expect_none(sources("src").filter(|source| PURE.contains(&source.part())).flat_map(|source| {
         let (mut found, crates) = (source.finds(&foreign), crates.map(|name| format!("{name}::")));
         found.extend(source.finds(&crates.each_ref().map(String::as_str)));
@@ -229,7 +229,7 @@ impl Source {
         let below = self.path.strip_prefix("src/").unwrap_or(&self.path);
         let name = below.split('/').next().unwrap_or(below).trim_end_matches(".rs");
         match name {
-            "main" | "cli" | "logging" => "bin",
+            "main" | "cli" | "logging" | "output" => "bin",
             "lib" | "test_support" => "",
             name => name,
         }
@@ -237,7 +237,7 @@ impl Source {
 
     /// The program declares its own parts, which its files may use.
     fn reaches(&self, used: &str) -> bool {
-        self.part() == "bin" && ["cli", "logging"].contains(&used)
+        self.part() == "bin" && ["cli", "logging", "output"].contains(&used)
             || self.path == "src/test_support.rs"
     }
 

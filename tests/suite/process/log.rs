@@ -1,12 +1,14 @@
 //! The log of the process: what it tells, what it keeps to itself, and that it may be lost.
 
 use std::fs::File;
-use std::io::{Read, Write};
-use std::net::TcpStream;
-use std::process::Stdio;
+use std::io::{self, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
+use rustix::fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl, open};
 use rustix::process::Signal;
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use super::{Tiderace, serves, wait_until};
 use crate::wire::{self, Message, command, null, object, string};
@@ -50,6 +52,78 @@ fn a_reader_of_the_log_that_stops_reading_does_not_hold_up_the_server() {
     assert_eq!(server.wait().code(), Some(0));
     let lost = "tiderace: log lines are lost: Resource temporarily unavailable (os error 11)\n";
     assert_eq!(server.errors(), lost);
+}
+
+#[test]
+fn a_terminal_that_nobody_reads_does_not_hold_up_the_server_and_what_was_lost_is_counted() {
+    let (terminal, other) = open_terminal();
+    let mut server =
+        Tiderace::command("terminal", |config| config.push_str("log_level = \"debug\""));
+    server.command.stdout(terminal.try_clone().unwrap()).stderr(terminal);
+    let server = server.start();
+    for _ in 0..1000 {
+        serves(server.address);
+    }
+    // What was lost is reported with the next line, once the terminal is read.
+    let mut log = String::new();
+    let mut buffer = [0; 1 << 16];
+    wait_until("the lost lines are reported", || {
+        while let Ok(count) = (&other).read(&mut buffer) {
+            log += &String::from_utf8_lossy(&buffer[..count]);
+        }
+        serves(server.address);
+        log.contains(" lines of the log are missing here: ")
+    });
+    assert!(log.lines().all(|line| line.starts_with("20") || line.starts_with("tiderace: ")));
+}
+
+/// A terminal: what a server writes to, and its other end, from which a read does not wait.
+fn open_terminal() -> (File, File) {
+    let other = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&other).unwrap();
+    unlockpt(&other).unwrap();
+    let name = ptsname(&other, Vec::new()).unwrap();
+    let flags = OFlags::RDWR | OFlags::NOCTTY;
+    let terminal = open(&name, flags, Mode::empty()).unwrap();
+    fcntl_setfl(&other, OFlags::RDWR | OFlags::NONBLOCK).unwrap();
+    (terminal.into(), other.into())
+}
+
+#[test]
+fn what_the_server_writes_to_stays_as_it_is_for_the_other_programs_that_do() {
+    let (_log, written) = io::pipe().unwrap();
+    let (_errors, errors) = io::pipe().unwrap();
+    let flags = || [&written, &errors].map(|written| fcntl_getfl(written).unwrap());
+    let before = flags();
+    let mut server = Tiderace::command("shared", |_| {});
+    server.command.stdout(written.try_clone().unwrap()).stderr(errors.try_clone().unwrap());
+    let mut server = server.start();
+    serves(server.address);
+    assert_eq!(flags(), before);
+    server.signal(Signal::TERM);
+    server.wait();
+    assert_eq!(flags(), before);
+}
+
+#[test]
+fn standard_errors_that_nobody_reads_hold_up_neither_the_server_nor_its_end() {
+    let (_errors, mut written) = io::pipe().unwrap();
+    fcntl_setfl(&written, OFlags::NONBLOCK).unwrap();
+    while written.write(&[b'x'; 4096]).is_ok() {}
+    fcntl_setfl(&written, OFlags::empty()).unwrap();
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let mut server = Tiderace::command("errors", |_| {});
+    server.command.stdout(full).stderr(written.try_clone().unwrap());
+    let mut server = server.start();
+    serves(server.address);
+    let address = server.address.to_string();
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().code(), Some(0));
+    let taken = TcpListener::bind(&address).unwrap();
+    let mut refused = Command::new(env!("CARGO_BIN_EXE_tiderace"));
+    let refused = refused.args(["--listen", &address]).stdout(Stdio::null()).stderr(written);
+    assert_eq!(refused.status().unwrap().code(), Some(4), "an address that is taken");
+    drop(taken);
 }
 
 #[test]

@@ -1,0 +1,309 @@
+//! Standard output and standard error, written to without waiting for a reader.
+//!
+//! Owns how a line reaches a terminal, a pipe, a socket or a file whose reader may have stopped
+//! reading: it is written as far as there is room, and otherwise lost. `O_NONBLOCK` would be the
+//! simple means, but it belongs to the open file description, which the server shares with the
+//! shell, with `tee`, and with the other programs of a container.
+//!
+//! A file on a disk that hangs still blocks: the kernel knows no other way to write to a file. A
+//! pipe to a program that writes the file takes the wait away from the server.
+
+use std::fmt::Display;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{FileType, Mode, OFlags, Stat, fstat, major, minor, open};
+use rustix::io::{Errno, ReadWriteFlags, pwritev2, write};
+use rustix::net::{SendFlags, send};
+use rustix::termios::isatty;
+
+/// How long the last line of a process may wait for room (s).
+const LAST_WORDS_SECONDS: i64 = 1;
+/// What a pipe takes without waiting when the poll finds room in it (PIPE_BUF, bytes).
+const PIPE_ROOM_BYTES: usize = 4096;
+/// The same of a terminal, whose room comes in pieces of 256 bytes.
+const TERMINAL_ROOM_BYTES: usize = 128;
+
+/// A place for lines.
+#[derive(Debug)]
+pub(crate) struct Output<F> {
+    shared: F,
+    way: Way,
+    /// The rest of a line that was taken in part. It goes first, so that no line is cut.
+    rest: Vec<u8>,
+}
+
+/// How bytes are written without waiting.
+#[derive(Debug)]
+enum Way {
+    /// To a description of our own, which may be non-blocking: a terminal or a pipe opened again.
+    Own(OwnedFd),
+    /// To a socket, where each call can ask not to wait.
+    Send,
+    /// To a pipe, likewise. Linux has this of pipes since 6.4.
+    NoWait,
+    /// When the poll finds room, and no more than fits then. Another program that writes to the
+    /// same pipe at the same moment can take the room away; the ways above exclude that.
+    Poll(Room),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Room {
+    Pipe,
+    Terminal,
+    /// Of files there always is.
+    Any,
+}
+
+impl<F: AsFd> Output<F> {
+    /// Finds the best way to write to `shared`.
+    pub(crate) fn new(shared: F) -> Self {
+        let way = match open_again(&shared) {
+            Some(own) => Way::Own(own),
+            None => Way::of_shared(&shared),
+        };
+        Self { shared, way, rest: Vec::new() }
+    }
+
+    /// Writes a line with its end, unless that would have to wait. A line that is taken in part
+    /// counts as written: its rest goes before the next one.
+    ///
+    /// # Errors
+    /// The line is lost.
+    pub(crate) fn line(&mut self, line: &[u8]) -> io::Result<()> {
+        let mut rest = std::mem::take(&mut self.rest);
+        let (taken, ended) = self.write(&rest);
+        rest.drain(..taken);
+        self.rest = rest;
+        ended?;
+        match self.write(line) {
+            (taken @ 1.., Err(_)) => {
+                self.rest.extend_from_slice(&line[taken..]);
+                Ok(())
+            }
+            (_, ended) => ended.map_err(io::Error::from),
+        }
+    }
+
+    /// Writes a line, and waits a moment where there is no room for it.
+    pub(crate) fn last_words(&mut self, line: &[u8]) {
+        if self.line(line).is_err() {
+            self.poll(Timespec { tv_sec: LAST_WORDS_SECONDS, tv_nsec: 0 });
+            drop(self.line(line));
+        }
+    }
+
+    /// Writes as much as there is room for, and returns how much that was.
+    fn write(&mut self, bytes: &[u8]) -> (usize, Result<(), Errno>) {
+        let mut taken = 0;
+        while taken < bytes.len() {
+            match self.write_once(&bytes[taken..]) {
+                Ok(0) => return (taken, Err(Errno::AGAIN)),
+                Ok(more) => taken += more,
+                Err(Errno::INTR) => {}
+                Err(errno) => return (taken, Err(errno)),
+            }
+        }
+        (taken, Ok(()))
+    }
+
+    fn write_once(&mut self, bytes: &[u8]) -> Result<usize, Errno> {
+        match &self.way {
+            Way::Own(own) => write(own, bytes),
+            Way::Send => send(&self.shared, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL),
+            Way::NoWait => {
+                let slices = [io::IoSlice::new(bytes)];
+                // This offset stands for the position of the description.
+                match pwritev2(&self.shared, &slices, u64::MAX, ReadWriteFlags::NOWAIT) {
+                    Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::SPIPE) => {
+                        self.way = Way::Poll(Room::Pipe);
+                        self.write_once(bytes)
+                    }
+                    written => written,
+                }
+            }
+            Way::Poll(room) => {
+                let piece = room.piece(bytes);
+                if !self.poll(Timespec::default()) {
+                    return Err(Errno::AGAIN);
+                }
+                write(&self.shared, piece)
+            }
+        }
+    }
+
+    /// Waits for room or an error, and returns whether there is either.
+    fn poll(&self, timeout: Timespec) -> bool {
+        let polled = match &self.way {
+            Way::Own(own) => own.as_fd(),
+            _ => self.shared.as_fd(),
+        };
+        poll(&mut [PollFd::from_borrowed_fd(polled, PollFlags::OUT)], Some(&timeout)) == Ok(1)
+    }
+}
+
+impl Way {
+    fn of_shared(shared: &impl AsFd) -> Self {
+        let Ok(stat) = fstat(shared) else { return Self::Poll(Room::Any) };
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Socket => Self::Send,
+            FileType::Fifo => Self::NoWait,
+            FileType::CharacterDevice if isatty(shared) => Self::Poll(Room::Terminal),
+            _ => Self::Poll(Room::Any),
+        }
+    }
+}
+
+impl Room {
+    /// The part of `bytes` that fits where the poll has found room. The end of a line takes more
+    /// room on a terminal than a byte, so it goes by itself.
+    fn piece(self, bytes: &[u8]) -> &[u8] {
+        let len = match self {
+            Self::Pipe => PIPE_ROOM_BYTES,
+            Self::Terminal => {
+                let end = bytes.iter().position(|byte| *byte == b'\n');
+                end.unwrap_or(bytes.len()).clamp(1, TERMINAL_ROOM_BYTES)
+            }
+            Self::Any => bytes.len(),
+        };
+        &bytes[..len.min(bytes.len())]
+    }
+}
+
+/// Opens the terminal or pipe behind `shared` once more, with a description of its own that is
+/// non-blocking. Another user's cannot be opened, and none can without `/proc`.
+fn open_again(shared: &impl AsFd) -> Option<OwnedFd> {
+    let stat = fstat(shared).ok()?;
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Fifo => {}
+        FileType::CharacterDevice if isatty(shared) && !is_multiplexer(&stat) => {}
+        _ => return None,
+    }
+    let path = format!("/proc/self/fd/{}", shared.as_fd().as_raw_fd());
+    let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let own = open(path, flags, Mode::empty()).ok()?;
+    let opened = fstat(&own).ok()?;
+    let is_same = (stat.st_dev, stat.st_ino) == (opened.st_dev, opened.st_ino);
+    is_same.then_some(own)
+}
+
+/// Opening this device again would make another terminal (`/dev/ptmx`).
+fn is_multiplexer(stat: &Stat) -> bool {
+    (major(stat.st_rdev), minor(stat.st_rdev)) == (5, 2)
+}
+
+/// Writes a line to standard error; the exit code tells the same where nobody reads it.
+pub(crate) fn say(line: &dyn Display) {
+    Output::new(io::stderr()).last_words(format!("{line}\n").as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::fs::{fcntl_getfl, fcntl_setfl};
+    use rustix::io::read;
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+    use rustix::pipe::pipe;
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+
+    /// A terminal: what programs write to, and its other end.
+    fn terminal() -> (OwnedFd, OwnedFd) {
+        let other = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&other).unwrap();
+        unlockpt(&other).unwrap();
+        let name = ptsname(&other, Vec::new()).unwrap();
+        let written = open(&name, OFlags::RDWR | OFlags::NOCTTY, Mode::empty()).unwrap();
+        (written, other)
+    }
+
+    fn pipe_ends() -> (OwnedFd, OwnedFd) {
+        let (read, written) = pipe().unwrap();
+        (written, read)
+    }
+
+    fn socket_ends() -> (OwnedFd, OwnedFd) {
+        socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::empty(), None).unwrap()
+    }
+
+    fn line(number: usize) -> String {
+        format!("{number} {}\n", "x".repeat(number % 300))
+    }
+
+    /// Writes numbered lines until one is lost. Then reads, which makes room for others. What was
+    /// read are the lines that were written, each of them whole.
+    fn fill_and_read(way: Option<Way>, (written, read_end): (OwnedFd, OwnedFd)) {
+        let flags = fcntl_getfl(&written).unwrap();
+        let mut output = Output::new(written);
+        if let Some(way) = way {
+            output.way = way;
+        }
+        let mut expected = String::new();
+        let mut number = 0;
+        while output.line(line(number).as_bytes()).is_ok() {
+            expected += &line(number);
+            number += 1;
+            assert!(number < 1_000_000, "there is no end of the room");
+        }
+        while output.line(b"short\n").is_ok() {
+            expected += "short\n";
+        }
+        for _ in 0..3 {
+            let error = output.line(b"short\n").unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        }
+        assert_eq!(fcntl_getfl(&output.shared), Ok(flags), "others write there as well");
+        fcntl_setfl(&read_end, OFlags::NONBLOCK).unwrap();
+        let mut found = String::new();
+        while !found.ends_with("end\n") {
+            let mut buffer = [0; 4096];
+            if let Ok(count) = read(&read_end, &mut buffer) {
+                found += &str::from_utf8(&buffer[..count]).unwrap().replace('\r', "");
+            }
+            if !expected.ends_with("end\n") && output.line(b"end\n").is_ok() {
+                expected += "end\n";
+            }
+        }
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn nobody_waits_for_the_reader_of_a_pipe_and_no_line_is_cut() {
+        fill_and_read(None, pipe_ends());
+        fill_and_read(Some(Way::NoWait), pipe_ends());
+        fill_and_read(Some(Way::Poll(Room::Pipe)), pipe_ends());
+    }
+
+    #[test]
+    fn nobody_waits_for_the_reader_of_a_terminal_and_no_line_is_cut() {
+        fill_and_read(None, terminal());
+        fill_and_read(Some(Way::Poll(Room::Terminal)), terminal());
+    }
+
+    #[test]
+    fn nobody_waits_for_the_reader_of_a_socket_and_no_line_is_cut() {
+        fill_and_read(None, socket_ends());
+    }
+
+    #[test]
+    fn terminals_and_pipes_get_a_description_of_their_own() {
+        let (written, reader) = pipe_ends();
+        drop(reader);
+        assert!(matches!(Output::new(written).way, Way::NoWait), "it cannot be opened again");
+        let (written, _reader) = pipe_ends();
+        assert!(matches!(Output::new(written).way, Way::Own(_)));
+        let (written, other) = terminal();
+        assert!(matches!(Output::new(written).way, Way::Own(_)));
+        assert!(open_again(&other).is_none(), "it would be another terminal");
+    }
+
+    #[test]
+    fn a_reader_that_left_is_an_error_and_no_signal() {
+        for (written, reader) in [pipe_ends(), socket_ends()] {
+            let mut output = Output::new(written);
+            drop(reader);
+            let error = output.line(b"lost\n").unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+        }
+    }
+}
