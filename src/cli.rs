@@ -261,7 +261,7 @@ Publish:
   OBS: Settings, Stream, Service \"Custom\", Server rtmp://localhost/live, Stream Key show
 
 Play:
-  ffplay -fflags nobuffer rtmp://localhost/live/show
+  ffplay rtmp://localhost/live/show
   vlc rtmp://localhost/live/show
 
 Settings:

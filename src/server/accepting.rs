@@ -3,12 +3,13 @@
 //! Owns when a listening socket is asked, and what becomes of each answer. It never sees the
 //! socket: that is a [`Listen`], so that tests run the same decisions over one in memory.
 
+use super::chatter::Topic;
 use super::stopwatch::Work;
 use super::transport::Transport;
 use super::{ConnId, Server};
 use crate::limits;
 use crate::time::Time;
-use log::{info, warn};
+use log::{Level, info, log, warn};
 use std::io;
 use std::net::SocketAddr;
 
@@ -134,7 +135,11 @@ impl<T: Transport> Server<T> {
             Ok(()) => {
                 self.accept(transport, peer, now);
             }
-            Err(error) => warn!("cannot poll {peer}: {error}; dropped"),
+            // It may hold for each newcomer, as when the system has no more watches to give.
+            Err(error) => {
+                let level = self.level(Topic::Failure, Level::Warn, now);
+                log!(level, "cannot poll {peer}: {error}; dropped");
+            }
         }
     }
 }

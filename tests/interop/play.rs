@@ -80,15 +80,42 @@ fn in_01_ffplay_plays() {
     let needs = [Need::Program("ffmpeg"), Need::Program("ffplay")];
     let Some(lab) = Lab::open("play_ffplay", &needs) else { return };
     let show = Show::start(&lab, Film::Main);
-    let mut player = players::ffplay(&lab, &show.url);
+    show.expect_run_of_pictures(&run_of_ffplay(&lab, &show));
+    lab.proves(Client::Ffplay, Role::Plays, &MAIN_CODECS[..1]);
+}
+
+/// Its lines in the README show the picture at once. A player that threw away the keyframe with
+/// which its stream begins would show nothing of this film.
+#[test]
+fn ffplay_shows_the_keyframe_that_its_stream_begins_with() {
+    let needs = [Need::Program("ffmpeg"), Need::Program("ffplay")];
+    let Some(lab) = Lab::open("at_once_ffplay", &needs) else { return };
+    let show = Show::start(&lab, Film::OneKeyframe);
+    show.expect_run_of_pictures(&run_of_ffplay(&lab, &show));
+}
+
+#[test]
+fn vlc_shows_the_keyframe_that_its_stream_begins_with() {
+    let needs = [Need::Program("ffmpeg"), Need::Program("vlc")];
+    let Some(lab) = Lab::open("at_once_vlc", &needs) else { return };
+    let show = Show::start(&lab, Film::OneKeyframe);
+    let player = players::vlc(&lab, &show.url);
+    player.program.finish(END);
+    let sent = Frames::of_pictures(&show.clip.path).video;
+    let got = Frames::of_pictures(&player.path).video;
+    show.expect_run_of_pictures(&run_of_vlc(&got, &sent));
+}
+
+/// Where the pictures that ffplay shows lie in the film.
+fn run_of_ffplay(lab: &Lab, show: &Show) -> Range<usize> {
+    let mut player = players::ffplay(lab, &show.url);
     let status = player.wait(END);
     assert!(status.success(), "ffplay ended with {status}");
-    let mut decoder = players::checksums_of(&lab, &show.clip.path);
+    let mut decoder = players::checksums_of(lab, &show.clip.path);
     decoder.wait(END);
     let sent = players::shown_pictures(&decoder);
     let got = players::shown_pictures(&player);
-    show.expect_run_of_pictures(&only_run("pictures", &got, &sent));
-    lab.proves(Client::Ffplay, Role::Plays, &MAIN_CODECS[..1]);
+    only_run("pictures", &got, &sent)
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! The README tells the truth: what can be checked of it is.
 
+use std::process::Command;
+
 use tiderace::config::Settings;
 
 const README: &str = include_str!("../../README.md");
@@ -33,6 +35,16 @@ fn the_settings_table_says_what_the_server_prints() {
     assert!(rows.len() > 30, "the sample has {} keys", rows.len());
     for row in rows {
         assert!(README.contains(&row), "README.md lacks this row:\n{row}");
+    }
+}
+
+#[test]
+fn the_help_shows_the_lines_of_the_readme_to_play_with() {
+    let output = Command::new(env!("CARGO_BIN_EXE_tiderace")).arg("--help").output().unwrap();
+    let help = String::from_utf8(output.stdout).unwrap();
+    for program in ["ffplay", "vlc"] {
+        let line = README.lines().find(|line| line.starts_with(&format!("{program} "))).unwrap();
+        assert!(help.contains(&format!("\n  {line}\n")), "the help lacks this line: {line}");
     }
 }
 

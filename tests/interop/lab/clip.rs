@@ -17,6 +17,8 @@ pub(crate) enum Film {
     Other,
     /// As `Main`, with a keyframe only every two seconds.
     LongGop,
+    /// As `Main`, with no keyframe but the first.
+    OneKeyframe,
     /// Noise of about 19 Mbit/s, so that the queues of the sockets fill within a second or two.
     Heavy,
     /// No picture.
@@ -59,7 +61,11 @@ impl Film {
     }
 
     fn gop(self) -> usize {
-        if self == Self::LongGop { 60 } else { 30 }
+        match self {
+            Self::LongGop => 60,
+            Self::OneKeyframe => 10_000,
+            _ => 30,
+        }
     }
 
     fn encode(self, path: &Path, seconds: u32) {

@@ -27,9 +27,10 @@ pub(crate) fn rtmpsrc(lab: &Lab, url: &str) -> Recorder {
     gstreamer(lab, "rtmpsrc", &format!("location={url} live=1"))
 }
 
-/// VLC, which plays into an MPEG transport stream. It refuses to run as root.
+/// VLC as the README says, but into an MPEG transport stream. It refuses to run as root.
 pub(crate) fn vlc(lab: &Lab, url: &str) -> Recorder {
     let mut command = Command::new("vlc");
+    command.args(options_of_readme("vlc"));
     command.args(["--intf", "dummy", "--no-dbus", "--sout"]);
     command.args(["#std{access=file,mux=ts,dst=-}", url, "vlc://quit"]);
     command.env("HOME", "/tmp").env_remove("XDG_CONFIG_HOME").current_dir("/");
@@ -41,9 +42,20 @@ pub(crate) fn vlc(lab: &Lab, url: &str) -> Recorder {
     Recorder { program, path }
 }
 
-/// ffplay without a screen and without a sound card. It must not drop what it draws too late.
+/// The options of a player in the line that the README gives for it.
+fn options_of_readme(player: &str) -> impl Iterator<Item = &'static str> {
+    let line = include_str!("../../../README.md")
+        .lines()
+        .find(|line| line.split_once(' ').is_some_and(|(program, _)| program == player));
+    let words = line.expect("the README has a line for it").split(' ').skip(1);
+    words.filter(|word| !word.starts_with("rtmp://"))
+}
+
+/// ffplay as the README says, without a screen and without a sound card. It must not drop what it
+/// draws too late.
 pub(crate) fn ffplay(lab: &Lab, url: &str) -> Program {
     let mut command = Command::new("ffplay");
+    command.args(options_of_readme("ffplay"));
     command.args(["-hide_banner", "-v", "info", "-nostats", "-autoexit", "-noframedrop"]);
     command.args(["-vf", "showinfo", url]);
     command.env("SDL_VIDEODRIVER", "dummy").env("SDL_AUDIODRIVER", "dummy");
