@@ -189,6 +189,11 @@ impl Access {
 }
 
 impl LoggedIn {
+    /// Memory that it holds, itself among it (bytes).
+    pub(super) const fn held_bytes(&self) -> usize {
+        size_of::<Self>() + self.app.capacity() + self.user.capacity()
+    }
+
     /// As the line says it that tells of a publish.
     pub fn as_user(logged_in: Option<&Self>) -> String {
         logged_in.map_or_else(String::new, |l| format!(" as {}", Escaped(l.user.as_bytes())))

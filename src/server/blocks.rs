@@ -1,11 +1,15 @@
 //! The memory that a tape's messages lie in: blocks that several messages share, used again.
 //!
-//! Owns the blocks of one tape. A block whose last message has gone is written to anew: fresh
-//! memory costs a page fault for each 4 KiB, which is more than the copy of a message into it.
+//! Owns the blocks of one tape. A block whose last message has left the tape is written again:
+//! fresh memory costs a page fault for each 4 KiB, which is more than to copy a message into it.
 //! What a tape has not needed lately is given back.
+//!
+//! A player that was sent part of a message keeps the block of that message alive. When the tape
+//! no longer needs such a block, [`Lent`] counts it until the last player has let go of it. So
+//! each block counts once, however many players share it, and until its memory is free.
 
 use crate::limits;
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use std::collections::VecDeque;
 
 /// What is given back is what exceeds the most that was needed by more than this: the two blocks
@@ -13,18 +17,37 @@ use std::collections::VecDeque;
 const SLACK_DIVISOR: usize = 2;
 /// With each new block, what was needed once counts less by this.
 const DECAY_DIVISOR: usize = 64;
+/// Lent blocks that one sweep looks at, so that it stays a small part of a turn.
+const SWEEP_MAX: usize = 256;
+
+/// A block without room for another message.
+#[derive(Debug)]
+struct Full {
+    /// What is left of it. Holds the block.
+    rest: BytesMut,
+    /// The size of the whole block.
+    bytes: usize,
+    /// Bytes of messages written to this block and to all before it.
+    end: u64,
+}
 
 /// See the module's head.
 #[derive(Debug, Default)]
 pub(super) struct Blocks {
     /// Room for the next messages.
     open: BytesMut,
-    /// Blocks without room for another, in their order: those that are free come first.
-    full: VecDeque<BytesMut>,
+    /// The size of the whole open block.
+    open_bytes: usize,
+    /// The other blocks, in their order: those without a message of the tape come first.
+    full: VecDeque<Full>,
     /// The sizes of all of them.
     bytes: usize,
     /// The most that messages took of late.
     needed: usize,
+    /// Bytes of messages ever written.
+    written: u64,
+    /// Blocks that the tape no longer needs and that players hold, until [`Lent`] takes them.
+    lent: Vec<LentBlock>,
 }
 
 impl Blocks {
@@ -34,18 +57,30 @@ impl Blocks {
         self.needed = self.needed.max(held + len);
         if self.open.capacity() < len {
             self.needed -= self.needed / DECAY_DIVISOR;
-            let next = self.take_free(len).unwrap_or_else(|| self.allocate(len, held));
-            let full = std::mem::replace(&mut self.open, next);
-            if self.bytes > self.open.capacity() {
-                self.full.push_back(full);
+            let next = self.take_free(len, held).unwrap_or_else(|| self.allocate(len, held));
+            let bytes = std::mem::replace(&mut self.open_bytes, next.capacity());
+            let rest = std::mem::replace(&mut self.open, next);
+            if bytes > 0 {
+                self.full.push_back(Full { rest, bytes, end: self.written });
             }
         }
+        self.written += len as u64;
         &mut self.open
     }
 
     /// The sizes of all blocks.
     pub(super) const fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Gives all blocks back. No message of the tape may lie in them any more.
+    pub(super) fn clear(&mut self) {
+        let open = (std::mem::take(&mut self.open), std::mem::take(&mut self.open_bytes));
+        let full = self.full.drain(..).map(|block| (block.rest, block.bytes));
+        self.lent
+            .extend(full.chain([open]).filter_map(|(rest, bytes)| LentBlock::new(rest, bytes)));
+        self.full = VecDeque::new();
+        (self.bytes, self.needed) = (0, 0);
     }
 
     fn allocate(&mut self, len: usize, held: usize) -> BytesMut {
@@ -57,20 +92,82 @@ impl Blocks {
     }
 
     /// Takes the first block that no message lies in any more, if there is one with room for
-    /// `len` bytes. Free ones that are too small or too many are given back.
-    fn take_free(&mut self, len: usize) -> Option<BytesMut> {
+    /// `len` bytes. Free ones that are too small or too many are given back, and those that a
+    /// player holds are lent: behind one that is held there may be any number of free ones.
+    fn take_free(&mut self, len: usize, held: usize) -> Option<BytesMut> {
         let slack = self.needed / SLACK_DIVISOR + 2 * limits::TAPE_BLOCK_BYTES_MIN;
-        loop {
-            let block = self.full.front_mut()?;
+        let oldest_needed = self.written - held as u64;
+        while self.full.front().is_some_and(|block| block.end <= oldest_needed) {
+            let Full { mut rest, bytes, .. } = self.full.pop_front()?;
+            let is_wanted = bytes >= len && self.bytes <= self.needed + slack;
             // More than the room that is left can be had only if nobody else holds the block.
-            if !block.try_reclaim(block.capacity() + 1) {
-                return None;
+            if is_wanted && rest.try_reclaim(rest.capacity() + 1) {
+                return Some(rest);
             }
-            let block = self.full.pop_front()?;
-            if block.capacity() >= len && self.bytes <= self.needed + slack {
-                return Some(block);
+            self.bytes -= bytes;
+            self.lent.extend(LentBlock::new(rest, bytes));
+        }
+        None
+    }
+}
+
+/// A block that only players hold, which were sent part of a message in it.
+#[derive(Debug)]
+struct LentBlock {
+    /// Holds the block as well, so that it shows whether anybody else does.
+    block: Bytes,
+    bytes: usize,
+}
+
+impl LentBlock {
+    /// `None` if there is no block, or if nobody else holds it: its memory is free then.
+    fn new(rest: BytesMut, bytes: usize) -> Option<Self> {
+        let block = rest.freeze();
+        (bytes > 0 && !block.is_unique()).then_some(Self { block, bytes })
+    }
+}
+
+/// The blocks of all tapes, those that are gone among them, that only players hold.
+#[derive(Debug, Default)]
+pub(super) struct Lent {
+    blocks: Vec<LentBlock>,
+    /// Where the next sweep begins.
+    next: usize,
+    /// Invariant: the sum of their sizes.
+    bytes: usize,
+}
+
+impl Lent {
+    /// The sizes of all of them.
+    pub(super) const fn bytes(&self) -> usize {
+        self.bytes + self.blocks.capacity() * size_of::<LentBlock>()
+    }
+
+    /// Takes over what a tape has lent.
+    pub(super) fn take_from(&mut self, blocks: &mut Blocks) {
+        if !blocks.lent.is_empty() {
+            let lent = std::mem::take(&mut blocks.lent);
+            self.bytes += lent.iter().map(|block| block.bytes).sum::<usize>();
+            self.blocks.extend(lent);
+        }
+    }
+
+    /// Gives back what players have let go of, as far as one sweep looks.
+    pub(super) fn sweep(&mut self) {
+        for _ in 0..SWEEP_MAX.min(self.blocks.len()) {
+            if self.next >= self.blocks.len() {
+                self.next = 0;
             }
-            self.bytes -= block.capacity();
+            match self.blocks.get(self.next) {
+                Some(lent) if lent.block.is_unique() => {
+                    self.bytes -= lent.bytes;
+                    self.blocks.swap_remove(self.next);
+                }
+                _ => self.next += 1,
+            }
+        }
+        if self.blocks.is_empty() {
+            *self = Self::default();
         }
     }
 }
@@ -98,7 +195,7 @@ mod tests {
     fn memory_of_messages_that_have_gone_is_written_to_anew() {
         let (mut blocks, mut messages) = (Blocks::default(), VecDeque::new());
         write(&mut blocks, &mut messages, 1000, 100);
-        let places: Vec<_> = blocks.full.iter().map(|block| block.as_ptr() as usize).collect();
+        let places: Vec<_> = blocks.full.iter().map(|block| block.rest.as_ptr() as usize).collect();
         let bytes = blocks.bytes();
         write(&mut blocks, &mut messages, 1000, 100);
         assert_eq!(blocks.bytes(), bytes, "nothing is allocated");
@@ -125,6 +222,56 @@ mod tests {
             bytes.push(blocks.bytes());
         }
         assert!(bytes[5..].iter().all(|later| *later == bytes[5]), "{bytes:?}");
+    }
+
+    #[test]
+    fn a_block_that_a_player_holds_stops_no_other_from_being_used_again() {
+        let (mut blocks, mut messages) = (Blocks::default(), VecDeque::new());
+        write(&mut blocks, &mut messages, 100, 20);
+        let held = messages[0].slice(5_000..);
+        let bytes = blocks.bytes();
+        write(&mut blocks, &mut messages, 10_000, 20);
+        assert!(blocks.bytes() <= bytes, "{} bytes after {bytes}", blocks.bytes());
+        assert_eq!(blocks.lent.len(), 1);
+        assert_eq!(held, &[80; 5_000][..]);
+    }
+
+    #[test]
+    fn a_lent_block_counts_once_and_until_the_last_player_lets_go_of_it() {
+        let (mut blocks, mut messages, mut lent) =
+            (Blocks::default(), VecDeque::new(), Lent::default());
+        write(&mut blocks, &mut messages, 20, 20);
+        let bytes = blocks.bytes();
+        let mut players: Vec<_> = (0..100).map(|_| messages[19].slice(1..)).collect();
+        messages.clear();
+        blocks.clear();
+        lent.take_from(&mut blocks);
+        drop(blocks);
+        assert!(lent.bytes >= limits::TAPE_BLOCK_BYTES_MIN && lent.bytes < bytes, "{lent:?}");
+        players.truncate(1);
+        lent.sweep();
+        assert!(lent.bytes > 0);
+        players.clear();
+        lent.sweep();
+        assert_eq!(lent.bytes(), 0);
+    }
+
+    #[test]
+    fn a_sweep_looks_at_a_bounded_number_and_the_next_goes_on() {
+        let mut lent = Lent::default();
+        let mut players = Vec::new();
+        for _ in 0..3 * SWEEP_MAX {
+            let (mut blocks, mut messages) = (Blocks::default(), VecDeque::new());
+            write(&mut blocks, &mut messages, 1, 1);
+            players.extend(messages.drain(..));
+            blocks.clear();
+            lent.take_from(&mut blocks);
+        }
+        players.clear();
+        for left in [2, 1, 0] {
+            lent.sweep();
+            assert_eq!(lent.blocks.len(), left * SWEEP_MAX);
+        }
     }
 
     #[test]

@@ -67,6 +67,14 @@ struct Publishing {
     silent_at: Time,
 }
 
+impl Publishing {
+    /// Memory that it holds, itself among it (bytes).
+    fn held_bytes(&self) -> usize {
+        let spilled = if self.list.spilled() { self.list.capacity() } else { 0 };
+        size_of::<Self>() + spilled * size_of::<Publish>()
+    }
+}
+
 impl Default for Activity {
     fn default() -> Self {
         Self {
@@ -80,18 +88,17 @@ impl Default for Activity {
 }
 
 impl Activity {
-    /// Memory that it holds (bytes): itself, and what of a half-sent message is still to go. What
-    /// is made on the way of a write counts as if it were there, so that few writes change it.
+    /// Memory that it holds (bytes). What is made on the way of a write counts as if it were
+    /// there, so that few writes change it. The rest of a half-sent message lies in a block of
+    /// its stream, which counts it for all its players (`blocks.rs`).
     pub fn held_bytes(&self) -> usize {
         let plays = if self.plays.spilled() { self.plays.capacity() } else { 0 };
-        let publishes = size_of_val(self.publishes());
         size_of::<Self>()
             + plays * size_of::<Play>()
             + self.plays.len() * Play::HELD_BYTES_MAX
-            + if self.publishing.is_some() { size_of::<Publishing>() + publishes } else { 0 }
+            + self.publishing.as_deref().map_or(0, Publishing::held_bytes)
             + size_of::<Bytes>()
-            + self.partial().len()
-            + if self.summary.is_some() { size_of::<Summary>() } else { 0 }
+            + self.summary.as_deref().map_or(0, Summary::held_bytes)
     }
 
     /// Streams it publishes.
@@ -155,6 +162,12 @@ pub struct Summary {
 }
 
 impl Summary {
+    /// Memory that it holds, itself among it (bytes). The name outlives its stream here.
+    fn held_bytes(&self) -> usize {
+        let repairs = if self.repairs.is_some() { size_of::<Repairs>() } else { 0 };
+        size_of::<Self>() + self.stream.as_deref().map_or(0, str::len) + repairs
+    }
+
     /// Counts what was repaired of a publisher that is no more.
     pub fn publisher_left(&mut self, departed: &Departed) {
         let repairs = &departed.report.repairs;
@@ -175,6 +188,13 @@ pub struct Closing {
     pub farewell: bool,
     /// Whether the sending direction is shut.
     pub shut: bool,
+}
+
+impl Closing {
+    /// Memory that it holds, itself among it (bytes).
+    fn held_bytes(&self) -> usize {
+        size_of::<Self>() + self.detail.capacity()
+    }
 }
 
 /// See the module's head.
@@ -282,11 +302,13 @@ impl<T: Transport> Conn<T> {
         publishing.map_or(Time::NEVER, |publishing| publishing.silent_at)
     }
 
-    /// Memory that it holds beside this struct: what is under assembly, what waits to be sent,
-    /// and `unsent_bytes` in the kernel while that takes no more (bytes).
+    /// Memory that it holds in addition to this struct: what is under assembly, what waits to be
+    /// sent, and `unsent_bytes` in the kernel while the socket takes no more (bytes).
     pub fn held_bytes(&self, unsent_bytes: usize) -> usize {
         self.session.held_bytes()
             + self.activity.as_deref().map_or(0, Activity::held_bytes)
+            + self.closing.as_deref().map_or(0, Closing::held_bytes)
+            + self.logged_in.as_deref().map_or(0, LoggedIn::held_bytes)
             + if self.writable { 0 } else { unsent_bytes }
     }
 
@@ -446,6 +468,10 @@ impl<T: Transport> Conn<T> {
         let of_partial = written.min(activity.partial().len());
         if let Some(partial) = activity.partial.as_deref_mut().filter(|_| of_partial > 0) {
             bytes::Buf::advance(partial, of_partial);
+            if partial.is_empty() {
+                // An empty slice would still keep the block of its message alive.
+                *partial = Bytes::new();
+            }
             written -= of_partial;
         }
         let of_control = written.min(self.session.output().bytes().len());

@@ -4,13 +4,17 @@
 //! A header takes the place of older ones of its kind once every track of theirs has a newer
 //! one, so a track never has two that both count. An end of sequence takes nothing away: what
 //! comes after it brings its own header, and until then the old one harms nobody.
+//!
+//! The memory of headers is shared by the tape, its start points and the players that were sent
+//! part of them, so a gauge counts it.
 
+use super::gauge::{Counted, Gauge};
 use super::tape::MESSAGE_STREAM_ID;
 use crate::limits;
 use crate::media::{MediaKind, Tracks};
 use crate::rtmp::chunk_write::{chunk_stream, wire_len, write_message};
 use crate::rtmp::message::{MessageHeader, kind};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use std::cell::RefCell;
 
 /// Metadata speaks of no moment. ffmpeg takes a later one than 0 for the first subtitle of a
@@ -58,12 +62,25 @@ pub(super) struct Headers {
     /// Their last wire form and its time, shared by all who join at about that time.
     /// Invariant: made of `list` as it is.
     recent: RefCell<Option<(u32, Bytes)>>,
+    gauge: Gauge,
+    /// What the list itself takes.
+    counted: Counted,
 }
 
 /// Headers say nothing about a moment: one wire form serves for so long (ms).
 const RECENT_MS_MAX: u32 = 1000;
 
 impl Headers {
+    /// No headers yet; those that are kept are counted by `gauge`.
+    pub(super) fn new(gauge: Gauge) -> Self {
+        Self { gauge, ..Self::default() }
+    }
+
+    /// The gauge that counts them.
+    pub(super) const fn gauge(&self) -> &Gauge {
+        &self.gauge
+    }
+
     /// Whether the newest header of these tracks is this one, as it is when an encoder repeats
     /// its headers with every keyframe.
     pub(super) fn has(&self, kind: HeaderKind, tracks: &Tracks, payload: &[u8]) -> bool {
@@ -94,8 +111,10 @@ impl Headers {
             && self.list.len() < limits::HEADERS_MAX
         {
             let at = self.list.partition_point(|header| header.kind <= kind);
-            self.list.insert(at, Header { kind, tracks, payload: Bytes::copy_from_slice(payload) });
+            let payload = self.gauge.share(payload.to_vec());
+            self.list.insert(at, Header { kind, tracks, payload });
         }
+        self.count_list();
         replaced
     }
 
@@ -103,12 +122,19 @@ impl Headers {
     pub(super) fn clear_metadata(&mut self) {
         self.recent = RefCell::default();
         self.list.retain(|header| header.kind != HeaderKind::Metadata);
+        self.count_list();
     }
 
-    /// Memory that they hold (bytes), with the wire form in which newcomers share them.
+    /// Memory of these headers and of the wire form that newcomers share (bytes). The gauge
+    /// counts it as well, together with what others still hold of earlier headers.
     pub(super) fn held_bytes(&self) -> usize {
         let payloads: usize = self.list.iter().map(|header| header.payload.len()).sum();
-        self.list.capacity() * size_of::<Header>() + 2 * payloads
+        let recent = self.recent.borrow().as_ref().map_or(0, |(_, wire)| wire.len());
+        self.list.capacity() * size_of::<Header>() + payloads + recent
+    }
+
+    fn count_list(&mut self) {
+        self.counted = self.gauge.count(self.list.capacity() * size_of::<Header>());
     }
 
     /// All of them in wire form, those of the media stamped with `timestamp` or a moment before.
@@ -126,15 +152,17 @@ impl Headers {
 
     /// All of them in wire form, those of the media stamped with `timestamp`.
     pub(super) fn encode(&self, timestamp: u32, chunk_size: u32) -> Bytes {
-        let mut wire = BytesMut::new();
+        let message = |header: &Header| {
+            let metadata = header.kind == HeaderKind::Metadata;
+            let timestamp = if metadata { METADATA_TIMESTAMP } else { timestamp };
+            message_header(header.kind.media(), timestamp)
+        };
+        let len = |header: &Header| wire_len(&message(header), header.payload.len(), chunk_size);
+        let mut wire = Vec::with_capacity(self.list.iter().map(len).sum());
         for header in &self.list {
-            let timestamp =
-                if header.kind == HeaderKind::Metadata { METADATA_TIMESTAMP } else { timestamp };
-            let message = message_header(header.kind.media(), timestamp);
-            wire.reserve(wire_len(&message, header.payload.len(), chunk_size));
-            write_message(&mut wire, message, &header.payload, chunk_size);
+            write_message(&mut wire, message(header), &header.payload, chunk_size);
         }
-        wire.freeze()
+        if wire.is_empty() { Bytes::new() } else { self.gauge.share(wire) }
     }
 }
 
@@ -206,6 +234,26 @@ mod tests {
             (0..200).map(|track| format!("96 00 68766331 {track:02x} 01")).collect();
         let headers: Vec<_> = headers.iter().map(String::as_str).collect();
         assert_eq!(kept(&headers).0.len(), limits::HEADERS_MAX);
+    }
+
+    #[test]
+    fn headers_count_until_the_last_player_has_them_in_whatever_version() {
+        const PAYLOAD_BYTES: usize = 10_000;
+        let gauge = Gauge::default();
+        let mut headers = Headers::new(gauge.clone());
+        let mut players = Vec::new();
+        for version in 0..5 {
+            headers.keep(HeaderKind::VideoSequence, Tracks::DEFAULT, &[version; PAYLOAD_BYTES]);
+            // Two players share the wire form, and one has been sent half of it.
+            let wire = headers.recent(0, 60_000);
+            players.extend([wire.clone(), wire.slice(PAYLOAD_BYTES / 2..)]);
+        }
+        let held = gauge.bytes();
+        assert!((6 * PAYLOAD_BYTES..7 * PAYLOAD_BYTES).contains(&held), "{held} bytes");
+        players.clear();
+        assert!((2 * PAYLOAD_BYTES..3 * PAYLOAD_BYTES).contains(&gauge.bytes()));
+        drop(headers);
+        assert_eq!(gauge.bytes(), 0);
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! touches one: what has to be told to others comes back as a value.
 
 use super::ConnId;
+use super::blocks::Lent;
+use super::gauge::Gauge;
 use super::gops::Needs;
 use super::headers::HeaderKind;
 use super::report::{Meter, Report};
@@ -137,7 +139,8 @@ impl Stream {
         self.publisher.is_some()
     }
 
-    /// Memory that it holds (bytes).
+    /// Memory that it holds (bytes), without its headers, which others share: see
+    /// [`Tape::headers_bytes`].
     pub fn held_bytes(&self) -> usize {
         let publisher = if self.publisher.is_some() { size_of::<Meter>() } else { 0 };
         let timeline = if self.timeline.is_some() { size_of::<Timeline>() } else { 0 };
@@ -174,6 +177,10 @@ pub struct Hub {
     lingering: BTreeSet<(Time, StreamId)>,
     /// Invariant: the sum of what is accounted to the streams.
     held_bytes: usize,
+    /// Memory of streams, those that are gone among them, that only players still hold.
+    lent: Lent,
+    /// Counts the headers of all streams, as long as anybody holds them.
+    headers: Gauge,
 }
 
 impl Hub {
@@ -275,7 +282,7 @@ impl Hub {
         let id = StreamId(self.streams.insert(Stream {
             name: Rc::clone(&name),
             publisher: None,
-            tape: Tape::default(),
+            tape: Tape::new(self.headers.clone()),
             timeline: None,
             players: Vec::new(),
             lingers_until: Time::NEVER,
@@ -428,21 +435,35 @@ impl Hub {
         self.iter().map(|stream| stream.tape.bytes()).sum()
     }
 
-    /// Memory that the streams hold (bytes).
-    pub const fn held_bytes(&self) -> usize {
-        self.held_bytes
+    /// Memory that the streams hold, and what is left of streams with their players (bytes).
+    pub fn held_bytes(&self) -> usize {
+        self.held_bytes + self.shared_bytes()
+    }
+
+    /// Memory that no single stream is accounted: headers, and what only half-sent messages
+    /// hold (bytes).
+    pub fn shared_bytes(&self) -> usize {
+        self.headers.bytes() + self.lent.bytes()
+    }
+
+    /// Counts memory that players have let go of no longer.
+    pub(super) fn sweep_lent(&mut self) {
+        self.lent.sweep();
     }
 
     /// Brings the sum up to date with a stream that has changed.
     fn account(&mut self, id: StreamId) {
         let stream = &mut self.streams[id.0 as usize];
+        stream.tape.lend(&mut self.lent);
         let held = stream.held_bytes();
         self.held_bytes = self.held_bytes - stream.accounted_bytes + held;
         stream.accounted_bytes = held;
     }
 
     fn remove(&mut self, id: StreamId) {
-        let stream = self.streams.remove(id.0 as usize);
+        let mut stream = self.streams.remove(id.0 as usize);
+        stream.tape.forget();
+        stream.tape.lend(&mut self.lent);
         self.held_bytes -= stream.accounted_bytes;
         self.names.remove(&stream.name);
         self.lingering.remove(&(stream.lingers_until, id));

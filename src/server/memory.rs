@@ -136,6 +136,7 @@ impl<T: Transport> Server<T> {
     /// Gives up what the level asks for. What was closed before is gone by then, so that nobody is
     /// given up for it.
     pub(super) fn relieve_memory(&mut self, now: Time) {
+        self.hub.sweep_lent();
         self.find_memory_level();
         if self.memory.level < MemoryLevel::Tight || now < self.memory.search_at {
             return;
@@ -190,7 +191,8 @@ impl<T: Transport> Server<T> {
     fn bytes_of(&self, id: ConnId) -> usize {
         let conn = &self.conns[id.index()];
         let publishes = conn.activity.iter().flat_map(|activity| activity.publishes());
-        let streams: usize = publishes.map(|p| self.hub.stream(p.stream).held_bytes()).sum();
+        let streams = publishes.map(|publish| self.hub.stream(publish.stream));
+        let streams: usize = streams.map(|s| s.held_bytes() + s.tape().headers_bytes()).sum();
         size_of::<Conn<T>>() + conn.accounted_bytes as usize + streams
     }
 

@@ -32,6 +32,7 @@ pub mod timers;
 pub mod transport;
 
 mod blocks;
+mod gauge;
 mod publish;
 mod read;
 mod timeline;

@@ -40,14 +40,17 @@ pub struct Play {
     /// The message stream that carries it.
     pub message_stream_id: u32,
     /// Whether media is held back (`pause`).
-    pub paused: bool,
+    paused: bool,
+    /// Headers are to be made when it is no longer paused.
+    prelude_due: bool,
     audio: bool,
     video: bool,
     /// Sequence number of the next message.
     next: u64,
     /// Sequence number of the message since which it has missed nothing that it wants.
     since: u64,
-    /// Headers to send before the next message. Invariant: not empty.
+    /// Headers to send before the next message. Invariant: not empty, and none while it is
+    /// paused: a pause has no end, and each of many players could keep others alive.
     prelude: Option<Box<Bytes>>,
     /// Its jumps, once it has jumped.
     skips: Option<Box<Skips>>,
@@ -80,6 +83,7 @@ impl Play {
             slot: 0,
             message_stream_id,
             paused: false,
+            prelude_due: false,
             audio: true,
             video: true,
             next: tape.next_sequence(),
@@ -93,12 +97,31 @@ impl Play {
         play
     }
 
-    /// Memory that it may hold beside itself (bytes), but for the headers, which are the tape's.
+    /// Memory that it may hold in addition to itself (bytes). The headers have their gauge.
     pub const HELD_BYTES_MAX: usize = size_of::<Bytes>() + size_of::<Skips>();
 
     /// Jumps over the whole play.
     pub fn skips(&self) -> u32 {
         self.skips.as_ref().map_or(0, |skips| skips.total)
+    }
+
+    /// Holds media back, or goes on from where the player was. It goes on with the headers that
+    /// it has not been sent. If those have changed in the meantime, it goes on after the change,
+    /// since what was recorded before it needs headers that are gone.
+    pub fn pause(&mut self, on: bool, tape: &Tape, chunk_size: u32) {
+        self.paused = on;
+        if on {
+            self.prelude_due |= self.prelude.take().is_some();
+        } else if std::mem::take(&mut self.prelude_due) {
+            if tape.start_sequence().is_some_and(|start| start >= self.next) {
+                return self.jump_to_start(tape, chunk_size);
+            }
+            if tape.headers_since() > self.next {
+                self.next = tape.headers_since();
+                self.since = self.since.max(self.next);
+            }
+            self.prelude = boxed(tape.live_prelude(chunk_size));
+        }
     }
 
     /// Turns audio on or off.
@@ -110,7 +133,8 @@ impl Play {
     pub fn receive_video(&mut self, on: bool, tape: &Tape, chunk_size: u32) {
         if on && !self.video {
             self.since = self.next;
-            self.prelude = boxed(tape.live_prelude(chunk_size));
+            self.prelude_due = self.paused;
+            self.prelude = boxed(tape.live_prelude(chunk_size)).filter(|_| !self.paused);
         }
         self.video = on;
     }
@@ -448,16 +472,52 @@ mod tests {
             record(&mut tape, "VKi", 0);
             let mut play = join(&tape, Start::Keyframe);
             sent(&mut play, &tape);
-            play.paused = true;
+            play.pause(true, &tape, CHUNK_SIZE);
             record(&mut tape, "ia", 40);
             record(&mut tape, "Ki", millis);
             play.catch_up(&tape, at(millis), &LAG, CHUNK_SIZE).unwrap();
             assert_eq!(sent(&mut play, &tape), "");
             assert!(play.take_next(&tape).is_none());
-            play.paused = false;
+            play.pause(false, &tape, CHUNK_SIZE);
             play.catch_up(&tape, at(millis), &LAG, CHUNK_SIZE).unwrap();
             assert_eq!((sent(&mut play, &tape), play.skips()), (resumed.to_owned(), skips));
         }
+    }
+
+    #[test]
+    fn a_player_that_is_paused_before_its_headers_are_sent_holds_none() {
+        for (meanwhile, resumed) in [
+            ("i", "VKii"),
+            ("iKi", "VKi"),
+            // Its keyframe needs headers that are gone.
+            ("iWi", "WW"),
+            ("iWiKi", "WKi"),
+        ] {
+            let mut tape = Tape::default();
+            record(&mut tape, "VKi", 0);
+            let mut play = join(&tape, Start::Keyframe);
+            play.pause(true, &tape, CHUNK_SIZE);
+            assert!(play.prelude.is_none());
+            record(&mut tape, meanwhile, 40);
+            play.pause(false, &tape, CHUNK_SIZE);
+            play.catch_up(&tape, at(40), &LAG, CHUNK_SIZE).unwrap();
+            assert_eq!(sent(&mut play, &tape), resumed, "after {meanwhile}");
+        }
+    }
+
+    #[test]
+    fn a_paused_player_that_turns_video_on_is_given_the_headers_when_it_goes_on() {
+        let mut tape = Tape::default();
+        record(&mut tape, "VKi", 0);
+        let mut play = join(&tape, Start::Keyframe);
+        sent(&mut play, &tape);
+        play.receive_video(false, &tape, CHUNK_SIZE);
+        play.pause(true, &tape, CHUNK_SIZE);
+        play.receive_video(true, &tape, CHUNK_SIZE);
+        assert!(play.prelude.is_none());
+        record(&mut tape, "iKi", 40);
+        play.pause(false, &tape, CHUNK_SIZE);
+        assert_eq!(sent(&mut play, &tape), "VKi");
     }
 
     #[test]

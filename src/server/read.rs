@@ -139,8 +139,9 @@ impl<T: Transport> Server<T> {
                 self.settle_stage(id, now);
             }
             Step::Pause { message_stream_id, paused } => {
+                let chunk_size = self.policies.tape.chunk_size;
                 if let Some(play) = self.conns[id.index()].play_mut(message_stream_id) {
-                    play.paused = paused;
+                    play.pause(paused, self.hub.stream(play.stream).tape(), chunk_size);
                 }
                 self.queue_write(id);
             }

@@ -4,13 +4,14 @@
 //! `play.rs`), the GOP cache (a newcomer's cursor begins at the newest start point) and the
 //! slow-player policy (a cursor that lags jumps to the newest start point). A message is
 //! encoded once, into a block that it shares with its neighbours; a cursor's half-sent message
-//! holds its block alive, nothing else does. What a message needs before it, and which message
+//! keeps its block alive, nothing else does. What a message needs before it, and which message
 //! is the start point, is the rule of `gops.rs`; what newcomers get before it, of `headers.rs`.
 //!
 //! The tape never looks at players; whether there are any is an argument. What bounds it is
 //! bytes and the time of arrival, never a publisher's timestamps.
 
-use super::blocks::Blocks;
+use super::blocks::{Blocks, Lent};
+use super::gauge::Gauge;
 use super::gops::{Gops, LOST, Needs, StartPoint, Starts};
 use super::headers::{HeaderKind, Headers, METADATA_TIMESTAMP, message_header};
 use super::segment::{FileRun, SegmentSettings, Segments};
@@ -104,8 +105,8 @@ pub struct Tape {
     /// Invariant: the entries that it names are on the tape.
     starts: Starts,
     headers: Rc<Headers>,
-    /// Invariant: what the headers in force hold.
-    headers_bytes: usize,
+    /// Sequence number of the first message after their last change.
+    headers_since: u64,
     gops: Gops,
     /// The timestamp of the last frame.
     last_frame: u32,
@@ -113,6 +114,13 @@ pub struct Tape {
 
 impl Default for Tape {
     fn default() -> Self {
+        Self::new(Gauge::default())
+    }
+}
+
+impl Tape {
+    /// An empty tape, whose headers are counted by `gauge`.
+    pub(super) fn new(gauge: Gauge) -> Self {
         Self {
             entries: VecDeque::new(),
             first: LOST + 1,
@@ -122,15 +130,13 @@ impl Default for Tape {
             segments: Segments::default(),
             considered: 0,
             starts: Starts::default(),
-            headers: Rc::default(),
-            headers_bytes: 0,
+            headers: Rc::new(Headers::new(gauge)),
+            headers_since: LOST,
             gops: Gops::default(),
             last_frame: 0,
         }
     }
-}
 
-impl Tape {
     /// Records a message unless nobody could use it, and drops what has become too old.
     /// Returns whether players have something new.
     pub fn record(
@@ -173,8 +179,8 @@ impl Tape {
     /// there, so that its time goes on.
     pub fn begin(&mut self, resumes: bool) {
         if resumes {
-            self.headers = Rc::default();
-            self.headers_bytes = 0;
+            self.headers = Rc::new(Headers::new(self.headers.gauge().clone()));
+            self.headers_since = self.next_sequence();
             self.starts = Starts::default();
             self.gops.clear();
         } else {
@@ -192,14 +198,29 @@ impl Tape {
     /// no cursor finds another message at its place.
     pub fn forget(&mut self) {
         let (first, recorded) = (self.next_sequence(), self.recorded);
-        *self = Self { first, recorded, considered: recorded, ..Self::default() };
+        self.entries = VecDeque::new();
+        self.blocks.clear();
+        let (blocks, gauge) = (std::mem::take(&mut self.blocks), self.headers.gauge().clone());
+        let headers_since = first;
+        *self = Self {
+            first,
+            recorded,
+            considered: recorded,
+            blocks,
+            headers_since,
+            ..Self::new(gauge)
+        };
+    }
+
+    /// Hands over the blocks that are not the tape's any more and that players hold.
+    pub(super) fn lend(&mut self, lent: &mut Lent) {
+        lent.take_from(&mut self.blocks);
     }
 
     /// Forgets the cached metadata (`@clearDataFrame`).
     pub fn clear_metadata(&mut self) {
-        let headers = Rc::make_mut(&mut self.headers);
-        headers.clear_metadata();
-        self.headers_bytes = headers.held_bytes();
+        Rc::make_mut(&mut self.headers).clear_metadata();
+        self.headers_since = self.next_sequence();
     }
 
     /// The entry with this sequence number, if it is still, or already, on the tape.
@@ -238,13 +259,22 @@ impl Tape {
         self.bytes
     }
 
-    /// Memory that the tape holds (bytes): the memory and the files that its messages lie in, their
-    /// places, and the headers.
+    /// Memory that the tape holds (bytes): the memory and the files that its messages lie in, and
+    /// their places. The headers are counted by their gauge, since others share them.
     pub fn held_bytes(&self) -> usize {
         self.blocks.bytes()
             + self.segments.bytes() as usize
             + self.entries.capacity() * size_of::<Entry>()
-            + self.headers_bytes
+    }
+
+    /// Memory of the headers in force (bytes).
+    pub fn headers_bytes(&self) -> usize {
+        self.headers.held_bytes()
+    }
+
+    /// Sequence number of the first message after the last change of the headers in force.
+    pub const fn headers_since(&self) -> u64 {
+        self.headers_since
     }
 
     /// Whether anything lies in memory files.
@@ -343,7 +373,7 @@ impl Tape {
         }
         let headers = Rc::make_mut(&mut self.headers);
         let replaced = headers.keep(kind, tracks, payload);
-        self.headers_bytes = headers.held_bytes();
+        self.headers_since = self.first + self.entries.len() as u64;
         if replaced && kind == HeaderKind::VideoSequence {
             self.starts.reconfigured(&tracks);
         }
@@ -368,7 +398,7 @@ impl Tape {
         self.segments.forget_before(self.entries.front().map_or(self.recorded, |e| e.offset));
         if self.entries.is_empty() && !has_players {
             // Nobody plays and nothing is kept: no room for what is not recorded.
-            self.blocks = Blocks::default();
+            self.blocks.clear();
             self.entries = VecDeque::new();
         }
     }

@@ -6,7 +6,7 @@ use tiderace::limits::{KIB, MIB};
 use tiderace::server::memory::MemoryLevel;
 use tiderace::server::reason::CloseReason;
 
-use crate::frames::{publish_sized, take_labels};
+use crate::frames::{message, payload, publish_sized, take_labels};
 use crate::wire::{self, VIDEO};
 use crate::world::{ClientHandle, World};
 
@@ -183,4 +183,55 @@ fn a_stalled_player_is_accounted_what_its_socket_holds() {
     bench.world[stalled].reads = true;
     bench.world.run();
     assert!(bench.world.server.conns_bytes() - before < KIB);
+}
+
+/// The kernel's part of a player that takes no more.
+fn unsent_bytes() -> usize {
+    Settings::default().limits.socket_unsent_bytes_max
+}
+
+#[test]
+fn a_message_that_many_players_have_in_part_counts_once() {
+    const PLAYERS: usize = 200;
+    const KEYFRAME_BYTES: usize = 4_000_000;
+    let mut settings = Settings::default();
+    settings.limits.memory_bytes_max = 64 * MIB;
+    let mut world = World::new(settings);
+    // A memory file holds it once more.
+    world.server.set_segments(None);
+    let publisher = world.publisher("cam");
+    world.socket_bytes = 16 * KIB;
+    let players: Vec<_> = (0..PLAYERS).map(|_| world.player("cam")).collect();
+    players.iter().for_each(|player| world[*player].reads = false);
+    publish_sized(&mut world, publisher, "K0", 0, KEYFRAME_BYTES);
+    assert!(players.iter().all(|player| !world.conn(*player).expect("it stays").writable));
+    let held = world.server.hub().held_bytes();
+    assert!((KEYFRAME_BYTES..KEYFRAME_BYTES * 5 / 4).contains(&held), "{held} bytes");
+    let each = world.server.conns_bytes() / PLAYERS - unsent_bytes();
+    assert!(each < 2 * KIB, "{each} bytes of each player");
+    let late = world.player("cam");
+    assert!(world[late].was_told("NetStream.Play.Start"), "there is memory for another");
+}
+
+#[test]
+fn memory_that_only_a_half_sent_message_holds_counts_until_it_is_sent() {
+    const FRAME_BYTES: usize = 300_000;
+    let mut world = World::new(Settings::default());
+    let publisher = world.publishing("cam");
+    world.socket_bytes = 16 * KIB;
+    let player = world.playing("cam");
+    world[player].reads = false;
+    let (kind, frame) = payload("K0", FRAME_BYTES);
+    world.say(publisher, &[wire::Message::new(6, kind, frame).on(1)]);
+    world.say(publisher, &[message("i1", 1, 40)]);
+    let delete = |id| wire::command("deleteStream", 0.0, &[wire::null(), wire::number(id)]);
+    world.say(player, &[delete(1.0)]);
+    world[publisher].reset();
+    world.run();
+    assert!(world.server.hub().is_empty());
+    let held = world.server.hub().held_bytes();
+    assert!((FRAME_BYTES..FRAME_BYTES * 5 / 4).contains(&held), "{held} bytes");
+    world[player].reads = true;
+    world.run();
+    assert_eq!(world.server.hub().held_bytes(), 0);
 }

@@ -285,7 +285,7 @@ impl Host {
             assert!(wire <= limits.tape_bytes_max, "{wire} bytes on a tape");
             stream.held_bytes()
         });
-        let of_streams: usize = of_streams.sum();
+        let of_streams = of_streams.sum::<usize>() + server.hub().shared_bytes();
         assert_eq!(server.hub().held_bytes(), of_streams, "memory accounted is memory held");
     }
 }

@@ -1,0 +1,98 @@
+//! Counts memory that has many holders: once, and until the last holder drops it.
+//!
+//! Owns one number. The headers of a stream are shared by the stream, its start points and the
+//! players that were sent part of them, in any combination, and may outlive the stream. Nobody
+//! has to look for the last holder: the memory itself takes its size off the gauge when it is
+//! freed.
+
+use bytes::Bytes;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// See the module's head. Clones are the same gauge.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Gauge(Arc<AtomicUsize>);
+
+impl Gauge {
+    /// What the gauge counts at this moment (bytes).
+    pub(super) fn bytes(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Turns `buffer` into shared bytes that the gauge counts until the last slice is dropped.
+    pub(super) fn share(&self, mut buffer: Vec<u8>) -> Bytes {
+        buffer.shrink_to_fit();
+        Bytes::from_owner(Shared {
+            counted: self.count(size_of::<Shared>() + buffer.len()),
+            buffer,
+        })
+    }
+
+    /// Counts so many bytes until what is returned is dropped.
+    pub(super) fn count(&self, bytes: usize) -> Counted {
+        let gauge = self.clone();
+        gauge.0.fetch_add(bytes, Ordering::Relaxed);
+        Counted { gauge, bytes }
+    }
+}
+
+/// Memory that a gauge counts while this exists.
+#[derive(Debug, Default)]
+pub(super) struct Counted {
+    gauge: Gauge,
+    bytes: usize,
+}
+
+impl Clone for Counted {
+    fn clone(&self) -> Self {
+        self.gauge.count(self.bytes)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.gauge.0.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// A buffer and what counts it.
+struct Shared {
+    buffer: Vec<u8>,
+    counted: Counted,
+}
+
+impl AsRef<[u8]> for Shared {
+    fn as_ref(&self) -> &[u8] {
+        debug_assert!(self.counted.bytes >= self.buffer.len());
+        &self.buffer
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shared_bytes_count_once_and_until_the_last_slice_is_dropped() {
+        let gauge = Gauge::default();
+        let whole = gauge.share(vec![7; 1000]);
+        let counted = gauge.bytes();
+        assert!((1000..1100).contains(&counted), "{counted} bytes");
+        let slices: Vec<_> = (0..100).map(|at| whole.slice(at..)).collect();
+        assert_eq!(gauge.bytes(), counted);
+        drop(whole);
+        assert_eq!(slices.last().map(|slice| slice.len()), Some(901));
+        assert_eq!(gauge.bytes(), counted);
+        drop(slices);
+        assert_eq!(gauge.bytes(), 0);
+    }
+
+    #[test]
+    fn a_clone_is_the_same_gauge() {
+        let gauge = Gauge::default();
+        let counted = gauge.clone().count(5);
+        assert_eq!(gauge.bytes(), 5);
+        drop(counted);
+        assert_eq!(gauge.bytes(), 0);
+    }
+}
