@@ -15,10 +15,12 @@ use crate::config::{ConfigError, Settings};
 use crate::limits;
 use crate::rtmp::auth::Challenger;
 use crate::rtmp::handshake::Hello;
+use crate::server::stopwatch::Clocks;
 use crate::server::{ConnId, Server};
 use crate::time::Time;
 use log::{error, info, warn};
 use mio::{Events, Interest, Poll, Token};
+use rustix::time::{ClockId, clock_gettime};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook_mio::v1_0::Signals;
 use std::collections::BTreeSet;
@@ -79,7 +81,10 @@ impl EventLoop {
         let began = Instant::now();
         let mut server = Server::new(settings, hello, challenger);
         server.set_segments(segment::settings());
-        server.measure_turns(Box::new(move || Time::ZERO + began.elapsed()));
+        server.measure_turns(Clocks {
+            wall: Box::new(move || Time::ZERO + began.elapsed()),
+            cpu: Box::new(cpu_time),
+        });
         Ok(Self {
             poll,
             signals,
@@ -113,7 +118,8 @@ impl EventLoop {
         }
         let left = self.server.len();
         self.server.stop(self.now());
-        info!("down: {left} connections left");
+        let longest_ms = self.server.turn_cpu_us_max() as f64 / 1000.0;
+        info!("down: {left} connections left; the longest turn took {longest_ms:.1} ms of CPU");
         Ok(())
     }
 
@@ -246,6 +252,12 @@ impl EventLoop {
         info!("{outcome}");
         outcome
     }
+}
+
+/// Processor time of this thread, which is the only one.
+fn cpu_time() -> Time {
+    let used = clock_gettime(ClockId::ThreadCPUTime);
+    Time::from_micros(used.tv_sec as u64 * 1_000_000 + used.tv_nsec as u64 / 1000)
 }
 
 /// What the service manager shows of a server that runs well.

@@ -306,6 +306,29 @@ mod tests {
     }
 
     #[test]
+    fn both_ends_of_every_range_of_refused_characters_are_refused_and_their_neighbours_are_not() {
+        const CONTROL: [(u32, u32); 3] = [(0x00, 0x1f), (0x7f, 0x9f), (0x2028, 0x2029)];
+        const BIDI: [(u32, u32); 4] =
+            [(0x61c, 0x61c), (0x200e, 0x200f), (0x202a, 0x202e), (0x2066, 0x2069)];
+        let contains = |ranges: &[(u32, u32)], code| {
+            ranges.iter().any(|(first, last)| (*first..=*last).contains(&code))
+        };
+        for (first, last) in CONTROL.into_iter().chain(BIDI) {
+            for code in [first.saturating_sub(1), first, last, last + 1] {
+                let character = char::from_u32(code).unwrap();
+                let named = resolve("live", "", &format!("a{character}b"));
+                let refused = named.as_ref().err().copied();
+                let expected = if contains(&CONTROL, code) {
+                    Some(NameError::Control(character))
+                } else {
+                    contains(&BIDI, code).then_some(NameError::Bidi(character))
+                };
+                assert_eq!(refused, expected, "U+{code:04X}");
+            }
+        }
+    }
+
+    #[test]
     fn cm_28_application_and_key_meet_however_they_are_split() {
         assert_resolves(&[
             ("live", "s1", "live/s1", ""),

@@ -300,6 +300,18 @@ mod tests {
     }
 
     #[test]
+    fn a_login_of_one_application_does_not_count_in_another() {
+        let access = access("[apps.live.users]\nbob = \"pw\"\n[apps.tv.users]\nbob = \"pw\"\n");
+        for (app, name, granted) in
+            [("live", "live/x", true), ("tv", "live/x", false), ("live", "tv/x", false)]
+        {
+            let bob = LoggedIn { app: app.into(), user: "bob".into() };
+            let published = access.publish(name, Some(&bob));
+            assert_eq!(published.is_ok(), granted, "{app}: {published:?}");
+        }
+    }
+
+    #[test]
     fn a_line_about_a_refusal_names_no_secret() {
         let access = access("[apps.live]\nkeys = [\"k1\"]\n[apps.live.users]\nbob = \"pw\"\n");
         let bob = LoggedIn { app: "live".into(), user: "bob".into() };

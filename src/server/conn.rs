@@ -788,6 +788,15 @@ mod tests {
     }
 
     #[test]
+    fn a_transport_that_takes_nothing_and_does_not_say_why_ends_the_connection() {
+        let mut bench = Bench::new(&[1]);
+        bench.publish(0, 1, 300);
+        bench.script([Answer::Takes(10), Answer::Takes(0), Answer::Takes(0)]);
+        let error = bench.conn.flush(&bench.hub, limits::WRITE_BYTES_PER_TURN_MAX).unwrap_err();
+        assert_eq!((error.kind(), bench.conn.transport.writes), (ErrorKind::WriteZero, 2));
+    }
+
+    #[test]
     fn however_little_is_taken_the_order_and_the_bytes_stay() {
         for ids in [&[1][..], &[2], &[1, 2, 3]] {
             let fill = |bench: &mut Bench| {

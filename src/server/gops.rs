@@ -264,6 +264,18 @@ mod tests {
     }
 
     #[test]
+    fn a_keyframe_of_another_track_that_fell_off_the_tape_begins_no_start() {
+        for (forgotten, expected) in [(2, 2), (3, 3)] {
+            let mut starts = Starts::default();
+            starts.keyframe(&tracks(&[0]), StartPoint::new(1, 0, Rc::default()));
+            starts.keyframe(&tracks(&[1]), StartPoint::new(2, 1000, Rc::default()));
+            starts.forget_before(forgotten);
+            starts.keyframe(&tracks(&[0]), StartPoint::new(3, 1100, Rc::default()));
+            assert_eq!(starts.newest().map(|start| start.sequence), Some(expected));
+        }
+    }
+
+    #[test]
     fn only_a_changed_configuration_of_the_leading_track_ends_the_start() {
         for (id, expected) in [(0, None), (1, Some(1))] {
             let mut starts = Starts::default();

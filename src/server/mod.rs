@@ -61,7 +61,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
-use stopwatch::{Stopwatch, Work};
+use stopwatch::{Clocks, Stopwatch, Work};
 use tape::TapeSettings;
 use timers::{TimerKind, Timers};
 use transport::Transport;
@@ -303,9 +303,14 @@ impl<T: Transport> Server<T> {
         }
     }
 
-    /// Measures turns by `clock`, so that one that takes too long is said.
-    pub fn measure_turns(&mut self, clock: Box<dyn Fn() -> Time>) {
-        self.stopwatch.lend(clock);
+    /// Measures turns by `clocks`, so that one that takes too long is logged.
+    pub fn measure_turns(&mut self, clocks: Clocks) {
+        self.stopwatch.lend(clocks);
+    }
+
+    /// The most processor time that a turn has taken (us); 0 where turns are not measured.
+    pub const fn turn_cpu_us_max(&self) -> u64 {
+        self.stopwatch.cpu_us_max()
     }
 
     /// Reads whoever has something, as much as goes into a turn. Those who have to wait for the

@@ -1,15 +1,29 @@
-//! Turns that take too long, and whose doing that was.
+//! Turns that take too long, and the connection that caused it.
 //!
-//! Owns the measurement of one turn. It reads no clock of its own: whoever runs the loop lends
-//! one, and without it nothing is measured. One look at the clock for each connection that is
-//! read or written says where the time went, which a guess from bytes would not.
+//! Owns the measurement of one turn. It reads no clock of its own: the loop lends [`Clocks`], and
+//! without them nothing is measured. One look at the wall clock for each connection that is read
+//! or written says where the time went, which a guess from bytes would not.
+//!
+//! The processor time of a turn tells a busy server from a machine that did not run it. That clock
+//! is a system call, so it is read at most once a millisecond, and again after a turn that may be
+//! the longest so far: the figure may include up to a millisecond of the turns before.
 
 use crate::time::Time;
 use std::fmt;
 use std::net::SocketAddr;
 
-/// A turn that takes longer is said (ms).
+/// Turns longer than this are logged (ms).
 pub const TURN_MS_MAX: u64 = 100;
+/// How old a reading of the processor clock may be when a turn begins (us).
+const CPU_READING_US_MAX: u64 = 1000;
+
+/// The clocks by which turns are measured.
+pub struct Clocks {
+    /// Time that passes.
+    pub wall: Box<dyn Fn() -> Time>,
+    /// Processor time of this thread.
+    pub cpu: Box<dyn Fn() -> Time>,
+}
 
 /// What a turn does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +66,12 @@ struct Longest {
 
 /// See the module's head.
 pub(super) struct Stopwatch {
-    clock: Option<Box<dyn Fn() -> Time>>,
+    clocks: Option<Clocks>,
+    /// The last reading of the processor clock, and when it was.
+    cpu: Time,
+    cpu_read_at: Time,
+    /// The most processor time that a turn has taken (us).
+    cpu_us_max: u64,
     /// When the turn under way began.
     began: Option<Time>,
     /// The end of the last piece of work.
@@ -63,7 +82,16 @@ pub(super) struct Stopwatch {
 
 impl Default for Stopwatch {
     fn default() -> Self {
-        Self { clock: None, began: None, last: Time::ZERO, micros: [0; 5], longest: None }
+        Self {
+            clocks: None,
+            cpu: Time::ZERO,
+            cpu_read_at: Time::ZERO,
+            cpu_us_max: 0,
+            began: None,
+            last: Time::ZERO,
+            micros: [0; 5],
+            longest: None,
+        }
     }
 }
 
@@ -74,16 +102,25 @@ impl fmt::Debug for Stopwatch {
 }
 
 impl Stopwatch {
-    /// Measures by `clock` from here on.
-    pub(super) fn lend(&mut self, clock: Box<dyn Fn() -> Time>) {
-        self.clock = Some(clock);
+    /// Measures by `clocks` from here on.
+    pub(super) fn lend(&mut self, clocks: Clocks) {
+        (self.cpu, self.cpu_read_at) = ((clocks.cpu)(), (clocks.wall)());
+        self.clocks = Some(clocks);
+    }
+
+    /// The most processor time that a turn has taken (us).
+    pub(super) const fn cpu_us_max(&self) -> u64 {
+        self.cpu_us_max
     }
 
     /// A turn begins, unless one is under way.
     pub(super) fn start(&mut self) {
-        let Some(clock) = self.clock.as_ref().filter(|_| self.began.is_none()) else { return };
-        self.last = clock();
+        let Some(clocks) = self.clocks.as_ref().filter(|_| self.began.is_none()) else { return };
+        self.last = (clocks.wall)();
         self.began = Some(self.last);
+        if micros_between(self.cpu_read_at, self.last) > CPU_READING_US_MAX {
+            (self.cpu, self.cpu_read_at) = ((clocks.cpu)(), self.last);
+        }
     }
 
     /// A piece of work for nobody in particular is done.
@@ -93,9 +130,9 @@ impl Stopwatch {
 
     /// A piece of work is done; `peer` says for whom, if anybody wants to know.
     pub(super) fn lap_for(&mut self, work: Work, peer: impl FnOnce() -> Option<SocketAddr>) {
-        let Some(clock) = &self.clock else { return };
-        let now = clock();
-        let micros = now.as_micros().saturating_sub(self.last.as_micros());
+        let Some(clocks) = &self.clocks else { return };
+        let now = (clocks.wall)();
+        let micros = micros_between(self.last, now);
         self.last = now;
         self.micros[work as usize] += micros;
         if self.longest.is_none_or(|longest| micros > longest.micros) {
@@ -103,20 +140,34 @@ impl Stopwatch {
         }
     }
 
-    /// The turn is over. What there is to say of it if it took too long.
+    /// Ends the turn, and returns its description if it took too long.
     pub(super) fn stop(&mut self) -> Option<SlowTurn> {
         let began = self.began.take()?;
         let micros = std::mem::take(&mut self.micros);
         let longest = self.longest.take()?;
         let millis = self.last.millis_since(began);
-        (millis > TURN_MS_MAX).then_some(SlowTurn { millis, micros, longest })
+        let is_slow = millis > TURN_MS_MAX;
+        let turn_us = micros_between(began, self.last);
+        if !is_slow && turn_us <= self.cpu_us_max {
+            return None;
+        }
+        let cpu = (self.clocks.as_ref()?.cpu)();
+        let cpu_us = micros_between(self.cpu, cpu).min(turn_us);
+        (self.cpu, self.cpu_read_at) = (cpu, self.last);
+        self.cpu_us_max = self.cpu_us_max.max(cpu_us);
+        is_slow.then_some(SlowTurn { millis, cpu_millis: cpu_us / 1000, micros, longest })
     }
+}
+
+const fn micros_between(earlier: Time, later: Time) -> u64 {
+    later.as_micros().saturating_sub(earlier.as_micros())
 }
 
 /// A turn that took too long; displayed as one line.
 #[derive(Debug)]
 pub(super) struct SlowTurn {
     millis: u64,
+    cpu_millis: u64,
     micros: [u64; Work::ALL.len()],
     longest: Longest,
 }
@@ -124,8 +175,9 @@ pub(super) struct SlowTurn {
 impl fmt::Display for SlowTurn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Longest { micros, work, peer } = self.longest;
-        let (millis, longest_ms) = (self.millis, micros / 1000);
-        write!(f, "a turn took {millis} ms; longest {longest_ms} ms {}", work.as_str())?;
+        let (millis, cpu_millis, longest_ms) = (self.millis, self.cpu_millis, micros / 1000);
+        write!(f, "a turn took {millis} ms, {cpu_millis} ms of them on the processor; ")?;
+        write!(f, "longest {longest_ms} ms {}", work.as_str())?;
         if let Some(peer) = peer {
             write!(f, " for {peer}")?;
         }
@@ -147,39 +199,96 @@ mod tests {
     use std::cell::Cell;
     use std::rc::Rc;
 
-    /// A watch whose clock stands where the cell says (ms).
-    fn watch() -> (Stopwatch, Rc<Cell<u64>>) {
-        let (mut watch, millis) = (Stopwatch::default(), Rc::new(Cell::new(0)));
-        let clock = Rc::clone(&millis);
-        watch.lend(Box::new(move || Time::ZERO.plus_millis(clock.get())));
-        (watch, millis)
+    /// A watch with the clocks that it was lent (ms).
+    struct Lab {
+        watch: Stopwatch,
+        wall: Rc<Cell<u64>>,
+        cpu: Rc<Cell<u64>>,
+        /// How often the processor clock was read.
+        readings: Rc<Cell<u64>>,
+    }
+
+    impl Lab {
+        fn new() -> Self {
+            let [wall, cpu, readings] = [(); 3].map(|()| Rc::new(Cell::new(0)));
+            let mut watch = Stopwatch::default();
+            let (lent_wall, lent_cpu) = (Rc::clone(&wall), Rc::clone(&cpu));
+            let counted = Rc::clone(&readings);
+            watch.lend(Clocks {
+                wall: Box::new(move || Time::ZERO.plus_millis(lent_wall.get())),
+                cpu: Box::new(move || {
+                    counted.set(counted.get() + 1);
+                    Time::ZERO.plus_millis(lent_cpu.get())
+                }),
+            });
+            Self { watch, wall, cpu, readings }
+        }
+
+        fn pass(&self, wall_ms: u64, cpu_ms: u64) {
+            self.wall.set(self.wall.get() + wall_ms);
+            self.cpu.set(self.cpu.get() + cpu_ms);
+        }
+
+        /// One turn: each piece of work with the port of its peer, and how long it took.
+        fn turn(&mut self, pieces: &[(Work, u16, u64, u64)]) -> Option<String> {
+            self.watch.start();
+            for (work, port, wall_ms, cpu_ms) in pieces {
+                self.pass(*wall_ms, *cpu_ms);
+                self.watch.lap_for(*work, || Some(SocketAddr::from(([10, 0, 0, 1], *port))));
+            }
+            self.watch.stop().map(|slow| slow.to_string())
+        }
     }
 
     #[test]
-    fn a_turn_of_more_than_100_ms_is_said_with_who_caused_it() {
-        let (mut watch, millis) = watch();
-        let peer = |port| SocketAddr::from(([10, 0, 0, 1], port));
-        for (reading, said) in [
+    fn a_turn_of_more_than_100_ms_is_logged_with_the_peer_that_caused_it() {
+        let mut lab = Lab::new();
+        for (reading_ms, expected) in [
             (80, None),
             (
                 81,
                 Some(
-                    "a turn took 101 ms; longest 81 ms reading for 10.0.0.1:2; \
-                     in all reading 91 ms, writing 10 ms",
+                    "a turn took 101 ms, 99 ms of them on the processor; longest 81 ms reading \
+                     for 10.0.0.1:2; in all reading 91 ms, writing 10 ms",
                 ),
             ),
         ] {
-            watch.start();
-            for (work, port, took) in
-                [(Work::Reading, 1, 10), (Work::Reading, 2, reading), (Work::Writing, 1, 10)]
-            {
-                millis.set(millis.get() + took);
-                watch.lap_for(work, || Some(peer(port)));
-            }
-            assert_eq!(watch.stop().map(|slow| slow.to_string()).as_deref(), said);
-            // What passes between two turns belongs to none.
-            millis.set(millis.get() + 5000);
+            let pieces = [
+                (Work::Reading, 1, 10, 9),
+                (Work::Reading, 2, reading_ms, 80),
+                (Work::Writing, 1, 10, 10),
+            ];
+            assert_eq!(lab.turn(&pieces).as_deref(), expected);
+            // Time between two turns belongs to neither.
+            lab.pass(5000, 1);
         }
+    }
+
+    #[test]
+    fn the_longest_turn_is_the_one_with_the_most_processor_time() {
+        let mut lab = Lab::new();
+        for (wall_ms, cpu_ms, longest_ms) in [(9, 3, 3), (2, 2, 3), (90, 4, 4), (8, 7, 7)] {
+            lab.pass(10, 0);
+            lab.turn(&[(Work::Reading, 1, wall_ms, cpu_ms)]);
+            assert_eq!(lab.watch.cpu_us_max(), longest_ms * 1000);
+        }
+    }
+
+    #[test]
+    fn short_turns_read_the_processor_clock_once_a_millisecond_at_most() {
+        let mut lab = Lab::new();
+        lab.pass(10, 0);
+        lab.turn(&[(Work::Reading, 1, 5, 5)]);
+        let before = lab.readings.get();
+        for _ in 0..1000 {
+            lab.turn(&[(Work::Reading, 1, 0, 0)]);
+        }
+        assert_eq!(lab.readings.get(), before, "no time has passed");
+        for _ in 0..100 {
+            lab.pass(2, 0);
+            lab.turn(&[(Work::Reading, 1, 0, 0)]);
+        }
+        assert_eq!(lab.readings.get(), before + 100);
     }
 
     #[test]
@@ -188,5 +297,6 @@ mod tests {
         watch.start();
         watch.lap(Work::Ending);
         assert!(watch.stop().is_none());
+        assert_eq!(watch.cpu_us_max(), 0);
     }
 }

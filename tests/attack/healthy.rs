@@ -1,7 +1,7 @@
 //! The healthy parties: a publisher of numbered frames, a player that misses none, a newcomer.
 //!
-//! Owns their threads and what they have seen. A frame carries its number and when it was sent, so
-//! that a player knows what is missing, what is not its own, and how long each was on its way.
+//! Owns their threads and what they have seen. A frame carries its number and when it was due, so
+//! that a player knows what is missing, what is not its own, and how late each came.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
@@ -18,7 +18,7 @@ use crate::wire;
 /// What every numbered frame has behind the five bytes of its tag header.
 const MARK: &[u8; 4] = b"tide";
 const TAG_BYTES: usize = 5;
-/// Tag, mark, number of the feed, number of the frame, time (us).
+/// Tag, mark, number of the feed, number of the frame, when it was due (us).
 const HEAD_BYTES: usize = TAG_BYTES + 4 + 4 + 8 + 8;
 
 /// What a publisher sends.
@@ -93,14 +93,19 @@ impl Drop for Feed {
 
 fn publish(party: &mut Party, feed: u32, pace: Pace, sent: &AtomicU64, stop: &AtomicBool) {
     party.client.write_video(0, &wire::hex(wire::AVC_CONFIG));
-    let began = Instant::now();
+    let (began, began_us) = (Instant::now(), micros());
     let mut payload = vec![0xa5; pace.frame_bytes.max(pace.keyframe_bytes)];
     while !stop.load(Ordering::Relaxed) {
         let number = sent.load(Ordering::Relaxed);
+        // A frame that a full socket delays is late from the moment it was due.
+        let due_us = match pace.interval {
+            Duration::ZERO => micros(),
+            interval => began_us + interval.as_micros() as u64 * number,
+        };
         let is_key = number.checked_rem(pace.gop_frames).map_or(number == 0, |rest| rest == 0);
         let bytes = if is_key { pace.keyframe_bytes } else { pace.frame_bytes };
         let head = [&[if is_key { 0x17 } else { 0x27 }, 1, 0, 0, 0], &MARK[..]].concat();
-        let numbers = [&feed.to_be_bytes()[..], &number.to_be_bytes(), &micros().to_be_bytes()];
+        let numbers = [&feed.to_be_bytes()[..], &number.to_be_bytes(), &due_us.to_be_bytes()];
         payload[..HEAD_BYTES].copy_from_slice(&[head, numbers.concat()].concat());
         let timestamp = pace.frozen_at.unwrap_or_else(|| began.elapsed().as_millis() as u32);
         party.client.write_video(timestamp, &payload[..bytes]);
@@ -139,7 +144,7 @@ pub(crate) struct Seen {
     pub(crate) foreign: u64,
     /// The number of the newest frame.
     pub(crate) newest: Option<u64>,
-    /// The longest that a frame was on its way since it was last asked (us).
+    /// The longest from when a frame was due until it came, since it was last asked (us).
     pub(crate) latency_max_us: u64,
     /// The [`digest`] of the audio and video that came.
     pub(crate) digest: u64,
@@ -148,6 +153,7 @@ pub(crate) struct Seen {
 /// A player on a thread of its own.
 pub(crate) struct Viewer {
     seen: Arc<Mutex<Seen>>,
+    latencies_us: Arc<Mutex<Vec<u64>>>,
     pause: Arc<AtomicBool>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -159,14 +165,16 @@ impl Viewer {
         let purpose = Purpose::Play { key: key.to_owned() };
         let mut party = Party::open(server, "live", purpose, habits.receive_bytes)?;
         let seen = Arc::new(Mutex::new(Seen::default()));
+        let latencies_us = Arc::new(Mutex::new(Vec::new()));
         let (pause, stop) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let feed = feed_id(key);
         party.until(|event| {
-            lock(&seen).hear(feed, event);
+            let _ = lock(&seen).hear(feed, event);
             matches!(event, ClientEvent::Playing)
         })?;
         let thread = thread::spawn({
             let (seen, pause, stop) = (Arc::clone(&seen), Arc::clone(&pause), Arc::clone(&stop));
+            let latencies_us = Arc::clone(&latencies_us);
             move || {
                 while !stop.load(Ordering::Relaxed) {
                     if pause.load(Ordering::Relaxed) {
@@ -174,7 +182,10 @@ impl Viewer {
                         continue;
                     }
                     let wait = Duration::from_millis(50);
-                    let heard = party.hear(wait, |event| lock(&seen).hear(feed, event));
+                    let heard = party.hear(wait, |event| {
+                        let latency_us = lock(&seen).hear(feed, event);
+                        lock(&latencies_us).extend(latency_us);
+                    });
                     let Ok(bytes) = heard else { return };
                     if let Some(took_us) = (bytes * 1_000_000).checked_div(habits.rate_bytes) {
                         thread::sleep(Duration::from_micros(took_us as u64));
@@ -182,7 +193,7 @@ impl Viewer {
                 }
             }
         });
-        Ok(Self { seen, pause, stop, thread: Some(thread) })
+        Ok(Self { seen, latencies_us, pause, stop, thread: Some(thread) })
     }
 
     /// What it has seen so far.
@@ -196,6 +207,12 @@ impl Viewer {
         let taken = *seen;
         seen.latency_max_us = 0;
         taken
+    }
+
+    /// How late each frame came since it was last asked (us).
+    #[allow(dead_code, reason = "a bench compares them")]
+    pub(crate) fn take_latencies_us(&self) -> Vec<u64> {
+        std::mem::take(&mut lock(&self.latencies_us))
     }
 
     /// Stops to read, or goes on.
@@ -219,27 +236,27 @@ impl Drop for Viewer {
 }
 
 impl Seen {
-    fn hear(&mut self, feed: u32, event: &ClientEvent<'_>) {
-        if let ClientEvent::Media(message) = event {
-            self.note(feed, message.header.kind, message.payload);
-        }
+    /// Returns how late a frame came (us).
+    fn hear(&mut self, feed: u32, event: &ClientEvent<'_>) -> Option<u64> {
+        let ClientEvent::Media(message) = event else { return None };
+        self.note(feed, message.header.kind, message.payload)
     }
 
-    fn note(&mut self, feed: u32, kind: u8, payload: &[u8]) {
+    fn note(&mut self, feed: u32, kind: u8, payload: &[u8]) -> Option<u64> {
         if matches!(kind, wire::AUDIO | wire::VIDEO) {
             self.media += 1;
             self.digest = digest_with(self.digest, payload);
         }
         if kind != wire::VIDEO || payload.get(1) == Some(&0) {
-            return;
+            return None;
         }
         let numbers = payload.get(TAG_BYTES..HEAD_BYTES).filter(|head| head.starts_with(MARK));
         let Some(numbers) = numbers.filter(|head| wire::big(&head[4..8]) == feed) else {
             self.foreign += 1;
-            return;
+            return None;
         };
         let number = u64::from_be_bytes(numbers[8..16].try_into().expect("eight bytes"));
-        let sent_us = u64::from_be_bytes(numbers[16..24].try_into().expect("eight bytes"));
+        let due_us = u64::from_be_bytes(numbers[16..24].try_into().expect("eight bytes"));
         // A publisher that took over begins at 0 again.
         let expected = self.newest.map(|newest| newest + 1).filter(|_| number > 0);
         if expected.is_none_or(|expected| expected != number) {
@@ -249,7 +266,9 @@ impl Seen {
         }
         self.frames += 1;
         self.newest = Some(number);
-        self.latency_max_us = self.latency_max_us.max(micros().saturating_sub(sent_us));
+        let latency_us = micros().saturating_sub(due_us);
+        self.latency_max_us = self.latency_max_us.max(latency_us);
+        Some(latency_us)
     }
 }
 
@@ -359,8 +378,8 @@ fn feed_id(key: &str) -> u32 {
     key.bytes().fold(0x811c_9dc5, |id, byte| (id ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
-fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
-    seen.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 fn said(error: impl ToString) -> String {

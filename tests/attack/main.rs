@@ -11,6 +11,7 @@
 
 mod attacker;
 mod cases;
+mod flood;
 mod healthy;
 mod server;
 mod table;

@@ -201,6 +201,20 @@ fn cm_15_delete_stream_with_a_number_a_key_or_nothing_ends_the_publish() {
 }
 
 #[test]
+fn a_message_stream_that_was_deleted_is_the_next_to_be_created() {
+    let mut world = World::new(Settings::default());
+    let client = world.connected();
+    let delete = |id| command("deleteStream", 0.0, &[null(), number(id)]);
+    world.say(client, &[create_stream(2.0), create_stream(3.0), delete(1.0), create_stream(4.0)]);
+    let created = world[client].take_messages();
+    let created: Vec<_> = created.iter().map(|message| message.payload.clone()).collect();
+    let result = |transaction_id, id| {
+        [string("_result"), number(transaction_id), null(), number(id)].concat()
+    };
+    assert_eq!(created, [result(2.0, 1.0), result(3.0, 2.0), result(4.0, 1.0)]);
+}
+
+#[test]
 fn cm_16_after_close_stream_the_same_message_stream_publishes_again() {
     let mut world = World::new(Settings::default());
     let publisher = world.publishing("cam");

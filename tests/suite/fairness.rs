@@ -5,6 +5,7 @@ use std::cell::Cell;
 
 use tiderace::config::Settings;
 use tiderace::limits;
+use tiderace::server::stopwatch::Clocks;
 use tiderace::time::Time;
 
 use crate::frames::{payload, publish_sized, take_labels, write};
@@ -114,10 +115,11 @@ fn a_turn_that_takes_too_long_is_counted() {
     let idle = world.connected();
     // Each look at the clock takes 40 ms: two pieces of work are done in time, four are not.
     let millis = Cell::new(0);
-    world.server.measure_turns(Box::new(move || {
+    let wall = Box::new(move || {
         millis.set(millis.get() + 40);
         Time::ZERO.plus_millis(millis.get())
-    }));
+    });
+    world.server.measure_turns(Clocks { wall, cpu: Box::new(|| Time::ZERO) });
     let now = world.now();
     world.server.turn(&mut [0; 100], now);
     assert_eq!(world.server.stats().slow_turns, 0);

@@ -296,6 +296,30 @@ fn connections_of_one_address_are_bounded() {
 }
 
 #[test]
+fn a_limit_per_address_that_a_reload_sets_counts_those_who_are_connected() {
+    let mut world = with(|settings| settings.limits.connections_per_address_max = 0);
+    let from = |port| std::net::SocketAddr::from(([10, 9, 9, 9], port));
+    let first = world.connect_from(from(1));
+    let second = world.connect_from(from(2));
+    let mut settings = world.server.settings().clone();
+    settings.limits.connections_per_address_max = 2;
+    world.server.reload(settings.clone());
+    let third = world.connect_from(from(3));
+    assert!(world.conn(third).is_none(), "both of its places are taken");
+    world[first].reset();
+    world.run();
+    let fourth = world.connect_from(from(4));
+    assert!(world.conn(fourth).is_some(), "a place is free again");
+    // A change of the number counts nobody twice.
+    settings.limits.connections_per_address_max = 3;
+    world.server.reload(settings);
+    let fifth = world.connect_from(from(5));
+    let sixth = world.connect_from(from(6));
+    assert!(world.conn(fifth).is_some() && world.conn(sixth).is_none());
+    assert!(world.conn(second).is_some(), "nobody is closed for it");
+}
+
+#[test]
 fn handshake_and_connect_are_bounded_from_the_arrival_on() {
     // How far the peer gets, a byte at a time, and the limit that ends it.
     for (handshaken, limit_ms, reason) in [

@@ -2,9 +2,12 @@
 //! delays known frames it reports those, and where it cannot know it says so.
 
 use std::net::SocketAddr;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use tiderace::load::report::{Distribution, Report};
 
 use crate::process::Tiderace;
@@ -85,6 +88,37 @@ fn a_server_that_stalls_makes_every_frame_late_that_was_intended_meanwhile() {
         let late = later_than(latency, Duration::from_millis(least_ms));
         assert!(late >= frames * PLAYERS, "{late} frames were later than {least_ms} ms");
     }
+}
+
+/// The generator is stopped and goes on; it must not count its own pause as nobody's.
+#[test]
+fn frames_that_the_generator_writes_late_count_from_when_they_were_intended() {
+    static GENERATOR: AtomicU32 = AtomicU32::new(0);
+    let fate = |number| {
+        if number == IN_WINDOW {
+            thread::spawn(|| pause(GENERATOR.load(Ordering::Relaxed), Duration::from_millis(500)));
+        }
+        Fate::Pass
+    };
+    let relay = Relay::start(Plan { fate, ..Plan::default() });
+    let mut command = load_command("fanout", relay.address, FLAGS);
+    let generator = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    GENERATOR.store(generator.id(), Ordering::Relaxed);
+    let report = report(generator.wait_with_output().unwrap());
+    assert_eq!(value(&report, "frames_lost"), 0.0);
+    let latency = distribution(&report, "latency");
+    for (least_ms, frames) in [(300, 8), (100, 18)] {
+        let late = later_than(latency, Duration::from_millis(least_ms));
+        assert!(late >= frames * PLAYERS, "{late} frames were later than {least_ms} ms");
+    }
+}
+
+/// Stops a process and lets it go on.
+fn pause(id: u32, length: Duration) {
+    let process = Pid::from_raw(id as i32).expect("a process id");
+    kill_process(process, Signal::STOP).expect("the generator runs");
+    thread::sleep(length);
+    kill_process(process, Signal::CONT).expect("the generator is there");
 }
 
 #[test]
@@ -181,12 +215,14 @@ fn measured(relay: &Relay, flags: &str) -> Report {
 
 /// Runs the generator until it is done.
 fn load(command: &str, server: SocketAddr, flags: &str) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_tiderace"))
-        .args(["load", command, &format!("rtmp://{server}/live/show")])
-        .args(flags.split_whitespace())
-        .args(["--quiet", "--json", "-"])
-        .output()
-        .unwrap()
+    load_command(command, server, flags).output().unwrap()
+}
+
+fn load_command(name: &str, server: SocketAddr, flags: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tiderace"));
+    command.args(["load", name, &format!("rtmp://{server}/live/show")]);
+    command.args(flags.split_whitespace()).args(["--quiet", "--json", "-"]);
+    command
 }
 
 fn report(output: Output) -> Report {

@@ -27,8 +27,14 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
+        Self::with_unsent(Settings::default().limits.socket_unsent_bytes_max)
+    }
+
+    /// The same where a socket that takes no more counts as so many bytes.
+    fn with_unsent(bytes: usize) -> Self {
         let mut settings = Settings::default();
         settings.limits.memory_bytes_max = BUDGET;
+        settings.limits.socket_unsent_bytes_max = bytes;
         let mut world = World::new(settings);
         let (publisher, player) = (world.publisher("cam"), world.player("cam"));
         publish_sized(&mut world, publisher, "V0 A0 K0", 0, 0);
@@ -148,6 +154,23 @@ fn at_the_worst_newcomers_are_refused_but_a_publisher_may_return_to_its_players(
         bench.world.say(back, &[wire::create_stream(3.0), publish]);
         assert!(bench.world[back].was_told(code), "{key}: {:?}", bench.world[back].answers());
     }
+}
+
+#[test]
+fn of_two_stalled_players_the_one_that_stalls_longer_goes_first() {
+    // One of them is enough to be out of the level again.
+    let mut bench = Bench::with_unsent(BUDGET / 8);
+    let [shorter, longer] = [(); 2].map(|()| bench.world.player("cam"));
+    for stalled in [longer, shorter] {
+        bench.world[stalled].reads = false;
+        for _ in 0..200 {
+            bench.assert_the_watched_stream_lives();
+        }
+        bench.world.advance_ms(1500);
+    }
+    bench.fill_until(|bench| bench.given_up() > 0);
+    assert_eq!(bench.given_up(), 1);
+    assert!(!bench.lives(longer) && bench.lives(shorter));
 }
 
 #[test]

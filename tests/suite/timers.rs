@@ -308,6 +308,45 @@ fn a_peer_that_always_has_more_to_say_gets_no_more_time_for_it() {
 }
 
 #[test]
+fn a_socket_that_says_writable_and_takes_nothing_costs_a_write_each_time_and_moves_no_deadline() {
+    let mut world = World::new(Settings::default());
+    let publisher = world.publishing("cam");
+    let stalled = world.playing("cam");
+    world[stalled].reads = false;
+    for number in 0..300 {
+        world.say(publisher, &[wire::audio(number, 1000)]);
+    }
+    let stalls_at = world.conn(stalled).expect("it lives").stalls_at();
+    assert_ne!(stalls_at, Time::NEVER);
+    let limit_ms = Settings::default().timeouts.player_stalled_ms;
+    for _ in 0..limit_ms / 100 - 1 {
+        world.advance_ms(100);
+        world.say_writable(stalled);
+        let now = world.now();
+        world.server.turn(&mut [0; 100], now);
+        assert!(!world.server.has_work(), "it is tried once");
+        let conn = world.conn(stalled).expect("it is not over yet");
+        assert_eq!((conn.stalls_at(), conn.writable), (stalls_at, false));
+    }
+    world.advance_ms(100);
+    assert!(world[stalled].is_closed());
+    assert_eq!(world.closed(CloseReason::PlayerStalled), 1);
+}
+
+#[test]
+fn a_session_that_publishes_no_longer_has_no_deadline() {
+    for (name, message_stream_id) in [("deleteStream", 0), ("closeStream", 1)] {
+        let mut world = World::new(Settings::default());
+        let publisher = world.publishing("cam");
+        assert_eq!(world.server.timers().len(), 1, "it may fall silent");
+        let leave = wire::command(name, 0.0, &[wire::null(), wire::number(1.0)]);
+        world.say(publisher, &[leave.on(message_stream_id)]);
+        assert_eq!(world.conn(publisher).expect("it lives").timers.entry(), Time::NEVER, "{name}");
+        assert_eq!((world.server.timers().len(), world.server.next_deadline()), (0, None));
+    }
+}
+
+#[test]
 fn a_million_deadlines_set_moved_and_cleared_leave_nothing_behind() {
     let mut timers = Timers::default();
     let none = || (ConnTimers::default(), Time::NEVER, Time::NEVER);

@@ -288,6 +288,13 @@ impl World {
         self.run();
     }
 
+    /// Tells the server that there is room in a socket, whether there is or not.
+    pub(crate) fn say_writable(&mut self, client: ClientHandle) {
+        if let Some(id) = self[client].conn {
+            self.server.event(id, false, true, false);
+        }
+    }
+
     /// Connections that ended for `reason`.
     pub(crate) fn closed(&self, reason: CloseReason) -> u64 {
         self.server.stats().closed(reason)

@@ -2,6 +2,7 @@
 //! what must come of it.
 
 mod chunks;
+mod floods;
 mod life;
 mod names;
 mod players;
@@ -194,6 +195,19 @@ pub(crate) const GROUPS: &[Group] = &[
         setup: Setup::with("[publish]\nlinger_ms = 500\nduplicate = \"replace\"\n"),
         any_server: false,
         cases: &[beside("C01r", "a second publisher where it takes over", names::c01_replace)],
+    },
+    Group {
+        setup: USUAL,
+        any_server: true,
+        cases: &[
+            beside("H01", "999 players join 190,000 tiny messages", floods::h01),
+            beside("H02", "the same on message stream 2", floods::h02),
+            beside("H03", "publish and deleteStream in a loop with 990 players", floods::h03),
+            beside("H04", "1000 publishers of messages of one byte", floods::h04),
+            beside("H05", "980 players of tiny messages", floods::h05),
+            beside("H06", "4096 connections reset at once", floods::h06),
+            beside("H07", "1000 publishers of empty messages on 64 chunk streams", floods::h07),
+        ],
     },
     Group {
         setup: USUAL,

@@ -1,0 +1,215 @@
+//! How much later frames reach a player while a thousand hostile connections do their worst.
+//!
+//! ```text
+//! cargo bench --bench hostile                          all kinds, three rounds
+//! cargo bench --bench hostile -- joins closings        some
+//! cargo bench --bench hostile -- --rounds 1 --seconds 4
+//! ```
+//!
+//! For each kind of flood the server is started, a canary player watches a stream of 100 frames a
+//! second alone, then the flood comes up beside it (`tests/attack/flood.rs`). Printed are the
+//! medians over the rounds: the 99th percentile of frame latency alone and under the flood, the
+//! worst frame, and the most processor time that one turn of the server took, by its own account.
+//! A frame counts from when it was due. The server has one core and everything else another; on a
+//! machine that does other work, only the processor time of a turn says anything. Ends with status
+//! 1 when a bound is exceeded.
+
+#[allow(dead_code, reason = "what the attack suite needs of it as well")]
+#[path = "../tests/attack/attacker.rs"]
+mod attacker;
+#[allow(dead_code, reason = "what the attack suite needs of it as well")]
+#[path = "../tests/attack/flood.rs"]
+mod flood;
+#[allow(dead_code, reason = "what the attack suite needs of it as well")]
+#[path = "../tests/attack/healthy.rs"]
+mod healthy;
+#[allow(dead_code, reason = "what the attack suite needs of it as well")]
+#[path = "../tests/attack/server.rs"]
+mod server;
+#[allow(dead_code, reason = "what the suites need of it as well")]
+#[path = "../tests/suite/wire.rs"]
+mod wire;
+
+use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
+
+use clap::builder::PossibleValuesParser;
+use clap::{Parser, value_parser};
+use rustix::process::Signal;
+use rustix::thread::{CpuSet, sched_setaffinity};
+
+use flood::{FLOODS, Flood};
+use healthy::{Feed, Habits, Pace, Viewer};
+use server::{Server, Setup, wait_until};
+
+/// The 99th percentile under a flood may be so much above the one alone (us).
+const P99_MORE_US_MAX: u64 = 20_000;
+/// What a turn may take of the processor (us).
+const TURN_CPU_US_MAX: u64 = 10_000;
+/// How long the canary is alone.
+const ALONE: Duration = Duration::from_secs(4);
+/// How long a frame may take, and the server until it is down.
+const WAIT_MAX: Duration = Duration::from_secs(30);
+
+const PACE: Pace = Pace { interval: Duration::from_millis(10), gop_frames: 100, ..Pace::CANARY };
+/// The server on the first core; everything else runs on the second.
+const SETUP: Setup = Setup {
+    settings: "drain_ms = 500\n",
+    log_level: "info",
+    shell: "exec taskset -c 0 \"$0\" \"$@\"",
+};
+
+/// Compares the latency of a player alone with that beside hostile connections.
+#[derive(Debug, Parser)]
+struct Args {
+    /// The kinds of flood: all, unless some are named.
+    #[arg(value_name = "FLOOD", value_parser = PossibleValuesParser::new(FLOODS.map(|f| f.name)))]
+    floods: Vec<String>,
+    /// How many times each is measured; medians are of these.
+    #[arg(long, default_value_t = 3, value_parser = value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// How long each flood lasts.
+    #[arg(long, default_value_t = 8, value_parser = value_parser!(u64).range(1..))]
+    seconds: u64,
+    /// What cargo passes to every bench.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+/// What one round has measured (us).
+#[derive(Clone, Copy, Debug)]
+struct Round {
+    alone_p99_us: u64,
+    under_p99_us: u64,
+    under_max_us: u64,
+    turn_cpu_us: u64,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    tiderace::descriptors::raise_limit();
+    leave_first_core();
+    let is_asked = |flood: &&Flood| {
+        args.floods.is_empty() || args.floods.iter().any(|name| name == flood.name)
+    };
+    println!(
+        "{:<16} {:>11} {:>11} {:>11} {:>13}",
+        "flood", "alone p99", "under p99", "worst", "longest turn"
+    );
+    let mut failures = Vec::new();
+    for flood in FLOODS.iter().filter(is_asked) {
+        match measure(*flood, &args) {
+            Ok(figures) => failures.extend(judge(flood.name, figures)),
+            Err(error) => failures.push(format!("{}: {error}", flood.name)),
+        }
+    }
+    failures.iter().for_each(|failure| println!("FAILED: {failure}"));
+    if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Leaves the first core to the server, if there is another one.
+fn leave_first_core() {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let mut others = CpuSet::new();
+    (1..cores).for_each(|core| others.set(core));
+    if cores > 1
+        && let Err(error) = sched_setaffinity(None, &others)
+    {
+        println!("the first core is not the server's alone: {error}");
+    }
+}
+
+/// Measures all rounds of a flood and prints its row: the median of each figure.
+fn measure(flood: Flood, args: &Args) -> Result<Round, String> {
+    let mut done = String::new();
+    let rounds: Result<Vec<_>, _> = (0..args.rounds)
+        .map(|_| measure_once(flood, Duration::from_secs(args.seconds), &mut done))
+        .collect();
+    let rounds = rounds?;
+    let median = |figure: fn(&Round) -> u64| {
+        let mut figures: Vec<_> = rounds.iter().map(figure).collect();
+        figures.sort_unstable();
+        figures[figures.len() / 2]
+    };
+    let round = Round {
+        alone_p99_us: median(|round| round.alone_p99_us),
+        under_p99_us: median(|round| round.under_p99_us),
+        under_max_us: median(|round| round.under_max_us),
+        turn_cpu_us: median(|round| round.turn_cpu_us),
+    };
+    let ms = |us: u64| format!("{:.1} ms", us as f64 / 1000.0);
+    println!(
+        "{:<16} {:>11} {:>11} {:>11} {:>13}   {done}",
+        flood.name,
+        ms(round.alone_p99_us),
+        ms(round.under_p99_us),
+        ms(round.under_max_us),
+        ms(round.turn_cpu_us),
+    );
+    Ok(round)
+}
+
+fn measure_once(flood: Flood, length: Duration, done: &mut String) -> Result<Round, String> {
+    let mut server = Server::start(&SETUP);
+    let feed = Feed::start(server.address, "canary", PACE)?;
+    let viewer = Viewer::start(server.address, "canary", Habits::default())?;
+    wait_until(WAIT_MAX, || viewer.seen().frames > 100);
+    viewer.take_latencies_us();
+    thread::sleep(ALONE);
+    let alone_us = viewer.take_latencies_us();
+    let running = flood.start(server.address)?;
+    viewer.take_latencies_us();
+    let before = feed.sent();
+    thread::sleep(length);
+    // Frames that are still to come are as late as they will be.
+    let due = feed.sent();
+    wait_until(WAIT_MAX, || viewer.seen().newest >= Some(due) || viewer.is_over());
+    let mut under_us = viewer.take_latencies_us();
+    *done = running.done.line();
+    let lost = (due - before).saturating_sub(under_us.len() as u64);
+    if lost > 0 {
+        println!(
+            "{}: {lost} of {} frames did not come within {WAIT_MAX:?}",
+            flood.name,
+            due - before
+        );
+        under_us.extend((0..lost).map(|_| WAIT_MAX.as_micros() as u64));
+    }
+    drop((running, viewer, feed));
+    server.signal(Signal::TERM);
+    server.wait(WAIT_MAX);
+    let log = server.log_from(0);
+    let turn_cpu_us = longest_turn_us(&log).ok_or("the server does not report its longest turn")?;
+    Ok(Round {
+        alone_p99_us: percentile_99(alone_us),
+        under_max_us: under_us.iter().copied().max().unwrap_or_default(),
+        under_p99_us: percentile_99(under_us),
+        turn_cpu_us,
+    })
+}
+
+/// The longest turn, from the last line of the server's log.
+fn longest_turn_us(log: &str) -> Option<u64> {
+    let (_, longest) = log.rsplit_once("the longest turn took ")?;
+    let ms: f64 = longest.split(' ').next()?.parse().ok()?;
+    Some((ms * 1000.0) as u64)
+}
+
+fn percentile_99(mut latencies_us: Vec<u64>) -> u64 {
+    latencies_us.sort_unstable();
+    let rank = (latencies_us.len() * 99).div_ceil(100);
+    latencies_us.get(rank.saturating_sub(1)).copied().unwrap_or_default()
+}
+
+fn judge(name: &str, round: Round) -> Vec<String> {
+    let mut failures = Vec::new();
+    let more_us = round.under_p99_us.saturating_sub(round.alone_p99_us);
+    if more_us > P99_MORE_US_MAX {
+        failures.push(format!("{name}: p99 is {} ms later than alone", more_us / 1000));
+    }
+    if round.turn_cpu_us > TURN_CPU_US_MAX {
+        failures.push(format!("{name}: a turn took {} ms of CPU", round.turn_cpu_us / 1000));
+    }
+    failures
+}

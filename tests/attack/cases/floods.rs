@@ -1,0 +1,82 @@
+//! A thousand hostile connections of one kind: work that a turn must not do all at once.
+
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::Duration;
+
+use crate::flood::Flood;
+use crate::server::wait_until;
+use crate::trial::Trial;
+
+/// How long a flood goes on once it is up.
+const LENGTH: Duration = Duration::from_secs(3);
+/// How long the server may work on what it was sent.
+const OVER_WITHIN: Duration = Duration::from_secs(60);
+/// A turn that the server logs as slow counts when it used so much of the processor (ms): the
+/// others were slow because the machine ran something else.
+const CPU_MS_MIN: u64 = 50;
+
+pub(super) fn h01(trial: &mut Trial<'_>) {
+    flood(trial, "joins");
+}
+
+pub(super) fn h02(trial: &mut Trial<'_>) {
+    flood(trial, "second-stream");
+}
+
+pub(super) fn h03(trial: &mut Trial<'_>) {
+    flood(trial, "publish-loop");
+}
+
+pub(super) fn h04(trial: &mut Trial<'_>) {
+    flood(trial, "one-byte");
+}
+
+pub(super) fn h05(trial: &mut Trial<'_>) {
+    flood(trial, "tiny-fanout");
+}
+
+pub(super) fn h06(trial: &mut Trial<'_>) {
+    flood(trial, "closings");
+}
+
+pub(super) fn h07(trial: &mut Trial<'_>) {
+    flood(trial, "empty-messages");
+}
+
+/// No turn may be slow by the server's own doing.
+fn flood(trial: &mut Trial<'_>, name: &str) {
+    trial.has_players = true;
+    let running = match Flood::named(name).start(trial.ring.server.address) {
+        Ok(running) => running,
+        Err(error) => return trial.verdict.failures.push(error),
+    };
+    thread::sleep(LENGTH);
+    trial.sample();
+    let connections = running.done.connected.load(Ordering::Relaxed);
+    trial.traffic.connections.fetch_add(connections, Ordering::Relaxed);
+    let repeated = running.done.repeated.load(Ordering::Relaxed);
+    trial
+        .verdict
+        .expect(repeated > 0, || format!("the flood did nothing: {}", running.done.line()));
+    drop(running);
+    // What the flood left in the kernel is read before its connections end.
+    let (server, before) = (&trial.ring.server, trial.sockets_before());
+    let is_over = wait_until(OVER_WITHIN, || server.held().sockets <= before);
+    trial.verdict.expect(is_over, || format!("it is not over after {OVER_WITHIN:?}"));
+    let log = trial.log();
+    let slow: Vec<_> = log.lines().filter_map(slow_turn_cpu_ms).collect();
+    let slow: Vec<_> = slow.into_iter().filter(|cpu_ms| *cpu_ms >= CPU_MS_MIN).collect();
+    trial.verdict.expect(slow.is_empty(), || {
+        let longest_ms = slow.iter().max().unwrap_or(&0);
+        format!("{} slow turns, the longest of {longest_ms} ms of CPU", slow.len())
+    });
+    trial.verdict.figure(format!("{repeated} repetitions, {} slow turns", slow.len()));
+}
+
+/// The processor time of a turn that a line of the log says was slow.
+fn slow_turn_cpu_ms(line: &str) -> Option<u64> {
+    let (_, turn) = line.split_once("a turn took ")?;
+    let (_, cpu_ms) = turn.split_once(" ms, ")?;
+    cpu_ms.split(' ').next()?.parse().ok()
+}
