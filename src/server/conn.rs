@@ -749,7 +749,11 @@ mod tests {
         }
 
         fn flush(&mut self) -> Flushed {
-            self.conn.flush(&self.hub, limits::WRITE_BYTES_PER_TURN_MAX, &mut None).unwrap()
+            self.try_flush().unwrap()
+        }
+
+        fn try_flush(&mut self) -> io::Result<Flushed> {
+            self.conn.flush(&self.hub, limits::WRITE_BYTES_PER_TURN_MAX, &mut None)
         }
 
         fn script(&mut self, answers: impl IntoIterator<Item = Answer>) {
@@ -792,7 +796,7 @@ mod tests {
         let mut bench = Bench::new(&[1]);
         bench.publish(0, 1, 300);
         bench.script([Answer::Takes(10), Answer::Takes(0), Answer::Takes(0)]);
-        let error = bench.conn.flush(&bench.hub, limits::WRITE_BYTES_PER_TURN_MAX).unwrap_err();
+        let error = bench.try_flush().unwrap_err();
         assert_eq!((error.kind(), bench.conn.transport.writes), (ErrorKind::WriteZero, 2));
     }
 
