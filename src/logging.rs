@@ -33,9 +33,9 @@ fn report_panics_without_waiting() {
         let backtrace = Backtrace::capture();
         match backtrace.status() {
             BacktraceStatus::Captured => {
-                output::say(&format_args!("tiderace: {panic}\n{backtrace}"))
+                output::last_words(&format_args!("tiderace: {panic}\n{backtrace}"))
             }
-            _ => output::say(&format_args!("tiderace: {panic}")),
+            _ => output::last_words(&format_args!("tiderace: {panic}")),
         }
     }));
 }

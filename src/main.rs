@@ -14,7 +14,6 @@ use tiderace::config::Settings;
 use tiderace::net;
 
 use crate::cli::{Cli, Command, Exit, Serve};
-use crate::output::say;
 
 fn main() -> ExitCode {
     let exit = match Cli::parse().into_command() {
@@ -36,13 +35,20 @@ fn main() -> ExitCode {
 fn serve(args: &Serve) -> Exit {
     let settings = match args.settings() {
         Ok(settings) => settings,
-        Err(error) => return fail(&error, (&error).into()),
+        Err(error) => return end(&error, (&error).into()),
     };
     logging::start(settings.log_level);
     match net::run(settings, || args.settings()) {
         Ok(()) => Exit::Ok,
-        Err(error) => fail(&error, (&error).into()),
+        Err(error) => end(&error, (&error).into()),
     }
+}
+
+/// Reports why the server does not run, without waiting for a reader: whoever started it waits for
+/// its end.
+fn end(error: &dyn Display, exit: Exit) -> Exit {
+    output::last_words(&format_args!("tiderace: {error}"));
+    exit
 }
 
 /// The error line of a file is printed bare, so that editors find the place it names.
@@ -68,4 +74,9 @@ fn print(text: &str) -> Exit {
 fn fail(error: &dyn Display, exit: Exit) -> Exit {
     say(&format_args!("tiderace: {error}"));
     exit
+}
+
+/// Writes a line to standard error. The exit code tells the same where nobody reads it.
+fn say(line: &dyn Display) {
+    drop(writeln!(io::stderr(), "{line}"));
 }

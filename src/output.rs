@@ -10,11 +10,17 @@
 
 use std::fmt::Display;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+#[cfg(target_os = "linux")]
+use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{FileType, Mode, OFlags, Stat, fstat, major, minor, open};
-use rustix::io::{Errno, ReadWriteFlags, pwritev2, write};
+use rustix::fs::{FileType, fstat};
+#[cfg(target_os = "linux")]
+use rustix::fs::{Mode, OFlags, Stat, major, minor, open};
+use rustix::io::{Errno, write};
+#[cfg(target_os = "linux")]
+use rustix::io::{ReadWriteFlags, pwritev2};
 use rustix::net::{SendFlags, send};
 use rustix::termios::isatty;
 
@@ -42,6 +48,7 @@ enum Way {
     /// To a socket, where each call can ask not to wait.
     Send,
     /// To a pipe, likewise. Linux has this of pipes since 6.4.
+    #[cfg(target_os = "linux")]
     NoWait,
     /// When the poll finds room, and no more than fits then. Another program that writes to the
     /// same pipe at the same moment can take the room away; the ways above exclude that.
@@ -111,7 +118,8 @@ impl<F: AsFd> Output<F> {
     fn write_once(&mut self, bytes: &[u8]) -> Result<usize, Errno> {
         match &self.way {
             Way::Own(own) => write(own, bytes),
-            Way::Send => send(&self.shared, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL),
+            Way::Send => send(&self.shared, bytes, SendFlags::DONTWAIT),
+            #[cfg(target_os = "linux")]
             Way::NoWait => {
                 let slices = [io::IoSlice::new(bytes)];
                 // This offset stands for the position of the description.
@@ -148,7 +156,10 @@ impl Way {
         let Ok(stat) = fstat(shared) else { return Self::Poll(Room::Any) };
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::Socket => Self::Send,
+            #[cfg(target_os = "linux")]
             FileType::Fifo => Self::NoWait,
+            #[cfg(not(target_os = "linux"))]
+            FileType::Fifo => Self::Poll(Room::Pipe),
             FileType::CharacterDevice if isatty(shared) => Self::Poll(Room::Terminal),
             _ => Self::Poll(Room::Any),
         }
@@ -173,6 +184,7 @@ impl Room {
 
 /// Opens the terminal or pipe behind `shared` once more, with a description of its own that is
 /// non-blocking. Another user's cannot be opened, and none can without `/proc`.
+#[cfg(target_os = "linux")]
 fn open_again(shared: &impl AsFd) -> Option<OwnedFd> {
     let stat = fstat(shared).ok()?;
     match FileType::from_raw_mode(stat.st_mode) {
@@ -188,17 +200,24 @@ fn open_again(shared: &impl AsFd) -> Option<OwnedFd> {
     is_same.then_some(own)
 }
 
+#[cfg(not(target_os = "linux"))]
+const fn open_again(_: &impl AsFd) -> Option<OwnedFd> {
+    None
+}
+
 /// Opening this device again would make another terminal (`/dev/ptmx`).
+#[cfg(target_os = "linux")]
 fn is_multiplexer(stat: &Stat) -> bool {
     (major(stat.st_rdev), minor(stat.st_rdev)) == (5, 2)
 }
 
-/// Writes a line to standard error; the exit code tells the same where nobody reads it.
-pub(crate) fn say(line: &dyn Display) {
+/// Writes the last line of a process that serves to standard error; the exit code tells the same
+/// where nobody reads it.
+pub(crate) fn last_words(line: &dyn Display) {
     Output::new(io::stderr()).last_words(format!("{line}\n").as_bytes());
 }
 
-#[cfg(test)]
+#[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
     use rustix::fs::{fcntl_getfl, fcntl_setfl};

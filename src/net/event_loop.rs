@@ -23,7 +23,7 @@ use mio::{Events, Interest, Poll, Token};
 use rustix::time::{ClockId, clock_gettime};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook_mio::v1_0::Signals;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -76,8 +76,8 @@ impl EventLoop {
             let token = listener_token(index);
             poll.registry().register(&mut listener.socket, token, Interest::READABLE)?;
         }
-        warn_of_missing_options(&listeners);
         announce(&listeners, &settings);
+        warn_of_missing_options(&listeners);
         let began = Instant::now();
         let mut server = Server::new(settings, hello, challenger);
         server.set_segments(segment::settings());
@@ -270,12 +270,16 @@ fn status(server: &Server<Tcp>) -> String {
     format!("connections {}, publishers {publishers}, players {players}", server.len())
 }
 
-/// Logs once each which socket options the system lacks. WSL 1, sandbox kernels and old ones lack
-/// some.
+/// Logs once each which socket options the system did not set. WSL 1, sandbox kernels and old ones
+/// lack some.
 fn warn_of_missing_options(listeners: &[Listener]) {
-    let missing: BTreeSet<_> = listeners.iter().flat_map(|listener| &listener.missing).collect();
-    for MissingOption { name, lack } in missing {
-        warn!("the system has no socket option {name}: {lack}");
+    let missing = listeners.iter().flat_map(|listener| &listener.missing);
+    let by_name: BTreeMap<_, _> = missing.map(|option| (option.name, option)).collect();
+    for MissingOption { name, errno, lack } in by_name.into_values() {
+        warn!(
+            "the system does not set the socket option {name}: {}; {lack}",
+            io::Error::from(*errno)
+        );
     }
 }
 

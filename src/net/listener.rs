@@ -33,14 +33,15 @@ const INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE);
 pub(super) struct Listener {
     pub(super) socket: TcpListener,
     pub(super) acceptor: Acceptor,
-    /// Options that the system does not know.
+    /// Options that the system did not set.
     pub(super) missing: Vec<MissingOption>,
 }
 
-/// A socket option that the system does not know.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// A socket option that the system did not set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct MissingOption {
     pub(super) name: &'static str,
+    pub(super) errno: Errno,
     /// What follows.
     pub(super) lack: &'static str,
 }
@@ -69,6 +70,11 @@ impl Listener {
     /// Takes over a socket that somebody else has bound. It fails for what is not TCP, or is a
     /// connection.
     pub(super) fn adopt(socket: OwnedFd, settings: &Settings) -> io::Result<Self> {
+        let domain = sockopt::socket_domain(&socket)?;
+        let is_ip = [AddressFamily::INET, AddressFamily::INET6].contains(&domain);
+        if !is_ip || sockopt::socket_type(&socket)? != SocketType::STREAM {
+            return Err(Errno::PROTONOSUPPORT.into());
+        }
         fcntl_setfd(&socket, FdFlags::CLOEXEC)?;
         ioctl_fionbio(&socket, true)?;
         let mut options = Options::default();
@@ -171,8 +177,8 @@ struct Options {
 impl Options {
     /// Notes whether an option was set, and what follows where it was not.
     fn note(&mut self, name: &'static str, set: Result<(), Errno>, lack: &'static str) {
-        if set.is_err() {
-            self.missing.push(MissingOption { name, lack });
+        if let Err(errno) = set {
+            self.missing.push(MissingOption { name, errno, lack });
         }
     }
 
@@ -309,11 +315,12 @@ mod tests {
     }
 
     #[test]
-    fn options_that_the_system_does_not_know_are_named_once_with_what_follows() {
+    fn options_that_the_system_does_not_set_are_noted_with_what_follows() {
         let mut options = Options::default();
         options.note("TCP_NODELAY", Ok(()), "nothing");
         options.note("TCP_USER_TIMEOUT", Err(Errno::NOPROTOOPT), "no effect");
-        let missing = MissingOption { name: "TCP_USER_TIMEOUT", lack: "no effect" };
+        let (name, errno) = ("TCP_USER_TIMEOUT", Errno::NOPROTOOPT);
+        let missing = MissingOption { name, errno, lack: "no effect" };
         assert_eq!(options.missing, [missing]);
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         assert_eq!(Listener::bind(address, &Settings::default()).unwrap().missing, []);

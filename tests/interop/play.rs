@@ -84,7 +84,7 @@ fn in_01_ffplay_plays() {
     lab.proves(Client::Ffplay, Role::Plays, &MAIN_CODECS[..1]);
 }
 
-/// Its lines in the README show the picture at once. A player that threw away the keyframe with
+/// Its line in the README shows the picture at once. A player that threw away the keyframe with
 /// which its stream begins would show nothing of this film.
 #[test]
 fn ffplay_shows_the_keyframe_that_its_stream_begins_with() {
@@ -92,18 +92,6 @@ fn ffplay_shows_the_keyframe_that_its_stream_begins_with() {
     let Some(lab) = Lab::open("at_once_ffplay", &needs) else { return };
     let show = Show::start(&lab, Film::OneKeyframe);
     show.expect_run_of_pictures(&run_of_ffplay(&lab, &show));
-}
-
-#[test]
-fn vlc_shows_the_keyframe_that_its_stream_begins_with() {
-    let needs = [Need::Program("ffmpeg"), Need::Program("vlc")];
-    let Some(lab) = Lab::open("at_once_vlc", &needs) else { return };
-    let show = Show::start(&lab, Film::OneKeyframe);
-    let player = players::vlc(&lab, &show.url);
-    player.program.finish(END);
-    let sent = Frames::of_pictures(&show.clip.path).video;
-    let got = Frames::of_pictures(&player.path).video;
-    show.expect_run_of_pictures(&run_of_vlc(&got, &sent));
 }
 
 /// Where the pictures that ffplay shows lie in the film.

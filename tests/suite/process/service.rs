@@ -6,7 +6,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr as UnixAddr, UnixDatagram};
+use std::os::unix::net::{SocketAddr as UnixAddr, UnixDatagram, UnixListener};
 use std::process::{self, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -215,11 +215,13 @@ fn a_port_that_is_handed_over_stays_open_while_the_server_restarts() {
 #[test]
 fn what_cannot_be_listened_on_is_refused_whoever_hands_it_over() {
     let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let unix = UnixListener::bind_addr(&UnixAddr::from_abstract_name(b"").unwrap()).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let connected = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     for (stdin, error) in [
         (Stdio::null(), "Socket operation on non-socket (os error 88)"),
-        (OwnedFd::from(udp).into(), "Protocol not available (os error 92)"),
+        (OwnedFd::from(udp).into(), "Protocol not supported (os error 93)"),
+        (OwnedFd::from(unix).into(), "Protocol not supported (os error 93)"),
         (OwnedFd::from(connected).into(), "Invalid argument (os error 22)"),
     ] {
         let mut server = Tiderace::shell("refused", HANDED_OVER);
