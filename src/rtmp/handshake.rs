@@ -89,6 +89,8 @@ pub enum HandshakeError {
     Tls,
     /// A request line of HTTP; here are its first bytes, as many as were there.
     Http(FirstBytes),
+    /// A request line of RTSP; here are its first bytes.
+    Rtsp(FirstBytes),
     /// A preamble of the PROXY protocol.
     ProxyProtocol,
     /// C2 answers another S1, and the check is strict.
@@ -256,13 +258,16 @@ impl fmt::Display for HandshakeError {
                 write!(f, "rtmp version {version} ({version:#04x}) came, 3 expected")
             }
             Self::Rtmpe(version) => {
-                write!(f, "rtmpe (version {version}) is not supported; use rtmp:// or rtmps://")
+                write!(f, "rtmpe (version {version}) is not supported; use rtmp://")
             }
             Self::Tls => {
                 write!(f, "tls ClientHello on the plain rtmp port; use rtmp://, not rtmps://")
             }
             Self::Http(first) => {
-                write!(f, "http on the rtmp port ({first}); use the http port or rtmp://")
+                write!(f, "http on the rtmp port ({first}), which speaks RTMP alone; use rtmp://")
+            }
+            Self::Rtsp(first) => {
+                write!(f, "rtsp on the rtmp port ({first}), which speaks RTMP alone; use rtmp://")
             }
             Self::ProxyProtocol => {
                 write!(f, "proxy protocol preamble, which is not expected here; switch it off")
@@ -357,6 +362,7 @@ fn check_version(input: &[u8]) -> Result<(), HandshakeError> {
         [version @ (6 | 8 | 9), ..] => Err(HandshakeError::Rtmpe(*version)),
         [0x16, ..] => Err(HandshakeError::Tls),
         [b'P', b'R', ..] | [b'\r', b'\n', ..] => Err(HandshakeError::ProxyProtocol),
+        [b'A'..=b'Z', ..] if names_rtsp(input) => Err(HandshakeError::Rtsp(FirstBytes::of(input))),
         [b'G' | b'P' | b'H' | b'O' | b'D' | b'C' | b'T', ..] => {
             Err(HandshakeError::Http(FirstBytes::of(input)))
         }
@@ -364,6 +370,16 @@ fn check_version(input: &[u8]) -> Result<(), HandshakeError> {
         [] => Ok(()),
     }
 }
+
+/// Whether a request line has the URL or the version of RTSP (RFC 2326, section 6.1).
+fn names_rtsp(input: &[u8]) -> bool {
+    let line = input.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let line = &line[..line.len().min(REQUEST_LINE_BYTES_MAX)];
+    line.windows(4).any(|word| word.eq_ignore_ascii_case(b"rtsp"))
+}
+
+/// As much of a request line as is looked at.
+const REQUEST_LINE_BYTES_MAX: usize = 512;
 
 impl FirstBytes {
     fn of(input: &[u8]) -> Self {
@@ -674,6 +690,31 @@ mod tests {
             let error = refusal(request);
             assert!(matches!(error, HandshakeError::Http(_)), "{error:?}");
             assert!(error.to_string().contains(shown), "{error}");
+        }
+    }
+
+    #[test]
+    fn hints_name_nothing_that_the_server_does_not_serve() {
+        for (first, hint) in [
+            (&b"\x06"[..], "rtmpe (version 6) is not supported; use rtmp://"),
+            (
+                b"GET /live HTTP/1.1\r\n",
+                "http on the rtmp port (\"GET /liv\"), which speaks RTMP alone; use rtmp://",
+            ),
+            (
+                b"OPTIONS rtsp://host:1935/live RTSP/1.0\r\nCSeq: 1\r\n",
+                "rtsp on the rtmp port (\"OPTIONS \"), which speaks RTMP alone; use rtmp://",
+            ),
+            (
+                b"ANNOUNCE RTSP://host/live RTSP/1.0\r\n",
+                "rtsp on the rtmp port (\"ANNOUNCE\"), which speaks RTMP alone; use rtmp://",
+            ),
+            (
+                b"GET /a HTTP/1.1\r\nReferer: rtsp://host/\r\n",
+                "http on the rtmp port (\"GET /a H\"), which speaks RTMP alone; use rtmp://",
+            ),
+        ] {
+            assert_eq!(refusal(first).to_string(), hint);
         }
     }
 
