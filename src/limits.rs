@@ -64,6 +64,10 @@ pub const USER_BYTES_MAX: usize = 64;
 pub const CHALLENGE_PERIOD_MS: u64 = 60_000;
 /// Peer-supplied text in one log line.
 pub const LOG_TEXT_BYTES_MAX: usize = 256;
+/// The name that a client gives itself (`flashVer`), as far as it is kept.
+pub const ENCODER_NAME_BYTES_MAX: usize = 64;
+/// Different ones of them at a time: real clients have a few dozen.
+pub const ENCODERS_MAX: usize = 256;
 
 // Per connection, on what is sent to a peer.
 

@@ -13,6 +13,7 @@ use super::link::{LinkError, Output};
 use super::message::{AggregateParts, Message, UserControl, kind};
 use super::name::{AppName, NameError, StreamTarget};
 use super::quirks::{Quirk, Tolerated};
+use crate::limits::ENCODER_NAME_BYTES_MAX;
 use smallvec::SmallVec;
 use std::fmt;
 
@@ -47,7 +48,12 @@ pub enum Step {
     /// [`reject_play`](super::session::Session::reject_play).
     Play(PlayRequest),
     /// A name was refused by a rule of the protocol layer, and the peer was told.
-    NameRefused(NameError),
+    NameRefused {
+        /// What is wrong with it.
+        error: NameError,
+        /// What the peer asked for.
+        asked: Asked,
+    },
     /// The peer no longer publishes on this message stream.
     Unpublish {
         /// The message stream.
@@ -76,6 +82,20 @@ pub enum Step {
     },
 }
 
+/// What a peer asked for by a name that was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// `connect`.
+    Connect {
+        /// The name that the client gives itself; empty if it gives none.
+        flash_ver: Box<[u8]>,
+    },
+    /// `publish`.
+    Publish,
+    /// `play`.
+    Play,
+}
+
 /// The kinds that `receiveAudio` and `receiveVideo` name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Receive {
@@ -97,6 +117,7 @@ pub struct ConnectRequest {
     pub(super) reconnect: Reconnect,
     pub(super) login: Option<Login>,
     pub(super) is_encoder: bool,
+    pub(super) flash_ver: Box<[u8]>,
 }
 
 impl ConnectRequest {
@@ -113,6 +134,12 @@ impl ConnectRequest {
     /// Whether the peer says that it is an encoder.
     pub const fn is_encoder(&self) -> bool {
         self.is_encoder
+    }
+
+    /// The name that the client gives itself, cut to [`ENCODER_NAME_BYTES_MAX`]; empty if it gives
+    /// none.
+    pub fn flash_ver(&self) -> &[u8] {
+        &self.flash_ver
     }
 }
 
@@ -316,6 +343,8 @@ impl Dialogue<'_> {
         let (app, login) = auth::split(connect.app);
         let (tc_url, login_in_url) = connect.tc_url.map(auth::split).unzip();
         let login = login.or_else(|| login_in_url.flatten());
+        let flash_ver = connect.flash_ver.unwrap_or_default();
+        let flash_ver: Box<[u8]> = flash_ver[..flash_ver.len().min(ENCODER_NAME_BYTES_MAX)].into();
         match AppName::parse(app, tc_url) {
             Ok(name) => Step::Connect(ConnectRequest {
                 transaction_id,
@@ -325,13 +354,14 @@ impl Dialogue<'_> {
                 reconnect: if understands { Reconnect::Understood } else { Reconnect::Unheard },
                 login: login.and_then(|parameters| Login::parse(app, parameters)),
                 is_encoder: connect.is_encoder,
+                flash_ver,
             }),
             Err(error) => {
                 let (code, description) = (code::CONNECT_INVALID_APP, error.to_string());
                 self.output.command(0, |body| {
                     reply::connect_error(body, transaction_id, code, &description);
                 });
-                Step::NameRefused(error)
+                Step::NameRefused { error, asked: Asked::Connect { flash_ver } }
             }
         }
     }
@@ -461,7 +491,7 @@ impl Dialogue<'_> {
             Ok(target) => Step::Publish(PublishRequest { message_stream_id: stream.id, target }),
             Err(error) => {
                 self.status(stream.id, level::ERROR, code::PUBLISH_BAD_NAME, &error.to_string());
-                Step::NameRefused(error)
+                Step::NameRefused { error, asked: Asked::Publish }
             }
         }
     }
@@ -483,7 +513,7 @@ impl Dialogue<'_> {
                     code::PLAY_STREAM_NOT_FOUND,
                     &error.to_string(),
                 );
-                Step::NameRefused(error)
+                Step::NameRefused { error, asked: Asked::Play }
             }
         }
     }

@@ -16,12 +16,13 @@
 use super::chunk_read::{ReadLimits, skip};
 use super::command::{caps_ex, code, level, reply};
 pub use super::dialogue::{
-    ConnectRequest, Event, PlayRequest, PublishRequest, Receive, SessionError, Step,
+    Asked, ConnectRequest, Event, PlayRequest, PublishRequest, Receive, SessionError, Step,
 };
 use super::dialogue::{Dialogue, MessageStream, MessageStreams, Phase, Reconnect, Role, set_role};
 use super::handshake::{C2Check, Hello, ServerHandshake};
 use super::link::{Inbound, Incoming, Output};
 use super::message::{BandwidthLimit, Control, UserControl};
+use super::name::AppName;
 use super::quirks::{Quirk, Tolerated};
 use crate::limits;
 use std::rc::Rc;
@@ -177,6 +178,14 @@ impl Session {
             + self.inbound.reader().assembly_bytes()
             + self.output.held_bytes()
             + self.tolerated.held_bytes()
+    }
+
+    /// The application, once `connect` is accepted.
+    pub fn app(&self) -> Option<&AppName> {
+        match &self.phase {
+            Phase::Connected(app) => Some(app),
+            Phase::Handshake(_) | Phase::Connecting => None,
+        }
     }
 
     /// What was tolerated so far.

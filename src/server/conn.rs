@@ -4,6 +4,7 @@
 //! the assertion at the end. It never touches another connection.
 
 use super::access::{Access, LoggedIn};
+use super::encoders::EncoderId;
 use super::hub::{Departed, Hub, StreamId};
 use super::play::Play;
 use super::reason::CloseReason;
@@ -184,6 +185,9 @@ pub struct Closing {
     pub reason: CloseReason,
     /// The particulars, as one phrase; empty when the reason says it all.
     pub detail: String,
+    /// What the peer asked for that was refused, and the name of its client; empty if it was not
+    /// a refusal.
+    pub asked: String,
     /// Whether it is given the time to read what it was told.
     pub farewell: bool,
     /// Whether the sending direction is shut.
@@ -191,9 +195,14 @@ pub struct Closing {
 }
 
 impl Closing {
+    /// On its way out, with or without time to read why.
+    pub const fn new(reason: CloseReason, detail: String, farewell: bool) -> Self {
+        Self { reason, detail, asked: String::new(), farewell, shut: false }
+    }
+
     /// Memory that it holds, itself among it (bytes).
     fn held_bytes(&self) -> usize {
-        size_of::<Self>() + self.detail.capacity()
+        size_of::<Self>() + self.detail.capacity() + self.asked.capacity()
     }
 }
 
@@ -233,6 +242,8 @@ pub struct Conn<T> {
     /// Who it is, without what only IPv6 has: that makes no difference to a peer.
     peer_ip: IpAddr,
     peer_port: u16,
+    /// The name of its client.
+    pub encoder: EncoderId,
     /// What of the server's memory is accounted to it, beside this struct (bytes).
     pub accounted_bytes: u32,
     /// Bytes read, handshake and all.
@@ -271,6 +282,7 @@ impl<T: Transport> Conn<T> {
             queued_to_write: false,
             pinged: false,
             logged_in: None,
+            encoder: EncoderId::default(),
             activity: None,
             closing: None,
             accepted: now,
@@ -612,7 +624,10 @@ impl<T> fmt::Display for ClosingLine<'_, T> {
         let Self { conn, now, access } = self;
         write!(f, "closed {}", conn.peer())?;
         let summary = conn.activity.as_ref().and_then(|activity| activity.summary.as_deref());
-        if let Some(Summary { role, stream: Some(stream), .. }) = summary {
+        let asked = conn.closing.as_ref().map_or("", |closing| &closing.asked);
+        if !asked.is_empty() {
+            write!(f, " {asked}")?;
+        } else if let Some(Summary { role, stream: Some(stream), .. }) = summary {
             write!(f, " {role} of {}", access.shown(stream))?;
         }
         if let Some(closing) = &conn.closing {
@@ -882,12 +897,8 @@ mod tests {
         bench.publish(0, 2, 300);
         bench.script([Answer::Takes(50), Answer::Fails(ErrorKind::WouldBlock)]);
         bench.flush();
-        bench.conn.closing = Some(Box::new(Closing {
-            reason: CloseReason::ServerShutdown,
-            detail: String::new(),
-            farewell: true,
-            shut: false,
-        }));
+        let closing = Closing::new(CloseReason::ServerShutdown, String::new(), true);
+        bench.conn.closing = Some(Box::new(closing));
         bench.control();
         assert_eq!(bench.flush(), Flushed::All);
         assert_eq!(bench.written(), [(kind::AUDIO, 1, 300), PING]);

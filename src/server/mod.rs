@@ -32,6 +32,7 @@ pub mod timers;
 pub mod transport;
 
 mod blocks;
+mod encoders;
 mod gauge;
 mod publish;
 mod read;
@@ -48,6 +49,7 @@ use crate::time::Time;
 use access::Access;
 use chatter::{Chatter, Topic};
 use conn::{Closing, ClosingLine, Conn, Flushed};
+use encoders::Encoders;
 use hub::{DuplicatePolicy, Hub, StreamId};
 use log::{Level, debug, info, log, warn};
 use memory::{Memory, MemoryLevel};
@@ -58,6 +60,7 @@ use slab::Slab;
 use stages::{Stage, Stages};
 use stats::Stats;
 use std::collections::HashMap;
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -118,6 +121,7 @@ pub struct Server<T> {
     stats: Stats,
     /// Connections per address; kept only while there is a limit to it.
     addresses: HashMap<IpAddr, usize>,
+    encoders: Encoders,
     to_read: Vec<ConnId>,
     to_write: Vec<ConnId>,
     closing: Vec<ConnId>,
@@ -163,6 +167,7 @@ impl<T: Transport> Server<T> {
             policies,
             stats: Stats::default(),
             addresses: HashMap::new(),
+            encoders: Encoders::default(),
             to_read: Vec::new(),
             to_write: Vec::new(),
             closing: Vec::new(),
@@ -620,8 +625,7 @@ impl<T: Transport> Server<T> {
             Some(closing) if !closing.farewell => return,
             Some(closing) => closing.farewell = false,
             None => {
-                let closing = Closing { reason, detail, farewell: false, shut: false };
-                conn.closing = Some(Box::new(closing));
+                conn.closing = Some(Box::new(Closing::new(reason, detail, false)));
                 self.leave_streams(id, now);
             }
         }
@@ -636,11 +640,37 @@ impl<T: Transport> Server<T> {
         if conn.is_closing() {
             return;
         }
-        conn.closing = Some(Box::new(Closing { reason, detail, farewell: true, shut: false }));
+        conn.closing = Some(Box::new(Closing::new(reason, detail, true)));
         self.leave_streams(id, now);
         self.account(id);
         self.set_stage(id, Stage::Leaving, now);
         self.queue_write(id);
+    }
+
+    /// Notes the name that a connection's client gives itself.
+    fn set_encoder(&mut self, id: ConnId, flash_ver: &[u8]) {
+        let conn = &mut self.conns[id.index()];
+        self.encoders.leave(conn.encoder);
+        conn.encoder = self.encoders.enter(flash_ver);
+    }
+
+    /// Lets a connection go to which a connect, publish or play was refused. `asked` names it for
+    /// the closing line, as in `publish of live/show`.
+    fn refuse(
+        &mut self,
+        id: ConnId,
+        asked: &dyn fmt::Display,
+        reason: CloseReason,
+        detail: String,
+        now: Time,
+    ) {
+        let by = self.encoders.by(self.conns[id.index()].encoder);
+        let asked = format!("{asked}{by}");
+        self.dismiss(id, reason, detail, now);
+        if let Some(closing) = &mut self.conns[id.index()].closing {
+            closing.asked = asked;
+        }
+        self.account(id);
     }
 
     fn remove_closing(&mut self, now: Time) {
@@ -655,6 +685,7 @@ impl<T: Transport> Server<T> {
             self.timers.remove(&mut conn.timers, id);
             self.stages.leave(id, conn.stage);
             self.forget_address(&conn.peer());
+            self.encoders.leave(conn.encoder);
             if let Some(closing) = &conn.closing {
                 self.stats.count(closing.reason);
                 let usual = closing.reason.level();

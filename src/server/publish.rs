@@ -28,13 +28,15 @@ impl<T: Transport> Server<T> {
             Err(refused) => {
                 let code = code::PUBLISH_DENIED;
                 conn.session.reject_publish(request, code, &refused.description);
-                return self.dismiss(id, refused.reason, refused.detail, now);
+                let asked = self.asked("publish", &request.target.name);
+                return self.refuse(id, &asked, refused.reason, refused.detail, now);
             }
         };
         if self.memory.level == MemoryLevel::Critical && self.hub.find(&name).is_none() {
             let description = "the server has no memory for another stream".to_owned();
             conn.session.reject_publish(request, code::PUBLISH_BAD_NAME, &description);
-            return self.dismiss(id, CloseReason::MemoryPressure, description, now);
+            let asked = self.asked("publish", &name);
+            return self.refuse(id, &asked, CloseReason::MemoryPressure, description, now);
         }
         let policy = self.duplicate_policy(&name, id, now);
         let streams_max = self.settings.limits.streams_max;
@@ -60,6 +62,11 @@ impl<T: Transport> Server<T> {
         self.set_stage(id, Stage::Streaming, now);
         self.arm_silence(id, now);
         self.wake_players(published.stream, published.begins, now);
+    }
+
+    /// What was asked for, as a line about its refusal names it.
+    fn asked(&self, what: &str, name: &str) -> String {
+        format!("{what} of {}", self.policies.access.shown(name))
     }
 
     /// A publisher that was asked to connect anew publishes again before it leaves, so it must not
@@ -98,9 +105,10 @@ impl<T: Transport> Server<T> {
                 (CloseReason::StreamLimit, "the server has as many streams as it may".to_owned())
             }
         };
+        let asked = format!("publish of {name}");
         let session = &mut self.conns[id.index()].session;
         session.reject_publish(request, code::PUBLISH_BAD_NAME, &description);
-        self.dismiss(id, reason, description, now);
+        self.refuse(id, &asked, reason, description, now);
     }
 
     /// The publisher that another one took the place of: the stream is no longer its own, so
@@ -208,7 +216,8 @@ impl<T: Transport> Server<T> {
     ) {
         let session = &mut self.conns[id.index()].session;
         session.reject_play(request, code, &description);
-        self.dismiss(id, reason, description, now);
+        let asked = self.asked("play", &request.target.name);
+        self.refuse(id, &asked, reason, description, now);
     }
 
     /// The stage that a connection's roles give it.

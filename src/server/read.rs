@@ -7,8 +7,9 @@ use super::transport::Transport;
 use super::{ConnId, Server};
 use crate::limits;
 use crate::rtmp::command::code;
+use crate::rtmp::name::{AppName, NameError};
 use crate::rtmp::quirks::Quirk;
-use crate::rtmp::session::{ConnectRequest, Event, Receive, Step};
+use crate::rtmp::session::{Asked, ConnectRequest, Event, Receive, Step};
 use crate::time::Time;
 use log::debug;
 use std::io::ErrorKind;
@@ -127,9 +128,7 @@ impl<T: Transport> Server<T> {
             Step::Connect(request) => self.connect(id, request, now),
             Step::Publish(request) => self.publish(id, &request, now),
             Step::Play(request) => self.play(id, &request, now),
-            Step::NameRefused(error) => {
-                self.dismiss(id, CloseReason::BadName, error.to_string(), now);
-            }
+            Step::NameRefused { error, asked } => self.refuse_name(id, error, &asked, now),
             Step::Unpublish { message_stream_id } => {
                 self.unpublish(Endpoint { conn: id, message_stream_id }, now);
                 self.settle_stage(id, now);
@@ -152,6 +151,7 @@ impl<T: Transport> Server<T> {
     }
 
     fn connect(&mut self, id: ConnId, request: ConnectRequest, now: Time) {
+        self.set_encoder(id, request.flash_ver());
         let conn = &mut self.conns[id.index()];
         let access = &self.policies.access;
         debug!("{} connects to {}", conn.peer(), access.shown_path(request.app().path()));
@@ -165,9 +165,25 @@ impl<T: Transport> Server<T> {
             Err(refused) => {
                 let code = code::CONNECT_REJECTED;
                 conn.session.reject_connect(&request, code, &refused.description);
-                self.dismiss(id, refused.reason, refused.detail, now);
+                let asked = format!("connect to {}", access.shown_path(request.app().path()));
+                self.refuse(id, &asked, refused.reason, refused.detail, now);
             }
         }
+    }
+
+    /// The name itself may be anything, so the line has the application at most.
+    fn refuse_name(&mut self, id: ConnId, error: NameError, asked: &Asked, now: Time) {
+        if let Asked::Connect { flash_ver } = asked {
+            self.set_encoder(id, flash_ver);
+        }
+        let app = self.conns[id.index()].session.app().map_or("", AppName::path);
+        let app = self.policies.access.shown_path(app);
+        let asked = match asked {
+            Asked::Connect { .. } => "connect".to_owned(),
+            Asked::Publish => format!("publish in {app}"),
+            Asked::Play => format!("play in {app}"),
+        };
+        self.refuse(id, &asked, CloseReason::BadName, error.to_string(), now);
     }
 
     fn receive(&mut self, id: ConnId, message_stream_id: u32, media: Receive, on: bool) {

@@ -72,17 +72,17 @@ reasons! {
     /// A command cannot be read, or comes before `connect`.
     BadCommand = "bad_command", Warn;
     /// An application or stream name breaks a rule.
-    BadName = "bad_name", Warn;
+    BadName = "bad_name", Info;
     /// A login goes on over another connection: the client was told what to answer.
-    LoginBegun = "login_begun", Debug;
+    LoginBegun = "login_begun", Info;
     /// A user or a password is wrong, or a publish needs a login.
-    LoginFailed = "login_failed", Warn;
+    LoginFailed = "login_failed", Info;
     /// The application accepts other stream keys.
-    KeyRefused = "key_refused", Warn;
+    KeyRefused = "key_refused", Info;
     /// Replies piled up for a peer that does not read.
     ControlOverflow = "control_overflow", Warn;
     /// The stream has a publisher already.
-    AlreadyPublishing = "already_publishing", Warn;
+    AlreadyPublishing = "already_publishing", Info;
     /// Another publisher took the stream over.
     Replaced = "replaced", Info;
     /// The stream asked for is not there.

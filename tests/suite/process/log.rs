@@ -183,6 +183,106 @@ fn a43_no_query_and_no_credentials_reach_the_log_however_much_it_tells() {
 }
 
 #[test]
+fn a_refusal_names_the_application_the_stream_and_the_encoder_and_no_secret() {
+    let server = Tiderace::command("refusals", |config| {
+        config.push_str(
+            "[apps.live.keys]\nshow = \"SECRET1\"\n[apps.studio.users]\ncamera = \"SECRET2\"\n",
+        );
+    });
+    let server = server.start();
+    let connect = |app: &str, flash_ver: &str| {
+        let properties = [("app", string(app)), ("flashVer", string(flash_ver))];
+        command("connect", 1.0, &[object(&properties)])
+    };
+    let obs = "FMLE/3.0 (compatible; FMSc/1.0)";
+    for (app, flash_ver, key, logged) in [
+        (
+            "studio",
+            obs,
+            "",
+            " connect to studio by \"FMLE/3.0 (compatible; FMSc/1.0)\": login_begun",
+        ),
+        (
+            "studio?authmod=adobe&user=camera",
+            "Teradek\n\"x\"",
+            "",
+            " connect to studio by \"Teradek\\n\\\"x\\\"\": login_begun (asked for a proof)",
+        ),
+        (
+            "studio?authmod=adobe&user=SECRET3&response=SECRET4",
+            obs,
+            "",
+            "(compatible; FMSc/1.0)\": login_failed (no such user)",
+        ),
+        (
+            "studio",
+            "Drone 2.1",
+            "a?token=SECRET5",
+            " publish of studio/a by \"Drone 2.1\": login_failed (a user and a password",
+        ),
+        ("studio", "", "b", " publish of studio/b: login_failed (a user and a password"),
+        (
+            "live",
+            obs,
+            "SECRET6",
+            " publish of live/… by \"FMLE/3.0 (compatible; FMSc/1.0)\": key_refused (no such",
+        ),
+        (
+            "live?k=SECRET7",
+            "Drone 2.1",
+            "..",
+            " publish in live by \"Drone 2.1\": bad_name (stream",
+        ),
+        ("..", "Drone 2.1", "", " connect by \"Drone 2.1\": bad_name (stream name with a part"),
+    ] {
+        let mut stream = TcpStream::connect(server.address).unwrap();
+        let publish = command("publish", 0.0, &[null(), string(key), string("live")]).on(1);
+        let mut messages = vec![connect(app, flash_ver)];
+        if !key.is_empty() {
+            messages.extend([wire::create_stream(3.0), publish]);
+        }
+        let chunks = messages.iter().flat_map(Message::chunks);
+        let session: Vec<_> = wire::handshake().into_iter().chain(chunks).collect();
+        stream.write_all(&session).unwrap();
+        server.wait_for_log(logged);
+    }
+    let log = server.log();
+    let refusals = log.lines().filter(|line| line.contains("] closed "));
+    assert!(refusals.clone().all(|line| line.contains(" INFO  [tiderace::server] ")), "{log}");
+    assert_eq!(refusals.count(), 8, "{log}");
+    assert!(!log.contains("SECRET"), "{log}");
+}
+
+#[test]
+fn a_flood_of_refused_logins_costs_few_lines() {
+    let server = Tiderace::command("logins", |config| {
+        config.push_str("[apps.studio.users]\ncamera = \"a password\"\n");
+    });
+    let server = server.start();
+    let properties = [("app", string("studio")), ("flashVer", string("FMLE/3.0"))];
+    let connect = command("connect", 1.0, &[object(&properties)]).chunks();
+    let session: Vec<_> = wire::handshake().into_iter().chain(connect).collect();
+    let (flood, began) = (200, Instant::now());
+    for _ in 0..flood {
+        let mut stream = TcpStream::connect(server.address).unwrap();
+        stream.write_all(&session).unwrap();
+        while stream.read(&mut [0; 4096]).unwrap_or(0) > 0 {}
+    }
+    let seconds = began.elapsed().as_secs() as usize + 2;
+    let counted = || {
+        let log = server.log();
+        let left_out = log.lines().filter_map(|line| {
+            let count = line.split_once("left out ")?.1.split_once(" lines")?.0;
+            Some(count.parse::<usize>().unwrap())
+        });
+        left_out.sum::<usize>() + log.matches("login_begun").count()
+    };
+    wait_until("each has its line or is counted", || counted() == flood);
+    let lines = server.log().matches("login_begun").count();
+    assert!(lines <= 10 * seconds, "{lines} lines in {seconds} s");
+}
+
+#[test]
 fn a_flood_of_bad_connections_costs_few_lines_and_every_one_is_counted() {
     let server = Tiderace::command("flood", |_| {}).start();
     server.wait_for_log("up to");
