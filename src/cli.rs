@@ -3,16 +3,18 @@
 //! Owns the flags and how they combine with the configuration file. Values are not judged here:
 //! flags and file go through the same rules of [`tiderace::config`].
 
-use std::fs;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use tiderace::config::{ConfigError, FileText, FlagValue, Settings};
+use tiderace::config::{ConfigError, ConfigErrors, Draft, FileText, FlagValue, Settings};
 use tiderace::load::LoadError;
 use tiderace::load::command::{LoadCommand, Verdict};
 use tiderace::load::help;
-use tiderace::net::StartError;
+use tiderace::net::{self, StartError};
+
+use crate::settings_file::{self, Source};
 
 /// A live RTMP server that runs on one core.
 #[derive(Debug, Parser)]
@@ -43,7 +45,8 @@ pub(crate) enum Command {
     /// Run the server; this is also what happens without a command.
     #[command(after_long_help = AFTER_LONG_HELP)]
     Serve(Serve),
-    /// Check a configuration file, and say what is wrong with it and where.
+    /// Check a configuration file: every mistake in it, and what would keep the server from
+    /// starting with it on this machine.
     Check {
         /// The file to check.
         file: PathBuf,
@@ -111,12 +114,28 @@ pub(crate) struct Serve {
 }
 
 impl Serve {
-    /// Reads the file, if one was named, and lays the flags over it. A reload calls it again.
-    pub(crate) fn settings(&self) -> Result<Settings, ConfigError> {
-        match &self.config {
-            Some(path) => read_file(path, &self.flags()),
-            None => Settings::read(None, &self.flags()),
-        }
+    /// Reads the file at the start, if one was named, and lays the flags over it.
+    pub(crate) fn read(&self) -> Result<(Draft, Source), ConfigError> {
+        let Some(path) = &self.config else {
+            return Ok((Draft::read(None, &self.flags()), Source::Regular));
+        };
+        let (text, source) = settings_file::read(path)?;
+        Ok((draft(path, &text, &self.flags()), source))
+    }
+
+    /// Reads the file again. Access rules that are in force in the `running` settings stay so
+    /// unless the file releases them.
+    pub(crate) fn read_again(
+        &self,
+        source: Source,
+        running: &Settings,
+    ) -> Result<Settings, ConfigErrors> {
+        let mut draft = match &self.config {
+            Some(path) => draft(path, &settings_file::read_again(path, source)?, &self.flags()),
+            None => Draft::read(None, &self.flags()),
+        };
+        draft.keep_rules_of(running);
+        draft.finish()
     }
 
     fn flags(&self) -> Vec<FlagValue> {
@@ -139,18 +158,61 @@ impl Serve {
     }
 }
 
-/// Settings from a file alone, as `tiderace check` wants them.
-pub(crate) fn check(path: &Path) -> Result<Settings, ConfigError> {
-    read_file(path, &[])
+fn draft(path: &Path, text: &str, flags: &[FlagValue]) -> Draft {
+    let name = path.display().to_string();
+    let mut draft = Draft::read(Some(FileText { name: &name, text }), flags);
+    draft.expect_some_key();
+    draft
 }
 
-fn read_file(path: &Path, flags: &[FlagValue]) -> Result<Settings, ConfigError> {
-    let name = path.display().to_string();
-    let text = fs::read_to_string(path).map_err(|error| ConfigError::Unreadable {
-        file: name.clone(),
-        error: error.to_string(),
-    })?;
-    Settings::read(Some(FileText { name: &name, text: &text }), flags)
+/// Whether the first argument of a command line makes it run the server. It is asked before the
+/// command line is parsed, so that signals are caught before anything else is done.
+pub(crate) fn runs_server(first: Option<&OsStr>) -> bool {
+    first.is_none_or(|first| first == "serve" || first.as_encoded_bytes().starts_with(b"-"))
+}
+
+/// What `tiderace check` finds in a file alone.
+pub(crate) fn check(path: &Path) -> Result<Findings, ConfigError> {
+    let (text, _) = settings_file::read(path)?;
+    Ok(Findings::of(&draft(path, &text, &[])))
+}
+
+/// Every mistake of settings, and what would keep a server with them from starting.
+#[derive(Debug, Default)]
+pub(crate) struct Findings {
+    /// A line for each mistake, with its place.
+    pub(crate) mistakes: Vec<String>,
+    /// The code for the first mistake.
+    pub(crate) exit: Option<Exit>,
+    /// Lines about addresses in use, as they are while the server runs.
+    pub(crate) in_use: Vec<String>,
+}
+
+impl Findings {
+    pub(crate) fn of(draft: &Draft) -> Self {
+        let mut findings = Self::default();
+        if let Err(errors) = draft.finish() {
+            findings.exit = Some(errors.first().into());
+            findings.mistakes.extend(errors.iter().map(ToString::to_string));
+        }
+        for error in net::check(draft.settings()) {
+            let line = at_its_key(draft, &error);
+            if error.is_in_use() {
+                findings.in_use.push(line);
+            } else {
+                findings.exit = findings.exit.or_else(|| Some((&error).into()));
+                findings.mistakes.push(line);
+            }
+        }
+        findings
+    }
+}
+
+fn at_its_key(draft: &Draft, error: &StartError) -> String {
+    match error.key() {
+        Some(key) => format!("{}: key \"{key}\": {error}", draft.place(key)),
+        None => error.to_string(),
+    }
 }
 
 /// What the process exits with. The numbers are part of the interface: scripts read them.
@@ -198,9 +260,12 @@ impl From<&ConfigError> for Exit {
         match error {
             ConfigError::FlagValue { .. } => Self::Usage,
             ConfigError::Unreadable { .. }
+            | ConfigError::ReadOnce { .. }
+            | ConfigError::Empty { .. }
             | ConfigError::Syntax { .. }
             | ConfigError::UnknownKey { .. }
-            | ConfigError::FileValue { .. } => Self::Configuration,
+            | ConfigError::FileValue { .. }
+            | ConfigError::RuleLost { .. } => Self::Configuration,
         }
     }
 }
@@ -208,7 +273,10 @@ impl From<&ConfigError> for Exit {
 impl From<&StartError> for Exit {
     fn from(error: &StartError) -> Self {
         match error {
-            StartError::CannotBind { .. } | StartError::HandedOver(_) => Self::CannotBind,
+            StartError::CannotBind { .. }
+            | StartError::NoInterface { .. }
+            | StartError::Overlap { .. }
+            | StartError::HandedOver(_) => Self::CannotBind,
             StartError::DescriptorLimit { .. } => Self::DescriptorLimit,
             StartError::Io(_) => Self::Io,
         }
@@ -266,11 +334,12 @@ Play:
 
 Settings:
   tiderace config > tiderace.toml    every key, its default and its meaning
-  tiderace check tiderace.toml       what is wrong with it, and where
+  tiderace check tiderace.toml       every mistake in it, and what keeps it from starting
   tiderace --config tiderace.toml    run with it; flags override the file
 
 Signals:
-  SIGHUP   read the file again, and say what only a restart can change
+  SIGHUP   read the file again, and log what only a restart can change; a file with a
+           mistake, or without an access rule that is in force, changes nothing
   SIGTERM  tell every peer, then exit; a second one exits now. Clients that
            can connect anew are asked to (drain_url), and served for up to drain_ms
   SIGUSR1  ask them without going down
@@ -307,6 +376,24 @@ mod tests {
             Command::Serve(serve) => serve,
             other => panic!("{line} is {other:?}"),
         }
+    }
+
+    impl Serve {
+        fn settings(&self) -> Result<Settings, ConfigErrors> {
+            self.read()?.0.finish()
+        }
+    }
+
+    #[test]
+    fn server_is_told_from_other_commands_by_the_first_argument() {
+        for subcommand in Cli::command().get_subcommands() {
+            let name = subcommand.get_name();
+            assert_eq!(runs_server(Some(name.as_ref())), name == "serve", "{name}");
+        }
+        for first in [None, Some("--config"), Some("--listen=:1"), Some("-h")] {
+            assert!(runs_server(first.map(OsStr::new)), "{first:?}");
+        }
+        assert!(!runs_server(Some("help".as_ref())));
     }
 
     #[test]
@@ -371,7 +458,7 @@ mod tests {
             ),
             (
                 "tiderace --listen 1935 --listen nowhere",
-                "--listen: got \"1935\" \"nowhere\", expected different addresses like \
+                "--listen: got \"nowhere\", expected an address like \
                  \"[::]:1935\", \"10.0.0.1:1935\" or \":1935\"",
             ),
             (
@@ -379,17 +466,17 @@ mod tests {
                 "--chunk-size: got \"65537\", expected an integer from 128 to 65536",
             ),
         ] {
-            let error = serve(line).settings().unwrap_err();
-            assert_eq!(error.to_string(), expected);
-            assert_eq!(Exit::from(&error), Exit::Usage);
+            let errors = serve(line).settings().unwrap_err();
+            assert_eq!(errors.to_string(), expected);
+            assert_eq!(Exit::from(errors.first()), Exit::Usage);
         }
     }
 
     #[test]
     fn missing_file_is_a_configuration_error_that_names_it() {
-        let error = serve("tiderace --config /nonexistent/t.toml").settings().unwrap_err();
-        assert!(error.to_string().starts_with("/nonexistent/t.toml: cannot read: "), "{error}");
-        assert_eq!(Exit::from(&error), Exit::Configuration);
+        let errors = serve("tiderace --config /nonexistent/t.toml").settings().unwrap_err();
+        assert!(errors.to_string().starts_with("/nonexistent/t.toml: cannot read: "), "{errors}");
+        assert_eq!(Exit::from(errors.first()), Exit::Configuration);
     }
 
     #[test]

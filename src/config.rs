@@ -5,8 +5,10 @@
 //! opens a file or reads the clock, and whoever needs a value is handed it.
 
 mod apps;
+mod error;
 mod field;
 mod read;
+mod syntax;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,9 +17,10 @@ use std::net::{Ipv6Addr, SocketAddr};
 use log::Level;
 
 pub use self::apps::{App, StreamKey};
-pub use self::field::ReconnectUrl;
-use self::field::{Choice, Written, either_zero_or, from_to};
-pub use self::read::{ConfigError, FileText, FlagValue};
+pub use self::error::{ConfigError, ConfigErrors};
+use self::field::{Choice, Written, Wrong, either_zero_or, from_to};
+pub use self::field::{ListenAddress, ReconnectUrl};
+pub use self::read::{Draft, FileText, FlagValue};
 use crate::limits;
 use crate::rtmp::handshake::C2Check;
 
@@ -25,7 +28,7 @@ use crate::rtmp::handshake::C2Check;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Where to listen; `[::]` takes IPv4 as well.
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<ListenAddress>,
     /// The most detailed lines that are logged.
     pub log_level: Level,
     /// How long the drain after SIGTERM may take.
@@ -42,14 +45,14 @@ pub struct Settings {
     pub play: Play,
     /// The protocol itself.
     pub rtmp: Rtmp,
-    /// The applications in which not everybody may publish, by name.
+    /// The access rules of applications, by name; in any other anyone may publish.
     pub apps: BTreeMap<String, App>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            listen: vec![SocketAddr::from((Ipv6Addr::UNSPECIFIED, RTMP_PORT))],
+            listen: vec![SocketAddr::from((Ipv6Addr::UNSPECIFIED, RTMP_PORT)).into()],
             log_level: Level::Info,
             drain_ms: 8_000,
             drain_url: ReconnectUrl::default(),
@@ -65,8 +68,11 @@ impl Default for Settings {
 
 impl Settings {
     /// Settings from a file, if there is one, with the values of flags laid over it.
-    pub fn read(file: Option<FileText<'_>>, flags: &[FlagValue]) -> Result<Self, ConfigError> {
-        read::settings(file, flags)
+    ///
+    /// # Errors
+    /// Every mistake of both, so that one look mends them all.
+    pub fn read(file: Option<FileText<'_>>, flags: &[FlagValue]) -> Result<Self, ConfigErrors> {
+        Draft::read(file, flags).finish()
     }
 
     /// A file that holds every key with its default, its meaning and its range.
@@ -389,7 +395,8 @@ const TOP_KEYS: &[Key] = &[
         "listen",
         [
             " Where to listen: \"ADDRESS:PORT\", \":PORT\" or \"PORT\". [::] takes IPv4 as well,",
-            " and is 0.0.0.0 on a host without IPv6. Port 0 lets the system choose one."
+            " and is 0.0.0.0 on a host without IPv6. A link-local address has its interface, as in",
+            " \"[fe80::1%eth0]:1935\". Port 0 lets the system choose one."
         ],
         Restart,
         (),
@@ -431,8 +438,8 @@ struct Key {
     /// The lines of its comment, each with its leading space.
     about: &'static [&'static str],
     change: Change,
-    /// Sets the value as written; the error says what would have been right.
-    assign: fn(&mut Settings, &Written<'_>) -> Result<(), String>,
+    /// Sets the value as written, or finds every mistake in it.
+    assign: fn(&mut Settings, &Written<'_>) -> Result<(), Vec<Wrong>>,
     /// The value as the file writes it.
     show: fn(&Settings) -> String,
     /// What may be written.
@@ -501,6 +508,10 @@ at_most! {
     timeouts.handshake_ms <= timeouts.connect_ms;
 }
 
+/// Keys that keep peers out, and that do not do so by default: a reload of a file that lacks one
+/// does not switch it off. The access rules of `[apps]` are guarded beside their own table.
+const GUARDS: &[&str] = &["limits.connections_per_address_max"];
+
 /// The registered port of RTMP.
 const RTMP_PORT: u16 = 1935;
 /// A day: a longer duration is a slip of the unit.
@@ -530,7 +541,7 @@ const MESSAGE_BYTES: field::Range = from_to(BYTES_MIN, limits::MESSAGE_BYTES_MAX
 mod tests {
     use super::*;
 
-    fn from_text(text: &str) -> Result<Settings, ConfigError> {
+    fn from_text(text: &str) -> Result<Settings, ConfigErrors> {
         Settings::read(Some(FileText { name: "t.toml", text }), &[])
     }
 
@@ -578,6 +589,9 @@ mod tests {
             assert!((low.value)(&defaults) <= (high.value)(&defaults), "{}", low.path);
             assert!(keys().any(|key| key.path == low.path), "{}", low.path);
             assert!(keys().any(|key| key.path == high.path), "{}", high.path);
+        }
+        for guard in GUARDS {
+            assert!(keys().any(|key| key.path == *guard), "{guard}");
         }
     }
 

@@ -3,7 +3,9 @@
 mod cli;
 mod logging;
 mod output;
+mod settings_file;
 
+use std::env;
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::path::Path;
@@ -11,13 +13,14 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use tiderace::config::Settings;
-use tiderace::net;
+use tiderace::net::{self, Signals, StartError};
 
-use crate::cli::{Cli, Command, Exit, Serve};
+use crate::cli::{Cli, Command, Exit, Findings, Serve};
 
 fn main() -> ExitCode {
+    let signals = cli::runs_server(env::args_os().nth(1).as_deref()).then(Signals::catch);
     let exit = match Cli::parse().into_command() {
-        Command::Serve(args) => serve(&args),
+        Command::Serve(args) => serve(&args, signals.unwrap_or_else(Signals::catch)),
         Command::Check { file } => check(&file),
         Command::Config => print(&Settings::sample()),
         Command::Systemd { unit } => print(unit.text()),
@@ -32,29 +35,55 @@ fn main() -> ExitCode {
     exit.into()
 }
 
-fn serve(args: &Serve) -> Exit {
-    let settings = match args.settings() {
-        Ok(settings) => settings,
+fn serve(args: &Serve, signals: io::Result<Signals>) -> Exit {
+    let signals = match signals {
+        Ok(signals) => signals,
+        Err(error) => return end(&StartError::Io(error), Exit::Io),
+    };
+    let (draft, source) = match args.read() {
+        Ok(read) => read,
         Err(error) => return end(&error, (&error).into()),
     };
+    let Ok(settings) = draft.finish() else {
+        let Findings { mistakes, exit, .. } = Findings::of(&draft);
+        return end_all(mistakes.iter().map(|line| line as &dyn Display), exit);
+    };
     logging::start(settings.log_level);
-    match net::run(settings, || args.settings()) {
+    match net::run(settings, signals, |running| args.read_again(source, running)) {
         Ok(()) => Exit::Ok,
-        Err(error) => end(&error, (&error).into()),
+        Err(errors) => {
+            let exit = errors.first().map(Exit::from);
+            end_all(errors.iter().map(|error| error as &dyn Display), exit)
+        }
     }
 }
 
 /// Reports why the server does not run, without waiting for a reader: whoever started it waits for
 /// its end.
 fn end(error: &dyn Display, exit: Exit) -> Exit {
-    output::last_words(&format_args!("tiderace: {error}"));
-    exit
+    end_all([error].into_iter(), Some(exit))
 }
 
-/// The error line of a file is printed bare, so that editors find the place it names.
+/// The same for several reasons, with the code of the first.
+fn end_all<'a>(errors: impl Iterator<Item = &'a dyn Display>, exit: Option<Exit>) -> Exit {
+    let lines: Vec<_> = errors.map(|error| format!("tiderace: {error}")).collect();
+    output::last_words(&lines.join("\n"));
+    exit.unwrap_or(Exit::Io)
+}
+
+/// Error lines of a file are printed bare, so that editors find the places they name.
 fn check(file: &Path) -> Exit {
     match cli::check(file) {
-        Ok(_) => print(&format!("{}: ok\n", file.display())),
+        Ok(Findings { exit: None, in_use, .. }) => {
+            for line in in_use {
+                say(&format_args!("{line}; a server that runs already may be what has it"));
+            }
+            print(&format!("{}: ok\n", file.display()))
+        }
+        Ok(Findings { exit: Some(exit), mistakes, .. }) => {
+            mistakes.iter().for_each(|line| say(line));
+            exit
+        }
         Err(error) => {
             say(&error);
             (&error).into()

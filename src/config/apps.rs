@@ -1,35 +1,51 @@
-//! `[apps.NAME]`: who may publish in an application.
+//! `[apps.NAME]`: access rules of an application, today stream keys and users.
 //!
-//! Owns the keys of such a section, in one table that reading, the printed sample and the reload
-//! report walk, and the rules for names and secrets in it. What is read here may be secret even
-//! where it is wrong, so no error repeats a value: it says of which kind it is.
+//! Owns the keys of such a section, in one table that reading, the printed sample, the reload
+//! report and the guard of a reload walk, and the rules for names and secrets in it. A value here
+//! may be secret even where it is wrong, so errors name its kind and never repeat it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
+use super::ChangedKey;
+use super::error::ConfigError;
 use super::field::{self, Choice};
-use super::read::{FileText, in_file_order, nearest, one_line, written};
-use super::{ChangedKey, ConfigError};
+use super::read::{ERRORS_MAX, FileText, in_file_order, join, nearest, one_line, written};
 use crate::limits::USER_BYTES_MAX;
 use crate::rtmp::auth::{Authmod, Secret};
 use crate::rtmp::name::{is_app, is_key};
 
-/// One application. Without keys every key is accepted, without users nobody has to log in.
+/// One application. A rule is in force if its key has values; with `keys = "any"` or
+/// `users = "any"` the file releases it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct App {
     /// The form of login that is asked for; a client that begins with the other one may use it.
     pub authmod: Authmod,
-    /// The keys that may be published.
+    /// The keys that may be published; empty if every key is accepted.
     pub keys: Vec<StreamKey>,
-    /// The names of those who may publish, with their passwords.
+    /// The names of those who may publish, with their passwords; empty if nobody has to log in.
     pub users: BTreeMap<String, Secret>,
+    /// The rules that the file releases by the word `any`.
+    released: BTreeSet<&'static str>,
+}
+
+impl App {
+    /// Whether the section has a rule, or releases one.
+    fn has_rule(&self) -> bool {
+        !self.released.is_empty() || rules().any(|(_, rule)| (rule.in_force)(self))
+    }
 }
 
 impl Default for App {
     fn default() -> Self {
-        Self { authmod: Authmod::Adobe, keys: Vec::new(), users: BTreeMap::new() }
+        Self {
+            authmod: Authmod::Adobe,
+            keys: Vec::new(),
+            users: BTreeMap::new(),
+            released: BTreeSet::new(),
+        }
     }
 }
 
@@ -54,109 +70,152 @@ struct AppKey {
     about: &'static [&'static str],
     /// What the sample shows, since the default is that it is not there.
     example: &'static [&'static str],
-    read: fn(&mut App, &Place<'_>, &DeValue<'_>) -> Result<(), ConfigError>,
+    /// Reads the value, and notes every mistake in it.
+    read: fn(&mut App, &Place<'_>, &DeValue<'_>, &mut Vec<ConfigError>),
     differs: fn(&App, &App) -> bool,
     /// The value without its secrets.
     show: fn(&App) -> String,
+    /// Set for an access rule: a reload does not take it away by mistake.
+    rule: Option<Rule>,
 }
+
+/// How an access rule is told to be in force, and released.
+struct Rule {
+    in_force: fn(&App) -> bool,
+    /// What the word `any` means in place of the rule, as it follows "to".
+    released: &'static str,
+}
+
+/// Releases an access rule, in place of its values.
+const ANY: &str = "any";
 
 const APP_KEYS: &[AppKey] = &[
     AppKey {
         name: "authmod",
         about: &[" The form of login that is asked for: one of adobe, llnw."],
         example: &["authmod = \"adobe\""],
-        read: |app, place, value| {
-            field::assign(&mut app.authmod, &written(value), &())
-                .map_err(|expected| place.wrong(value, expected))
+        read: |app, place, value, errors| {
+            if let Err(wrong) = field::assign(&mut app.authmod, &written(value), &()) {
+                errors.extend(wrong.into_iter().map(|wrong| place.wrong(value, wrong.expected)));
+            }
         },
         differs: |old, new| old.authmod != new.authmod,
         show: |app| field::show(&app.authmod),
+        rule: None,
     },
     AppKey {
         name: "keys",
         about: &[
             " The stream keys that may be published: a list, keys = [\"KEY\"], which players have",
             " to know as well, or a table that gives each key the name that players ask for.",
-            " Without keys every key is accepted.",
+            " keys = \"any\" accepts every key.",
         ],
         example: &["[apps.live.keys]", "show = \"a key that only the publisher knows\""],
-        read: |app, place, value| {
-            app.keys = read_keys(place, value)?;
-            Ok(())
-        },
+        read: |app, place, value, errors| app.keys = read_keys(place, value, errors),
         differs: |old, new| old.keys != new.keys,
         show: |app| counted(app.keys.len(), "key"),
+        rule: Some(Rule { in_force: |app| !app.keys.is_empty(), released: "accept every key" }),
     },
     AppKey {
         name: "users",
         about: &[
-            " Who may publish, with their passwords. Without users nobody has to log in. Playing",
-            " needs no login.",
+            " The users that may publish, with their passwords. Without them, or with",
+            " users = \"any\", a publisher needs no login. Playing needs none.",
         ],
         example: &["[apps.live.users]", "camera = \"a password\""],
-        read: |app, place, value| {
-            app.users = read_users(place, value)?;
-            Ok(())
-        },
+        read: |app, place, value, errors| app.users = read_users(place, value, errors),
         differs: |old, new| old.users != new.users,
         show: |app| counted(app.users.len(), "user"),
+        rule: Some(Rule {
+            in_force: |app| !app.users.is_empty(),
+            released: "let publishers in without a login",
+        }),
     },
 ];
 
-/// Reads the table `apps`, which stands on a line of a file.
+/// Every access rule, by its key.
+fn rules() -> impl Iterator<Item = (&'static AppKey, &'static Rule)> {
+    APP_KEYS.iter().filter_map(|key| Some((key, key.rule.as_ref()?)))
+}
+
+/// Reads the table `apps`, which stands at a byte of a file, and notes every mistake in it.
 pub(super) fn read(
     file: FileText<'_>,
-    line: usize,
+    offset: usize,
     value: &DeValue<'_>,
-) -> Result<BTreeMap<String, App>, ConfigError> {
-    let place = Place { file, line, key: "apps".into() };
-    let expected = || "a section for each application, such as [apps.live]".into();
-    let table = value.as_table().ok_or_else(|| place.wrong(value, expected()))?;
+    errors: &mut Vec<ConfigError>,
+) -> BTreeMap<String, App> {
+    let place = Place { file, offset, key: "apps".into() };
     let mut apps = BTreeMap::new();
+    let Some(table) = value.as_table() else {
+        let expected = "a section for each application, such as [apps.live]";
+        errors.push(place.wrong(value, expected.into()));
+        return apps;
+    };
     for (name, value) in in_file_order(table) {
-        let place = place.below(name);
+        if errors.len() >= ERRORS_MAX {
+            break;
+        }
+        let (place, errors_before) = (place.below(name), errors.len());
         if !is_app(name.get_ref()) {
             let expected = "an application as a URL has it: no blanks, ? or slashes at its ends";
-            return Err(place.wrong_name(name, expected.into()));
+            errors.push(place.wrong_name(name, expected.into()));
         }
-        let expected = || format!("a section: a line [{}] and its keys below it", place.key);
-        let table = value.get_ref().as_table();
-        let table = table.ok_or_else(|| place.wrong(value.get_ref(), expected()))?;
-        apps.insert(name.get_ref().to_string(), read_app(&place, table)?);
+        match value.get_ref().as_table() {
+            Some(table) => {
+                let app = read_app(&place, table, errors);
+                if !app.has_rule() && errors.len() == errors_before {
+                    errors.push(place.error("no access rule".into(), rule_expected()));
+                }
+                apps.insert(name.get_ref().to_string(), app);
+            }
+            None => {
+                let expected = format!("a section: a line [{}] and its keys below it", place.key);
+                errors.push(place.wrong(value.get_ref(), expected));
+            }
+        }
     }
-    Ok(apps)
+    apps
 }
 
-fn read_app(place: &Place<'_>, table: &DeTable<'_>) -> Result<App, ConfigError> {
+fn read_app(place: &Place<'_>, table: &DeTable<'_>, errors: &mut Vec<ConfigError>) -> App {
     let mut app = App::default();
     for (name, value) in in_file_order(table) {
-        let place = place.below(name);
+        let (place, value) = (place.below(name), value.get_ref());
         match APP_KEYS.iter().find(|key| key.name == name.get_ref()) {
-            Some(key) => (key.read)(&mut app, &place, value.get_ref())?,
-            None => return Err(place.unknown(name)),
+            Some(key) if key.rule.is_some() && value.as_str() == Some(ANY) => {
+                app.released.insert(key.name);
+            }
+            Some(key) => (key.read)(&mut app, &place, value, errors),
+            None => errors.push(place.unknown(name)),
         }
     }
-    Ok(app)
+    app
 }
 
-fn read_keys(place: &Place<'_>, value: &DeValue<'_>) -> Result<Vec<StreamKey>, ConfigError> {
-    let mut keys: Vec<StreamKey> = Vec::new();
-    let mut add = |place: &Place<'_>, name: Option<&str>, value: &DeValue<'_>| {
-        let secret = value.as_str().filter(|secret| is_key(secret));
-        let expected = "a key as a client can send it: a string, not empty, no ?, no blanks or \
-                        slashes at its ends";
-        let secret = secret.ok_or_else(|| place.wrong(value, expected.into()))?;
-        if keys.iter().any(|key| key.secret.is(secret)) {
-            return Err(place.wrong(value, "a key that no other stream has".into()));
-        }
-        keys.push(StreamKey { secret: Secret::new(secret), name: name.map(str::to_owned) });
-        Ok(())
-    };
+/// A section that was cut short must not open the application, so one without a rule is an error.
+fn rule_expected() -> String {
+    let names: Vec<_> = rules().map(|(key, _)| key.name).collect();
+    let first = names.first().unwrap_or(&"");
+    let rules = names.join(" or ");
+    format!("{rules} below it, or {first} = \"{ANY}\" if anyone may publish there")
+}
+
+fn read_keys(
+    place: &Place<'_>,
+    value: &DeValue<'_>,
+    errors: &mut Vec<ConfigError>,
+) -> Vec<StreamKey> {
+    let mut reader = KeyReader { keys: Vec::new(), seen: HashSet::new(), errors };
     match value {
+        // To accept every key by a list that happens to be empty would be a trap.
+        DeValue::Array(items) if items.is_empty() => reader.none(place, value),
+        DeValue::Table(table) if table.is_empty() => reader.none(place, value),
         DeValue::Array(items) => {
             for item in items {
-                let line = place.file.line_of(item.span().start);
-                add(&Place { line, key: place.key.clone(), ..*place }, None, item.get_ref())?;
+                let (offset, key) = (item.span().start, place.key.clone());
+                let place = Place { offset, key, ..*place };
+                reader.read(&place, None, item.get_ref());
             }
         }
         DeValue::Table(table) => {
@@ -165,47 +224,121 @@ fn read_keys(place: &Place<'_>, value: &DeValue<'_>) -> Result<Vec<StreamKey>, C
                 if !is_key(name.get_ref()) {
                     let expected = "a stream name that players can ask for: not empty, no ?, no \
                                     blanks or slashes at its ends";
-                    return Err(place.wrong_name(name, expected.into()));
+                    reader.errors.push(place.wrong_name(name, expected.into()));
                 }
-                add(&place, Some(name.get_ref()), value.get_ref())?;
+                reader.read(&place, Some(name.get_ref()), value.get_ref());
             }
         }
         _ => {
-            let expected = "a list of keys, or a table NAME = \"KEY\"";
-            return Err(place.wrong(value, expected.into()));
+            let expected = format!("a list of keys, a table NAME = \"KEY\", or \"{ANY}\"");
+            reader.errors.push(place.wrong(value, expected));
         }
     }
-    // To accept every key by a list that happens to be empty would be a trap.
-    if keys.is_empty() {
-        return Err(place.wrong(value, "at least one key, or no line at all to take any".into()));
+    reader.keys
+}
+
+/// The keys of one application as they are read.
+struct KeyReader<'v, 'e> {
+    keys: Vec<StreamKey>,
+    /// A list may be long: comparing each key with all before it would hold up a reload.
+    seen: HashSet<&'v str>,
+    errors: &'e mut Vec<ConfigError>,
+}
+
+impl<'v> KeyReader<'v, '_> {
+    fn none(&mut self, place: &Place<'_>, value: &DeValue<'_>) {
+        let expected = format!("at least one key, or keys = \"{ANY}\" to accept every key");
+        self.errors.push(place.wrong(value, expected));
     }
-    Ok(keys)
+
+    fn read(&mut self, place: &Place<'_>, name: Option<&str>, value: &'v DeValue<'_>) {
+        let Some(secret) = value.as_str().filter(|secret| is_key(secret)) else {
+            let expected = "a key as a client can send it: a string, not empty, no ?, no blanks \
+                            or slashes at its ends";
+            return self.errors.push(place.wrong(value, expected.into()));
+        };
+        if !self.seen.insert(secret) {
+            let expected = "a key that no other stream has".into();
+            return self.errors.push(place.wrong(value, expected));
+        }
+        self.keys.push(StreamKey { secret: Secret::new(secret), name: name.map(str::to_owned) });
+    }
 }
 
 fn read_users(
     place: &Place<'_>,
     value: &DeValue<'_>,
-) -> Result<BTreeMap<String, Secret>, ConfigError> {
-    let expected = || "a table NAME = \"PASSWORD\"".into();
-    let table = value.as_table().ok_or_else(|| place.wrong(value, expected()))?;
+    errors: &mut Vec<ConfigError>,
+) -> BTreeMap<String, Secret> {
     let mut users = BTreeMap::new();
+    let Some(table) = value.as_table() else {
+        let expected = format!("a table NAME = \"PASSWORD\", or \"{ANY}\"");
+        errors.push(place.wrong(value, expected));
+        return users;
+    };
+    if table.is_empty() {
+        let expected = format!("at least one user, or users = \"{ANY}\" to need no login");
+        errors.push(place.wrong(value, expected));
+    }
     for (name, value) in in_file_order(table) {
         let place = place.below(name);
         if !is_user(name.get_ref()) {
             let expected = format!(
                 "a user name of at most {USER_BYTES_MAX} bytes without blanks and & ? / : ="
             );
-            return Err(place.wrong_name(name, expected));
+            errors.push(place.wrong_name(name, expected));
         }
-        let password = value.get_ref().as_str().filter(|password| !password.is_empty());
-        let expected = || "a password: a string that is not empty".into();
-        let password = password.ok_or_else(|| place.wrong(value.get_ref(), expected()))?;
-        users.insert(name.get_ref().to_string(), Secret::new(password));
+        match value.get_ref().as_str().filter(|password| !password.is_empty()) {
+            Some(password) => {
+                users.insert(name.get_ref().to_string(), Secret::new(password));
+            }
+            None => {
+                let expected = "a password: a string that is not empty".into();
+                errors.push(place.wrong(value.get_ref(), expected));
+            }
+        }
     }
-    if users.is_empty() {
-        return Err(place.wrong(value, "at least one user, or no table at all".into()));
+    users
+}
+
+/// An access rule that is in force, and that new settings neither have nor release.
+pub(super) struct Lost {
+    pub(super) key: String,
+    /// The rule without its secrets.
+    pub(super) in_force: String,
+    pub(super) remedy: String,
+}
+
+/// Finds the access rules that would be lost if `new` replaced `old`: for the path of each section
+/// in either of them, the rules that held before and do not hold any longer.
+pub(super) fn lost(old: &BTreeMap<String, App>, new: &BTreeMap<String, App>) -> Vec<Lost> {
+    let mut lost = Vec::new();
+    let paths: BTreeSet<_> = old.keys().chain(new.keys()).collect();
+    for path in paths {
+        let Some(old) = governing(old, path) else { continue };
+        let new = governing(new, path);
+        for (key, rule) in rules().filter(|(_, rule)| (rule.in_force)(old)) {
+            let holds = |new: &App| (rule.in_force)(new) || new.released.contains(key.name);
+            if !new.is_some_and(holds) {
+                let section = join("apps", path);
+                lost.push(Lost {
+                    key: join(&section, key.name),
+                    in_force: (key.show)(old),
+                    remedy: format!(
+                        "write {} = \"{ANY}\" in [{section}] to {}",
+                        key.name, rule.released
+                    ),
+                });
+            }
+        }
     }
-    Ok(users)
+    lost
+}
+
+/// The section whose rules hold for a path: the longest one that fits.
+fn governing<'a>(apps: &'a BTreeMap<String, App>, path: &str) -> Option<&'a App> {
+    let above = path.rmatch_indices('/').map(|(at, _)| &path[..at]);
+    std::iter::once(path).chain(above).find_map(|path| apps.get(path))
 }
 
 /// Clients send a name as it is, in a query and in a URL.
@@ -247,8 +380,9 @@ pub(super) fn sample(out: &mut String) {
 }
 
 const SAMPLE_HEAD: &str = "
-# Who may publish in an application; without such a section anybody may. Take a # away from the
-# beginning of each line that you want.
+# Access rules of an application; in one without a section anyone may publish. Take a # away from
+# the beginning of each line that you want. A reload does not take away a rule that is in force,
+# unless keys = \"any\" or users = \"any\" releases it.
 #
 #[apps.live]
 ";
@@ -261,28 +395,22 @@ fn counted(count: usize, what: &str) -> String {
     }
 }
 
-/// A key of the file with all that stands before it, quoted where TOML wants it.
-fn join(above: &str, name: &str) -> String {
-    let is_bare = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    if !name.is_empty() && name.chars().all(is_bare) {
-        format!("{above}.{name}")
-    } else {
-        format!("{above}.\"{}\"", one_line(name))
-    }
-}
-
-/// Where something stands in a file.
+/// Where something stands in a file. Its line is counted only for an error: a file may have
+/// thousands of keys.
 struct Place<'a> {
     file: FileText<'a>,
-    line: usize,
+    offset: usize,
     key: String,
 }
 
 impl Place<'_> {
     /// The place of a key below this one.
     fn below(&self, name: &Spanned<DeString<'_>>) -> Self {
-        let line = self.file.line_of(name.span().start);
-        Self { line, key: join(&self.key, name.get_ref()), ..*self }
+        Self { offset: name.span().start, key: join(&self.key, name.get_ref()), ..*self }
+    }
+
+    fn line(&self) -> usize {
+        self.file.line_of(self.offset)
     }
 
     fn wrong(&self, value: &DeValue<'_>, expected: String) -> ConfigError {
@@ -294,15 +422,15 @@ impl Place<'_> {
     }
 
     fn error(&self, got: String, expected: String) -> ConfigError {
-        let (file, line, key) = (self.file.name.into(), self.line, self.key.clone());
-        ConfigError::FileValue { file, line, key, got, expected }
+        let (file, line) = (self.file.name.into(), self.line());
+        ConfigError::FileValue { file, line, key: self.key.clone(), got, expected }
     }
 
     fn unknown(&self, name: &Spanned<DeString<'_>>) -> ConfigError {
         let valid: Vec<_> = APP_KEYS.iter().map(|key| key.name).collect();
         ConfigError::UnknownKey {
             file: self.file.name.into(),
-            line: self.line,
+            line: self.line(),
             key: self.key.clone(),
             near: nearest(name.get_ref(), &valid),
             valid,
@@ -325,9 +453,9 @@ const fn kind_of(value: &DeValue<'_>) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Settings;
+    use crate::config::{ConfigErrors, Settings};
 
-    fn settings(text: &str) -> Result<Settings, ConfigError> {
+    fn settings(text: &str) -> Result<Settings, ConfigErrors> {
         Settings::read(Some(FileText { name: "t.toml", text }), &[])
     }
 
@@ -339,7 +467,7 @@ mod tests {
     fn keys_and_users_are_read_by_application() {
         let text = "[apps.live]\nauthmod = \"llnw\"\nkeys = [\"one\", \"a/b\"]\n\
              [apps.live.users]\nbob = \"s3cret\"\n\"al@home\" = ' '\n\
-             [apps.\"tv/eu\".keys]\nnews = \"k1\"\n[apps.open]\n";
+             [apps.\"tv/eu\".keys]\nnews = \"k1\"\n[apps.open]\nkeys = \"any\"\n";
         let apps = settings(text).unwrap().apps;
         assert_eq!(apps.keys().collect::<Vec<_>>(), ["live", "open", "tv/eu"]);
         let key = |secret, name: Option<&str>| StreamKey {
@@ -350,7 +478,7 @@ mod tests {
         assert_eq!(apps["live"].authmod, Authmod::Llnw);
         assert!(apps["live"].users["bob"].is("s3cret") && apps["live"].users["al@home"].is(" "));
         assert_eq!(apps["tv/eu"].keys, [key("k1", Some("news"))]);
-        assert_eq!(apps["open"], App::default());
+        assert_eq!((apps["open"].keys.len(), apps["open"].users.len()), (0, 0));
     }
 
     #[test]
@@ -386,7 +514,7 @@ mod tests {
             (
                 "[apps.live]\nkeys = \"hush\"",
                 "2: key \"apps.live.keys\": got a string, \
-                 expected a list of keys, or a table NAME = \"KEY\"",
+                 expected a list of keys, a table NAME = \"KEY\", or \"any\"",
             ),
             (
                 "[apps.live]\nkeys = [\"hush\",\n5]",
@@ -411,11 +539,12 @@ mod tests {
             (
                 "[apps.live]\nkeys = []",
                 "2: key \"apps.live.keys\": got a list, \
-                 expected at least one key, or no line at all to take any",
+                 expected at least one key, or keys = \"any\" to accept every key",
             ),
             (
                 "[apps.live]\nusers = [\"hush\"]",
-                "2: key \"apps.live.users\": got a list, expected a table NAME = \"PASSWORD\"",
+                "2: key \"apps.live.users\": got a list, \
+                 expected a table NAME = \"PASSWORD\", or \"any\"",
             ),
             (
                 "[apps.live.users]\n\n\"a&b\" = \"hush\"",
@@ -435,7 +564,22 @@ mod tests {
             (
                 "[apps.live.users]",
                 "1: key \"apps.live.users\": got a table, \
-                 expected at least one user, or no table at all",
+                 expected at least one user, or users = \"any\" to need no login",
+            ),
+            (
+                "\n[apps.live]",
+                "2: key \"apps.live\": got no access rule, expected keys or users below it, \
+                 or keys = \"any\" if anyone may publish there",
+            ),
+            (
+                "[apps.live]\nauthmod = \"llnw\"",
+                "1: key \"apps.live\": got no access rule, expected keys or users below it, \
+                 or keys = \"any\" if anyone may publish there",
+            ),
+            (
+                "[apps.live]\nkeys = \"Any\"",
+                "2: key \"apps.live.keys\": got a string, \
+                 expected a list of keys, a table NAME = \"KEY\", or \"any\"",
             ),
             ("[app.live]\nkeys = [\"hush\"]", "1: unknown key \"app\"; did you mean \"apps\"?"),
         ];
@@ -455,6 +599,13 @@ mod tests {
             "[apps.live.users]\nbob = 'x'hush",
             "[apps.live.users]\nbob = \"x\"\nbob = \"hush\"",
             "[apps.live.users]\nbob : hush",
+            "[app.live.keys]\nshow = hush",
+            "[apps.live.users\nbob = hush",
+            "apps.live.users]\nbob = hush\nann = \"hush\"",
+            "[play]\napps.live.users]\nstart = \"live\"\nbob = hush",
+            "apps = hush",
+            "[apps]\nlive = hush",
+            "[[apps.live]]\nkeys = hush",
         ] {
             let line = error_line(text);
             assert!(!line.contains("hush"), "{line}");
@@ -487,7 +638,7 @@ mod tests {
         let old = "[apps.live]\nkeys = [\"hush1\"]\n[apps.live.users]\nbob = \"hush2\"\n\
              [apps.gone.users]\nann = \"hush3\"\n";
         let new = "[apps.live]\nkeys = [\"hush4\", \"hush5\"]\n[apps.live.users]\nbob = \"hush6\"\n\
-             [apps.\"a/b\"]\nauthmod = \"llnw\"\n";
+             [apps.\"a/b\"]\nauthmod = \"llnw\"\nkeys = \"any\"\n";
         let (old, new) = (settings(old).unwrap(), settings(new).unwrap());
         let changes: Vec<_> = old.changed_live(&new).iter().map(ToString::to_string).collect();
         assert_eq!(
@@ -502,6 +653,53 @@ mod tests {
         assert!(old.changed_live(&old).is_empty());
         assert!(old.changed_at_restart_only(&new).is_empty());
         assert!(!format!("{old:?}").contains("hush"));
+    }
+
+    /// The access rules that are lost between two files, as `key: rule; remedy`.
+    fn lost_between(old: &str, new: &str) -> Vec<String> {
+        let (old, new) = (settings(old).unwrap(), settings(new).unwrap());
+        let lost = lost(&old.apps, &new.apps).into_iter();
+        lost.map(|lost| format!("{}: {}; {}", lost.key, lost.in_force, lost.remedy)).collect()
+    }
+
+    #[test]
+    fn rule_is_lost_unless_the_new_file_has_it_or_releases_it() {
+        let both =
+            "[apps.live]\nkeys = [\"hush1\", \"hush2\"]\n[apps.live.users]\nbob = \"hush3\"\n";
+        let keys_lost = "apps.live.keys: 2 keys; \
+             write keys = \"any\" in [apps.live] to accept every key";
+        let users_lost = "apps.live.users: 1 user; \
+             write users = \"any\" in [apps.live] to let publishers in without a login";
+        for (new, lost) in [
+            ("", &[keys_lost, users_lost][..]),
+            ("[apps.other]\nkeys = [\"hush1\"]\n", &[keys_lost, users_lost]),
+            ("[apps.live]\nkeys = \"any\"\n", &[users_lost]),
+            ("[apps.live]\nusers = \"any\"\n", &[keys_lost]),
+            ("[apps.live]\nkeys = [\"hush4\"]\n", &[users_lost]),
+            ("[apps.live.users]\nann = \"hush5\"\n", &[keys_lost]),
+            ("[apps.live]\nkeys = \"any\"\nusers = \"any\"\n", &[]),
+            ("[apps.live]\nkeys = [\"hush4\"]\nusers = \"any\"\n", &[]),
+            (both, &[]),
+        ] {
+            assert_eq!(lost_between(both, new), lost, "{new}");
+        }
+        assert!(lost_between("", both).is_empty());
+        let inner = |rules| format!("{both}[apps.\"live/eu\"]\n{rules}");
+        let inner_lost = "apps.\"live/eu\".users: 1 user; write users = \"any\" in \
+             [apps.\"live/eu\"] to let publishers in without a login";
+        assert_eq!(lost_between(both, &inner("keys = [\"hush6\"]\n")), [inner_lost]);
+        assert!(lost_between(&inner("keys = [\"hush6\"]\n"), both).is_empty(), "the outer holds");
+        assert!(lost_between("[apps.live]\nkeys = \"any\"\n", "").is_empty(), "none in force");
+    }
+
+    #[test]
+    fn every_mistake_of_the_sections_is_reported_at_once() {
+        let text = "[apps.\"a/\"]\nkeys = [\"hush\", 5, \"hush\"]\nkey = 1\n[apps.b.users]\n\
+             \"x y\" = \"hush\"\nbob = \"\"\n[apps.c]\n";
+        let lines = error_line(text);
+        let places: Vec<_> = lines.lines().map(|line| line.split(' ').next().unwrap()).collect();
+        assert_eq!(places, [1, 2, 2, 3, 5, 6, 7].map(|line| format!("t.toml:{line}:")));
+        assert!(!lines.contains("hush"), "{lines}");
     }
 
     #[test]

@@ -4,14 +4,13 @@
 //! connections cause no wakeup at all. The clock is the monotonic one: nothing that is done to the
 //! time of day reaches a deadline, and while the machine is suspended none comes nearer.
 
-use super::StartError;
-use super::activation;
 use super::listener::{Listener, MissingOption, Polled};
 use super::memory;
 use super::notify::Notifier;
 use super::segment;
+use super::signals::{Request, Signals};
 use super::transport::Tcp;
-use crate::config::{ConfigError, Settings};
+use crate::config::{ConfigErrors, Settings};
 use crate::limits;
 use crate::rtmp::auth::Challenger;
 use crate::rtmp::handshake::Hello;
@@ -21,8 +20,6 @@ use crate::time::Time;
 use log::{error, info, warn};
 use mio::{Events, Interest, Poll, Token};
 use rustix::time::{ClockId, clock_gettime};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
-use signal_hook_mio::v1_0::Signals;
 use std::collections::BTreeMap;
 use std::io;
 use std::time::{Duration, Instant};
@@ -59,19 +56,13 @@ pub(super) struct EventLoop {
 impl EventLoop {
     pub(super) fn new(
         settings: Settings,
+        mut signals: Signals,
+        mut listeners: Vec<Listener>,
         hello: Hello,
         challenger: Challenger,
-    ) -> Result<Self, StartError> {
-        // Before this process opens any descriptor that could be taken for one of them.
-        let mut listeners = activation::listeners(&settings)?;
+    ) -> io::Result<Self> {
         let poll = Poll::new()?;
-        let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1])?;
-        poll.registry().register(&mut signals, SIGNALS, Interest::READABLE)?;
-        if listeners.is_empty() {
-            for address in &settings.listen {
-                listeners.push(Listener::bind(*address, &settings)?);
-            }
-        }
+        signals.register(poll.registry(), SIGNALS)?;
         for (index, listener) in listeners.iter_mut().enumerate() {
             let token = listener_token(index);
             poll.registry().register(&mut listener.socket, token, Interest::READABLE)?;
@@ -102,9 +93,10 @@ impl EventLoop {
     /// Turns until the server has drained.
     pub(super) fn run(
         &mut self,
-        reload: impl Fn() -> Result<Settings, ConfigError>,
+        reload: impl Fn(&Settings) -> Result<Settings, ConfigErrors>,
     ) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS_PER_POLL);
+        self.signals.started();
         self.notifier.ready(&status(&self.server), self.now());
         while !self.is_over() {
             let now = self.wait(&mut events)?;
@@ -196,21 +188,25 @@ impl EventLoop {
         }
     }
 
-    fn handle_signals(&mut self, reload: &impl Fn() -> Result<Settings, ConfigError>, now: Time) {
-        let signals: Vec<_> = self.signals.pending().collect();
-        for signal in signals {
-            match signal {
-                SIGHUP => {
+    fn handle_signals(
+        &mut self,
+        reload: &impl Fn(&Settings) -> Result<Settings, ConfigErrors>,
+        now: Time,
+    ) {
+        for request in self.signals.requests() {
+            match request {
+                Request::Reload => {
                     self.notifier.reloading(now);
-                    let outcome = self.reload(reload());
+                    let outcome = self.reload(reload(self.server.settings()));
                     self.notifier.ready(&outcome, now);
                 }
-                SIGUSR1 => self.server.request_reconnects(),
-                _ if self.drained_by.is_some() => {
+                Request::Reconnect => self.server.request_reconnects(),
+                Request::Nothing => info!("SIGUSR2 has no meaning here and changes nothing"),
+                Request::Stop if self.drained_by.is_some() => {
                     info!("told to go down again: now");
                     self.stopped = true;
                 }
-                _ => {
+                Request::Stop => {
                     self.listeners.clear();
                     let drain_ms = self.server.settings().drain_ms;
                     self.drained_by = Some(now.plus_millis(drain_ms));
@@ -221,14 +217,17 @@ impl EventLoop {
         }
     }
 
-    /// Changes the settings, unless they are wrong, and says what came of it.
-    fn reload(&mut self, settings: Result<Settings, ConfigError>) -> String {
+    /// Changes the settings unless there is a mistake in them, and returns the outcome as a line.
+    fn reload(&mut self, settings: Result<Settings, ConfigErrors>) -> String {
         let mut settings = match settings {
             Ok(settings) => settings,
-            Err(error) => {
-                let outcome = format!("not reloaded, the settings stay as they are: {error}");
-                error!("{outcome}");
-                return outcome;
+            Err(errors) => {
+                const NOT: &str = "not reloaded, the settings stay as they are";
+                errors.iter().for_each(|error| error!("{NOT}: {error}"));
+                return match errors.iter().len() - 1 {
+                    0 => format!("{NOT}: {}", errors.first()),
+                    more => format!("{NOT}: {} (and {more} more)", errors.first()),
+                };
             }
         };
         let running = self.server.settings();

@@ -9,6 +9,8 @@ use crate::server::accepting::{AcceptError, Acceptor, Listen};
 use mio::net::TcpListener;
 use mio::{Interest, Registry, Token};
 use rustix::io::{Errno, FdFlags, fcntl_setfd, ioctl_fionbio};
+#[cfg(target_os = "linux")]
+use rustix::net::netdevice;
 use rustix::net::{AddressFamily, SocketType, bind, listen, socket, sockopt};
 #[cfg(target_os = "linux")]
 use socket2::SockRef;
@@ -52,7 +54,7 @@ impl Listener {
     pub(super) fn bind(address: SocketAddr, settings: &Settings) -> Result<Self, StartError> {
         let unspecified = IpAddr::from(Ipv4Addr::UNSPECIFIED);
         let v4 = SocketAddr::new(unspecified, address.port());
-        let v6_only = settings.listen.contains(&v4);
+        let v6_only = settings.listen.iter().any(|listen| listen.address == v4);
         let bound = open(address, v6_only, settings).or_else(|errno| {
             let no_ipv6 = matches!(errno, Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL);
             if no_ipv6 && address.is_ipv6() && address.ip().is_unspecified() && !v6_only {
@@ -137,6 +139,22 @@ fn accept_error(error: io::Error) -> AcceptError {
         #[cfg(target_os = "linux")]
         Some(Errno::NONET) => AcceptError::Died,
         _ => AcceptError::Refused(error),
+    }
+}
+
+/// The number of a network interface, which is what the kernel takes for a scope id.
+pub(super) fn interface_index(name: &str) -> io::Result<u32> {
+    #[cfg(target_os = "linux")]
+    {
+        // The kernel answers on any socket.
+        let socket = socket(AddressFamily::INET6, SocketType::DGRAM, None)
+            .or_else(|_| socket(AddressFamily::INET, SocketType::DGRAM, None))?;
+        Ok(netdevice::name_to_index(&socket, name)?)
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let hint = format!("{name} is known by its number alone here, as in %2");
+        Err(io::Error::new(io::ErrorKind::Unsupported, hint))
     }
 }
 

@@ -10,41 +10,110 @@ mod listener;
 mod memory;
 mod notify;
 mod segment;
+mod signals;
 mod transport;
 
-use crate::config::{ConfigError, Settings};
+use crate::config::{ConfigErrors, ListenAddress, Settings};
 use crate::limits;
 use crate::rtmp::auth::Challenger;
 use crate::rtmp::handshake::Hello;
 use event_loop::EventLoop;
+use listener::Listener;
 use rand::Rng;
 use rustix::io::Errno;
+pub use signals::Signals;
+use std::env;
 use std::error::Error;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 
-/// Runs the server until it has drained. `reload` reads the configuration again, upon SIGHUP.
+/// Runs the server until it has drained. `reload` reads the configuration again, upon SIGHUP; it is
+/// given the settings in force.
 ///
 /// The bounds of connections and of memory are found here when they are left to the descriptor
 /// limit and to what the machine has.
 ///
 /// # Errors
-/// Whatever keeps the server from starting; nothing is half started then.
+/// Everything that keeps the server from starting; nothing is half started then.
 pub fn run(
     mut settings: Settings,
-    reload: impl Fn() -> Result<Settings, ConfigError>,
-) -> Result<(), StartError> {
-    settings.limits.connections_max =
-        descriptors::connections_max(settings.limits.connections_max)?;
+    signals: Signals,
+    reload: impl Fn(&Settings) -> Result<Settings, ConfigErrors>,
+) -> Result<(), Vec<StartError>> {
+    let mut errors = Vec::new();
+    match descriptors::connections_max(settings.limits.connections_max) {
+        Ok(connections_max) => settings.limits.connections_max = connections_max,
+        Err(error) => errors.push(error),
+    }
+    let listeners = match activation::listeners(&settings) {
+        Ok(listeners) if listeners.is_empty() => listen(&settings, &mut errors),
+        Ok(listeners) => listeners,
+        Err(error) => {
+            errors.push(error);
+            Vec::new()
+        }
+    };
+    if !errors.is_empty() {
+        return Err(errors);
+    }
     settings.limits.memory_bytes_max = memory::budget(settings.limits.memory_bytes_max);
     let mut random = [0; limits::HANDSHAKE_RANDOM_BYTES];
     rand::rng().fill_bytes(&mut random);
     let mut secret = [0; 32];
     rand::rng().fill_bytes(&mut secret);
-    let challenger = Challenger::new(secret);
-    let mut event_loop = EventLoop::new(settings, Hello::new(&random), challenger)?;
-    event_loop.run(reload).map_err(StartError::Io)
+    let (hello, challenger) = (Hello::new(&random), Challenger::new(secret));
+    let event_loop = EventLoop::new(settings, signals, listeners, hello, challenger);
+    event_loop.and_then(|mut event_loop| event_loop.run(reload)).map_err(|error| vec![error.into()])
+}
+
+/// Finds everything that would keep a server with these settings from starting on this machine.
+/// Addresses are listened on for a moment; those that a service manager hands over are not looked
+/// at, since they replace `listen`.
+pub fn check(settings: &Settings) -> Vec<StartError> {
+    let mut errors = Vec::new();
+    errors.extend(descriptors::connections_max(settings.limits.connections_max).err());
+    if env::var_os("LISTEN_FDS").is_none() {
+        drop(listen(settings, &mut errors));
+    }
+    errors
+}
+
+/// Listens on every address, and notes those on which that is not possible.
+fn listen(settings: &Settings, errors: &mut Vec<StartError>) -> Vec<Listener> {
+    let mut listeners = Vec::new();
+    for (index, listen) in settings.listen.iter().enumerate() {
+        let before = &settings.listen[..index];
+        let bound = resolve(listen).and_then(|address| Listener::bind(address, settings));
+        match bound {
+            Ok(listener) => listeners.push(listener),
+            Err(error) => errors.push(match before.iter().find(|other| overlap(listen, other)) {
+                Some(other) if error.is_in_use() => {
+                    StartError::Overlap { listen: listen.clone(), other: other.clone() }
+                }
+                _ => error,
+            }),
+        }
+    }
+    listeners
+}
+
+/// The address with the number of its interface.
+fn resolve(listen: &ListenAddress) -> Result<SocketAddr, StartError> {
+    let mut address = listen.address;
+    if let (SocketAddr::V6(v6), Some(interface)) = (&mut address, &listen.interface) {
+        let index = listener::interface_index(interface)
+            .map_err(|error| StartError::NoInterface { listen: listen.clone(), error })?;
+        v6.set_scope_id(index);
+    }
+    Ok(address)
+}
+
+/// Whether one of two addresses takes the connections of the other.
+fn overlap(one: &ListenAddress, other: &ListenAddress) -> bool {
+    let is_any = |listen: &ListenAddress| listen.address.ip().is_unspecified();
+    let port = one.address.port();
+    port != 0 && port == other.address.port() && (is_any(one) || is_any(other))
 }
 
 /// Why the server did not start; displayed as one line.
@@ -56,6 +125,20 @@ pub enum StartError {
         address: SocketAddr,
         /// What the system said.
         error: io::Error,
+    },
+    /// The interface of a link-local address is not there.
+    NoInterface {
+        /// The address as configured.
+        listen: ListenAddress,
+        /// What the system reported.
+        error: io::Error,
+    },
+    /// One address of the list takes the connections of another.
+    Overlap {
+        /// The address that cannot be listened on.
+        listen: ListenAddress,
+        /// The one before it in the list.
+        other: ListenAddress,
     },
     /// What the service manager handed over to be listened on cannot be: what, and why.
     HandedOver(String),
@@ -76,6 +159,16 @@ impl fmt::Display for StartError {
             Self::CannotBind { address, error } => {
                 write!(f, "cannot listen on {address}: {error}; {}", bind_remedy(error))
             }
+            Self::NoInterface { listen, error } => write!(
+                f,
+                "cannot listen on {listen}: {error}; choose an interface of this machine \
+                 (ip link shows them)"
+            ),
+            Self::Overlap { listen, other } => write!(
+                f,
+                "cannot listen on {listen}: {other} in the same list takes its connections; \
+                 remove one of the two"
+            ),
             Self::HandedOver(what) => write!(
                 f,
                 "cannot listen on what was handed over: {what}; \
@@ -114,6 +207,24 @@ fn bind_remedy(error: &io::Error) -> &'static str {
              (--listen)"
         }
         _ => "see whether a sandbox or a limit of the system keeps programs from listening",
+    }
+}
+
+impl StartError {
+    /// Whether the port is taken by a socket that listens now, as it is when the server runs.
+    pub fn is_in_use(&self) -> bool {
+        matches!(self, Self::CannotBind { error, .. } if error.kind() == io::ErrorKind::AddrInUse)
+    }
+
+    /// The key of the configuration that it is about, if any.
+    pub const fn key(&self) -> Option<&'static str> {
+        match self {
+            Self::CannotBind { .. } | Self::NoInterface { .. } | Self::Overlap { .. } => {
+                Some("listen")
+            }
+            Self::DescriptorLimit { .. } => Some("limits.connections_max"),
+            Self::HandedOver(_) | Self::Io(_) => None,
+        }
     }
 }
 

@@ -264,7 +264,7 @@ mod tests {
     fn names_are_shown_without_what_is_or_may_be_a_key() {
         let access = access(
             "[apps.listed]\nkeys = [\"k1\", \"a/b\"]\n[apps.named.keys]\nshow = \"k2\"\n\
-             [apps.users.users]\nbob = \"pw\"\n[apps.\"listed/open\"]\n",
+             [apps.users.users]\nbob = \"pw\"\n[apps.\"listed/open\"]\nkeys = \"any\"\n",
         );
         for (name, shown) in [
             ("listed/k1", "listed/…"),
@@ -291,7 +291,7 @@ mod tests {
     #[test]
     fn keys_that_a_reload_takes_away_stay_out_of_the_log() {
         let mut access = access("[apps.live.keys]\nshow = \"k1\"\n");
-        for text in ["[apps.live]\nkeys = [\"k2\"]\n", "", "[apps.other]\n"] {
+        for text in ["[apps.live]\nkeys = [\"k2\"]\n", "", "[apps.other]\nkeys = \"any\"\n"] {
             access = access.replaced_by(apps(text));
             assert_eq!(access.shown("live/k1").to_string(), "live/…", "{text}");
         }

@@ -70,7 +70,10 @@ impl Server {
         let directory = env::temp_dir().join(format!("tiderace-attack-{}-{host}", process::id()));
         fs::create_dir_all(&directory).expect("a directory for the server");
         let own_file = |name: &str| File::create(directory.join(name)).expect("a file of it");
-        fs::write(directory.join("config"), setup.settings).expect("its configuration");
+        // A file that sets nothing is an error.
+        let settings =
+            if setup.settings.is_empty() { "log_level = \"info\"\n" } else { setup.settings };
+        fs::write(directory.join("config"), settings).expect("its configuration");
         let mut command = Command::new("sh");
         command.args(["-c", setup.shell, env!("CARGO_BIN_EXE_tiderace")]);
         command.args(["--listen", &address.to_string(), "--log-level", setup.log_level]);

@@ -144,6 +144,10 @@ fn a_reload_changes_users_and_keys_and_names_no_secret() {
     lab.expect_refused("", "live/a", "No credentials set");
     lab.expect_played("bob:s3cret@", "live/a", "live/a");
     lab.server.reload(&format!("{SHORT_LINGER}{KEYS}"));
+    lab.wait_for_log("key \"apps.live.users\": 1 user would be lost");
+    lab.expect_refused("", "live/a", "No credentials set");
+    let released = "[apps.live]\nusers = \"any\"\n[apps.digest]\nusers = \"any\"\n";
+    lab.server.reload(&format!("{SHORT_LINGER}{released}{KEYS}"));
     lab.wait_for_log("apps.live.keys none -> 1 key");
     lab.wait_for_log("apps.live.users 1 user -> none");
     lab.expect_played("", "live/only-the-publisher", "live/show");

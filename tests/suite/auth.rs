@@ -187,6 +187,20 @@ fn an_answer_is_good_for_its_application_alone() {
 }
 
 #[test]
+fn a_login_of_one_application_does_not_count_in_another() {
+    let inner = "[apps.\"live/eu\".users]\nbob = \"s3cret\"\n";
+    let mut world = world(&format!("{USERS}{inner}"));
+    for (key, answer) in
+        [("eu/show", "NetStream.Publish.Denied"), ("us/show", "NetStream.Publish.Start")]
+    {
+        let (client, text) = told(&mut world, &format!("live?{PROVED}"));
+        assert_eq!(text, "accepted");
+        world.say(client, &[wire::create_stream(2.0), wire::publish(key)]);
+        assert!(world[client].was_told(answer), "{key}: {:?}", world[client].answers());
+    }
+}
+
+#[test]
 fn the_llnw_form_is_asked_for_by_setting_and_spoken_with_whom_it_begins() {
     let mut llnw = world(&format!("[apps.live]\nauthmod = \"llnw\"\n{USERS}"));
     assert_told(&mut llnw, "live", &NEEDED.replace("adobe", "llnw"));
@@ -275,7 +289,8 @@ fn a_key_with_a_name_is_what_the_publisher_knows_and_the_name_what_players_do() 
 #[test]
 fn the_longest_section_that_fits_holds() {
     let mut world = world(
-        "[apps.live]\nkeys = [\"one\"]\n[apps.\"live/eu\"]\nkeys = [\"two\"]\n[apps.\"live/us\"]\n",
+        "[apps.live]\nkeys = [\"one\"]\n[apps.\"live/eu\"]\nkeys = [\"two\"]\n[apps.\"live/us\"]\n\
+         keys = \"any\"\n",
     );
     for (app, key, granted) in [
         ("live", "one", true),

@@ -2,6 +2,7 @@
 
 use std::env;
 use std::fs;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{self, Command, Output};
 
@@ -12,7 +13,9 @@ fn check_says_ok_for_what_config_prints() {
     let sample = tiderace(&["config"]);
     assert_eq!(outcome(&sample), (Some(0), Settings::sample().as_str(), ""));
 
-    let file = TempFile::new("sample.toml", &sample.stdout);
+    // Another server may have the port.
+    let text = Settings::sample().replace("[::]:1935", "127.0.0.1:0");
+    let file = TempFile::new("sample.toml", text.as_bytes());
     let expected = format!("{}: ok\n", file.name());
     assert_eq!(outcome(&tiderace(&["check", file.name()])), (Some(0), expected.as_str(), ""));
 }
@@ -37,6 +40,92 @@ fn file_that_cannot_be_read_is_one_line_and_code_3() {
         assert!(stderr.starts_with(&format!("tiderace: {path}: cannot read: ")), "{stderr}");
         assert_eq!(stderr.lines().count(), 1, "{stderr}");
     }
+}
+
+#[test]
+fn every_mistake_of_a_file_and_of_the_start_is_reported_at_once() {
+    let text = "listen = \"192.0.2.1:1935\"\nlog_level = info\n[limits]\nconnections_max = 100\n\
+         [play]\nlag_ms = 5s\nlag_ms = 6000\n";
+    let file = TempFile::new("mistakes.toml", text.as_bytes());
+    let name = file.name();
+    let lines = [
+        format!("{name}:2: key \"log_level\": got info, expected quotes around it: \"info\""),
+        format!(
+            "{name}:6: key \"play.lag_ms\": got 5s, expected an integer from 1 to 3600000; \
+             in milliseconds 5s is 5000"
+        ),
+        format!(
+            "{name}:7: key \"play.lag_ms\": duplicate key: line 6 sets it already; \
+             keep one of the two"
+        ),
+        format!(
+            "{name}:4: key \"limits.connections_max\": the descriptor limit of 64 is too low for \
+             100 connections: raise it to 132 (ulimit -n, LimitNOFILE=) or lower connections_max"
+        ),
+        format!(
+            "{name}:1: key \"listen\": cannot listen on 192.0.2.1:1935: Cannot assign requested \
+             address (os error 99); choose an address of this machine (ip address shows them), or \
+             [::] for all (--listen)"
+        ),
+    ];
+    let bare: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    let check = with_few_descriptors(&["check", name]);
+    assert_eq!(outcome(&check), (Some(3), "", bare.as_str()));
+    let prefixed: String = lines.iter().map(|line| format!("tiderace: {line}\n")).collect();
+    let start = with_few_descriptors(&["--config", name]);
+    assert_eq!(outcome(&start), (Some(3), "", prefixed.as_str()));
+}
+
+#[test]
+fn check_ends_with_the_code_that_the_start_would_end_with() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let in_use = format!("listen = [\"127.0.0.1:0\", \"127.0.0.1:{port}\"]\n");
+    let overlap = format!("listen = [\"127.0.0.2:{port}\", \"127.0.0.3:0\", \"[::]:{port}\"]\n");
+    for (text, code, part) in [
+        ("limits.connections_max = 100\n", 5, "key \"limits.connections_max\": the descriptor"),
+        ("listen = \"192.0.2.1:1\"\n", 4, ":1: key \"listen\": cannot listen on 192.0.2.1:1: "),
+        (&*in_use, 0, "a server that runs already may be what has it"),
+        (&*overlap, 4, "in the same list takes its connections; remove one of the two"),
+        (
+            "listen = \"[fe80::1%nosuch0]:1935\"\n",
+            4,
+            "cannot listen on [fe80::1%nosuch0]:1935: No such device (os error 19); \
+             choose an interface of this machine (ip link shows them)",
+        ),
+        ("", 3, ": sets no key; fill it"),
+        ("# [limits]\n", 3, ": sets no key; fill it"),
+    ] {
+        let file = TempFile::new("codes.toml", text.as_bytes());
+        let output = with_few_descriptors(&["check", file.name()]);
+        let (found, stdout, stderr) = outcome(&output);
+        assert_eq!(found, Some(code), "{text}: {stderr}");
+        assert!(stderr.starts_with(file.name()) && stderr.contains(part), "{stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
+        assert_eq!(stdout.ends_with(": ok\n"), code == 0, "{stdout}");
+    }
+}
+
+#[test]
+fn interface_of_an_address_is_known_by_its_name() {
+    if TcpListener::bind("[::1]:0").is_err() {
+        return;
+    }
+    let file = TempFile::new("scope.toml", b"listen = \"[::1%lo]:0\"\n");
+    let expected = format!("{}: ok\n", file.name());
+    assert_eq!(outcome(&tiderace(&["check", file.name()])), (Some(0), expected.as_str(), ""));
+}
+
+#[test]
+fn file_that_sets_no_key_does_not_start_a_server() {
+    let file = TempFile::new("empty.toml", b"");
+    let line = format!(
+        "tiderace: {}: sets no key; fill it (`tiderace config` prints every key), \
+         or leave out --config to run with the defaults\n",
+        file.name()
+    );
+    let output = tiderace(&["--config", file.name(), "--listen", "127.0.0.1:0"]);
+    assert_eq!(outcome(&output), (Some(3), "", line.as_str()));
 }
 
 #[test]
@@ -65,6 +154,13 @@ fn help_names_the_exit_codes_and_how_to_publish_and_play() {
 
 fn tiderace(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_tiderace")).args(args).output().unwrap()
+}
+
+/// Runs it where it may have 64 descriptors.
+fn with_few_descriptors(args: &[&str]) -> Output {
+    let program = env!("CARGO_BIN_EXE_tiderace");
+    let shell = "ulimit -n 64; exec \"$0\" \"$@\"";
+    Command::new("sh").args(["-c", shell, program]).args(args).output().unwrap()
 }
 
 fn outcome(output: &Output) -> (Option<i32>, &str, &str) {

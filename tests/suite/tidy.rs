@@ -229,7 +229,7 @@ impl Source {
         let below = self.path.strip_prefix("src/").unwrap_or(&self.path);
         let name = below.split('/').next().unwrap_or(below).trim_end_matches(".rs");
         match name {
-            "main" | "cli" | "logging" | "output" => "bin",
+            "main" | "cli" | "logging" | "output" | "settings_file" => "bin",
             "lib" | "test_support" => "",
             name => name,
         }
@@ -237,7 +237,7 @@ impl Source {
 
     /// The program declares its own parts, which its files may use.
     fn reaches(&self, used: &str) -> bool {
-        self.part() == "bin" && ["cli", "logging", "output"].contains(&used)
+        self.part() == "bin" && ["cli", "logging", "output", "settings_file"].contains(&used)
             || self.path == "src/test_support.rs"
     }
 

@@ -1,7 +1,7 @@
-//! The configuration file: whatever it holds, it is either refused in one line that names a line of
-//! it, or read to settings that a server can run with.
+//! The configuration file: whatever it holds, it is either refused in lines of which each names a
+//! line of it, or read to settings that a server can run with.
 
-use tiderace::config::{ConfigError, FileText, Settings};
+use tiderace::config::{ConfigError, ConfigErrors, FileText, Settings};
 
 use crate::wire;
 use crate::world::World;
@@ -17,11 +17,11 @@ pub(crate) fn run(data: &[u8]) {
             assert_eq!(settings.changed_at_restart_only(&settings), [""; 0]);
             serve(settings);
         }
-        Err(error) => refused(&error, text),
+        Err(errors) => errors.iter().for_each(|error| refused(error, text)),
     }
 }
 
-fn read(text: &str) -> Result<Settings, ConfigError> {
+fn read(text: &str) -> Result<Settings, ConfigErrors> {
     Settings::read(Some(FileText { name: NAME, text }), &[])
 }
 

@@ -56,7 +56,10 @@ impl Server {
             return Self { address, program: None, config: PathBuf::new() };
         }
         let config = lab.path("tiderace.toml");
-        fs::write(&config, setup.settings).expect("the configuration can be written");
+        // A file that sets nothing is an error.
+        let settings =
+            if setup.settings.is_empty() { "log_level = \"info\"\n" } else { setup.settings };
+        fs::write(&config, settings).expect("the configuration can be written");
         let address = free_address();
         let mut command = wrapped(setup.wrapper, env!("CARGO_BIN_EXE_tiderace"));
         command.args(["serve", "--listen", &address.to_string()]);

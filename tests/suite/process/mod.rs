@@ -135,6 +135,10 @@ impl Start {
         let (config, log, errors) = (file("toml"), file("log"), file("err"));
         let mut text = String::new();
         configure(&mut text);
+        if text.is_empty() {
+            // A file that sets nothing is an error.
+            text.push_str("log_level = \"info\"\n");
+        }
         fs::write(&config, text).unwrap();
         let address = own_address();
         command.arg("--config").arg(&config).args(["--listen", &address.to_string()]);

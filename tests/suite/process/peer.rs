@@ -87,6 +87,19 @@ impl Peer {
         while !has(self.receive().unwrap_or_else(|| panic!("the end, and no {text}"))) {}
     }
 
+    /// Waits for a message with one of `texts` in it, and returns which.
+    pub(super) fn wait_for_one_of(&mut self, texts: &[&'static str]) -> &'static str {
+        loop {
+            let message = self.receive().expect("the end, and none of them");
+            let has = |text: &&&str| {
+                message.payload.windows(text.len()).any(|window| window == text.as_bytes())
+            };
+            if let Some(text) = texts.iter().find(has) {
+                return text;
+            }
+        }
+    }
+
     /// Waits for the next audio, video or data.
     pub(super) fn next_media(&mut self) -> Message {
         loop {

@@ -6,10 +6,12 @@ use std::iter;
 use std::net::TcpStream;
 use std::ops::Range;
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::Signal;
 use tiderace::descriptors::raise_limit;
 
@@ -84,6 +86,126 @@ fn sighup_says_what_changed_what_needs_a_restart_and_what_is_wrong() {
         "only a restart applies: limits.connections_max",
     );
     serves(server.address);
+}
+
+/// A server whose configuration comes by a pipe that has no writer yet, and that catches signals.
+fn waiting_for_its_configuration(name: &str) -> Tiderace {
+    let start = Tiderace::command(name, |_| {});
+    make_pipe(&start.config);
+    let server = start.spawn();
+    wait_until("SIGHUP is caught", || {
+        let status = server.proc("status");
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+        let caught = u64::from_str_radix(caught.trim(), 16).unwrap();
+        [Signal::HUP, Signal::TERM, Signal::USR1]
+            .iter()
+            .all(|signal| caught & (1 << (signal.as_raw() - 1)) != 0)
+    });
+    server
+}
+
+fn make_pipe(path: &Path) {
+    fs::remove_file(path).unwrap();
+    mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+}
+
+#[test]
+fn signals_that_come_before_the_configuration_is_read_do_not_end_the_server() {
+    let server = waiting_for_its_configuration("early");
+    for signal in [Signal::HUP, Signal::USR1, Signal::USR2] {
+        server.signal(signal);
+    }
+    fs::write(&server.config, "drain_ms = 1\n").unwrap();
+    server.wait_for_log("asked 0 of 0 connections");
+    server.wait_for_log("SIGUSR2 has no meaning here");
+    server.wait_for_log("cannot be read again");
+    serves(server.address);
+}
+
+#[test]
+fn sigterm_before_the_configuration_is_read_ends_the_server_well() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut server = waiting_for_its_configuration("early_term");
+        server.signal(signal);
+        assert_eq!(server.wait().code(), Some(0));
+    }
+}
+
+#[test]
+fn configuration_from_a_pipe_is_not_read_again_and_stays() {
+    let server = waiting_for_its_configuration("pipe_config");
+    fs::write(&server.config, "[apps.live]\nkeys = [\"k1\"]\n").unwrap();
+    server.wait_for_log("publish to");
+    server.signal(Signal::HUP);
+    server.wait_for_log(&format!(
+        "ERROR [tiderace::net::event_loop] not reloaded, the settings stay as they are: \
+         {}: cannot be read again: it was a pipe at the start",
+        server.config.display()
+    ));
+    assert_eq!(answer_to_publish(&server, "k2"), "NetStream.Publish.Denied");
+    assert_eq!(answer_to_publish(&server, "k1"), "NetStream.Publish.Start");
+}
+
+/// How a publish of `key` is answered.
+fn answer_to_publish(server: &Tiderace, key: &str) -> &'static str {
+    let mut peer = Peer::connected(server.address);
+    peer.send(&wire::create_stream(2.0));
+    peer.send(&wire::publish(key));
+    peer.wait_for_one_of(&["NetStream.Publish.Denied", "NetStream.Publish.Start"])
+}
+
+#[test]
+fn reload_of_a_file_that_is_not_whole_leaves_every_access_rule_in_force() {
+    let whole = "[limits]\nstreams_max = 100\n\n[apps.live.keys]\nshow = \"k7Tq9-xw\"\n";
+    let server = Tiderace::command("rules", |file| file.push_str(whole)).start();
+    let lost = "key \"apps.live.keys\": 1 key would be lost; put the key back, or write \
+         keys = \"any\" in [apps.live] to accept every key";
+    for (text, part) in [
+        ("", "sets no key"),
+        ("# a comment alone\n", "sets no key"),
+        ("", lost),
+        ("[limits]\nstreams_max = 100\n", lost),
+        ("[limits]\nstreams_max = 100\n\n[apps.live", "a section needs its closing ]"),
+        ("[limits]\nstreams_max = 100\n\n[apps.live]\n", "got no access rule"),
+        ("[limits]\nstreams_max = 100\n\n[apps.live.keys]\n", "expected at least one key"),
+        ("[apps.live.users]\nbob = \"s3cret\"\n", lost),
+        ("[apps.other]\nkeys = \"any\"\n", lost),
+    ] {
+        let before = server.log().len();
+        fs::write(&server.config, text).unwrap();
+        server.signal(Signal::HUP);
+        wait_until(part, || server.log()[before..].contains(part));
+        assert!(server.log()[before..].contains(" ERROR "), "{text:?}: {}", server.log());
+        assert_eq!(answer_to_publish(&server, "whatever"), "NetStream.Publish.Denied", "{text:?}");
+    }
+    for part in ["a pipe now", "a directory now", "No such file"] {
+        match part {
+            "a pipe now" => make_pipe(&server.config),
+            "a directory now" => {
+                fs::remove_file(&server.config).unwrap();
+                fs::create_dir(&server.config).unwrap();
+            }
+            _ => fs::remove_dir(&server.config).unwrap(),
+        }
+        server.signal(Signal::HUP);
+        server.wait_for_log(part);
+        assert_eq!(answer_to_publish(&server, "whatever"), "NetStream.Publish.Denied", "{part}");
+    }
+    fs::write(&server.config, "[apps.live]\nkeys = \"any\"\n").unwrap();
+    server.signal(Signal::HUP);
+    server.wait_for_log("reloaded: limits.streams_max 100 -> 0, apps.live.keys 1 key -> none");
+    assert_eq!(answer_to_publish(&server, "whatever"), "NetStream.Publish.Start");
+}
+
+#[test]
+fn reload_reports_every_mistake_of_the_file() {
+    let server = Tiderace::command("reload_all", |_| {}).start();
+    fs::write(&server.config, "drain_ms = 10s\n[play]\nstart = live\n").unwrap();
+    server.signal(Signal::HUP);
+    let not = "not reloaded, the settings stay as they are";
+    let file = server.config.display();
+    server.wait_for_log(&format!("{not}: {file}:1: key \"drain_ms\": got 10s"));
+    server.wait_for_log(&format!("{not}: {file}:3: key \"play.start\": got live"));
 }
 
 #[test]

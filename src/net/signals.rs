@@ -1,0 +1,74 @@
+//! The signals of the process, caught before anything else is done.
+//!
+//! A terminal that goes away, a supervisor that reloads or a container that stops may signal the
+//! process in its first milliseconds. The default action of those signals would end it, or, for
+//! the first process of a container, lose a SIGTERM.
+
+use mio::event::Source;
+use mio::{Interest, Registry, Token};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
+use signal_hook::flag::register_conditional_shutdown;
+use signal_hook_mio::v1_0;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// What the process exits with when it is told to go before it serves: nothing was left undone.
+const STOPPED: i32 = 0;
+
+/// Signals that have come and wait for the loop.
+pub struct Signals {
+    pending: v1_0::Signals,
+    /// Until the loop runs, SIGTERM and SIGINT end the process at once: reading the configuration
+    /// may wait for the writer of a pipe.
+    starting: Arc<AtomicBool>,
+}
+
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Request {
+    /// SIGHUP: read the configuration again.
+    Reload,
+    /// SIGUSR1: ask clients to connect again.
+    Reconnect,
+    /// SIGUSR2: nothing. It is caught because its default action ends the process, and operators
+    /// of other servers are used to sending it.
+    Nothing,
+    /// SIGTERM or SIGINT: drain, or end at once if the server drains already.
+    Stop,
+}
+
+impl Signals {
+    /// Catches the signals of the server from here on.
+    ///
+    /// # Errors
+    /// The system has no descriptors left.
+    pub fn catch() -> io::Result<Self> {
+        let starting = Arc::new(AtomicBool::new(true));
+        for signal in [SIGTERM, SIGINT] {
+            register_conditional_shutdown(signal, STOPPED, Arc::clone(&starting))?;
+        }
+        let pending = v1_0::Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2])?;
+        Ok(Self { pending, starting })
+    }
+
+    /// Leaves the end of the process to the loop.
+    pub(super) fn started(&self) {
+        self.starting.store(false, Ordering::SeqCst);
+    }
+
+    pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        self.pending.register(registry, token, Interest::READABLE)
+    }
+
+    /// What has been asked for since the last call.
+    pub(super) fn requests(&mut self) -> Vec<Request> {
+        let request = |signal| match signal {
+            SIGHUP => Request::Reload,
+            SIGUSR1 => Request::Reconnect,
+            SIGUSR2 => Request::Nothing,
+            _ => Request::Stop,
+        };
+        self.pending.pending().map(request).collect()
+    }
+}
