@@ -301,7 +301,8 @@ section! {
         Live assembly_bytes_max: usize = limits::ASSEMBLY_BYTES_MAX, from_to(BYTES_MIN, BYTES_MAX);
         /// Replies that wait for a peer that does not read.
         Live control_bytes_max: usize = limits::CONTROL_BYTES_MAX, from_to(BYTES_MIN, BYTES_MAX);
-        /// Streams at the same time; 0: no limit.
+        /// Streams that are published at the same time. As many others may be waited for by their
+        /// players; 0: no limit.
         Live streams_max: usize = 0, from_to(0, COUNT_MAX);
         /// The name of an application and a stream, without the query.
         Live name_bytes_max: usize = limits::NAME_BYTES_MAX,
@@ -323,7 +324,8 @@ section! {
         Live connect_ms: u64 = 20_000, from_to(1, MILLIS_MAX);
         /// A session that neither publishes nor plays; 0: it may stay.
         Live idle_ms: u64 = 0, from_to(0, MILLIS_MAX);
-        /// A publisher that sends no media; 0: it may stay.
+        /// A publisher that sends no media, or less than 4 KiB of it, for so long. One that sends
+        /// seldom is given two of its own longest pauses; 0: it may stay.
         Live publisher_silent_ms: u64 = 30_000, from_to(0, MILLIS_MAX);
         /// A player that has not taken one byte of what waits for it.
         Live player_stalled_ms: u64 = 10_000, from_to(1, MILLIS_MAX);
@@ -341,9 +343,11 @@ section! {
     /// `[publish]`: publishers and what becomes of their streams.
     publish: Publish, PUBLISH_KEYS {
         /// A second publisher of a live stream is refused, takes over, or takes over when the
-        /// first one has sent nothing for silent_ms.
+        /// first one has been silent for silent_ms.
         Live duplicate: Duplicate = Duplicate::ReplaceIfSilent, ();
-        /// Silence after which replace-if-silent lets the next publisher take over.
+        /// Silence after which replace-if-silent lets the next publisher take over. A publisher
+        /// that sends seldom is given two of its own longest pauses, and one that has sent a single
+        /// picture ten times this.
         Live silent_ms: u64 = 3000, from_to(1, MILLIS_MAX);
         /// How long the players of a stream are kept when its publisher is gone, so that one that
         /// comes back goes on seamlessly; 0: they are told at once.

@@ -369,9 +369,8 @@ impl Dialogue {
             kind::AUDIO | kind::VIDEO | kind::DATA_AMF0 | kind::DATA_AMF3 | kind::AGGREGATE => {
                 Ok(ClientEvent::Media(message))
             }
-            kind::COMMAND_AMF0 => self.receive_command(message, CommandMessage::decode(payload)?),
-            kind::COMMAND_AMF3 => {
-                self.receive_command(message, CommandMessage::decode_amf3(payload)?)
+            kind::COMMAND_AMF0 | kind::COMMAND_AMF3 => {
+                self.receive_command(message, CommandMessage::decode(payload)?)
             }
             _ => Ok(ClientEvent::Other(message)),
         }

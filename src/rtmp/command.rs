@@ -50,6 +50,8 @@ pub enum Command<'a> {
         /// where the argument is missing or strange.
         kind: Option<PublishKind>,
     },
+    /// `publish` with `false` in place of the key: stops publishing.
+    StopPublishing,
     /// `play`: becomes a player of a stream.
     Play {
         /// The stream key.
@@ -61,6 +63,8 @@ pub enum Command<'a> {
         /// Whether an earlier playlist is to be dropped.
         reset: Option<bool>,
     },
+    /// `play` with `false` in place of the key: stops playing.
+    StopPlaying,
     /// `play2`: changes to another rendition.
     Play2 {
         /// The stream key to change to.
@@ -206,10 +210,13 @@ pub struct Status<'a> {
 }
 
 impl<'a> CommandMessage<'a> {
-    /// Reads the payload of an AMF0 command message (type 20). Arguments that a command does not
-    /// have are not read, so that rubbish behind them does no harm.
+    /// Reads the payload of a command message: AMF0 (type 20), and AMF0 after a format byte of
+    /// zero, which an AMF3 command (type 17) has (Enhanced RTMP v2). Some senders leave the byte
+    /// out and others put it before AMF0 as well. No command begins with a number, whose marker
+    /// is zero, so the byte tells. Arguments that a command does not have are not read, so that
+    /// rubbish behind them does no harm.
     pub fn decode(payload: &'a [u8]) -> Result<Self, CommandError> {
-        let mut decoder = Decoder::new(payload);
+        let mut decoder = Decoder::new(payload.strip_prefix(&[0]).unwrap_or(payload));
         let name = decoder.next_value()?.ok_or(CommandError::Empty)?;
         let name = without_nul(name.as_str_bytes().ok_or(CommandError::NameNotString)?);
         let mut arguments = Arguments { decoder, object: Value::Undefined };
@@ -217,13 +224,6 @@ impl<'a> CommandMessage<'a> {
         arguments.object = arguments.next()?;
         let command = read_of(name).map_or(Ok(Command::Unknown), |read| read(&mut arguments))?;
         Ok(Self { name, transaction_id, command })
-    }
-
-    /// Reads the payload of an AMF3 command message (type 17): AMF0 behind a format byte of zero
-    /// (Enhanced RTMP v2), which some senders leave out. No command begins with a number, whose
-    /// marker is zero, so the byte tells.
-    pub fn decode_amf3(payload: &'a [u8]) -> Result<Self, CommandError> {
-        Self::decode(payload.strip_prefix(&[0]).unwrap_or(payload))
     }
 }
 
@@ -238,7 +238,11 @@ const COMMANDS: [(&str, Read); 24] = [
     ("FCUnpublish", |arguments| Ok(Command::FcUnpublish { key: arguments.text()? })),
     ("createStream", |_| Ok(Command::CreateStream)),
     ("publish", |arguments| {
-        let key = arguments.text()?;
+        let name = arguments.next()?;
+        if name.as_bool() == Some(false) {
+            return Ok(Command::StopPublishing);
+        }
+        let key = name.as_str_bytes().unwrap_or_default();
         Ok(Command::Publish { key, kind: PublishKind::parse(arguments.text()?) })
     }),
     ("play", read_play),
@@ -286,8 +290,12 @@ fn read_of(name: &[u8]) -> Option<Read> {
 }
 
 fn read_play<'a>(arguments: &mut Arguments<'a>) -> Result<Command<'a>, AmfError> {
+    let name = arguments.next()?;
+    if name.as_bool() == Some(false) {
+        return Ok(Command::StopPlaying);
+    }
     Ok(Command::Play {
-        key: arguments.text()?,
+        key: name.as_str_bytes().unwrap_or_default(),
         start: arguments.next()?.as_number(),
         duration: arguments.next()?.as_number(),
         reset: as_switch(&arguments.next()?),
@@ -508,6 +516,10 @@ pub mod reply {
 
     /// What a relay can do with a codec of Enhanced RTMP: pass it on.
     const FOURCC_CAN_FORWARD: f64 = 4.0;
+    /// The wildcard comes first. The codecs that Enhanced RTMP v2 defines follow, for clients that
+    /// look for a name and know no wildcard.
+    const VIDEO_FOURCCS: [&str; 7] = ["*", "avc1", "hvc1", "vvc1", "av01", "vp09", "vp08"];
+    const AUDIO_FOURCCS: [&str; 7] = ["*", "mp4a", ".mp3", "Opus", "fLaC", "ac-3", "ec-3"];
 
     /// Grants `connect`.
     pub fn connect_result(out: &mut Vec<u8>, transaction_id: f64, object_encoding: f64) {
@@ -526,19 +538,21 @@ pub mod reply {
         caps_ex: u32,
     ) {
         super::begin(out, "_result", transaction_id);
-        let any_codec = || {
-            let value = Value::Number(FOURCC_CAN_FORWARD);
-            Value::Object(vec![amf0::Property { key: b"*", value }])
+        let property = |name: &'static str| amf0::Property {
+            key: name.as_bytes(),
+            value: Value::Number(FOURCC_CAN_FORWARD),
         };
+        let map = |names: [&'static str; 7]| Value::Object(names.map(property).into());
+        let all = VIDEO_FOURCCS.iter().chain(&AUDIO_FOURCCS[1..]);
         let [fms_ver, capabilities] = SERVER_PROPERTIES;
         amf0::put_object(
             out,
             &[
                 fms_ver,
                 capabilities,
-                ("fourCcList", Value::StrictArray(vec![Value::String(b"*")])),
-                ("videoFourCcInfoMap", any_codec()),
-                ("audioFourCcInfoMap", any_codec()),
+                ("fourCcList", Value::StrictArray(all.map(|name| text(name)).collect())),
+                ("videoFourCcInfoMap", map(VIDEO_FOURCCS)),
+                ("audioFourCcInfoMap", map(AUDIO_FOURCCS)),
                 ("capsEx", Value::Number(f64::from(caps_ex))),
             ],
         );
@@ -789,6 +803,7 @@ mod tests {
     use super::request::ConnectRequest;
     use super::*;
     use crate::amf0;
+    use crate::media::{self, AudioCodec, VideoCodec};
 
     const FFMPEG9_PLAY: &[u8] =
         include_bytes!("../../tests/vectors/captures/ffmpeg9_play.client.bin");
@@ -955,7 +970,6 @@ mod tests {
             damaged[(seed >> 8) as usize % payload.len()] = seed as u8;
             damaged[(seed >> 32) as usize % payload.len()] = (seed >> 24) as u8;
             let _ = CommandMessage::decode(&damaged);
-            let _ = CommandMessage::decode_amf3(&damaged);
         }
     }
 
@@ -981,11 +995,10 @@ mod tests {
         let object =
             b"\x03\0\x03app\x02\0\x04live\0\x0eobjectEncoding\x00\x40\x08\0\0\0\0\0\0\0\0\x09";
         let payload = [b"\x00", &string("connect")[..], SEVEN, object].concat();
-        let message = CommandMessage::decode_amf3(&payload).unwrap();
+        let message = CommandMessage::decode(&payload).unwrap();
         assert_eq!(message.transaction_id, 7.0);
         let Command::Connect(connect) = message.command else { panic!() };
         assert_eq!((connect.app, connect.object_encoding), (&b"live"[..], 3.0));
-        assert_eq!(CommandMessage::decode(&payload), Err(CommandError::NameNotString));
 
         let result = built(|out| reply::connect_result(out, 7.0, connect.object_encoding));
         let Command::Result { response, .. } = decode(&result).command else { panic!() };
@@ -1015,7 +1028,7 @@ mod tests {
     #[test]
     fn am_14_amf3_command_message_without_its_format_byte() {
         let payload = call("createStream", b"");
-        let message = CommandMessage::decode_amf3(&payload).unwrap();
+        let message = CommandMessage::decode(&payload).unwrap();
         assert_eq!(message.command, Command::CreateStream);
     }
 
@@ -1197,7 +1210,7 @@ mod tests {
     #[test]
     fn cm_26_what_else_players_ask() {
         let thousand = b"\x00\x40\x8f\x40\0\0\0\0\0";
-        let cases: [(&str, &[u8], Command<'_>); 13] = [
+        let cases: [(&str, &[u8], Command<'_>); 17] = [
             ("FCSubscribe", b"\x02\0\x01k", Command::FcSubscribe { key: b"k" }),
             ("FCUnsubscribe", b"\x02\0\x01k", Command::FcUnsubscribe { key: b"k" }),
             (
@@ -1214,6 +1227,10 @@ mod tests {
             ("receiveVideo", thousand, Command::ReceiveVideo { on: true }),
             ("receiveVideo", b"\x00\0\0\0\0\0\0\0\0", Command::ReceiveVideo { on: false }),
             ("closeStream", b"", Command::CloseStream),
+            ("publish", b"\x01\x00", Command::StopPublishing),
+            ("publish", b"\x01\x01", Command::Publish { key: b"", kind: None }),
+            ("play", b"\x01\x00", Command::StopPlaying),
+            ("play", b"\x01\x00\x00\0\0\0\0\0\0\0\0", Command::StopPlaying),
             (
                 "play2",
                 b"\x03\0\x0astreamName\x02\0\x01k\0\x0atransition\x02\0\x06switch\0\0\x09",
@@ -1240,7 +1257,7 @@ mod tests {
     #[test]
     fn short_and_strange_messages() {
         assert_eq!(CommandMessage::decode(b""), Err(CommandError::Empty));
-        assert_eq!(CommandMessage::decode_amf3(b"\0"), Err(CommandError::Empty));
+        assert_eq!(CommandMessage::decode(b"\0"), Err(CommandError::Empty));
         assert_eq!(CommandMessage::decode(b"\x05"), Err(CommandError::NameNotString));
         assert_eq!(decode(&string("createStream")).transaction_id, 0.0);
         let payload = [string("createStream"), b"\x05\x05".to_vec()].concat();
@@ -1321,16 +1338,31 @@ mod tests {
     }
 
     #[test]
-    fn enhanced_connect_result_tells_what_is_passed_on() {
+    fn enhanced_connect_result_names_every_codec_that_is_passed_on() {
         let caps = caps_ex::MULTITRACK | caps_ex::MOD_EX;
         let payload = built(|out| reply::connect_result_enhanced(out, 1.0, 0.0, caps));
         let Command::Result { properties, response } = decode(&payload).command else { panic!() };
-        for key in ["videoFourCcInfoMap", "audioFourCcInfoMap"] {
-            let any = properties.get(key).and_then(|map| map.get("*"));
-            assert_eq!(any, Some(&Value::Number(4.0)));
+        let names_of = |map: &str| -> Vec<&[u8]> {
+            let map = properties.get(map).and_then(Value::properties).unwrap();
+            assert!(map.iter().all(|property| property.value == Value::Number(4.0)));
+            map.iter().map(|property| property.key).collect()
+        };
+        let (video, audio) = (names_of("videoFourCcInfoMap"), names_of("audioFourCcInfoMap"));
+        // One list for both, with the wildcard once.
+        let all = video.iter().chain(&audio[1..]).map(|name| Value::String(name)).collect();
+        assert_eq!(properties.get("fourCcList"), Some(&Value::StrictArray(all)));
+        assert_eq!([video[0], audio[0]], [b"*", b"*"]);
+        // The codecs that the media of this crate knows by name, and no others.
+        let payload = |head: u8, name: &[u8]| [&[head], name, &[0; 8]].concat();
+        for name in &video[1..] {
+            let tag = media::classify_video(&payload(0x91, name)).unwrap();
+            assert!(!matches!(tag.codec, VideoCodec::Other(_)), "{name:?}");
         }
-        let any = Value::StrictArray(vec![Value::String(b"*")]);
-        assert_eq!(properties.get("fourCcList"), Some(&any));
+        for name in &audio[1..] {
+            let tag = media::classify_audio(&payload(0x91, name)).unwrap();
+            assert!(!matches!(tag.codec, AudioCodec::Other(_)), "{name:?}");
+        }
+        assert_eq!((video.len(), audio.len()), (1 + 6, 1 + 6));
         assert_eq!(properties.get("capsEx"), Some(&Value::Number(6.0)));
         assert_eq!(properties.get("fmsVer"), Some(&Value::String(b"FMS/3,0,1,123")));
         assert_eq!(response.get("code"), Some(&Value::String(code::CONNECT_SUCCESS.as_bytes())));

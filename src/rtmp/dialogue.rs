@@ -242,7 +242,11 @@ pub(super) enum Reconnect {
 pub(super) struct MessageStream {
     pub(super) id: u32,
     pub(super) role: Role,
+    /// Whether the peer used it without asking for it. A `createStream` that comes later means it.
+    is_implied: bool,
 }
+
+const _: () = assert!(size_of::<MessageStream>() == 8);
 
 /// Those of one connection. Nearly every one creates one at most, and has it within itself.
 pub(super) type MessageStreams = SmallVec<[MessageStream; 2]>;
@@ -271,12 +275,14 @@ impl Dialogue<'_> {
     pub(super) fn message<'a>(&mut self, message: Message<'a>) -> Result<Event<'a>, SessionError> {
         let on = message.header.message_stream_id;
         let step = match message.header.kind {
-            kind::COMMAND_AMF0 => self.command(on, CommandMessage::decode(message.payload))?,
-            kind::COMMAND_AMF3 => {
-                if message.payload.first() != Some(&0) {
-                    self.tolerated.note(Quirk::FormatByteOmitted);
+            kind::COMMAND_AMF0 | kind::COMMAND_AMF3 => {
+                match (message.header.kind, message.payload.first()) {
+                    (kind::COMMAND_AMF3, Some(0)) => {}
+                    (kind::COMMAND_AMF3, _) => self.tolerated.note(Quirk::FormatByteOmitted),
+                    (_, Some(0)) => self.tolerated.note(Quirk::FormatByteAdded),
+                    _ => {}
                 }
-                self.command(on, CommandMessage::decode_amf3(message.payload))?
+                self.command(on, CommandMessage::decode(message.payload))?
             }
             kind::AUDIO | kind::VIDEO | kind::DATA_AMF0 | kind::DATA_AMF3 | kind::AGGREGATE => {
                 return Ok(self.media(message));
@@ -328,7 +334,7 @@ impl Dialogue<'_> {
                 Ok(self.connect(command.transaction_id, &connect))
             }
             (Phase::Connecting, _) => Err(SessionError::NotConnected),
-            (_, Command::Connect(_)) => Ok(self.pass(Quirk::UnknownCommand)),
+            (_, Command::Connect(_)) => Ok(self.second_connect(command.transaction_id)),
             (_, inner) => Ok(self.connected(on, command.transaction_id, inner)),
         }
     }
@@ -366,21 +372,33 @@ impl Dialogue<'_> {
         }
     }
 
+    /// A connection has one application. A client that wants another one opens another connection;
+    /// what goes on here stays as it is.
+    fn second_connect(&mut self, transaction_id: f64) -> Step {
+        let description = "this connection is connected already: open another one";
+        self.output.command(0, |body| {
+            reply::connect_error(body, transaction_id, code::CONNECT_REJECTED, description);
+        });
+        self.pass(Quirk::UnknownCommand)
+    }
+
     /// Commands after `connect`, in whatever order the client sends them (RTMP 1.0, sections
     /// 7.2.1 and 7.2.2; the FC commands are Flash Media Live Encoder's).
     fn connected(&mut self, on: u32, txn: f64, command: Command<'_>) -> Step {
         match command {
             Command::CreateStream => self.create_stream(txn),
             Command::Publish { key, kind } => return self.publish(on, key, kind),
+            Command::StopPublishing => return self.stop(on, Role::Publishing),
             Command::Play { key, reset, .. } => {
                 return self.play(on, key, reset == Some(true), false);
             }
+            Command::StopPlaying => return self.stop(on, Role::Playing),
             Command::Play2 { key, .. } if !key.is_empty() => {
                 return self.play(on, key, false, true);
             }
             Command::CloseStream => return self.close_stream(on),
             Command::DeleteStream { message_stream_id } => {
-                return self.delete_stream(message_stream_id);
+                return self.delete_stream(on, message_stream_id);
             }
             Command::Pause { paused, .. } => return self.pause(on, paused, true),
             Command::PauseRaw { paused, .. } => return self.pause(on, paused, false),
@@ -428,6 +446,11 @@ impl Dialogue<'_> {
     }
 
     fn create_stream(&mut self, txn: f64) {
+        if let Some(stream) = self.streams.iter_mut().find(|stream| stream.is_implied) {
+            stream.is_implied = false;
+            let id = stream.id;
+            return self.output.command(0, |body| reply::create_stream_result(body, txn, id));
+        }
         if self.streams.len() >= self.message_streams_max {
             let max = self.message_streams_max;
             self.output.command(0, |body| {
@@ -438,31 +461,33 @@ impl Dialogue<'_> {
         // The lowest free id: ffmpeg and many encoders take 1 for granted.
         let id = (1..).find(|id| self.streams.iter().all(|stream| stream.id != *id));
         let id = id.unwrap_or(u32::MAX);
-        self.add_stream(id);
+        self.streams.push(MessageStream { id, role: Role::Idle, is_implied: false });
         self.output.command(0, |body| reply::create_stream_result(body, txn, id));
     }
 
-    fn add_stream(&mut self, id: u32) {
-        self.streams.push(MessageStream { id, role: Role::Idle });
+    fn named(&self, id: u32) -> Option<MessageStream> {
+        self.streams.iter().find(|stream| stream.id == id).copied()
     }
 
-    /// The stream a command means: the one it came on, else the one created last; a client
-    /// that never created one means 1.
-    fn stream_of_command(&mut self, on: u32) -> MessageStream {
-        if self.streams.is_empty() {
-            self.add_stream(1);
-        }
-        let named = self.streams.iter().find(|stream| stream.id == on);
-        named
-            .or_else(|| self.streams.last())
-            .copied()
-            .unwrap_or(MessageStream { id: 1, role: Role::Idle })
+    /// The stream that a `publish` or `play` means: the one it came on, or else the one created
+    /// last, of those that are idle if there is one. A client that never created one means 1.
+    fn stream_to_use(&mut self, on: u32) -> MessageStream {
+        let idle = || self.streams.iter().rfind(|stream| stream.role == Role::Idle).copied();
+        let found = self.named(on).or_else(idle).or_else(|| self.streams.last().copied());
+        found.unwrap_or_else(|| {
+            let stream = MessageStream { id: 1, role: Role::Idle, is_implied: true };
+            self.streams.push(stream);
+            stream
+        })
     }
 
-    /// The stream a command about a running stream means, if there is one.
-    fn running_stream(&self, on: u32) -> Option<MessageStream> {
-        let named = self.streams.iter().find(|stream| stream.id == on);
-        named.or_else(|| self.streams.last()).copied()
+    /// The stream that a command about a running stream means: the one it came on, or else the
+    /// only one that runs, or the only one there is.
+    fn stream_in_use(&self, on: u32) -> Option<MessageStream> {
+        let runs = |stream: &&MessageStream| stream.role != Role::Idle;
+        self.named(on)
+            .or_else(|| only(self.streams.iter().filter(runs)))
+            .or_else(|| only(self.streams.iter()))
     }
 
     fn target(&mut self, key: &[u8]) -> Result<StreamTarget, NameError> {
@@ -478,14 +503,15 @@ impl Dialogue<'_> {
         Ok(target)
     }
 
+    /// A `publish` on a message stream that publishes or plays takes the place of that: a client
+    /// that sends it knows of nothing else there.
     fn publish(&mut self, on: u32, key: &[u8], kind: Option<PublishKind>) -> Step {
         if kind.is_none() {
             self.tolerated.note(Quirk::KindOmitted);
         }
-        let stream = self.stream_of_command(on);
+        let stream = self.stream_to_use(on);
         if stream.role != Role::Idle {
-            self.status(stream.id, level::ERROR, code::PUBLISH_BAD_NAME, "this stream is in use");
-            return self.pass(Quirk::BusyMessageStream);
+            self.tolerated.note(Quirk::BusyMessageStream);
         }
         match self.target(key) {
             Ok(target) => Step::Publish(PublishRequest { message_stream_id: stream.id, target }),
@@ -496,8 +522,9 @@ impl Dialogue<'_> {
         }
     }
 
+    /// A `play` takes the place of another one, but ends no publish, which others may be watching.
     fn play(&mut self, on: u32, key: &[u8], reset: bool, transition: bool) -> Step {
-        let stream = self.stream_of_command(on);
+        let stream = self.stream_to_use(on);
         if stream.role == Role::Publishing {
             self.status(stream.id, level::ERROR, code::PLAY_FAILED, "this stream is publishing");
             return self.pass(Quirk::BusyMessageStream);
@@ -520,40 +547,45 @@ impl Dialogue<'_> {
 
     /// `closeStream`: the message stream stays and may be published or played again.
     fn close_stream(&mut self, on: u32) -> Step {
-        let Some(stream) = self.running_stream(on) else { return Step::Handled };
+        self.stream_in_use(on).map_or(Step::Handled, |stream| self.end(stream))
+    }
+
+    /// `publish(false)` and `play(false)`: Flash's way to end what `role` says and keep the
+    /// message stream.
+    fn stop(&mut self, on: u32, role: Role) -> Step {
+        let of_role = |stream: &&MessageStream| stream.role == role;
+        let named = self.named(on).as_ref().filter(of_role).copied();
+        let stream = named.or_else(|| only(self.streams.iter().filter(of_role)));
+        stream.map_or(Step::Handled, |stream| self.end(stream))
+    }
+
+    /// Ends what goes on in a message stream, tells the peer, and keeps the message stream.
+    fn end(&mut self, stream: MessageStream) -> Step {
         set_role(self.streams, stream.id, Role::Idle);
-        match stream.role {
-            Role::Publishing => {
-                self.status(
-                    stream.id,
-                    level::STATUS,
-                    code::UNPUBLISH_SUCCESS,
-                    "Stopped publishing",
-                );
-            }
-            Role::Playing => {
-                self.status(stream.id, level::STATUS, code::PLAY_STOP, "Stopped playing")
-            }
-            Role::Idle => {}
-        }
+        let (code, description) = match stream.role {
+            Role::Publishing => (code::UNPUBLISH_SUCCESS, "Stopped publishing"),
+            Role::Playing => (code::PLAY_STOP, "Stopped playing"),
+            Role::Idle => return Step::Handled,
+        };
+        self.status(stream.id, level::STATUS, code, description);
         ended(stream)
     }
 
     /// `deleteStream` (RTMP 1.0, section 7.2.2.3). GStreamer gives the key in place of the
-    /// number; then it means the only stream there is.
-    fn delete_stream(&mut self, id: Option<u32>) -> Step {
-        let index = match id {
-            Some(id) => self.streams.iter().position(|stream| stream.id == id),
-            None => {
-                self.tolerated.note(Quirk::DeleteWithoutNumber);
-                self.streams.len().checked_sub(1)
-            }
-        };
-        index.map_or(Step::Handled, |index| ended(self.streams.remove(index)))
+    /// number, and other clients a wrong one. Then it means the stream it came on, or the only
+    /// one that it can mean; among several it means none.
+    fn delete_stream(&mut self, on: u32, id: Option<u32>) -> Step {
+        let named = id.and_then(|id| self.named(id));
+        if named.is_none() {
+            self.tolerated.note(Quirk::DeleteOfUnknown);
+        }
+        let Some(stream) = named.or_else(|| self.stream_in_use(on)) else { return Step::Handled };
+        self.streams.retain(|other| other.id != stream.id);
+        ended(stream)
     }
 
     fn pause(&mut self, on: u32, paused: bool, answer: bool) -> Step {
-        let Some(MessageStream { id, role: Role::Playing }) = self.running_stream(on) else {
+        let Some(MessageStream { id, role: Role::Playing, .. }) = self.stream_in_use(on) else {
             return Step::Handled;
         };
         if !answer {
@@ -572,7 +604,7 @@ impl Dialogue<'_> {
     /// `receiveAudio` and `receiveVideo`: turning a kind on is answered, off is not (RTMP 1.0,
     /// sections 7.2.2.4 and 7.2.2.5).
     fn receive(&mut self, on: u32, media: Receive, receive: bool) -> Step {
-        let Some(MessageStream { id, role: Role::Playing }) = self.running_stream(on) else {
+        let Some(MessageStream { id, role: Role::Playing, .. }) = self.stream_in_use(on) else {
             return Step::Handled;
         };
         if receive {
@@ -585,7 +617,7 @@ impl Dialogue<'_> {
     /// A live stream cannot be sought; it goes on where it is, and ffmpeg, which waits for the
     /// notification, with it.
     fn seek(&mut self, on: u32) {
-        if let Some(stream) = self.running_stream(on) {
+        if let Some(stream) = self.stream_in_use(on) {
             self.status(stream.id, level::STATUS, code::SEEK_NOTIFY, "A live stream plays on");
         }
     }
@@ -607,6 +639,11 @@ const fn ended(stream: MessageStream) -> Step {
         Role::Playing => Step::Stop { message_stream_id: stream.id },
         Role::Idle => Step::Handled,
     }
+}
+
+/// The one that there is; none if there are more.
+fn only<'a>(mut streams: impl Iterator<Item = &'a MessageStream>) -> Option<MessageStream> {
+    streams.next().filter(|_| streams.next().is_none()).copied()
 }
 
 /// Whether a key has around it what users paste along with it.

@@ -1,10 +1,35 @@
-//! Names: which stream an application and a key mean, however a client has split its URL.
+//! Names: which stream an application and a key mean, however a client cuts or encodes its URL.
 //!
 //! Owns the rules that bring every client's spelling of a stream to one name, and the refusal of
 //! names that would harm a log, a file or a reader. It never decodes a query: that stays raw for
 //! whoever checks it. Virtual hosts do not exist here: the host of a URL is no part of a name.
+//!
+//! A name has two parts or more, joined by single slashes. The rules apply in this order, and to
+//! their own result they change nothing:
+//!
+//! | # | a client sends | the name has | sent by |
+//! |---|---|---|---|
+//! | 1 | application and key, cut at any slash: `live/a` + `b`, `live` + `a/b`, `live/a/b` + nothing | `live/a/b` | ffmpeg and librtmp keep two parts for the application, GStreamer all but the last; in OBS the user decides |
+//! | 2 | a query after the application, the key or, if the application has none, `tcUrl` | no query: that is kept apart, that of the key first | everyone |
+//! | 3 | a query that was cut at a slash in it: `live/s?sig=ab` + `cd==` | `live/s`, and the query is whole again | ffmpeg, librtmp, GStreamer |
+//! | 4 | the rest of a query as the key: `s?` + `user=u&pass=p` | refused as [`NameError::QueryAsKey`] unless rule 3 leaves two parts | OBS |
+//! | 5 | parameters without a question mark: `live` + `s&user=u&pass=p` | refused as [`NameError::QueryAsKey`] | OBS |
+//! | 6 | percent-encoding: `my%20show`, `a%2Fb`, `100%2525` | the bytes it stands for: `my show`, `a/b`, `100%`; a `%` that encodes nothing stays | librtmp decodes the key, the others send it as it is |
+//! | 7 | `%3F` | ends there as at a `?`, since librtmp sends that one | as 6 |
+//! | 8 | blanks, tabs and NUL around a part, and empty parts | neither | OBS users, C encoders |
+//! | 9 | the prefix of a file format before a part: `mp4:s` | the part without it | ffmpeg, librtmp and Flash, of which librtmp cuts behind it: `live/mp4:a` + `b` |
+//! | 10 | the ending of a file format: `s.flv`, `s.mp4`, `s.f4v`, `s.mp3` | the last part without it | ffmpeg and librtmp remove some and leave others |
+//! | 11 | the default instance, `_definst_`, between parts | no such part | Flash and Wowza |
+//! | 12 | a whole URL as the key or the application: `live` + `rtmp://host/live/s` | the path of that URL, which must begin with the application; otherwise [`NameError::UrlAsKey`] | OBS users |
+//! | 13 | one part alone: `live` + nothing, nothing + `s` | refused as [`NameError::Empty`]: some clients send it as an application, others as a key, and GStreamer not at all | everyone |
+//!
+//! A value in a query that has a slash should be encoded. In `live/s?sig=ab` + `cd` nothing tells
+//! whether `cd` is a key (OBS) or the rest of the value (ffmpeg); it is taken as a key. Upper and
+//! lower case differ, and so do different code points for one letter.
 
+use smallvec::SmallVec;
 use smol_str::SmolStr;
+use std::borrow::Cow;
 use std::fmt;
 
 use crate::limits::{NAME_BYTES_MAX, QUERY_BYTES_MAX};
@@ -23,6 +48,18 @@ const QUERY_OF_TC_URL: char = '\0';
 
 const _: () = assert!(size_of::<AppName>() <= 24);
 
+/// The instance of an application that is meant when a URL names none.
+const DEFAULT_INSTANCE: &str = "_definst_";
+/// Players ask for a container by prefix; a live stream has none.
+const FORMAT_PREFIXES: [&str; 4] = ["mp4:", "flv:", "mp3:", "id3:"];
+/// Clients turn these into a prefix, drop them, or leave them.
+const FORMAT_ENDINGS: [&str; 4] = [".flv", ".mp4", ".f4v", ".mp3"];
+/// The schemes of URLs that a server of RTMP is reached by, as parts of a path.
+const SCHEMES: [&str; 7] = ["rtmp:", "rtmps:", "rtmpt:", "rtmpe:", "rtmpte:", "rtmpts:", "rtmfp:"];
+
+/// The parts of a path.
+type Parts<'a> = SmallVec<[&'a str; 8]>;
+
 /// The stream that a key means within an application.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamTarget {
@@ -40,10 +77,11 @@ impl AppName {
 
     /// Reads the `app` of `connect`. A query that stands only in `tcUrl` is the application's too.
     pub fn parse(app: &[u8], tc_url: Option<&[u8]>) -> Result<Self, NameError> {
-        let (path, query) = split_query(trim_blanks(text(app)?));
-        let path = canonical_path(path.split('/'))?;
-        let path = path.trim_end_matches("/_definst_");
-        let mut kept = path.to_owned();
+        let (path, query) = cut_at_query(trim_blanks(text(app)?))?;
+        let parts = parts(path.split('/'))?;
+        // A scheme alone is half of a URL, of which the key has the rest.
+        let is_cut = parts.last().is_some_and(|part| is_scheme(part));
+        let mut kept = if is_cut { joined(&parts)? } else { joined(without_url(&parts)?)? };
         if let Some(query) = query {
             kept.push(QUERY_OF_APP);
             kept.push_str(checked_query(query)?);
@@ -68,22 +106,31 @@ impl AppName {
     /// name ends with the last part of the application.
     pub fn stream(&self, key: &[u8]) -> Result<StreamTarget, NameError> {
         let key = trim_blanks(text(key)?);
-        let (key_path, key_query) = split_query(key);
-        if self.key_continues_query(key_path) {
-            // No blank or slash of the key may be lost here: it is the rest of a signature.
-            return Ok(StreamTarget {
-                name: self.path().to_owned(),
-                query: checked_query(&format!("{}/{key}", self.query()))?.to_owned(),
-            });
+        let (key_path, key_query) = cut_at_query(key)?;
+        if self.key_continues_query(&key_path) {
+            return self.stream_of_cut_query(key);
         }
-        let key_path = without_format(key_path.trim_start_matches(is_slash_or_blank));
-        let name = canonical_path(self.path().split('/').chain(key_path.split('/')))?;
-        // An application of one part names no stream: `rtmp://host/live` has no key at all.
-        if name.is_empty() || (name == self.path() && !name.contains('/')) {
-            return Err(NameError::Empty);
-        }
+        let mut parts = parts(self.path().split('/').chain(key_path.split('/')))?;
+        strip_ending(&mut parts)?;
+        let name = named(without_url(&parts)?)?;
         let query = joined_queries(key_query.unwrap_or_default(), self.query());
         Ok(StreamTarget { name, query: checked_query(&query)?.to_owned() })
+    }
+
+    /// The stream of an application whose query goes on in the `key`. The key's blanks and slashes
+    /// are kept: they may belong to a signature.
+    fn stream_of_cut_query(&self, key: &str) -> Result<StreamTarget, NameError> {
+        let mut parts = parts(self.path().split('/'))?;
+        strip_ending(&mut parts)?;
+        let parts = without_url(&parts)?;
+        if parts.len() < 2 {
+            return Err(NameError::QueryAsKey);
+        }
+        let query = self.query();
+        // A question mark at the end of the application, or a further parameter: the user cut it.
+        let is_whole = query.is_empty() || query.ends_with('&') || key.starts_with('&');
+        let query = [query, if is_whole { "" } else { "/" }, key].concat();
+        Ok(StreamTarget { name: named(parts)?, query: checked_query(&query)?.to_owned() })
     }
 
     fn split(&self) -> (&str, Option<&str>) {
@@ -94,15 +141,18 @@ impl AppName {
     ///
     /// ffmpeg cuts `live/key?sig=ab/cd+e==` at its second slash, into the application
     /// `live/key?sig=ab` and the key `cd+e==`. Either half can tell: a query with another slash,
-    /// or a key with the `=` or `&` of a query. The application must have a key to give, and a
-    /// query that came from `tcUrl` alone was not cut by anyone.
+    /// or a key with the `=` or `&` of a query. An application of one part has no stream to give,
+    /// so there the key must have a parameter: it may end with the padding of base64. A query
+    /// that came from `tcUrl` alone was not cut by anyone.
     fn key_continues_query(&self, key_path: &str) -> bool {
         let path = self.path();
         let behind = self.0.strip_prefix(path).and_then(|rest| rest.strip_prefix(QUERY_OF_APP));
-        let Some(query) = behind else { return false };
-        !key_path.is_empty()
-            && path.contains('/')
-            && (query.contains('/') || key_path.contains(['=', '&']))
+        let Some(query) = behind.filter(|_| !key_path.is_empty()) else { return false };
+        if path.contains('/') {
+            query.contains('/') || key_path.contains(['=', '&'])
+        } else {
+            key_path.contains('&') || key_path.trim_end_matches('=').contains('=')
+        }
     }
 }
 
@@ -119,31 +169,131 @@ pub fn is_key(text: &str) -> bool {
     !text.is_empty() && target.is_ok_and(|target| target.name.strip_prefix("app/") == Some(text))
 }
 
-/// Joins the parts by single slashes. Empty parts say nothing: some clients send slashes doubled,
-/// in front and behind.
-fn canonical_path<'a>(parts: impl Iterator<Item = &'a str>) -> Result<String, NameError> {
-    let mut path = String::new();
-    for part in parts.map(|part| part.trim_matches(is_blank)).filter(|part| !part.is_empty()) {
-        if part == "." || part == ".." {
-            return Err(NameError::DotPart);
+/// Cuts a spelling at its first question mark, plain or encoded. The path before it is decoded,
+/// the query stays raw.
+fn cut_at_query(spelling: &str) -> Result<(Cow<'_, str>, Option<&str>), NameError> {
+    match spelling.find(['?', '%']) {
+        None => Ok((spelling.into(), None)),
+        Some(at) if spelling[at..].starts_with('?') => {
+            Ok((spelling[..at].into(), Some(&spelling[at + 1..])))
         }
-        check_characters(part)?;
-        let bytes = path.len() + usize::from(!path.is_empty()) + part.len();
-        if bytes > NAME_BYTES_MAX {
-            return Err(NameError::NameTooLong { bytes_max: NAME_BYTES_MAX });
-        }
-        if !path.is_empty() {
-            path.push('/');
-        }
-        path.push_str(part);
+        Some(_) => decode(spelling).map(|(path, query)| (path.into(), query)),
     }
-    Ok(path)
 }
 
-/// Players ask for a container by prefix; a live stream has none.
-fn without_format(key_path: &str) -> &str {
-    let prefixes = ["mp4:", "flv:", "mp3:", "id3:"];
-    prefixes.iter().find_map(|prefix| key_path.strip_prefix(prefix)).unwrap_or(key_path)
+/// Decodes until no escape is left, so that a path which one client has decoded and another has
+/// not comes out the same. Each byte is looked at once: a decoded one may complete the escape
+/// before it, and that is found at the end of what is decoded so far.
+fn decode(spelling: &str) -> Result<(String, Option<&str>), NameError> {
+    let mut path = Vec::with_capacity(spelling.len());
+    let mut query = None;
+    for (at, byte) in spelling.bytes().enumerate() {
+        path.push(byte);
+        while let Some(decoded) = escape_at_end(&path) {
+            path.truncate(path.len() - 3);
+            path.push(decoded);
+        }
+        if path.last() == Some(&b'?') {
+            path.pop();
+            query = Some(&spelling[at + 1..]);
+            break;
+        }
+    }
+    Ok((text(&path)?.to_owned(), query))
+}
+
+fn escape_at_end(path: &[u8]) -> Option<u8> {
+    let [.., b'%', high, low] = *path else { return None };
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    u8::try_from(digit(high)? << 4 | digit(low)?).ok()
+}
+
+/// The parts of a path that count: without blanks, prefixes, empty parts and the default instance.
+fn parts<'a>(all: impl Iterator<Item = &'a str>) -> Result<Parts<'a>, NameError> {
+    let (mut parts, mut bytes) = (Parts::new(), 0);
+    for part in all.map(bare).filter(counts) {
+        check_part(part)?;
+        // A URL that is going to fall away counts too, or a path of single letters would cost
+        // more than it can be worth.
+        bytes += 1 + part.len();
+        if bytes > 2 * NAME_BYTES_MAX {
+            return Err(NameError::NameTooLong { bytes_max: NAME_BYTES_MAX });
+        }
+        parts.push(part);
+    }
+    Ok(parts)
+}
+
+fn counts(part: &&str) -> bool {
+    !part.is_empty() && *part != DEFAULT_INSTANCE
+}
+
+fn check_part(part: &str) -> Result<(), NameError> {
+    if part == "." || part == ".." {
+        return Err(NameError::DotPart);
+    }
+    check_characters(part)
+}
+
+/// A part without blanks around it and without the prefixes of formats.
+fn bare(part: &str) -> &str {
+    let mut bare = trim_blanks(part);
+    while let Some(rest) = FORMAT_PREFIXES.iter().find_map(|prefix| bare.strip_prefix(prefix)) {
+        bare = trim_blanks(rest);
+    }
+    bare
+}
+
+/// Takes the endings of formats off the last part.
+fn strip_ending(parts: &mut Parts<'_>) -> Result<(), NameError> {
+    while let Some(last) = parts.pop() {
+        let ending = FORMAT_ENDINGS.iter().find_map(|ending| last.strip_suffix(ending));
+        let Some(stem) = ending.map(trim_blanks).filter(|stem| !stem.is_empty()) else {
+            parts.push(last);
+            break;
+        };
+        check_part(stem)?;
+        parts.extend(Some(stem).filter(counts));
+    }
+    Ok(())
+}
+
+/// The parts of the path of a URL, where the parts have a whole one. What comes before it is the
+/// application of the connection, so the URL must lead into that.
+fn without_url<'v, 'a>(mut parts: &'v [&'a str]) -> Result<&'v [&'a str], NameError> {
+    while let Some(at) = parts.iter().position(|part| is_scheme(part)) {
+        let (app, url) = parts.split_at(at);
+        // The scheme and the host, which may have a user and a password.
+        parts = url.get(2..).unwrap_or_default();
+        if !parts.starts_with(app) {
+            return Err(NameError::UrlAsKey);
+        }
+    }
+    Ok(parts)
+}
+
+fn is_scheme(part: &str) -> bool {
+    SCHEMES.iter().any(|scheme| scheme.eq_ignore_ascii_case(part))
+}
+
+/// The name of a stream with these parts.
+fn named(parts: &[&str]) -> Result<String, NameError> {
+    if parts.len() < 2 {
+        return Err(NameError::Empty);
+    }
+    let name = joined(parts)?;
+    if name.contains('&') && name.contains('=') {
+        return Err(NameError::QueryAsKey);
+    }
+    Ok(name)
+}
+
+fn joined(parts: &[&str]) -> Result<String, NameError> {
+    let path = parts.join("/");
+    if path.len() > NAME_BYTES_MAX {
+        return Err(NameError::NameTooLong { bytes_max: NAME_BYTES_MAX });
+    }
+    Ok(path)
 }
 
 fn joined_queries(first: &str, second: &str) -> String {
@@ -185,10 +335,6 @@ fn query_bytes(url: &[u8]) -> Option<&[u8]> {
     url.get(at + 1..)
 }
 
-fn split_query(text: &str) -> (&str, Option<&str>) {
-    split_at(text, |c| c == '?')
-}
-
 fn split_at(text: &str, is_separator: impl Fn(char) -> bool) -> (&str, Option<&str>) {
     let mut parts = text.splitn(2, is_separator);
     (parts.next().unwrap_or_default(), parts.next())
@@ -203,15 +349,15 @@ const fn is_blank(character: char) -> bool {
     matches!(character, ' ' | '\t' | '\0')
 }
 
-const fn is_slash_or_blank(character: char) -> bool {
-    character == '/' || is_blank(character)
-}
-
 /// Why an application or a key names no stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NameError {
-    /// There is no key, and the application has no part that could be it.
+    /// There are fewer than two parts.
     Empty,
+    /// The key is made of the parameters of a query.
+    QueryAsKey,
+    /// The key is a URL that does not lead into the application.
+    UrlAsKey,
     /// The name is too long.
     NameTooLong {
         /// The bound.
@@ -240,7 +386,15 @@ pub enum NameError {
 impl fmt::Display for NameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Self::Empty => write!(f, "empty stream key"),
+            Self::Empty => f.write_str(
+                "no stream key: application and stream are needed, as in rtmp://host/live/key",
+            ),
+            Self::QueryAsKey => f.write_str(
+                "stream key has parameters: they belong behind a question mark, as in key?user=u",
+            ),
+            Self::UrlAsKey => {
+                f.write_str("stream key is the URL of another application: give the key alone")
+            }
             Self::NameTooLong { bytes_max } => {
                 write!(f, "stream name is longer than {bytes_max} bytes")
             }
@@ -297,9 +451,15 @@ mod tests {
             ("live?", false, false),
             ("a/../b", false, false),
             ("a\nb", false, false),
-            ("live/_definst_", false, true),
-            ("live/_definst_/_definst_", false, true),
-            ("mp4:live", true, false),
+            ("live/_definst_", false, false),
+            ("_definst_", false, false),
+            ("mp4:live", false, false),
+            ("live.flv", true, false),
+            ("a%20b", false, false),
+            ("100%", true, true),
+            ("a&b", true, true),
+            ("a==", true, true),
+            ("a=b&c", true, false),
         ] {
             assert_eq!((is_app(text), is_key(text)), (app, key), "{text:?}");
         }
@@ -336,7 +496,6 @@ mod tests {
             ("live", "a/b", "live/a/b", ""),
             ("live/a/b", "", "live/a/b", ""),
             ("", "live/a/b", "live/a/b", ""),
-            ("", "s1", "s1", ""),
             ("live/a", "b/c", "live/a/b/c", ""),
         ]);
     }
@@ -364,10 +523,10 @@ mod tests {
     #[test]
     fn a_query_of_the_tc_url_never_takes_the_key_for_its_rest() {
         // With a slash and another question mark in it, it looks like an application that was cut.
-        for (app, tc_url) in [("live", "rtmp://h/live?a=b/c?d/e"), ("", "rtmp://h/?a=b/c?d/e")] {
-            let name = [app, "s"].join("/").trim_start_matches('/').to_owned();
-            assert_eq!(resolve(app, tc_url, "s"), Ok((name, "a=b/c?d/e".into())), "{tc_url}");
-            assert_eq!(resolve(app, tc_url, ""), Err(NameError::Empty), "{tc_url}");
+        for (app, key) in [("live", "s"), ("", "live/s"), ("live/s", "")] {
+            let tc_url = format!("rtmp://h/{app}?a=b/c?d/e");
+            let target = ("live/s".to_owned(), "a=b/c?d/e".to_owned());
+            assert_eq!(resolve(app, &tc_url, key), Ok(target), "{tc_url}");
         }
     }
 
@@ -419,7 +578,10 @@ mod tests {
         assert_resolves(&[
             ("live/_definst_", "s", "live/s", ""),
             ("live/_definst_?tok=1", "s", "live/s", "tok=1"),
-            ("_definst_", "s", "_definst_/s", ""),
+            ("live", "_definst_/s", "live/s", ""),
+            ("a/_definst_/b", "c", "a/b/c", ""),
+            ("a", "b/_definst_/c", "a/b/c", ""),
+            ("_definst_/live", "s", "live/s", ""),
         ]);
     }
 
@@ -431,7 +593,18 @@ mod tests {
             ("live", "s/", "live/s", ""),
             ("live", "s ?x=1", "live/s", "x=1"),
             ("live//a", "b", "live/a/b", ""),
-            ("live", "mp4:s.mp4", "live/s.mp4", ""),
+            ("live", "mp4:s.mp4", "live/s", ""),
+            ("live", "mp4:mp4: s", "live/s", ""),
+            ("live/mp4:a", "b", "live/a/b", ""),
+            ("live/mp4:", "s", "live/s", ""),
+            ("live", "mp4:_definst_/s", "live/s", ""),
+            ("live", "s.flv.mp4 ", "live/s", ""),
+            ("live", "s .mp3?x=1", "live/s", "x=1"),
+            ("live/s.f4v", "", "live/s", ""),
+            ("live.flv", "s", "live.flv/s", ""),
+            ("live", "s/_definst_.flv", "live/s", ""),
+            ("live", ".flv", "live/.flv", ""),
+            ("live", "s.ts", "live/s.ts", ""),
             ("live", "/flv:s", "live/s", ""),
             ("live", "mp4:/s", "live/s", ""),
             ("live", "mp4", "live/mp4", ""),
@@ -441,11 +614,127 @@ mod tests {
     }
 
     #[test]
-    fn cm_14_empty_key() {
-        for (app, key) in
-            [("live", ""), ("live", "/"), ("live", " \0"), ("", ""), ("live?tok=a/b", "?x=1")]
-        {
+    fn cm_14_a_name_has_two_parts() {
+        let one_part = [
+            ("live", ""),
+            ("live", "/"),
+            ("live", " \0"),
+            ("live", "_definst_"),
+            ("live", "mp4:"),
+            ("", ""),
+            ("", "s"),
+            ("", "/s/"),
+            ("_definst_", "s"),
+            ("live?tok=a/b", "?x=1"),
+            ("rtmp://h/live", ""),
+        ];
+        for (app, key) in one_part {
             assert_eq!(resolve(app, "", key), Err(NameError::Empty), "app {app:?} key {key:?}");
+        }
+    }
+
+    #[test]
+    fn no_part_of_a_query_becomes_a_name() {
+        for (app, key) in [
+            ("mystream?", "user=alice&pass=secret"),
+            ("mystream?user=alice", "pass=secret"),
+            ("mystream?user=alice", "&pass"),
+            ("mystream?", "token=a/b"),
+            ("mystream?", "token%3Da%2Fb"),
+            ("mystream%3F", "token=a/b"),
+            ("rtmp://h/mystream?", "token=a/b"),
+            ("mystream", "user=alice&pass=secret"),
+            ("live/mystream", "user%3Dalice%26pass=secret"),
+            ("live/mystream&user=alice&pass=secret", ""),
+        ] {
+            assert_eq!(
+                resolve(app, "", key),
+                Err(NameError::QueryAsKey),
+                "app {app:?} key {key:?}"
+            );
+        }
+        assert_resolves(&[
+            ("live/mystream?", "user=alice&pass=s", "live/mystream", "user=alice&pass=s"),
+            ("live/mystream?a=b", "&pass=s", "live/mystream", "a=b&pass=s"),
+            ("live/mystream?a=b&", "pass=s", "live/mystream", "a=b&pass=s"),
+            ("live", "mystream%3Fuser=a%20b", "live/mystream", "user=a%20b"),
+            ("live%3Ftok=1", "s%253Fx=2?y", "live/s", "x=2?y&tok=1"),
+            ("live/s.flv?sig=ab", "cd==", "live/s", "sig=ab/cd=="),
+        ]);
+    }
+
+    #[test]
+    fn an_encoded_path_is_decoded_until_no_escape_is_left() {
+        assert_resolves(&[
+            ("live", "my%20show", "live/my show", ""),
+            ("live", "caf%C3%A9", "live/caf\u{e9}", ""),
+            ("li%76e%2Fa", "b%2fc", "live/a/b/c", ""),
+            ("live", "N%5B1%5D", "live/N[1]", ""),
+            ("live", "100%", "live/100%", ""),
+            ("live", "100%25", "live/100%", ""),
+            ("live", "k%Xjj%4", "live/k%Xjj%4", ""),
+            ("live", "a%2541", "live/aA", ""),
+            ("live", "%4%31", "live/A", ""),
+            ("live", "%25%34%31", "live/A", ""),
+            ("live", "%20s%00", "live/s", ""),
+            ("live", "mp4%3As%2Eflv", "live/s", ""),
+            ("live%2F%5Fdefinst_", "s", "live/s", ""),
+            ("live", "s?x=%2541", "live/s", "x=%2541"),
+        ]);
+        for (key, error) in [
+            ("a%0Ab", NameError::Control('\n')),
+            ("%2e%2E", NameError::DotPart),
+            ("a%2F%2e", NameError::DotPart),
+            ("%E2%80%AE", NameError::Bidi('\u{202e}')),
+            ("ab%FF", NameError::NotUtf8 { at: 2 }),
+            ("ab%C3", NameError::NotUtf8 { at: 2 }),
+            ("..flv", NameError::DotPart),
+            ("...mp4", NameError::DotPart),
+        ] {
+            assert_eq!(resolve("live", "", key), Err(error), "key {key:?}");
+        }
+    }
+
+    #[test]
+    fn decoding_takes_each_byte_once() {
+        // Each escape stands for the percent sign of the next one: decoding pass after pass would
+        // take as many passes as there are escapes.
+        let nested = format!("%{}41", "25".repeat(20_000));
+        let target = resolve("live", "", &nested);
+        assert_eq!(target, Ok(("live/A".into(), String::new())));
+    }
+
+    #[test]
+    fn a_whole_url_means_the_path_in_it() {
+        let expected = Ok(("live/s".to_owned(), String::new()));
+        for (app, key) in [
+            ("live", "rtmp://h:1935/live/s"),
+            ("live", "rtmps://user:pw@h/live/s"),
+            ("live", "RTMP://[::1]:1935/live/s"),
+            ("", "rtmp://h/live/s"),
+            ("live", "rtmp%3A%2F%2Fh%2Flive%2Fs"),
+            ("rtmp://h/live", "s"),
+            ("rtmp://h/live/s", ""),
+            ("rtmp://h/live", "rtmp://h/live/s"),
+            // As librtmp and GStreamer cut `rtmp://h/live/rtmp://h/live/s`.
+            ("live/rtmp:/", "h/live/s"),
+            ("live/rtmp:", "/h/live/s"),
+            ("live/rtmp://h/live", "s"),
+        ] {
+            assert_eq!(resolve(app, "", key), expected, "app {app:?} key {key:?}");
+        }
+        assert_resolves(&[
+            ("live", "rtmps://h/live/s?x=1", "live/s", "x=1"),
+            ("live/a", "rtmp://h/live/a/s", "live/a/s", ""),
+            ("live", "rtmp:s", "live/rtmp:s", ""),
+        ]);
+        for (app, key) in [
+            ("live", "rtmp://h/other/s"),
+            ("live", "rtmp://h"),
+            ("live/a", "rtmp://h/live/s"),
+            ("live", "rtmp://h/live/s/rtmp://h/other/s"),
+        ] {
+            assert_eq!(resolve(app, "", key), Err(NameError::UrlAsKey), "{app} and {key}");
         }
     }
 
@@ -479,7 +768,7 @@ mod tests {
 
     #[test]
     fn names_that_only_look_harmful_are_accepted() {
-        for key in ["..a", "a..b", "...", "a.", ".hidden", "%2e%2e"] {
+        for key in ["..a", "a..b", "...", "a.", ".hidden", "a#b", "a+b", "Tom & Jerry", "a=b"] {
             assert_eq!(resolve("live", "", key), Ok((format!("live/{key}"), String::new())));
         }
     }
@@ -515,12 +804,190 @@ mod tests {
     }
 
     #[test]
-    fn resolving_a_canonical_name_again_changes_nothing() {
-        for (app, key) in [("live/", "/a//b"), (" x/_definst_", "mp4:y"), ("a/b", "c ")] {
-            let (name, _) = resolve(app, "", key).unwrap();
-            assert_eq!(resolve("", "", &name), Ok((name.clone(), String::new())));
-            assert_eq!(resolve(&name, "", ""), Ok((name, String::new())));
+    fn both_ends_of_every_range_of_characters_are_refused_and_their_neighbours_are_not() {
+        let ranges = [
+            ('\u{0}', '\u{1f}', false),
+            ('\u{7f}', '\u{9f}', false),
+            ('\u{61c}', '\u{61c}', true),
+            ('\u{200e}', '\u{200f}', true),
+            ('\u{2028}', '\u{2029}', false),
+            ('\u{202a}', '\u{202e}', true),
+            ('\u{2066}', '\u{2069}', true),
+        ];
+        let refused = |character: char| {
+            let found =
+                ranges.iter().find(|(first, last, _)| (*first..=*last).contains(&character));
+            found.map(|(.., is_bidi)| match is_bidi {
+                true => NameError::Bidi(character),
+                false => NameError::Control(character),
+            })
+        };
+        for (first, last, _) in ranges {
+            let before = char::from_u32(u32::from(first).wrapping_sub(1));
+            let after = char::from_u32(u32::from(last) + 1);
+            for character in [before, Some(first), Some(last), after].into_iter().flatten() {
+                let key = format!("a{character}b");
+                let expected = refused(character).map_or(Ok(format!("live/{key}")), Err);
+                let name = resolve("live", "", &key).map(|(name, _)| name);
+                assert_eq!(name, expected, "U+{:04X}", u32::from(character));
+                let query = resolve("live", "", &format!("s?{key}")).map(|(name, _)| name);
+                let expected = refused(character).map_or(Ok("live/s".to_owned()), Err);
+                assert_eq!(query, expected, "U+{:04X} in a query", u32::from(character));
+            }
         }
+    }
+
+    #[test]
+    fn resolving_a_canonical_name_again_changes_nothing() {
+        for (app, key) in [
+            ("live/", "/a//b"),
+            (" x/_definst_", "mp4:y"),
+            ("a/b", "c "),
+            ("a", "%2525x.flv"),
+            ("a", "mp4:.flv"),
+            ("a", "b/mp4:_definst_.flv"),
+            ("a", "b.flv/_definst_"),
+            ("a", "rtmp://h/a/rtmp:.flv/b/a/c"),
+        ] {
+            let Ok((name, _)) = resolve(app, "", key) else { panic!("{app} {key}") };
+            assert_eq!(resolve("", "", &name), Ok((name.clone(), String::new())));
+            assert_eq!(resolve(&name, "", ""), Ok((name.clone(), String::new())));
+            let (app, key) = name.split_once('/').unwrap();
+            assert_eq!(resolve(app, "", key), Ok((name.clone(), String::new())));
+        }
+    }
+
+    /// How the clients cut the path and the query of a URL into application and key.
+    mod cut {
+        fn at(url: &str, slash: Option<usize>) -> (String, String) {
+            let slash = slash.unwrap_or(url.len());
+            (url[..slash].to_owned(), url.get(slash + 1..).unwrap_or_default().to_owned())
+        }
+
+        fn slash_from(url: &str, from: usize) -> Option<usize> {
+            url.get(from..)?.find('/').map(|at| from + at)
+        }
+
+        /// libavformat, of VLC and mpv as well: two parts, unless a colon comes before the end of
+        /// the second; `.flv` is dropped, and `.mp4` and `.f4v` are told by a prefix.
+        pub(super) fn ffmpeg(url: &str) -> (String, String) {
+            let first = slash_from(url, 0);
+            let second = first.and_then(|first| slash_from(url, first + 1));
+            let colon = first.and_then(|first| Some(first + url.get(first..)?.find(':')?));
+            let is_before = matches!((colon, second), (Some(colon), Some(at)) if colon < at);
+            let (app, key) = at(url, if is_before { first } else { second.or(first) });
+            let is_film = key.ends_with(".mp4") || key.ends_with(".f4v");
+            match key.strip_suffix(".flv") {
+                Some(stem) => (app, stem.to_owned()),
+                None if is_film && !key.contains(':') => (app, format!("mp4:{key}")),
+                None => (app, key),
+            }
+        }
+
+        /// librtmp, of rtmpdump and GStreamer's `rtmpsink`: two parts; the key is decoded, and its
+        /// ending becomes a prefix.
+        pub(super) fn librtmp(url: &str) -> (String, String) {
+            let first = slash_from(url, 0);
+            let second = first.and_then(|first| slash_from(url, first + 1));
+            let (app, key) = at(url, second.or(first));
+            let end = key.find('?').unwrap_or(key.len());
+            let (path, query) = key.split_at(end);
+            let (prefix, path) = match path.rsplit_once('.') {
+                Some((stem, "mp4" | "f4v")) if !path.starts_with("mp4:") => ("mp4:", stem),
+                Some((stem, "mp3")) if !path.starts_with("mp3:") => ("mp3:", stem),
+                Some((stem, "mp4" | "f4v" | "mp3" | "flv")) => ("", stem),
+                _ => ("", path),
+            };
+            (app, format!("{prefix}{}", decoded(&format!("{path}{query}"))))
+        }
+
+        /// GStreamer's `rtmp2sink` and `rtmp2src`: all but the last part, wherever the slash is.
+        pub(super) fn gstreamer(url: &str) -> Option<(String, String)> {
+            url.rfind('/').map(|slash| at(url, Some(slash)))
+        }
+
+        fn decoded(text: &str) -> String {
+            let mut bytes = Vec::new();
+            let mut rest = text;
+            while let Some(at) = rest.find('%') {
+                bytes.extend(rest[..at].bytes());
+                bytes.push(u8::from_str_radix(&rest[at + 1..at + 3], 16).unwrap());
+                rest = &rest[at + 3..];
+            }
+            bytes.extend(rest.bytes());
+            String::from_utf8(bytes).unwrap()
+        }
+    }
+
+    /// A URL in all the forms in which the clients send it: application, URL of the application
+    /// and key. `path` has the parts as they are written.
+    fn forms(path: &[&str], query: &str) -> Vec<(String, String, String)> {
+        let url = format!("{}{query}", path.join("/"));
+        let vlc = url.replace(' ', "%20");
+        let by_url = [
+            Some(cut::ffmpeg(&url)),
+            Some(cut::ffmpeg(&vlc)),
+            Some(cut::librtmp(&url)),
+            cut::gstreamer(&url),
+        ];
+        let with_url = |(app, key): (String, String)| (app.clone(), format!("rtmp://h/{app}"), key);
+        let mut forms: Vec<_> = by_url.into_iter().flatten().map(with_url).collect();
+        // OBS has a field for each half, as have the options of ffmpeg, rtmpdump and GStreamer, so
+        // the path may be cut anywhere and the query stand in either half or in the URL alone.
+        for cut in 0..=path.len() {
+            let (app, key) = (path[..cut].join("/"), path[cut..].join("/"));
+            let in_url = format!("rtmp://h/{app}{query}");
+            forms.push((format!("{app}{query}"), in_url.clone(), key.clone()));
+            forms.push((app.clone(), in_url, key.clone()));
+            forms.push((app.clone(), format!("rtmp://h/{app}"), format!("{key}{query}")));
+            forms.push((format!("{app}/"), format!("rtmp://h/{app}/"), format!("/{key}{query} ")));
+        }
+        forms
+    }
+
+    #[test]
+    fn a_url_has_one_name_in_the_forms_of_all_clients() {
+        let spellings = [
+            ["live", "a b", "caf\u{e9}", "s[1]"],
+            ["live", "a%20b", "caf%C3%A9", "s%5B1%5D"],
+            ["l%69ve", "a b", "caf%c3%a9", "s%5b1]"],
+        ];
+        let decorate: [fn(&mut Vec<String>); 7] = [
+            |_| {},
+            |parts| parts.insert(1, "_definst_".into()),
+            |parts| parts.push("_definst_".into()),
+            |parts| parts.insert(parts.len() - 1, "_definst_".into()),
+            |parts| parts.last_mut().unwrap().insert_str(0, "mp4:"),
+            |parts| parts[1..].first_mut().into_iter().for_each(|part| part.insert_str(0, "flv:")),
+            |parts| parts.last_mut().unwrap().push_str(".flv"),
+        ];
+        let mut tried = 0;
+        for (spelling, count) in spellings.iter().flat_map(|s| (1..=4).map(move |n| (s, n))) {
+            for (index, decorate) in decorate.iter().enumerate() {
+                let mut parts: Vec<String> =
+                    spelling[..count].iter().map(|s| (*s).into()).collect();
+                decorate(&mut parts);
+                let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+                let name = spellings[0][..count].join("/");
+                for query in ["", "?tok=1", "?tok=a%2Fb&u=%41"] {
+                    for (app, tc_url, key) in forms(&parts, query) {
+                        let target = resolve(&app, &tc_url, &key);
+                        let context = format!("{index}: app {app:?} key {key:?} url {tc_url:?}");
+                        tried += 1;
+                        if count == 1 {
+                            assert_eq!(target, Err(NameError::Empty), "{context}");
+                            continue;
+                        }
+                        let (found, found_query) = target.unwrap();
+                        assert_eq!(found, name, "{context}");
+                        let whole = query.strip_prefix('?').unwrap_or_default();
+                        let decoded = whole.replace("%2F", "/").replace("%41", "A");
+                        assert!([whole, &decoded].contains(&&*found_query), "{context}");
+                    }
+                }
+            }
+        }
+        assert!(tried > 4000, "{tried} forms");
     }
 
     #[test]

@@ -67,6 +67,8 @@ quirks! {
     /// An AMF3 command without the byte that says in which format it goes on.
     FormatByteOmitted =
         Times("AMF3 command without format byte", "AMF3 commands without format byte");
+    /// An AMF0 command with the byte that only an AMF3 command has.
+    FormatByteAdded = Times("AMF0 command with a format byte", "AMF0 commands with a format byte");
     /// A command that nobody defines or serves, or that does not belong there.
     UnknownCommand = Times("unknown command", "unknown commands");
     /// A `publish` that does not say of what kind it is.
@@ -76,8 +78,9 @@ quirks! {
     /// A `publish` or `play` on a message stream that does something else.
     BusyMessageStream =
         Times("request on a busy message stream", "requests on a busy message stream");
-    /// A `deleteStream` that does not say which one.
-    DeleteWithoutNumber = Times("deleteStream without a number", "deleteStreams without a number");
+    /// A `deleteStream` without a number, or with that of no message stream.
+    DeleteOfUnknown =
+        Times("deleteStream of an unknown stream", "deleteStreams of unknown streams");
     /// Media on a message stream that does not publish.
     StrayMedia = Times("media message without a publish", "media messages without a publish");
     /// Media on a message stream that does not exist, taken for the only one that publishes.

@@ -124,7 +124,6 @@ impl Session {
                 Event::Step(Step::HandshakeDone { c2_matches: done.c2_matches })
             }));
         }
-        self.check_output(settings)?;
         let limits = if publishes(&self.streams) {
             &settings.limits_publishing
         } else {
@@ -157,8 +156,9 @@ impl Session {
         &mut self.output
     }
 
-    /// Whether what waits for the peer keeps to its bound. [`Session::next_event`] looks by
-    /// itself; it is for whoever tells the peer what it did not ask for.
+    /// Whether what waits for the peer keeps to its bound. The caller asks before each event and
+    /// after each message of its own, once the peer was given the chance to read: a session knows
+    /// nothing of the transport.
     pub fn check_output(&self, settings: &SessionSettings) -> Result<(), SessionError> {
         let (waiting, max) = (self.output.bytes().len(), settings.control_bytes_max);
         if waiting > max { Err(SessionError::ControlOverflow { waiting, max }) } else { Ok(()) }
@@ -282,6 +282,13 @@ impl Session {
     pub fn publish_displaced(&mut self, message_stream_id: u32) {
         set_role(&mut self.streams, message_stream_id, Role::Idle);
         self.error_status(message_stream_id, code::PUBLISH_BAD_NAME, "another publisher took over");
+    }
+
+    /// Tells a publisher that it no longer publishes on this message stream, because of what it
+    /// asked for itself.
+    pub fn publish_ended(&mut self, message_stream_id: u32) {
+        set_role(&mut self.streams, message_stream_id, Role::Idle);
+        self.status(message_stream_id, code::UNPUBLISH_SUCCESS, "Stopped publishing");
     }
 
     /// Tells a publisher or a player why it is going to be disconnected.

@@ -339,6 +339,11 @@ impl<T: Transport> Conn<T> {
         self.activity.get_or_insert_default()
     }
 
+    /// The stream that it publishes on a message stream.
+    pub fn published(&self, message_stream_id: u32) -> Option<StreamId> {
+        self.activity.as_ref()?.published(message_stream_id)
+    }
+
     /// The play on a message stream.
     pub fn play_mut(&mut self, message_stream_id: u32) -> Option<&mut Play> {
         let plays = &mut self.activity.as_mut()?.plays;
@@ -380,6 +385,12 @@ impl<T: Transport> Conn<T> {
                 return Ok(if self.has_pending(hub) { Flushed::Budget } else { Flushed::All });
             }
         }
+    }
+
+    /// Writes the replies that wait, after the rest of a half-sent message, and no media.
+    pub fn flush_replies(&mut self, hub: &Hub) -> io::Result<Flushed> {
+        let partial = self.activity.as_deref().map_or(0, |activity| activity.partial().len());
+        self.flush(hub, partial + self.session.output().bytes().len())
     }
 
     /// Writes with one call as much as goes into it, up to `budget` bytes; `None` if nothing is

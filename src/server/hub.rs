@@ -9,6 +9,7 @@ use super::gauge::Gauge;
 use super::gops::Needs;
 use super::headers::HeaderKind;
 use super::report::{Meter, Report};
+use super::rhythm::Rhythm;
 use super::segment::SegmentSettings;
 use super::tape::{Recording, Tape, TapeSettings};
 use super::timeline::Timeline;
@@ -41,7 +42,7 @@ pub struct Endpoint {
 pub struct DuplicatePolicy {
     /// The rule.
     pub rule: Duplicate,
-    /// For how long the first must have sent nothing (ms).
+    /// For how long the first must have been silent (ms), if its own rhythm does not ask for more.
     pub silent_ms: u64,
 }
 
@@ -71,7 +72,7 @@ pub struct Departed {
 pub enum Refusal {
     /// Somebody publishes the stream already.
     AlreadyPublishing,
-    /// The table of streams is full.
+    /// As many streams are published, or waited for, as may be.
     TooManyStreams,
 }
 
@@ -87,7 +88,7 @@ pub enum Outcome {
 #[derive(Debug)]
 struct Publisher {
     endpoint: Endpoint,
-    last_media: Time,
+    rhythm: Rhythm,
     meter: Box<Meter>,
 }
 
@@ -139,6 +140,12 @@ impl Stream {
         self.publisher.is_some()
     }
 
+    /// Whether it is published, or its publisher may still come back. Otherwise players wait for
+    /// it.
+    fn is_published(&self) -> bool {
+        self.publisher.is_some() || self.lingers_until != Time::NEVER
+    }
+
     /// Memory that it holds (bytes), without its headers, which others share: see
     /// [`Tape::headers_bytes`].
     pub fn held_bytes(&self) -> usize {
@@ -175,6 +182,9 @@ pub struct Hub {
     /// Streams whose players are given something new later, by when.
     news: BTreeSet<(Time, StreamId)>,
     lingering: BTreeSet<(Time, StreamId)>,
+    /// Invariant: the number of streams that are published, in the sense of
+    /// [`Stream::is_published`].
+    published: usize,
     /// Invariant: the sum of what is accounted to the streams.
     held_bytes: usize,
     /// Memory of streams, those that are gone among them, that only players still hold.
@@ -214,7 +224,8 @@ impl Hub {
         self.streams.iter().map(|(_, stream)| stream)
     }
 
-    /// Makes `endpoint` the publisher of `name`.
+    /// Makes `endpoint` the publisher of `name`. At most `streams_max` streams are published at a
+    /// time; 0 is no limit. Names that are only waited for take no room from them.
     pub fn publish(
         &mut self,
         name: &str,
@@ -223,13 +234,19 @@ impl Hub {
         policy: &DuplicatePolicy,
         streams_max: usize,
     ) -> Result<Published, Refusal> {
-        let id = self.find_or_create(name, streams_max)?;
+        let known = self.names.get(name).copied();
+        let is_published = known.is_some_and(|id| self.stream(id).is_published());
+        if !is_published && streams_max != 0 && self.published >= streams_max {
+            return Err(Refusal::TooManyStreams);
+        }
+        let id = known.unwrap_or_else(|| self.create(name));
+        self.published += usize::from(!is_published);
         let stream = &mut self.streams[id.0 as usize];
         if let Some(publisher) = &stream.publisher {
-            let silent = now.millis_since(publisher.last_media) >= policy.silent_ms;
             match policy.rule {
                 Duplicate::Replace => {}
-                Duplicate::ReplaceIfSilent if silent => {}
+                Duplicate::ReplaceIfSilent
+                    if now >= publisher.rhythm.yields_at(policy.silent_ms) => {}
                 _ => return Err(Refusal::AlreadyPublishing),
             }
         }
@@ -244,7 +261,7 @@ impl Hub {
             timeline => *timeline = Some(Box::default()),
         }
         let meter = Box::new(Meter::new(now));
-        stream.publisher = Some(Publisher { endpoint, last_media: now, meter });
+        stream.publisher = Some(Publisher { endpoint, rhythm: Rhythm::new(now), meter });
         self.account(id);
         Ok(Published { stream: id, displaced, begins: !resumes })
     }
@@ -255,29 +272,46 @@ impl Hub {
         let stream = &mut self.streams[id.0 as usize];
         let departed = stream.take_publisher(now);
         stream.tape.end();
+        stream.lingers_until = now.plus_millis(linger_ms);
         if stream.players.is_empty() {
             self.remove(id);
         } else {
-            stream.lingers_until = now.plus_millis(linger_ms);
             self.lingering.insert((stream.lingers_until, id));
             self.account(id);
         }
         departed
     }
 
-    /// When the publisher of `id` last sent media.
-    pub fn last_media(&self, id: StreamId) -> Option<Time> {
-        self.streams[id.0 as usize].publisher.as_ref().map(|publisher| publisher.last_media)
+    /// When the publisher of `id` counts as silent by a limit of `limit_ms`, and when it was last
+    /// heard.
+    pub fn silent_at(&self, id: StreamId, limit_ms: u64) -> Option<(Time, Time)> {
+        let rhythm = &self.streams[id.0 as usize].publisher.as_ref()?.rhythm;
+        Some((rhythm.silent_at(limit_ms), rhythm.heard()))
     }
 
-    /// The stream called `name`, made if it is not there.
-    pub fn find_or_create(&mut self, name: &str, streams_max: usize) -> Result<StreamId, Refusal> {
+    /// Notes bytes of the stream's publisher that are no whole message yet.
+    pub fn note_part(&mut self, id: StreamId, bytes: usize, now: Time) {
+        if let Some(publisher) = &mut self.streams[id.0 as usize].publisher {
+            publisher.rhythm.note_part(bytes, now);
+        }
+    }
+
+    /// The stream called `name`, for a player. At most `streams_max` streams are waited for at a
+    /// time; 0 is no limit.
+    ///
+    /// # Errors
+    /// [`Refusal::TooManyStreams`]
+    pub fn find_or_wait(&mut self, name: &str, streams_max: usize) -> Result<StreamId, Refusal> {
         if let Some(id) = self.names.get(name) {
             return Ok(*id);
         }
-        if streams_max != 0 && self.streams.len() >= streams_max {
+        if streams_max != 0 && self.streams.len() - self.published >= streams_max {
             return Err(Refusal::TooManyStreams);
         }
+        Ok(self.create(name))
+    }
+
+    fn create(&mut self, name: &str) -> StreamId {
         let name: Rc<str> = name.into();
         let id = StreamId(self.streams.insert(Stream {
             name: Rc::clone(&name),
@@ -291,7 +325,7 @@ impl Hub {
         }) as u32);
         self.names.insert(name, id);
         self.account(id);
-        Ok(id)
+        id
     }
 
     /// Adds a player; returns its slot in the list.
@@ -328,7 +362,7 @@ impl Hub {
     ) -> Outcome {
         let stream = &mut self.streams[id.0 as usize];
         let Some(publisher) = &mut stream.publisher else { return Outcome::Taken };
-        publisher.last_media = now;
+        publisher.rhythm.note_message(now);
         let metadata;
         let recording = match message.header.kind {
             kind::AUDIO => audio(message),
@@ -353,6 +387,7 @@ impl Hub {
         let timeline = stream.timeline.get_or_insert_default();
         // Metadata speaks of no moment, and the tape stamps it so.
         if recording.is_frame {
+            publisher.rhythm.note_frame(timestamp);
             recording.timestamp = timeline.place_frame(media, &tracks, timestamp, now);
         } else if recording.header != Some(HeaderKind::Metadata) {
             recording.timestamp = timeline.place_aside(media, &tracks, timestamp, now);
@@ -417,6 +452,7 @@ impl Hub {
         self.lingering.remove(&(until, id));
         let stream = &mut self.streams[id.0 as usize];
         stream.lingers_until = Time::NEVER;
+        self.published -= 1;
         stream.tape.forget();
         stream.timeline = None;
         self.account(id);
@@ -462,6 +498,7 @@ impl Hub {
 
     fn remove(&mut self, id: StreamId) {
         let mut stream = self.streams.remove(id.0 as usize);
+        self.published -= usize::from(stream.is_published());
         stream.tape.forget();
         stream.tape.lend(&mut self.lent);
         self.held_bytes -= stream.accounted_bytes;
@@ -635,23 +672,56 @@ mod tests {
     #[test]
     fn media_ends_the_silence_of_a_publisher() {
         let mut bench = Bench::new();
-        let header =
-            MessageHeader { chunk_stream_id: 4, timestamp: 0, kind: 8, message_stream_id: 1 };
-        bench.hub.record(bench.stream, &Message { header, payload: &[0xaf, 1] }, at(1000), &TAPE);
-        assert_eq!(bench.hub.last_media(bench.stream), Some(at(1000)));
+        for timestamp in [960, 1000] {
+            let header =
+                MessageHeader { chunk_stream_id: 4, timestamp, kind: 8, message_stream_id: 1 };
+            let message = Message { header, payload: &[0xaf, 1] };
+            bench.hub.record(bench.stream, &message, at(u64::from(timestamp)), &TAPE);
+        }
+        assert_eq!(bench.hub.silent_at(bench.stream, 500), Some((at(1500), at(1000))));
         assert_eq!(bench.publish(2, 3999).unwrap_err(), Refusal::AlreadyPublishing);
         assert!(bench.publish(2, 4000).is_ok());
     }
 
     #[test]
-    fn streams_are_bounded_in_number() {
+    fn streams_that_are_waited_for_and_published_are_bounded_apart() {
+        const FULL: Refusal = Refusal::TooManyStreams;
         let mut hub = Hub::default();
-        for (name, expected) in
-            [("a", None), ("b", None), ("a", None), ("c", Some(Refusal::TooManyStreams))]
-        {
-            assert_eq!(hub.find_or_create(name, 2).err(), expected, "{name}");
+        for (name, expected) in [("a", None), ("b", None), ("a", None), ("c", Some(FULL))] {
+            assert_eq!(hub.find_or_wait(name, 2).err(), expected, "{name}");
         }
-        assert!(hub.find_or_create("c", 0).is_ok(), "0 is no limit");
+        assert!(hub.find_or_wait("c", 0).is_ok(), "0 is no limit");
+        for (name, expected) in [("x", None), ("a", None), ("y", Some(FULL)), ("b", Some(FULL))] {
+            let published = hub.publish(name, endpoint(1), at(0), &POLICY, 2);
+            assert_eq!(published.err(), expected, "{name}");
+        }
+        assert_eq!(hub.len(), 4, "nothing is left of who was refused");
+        assert!(hub.find_or_wait("x", 2).is_ok(), "a published stream takes no room");
+        assert_eq!(hub.find_or_wait("z", 2), Err(FULL), "b and c are waited for");
+    }
+
+    #[test]
+    fn a_stream_counts_as_published_until_it_is_over() {
+        let mut hub = Hub::default();
+        let full = |hub: &mut Hub, name| {
+            let published = hub.publish(name, endpoint(2), at(0), &POLICY, 1);
+            published.err() == Some(Refusal::TooManyStreams)
+        };
+        let a = hub.find_or_wait("a", 0).unwrap();
+        hub.add_player(a, endpoint(7));
+        for _ in 0..2 {
+            hub.publish("a", endpoint(1), at(0), &POLICY, 1).unwrap();
+            assert!(full(&mut hub, "b"));
+            hub.unpublish(a, at(0), 1000);
+            assert!(full(&mut hub, "b"), "its publisher may come back");
+        }
+        assert_eq!(hub.take_ended(at(1000)), Some(a));
+        let b = hub.publish("b", endpoint(2), at(0), &POLICY, 1).unwrap().stream;
+        hub.unpublish(b, at(0), 1000);
+        hub.publish("a", endpoint(1), at(0), &POLICY, 1).unwrap();
+        hub.unpublish(a, at(0), 1000);
+        hub.remove_player(a, 0);
+        assert!(hub.is_empty() && !full(&mut hub, "b"), "nothing is counted that is gone");
     }
 
     #[test]

@@ -36,6 +36,7 @@ mod encoders;
 mod gauge;
 mod publish;
 mod read;
+mod rhythm;
 mod timeline;
 mod watch;
 

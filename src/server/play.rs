@@ -335,7 +335,7 @@ mod tests {
     }
 
     fn some_stream() -> StreamId {
-        Hub::default().find_or_create("live/a", 0).unwrap()
+        Hub::default().find_or_wait("live/a", 0).unwrap()
     }
 
     /// Records messages of one byte: `V` and `A` are headers, `K` begins a GOP, `i` depends

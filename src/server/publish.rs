@@ -32,6 +32,14 @@ impl<T: Transport> Server<T> {
                 return self.refuse(id, &asked, refused.reason, refused.detail, now);
             }
         };
+        if let Some(stream) = conn.published(endpoint.message_stream_id) {
+            if **self.hub.stream(stream).name() == *name {
+                // Whoever asks again is told again; the stream goes on.
+                return conn.session.accept_publish(request);
+            }
+            self.unpublish(endpoint, now);
+        }
+        let conn = &mut self.conns[id.index()];
         if self.memory.level == MemoryLevel::Critical && self.hub.find(&name).is_none() {
             let description = "the server has no memory for another stream".to_owned();
             conn.session.reject_publish(request, code::PUBLISH_BAD_NAME, &description);
@@ -49,6 +57,7 @@ impl<T: Transport> Server<T> {
             self.publisher_left(displaced, &name, now);
             self.displace(displaced.endpoint, id, now);
         }
+        self.stop_playing(endpoint);
         let level = self.level(Topic::Stream, Level::Info, now);
         let conn = &mut self.conns[id.index()];
         conn.session.accept_publish(request);
@@ -61,7 +70,10 @@ impl<T: Transport> Server<T> {
         self.stats.publishes += 1;
         self.set_stage(id, Stage::Streaming, now);
         self.arm_silence(id, now);
-        self.wake_players(published.stream, published.begins, now);
+        // Those of a stream that was live until now are awake.
+        if published.displaced.is_none() {
+            self.wake_players(published.stream, published.begins, now);
+        }
     }
 
     /// What was asked for, as a line about its refusal names it.
@@ -69,17 +81,21 @@ impl<T: Transport> Server<T> {
         format!("{what} of {}", self.policies.access.shown(name))
     }
 
-    /// A publisher that was asked to connect anew publishes again before it leaves, so it must not
-    /// be in its own way. That it is the same one, its address has to tell. And one that only has
-    /// not been read yet is not silent.
+    /// A connection never blocks itself: it takes its stream over to another message stream,
+    /// whatever the rule. So does a publisher that was asked to connect again, which publishes
+    /// before it leaves; its address tells that it is the same one. A publisher that has not been
+    /// read yet is not silent.
     fn duplicate_policy(&self, name: &str, newcomer: ConnId, now: Time) -> DuplicatePolicy {
         let policy = self.policies.duplicate;
-        let newcomer = self.conns[newcomer.index()].peer().ip();
         let Some(publisher) = self.hub.find(name).and_then(Stream::publisher) else {
             return policy;
         };
         let conn = &self.conns[publisher.conn.index()];
-        if conn.session.is_to_reconnect() && conn.peer().ip() == newcomer {
+        let returns = || {
+            let newcomer = self.conns[newcomer.index()].peer().ip();
+            conn.session.is_to_reconnect() && conn.peer().ip() == newcomer
+        };
+        if publisher.conn == newcomer || returns() {
             DuplicatePolicy { rule: Duplicate::Replace, ..policy }
         } else if self.is_unread(publisher.conn, now) {
             DuplicatePolicy { silent_ms: u64::MAX, ..policy }
@@ -102,7 +118,7 @@ impl<T: Transport> Server<T> {
                 (CloseReason::AlreadyPublishing, format!("{name} has a publisher already"))
             }
             Refusal::TooManyStreams => {
-                (CloseReason::StreamLimit, "the server has as many streams as it may".to_owned())
+                (CloseReason::StreamLimit, "as many streams are published as may be".to_owned())
             }
         };
         let asked = format!("publish of {name}");
@@ -111,18 +127,19 @@ impl<T: Transport> Server<T> {
         self.refuse(id, &asked, reason, description, now);
     }
 
-    /// The publisher that another one took the place of: the stream is no longer its own, so
-    /// nothing that it does from here on reaches the players. A connection that took over from
-    /// itself, on another message stream, stays.
+    /// Ends the publish of the publisher that `by` took the place of: nothing that it sends from
+    /// here on reaches the players. A connection that took over from itself, on another message
+    /// stream, stays.
     fn displace(&mut self, old: Endpoint, by: ConnId, now: Time) {
         let conn = &mut self.conns[old.conn.index()];
         if let Some(activity) = &mut conn.activity {
             activity.unpublish(old.message_stream_id);
         }
-        conn.session.publish_displaced(old.message_stream_id);
-        if old.conn != by {
-            self.dismiss(old.conn, CloseReason::Replaced, String::new(), now);
+        if old.conn == by {
+            return conn.session.publish_ended(old.message_stream_id);
         }
+        conn.session.publish_displaced(old.message_stream_id);
+        self.dismiss(old.conn, CloseReason::Replaced, String::new(), now);
     }
 
     /// Players of a stream that has a publisher now are no longer waiting.
@@ -139,23 +156,23 @@ impl<T: Transport> Server<T> {
         }
     }
 
-    /// Tells all players of a stream something. Nobody asked for it, so a publisher that comes
-    /// and goes could pile it up at a player that does not read: the bound of replies holds.
-    /// The stream may be gone afterwards.
+    /// Tells all players of a stream something. They did not ask for it, so a publisher that comes
+    /// and goes could pile it up at a player that does not read: the bound of replies holds. A
+    /// player that reads is given them first. The stream may be gone afterwards.
     fn tell_players(&mut self, stream: StreamId, tell: impl Fn(&mut Session, u32), now: Time) {
         let mut overflowing = Vec::new();
         for index in 0..self.hub.stream(stream).players().len() {
             let player = self.hub.stream(stream).players()[index];
             let session = &mut self.conns[player.conn.index()].session;
             tell(session, player.message_stream_id);
-            if let Err(error) = session.check_output(&self.policies.session) {
-                overflowing.push((player.conn, error));
+            if session.check_output(&self.policies.session).is_err() {
+                overflowing.push(player.conn);
             }
             self.account(player.conn);
             self.queue_write(player.conn);
         }
-        for (id, error) in overflowing {
-            self.close(id, CloseReason::from(&error), error.to_string(), now);
+        for id in overflowing {
+            self.keeps_up(id, now);
         }
     }
 
@@ -176,8 +193,8 @@ impl<T: Transport> Server<T> {
             return self.refuse_play(id, request, reason, code, description, now);
         }
         let streams_max = self.settings.limits.streams_max;
-        let Ok(stream) = self.hub.find_or_create(&name, streams_max) else {
-            let description = "the server has as many streams as it may".to_owned();
+        let Ok(stream) = self.hub.find_or_wait(&name, streams_max) else {
+            let description = "as many streams are waited for as may be".to_owned();
             let reason = CloseReason::StreamLimit;
             return self.refuse_play(id, request, reason, code, description, now);
         };

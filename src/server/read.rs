@@ -44,6 +44,9 @@ impl<T: Transport> Server<T> {
                         true => 0,
                         false => self.consume(id, &mut buffer[..count], now),
                     };
+                    if messages == 0 {
+                        self.note_part(id, count, now);
+                    }
                     spent += count.max(messages * limits::READ_MESSAGE_BYTES);
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -57,10 +60,18 @@ impl<T: Transport> Server<T> {
         spent
     }
 
+    /// A publisher that sends a large message slowly is not silent.
+    fn note_part(&mut self, id: ConnId, bytes: usize, now: Time) {
+        let Some(activity) = &self.conns[id.index()].activity else { return };
+        for publish in activity.publishes() {
+            self.hub.note_part(publish.stream, bytes, now);
+        }
+    }
+
     /// Does what the bytes say, and returns how many messages that were.
     fn consume(&mut self, id: ConnId, mut input: &mut [u8], now: Time) -> usize {
         let mut messages = 0;
-        while !self.conns[id.index()].is_closing() {
+        while self.keeps_up(id, now) {
             let conn = &mut self.conns[id.index()];
             let event = match conn.session.next_event(&mut input, &self.policies.session) {
                 Ok(Some(event)) => event,
@@ -104,6 +115,41 @@ impl<T: Transport> Server<T> {
         }
         self.account(id);
         messages
+    }
+
+    /// Whether a connection is read on. Replies beyond the bound end it, but not before it was
+    /// given them: what asks for them may have come in one piece.
+    pub(super) fn keeps_up(&mut self, id: ConnId, now: Time) -> bool {
+        let conn = &self.conns[id.index()];
+        if conn.is_closing() {
+            return false;
+        }
+        if conn.session.check_output(&self.policies.session).is_ok() {
+            return true;
+        }
+        self.flush_replies(id, now);
+        let conn = &self.conns[id.index()];
+        match conn.session.check_output(&self.policies.session) {
+            _ if conn.is_closing() => false,
+            Ok(()) => true,
+            Err(error) => {
+                self.close(id, CloseReason::from(&error), error.to_string(), now);
+                false
+            }
+        }
+    }
+
+    fn flush_replies(&mut self, id: ConnId, now: Time) {
+        let conn = &mut self.conns[id.index()];
+        if !conn.writable {
+            return;
+        }
+        let before = conn.bytes_out;
+        let flushed = conn.flush_replies(&self.hub);
+        let written = conn.bytes_out - before;
+        self.stats.bytes_out += written;
+        self.settle_write(id, flushed, written > 0, now);
+        self.account(id);
     }
 
     /// Media that was dropped because nothing can be made of it.

@@ -76,13 +76,14 @@ impl<T: Transport> Server<T> {
         let limit_ms = self.settings.timeouts.publisher_silent_ms;
         let conn = &mut self.conns[id.index()];
         let publishes = conn.activity.iter().flat_map(|activity| activity.publishes());
-        let heard = publishes.filter_map(|publish| self.hub.last_media(publish.stream)).max();
-        let Some(heard) = heard.filter(|_| limit_ms != 0) else { return };
-        let at = heard.plus_millis(limit_ms);
+        let hub = &self.hub;
+        let last = publishes.filter_map(|publish| hub.silent_at(publish.stream, limit_ms)).max();
+        let Some((at, heard)) = last.filter(|_| limit_ms != 0) else { return };
         if at > now {
             return self.timers.set(conn.deadlines(), id, TimerKind::Silence, at);
         }
-        self.close(id, CloseReason::PublisherSilent, format!("no media for {limit_ms} ms"), now);
+        let detail = format!("no media for {} ms", now.millis_since(heard));
+        self.close(id, CloseReason::PublisherSilent, detail, now);
     }
 
     /// What it takes now it has taken in time: nobody knows how long there has been room for it.

@@ -69,10 +69,17 @@ fn cm_04_window_bandwidth_and_chunk_size_come_before_the_result() {
 }
 
 #[test]
-fn cm_06_a_second_connect_changes_nothing() {
+fn cm_06_a_second_connect_is_refused_and_changes_nothing() {
     let mut world = World::new(Settings::default());
     let publisher = world.publishing("cam");
-    world.say(publisher, &[wire::connect("other")]);
+    for app in ["other", "live"] {
+        world[publisher].take_messages();
+        let properties = object(&[("app", string(app))]);
+        world.say(publisher, &[command("connect", 7.0, &[properties])]);
+        assert_eq!(world[publisher].answers(), ["NetConnection.Connect.Rejected"]);
+        let head = [string("_error"), number(7.0)].concat();
+        assert!(world[publisher].of_kind(COMMAND)[0].payload.starts_with(&head));
+    }
     world.assert_lives(publisher);
     assert!(world.server.hub().find("live/cam").is_some_and(|stream| stream.is_live()));
 }
@@ -201,6 +208,40 @@ fn cm_15_delete_stream_with_a_number_a_key_or_nothing_ends_the_publish() {
 }
 
 #[test]
+fn delete_stream_of_another_number_means_the_one_stream_that_it_can_mean() {
+    let delete = |values: &[Vec<u8>], on| {
+        let values = [&[null()], values].concat();
+        command("deleteStream", 0.0, &values).on(on)
+    };
+    // Streams that publish, of those that there are, and which of them is left.
+    for (streams, publishing, values, on, left) in [
+        (1, &[1][..], vec![number(9.0)], 0, &[][..]),
+        (1, &[1], vec![number(f64::NAN)], 0, &[]),
+        (1, &[1], vec![number(-1.0)], 0, &[]),
+        (3, &[2], vec![number(9.0)], 0, &[]),
+        (3, &[2], vec![], 3, &[2]),
+        (3, &[2, 3], vec![number(9.0)], 2, &[3]),
+        (3, &[2, 3], vec![number(2.0)], 3, &[3]),
+        (3, &[2, 3], vec![number(9.0)], 0, &[2, 3]),
+        (3, &[2, 3], vec![string("cam2")], 0, &[2, 3]),
+    ] {
+        let mut world = World::new(Settings::default());
+        let client = world.connected();
+        let creates: Vec<_> = (1..=streams).map(|id| create_stream(f64::from(id))).collect();
+        world.say(client, &creates);
+        for id in publishing {
+            world.say(client, &[publish(format!("cam{id}")).on(*id)]);
+        }
+        world.say(client, &[delete(&values, on)]);
+        for id in publishing {
+            let is_live = world.server.hub().find(&format!("live/cam{id}")).is_some();
+            assert_eq!(is_live, left.contains(id), "{publishing:?} {values:?} on {on}");
+        }
+        world.assert_lives(client);
+    }
+}
+
+#[test]
 fn a_message_stream_that_was_deleted_is_the_next_to_be_created() {
     let mut world = World::new(Settings::default());
     let client = world.connected();
@@ -212,6 +253,53 @@ fn a_message_stream_that_was_deleted_is_the_next_to_be_created() {
         [string("_result"), number(transaction_id), null(), number(id)].concat()
     };
     assert_eq!(created, [result(2.0, 1.0), result(3.0, 2.0), result(4.0, 1.0)]);
+}
+
+#[test]
+fn publish_and_play_of_false_stop_and_keep_the_message_stream() {
+    let stop = |name| command(name, 0.0, &[null(), boolean(false)]);
+    for on in [1, 0] {
+        let mut world = World::new(Settings::default());
+        let publisher = world.publishing("cam");
+        let player = world.playing("cam");
+        world[player].take_messages();
+        world.say(player, &[stop("play").on(on)]);
+        assert_eq!(world[player].answers(), ["NetStream.Play.Stop"]);
+        world.say(publisher, &[wire::audio(0, 1)]);
+        assert!(world[player].media().is_empty());
+        world.say(player, &[play("cam")]);
+        world.say(publisher, &[wire::audio(20, 1)]);
+        assert_eq!(world[player].media().last().map(|m| m.timestamp), Some(20));
+
+        // What is not going on is not stopped.
+        world.say(player, &[stop("publish").on(on)]);
+        world.say(publisher, &[stop("play").on(on)]);
+        assert!(world.server.hub().find("live/cam").is_some_and(|stream| stream.is_live()));
+        assert!(world.conn(player).is_some_and(|conn| conn.plays()));
+
+        world[publisher].take_messages();
+        world.say(publisher, &[stop("publish").on(on)]);
+        assert_eq!(world[publisher].answers(), ["NetStream.Unpublish.Success"]);
+        assert!(world.server.hub().find("live/cam").is_some_and(|stream| !stream.is_live()));
+        world.say(publisher, &[publish("cam"), wire::audio(40, 1)]);
+        assert!(world[publisher].was_told("NetStream.Publish.Start"));
+        assert_eq!(world[player].of_kind(AUDIO).len(), 2, "one before and one after");
+    }
+}
+
+#[test]
+fn commands_of_type_20_are_read_with_a_format_byte_as_well() {
+    let mut world = World::new(Settings::default());
+    let client = world.handshaken();
+    let with_byte = |mut message: Message| {
+        message.payload.insert(0, 0);
+        message
+    };
+    world.say(client, &[wire::connect("live"), create_stream(2.0), publish("cam")].map(with_byte));
+    assert!(world[client].was_told("NetStream.Publish.Start"));
+    let tolerated = world.conn(client).unwrap().session.tolerated();
+    assert_eq!(tolerated.count(Quirk::FormatByteAdded), 3);
+    assert_eq!(tolerated.count(Quirk::FormatByteOmitted), 0);
 }
 
 #[test]
@@ -605,6 +693,10 @@ fn cm_28_to_cm_31_spellings_of_a_stream_meet_in_one_name() {
         ("live/", "s", "live/s"),
         ("/live", "s", "live/s"),
         ("live/_definst_", "s", "live/s"),
+        ("live/_definst_/a", "mp4:s.mp4", "live/a/s"),
+        ("live", "my%20show", "live/my show"),
+        ("live", "rtmps://host/live/s?x=1", "live/s"),
+        ("live/s?", "user=u&pass=p", "live/s"),
     ];
     for (app, key, name) in cases {
         assert_eq!(published_name(app, key).as_deref(), Some(name), "{app} and {key}");
@@ -614,7 +706,8 @@ fn cm_28_to_cm_31_spellings_of_a_stream_meet_in_one_name() {
 #[test]
 fn cm_32_harmful_names_are_refused_with_a_reason() {
     let long = "x".repeat(5000);
-    for key in ["../x", "a/../b", "a\0b", "a\nb", &long] {
+    let url = "rtmp://host/other/s";
+    for key in ["../x", "a/%2e%2E/b", "a\0b", "a%0ab", &long, url, "s&user=u&pass=p"] {
         for request in [publish(key), play(key)] {
             let mut world = World::new(Settings::default());
             let client = world.connected();
@@ -625,6 +718,23 @@ fn cm_32_harmful_names_are_refused_with_a_reason() {
             assert!(world[client].is_finished());
             world.advance_ms(1000);
             assert_eq!(world.closed(CloseReason::BadName), 1);
+            assert!(world.server.hub().is_empty());
+        }
+    }
+}
+
+#[test]
+fn a_url_of_one_part_is_refused_to_everybody_with_the_form_it_should_have() {
+    for (app, key) in [("name", ""), ("", "name"), ("name?user=u", "pass=p")] {
+        for request in [publish(key), play(key)] {
+            let mut world = World::new(Settings::default());
+            let client = world.handshaken();
+            world.say(client, &[wire::connect(app), create_stream(2.0), request]);
+            let refusal = world[client].of_kind(COMMAND).pop().unwrap();
+            let remedy = if key == "pass=p" { "question mark" } else { "rtmp://host/live/key" };
+            let has =
+                |text: &str| refusal.payload.windows(text.len()).any(|w| w == text.as_bytes());
+            assert!(has(remedy) && !has("pass="), "{app} {key}");
             assert!(world.server.hub().is_empty());
         }
     }

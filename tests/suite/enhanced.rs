@@ -218,10 +218,17 @@ fn ex_11_players_of_an_unknown_codec_without_keyframes_start_at_once() {
 fn ex_12_connect_is_answered_with_what_the_server_does() {
     let any_codec = || wire_array(&[string("*")]);
     let map = |bits| object(&[("*", number(bits))]);
+    let video = ["avc1", "hvc1", "vvc1", "av01", "vp09", "vp08"];
+    let audio = ["mp4a", ".mp3", "Opus", "fLaC", "ac-3", "ec-3"];
+    let list: Vec<_> = ["*"].iter().chain(&video).chain(&audio).map(|name| string(*name)).collect();
+    let can_forward = |names: [&'static str; 6]| {
+        let all = ["*"].into_iter().chain(names);
+        object(&all.map(|name| (name, number(4.0))).collect::<Vec<_>>())
+    };
     let caps = [
-        ("fourCcList", any_codec()),
-        ("videoFourCcInfoMap", map(4.0)),
-        ("audioFourCcInfoMap", map(4.0)),
+        ("fourCcList", wire_array(&list)),
+        ("videoFourCcInfoMap", can_forward(video)),
+        ("audioFourCcInfoMap", can_forward(audio)),
         // Reconnect requests, multitrack, ModEx and nanoseconds.
         ("capsEx", number(15.0)),
     ];

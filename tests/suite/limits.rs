@@ -130,8 +130,8 @@ fn message_streams_are_bounded_in_number() {
 
 #[test]
 fn streams_are_bounded_in_number() {
-    let mut world = with(|settings| settings.limits.streams_max = 2);
-    let (_, player) = (world.publisher("one"), world.player("two"));
+    let mut world = with(|settings| settings.limits.streams_max = 1);
+    let (first, player) = (world.publisher("one"), world.player("two"));
     world.player("one");
     let late = world.publisher("three");
     assert!(world[late].was_told("NetStream.Publish.BadName"));
@@ -139,10 +139,35 @@ fn streams_are_bounded_in_number() {
     assert!(world[late].was_told("NetStream.Play.StreamNotFound"));
     world.advance_ms(1000);
     assert_eq!(world.closed(CloseReason::StreamLimit), 2);
-    world[player].finish();
+    for leaves in [first, player] {
+        world[leaves].finish();
+    }
     world.run();
+    world.advance_ms(15_000);
     let next = world.publisher("three");
     assert!(world[next].was_told("NetStream.Publish.Start"), "one is free again");
+    let next = world.player("four");
+    assert!(world[next].was_told("NetStream.Play.StreamNotFound"), "somebody waits for one");
+}
+
+#[test]
+fn names_that_are_waited_for_take_no_room_from_publishers() {
+    let mut world = with(|settings| settings.limits.streams_max = 20);
+    let waiters = [session(&mut world, 16), session(&mut world, 16)];
+    let wait = |world: &mut World, number: u32| {
+        let play = stream_command("play", &format!("w{number}"), 1 + number % 16);
+        world.say(waiters[number as usize / 16], &[play]);
+    };
+    (0..20).for_each(|number| wait(&mut world, number));
+    assert_eq!(world.server.hub().len(), 20);
+    for publisher in 0..20 {
+        let publisher = world.publisher(&format!("p{publisher}"));
+        assert!(world[publisher].was_told("NetStream.Publish.Start"));
+    }
+    let late = world.publisher("late");
+    assert!(world[late].was_told("NetStream.Publish.BadName"));
+    wait(&mut world, 20);
+    assert!(world[waiters[1]].was_told("NetStream.Play.StreamNotFound"), "as many, and no more");
 }
 
 #[test]
@@ -180,6 +205,7 @@ fn a29_replies_to_a_peer_that_does_not_read_are_bounded() {
 #[test]
 fn a29_a_flood_in_one_piece_ends_at_the_same_bound() {
     let mut world = with(|_| {});
+    world.socket_bytes = 4096;
     let client = session(&mut world, 0);
     world[client].reads = false;
     let flood = wire::user_control(6, 7).chunks().repeat(100_000);
@@ -215,6 +241,37 @@ fn a29_a_publisher_that_comes_and_goes_piles_up_no_more_than_that() {
     assert!(waiting_max <= max && waiting_max > max / 2, "{waiting_max} bytes waited");
     assert!(world.conn(reader).is_some() && world.conn(publisher).is_some());
     assert_eq!(world.server.hub().len(), 1, "the one who reads waits for the stream");
+}
+
+#[test]
+fn calls_in_one_piece_are_answered_before_the_peer_is_judged() {
+    let mut world = with(|_| {});
+    let client = session(&mut world, 0);
+    world[client].take_messages();
+    let calls: Vec<_> = (1..=70).map(|call| wire::create_stream(f64::from(call))).collect();
+    world[client].send(&calls);
+    world.run();
+    let answers = world[client].answers();
+    let granted: Vec<_> = (1..=16).map(|call| format!("_result {call}")).collect();
+    assert_eq!(answers[..16], granted);
+    assert_eq!(answers[16..], ["NetConnection.Call.Failed"; 54]);
+    assert!(world.conn(client).is_some());
+}
+
+#[test]
+fn players_that_read_are_told_of_all_streams_that_begin_in_one_piece() {
+    let streams = 100;
+    let mut world = with(|settings| settings.limits.message_streams_max = streams);
+    let [player, publisher] = [(); 2].map(|()| session(&mut world, streams));
+    let all = |command: &str| -> Vec<_> {
+        let ids = 1..=streams as u32;
+        ids.map(|id| stream_command(command, &format!("cam{id}"), id)).collect()
+    };
+    world.say(player, &all("play"));
+    world[player].take_messages();
+    world.say(publisher, &all("publish"));
+    assert_eq!(world[player].answers(), vec!["NetStream.Play.PublishNotify"; streams]);
+    assert_eq!(world.closed(CloseReason::ControlOverflow), 0);
 }
 
 #[test]
@@ -383,6 +440,36 @@ fn a_publisher_may_be_silent_for_a_time() {
         assert_eq!(world.conn(publisher).is_some(), expected, "silent for {silent_ms} ms");
         assert_eq!(world.closed(CloseReason::PublisherSilent), u64::from(!expected));
     }
+}
+
+#[test]
+fn a_publisher_that_sends_seldom_may_be_silent_for_two_of_its_pauses() {
+    for (silent_ms, expected) in [(50_000 - 1, true), (50_000, false)] {
+        let mut world = with(|_| {});
+        let publisher = world.publisher("cam");
+        for frame in 0..4 {
+            publish(&mut world, publisher, "K1", frame * 25_000);
+            world.advance_ms(25_000);
+        }
+        world.advance_ms(silent_ms - 25_000);
+        assert_eq!(world.conn(publisher).is_some(), expected, "silent for {silent_ms} ms");
+    }
+}
+
+#[test]
+fn a_keyframe_that_takes_longer_than_the_limit_is_no_silence() {
+    let mut world = with(|settings| settings.timeouts.publisher_silent_ms = 5000);
+    let publisher = raw_publisher(&mut world);
+    let mut keyframe = Message::new(20, VIDEO, vec![0x17; 200_000]).on(1).chunks().into_iter();
+    for (bytes, seconds, stays) in [(2000, 50, true), (1, 9, false)] {
+        for _ in 0..seconds {
+            let part: Vec<_> = keyframe.by_ref().take(bytes).collect();
+            world[publisher].send_raw(&part);
+            world.advance_ms(1000);
+        }
+        assert_eq!(world.conn(publisher).is_some(), stays, "{bytes} bytes a second");
+    }
+    assert_eq!(world.closed(CloseReason::PublisherSilent), 1);
 }
 
 #[test]

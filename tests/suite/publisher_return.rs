@@ -4,8 +4,8 @@ use tiderace::config::{Absent, Duplicate, Settings};
 use tiderace::rtmp::client::Purpose;
 use tiderace::server::reason::CloseReason;
 
-use crate::frames::{labels, publish, session, stream_command, take_labels};
-use crate::wire::{self, AUDIO, USER_CONTROL, VIDEO};
+use crate::frames::{labels, message, payload, publish, session, stream_command, take_labels};
+use crate::wire::{self, AUDIO, COMMAND, Message, USER_CONTROL, VIDEO};
 use crate::world::{ClientHandle, World, client};
 
 const PUBLISHING: &str = "NetStream.Publish.Start";
@@ -87,11 +87,169 @@ fn replace_if_silent_takes_over_from_silence_on() {
         let first = world.publisher("cam");
         world.advance_ms(10_000);
         publish(&mut world, first, "a1", 0);
+        publish(&mut world, first, "a2", 20);
         world.advance_ms(silent_ms);
         let second = world.publisher("cam");
         assert_eq!(world[second].was_told(PUBLISHING), takes_over, "after {silent_ms} ms");
         assert_eq!(world[second].was_told(BAD_NAME), !takes_over);
         assert_eq!(world[first].was_told(BAD_NAME), takes_over);
+    }
+}
+
+#[test]
+fn encoders_that_send_a_picture_every_ten_seconds_keep_their_name() {
+    let mut world = World::new(duplicates(Duplicate::ReplaceIfSilent));
+    let first = world.publisher("cam");
+    for picture in 0..6 {
+        publish(&mut world, first, "V1 K1", picture * 10_000);
+        for _ in 0..9 {
+            world.advance_ms(1000);
+            let second = world.publisher("cam");
+            assert!(world[second].was_told(BAD_NAME), "picture {picture}");
+        }
+        world.advance_ms(1000);
+    }
+    assert!(world.conn(first).is_some());
+    // Two of its pauses after its last picture, of which one is over.
+    world.advance_ms(9999);
+    let second = world.publisher("cam");
+    assert!(world[second].was_told(BAD_NAME));
+    world.advance_ms(1);
+    let third = world.publisher("cam");
+    assert!(world[third].was_told(PUBLISHING) && world[first].was_told(BAD_NAME));
+}
+
+#[test]
+fn nobody_takes_over_from_a_publisher_whose_large_keyframe_is_on_its_way() {
+    let mut world = World::new(duplicates(Duplicate::ReplaceIfSilent));
+    let first = session(&mut world, 1);
+    world.say(first, &[stream_command("publish", "cam", 1)]);
+    world.say(first, &[message("a1", 1, 0), message("a2", 1, 20)]);
+    let (kind, payload) = payload("K1", 2_000_000);
+    let mut chunks = Message::new(6, kind, payload).on(1).chunks().into_iter();
+    let mut send = |world: &mut World, bytes: usize| {
+        let part: Vec<_> = chunks.by_ref().take(bytes).collect();
+        world[first].send_raw(&part);
+        world.advance_ms(1000);
+    };
+    for second in 1..5 {
+        send(&mut world, 250_000);
+        let next = world.publisher("cam");
+        assert!(world[next].was_told(BAD_NAME), "after {second} s");
+    }
+    // A byte a second does not hold a name.
+    send(&mut world, 1);
+    let next = world.publisher("cam");
+    assert!(world[next].was_told(BAD_NAME));
+    send(&mut world, 1);
+    let next = world.publisher("cam");
+    assert!(world[next].was_told(PUBLISHING) && world[first].was_told(BAD_NAME));
+}
+
+#[test]
+fn a_publisher_that_publishes_again_is_told_again_and_goes_on() {
+    for rule in [Duplicate::Reject, Duplicate::Replace, Duplicate::ReplaceIfSilent] {
+        let mut world = World::new(duplicates(rule));
+        let player = world.player("cam");
+        let publisher = session(&mut world, 1);
+        for round in 0..2 {
+            world[publisher].take_messages();
+            let commands = vec![stream_command("publish", "cam", 1); 3];
+            world.say(publisher, &commands);
+            assert_eq!(world[publisher].answers(), [PUBLISHING; 3], "{rule:?}");
+            let frame = ["K1", "i2"][round];
+            world.say(publisher, &[message(frame, 1, 40 * round as u32)]);
+        }
+        assert_eq!(labels(&world, player), "K1 i2", "nothing begins again");
+        assert_eq!(world.server.stats().publishes, 1);
+    }
+}
+
+#[test]
+fn a_connection_takes_its_stream_over_to_another_message_stream() {
+    for rule in [Duplicate::Reject, Duplicate::Replace, Duplicate::ReplaceIfSilent] {
+        let mut world = World::new(duplicates(rule));
+        let player = world.player("cam");
+        let publisher = session(&mut world, 2);
+        world.say(publisher, &[stream_command("publish", "cam", 1), message("K1", 1, 0)]);
+        world[publisher].take_messages();
+        world.say(publisher, &[stream_command("publish", "cam", 2), message("K2", 2, 40)]);
+        assert_eq!(world[publisher].answers(), ["NetStream.Unpublish.Success", PUBLISHING]);
+        let on: Vec<_> =
+            world[publisher].of_kind(COMMAND).iter().map(|m| m.message_stream_id).collect();
+        assert_eq!(on, [1, 2]);
+        world.say(publisher, &[message("i3", 1, 80), message("i4", 2, 80)]);
+        assert_eq!(labels(&world, player), "K1 K2 i4", "{rule:?}");
+        assert!(!world[player].was_told(PLAY_ENDED));
+        world[publisher].finish();
+        world.run();
+        assert!(world.server.hub().find("live/cam").is_some_and(|stream| !stream.is_live()));
+    }
+}
+
+#[test]
+fn a_publish_takes_the_place_of_what_its_message_stream_did() {
+    let mut world = World::new(lingering(0));
+    let player = world.player("two");
+    let client = session(&mut world, 1);
+    world.say(client, &[stream_command("play", "other", 1)]);
+    world.say(client, &[stream_command("publish", "one", 1)]);
+    assert!(world.server.hub().find("live/other").is_none(), "it no longer waits for that");
+    world.say(client, &[stream_command("publish", "two", 1), message("K1", 1, 0)]);
+    assert!(world.server.hub().find("live/one").is_none());
+    assert_eq!(labels(&world, player), "K1");
+    let started = world[client].answers().into_iter().filter(|answer| answer == PUBLISHING);
+    assert_eq!(started.count(), 2);
+    // The stream that it plays itself goes on without it.
+    world.say(client, &[stream_command("play", "two", 1)]);
+    assert!(world[client].was_told("NetStream.Play.Failed"), "no play ends a publish");
+    world.say(client, &[message("i2", 1, 40)]);
+    assert_eq!(labels(&world, player), "K1 i2");
+}
+
+#[test]
+fn a_stream_is_published_by_the_message_stream_that_played_it() {
+    let mut world = World::new(Settings::default());
+    let client = session(&mut world, 1);
+    world.say(client, &[stream_command("play", "cam", 1)]);
+    world.say(client, &[stream_command("publish", "cam", 1), message("K1", 1, 0)]);
+    assert!(world[client].was_told(PUBLISHING));
+    assert!(world[client].media().is_empty());
+    let player = world.player("cam");
+    assert_eq!(labels(&world, player), "K1");
+}
+
+#[test]
+fn encoders_that_begin_again_in_their_own_order_keep_their_connection() {
+    let command = |name: &str| wire::command(name, 3.0, &[wire::null(), wire::string("cam")]);
+    let delete = |number: f64| {
+        let values = [wire::null(), wire::number(number)];
+        wire::command("deleteStream", 4.0, &values)
+    };
+    let create = || wire::create_stream(5.0);
+    let publishes = |id| stream_command("publish", "cam", id);
+    for (name, messages, id) in [
+        ("FCUnpublish alone", vec![command("FCUnpublish"), create(), publishes(2)], 2),
+        ("deleteStream 0", vec![delete(0.0), create(), publishes(1)], 1),
+        ("deleteStream 2", vec![delete(2.0), create(), publishes(1)], 1),
+        ("deleteStream NaN", vec![delete(f64::NAN), create(), publishes(1)], 1),
+        ("no deleteStream", vec![create(), publishes(2)], 2),
+        ("no createStream", vec![command("releaseStream"), publishes(1)], 1),
+        ("closeStream and no id", vec![command("closeStream"), publishes(0)], 1),
+        ("publish before createStream", vec![delete(1.0), publishes(1), create()], 1),
+        ("releaseStream last", vec![create(), publishes(2), command("releaseStream")], 2),
+        ("FCPublish last", vec![delete(1.0), create(), publishes(1), command("FCPublish")], 1),
+    ] {
+        let mut world = World::new(duplicates(Duplicate::Reject));
+        let player = world.player("cam");
+        let publisher = session(&mut world, 1);
+        world.say(publisher, &[publishes(1), message("K1", 1, 0)]);
+        world[publisher].take_messages();
+        world.say(publisher, &messages);
+        assert!(world[publisher].was_told(PUBLISHING), "{name}");
+        world.say(publisher, &[message("K2", id, 40)]);
+        assert_eq!(labels(&world, player), "K1 K2", "{name}");
+        assert!(!world[player].was_told(PLAY_ENDED), "{name}");
     }
 }
 

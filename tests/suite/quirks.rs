@@ -355,7 +355,7 @@ fn quirk_26_delete_stream_with_the_key() {
     let client = world.publishing("cam");
     world.say(client, &[command("deleteStream", 0.0, &[null(), string("cam")])]);
     assert!(world.server.hub().is_empty());
-    assert_tolerates(&mut world, client, "1 deleteStream without a number");
+    assert_tolerates(&mut world, client, "1 deleteStream of an unknown stream");
 }
 
 #[test]

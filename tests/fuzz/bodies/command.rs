@@ -28,12 +28,10 @@ pub(crate) fn run(data: &[u8]) {
 
 fn command(bytes: &[u8]) {
     let cost = measure(|| {
-        for read in [CommandMessage::decode, CommandMessage::decode_amf3] {
-            let Ok(message) = read(bytes) else { continue };
-            assert!(message.name.len() <= bytes.len());
-            if let Command::Connect(connect) = &message.command {
-                assert!(connect.app.len() <= bytes.len());
-            }
+        let Ok(message) = CommandMessage::decode(bytes) else { return };
+        assert!(message.name.len() <= bytes.len());
+        if let Command::Connect(connect) = &message.command {
+            assert!(connect.app.len() <= bytes.len());
         }
     });
     assert!(cost.bytes_max <= PEAK_BYTES_MAX as u64, "{} bytes for a command", cost.bytes_max);

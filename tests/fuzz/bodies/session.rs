@@ -103,7 +103,9 @@ fn server(pieces: &[&[u8]], mode: Mode) -> Outcome {
     for piece in pieces {
         let mut input = &mut piece.to_vec()[..];
         let result = kept.receive(input.len(), || {
-            while let Some(event) = session.next_event(&mut input, &settings)? {
+            loop {
+                session.check_output(&settings)?;
+                let Some(event) = session.next_event(&mut input, &settings)? else { break };
                 note(|| outcome.event(described(&event)));
                 if let Event::Step(step) = event {
                     answer(&mut session, step, mode, &settings);

@@ -388,7 +388,8 @@ impl Simulation {
         };
         let message = media::message(kind, number, client.clock, filled);
         client.gop_bytes = if kind == Kind::Key { 0 } else { client.gop_bytes + filled };
-        client.say(&message, Some(Said::Media(kind, number)));
+        let said = Said::Media(kind, number, client.clock);
+        client.say(&message, Some(said));
     }
 
     fn read_a_little(&mut self) {

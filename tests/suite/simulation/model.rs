@@ -21,7 +21,8 @@ pub(super) enum Said {
     Publish(usize),
     Unpublish,
     Play(usize),
-    Media(Kind, u32),
+    /// A message by its kind, number and timestamp.
+    Media(Kind, u32, u32),
     /// What no server can follow.
     Nonsense,
 }
@@ -40,7 +41,7 @@ struct Frame {
 #[derive(Debug, Default)]
 struct Stream {
     publisher: Option<ClientId>,
-    last_media_ms: u64,
+    rhythm: Rhythm,
     /// While its publisher is gone and may come back: until when.
     lingers_until_ms: Option<u64>,
     frames: Vec<Frame>,
@@ -49,6 +50,55 @@ struct Stream {
     awaits_gop: bool,
     /// Frames before the last time that the stream was over: nobody is owed any of them.
     over: usize,
+}
+
+/// What decides when a publisher is silent.
+#[derive(Debug, Default)]
+struct Rhythm {
+    last_media: Time,
+    has_sent: bool,
+    /// The timestamps of its frames, of which two tell that it is at work.
+    timestamps: BTreeSet<u32>,
+    /// Its pauses since its first frame: when each was over, and how long it was (ms).
+    pauses: Vec<(Time, u64)>,
+}
+
+impl Rhythm {
+    fn heard(&mut self, timestamp: Option<u32>, now: Time) {
+        let pause_ms = now.since(self.last_media).as_micros() as u64;
+        if !self.timestamps.is_empty() && pause_ms > 100_000 {
+            self.pauses.push((now, pause_ms / 1000));
+        }
+        (self.last_media, self.has_sent) = (now, true);
+        self.timestamps.extend(timestamp);
+    }
+
+    /// Plays all pauses through, in the order in which they were over.
+    fn longest_recent_pause_ms(&self) -> u64 {
+        let mut recent = (Time::ZERO, 0);
+        let is_over =
+            |(at, pause_ms): (Time, u64), before: Time| before.millis_since(at) > 4 * pause_ms;
+        for (at, pause_ms) in &self.pauses {
+            let began = Time::from_micros(at.as_micros() - pause_ms * 1000);
+            if is_over(recent, began) {
+                recent = (Time::ZERO, 0);
+            }
+            if 2 * pause_ms >= recent.1 {
+                recent = (*at, recent.1.max(*pause_ms));
+            }
+        }
+        if is_over(recent, self.last_media) { 0 } else { recent.1 }
+    }
+
+    fn is_silent(&self, limit_ms: u64, now: Time) -> bool {
+        let limit_ms = limit_ms.max(2 * self.longest_recent_pause_ms());
+        now >= self.last_media.plus_millis(limit_ms)
+    }
+
+    fn yields(&self, limit_ms: u64, now: Time) -> bool {
+        let shows_none = self.has_sent && self.timestamps.len() < 2;
+        self.is_silent(if shows_none { 10 * limit_ms } else { limit_ms }, now)
+    }
 }
 
 /// What the model knows of a client.
@@ -169,7 +219,7 @@ impl Model {
             return;
         };
         match said {
-            Said::Publish(stream) => self.publish(id, stream, now_ms),
+            Said::Publish(stream) => self.publish(id, stream),
             Said::Unpublish => self.unpublish(id, now_ms),
             Said::Nonsense => self.ended(id, now_ms),
             Said::Play(_) if self.level >= MemoryLevel::Tight => client.leaves = true,
@@ -179,15 +229,17 @@ impl Model {
                 let player = Player { stream, joined, is_level: None, tracks, gaps: 0 };
                 client.role = Role::Plays(Box::new(player));
             }
-            Said::Media(kind, number) => {
+            Said::Media(kind, number, timestamp) => {
                 if let Role::Publishes(stream) = client.role {
-                    self.record(stream, kind, number, now_ms);
+                    let timestamp = (!kind.is_configuration()).then_some(timestamp);
+                    self.streams[stream].rhythm.heard(timestamp, self.now);
+                    self.record(stream, kind, number);
                 }
             }
         }
     }
 
-    fn publish(&mut self, id: ClientId, index: usize, now_ms: u64) {
+    fn publish(&mut self, id: ClientId, index: usize) {
         let is_known = self.is_known(index);
         // Who has sent something that was not read yet is not silent.
         let speaks = |publisher: ClientId| {
@@ -196,7 +248,7 @@ impl Model {
         };
         let speaks = self.streams[index].publisher.is_some_and(speaks);
         let stream = &mut self.streams[index];
-        let silent = now_ms - stream.last_media_ms >= self.settings.publish.silent_ms && !speaks;
+        let silent = stream.rhythm.yields(self.settings.publish.silent_ms, self.now) && !speaks;
         let accepted = match (stream.publisher, self.settings.publish.duplicate) {
             (None, _) => is_known || self.level < MemoryLevel::Critical,
             (Some(_), Duplicate::Reject) => false,
@@ -211,7 +263,7 @@ impl Model {
         }
         client.role = Role::Publishes(index);
         let displaced = stream.publisher.replace(id);
-        stream.last_media_ms = now_ms;
+        stream.rhythm = Rhythm { last_media: self.now, ..Rhythm::default() };
         stream.lingers_until_ms = None;
         stream.awaits_gop = true;
         self.tally.publishes += 1;
@@ -241,9 +293,8 @@ impl Model {
         }
     }
 
-    fn record(&mut self, index: usize, kind: Kind, number: u32, now_ms: u64) {
+    fn record(&mut self, index: usize, kind: Kind, number: u32) {
         let stream = &mut self.streams[index];
-        stream.last_media_ms = now_ms;
         let track = kind.track();
         if kind.is_configuration() {
             stream.configurations[track] = Some(number);
@@ -279,10 +330,11 @@ impl Model {
             match &client.role {
                 Role::None => {}
                 Role::Publishes(index) => {
-                    let silent_ms = now_ms - self.streams[*index].last_media_ms;
+                    let rhythm = &self.streams[*index].rhythm;
                     let given_up = gave_up && !self.has_players(*index);
-                    let silent = silent_ms >= self.settings.timeouts.publisher_silent_ms;
-                    assert!(silent || given_up, "publisher {id} was closed after {silent_ms} ms");
+                    let limit_ms = self.settings.timeouts.publisher_silent_ms;
+                    let silent = rhythm.is_silent(limit_ms, self.now);
+                    assert!(silent || given_up, "publisher {id} was closed: {rhythm:?}");
                 }
                 Role::Plays(player) => {
                     // A session without a stream may give way to another.

@@ -1,0 +1,245 @@
+//! When a publisher counts as silent.
+//!
+//! Owns the rule: silence is the absence of bytes, measured against the publisher's own rhythm.
+//!
+//! - A message ends the silence, and so do [`PART_BYTES_MIN`] of one that is not whole yet: a
+//!   large keyframe on a slow line takes longer than the limit. One byte a second does not.
+//! - A publisher that sends seldom is given twice its longest recent pause, if that is more than
+//!   the limit. A pause is recent as long as others come that are half as long, and for
+//!   [`PAUSES_REMEMBERED`] times its own length after that: one interruption is no rhythm.
+//! - Nobody takes over from a publisher that has sent no second picture until [`FIRST_LIMITS`]
+//!   limits have passed. Its rhythm is not known, and two encoders that send a picture every ten
+//!   seconds would throw each other out without end. A publisher that has sent nothing at all has
+//!   one limit, since it may never have reached the server again.
+
+use crate::time::Time;
+
+/// Bytes of a message in parts that end the silence: with the shortest usual limit of 3 s this is
+/// some 11 kbit/s, below every codec for speech.
+const PART_BYTES_MIN: usize = 4096;
+/// Shorter pauses are none (ms).
+const PAUSE_MS_MIN: u64 = 100;
+/// Longer pauses count as this (ms), so that no connection is kept without end.
+const PAUSE_MS_MAX: u64 = 300_000;
+/// See the module's head.
+const PAUSES_REMEMBERED: u64 = 4;
+/// See the module's head.
+const FIRST_LIMITS: u64 = 10;
+
+/// See the module's head.
+#[derive(Debug)]
+pub(super) struct Rhythm {
+    /// When enough bytes last came; at first when it began to publish.
+    heard: Time,
+    pictures: Pictures,
+    /// The longest recent pause (ms), and when the last one that was half as long ended.
+    pause: (u64, Time),
+    /// Bytes of messages in parts, and which silence they came in.
+    part: (usize, Time),
+}
+
+/// How much of its rhythm a publisher has shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pictures {
+    /// It has sent nothing.
+    Unheard,
+    /// It has sent headers or data.
+    None,
+    /// It has sent frames with this one timestamp.
+    First(u32),
+    /// It has sent frames with other timestamps as well.
+    Several,
+}
+
+impl Rhythm {
+    /// That of a publisher that begins.
+    pub(super) const fn new(now: Time) -> Self {
+        Self { heard: now, pictures: Pictures::Unheard, pause: (0, now), part: (0, now) }
+    }
+
+    /// Notes a whole message of media.
+    pub(super) fn note_message(&mut self, now: Time) {
+        self.note_bytes(now);
+        if self.pictures == Pictures::Unheard {
+            self.pictures = Pictures::None;
+        }
+    }
+
+    /// Notes a frame by the timestamp that the publisher gave it.
+    pub(super) fn note_frame(&mut self, timestamp: u32) {
+        self.pictures = match self.pictures {
+            Pictures::Several => return,
+            Pictures::Unheard | Pictures::None => Pictures::First(timestamp),
+            Pictures::First(first) if first == timestamp => return,
+            Pictures::First(_) => Pictures::Several,
+        };
+    }
+
+    /// Notes bytes of a message that is not whole yet.
+    pub(super) fn note_part(&mut self, bytes: usize, now: Time) {
+        if self.part.1 != self.heard {
+            self.part = (0, self.heard);
+        }
+        self.part.0 += bytes;
+        if self.part.0 >= PART_BYTES_MIN {
+            self.note_bytes(now);
+            self.part = (0, self.heard);
+        }
+    }
+
+    /// When enough bytes last came.
+    pub(super) const fn heard(&self) -> Time {
+        self.heard
+    }
+
+    /// When the publisher counts as silent by a limit of `limit_ms`.
+    pub(super) fn silent_at(&self, limit_ms: u64) -> Time {
+        self.heard.plus_millis(limit_ms.max(2 * self.recent_pause_ms()))
+    }
+
+    /// When another publisher may take over by a limit of `limit_ms`.
+    pub(super) fn yields_at(&self, limit_ms: u64) -> Time {
+        let limits = match self.pictures {
+            Pictures::Unheard | Pictures::Several => 1,
+            Pictures::None | Pictures::First(_) => FIRST_LIMITS,
+        };
+        self.silent_at(limit_ms.saturating_mul(limits))
+    }
+
+    fn note_bytes(&mut self, now: Time) {
+        if now.as_micros() > self.heard.as_micros() + PAUSE_MS_MIN * 1000 {
+            self.note_pause(now);
+        }
+        self.heard = now;
+    }
+
+    /// A pause before the first picture is that of an encoder that starts.
+    #[cold]
+    fn note_pause(&mut self, now: Time) {
+        if matches!(self.pictures, Pictures::Unheard | Pictures::None) {
+            return;
+        }
+        let pause_ms = now.millis_since(self.heard).min(PAUSE_MS_MAX);
+        let longest_ms = self.recent_pause_ms();
+        if 2 * pause_ms >= longest_ms {
+            self.pause = (pause_ms.max(longest_ms), now);
+        }
+    }
+
+    fn recent_pause_ms(&self) -> u64 {
+        let (pause_ms, ended) = self.pause;
+        let is_recent = self.heard.millis_since(ended) <= PAUSES_REMEMBERED * pause_ms;
+        if is_recent { pause_ms } else { 0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT_MS: u64 = 3000;
+
+    fn at(millis: u64) -> Time {
+        Time::ZERO.plus_millis(millis)
+    }
+
+    /// A publisher whose frames come at these times, and are stamped so.
+    fn publisher(frames_ms: impl IntoIterator<Item = u64>) -> Rhythm {
+        let mut rhythm = Rhythm::new(at(0));
+        for ms in frames_ms {
+            frame(&mut rhythm, ms as u32, ms);
+        }
+        rhythm
+    }
+
+    fn frame(rhythm: &mut Rhythm, timestamp: u32, ms: u64) {
+        rhythm.note_message(at(ms));
+        rhythm.note_frame(timestamp);
+    }
+
+    #[test]
+    fn who_sends_nothing_has_one_limit_from_its_start() {
+        let rhythm = publisher([]);
+        assert_eq!((rhythm.yields_at(LIMIT_MS), rhythm.silent_at(LIMIT_MS)), (at(3000), at(3000)));
+    }
+
+    #[test]
+    fn who_has_shown_no_rhythm_has_ten_limits_before_another_takes_over() {
+        let mut rhythm = Rhythm::new(at(0));
+        rhythm.note_message(at(10));
+        assert_eq!(rhythm.yields_at(LIMIT_MS), at(30_010));
+        // The slices of one picture.
+        for ms in [100, 150, 190] {
+            frame(&mut rhythm, 7, ms);
+            assert_eq!(rhythm.yields_at(LIMIT_MS), at(30_000 + ms));
+            assert_eq!(rhythm.silent_at(LIMIT_MS), at(3000 + ms));
+        }
+        frame(&mut rhythm, 40, 200);
+        assert_eq!(rhythm.yields_at(LIMIT_MS), at(3200));
+        assert_eq!(Rhythm::new(at(5)).yields_at(u64::MAX), Time::NEVER);
+    }
+
+    #[test]
+    fn the_limit_is_twice_the_longest_recent_pause() {
+        for (pause_ms, limit_ms) in [(1500, 3000), (1501, 3002), (10_000, 20_000)] {
+            let rhythm = publisher([0, pause_ms, 2 * pause_ms]);
+            assert_eq!(rhythm.yields_at(LIMIT_MS), at(2 * pause_ms + limit_ms));
+        }
+        // It holds on however long the rhythm goes on, and however uneven it is.
+        let uneven = (0..500).map(|n| n * 10_000 + n % 3 * 1000);
+        let rhythm = publisher(uneven);
+        assert_eq!(rhythm.yields_at(LIMIT_MS).since(rhythm.heard()).as_millis(), 2 * 11_000);
+        let longest = publisher([0, 1_000_000]);
+        assert_eq!(longest.yields_at(LIMIT_MS), at(1_600_000));
+    }
+
+    #[test]
+    fn one_interruption_is_forgotten_after_four_times_its_length() {
+        let steady = |until_ms: u64| {
+            publisher((0..1000).step_by(40).chain((20_960..=20_960 + until_ms).step_by(40)))
+        };
+        for (until_ms, limit_ms) in [(80_000, 40_000), (80_040, 3000)] {
+            let rhythm = steady(until_ms);
+            let limit = rhythm.yields_at(LIMIT_MS).since(rhythm.heard());
+            assert_eq!(limit.as_millis(), limit_ms, "after {until_ms} ms");
+        }
+    }
+
+    #[test]
+    fn a_slow_start_is_no_rhythm() {
+        let mut rhythm = Rhythm::new(at(0));
+        rhythm.note_message(at(8000));
+        frame(&mut rhythm, 0, 20_000);
+        frame(&mut rhythm, 40, 20_040);
+        assert_eq!(rhythm.yields_at(LIMIT_MS), at(23_040));
+    }
+
+    #[test]
+    fn bytes_of_a_message_in_parts_end_the_silence_if_there_are_enough() {
+        let mut rhythm = publisher([0, 40]);
+        // A byte a second, for an hour.
+        for second in 1..3600 {
+            rhythm.note_part(1, at(second * 1000));
+        }
+        assert_eq!(rhythm.yields_at(LIMIT_MS), at(3040));
+        rhythm.note_part(PART_BYTES_MIN - 3599 - 1, at(3_600_000));
+        assert_eq!(rhythm.heard(), at(40));
+        rhythm.note_part(1, at(3_600_000));
+        assert_eq!(rhythm.heard(), at(3_600_000));
+        // What came before a message does not count after it.
+        let mut rhythm = publisher([0, 40]);
+        rhythm.note_part(PART_BYTES_MIN - 1, at(100));
+        frame(&mut rhythm, 80, 120);
+        rhythm.note_part(1, at(2000));
+        assert_eq!(rhythm.heard(), at(120));
+    }
+
+    #[test]
+    fn a_large_keyframe_on_a_slow_line_is_no_silence() {
+        let mut rhythm = publisher([0, 40]);
+        for tenth in 1..80 {
+            rhythm.note_part(25_000, at(40 + tenth * 100));
+            assert_eq!(rhythm.yields_at(LIMIT_MS), at(3040 + tenth * 100));
+        }
+    }
+}
