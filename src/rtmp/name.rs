@@ -4,28 +4,48 @@
 //! names that would harm a log, a file or a reader. It never decodes a query: that stays raw for
 //! whoever checks it. Virtual hosts do not exist here: the host of a URL is no part of a name.
 //!
-//! A name has two parts or more, joined by single slashes. The rules apply in this order, and to
-//! their own result they change nothing:
+//! A name has two parts or more, joined by single slashes. The rules hold in this order, and they
+//! change nothing of their own result. `+` stands between application and key.
 //!
-//! | # | a client sends | the name has | sent by |
-//! |---|---|---|---|
-//! | 1 | application and key, cut at any slash: `live/a` + `b`, `live` + `a/b`, `live/a/b` + nothing | `live/a/b` | ffmpeg and librtmp keep two parts for the application, GStreamer all but the last; in OBS the user decides |
-//! | 2 | a query after the application, the key or, if the application has none, `tcUrl` | no query: that is kept apart, that of the key first | everyone |
-//! | 3 | a query that was cut at a slash in it: `live/s?sig=ab` + `cd==` | `live/s`, and the query is whole again | ffmpeg, librtmp, GStreamer |
-//! | 4 | the rest of a query as the key: `s?` + `user=u&pass=p` | refused as [`NameError::QueryAsKey`] unless rule 3 leaves two parts | OBS |
-//! | 5 | parameters without a question mark: `live` + `s&user=u&pass=p` | refused as [`NameError::QueryAsKey`] | OBS |
-//! | 6 | percent-encoding: `my%20show`, `a%2Fb`, `100%2525` | the bytes it stands for: `my show`, `a/b`, `100%`; a `%` that encodes nothing stays | librtmp decodes the key, the others send it as it is |
-//! | 7 | `%3F` | ends there as at a `?`, since librtmp sends that one | as 6 |
-//! | 8 | blanks, tabs and NUL around a part, and empty parts | neither | OBS users, C encoders |
-//! | 9 | the prefix of a file format before a part: `mp4:s` | the part without it | ffmpeg, librtmp and Flash, of which librtmp cuts behind it: `live/mp4:a` + `b` |
-//! | 10 | the ending of a file format: `s.flv`, `s.mp4`, `s.f4v`, `s.mp3` | the last part without it | ffmpeg and librtmp remove some and leave others |
-//! | 11 | the default instance, `_definst_`, between parts | no such part | Flash and Wowza |
-//! | 12 | a whole URL as the key or the application: `live` + `rtmp://host/live/s` | the path of that URL, which must begin with the application; otherwise [`NameError::UrlAsKey`] | OBS users |
-//! | 13 | one part alone: `live` + nothing, nothing + `s` | refused as [`NameError::Empty`]: some clients send it as an application, others as a key, and GStreamer not at all | everyone |
+//! | # | what a client sends | name or refusal |
+//! |---|---|---|
+//! | 1 | `live/a` + `b`, `live` + `a/b`, `live/a/b` + nothing | `live/a/b` |
+//! | 2 | `live?x=1` + `s`, `live` + `s?x=1`, `live` + `s` and `tcUrl` with `?x=1` | `live/s` |
+//! | 3 | `live/s?sig=ab` + `cd==` | `live/s` |
+//! | 4 | `live/s?` + `user=u&pass=p` | `live/s` |
+//! | 5 | `s?` + `user=u&pass=p` | [`NameError::QueryAsKey`] |
+//! | 6 | `live` + `s&user=u&pass=p` | [`NameError::QueryAsKey`] |
+//! | 7 | `live` + `my%20show`, `a%2Fb`, `100%2525` | `live/my show`, `live/a/b`, `live/100%` |
+//! | 8 | `live` + `s%3Fx=1` | `live/s` |
+//! | 9 | `/live/` + ` //s `, `live` + `s` and a NUL | `live/s` |
+//! | 10 | `live` + `mp4:s`, `live/mp4:a` + `b` | `live/s`, `live/a/b` |
+//! | 11 | `live` + `s.flv`, `s.mp4`, `s.f4v`, `s.mp3` | `live/s` |
+//! | 12 | `live/_definst_` + `s`, `live` + `_definst_/s` | `live/s` |
+//! | 13 | `live` + `rtmp://host/live/s` | `live/s` |
+//! | 14 | `live` + `rtmp://host/other/s` | [`NameError::UrlAsKey`] |
+//! | 15 | `live` + nothing, nothing + `s` | [`NameError::Empty`] |
 //!
-//! A value in a query that has a slash should be encoded. In `live/s?sig=ab` + `cd` nothing tells
-//! whether `cd` is a key (OBS) or the rest of the value (ffmpeg); it is taken as a key. Upper and
-//! lower case differ, and so do different code points for one letter.
+//! The reasons:
+//!
+//! - 1: of a URL, ffmpeg (and VLC with it) and librtmp (rtmpdump) give the application two parts,
+//!   GStreamer all but the last. OBS has a field for each half, so its users cut where they like.
+//! - 2: the query is kept apart from the name, that of the key first.
+//! - 3: all clients look for their slash in the query, too. An application of two parts whose
+//!   query has a slash, or a key that has `=` or `&`, tells that they found it there. The query is
+//!   put together again. A key such as `cd` alone tells nothing and is taken as one, so a slash in
+//!   a query is better encoded.
+//! - 4 to 6: users of OBS split credentials over both fields or forget the question mark. What has
+//!   no name of its own, or parameters in its name, would show them as a public name.
+//! - 7: librtmp decodes the key before it sends it, the others send it as it is. It is decoded
+//!   until no escape is left, which makes both the same; a `%` that encodes nothing stays.
+//! - 8: librtmp sends this as a question mark, so it is one.
+//! - 10 and 11: ffmpeg and librtmp put prefixes in the place of some endings, drop `.flv`, and
+//!   librtmp cuts a path behind a prefix. Only the last part loses its ending.
+//! - 12: Flash and Wowza call so the instance of an application that is meant without a name.
+//! - 13 and 14: users of OBS paste the whole URL. It must lead into the application.
+//! - 15: ffmpeg sends the one part as an application, OBS as a key, and GStreamer not at all.
+//!
+//! Upper and lower case differ, and so do different code points for one letter.
 
 use smallvec::SmallVec;
 use smol_str::SmolStr;
@@ -827,11 +847,11 @@ mod tests {
             let after = char::from_u32(u32::from(last) + 1);
             for character in [before, Some(first), Some(last), after].into_iter().flatten() {
                 let key = format!("a{character}b");
-                let expected = refused(character).map_or(Ok(format!("live/{key}")), Err);
+                let expected = refused(character).map_or_else(|| Ok(format!("live/{key}")), Err);
                 let name = resolve("live", "", &key).map(|(name, _)| name);
                 assert_eq!(name, expected, "U+{:04X}", u32::from(character));
                 let query = resolve("live", "", &format!("s?{key}")).map(|(name, _)| name);
-                let expected = refused(character).map_or(Ok("live/s".to_owned()), Err);
+                let expected = refused(character).map_or_else(|| Ok("live/s".to_owned()), Err);
                 assert_eq!(query, expected, "U+{:04X} in a query", u32::from(character));
             }
         }

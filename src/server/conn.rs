@@ -390,7 +390,8 @@ impl<T: Transport> Conn<T> {
     /// Writes the replies that wait, after the rest of a half-sent message, and no media.
     pub fn flush_replies(&mut self, hub: &Hub) -> io::Result<Flushed> {
         let partial = self.activity.as_deref().map_or(0, |activity| activity.partial().len());
-        self.flush(hub, partial + self.session.output().bytes().len())
+        // No file is written: what lies in one is media.
+        self.flush(hub, partial + self.session.output().bytes().len(), &mut None)
     }
 
     /// Writes with one call as much as goes into it, up to `budget` bytes; `None` if nothing is
