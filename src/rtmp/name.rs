@@ -824,40 +824,6 @@ mod tests {
     }
 
     #[test]
-    fn both_ends_of_every_range_of_characters_are_refused_and_their_neighbours_are_not() {
-        let ranges = [
-            ('\u{0}', '\u{1f}', false),
-            ('\u{7f}', '\u{9f}', false),
-            ('\u{61c}', '\u{61c}', true),
-            ('\u{200e}', '\u{200f}', true),
-            ('\u{2028}', '\u{2029}', false),
-            ('\u{202a}', '\u{202e}', true),
-            ('\u{2066}', '\u{2069}', true),
-        ];
-        let refused = |character: char| {
-            let found =
-                ranges.iter().find(|(first, last, _)| (*first..=*last).contains(&character));
-            found.map(|(.., is_bidi)| match is_bidi {
-                true => NameError::Bidi(character),
-                false => NameError::Control(character),
-            })
-        };
-        for (first, last, _) in ranges {
-            let before = char::from_u32(u32::from(first).wrapping_sub(1));
-            let after = char::from_u32(u32::from(last) + 1);
-            for character in [before, Some(first), Some(last), after].into_iter().flatten() {
-                let key = format!("a{character}b");
-                let expected = refused(character).map_or_else(|| Ok(format!("live/{key}")), Err);
-                let name = resolve("live", "", &key).map(|(name, _)| name);
-                assert_eq!(name, expected, "U+{:04X}", u32::from(character));
-                let query = resolve("live", "", &format!("s?{key}")).map(|(name, _)| name);
-                let expected = refused(character).map_or_else(|| Ok("live/s".to_owned()), Err);
-                assert_eq!(query, expected, "U+{:04X} in a query", u32::from(character));
-            }
-        }
-    }
-
-    #[test]
     fn resolving_a_canonical_name_again_changes_nothing() {
         for (app, key) in [
             ("live/", "/a//b"),
