@@ -301,15 +301,14 @@ fn named(parts: &[&str]) -> Result<String, NameError> {
     if parts.len() < 2 {
         return Err(NameError::Empty);
     }
-    let name = joined(parts)?;
-    if name.contains('&') && name.contains('=') {
-        return Err(NameError::QueryAsKey);
-    }
-    Ok(name)
+    joined(parts)
 }
 
 fn joined(parts: &[&str]) -> Result<String, NameError> {
     let path = parts.join("/");
+    if path.contains('&') && path.contains('=') {
+        return Err(NameError::QueryAsKey);
+    }
     if path.len() > NAME_BYTES_MAX {
         return Err(NameError::NameTooLong { bytes_max: NAME_BYTES_MAX });
     }
