@@ -478,7 +478,7 @@ mod tests {
             ("100%", true, true),
             ("a&b", true, true),
             ("a==", true, true),
-            ("a=b&c", true, false),
+            ("a=b&c", false, false),
         ] {
             assert_eq!((is_app(text), is_key(text)), (app, key), "{text:?}");
         }
