@@ -117,27 +117,69 @@ pub const SEGMENT_PLAYERS_MIN: usize = 16;
 /// [`SEGMENT_PLAYERS_MIN`].
 pub const SEGMENT_RUN_BYTES_MIN: usize = 4 * KIB;
 
-// Per turn of the loop.
+// Per turn of the loop: some milliseconds of work each, whatever peers send or ask for.
 
 /// The one read buffer of the process.
 pub const READ_BUFFER_BYTES: usize = 256 * KIB;
+/// One read of a connection that publishes nothing or sends in tiny chunks: commands are short,
+/// and what a read brings beyond the connection's share has to be kept.
+pub const READ_BYTES_SMALL_MAX: usize = 4 * KIB;
+/// Chunks of fewer bytes than this are tiny: their headers cost more than their payload.
+pub const CHUNK_BYTES_TINY: u32 = 128;
 /// What one connection may bring into one turn before the others have theirs.
 pub const READ_BYTES_PER_TURN_MAX: usize = 256 * KIB;
-/// What all connections together may bring into one turn before players are written to, with the
-/// two below: some milliseconds of work. The read that reaches it is finished.
+/// Messages of one connection in a turn in which it has something new. A publisher sends one or
+/// two between two turns; a thousand peers that use up this share delay the others by 20 ms.
+pub const READ_MESSAGES_FIRST_MAX: usize = 64;
+/// Messages of one connection in a turn, if its last share was too small.
+pub const READ_MESSAGES_PER_TURN_MAX: usize = 1024;
+/// Reads of one connection in a turn.
+pub const READ_CALLS_PER_TURN_MAX: usize = 16;
+/// What all connections together may bring into one turn before players are written to. The read
+/// that reaches it is finished.
 pub const READ_BYTES_OF_ALL_PER_TURN_MAX: usize = MIB;
-/// A read counts as so many bytes at least: the call, and what ends with a connection.
-pub const READ_CALL_BYTES: usize = 256;
-/// A message counts as so many bytes at least.
-pub const READ_MESSAGE_BYTES: usize = 32;
+/// Messages of all connections in one turn: a media message takes about 0.3 us.
+pub const READ_MESSAGES_OF_ALL_PER_TURN_MAX: usize = 8192;
+/// Reads of all connections in one turn.
+pub const READ_CALLS_OF_ALL_PER_TURN_MAX: usize = 512;
+/// A command, or a header that newcomers get, costs as much as so many media messages.
+pub const READ_COMMAND_MESSAGES: usize = 8;
+/// So many bytes of a command or of data cost as much as a media message: they are parsed.
+pub const READ_PARSED_BYTES_PER_MESSAGE: usize = 64;
+/// A handshake costs as much as so many media messages: it is signed.
+pub const READ_HANDSHAKE_MESSAGES: usize = 32;
+/// So many chunks cost as much as a media message.
+pub const READ_CHUNKS_PER_MESSAGE: usize = 4;
+/// Messages within one aggregate; encoders send tens.
+pub const AGGREGATE_PARTS_MAX: usize = 1024;
 /// What one connection is given in one turn.
 pub const WRITE_BYTES_PER_TURN_MAX: usize = 512 * KIB;
+/// Messages that one write of a connection looks at on its tapes in a turn.
+pub const WRITE_MESSAGES_PER_TURN_MAX: usize = 4096;
+/// Writes of one connection in a turn.
+pub const WRITE_CALLS_PER_TURN_MAX: usize = 16;
 /// What all connections together are given in one turn before the poll is asked again.
-pub const WRITE_BYTES_OF_ALL_PER_TURN_MAX: usize = 16 * MIB;
-/// A write counts as so many bytes at least: the call.
-pub const WRITE_CALL_BYTES: usize = 4 * KIB;
+pub const WRITE_BYTES_OF_ALL_PER_TURN_MAX: usize = 4 * MIB;
+/// Messages that all writes of a turn look at.
+pub const WRITE_MESSAGES_OF_ALL_PER_TURN_MAX: usize = 32_768;
+/// Writes of all connections in one turn, with the visits that wrote nothing. The kernel takes
+/// 5 to 10 us for each.
+pub const WRITE_CALLS_OF_ALL_PER_TURN_MAX: usize = 256;
+/// Slices shorter than this are copied together before a write: for the kernel, each is a slice of
+/// its own.
+pub const WRITE_COPIED_BYTES_MAX: usize = 256;
+/// Short slices that are copied together for one write.
+pub const WRITE_SCRATCH_BYTES: usize = 64 * KIB;
+/// Connections removed in one turn: a socket that is closed takes about 20 us.
+pub const CLOSINGS_PER_TURN_MAX: usize = 128;
+/// Connections that are told in one turn that the server goes down.
+pub const FAREWELLS_PER_TURN_MAX: usize = 1024;
+/// After a stream began or ended, so many of its players are told of the next change for each
+/// millisecond that has passed since: a publisher that comes and goes cannot have ten thousand
+/// players visited more than once a second.
+pub const PLAYERS_TOLD_PER_MS: u64 = 10;
 /// Connections whose deadlines are looked at in one turn.
-pub const DEADLINES_PER_TURN_MAX: usize = 4096;
+pub const DEADLINES_PER_TURN_MAX: usize = 1024;
 /// Slices in one vectored write.
 pub const WRITE_SLICES_MAX: usize = 64;
 /// Connections accepted by one listener in one turn.
@@ -176,7 +218,12 @@ const _: () = {
     assert!(TAPE_BLOCK_BYTES_MIN <= TAPE_BLOCK_BYTES_MAX);
     assert!(TAPE_BLOCK_BYTES_MAX < TAPE_BYTES_MAX);
     assert!(READ_BYTES_PER_TURN_MAX <= READ_BYTES_OF_ALL_PER_TURN_MAX);
+    assert!(READ_BYTES_SMALL_MAX <= READ_BUFFER_BYTES);
+    assert!(READ_MESSAGES_FIRST_MAX <= READ_MESSAGES_PER_TURN_MAX);
+    assert!(READ_MESSAGES_PER_TURN_MAX <= READ_MESSAGES_OF_ALL_PER_TURN_MAX);
     assert!(WRITE_BYTES_PER_TURN_MAX <= WRITE_BYTES_OF_ALL_PER_TURN_MAX);
+    assert!(WRITE_MESSAGES_PER_TURN_MAX <= WRITE_MESSAGES_OF_ALL_PER_TURN_MAX);
+    assert!(WRITE_COPIED_BYTES_MAX <= WRITE_SCRATCH_BYTES);
     assert!(WINDOW_ACK_BYTES_MIN < WINDOW_ACK_BYTES);
     assert!(LISTENERS_MAX < DESCRIPTORS_RESERVED);
     assert!(CHUNK_SIZE_OUT >= CHUNK_SIZE_INITIAL);

@@ -200,7 +200,7 @@ impl EventLoop {
                     let outcome = self.reload(reload(self.server.settings()));
                     self.notifier.ready(&outcome, now);
                 }
-                Request::Reconnect => self.server.request_reconnects(),
+                Request::Reconnect => self.server.request_reconnects(now),
                 Request::Nothing => info!("SIGUSR2 has no meaning here and changes nothing"),
                 Request::Stop if self.drained_by.is_some() => {
                     info!("told to go down again: now");

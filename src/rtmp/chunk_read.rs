@@ -179,6 +179,11 @@ impl ChunkReader {
         self.chunk_size = if size == 0 { 1 } else { size };
     }
 
+    /// The chunk size in force (bytes).
+    pub const fn chunk_size(&self) -> u32 {
+        self.chunk_size
+    }
+
     /// Drops the message under assembly on a chunk stream (section 5.4.2).
     ///
     /// The header state stays, since later headers refer to it. A chunk stream without such a

@@ -8,8 +8,8 @@
 //! The memory of headers is shared by the tape, its start points and the players that were sent
 //! part of them, so a gauge counts it.
 
+use super::framing::MESSAGE_STREAM_ID;
 use super::gauge::{Counted, Gauge};
-use super::tape::MESSAGE_STREAM_ID;
 use crate::limits;
 use crate::media::{MediaKind, Tracks};
 use crate::rtmp::chunk_write::{chunk_stream, wire_len, write_message};

@@ -15,6 +15,7 @@ use super::tape::{Recording, Tape, TapeSettings};
 use super::timeline::Timeline;
 use crate::amf0;
 use crate::config::Duplicate;
+use crate::limits;
 use crate::media::{self, AudioClass, MediaKind, Tracks, VideoClass, VideoCodec};
 use crate::metadata::{self, DataMessage};
 use crate::rtmp::message::{Message, kind};
@@ -53,9 +54,6 @@ pub struct Published {
     pub stream: StreamId,
     /// The publisher it takes the place of.
     pub displaced: Option<Departed>,
-    /// Whether players are told that the stream begins: they waited for it, or were told that
-    /// it had ended.
-    pub begins: bool,
 }
 
 /// A publisher that no longer publishes.
@@ -79,8 +77,10 @@ pub enum Refusal {
 /// What a message did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Taken, or of no use to anybody.
+    /// A frame that was taken, or is of no use to any player.
     Taken,
+    /// A header or data, which was parsed and compared with what newcomers get.
+    Parsed,
     /// It could not be read and was dropped.
     Malformed,
 }
@@ -90,6 +90,16 @@ struct Publisher {
     endpoint: Endpoint,
     rhythm: Rhythm,
     meter: Box<Meter>,
+}
+
+/// A visit of all players of a stream, a few at a time.
+#[derive(Clone, Copy, Debug, Default)]
+struct Round {
+    /// The slot that is visited next.
+    next_slot: usize,
+    /// Players to be visited. The list is a ring for it, so that news that comes during a round
+    /// reaches all and nobody twice as often as another.
+    left: usize,
 }
 
 /// One stream.
@@ -103,8 +113,12 @@ pub struct Stream {
     players: Vec<Endpoint>,
     /// While its publisher is gone and may come back: until when. [`Time::NEVER`] else.
     lingers_until: Time,
-    /// When players are given what is new, if anything is; [`Time::NEVER`] else.
+    /// When players are visited, if there is anything new for them; [`Time::NEVER`] otherwise.
     news_at: Time,
+    /// Before this its players are not told of another beginning or end.
+    changes_from: Time,
+    /// The visit of its players that is under way.
+    round: Round,
     /// What of the hub's memory is accounted to it (bytes).
     accounted_bytes: usize,
 }
@@ -140,9 +154,8 @@ impl Stream {
         self.publisher.is_some()
     }
 
-    /// Whether it is published, or its publisher may still come back. Otherwise players wait for
-    /// it.
-    fn is_published(&self) -> bool {
+    /// Whether it has begun and is not over: a publisher that is gone may still come back.
+    pub fn has_begun(&self) -> bool {
         self.publisher.is_some() || self.lingers_until != Time::NEVER
     }
 
@@ -199,11 +212,6 @@ impl Hub {
         &self.streams[id.0 as usize]
     }
 
-    /// The player in a slot of a stream; none behind the last, and none of a stream that is gone.
-    pub fn player(&self, id: StreamId, slot: usize) -> Option<Endpoint> {
-        self.streams.get(id.0 as usize)?.players.get(slot).copied()
-    }
-
     /// The stream with this name.
     pub fn find(&self, name: &str) -> Option<&Stream> {
         self.names.get(name).map(|id| self.stream(*id))
@@ -235,7 +243,7 @@ impl Hub {
         streams_max: usize,
     ) -> Result<Published, Refusal> {
         let known = self.names.get(name).copied();
-        let is_published = known.is_some_and(|id| self.stream(id).is_published());
+        let is_published = known.is_some_and(|id| self.stream(id).has_begun());
         if !is_published && streams_max != 0 && self.published >= streams_max {
             return Err(Refusal::TooManyStreams);
         }
@@ -262,8 +270,11 @@ impl Hub {
         }
         let meter = Box::new(Meter::new(now));
         stream.publisher = Some(Publisher { endpoint, rhythm: Rhythm::new(now), meter });
+        if !resumes {
+            self.announce_change(id, now);
+        }
         self.account(id);
-        Ok(Published { stream: id, displaced, begins: !resumes })
+        Ok(Published { stream: id, displaced })
     }
 
     /// The publisher of a stream is gone. Its players stay for `linger_ms`, in which it may
@@ -321,6 +332,8 @@ impl Hub {
             players: Vec::new(),
             lingers_until: Time::NEVER,
             news_at: Time::NEVER,
+            changes_from: Time::ZERO,
+            round: Round::default(),
             accounted_bytes: 0,
         }) as u32);
         self.names.insert(name, id);
@@ -376,9 +389,9 @@ impl Hub {
                 Ok(DataMessage::ClearMetadata) => {
                     stream.tape.clear_metadata();
                     self.account(id);
-                    return Outcome::Taken;
+                    return Outcome::Parsed;
                 }
-                Ok(DataMessage::Ignore) => return Outcome::Taken,
+                Ok(DataMessage::Ignore) => return Outcome::Parsed,
                 Err(_) => None,
             },
         };
@@ -393,31 +406,79 @@ impl Hub {
             recording.timestamp = timeline.place_aside(media, &tracks, timestamp, now);
         }
         publisher.meter.note(&recording, now);
-        let news = stream.tape.record(recording, !stream.players.is_empty(), now, settings);
-        if news && stream.news_at == Time::NEVER && !stream.players.is_empty() {
-            stream.news_at = now.plus_millis(settings.merge_ms);
-            if settings.merge_ms == 0 {
-                self.fresh.push_back(id);
-            } else {
-                self.news.insert((stream.news_at, id));
-            }
+        let is_frame = recording.is_frame;
+        if stream.tape.record(recording, !stream.players.is_empty(), now, settings) {
+            self.visit_players_at(id, now.plus_millis(settings.merge_ms), now);
         }
         self.account(id);
-        Outcome::Taken
+        if is_frame { Outcome::Taken } else { Outcome::Parsed }
     }
 
-    /// Takes a stream whose players are to be given what is new.
+    /// Has the players of a stream visited at `at`, or before if that is settled already.
+    fn visit_players_at(&mut self, id: StreamId, at: Time, now: Time) {
+        let stream = &mut self.streams[id.0 as usize];
+        if at >= stream.news_at || stream.players.is_empty() {
+            return;
+        }
+        self.news.remove(&(stream.news_at, id));
+        stream.news_at = at;
+        if at <= now {
+            self.fresh.push_back(id);
+        } else {
+            self.news.insert((at, id));
+        }
+    }
+
+    /// Has the players of a stream told that it has begun or is over. However often a publisher
+    /// comes and goes, they are visited for it at the pace of [`limits::PLAYERS_TOLD_PER_MS`].
+    fn announce_change(&mut self, id: StreamId, now: Time) {
+        let stream = &mut self.streams[id.0 as usize];
+        let at = stream.changes_from.max(now).min(stream.news_at);
+        let apart_ms = stream.players.len() as u64 / limits::PLAYERS_TOLD_PER_MS;
+        stream.changes_from = at.plus_millis(apart_ms);
+        self.visit_players_at(id, at, now);
+    }
+
+    /// Begins a visit of all players of a stream, or extends the one under way. Returns whether
+    /// none was.
+    pub fn begin_round(&mut self, id: StreamId) -> bool {
+        let stream = &mut self.streams[id.0 as usize];
+        let begins = stream.round.left == 0;
+        stream.round.left = stream.players.len();
+        begins && stream.round.left > 0
+    }
+
+    /// Takes the player that is visited next; `None` once the round is over, or the stream is gone.
+    pub fn next_in_round(&mut self, id: StreamId) -> Option<Endpoint> {
+        let Stream { players, round, .. } = self.streams.get_mut(id.0 as usize)?;
+        round.left = round.left.min(players.len()).checked_sub(1)?;
+        if round.next_slot >= players.len() {
+            round.next_slot = 0;
+        }
+        let player = players.get(round.next_slot).copied();
+        round.next_slot += 1;
+        player
+    }
+
+    /// Takes a stream whose players are to be visited.
     pub fn take_news(&mut self, now: Time) -> Option<StreamId> {
-        let id = match self.fresh.pop_front() {
-            Some(id) => id,
-            None => {
-                let (at, id) = *self.news.first().filter(|(at, _)| *at <= now)?;
-                self.news.remove(&(at, id));
-                id
+        while let Some(id) = self.fresh.pop_front() {
+            // A stream that is gone leaves its id behind.
+            let stream = self.streams.get_mut(id.0 as usize).filter(|s| s.news_at <= now);
+            if let Some(stream) = stream {
+                stream.news_at = Time::NEVER;
+                return Some(id);
             }
-        };
+        }
+        let (at, id) = *self.news.first().filter(|(at, _)| *at <= now)?;
+        self.news.remove(&(at, id));
         self.streams[id.0 as usize].news_at = Time::NEVER;
         Some(id)
+    }
+
+    /// Whether players are to be visited in the next turn.
+    pub fn has_news(&self) -> bool {
+        !self.fresh.is_empty()
     }
 
     /// Puts what is new of a stream into a memory file, where that pays; returns whether it did.
@@ -455,12 +516,13 @@ impl Hub {
         self.published -= 1;
         stream.tape.forget();
         stream.timeline = None;
+        self.announce_change(id, now);
         self.account(id);
         Some(id)
     }
 
     /// When the next stream stops lingering, or has something for its players; [`Time::NEVER`] if
-    /// none does. What is for this turn is taken in it.
+    /// none does. [`Hub::has_news`] tells of those that wait for no time.
     pub fn next_deadline(&self) -> Time {
         let first = |set: &BTreeSet<(Time, StreamId)>| set.first().map_or(Time::NEVER, |at| at.0);
         first(&self.lingering).min(first(&self.news))
@@ -498,16 +560,13 @@ impl Hub {
 
     fn remove(&mut self, id: StreamId) {
         let mut stream = self.streams.remove(id.0 as usize);
-        self.published -= usize::from(stream.is_published());
+        self.published -= usize::from(stream.has_begun());
         stream.tape.forget();
         stream.tape.lend(&mut self.lent);
         self.held_bytes -= stream.accounted_bytes;
         self.names.remove(&stream.name);
         self.lingering.remove(&(stream.lingers_until, id));
-        if stream.news_at != Time::NEVER {
-            self.news.remove(&(stream.news_at, id));
-            self.fresh.retain(|fresh| *fresh != id);
-        }
+        self.news.remove(&(stream.news_at, id));
     }
 }
 
@@ -629,13 +688,13 @@ mod tests {
         fn joined(&self) -> Vec<Vec<u8>> {
             let tape = self.hub.stream(self.stream).tape();
             let Some(start) = tape.start_sequence() else { return self.headers() };
-            let mut wire = tape.start_prelude(TAPE.chunk_size).to_vec();
+            let mut wire = tape.start_prelude(1, TAPE.chunk_size).to_vec();
             tape.from(start).for_each(|entry| wire.extend(&entry.wire));
             payloads(&wire)
         }
 
         fn headers(&self) -> Vec<Vec<u8>> {
-            payloads(&self.hub.stream(self.stream).tape().live_prelude(TAPE.chunk_size))
+            payloads(&self.hub.stream(self.stream).tape().live_prelude(1, TAPE.chunk_size))
         }
     }
 
@@ -652,13 +711,14 @@ mod tests {
             (Duplicate::ReplaceIfSilent, 3000, true),
         ] {
             let mut bench = Bench::new();
+            bench.hub.add_player(bench.stream, endpoint(7));
             let policy = DuplicatePolicy { rule, ..POLICY };
             let second = bench.hub.publish("live/a", endpoint(2), at(silence_ms), &policy, 0);
             match second {
                 Ok(published) => {
                     assert!(displaces, "{rule:?} after {silence_ms}");
                     assert_eq!(published.displaced.map(|d| d.endpoint), Some(endpoint(1)));
-                    assert!(!published.begins, "players notice nothing");
+                    assert!(!bench.hub.has_news(), "players notice nothing");
                     assert_eq!(bench.hub.stream(bench.stream).publisher(), Some(endpoint(2)));
                 }
                 Err(refusal) => {
@@ -752,7 +812,71 @@ mod tests {
         assert_eq!(bench.hub.take_ended(at(1000)), None);
         assert_eq!(bench.hub.tape_bytes(), 0);
         assert!(bench.headers().is_empty(), "who joins now waits for another publisher");
-        assert!(bench.publish(2, 1001).unwrap().begins, "players were told that it was over");
+        assert!(!bench.hub.stream(bench.stream).has_begun());
+        assert_eq!(bench.hub.take_news(at(1000)), Some(bench.stream), "players are told");
+        bench.publish(2, 1001).unwrap();
+        assert!(bench.hub.stream(bench.stream).has_begun());
+        assert_eq!(bench.hub.take_news(at(1001)), Some(bench.stream), "and told again");
+    }
+
+    #[test]
+    fn players_of_a_publisher_that_comes_and_goes_are_visited_at_a_bounded_pace() {
+        let mut bench = Bench::new();
+        let players = 100;
+        for player in 0..players {
+            bench.hub.add_player(bench.stream, endpoint(7 + player));
+        }
+        let (mut visits, millis_max) = (0, 30);
+        for millis in 0..millis_max {
+            bench.hub.unpublish(bench.stream, at(millis), 0);
+            bench.hub.take_ended(at(millis)).unwrap();
+            bench.publish(1, millis).unwrap();
+            while let Some(stream) = bench.hub.take_news(at(millis)) {
+                bench.hub.begin_round(stream);
+                visits += std::iter::from_fn(|| bench.hub.next_in_round(stream)).count() as u64;
+            }
+        }
+        assert_eq!(visits, millis_max * limits::PLAYERS_TOLD_PER_MS);
+    }
+
+    #[test]
+    fn media_does_not_wait_for_the_next_time_that_players_are_told_of_a_change() {
+        let mut bench = Bench::new();
+        for player in 0..100 {
+            bench.hub.add_player(bench.stream, endpoint(7 + player));
+        }
+        for is_told in [true, false] {
+            bench.hub.unpublish(bench.stream, at(0), 0);
+            bench.hub.take_ended(at(0)).unwrap();
+            bench.publish(1, 0).unwrap();
+            assert_eq!(bench.hub.take_news(at(0)).is_some(), is_told);
+        }
+        assert_eq!(bench.hub.next_deadline(), at(10));
+        bench.video("17 01 000000 65");
+        assert_eq!(bench.hub.take_news(at(0)), Some(bench.stream));
+        assert_eq!(bench.hub.next_deadline(), Time::NEVER);
+    }
+
+    #[test]
+    fn a_round_visits_every_player_and_news_during_it_visits_all_once_more() {
+        let mut bench = Bench::new();
+        let players: Vec<_> = (0..4).map(|player| endpoint(10 + player)).collect();
+        for player in &players {
+            bench.hub.add_player(bench.stream, *player);
+        }
+        assert_eq!(bench.hub.next_in_round(bench.stream), None);
+        assert!(bench.hub.begin_round(bench.stream));
+        let next = |hub: &mut Hub, count: usize| -> Vec<_> {
+            (0..count).filter_map(|_| hub.next_in_round(bench.stream)).collect()
+        };
+        assert_eq!(next(&mut bench.hub, 3), players[..3]);
+        assert!(!bench.hub.begin_round(bench.stream), "it is under way");
+        let rest = next(&mut bench.hub, 9);
+        assert_eq!(rest, [&players[3..], &players[..3]].concat());
+        assert!(bench.hub.begin_round(bench.stream));
+        bench.hub.remove_player(bench.stream, 3);
+        bench.hub.remove_player(bench.stream, 2);
+        assert_eq!(next(&mut bench.hub, 9).len(), 2, "no more than there are");
     }
 
     #[test]
@@ -761,7 +885,7 @@ mod tests {
         bench.hub.add_player(bench.stream, endpoint(7));
         bench.hub.unpublish(bench.stream, at(0), 1000);
         let published = bench.publish(2, 999).unwrap();
-        assert!(!published.begins && published.displaced.is_none());
+        assert!(published.displaced.is_none() && !bench.hub.has_news());
         assert_eq!(bench.hub.next_deadline(), Time::NEVER);
     }
 
@@ -895,7 +1019,7 @@ mod tests {
         let mut bench = Bench::new();
         bench.hub.add_player(bench.stream, endpoint(7));
         for payload in ["d0 00", "90 61626364 01", "91 61626364 01"] {
-            assert_eq!(bench.video(payload), Outcome::Taken, "{payload}");
+            assert_ne!(bench.video(payload), Outcome::Malformed, "{payload}");
         }
         let relayed: Vec<_> =
             bench.hub.stream(bench.stream).tape().from(0).map(|e| e.wire.len()).collect();
@@ -942,7 +1066,7 @@ mod tests {
         assert_eq!(bench.headers().len(), 1);
         assert!(bench.headers()[0].starts_with(&hex("02 000a 6f6e4d65746144617461 08")));
         let clear = "02 000f 40636c65617244617461 4672616d65 02 000a 6f6e4d65746144617461";
-        assert_eq!(bench.record(kind::DATA_AMF0, &hex(clear)), Outcome::Taken);
+        assert_eq!(bench.record(kind::DATA_AMF0, &hex(clear)), Outcome::Parsed);
         assert!(bench.headers().is_empty());
     }
 }

@@ -14,13 +14,16 @@
 
 pub mod accepting;
 pub mod access;
+pub mod budget;
 pub mod chatter;
 pub mod conn;
+pub mod framing;
 pub mod gops;
 pub mod headers;
 pub mod hub;
 pub mod memory;
 pub mod play;
+pub mod ready;
 pub mod reason;
 pub mod report;
 pub mod segment;
@@ -34,11 +37,13 @@ pub mod transport;
 mod blocks;
 mod encoders;
 mod gauge;
+mod outbox;
 mod publish;
 mod read;
 mod rhythm;
 mod timeline;
 mod watch;
+mod write;
 
 use crate::config::{Settings, Start};
 use crate::limits;
@@ -49,20 +54,21 @@ use crate::rtmp::session::SessionSettings;
 use crate::time::Time;
 use access::Access;
 use chatter::{Chatter, Topic};
-use conn::{Closing, ClosingLine, Conn, Flushed};
+use conn::{Closing, ClosingLine, Conn};
 use encoders::Encoders;
 use hub::{DuplicatePolicy, Hub, StreamId};
 use log::{Level, debug, info, log, warn};
 use memory::{Memory, MemoryLevel};
+use outbox::Outbox;
 use play::LagSettings;
+use ready::Ready;
 use reason::CloseReason;
 use segment::SegmentSettings;
 use slab::Slab;
 use stages::{Stage, Stages};
 use stats::Stats;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use stopwatch::{Clocks, Stopwatch, Work};
@@ -123,14 +129,16 @@ pub struct Server<T> {
     /// Connections per address; kept only while there is a limit to it.
     addresses: HashMap<IpAddr, usize>,
     encoders: Encoders,
-    to_read: Vec<ConnId>,
-    to_write: Vec<ConnId>,
-    closing: Vec<ConnId>,
-    /// Lent to a turn for the ids it works through; kept so that no turn allocates.
-    batch: Vec<ConnId>,
-    /// The same for streams whose players have something new.
-    streams_with_news: Vec<StreamId>,
+    to_read: Ready<ConnId>,
+    to_write: Ready<ConnId>,
+    /// Streams whose players are being visited.
+    news: Ready<StreamId>,
+    /// Connections to be removed.
+    closing: VecDeque<ConnId>,
+    outbox: Outbox,
     draining: bool,
+    /// All connections are being told something.
+    sweep: Option<Sweep>,
     crowding: Crowding,
     /// `None` where there are no memory files, or the system refuses to send from them.
     segments: Option<SegmentSettings>,
@@ -152,6 +160,23 @@ enum Crowding {
     Refuses,
 }
 
+/// A pass over all connections that tells each of them something, a part of it in each turn.
+#[derive(Debug)]
+struct Sweep {
+    /// Where in the table it goes on.
+    next: usize,
+    /// The server goes down; otherwise clients are asked to connect again, no more.
+    goes_down: bool,
+    told: usize,
+    asked: usize,
+}
+
+impl Sweep {
+    const fn new(goes_down: bool) -> Self {
+        Self { next: 0, goes_down, told: 0, asked: 0 }
+    }
+}
+
 impl<T: Transport> Server<T> {
     /// A server without connections. `settings.limits.connections_max` must be final: the
     /// bound that follows from the descriptors is the caller's to find. What is random in
@@ -169,12 +194,13 @@ impl<T: Transport> Server<T> {
             stats: Stats::default(),
             addresses: HashMap::new(),
             encoders: Encoders::default(),
-            to_read: Vec::new(),
-            to_write: Vec::new(),
-            closing: Vec::new(),
-            batch: Vec::new(),
-            streams_with_news: Vec::new(),
+            to_read: Ready::default(),
+            to_write: Ready::default(),
+            news: Ready::default(),
+            closing: VecDeque::new(),
+            outbox: Outbox::default(),
             draining: false,
+            sweep: None,
             crowding: Crowding::None,
             segments: None,
             lacks_segments: false,
@@ -227,7 +253,9 @@ impl<T: Transport> Server<T> {
         };
         self.note_crowding(Crowding::GivesWay);
         self.close(id, CloseReason::GaveWay, String::new(), now);
-        self.remove_closing(now);
+        // Its place is needed at once; it is the last of those that are to be removed.
+        self.closing.pop_back();
+        self.remove(id, now);
         true
     }
 
@@ -281,22 +309,11 @@ impl<T: Transport> Server<T> {
     /// reading.
     pub fn turn(&mut self, buffer: &mut [u8], now: Time) {
         self.stopwatch.start();
-        let mut batch = std::mem::take(&mut self.batch);
-        self.read_all(&mut batch, buffer, now);
+        self.read_all(buffer, now);
         self.fire_timers(now);
+        self.sweep(now);
         self.stopwatch.lap(Work::Deadlines);
-        let mut streams = std::mem::take(&mut self.streams_with_news);
-        while let Some(stream) = self.hub.take_news(now) {
-            self.store(stream);
-            streams.push(stream);
-        }
-        let mut spent = 0;
-        self.write_queued(&mut batch, &mut spent, now);
-        for stream in streams.drain(..) {
-            self.write_players(stream, &mut spent, now);
-        }
-        self.batch = batch;
-        self.streams_with_news = streams;
+        self.write_all(now);
         // After the writes: what a publisher sent before it went comes before the end.
         self.end_streams(now);
         self.remove_closing(now);
@@ -319,81 +336,14 @@ impl<T: Transport> Server<T> {
         self.stopwatch.cpu_us_max()
     }
 
-    /// Reads whoever has something, as much as goes into a turn. Those who have to wait for the
-    /// next one come first in it, before those who have had a share. An id whose connection is
-    /// gone, or that another has by now, is passed over.
-    fn read_all(&mut self, batch: &mut Vec<ConnId>, buffer: &mut [u8], now: Time) {
-        batch.append(&mut self.to_read);
-        let (mut served, mut spent) = (0, 0);
-        while served < batch.len() && spent < limits::READ_BYTES_OF_ALL_PER_TURN_MAX {
-            let id = batch[served];
-            served += 1;
-            let Some(conn) = self.conns.get_mut(id.index()) else { continue };
-            if std::mem::take(&mut conn.queued_to_read) {
-                spent += self.read(id, buffer, now).max(limits::READ_CALL_BYTES);
-                let conns = &self.conns;
-                self.stopwatch.lap_for(Work::Reading, || Some(conns[id.index()].peer()));
-            }
-        }
-        put_back(&mut self.to_read, batch, served);
-    }
-
-    /// Writes to whoever was found to have something to get, in the same manner.
-    fn write_queued(&mut self, batch: &mut Vec<ConnId>, spent: &mut usize, now: Time) {
-        batch.append(&mut self.to_write);
-        let mut served = 0;
-        while served < batch.len() && *spent < limits::WRITE_BYTES_OF_ALL_PER_TURN_MAX {
-            let id = batch[served];
-            served += 1;
-            let Some(conn) = self.conns.get_mut(id.index()) else { continue };
-            if std::mem::take(&mut conn.queued_to_write) {
-                self.write_counted(id, spent, now);
-            }
-        }
-        put_back(&mut self.to_write, batch, served);
-    }
-
-    /// Writes to the players of a stream that has something new. They are not queued for it: there
-    /// are many, and each would be looked up twice. Those for whom the turn has no room left are.
-    fn write_players(&mut self, stream: StreamId, spent: &mut usize, now: Time) {
-        let mut slot = 0;
-        while let Some(player) = self.hub.player(stream, slot) {
-            let conn = &self.conns[player.conn.index()];
-            if *spent >= limits::WRITE_BYTES_OF_ALL_PER_TURN_MAX {
-                self.queue_write(player.conn);
-            } else if conn.writable && !conn.queued_to_write {
-                self.write_counted(player.conn, spent, now);
-            }
-            // One that has to go leaves its slot to another.
-            if self.hub.player(stream, slot) == Some(player) {
-                slot += 1;
-            }
-        }
-    }
-
-    fn write_counted(&mut self, id: ConnId, spent: &mut usize, now: Time) {
-        *spent += self.write(id, now).max(limits::WRITE_CALL_BYTES);
-        let conns = &self.conns;
-        self.stopwatch.lap_for(Work::Writing, || Some(conns[id.index()].peer()));
-    }
-
-    /// Where the system has no memory file to give, players are sent from memory, as those of
-    /// small streams are.
-    fn store(&mut self, stream: StreamId) {
-        let Some(settings) = &self.segments else { return };
-        match self.hub.store(stream, settings) {
-            Ok(stored) => self.lacks_segments &= !stored,
-            Err(_) if self.lacks_segments => {}
-            Err(error) => {
-                self.lacks_segments = true;
-                warn!("no memory file to send from: {error}; players cost more until there is");
-            }
-        }
-    }
-
     /// Whether a turn would find work without any event, so that the poll must not sleep.
     pub fn has_work(&self) -> bool {
-        !(self.to_read.is_empty() && self.to_write.is_empty() && self.closing.is_empty())
+        let is_idle = self.to_read.is_empty()
+            && self.to_write.is_empty()
+            && self.news.is_empty()
+            && self.closing.is_empty()
+            && self.sweep.is_none();
+        !is_idle || self.hub.has_news()
     }
 
     /// When the poll has to wake for a deadline.
@@ -412,27 +362,49 @@ impl<T: Transport> Server<T> {
             return;
         }
         info!("going down: {} connections are told", self.conns.len());
-        let mut asked = 0;
-        for id in self.ids() {
-            if self.request_reconnect(id, GOING_DOWN) {
-                asked += 1;
-            } else {
-                self.tell_shutdown(id, GOING_DOWN);
-                self.dismiss(id, CloseReason::ServerShutdown, String::new(), now);
-            }
-        }
-        if asked > 0 {
-            info!("{asked} of them are asked to connect anew, and served until they leave");
-        }
+        self.sweep = Some(Sweep::new(true));
+        self.sweep(now);
     }
 
     /// Asks the clients that understand it to connect anew (Enhanced RTMP v2), and changes
     /// nothing for anybody else.
-    pub fn request_reconnects(&mut self) {
-        let ids = self.ids();
-        let connections = ids.len();
-        let asked = ids.into_iter().filter(|id| self.request_reconnect(*id, BY_COMMAND)).count();
-        info!("asked {asked} of {connections} connections to connect anew");
+    pub fn request_reconnects(&mut self, now: Time) {
+        if !self.draining {
+            self.sweep = Some(Sweep::new(false));
+            self.sweep(now);
+        }
+    }
+
+    /// Goes on telling all connections what an operator asked for, some of them in each turn.
+    fn sweep(&mut self, now: Time) {
+        let Some(mut sweep) = self.sweep.take() else { return };
+        let end = self.conns.iter().next_back().map_or(0, |(index, _)| index + 1);
+        let range = sweep.next..end.min(sweep.next + limits::FAREWELLS_PER_TURN_MAX);
+        sweep.next = range.end;
+        for id in range.map(|index| ConnId(index as u32)) {
+            if self.conns.contains(id.index()) {
+                self.sweep_one(&mut sweep, id, now);
+            }
+        }
+        if sweep.next < end {
+            self.sweep = Some(sweep);
+        } else {
+            let Sweep { told, asked, .. } = sweep;
+            info!(
+                "asked {asked} of {told} connections to connect again; until then they are served"
+            );
+        }
+    }
+
+    fn sweep_one(&mut self, sweep: &mut Sweep, id: ConnId, now: Time) {
+        sweep.told += 1;
+        let why = if sweep.goes_down { GOING_DOWN } else { BY_COMMAND };
+        if self.request_reconnect(id, why) {
+            sweep.asked += 1;
+        } else if sweep.goes_down {
+            self.tell_shutdown(id, GOING_DOWN);
+            self.dismiss(id, CloseReason::ServerShutdown, String::new(), now);
+        }
     }
 
     /// Ends what is left of a drain: the rest is told, as far as there is room, and closed.
@@ -441,7 +413,9 @@ impl<T: Transport> Server<T> {
             self.tell_shutdown(id, GOING_DOWN);
             self.close(id, CloseReason::ServerShutdown, String::new(), now);
         }
-        self.remove_closing(now);
+        while !self.closing.is_empty() {
+            self.remove_closing(now);
+        }
     }
 
     /// Replaces the settings. What concerns connections that exist holds from their next step.
@@ -516,13 +490,6 @@ impl<T: Transport> Server<T> {
         }
     }
 
-    fn queue_write(&mut self, id: ConnId) {
-        let conn = &mut self.conns[id.index()];
-        if conn.writable && !std::mem::replace(&mut conn.queued_to_write, true) {
-            self.to_write.push(id);
-        }
-    }
-
     /// Moves a connection to the stage that its roles give it, with that stage's deadline.
     fn set_stage(&mut self, id: ConnId, stage: Stage, now: Time) {
         let conn = &mut self.conns[id.index()];
@@ -551,73 +518,6 @@ impl<T: Transport> Server<T> {
         self.timers.set(conn.deadlines(), id, TimerKind::Stage, at);
     }
 
-    /// Writes what waits for a connection, and returns how much went out (bytes).
-    fn write(&mut self, id: ConnId, now: Time) -> usize {
-        let conn = &mut self.conns[id.index()];
-        if !conn.writable {
-            return 0;
-        }
-        if !conn.is_closing() && catch_up(conn, &self.hub, &self.policies, now).is_err() {
-            let skips_max = self.policies.lag.skips_max;
-            let detail = format!("more than {skips_max} jumps to the live edge");
-            self.close(id, CloseReason::SlowConsumer, detail, now);
-            return 0;
-        }
-        let (before, held_nothing) = (conn.bytes_out, conn.holds_nothing_to_send());
-        let mut file_refusal = None;
-        let flushed = conn.flush(&self.hub, limits::WRITE_BYTES_PER_TURN_MAX, &mut file_refusal);
-        if let Some(error) = file_refusal {
-            give_up_files(&mut self.hub, &mut self.segments, &error);
-        }
-        let written = (conn.bytes_out - before) as usize;
-        self.stats.bytes_out += written as u64;
-        // As it is nearly always: a player that has taken all there is.
-        if matches!(flushed, Ok(Flushed::All)) && !conn.is_closing() {
-            self.timers.set(conn.deadlines(), id, TimerKind::Stall, Time::NEVER);
-            if !(held_nothing && conn.holds_nothing_to_send()) {
-                self.account(id);
-            }
-            return written;
-        }
-        self.settle_write(id, flushed, written > 0, now);
-        self.account(id);
-        written
-    }
-
-    /// What follows from a write after which there is more to do. `moved` says that it has taken
-    /// anything.
-    fn settle_write(&mut self, id: ConnId, flushed: io::Result<Flushed>, moved: bool, now: Time) {
-        let conn = &mut self.conns[id.index()];
-        match flushed {
-            Ok(Flushed::All) => {
-                self.timers.set(conn.deadlines(), id, TimerKind::Stall, Time::NEVER);
-                self.written_out(id);
-            }
-            Ok(unfinished) => {
-                let armed = conn.stalls_at() != Time::NEVER;
-                if conn.plays() && (moved || !armed) {
-                    let at = now.plus_millis(self.settings.timeouts.player_stalled_ms);
-                    self.timers.set(conn.deadlines(), id, TimerKind::Stall, at);
-                }
-                if unfinished == Flushed::Budget {
-                    self.queue_write(id);
-                }
-            }
-            Err(error) => self.close(id, (&error).into(), error.to_string(), now),
-        }
-    }
-
-    /// Everything is with the kernel: one that is leaving hears no more.
-    fn written_out(&mut self, id: ConnId) {
-        let conn = &mut self.conns[id.index()];
-        let Some(closing) = conn.closing.as_mut().filter(|closing| !closing.shut) else { return };
-        closing.shut = true;
-        if closing.farewell && conn.transport.shutdown_write().is_err() {
-            closing.farewell = false;
-            self.closing.push(id);
-        }
-    }
-
     /// Marks a connection to be removed at the end of this turn, and takes it out of its
     /// streams at once.
     fn close(&mut self, id: ConnId, reason: CloseReason, detail: String, now: Time) {
@@ -631,7 +531,7 @@ impl<T: Transport> Server<T> {
             }
         }
         self.account(id);
-        self.closing.push(id);
+        self.closing.push_back(id);
     }
 
     /// Lets a connection go that has just been told why: what it was told is sent, then the
@@ -674,29 +574,32 @@ impl<T: Transport> Server<T> {
         self.account(id);
     }
 
+    /// Removes connections that are at their end, as many as go into a turn.
     fn remove_closing(&mut self, now: Time) {
-        for id in std::mem::take(&mut self.closing) {
-            // The last words, if there is room for them; nothing waits for more.
-            if self.conns[id.index()].writable {
-                let conn = &mut self.conns[id.index()];
-                let _ = conn.flush(&self.hub, limits::WRITE_BYTES_PER_TURN_MAX, &mut None);
-            }
-            let mut conn = self.conns.remove(id.index());
-            self.memory.conns_bytes -= conn.accounted_bytes as usize;
-            self.timers.remove(&mut conn.timers, id);
-            self.stages.leave(id, conn.stage);
-            self.forget_address(&conn.peer());
-            self.encoders.leave(conn.encoder);
-            if let Some(closing) = &conn.closing {
-                self.stats.count(closing.reason);
-                let usual = closing.reason.level();
-                let (topic, level) = match conn.activity {
-                    Some(_) => (Topic::Stream, usual.min(Level::Info)),
-                    None => (Topic::Failure, usual),
-                };
-                let level = self.level(topic, level, now);
-                log!(level, "{}", ClosingLine { conn: &conn, now, access: &self.policies.access });
-            }
+        for _ in 0..limits::CLOSINGS_PER_TURN_MAX {
+            let Some(id) = self.closing.pop_front() else { return };
+            self.remove(id, now);
+        }
+    }
+
+    fn remove(&mut self, id: ConnId, now: Time) {
+        // The last words, if there is room for them; nothing waits for more.
+        self.write_last(id);
+        let mut conn = self.conns.remove(id.index());
+        self.memory.conns_bytes -= conn.accounted_bytes as usize;
+        self.timers.remove(&mut conn.timers, id);
+        self.stages.leave(id, conn.stage);
+        self.forget_address(&conn.peer());
+        self.encoders.leave(conn.encoder);
+        if let Some(closing) = &conn.closing {
+            self.stats.count(closing.reason);
+            let usual = closing.reason.level();
+            let (topic, level) = match conn.activity {
+                Some(_) => (Topic::Stream, usual.min(Level::Info)),
+                None => (Topic::Failure, usual),
+            };
+            let level = self.level(topic, level, now);
+            log!(level, "{}", ClosingLine { conn: &conn, now, access: &self.policies.access });
         }
     }
 
@@ -784,35 +687,4 @@ impl Policies {
         self.tape.lag_ms = settings.play.lag_ms.min(lag_ms_max);
         self.lag.lag_ms = self.tape.lag_ms;
     }
-}
-
-/// Puts who was not served in front of those who have come since, and empties `batch`.
-fn put_back(waiting: &mut Vec<ConnId>, batch: &mut Vec<ConnId>, served: usize) {
-    if served < batch.len() {
-        waiting.splice(..0, batch.drain(served..));
-    }
-    batch.clear();
-}
-
-/// Sends no player from a memory file again: a system that refuses it once (seccomp, gVisor)
-/// refuses it always.
-#[cold]
-fn give_up_files(hub: &mut Hub, segments: &mut Option<SegmentSettings>, error: &io::Error) {
-    *segments = None;
-    hub.drop_segments();
-    warn!("the system refuses sendfile: {error}; players are sent from memory from now on");
-}
-
-fn catch_up<T>(
-    conn: &mut Conn<T>,
-    hub: &Hub,
-    policies: &Policies,
-    now: Time,
-) -> Result<(), play::TooSlow> {
-    let Some(activity) = &mut conn.activity else { return Ok(()) };
-    for play in &mut activity.plays {
-        let tape = hub.stream(play.stream).tape();
-        play.catch_up(tape, now, &policies.lag, policies.tape.chunk_size)?;
-    }
-    Ok(())
 }

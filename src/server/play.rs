@@ -4,11 +4,14 @@
 //! moves only the cursor. After a gap a player gets the headers, and of each video track what
 //! begins with a keyframe behind the gap (`gops.rs`).
 
+use super::framing::{self, HEAD_BYTES, HalfSent, MESSAGE_STREAM_ID};
 use super::gops::LOST;
 use super::hub::StreamId;
+use super::outbox::Slices;
 use super::segment::FileRun;
 use super::tape::{Entry, Tape};
 use crate::config::Start;
+use crate::limits;
 use crate::media::MediaKind;
 use crate::time::Time;
 use bytes::Bytes;
@@ -39,10 +42,9 @@ pub struct Play {
     pub slot: u32,
     /// The message stream that carries it.
     pub message_stream_id: u32,
-    /// Whether media is held back (`pause`).
-    paused: bool,
-    /// Headers are to be made when it is no longer paused.
-    prelude_due: bool,
+    pause: Pause,
+    /// Whether the player believes that its stream has begun.
+    pub told_begun: bool,
     audio: bool,
     video: bool,
     /// Sequence number of the next message.
@@ -57,6 +59,15 @@ pub struct Play {
 }
 
 const _: () = assert!(size_of::<Play>() <= 48);
+
+/// Whether media is held back (`pause`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pause {
+    Off,
+    On,
+    /// In addition, headers are to be made when it ends.
+    HeadersDue,
+}
 
 /// How often a player has jumped.
 #[derive(Debug)]
@@ -82,19 +93,24 @@ impl Play {
             stream,
             slot: 0,
             message_stream_id,
-            paused: false,
-            prelude_due: false,
+            pause: Pause::Off,
+            told_begun: false,
             audio: true,
             video: true,
             next: tape.next_sequence(),
             since: if start == Start::Live { LOST } else { tape.next_sequence() },
-            prelude: boxed(tape.live_prelude(chunk_size)),
+            prelude: None,
             skips: None,
         };
+        play.take_headers(tape, chunk_size);
         if start == Start::Keyframe {
             play.jump_to_start(tape, chunk_size);
         }
         play
+    }
+
+    fn is_paused(&self) -> bool {
+        self.pause != Pause::Off
     }
 
     /// Memory that it may hold in addition to itself (bytes). The headers have their gauge.
@@ -109,19 +125,26 @@ impl Play {
     /// it has not been sent. If those have changed in the meantime, it goes on after the change,
     /// since what was recorded before it needs headers that are gone.
     pub fn pause(&mut self, on: bool, tape: &Tape, chunk_size: u32) {
-        self.paused = on;
-        if on {
-            self.prelude_due |= self.prelude.take().is_some();
-        } else if std::mem::take(&mut self.prelude_due) {
-            if tape.start_sequence().is_some_and(|start| start >= self.next) {
-                return self.jump_to_start(tape, chunk_size);
-            }
-            if tape.headers_since() > self.next {
-                self.next = tape.headers_since();
-                self.since = self.since.max(self.next);
-            }
-            self.prelude = boxed(tape.live_prelude(chunk_size));
+        if !on && !self.is_paused() {
+            return;
         }
+        let headers_due = self.prelude.take().is_some() || self.pause == Pause::HeadersDue;
+        self.pause = match (on, headers_due) {
+            (true, true) => Pause::HeadersDue,
+            (true, false) => Pause::On,
+            (false, _) => Pause::Off,
+        };
+        if on || !headers_due {
+            return;
+        }
+        if tape.start_sequence().is_some_and(|start| start >= self.next) {
+            return self.jump_to_start(tape, chunk_size);
+        }
+        if tape.headers_since() > self.next {
+            self.next = tape.headers_since();
+            self.since = self.since.max(self.next);
+        }
+        self.take_headers(tape, chunk_size);
     }
 
     /// Turns audio on or off.
@@ -133,8 +156,7 @@ impl Play {
     pub fn receive_video(&mut self, on: bool, tape: &Tape, chunk_size: u32) {
         if on && !self.video {
             self.since = self.next;
-            self.prelude_due = self.paused;
-            self.prelude = boxed(tape.live_prelude(chunk_size)).filter(|_| !self.paused);
+            self.take_headers(tape, chunk_size);
         }
         self.video = on;
     }
@@ -159,99 +181,151 @@ impl Play {
         } else if fell_off {
             self.next = tape.next_sequence();
             self.since = self.next;
-            self.prelude = boxed(tape.live_prelude(chunk_size));
+            self.take_headers(tape, chunk_size);
         } else {
             return Ok(());
         }
         self.note_skip(now, settings)
     }
 
-    /// The prelude and the messages from the cursor on that this player wants, as slices, with
-    /// `until_file` up to those that a memory file holds. `take` says whether there is room for
-    /// one more. Returns whether that was all.
-    pub fn gather<'t>(
-        &'t self,
-        tape: &'t Tape,
-        until_file: bool,
-        mut take: impl FnMut(&'t [u8]) -> bool,
-    ) -> bool {
-        if self.paused {
+    /// Moves the cursor past messages that this player does not want, as far as `visits` go.
+    /// Returns whether that was all of them.
+    pub(super) fn skip_unwanted(&mut self, tape: &Tape, visits: &mut usize) -> bool {
+        if self.is_paused() {
             return true;
         }
-        if self.prelude.as_ref().is_some_and(|prelude| !take(prelude)) {
+        for entry in tape.from(self.next) {
+            if self.wants(entry) {
+                return true;
+            }
+            let Some(left) = visits.checked_sub(1) else { return false };
+            *visits = left;
+            self.next += 1;
+        }
+        true
+    }
+
+    /// Adds the prelude and the messages from the cursor on that this player wants, up to what is
+    /// sent from a memory file. Each message that is looked at is a visit. Returns whether that was
+    /// all.
+    pub(super) fn gather<'t>(
+        &'t self,
+        tape: &'t Tape,
+        slices: &mut Slices<'t, '_>,
+        visits: &mut usize,
+    ) -> bool {
+        if self.is_paused() {
+            return true;
+        }
+        if self.prelude.as_ref().is_some_and(|prelude| !slices.push(prelude)) {
             return false;
         }
-        let mut wanted = tape.from(self.next).filter(|entry| self.wants(entry));
-        !(until_file && self.run(tape).is_some()) && wanted.all(|entry| take(&entry.wire))
+        if slices.until_file() && self.run(tape, slices.room_bytes(), visits).is_some() {
+            return false;
+        }
+        for entry in tape.from(self.next) {
+            let Some(left) = visits.checked_sub(1) else { return false };
+            *visits = left;
+            if self.wants(entry) && !self.add(&entry.wire, slices) {
+                return false;
+            }
+        }
+        true
     }
 
-    /// What is to be sent next, if it lies in a memory file. With it whether that is all there is.
-    pub fn file_run<'t>(&self, tape: &'t Tape) -> Option<(FileRun<'t>, bool)> {
-        if self.paused || self.prelude.is_some() {
-            return None;
+    /// Adds a message, and returns whether there is room for another.
+    fn add<'t>(&self, wire: &'t Bytes, slices: &mut Slices<'t, '_>) -> bool {
+        match framing::head(wire, self.message_stream_id) {
+            None => slices.push(wire),
+            Some(head) => slices.push_copy(&head) && slices.push(&wire[HEAD_BYTES..]),
         }
-        self.run(tape)
     }
 
-    /// The messages from the cursor on, one behind the other up to the first that this player
-    /// does not want, if they lie in a memory file.
-    fn run<'t>(&self, tape: &'t Tape) -> Option<(FileRun<'t>, bool)> {
-        if !tape.has_segments() {
+    /// What is to be sent next, if it lies in a memory file: see [`Play::run`].
+    pub(super) fn file_run<'t>(
+        &self,
+        tape: &'t Tape,
+        bytes_max: usize,
+        visits: &mut usize,
+    ) -> Option<(FileRun<'t>, bool)> {
+        if self.is_paused() || self.prelude.is_some() {
             return None;
         }
-        let mut owed = tape.from(self.next).skip_while(|entry| !self.wants(entry));
-        let first = owed.next()?;
-        let last = owed.take_while(|entry| self.wants(entry)).last().unwrap_or(first);
-        let run = tape.run(first.offset, last.offset + last.wire.len() as u64)?;
+        self.run(tape, bytes_max, visits)
+    }
+
+    /// The messages from the cursor on, up to the first that this player does not want or about
+    /// `bytes_max` bytes, if they lie in a memory file. With it whether that is all there is.
+    fn run<'t>(
+        &self,
+        tape: &'t Tape,
+        bytes_max: usize,
+        visits: &mut usize,
+    ) -> Option<(FileRun<'t>, bool)> {
+        if self.message_stream_id != MESSAGE_STREAM_ID || !tape.has_segments() {
+            return None;
+        }
+        let mut wanted = tape.from(self.next).take_while(|entry| self.wants(entry));
+        let first = wanted.next()?;
+        let bytes_max = bytes_max as u64;
+        let mut end = first.offset + first.wire.len() as u64;
+        for entry in wanted {
+            let Some(left) = visits.checked_sub(1).filter(|_| end - first.offset < bytes_max)
+            else {
+                break;
+            };
+            *visits = left;
+            end = entry.offset + entry.wire.len() as u64;
+        }
+        let run = tape.run(first.offset, end)?;
         let is_last = first.offset + run.len as u64 == tape.recorded_bytes();
         Some((run, is_last))
     }
 
-    /// Takes `written` bytes of what [`Play::gather`] gave as sent and returns how many were
-    /// not its own. A message sent in part leaves its rest in `partial`.
-    pub fn advance(&mut self, tape: &Tape, mut written: usize, partial: &mut Bytes) -> usize {
-        if self.paused {
+    /// Takes `written` bytes of what [`Play::gather`] added as sent and returns how many were
+    /// not its own. What is left of a message that was sent in part goes to `half_sent`.
+    pub(super) fn advance(
+        &mut self,
+        tape: &Tape,
+        mut written: usize,
+        half_sent: &mut HalfSent,
+    ) -> usize {
+        if self.is_paused() {
             return written;
         }
         if written > 0
             && let Some(prelude) = self.prelude.take()
         {
-            written = send(&prelude, written, partial);
+            if written < prelude.len() {
+                *half_sent = HalfSent::new(&prelude, MESSAGE_STREAM_ID, written);
+            }
+            written = written.saturating_sub(prelude.len());
         }
-        for entry in tape.from(self.next) {
+        // No write looks at more; what is left of a longer run is not wanted and skipped later.
+        for entry in tape.from(self.next).take(limits::WRITE_MESSAGES_PER_TURN_MAX) {
             if self.wants(entry) {
                 if written == 0 {
                     break;
                 }
-                written = send(&entry.wire, written, partial);
+                if written < entry.wire.len() {
+                    *half_sent = HalfSent::new(&entry.wire, self.message_stream_id, written);
+                }
+                written = written.saturating_sub(entry.wire.len());
             }
             self.next += 1;
         }
         written
     }
 
-    /// Takes the next message to send, or the prelude, as a whole: for a player whose message
-    /// stream id is not the tape's.
-    pub fn take_next(&mut self, tape: &Tape) -> Option<Bytes> {
-        if self.paused {
-            return None;
-        }
-        if let Some(prelude) = self.prelude.take() {
-            return Some(*prelude);
-        }
-        for entry in tape.from(self.next) {
-            self.next += 1;
-            if self.wants(entry) {
-                return Some(entry.wire.clone());
-            }
-        }
-        None
+    /// Whether anything is on the tape behind the cursor, wanted or not.
+    pub(super) fn is_behind(&self, tape: &Tape) -> bool {
+        !self.is_paused() && (self.prelude.is_some() || self.next < tape.next_sequence())
     }
 
-    /// Whether something waits to be sent.
+    /// Whether something waits to be sent. A player is not behind with what it does not want.
     pub fn has_pending(&self, tape: &Tape) -> bool {
-        // What is not all has been stopped, by this or by a memory file.
-        !self.gather(tape, true, |_| false)
+        let mut next = tape.from(self.next).take(limits::WRITE_MESSAGES_PER_TURN_MAX);
+        !self.is_paused() && (self.prelude.is_some() || next.any(|entry| self.wants(entry)))
     }
 
     const fn wants(&self, entry: &Entry) -> bool {
@@ -265,7 +339,7 @@ impl Play {
     }
 
     fn lags(&self, tape: &Tape, now: Time, settings: &LagSettings) -> bool {
-        if self.paused {
+        if self.is_paused() {
             return false;
         }
         match tape.get(self.next) {
@@ -281,7 +355,21 @@ impl Play {
         if let Some(start) = tape.start_sequence() {
             self.next = start;
             self.since = start;
-            self.prelude = boxed(tape.start_prelude(chunk_size));
+            self.hold(tape.start_prelude(self.message_stream_id, chunk_size));
+        }
+    }
+
+    /// Has the headers in force sent before the next message.
+    fn take_headers(&mut self, tape: &Tape, chunk_size: u32) {
+        self.hold(tape.live_prelude(self.message_stream_id, chunk_size));
+    }
+
+    fn hold(&mut self, headers: Bytes) {
+        if self.is_paused() {
+            self.pause = Pause::HeadersDue;
+            self.prelude = None;
+        } else {
+            self.prelude = (!headers.is_empty()).then(|| Box::new(headers));
         }
     }
 
@@ -296,19 +384,6 @@ impl Play {
         skips.in_window += 1;
         if skips.in_window > settings.skips_max { Err(TooSlow) } else { Ok(()) }
     }
-}
-
-fn boxed(prelude: Bytes) -> Option<Box<Bytes>> {
-    (!prelude.is_empty()).then(|| Box::new(prelude))
-}
-
-/// Takes up to `written` bytes of `wire` as sent, and returns what is left of `written`. What is
-/// left of `wire` is put into `partial`.
-fn send(wire: &Bytes, written: usize, partial: &mut Bytes) -> usize {
-    if written < wire.len() {
-        *partial = wire.slice(written..);
-    }
-    written.saturating_sub(wire.len())
 }
 
 #[cfg(test)]
@@ -373,13 +448,12 @@ mod tests {
         Play::new(some_stream(), 1, tape, start, CHUNK_SIZE)
     }
 
-    fn pending(play: &Play, tape: &Tape) -> Vec<u8> {
-        let mut wire = Vec::new();
-        let is_all = play.gather(tape, true, |slice| {
-            wire.extend_from_slice(slice);
-            true
-        });
-        assert!(is_all, "nothing lies in a file");
+    fn pending(play: &mut Play, tape: &Tape) -> Vec<u8> {
+        let (mut scratch, mut visits) = (Vec::new(), usize::MAX);
+        assert!(play.skip_unwanted(tape, &mut visits));
+        let mut slices = Slices::new(usize::MAX, &mut scratch, true);
+        assert!(play.gather(tape, &mut slices, &mut visits));
+        let wire: Vec<u8> = slices.io_slices().iter().flat_map(|slice| slice.to_vec()).collect();
         assert_eq!(play.has_pending(tape), !wire.is_empty());
         wire
     }
@@ -387,9 +461,9 @@ mod tests {
     /// What the player is sent when the transport takes all of it.
     fn sent(play: &mut Play, tape: &Tape) -> String {
         let wire = pending(play, tape);
-        let mut partial = Bytes::new();
-        assert_eq!(play.advance(tape, wire.len(), &mut partial), 0);
-        assert!(partial.is_empty());
+        let mut half_sent = HalfSent::default();
+        assert_eq!(play.advance(tape, wire.len(), &mut half_sent), 0);
+        assert!(half_sent.is_empty());
         assert!(!play.has_pending(tape));
         names(&wire)
     }
@@ -477,7 +551,6 @@ mod tests {
             record(&mut tape, "Ki", millis);
             play.catch_up(&tape, at(millis), &LAG, CHUNK_SIZE).unwrap();
             assert_eq!(sent(&mut play, &tape), "");
-            assert!(play.take_next(&tape).is_none());
             play.pause(false, &tape, CHUNK_SIZE);
             play.catch_up(&tape, at(millis), &LAG, CHUNK_SIZE).unwrap();
             assert_eq!((sent(&mut play, &tape), play.skips()), (resumed.to_owned(), skips));
@@ -610,19 +683,18 @@ mod tests {
         let mut tape = Tape::default();
         record(&mut tape, "VAKiai", 0);
         for step in 1..40 {
-            let (mut play, mut partial, mut wire) =
-                (join(&tape, Start::Keyframe), Bytes::new(), Vec::new());
+            let (mut play, mut half_sent, mut wire) =
+                (join(&tape, Start::Keyframe), HalfSent::default(), Vec::new());
             loop {
-                let mut offered = partial.to_vec();
-                offered.extend(pending(&play, &tape));
+                let mut offered = half_sent.rest().to_vec();
+                offered.extend(pending(&mut play, &tape));
                 if offered.is_empty() {
                     break;
                 }
                 let taken = step.min(offered.len());
                 wire.extend_from_slice(&offered[..taken]);
-                let of_partial = taken.min(partial.len());
-                bytes::Buf::advance(&mut partial, of_partial);
-                play.advance(&tape, taken - of_partial, &mut partial);
+                let of_half_sent = half_sent.advance(taken);
+                play.advance(&tape, taken - of_half_sent, &mut half_sent);
             }
             assert_eq!(names(&wire), "AVKiai", "{step} bytes at a time");
         }
@@ -635,24 +707,13 @@ mod tests {
         let mut play = join(&tape, Start::Keyframe);
         sent(&mut play, &tape);
         record(&mut tape, "ia", 10);
-        let (mut wire, mut partial) = (pending(&play, &tape), Bytes::new());
+        let (mut wire, mut half_sent) = (pending(&mut play, &tape), HalfSent::default());
         wire.truncate(5);
-        assert_eq!(play.advance(&tape, 5, &mut partial), 0);
+        assert_eq!(play.advance(&tape, 5, &mut half_sent), 0);
         record(&mut tape, "Ki", 6000);
         play.catch_up(&tape, at(6000), &LAG, CHUNK_SIZE).unwrap();
-        wire.extend_from_slice(&partial);
-        wire.extend(pending(&play, &tape));
+        wire.extend_from_slice(half_sent.rest());
+        wire.extend(pending(&mut play, &tape));
         assert_eq!(names(&wire), "iVKi");
-    }
-
-    #[test]
-    fn messages_are_taken_one_by_one_for_readdressing() {
-        let mut tape = Tape::default();
-        record(&mut tape, "VAKai", 0);
-        let mut play = join(&tape, Start::Keyframe);
-        play.receive_audio(false);
-        let taken: Vec<_> =
-            std::iter::from_fn(|| play.take_next(&tape)).map(|wire| names(&wire)).collect();
-        assert_eq!(taken, ["AV", "K", "i"]);
     }
 }

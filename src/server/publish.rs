@@ -3,7 +3,7 @@
 use super::access::LoggedIn;
 use super::chatter::Topic;
 use super::conn::Publish;
-use super::hub::{Departed, DuplicatePolicy, Endpoint, Refusal, Stream, StreamId};
+use super::hub::{Departed, DuplicatePolicy, Endpoint, Refusal, Stream};
 use super::memory::MemoryLevel;
 use super::play::Play;
 use super::reason::CloseReason;
@@ -13,7 +13,7 @@ use super::transport::Transport;
 use super::{ConnId, Server};
 use crate::config::{Absent, Duplicate};
 use crate::rtmp::command::code;
-use crate::rtmp::session::{PlayRequest, PublishRequest, Session};
+use crate::rtmp::session::{PlayRequest, PublishRequest};
 use crate::time::Time;
 use log::{Level, debug, log};
 use std::rc::Rc;
@@ -22,7 +22,7 @@ impl<T: Transport> Server<T> {
     pub(super) fn publish(&mut self, id: ConnId, request: &PublishRequest, now: Time) {
         let endpoint = Endpoint { conn: id, message_stream_id: request.message_stream_id() };
         let conn = &mut self.conns[id.index()];
-        let logged_in = conn.logged_in.as_deref();
+        let logged_in = conn.logged_in();
         let name = match self.policies.access.publish(&request.target.name, logged_in) {
             Ok(name) => name,
             Err(refused) => {
@@ -61,7 +61,7 @@ impl<T: Transport> Server<T> {
         let level = self.level(Topic::Stream, Level::Info, now);
         let conn = &mut self.conns[id.index()];
         conn.session.accept_publish(request);
-        let user = LoggedIn::as_user(conn.logged_in.as_deref());
+        let user = LoggedIn::as_user(conn.logged_in());
         log!(level, "{} publishes {}{user}", conn.peer(), self.policies.access.shown(&name));
         conn.activity_mut().publish(Publish {
             stream: published.stream,
@@ -70,10 +70,6 @@ impl<T: Transport> Server<T> {
         self.stats.publishes += 1;
         self.set_stage(id, Stage::Streaming, now);
         self.arm_silence(id, now);
-        // Those of a stream that was live until now are awake.
-        if published.displaced.is_none() {
-            self.wake_players(published.stream, published.begins, now);
-        }
     }
 
     /// What was asked for, as a line about its refusal names it.
@@ -142,38 +138,26 @@ impl<T: Transport> Server<T> {
         self.dismiss(old.conn, CloseReason::Replaced, String::new(), now);
     }
 
-    /// Players of a stream that has a publisher now are no longer waiting.
-    fn wake_players(&mut self, stream: StreamId, begins: bool, now: Time) {
-        self.settle_players(stream, now);
-        if begins {
-            self.tell_players(stream, Session::play_began, now);
-        }
-    }
-
-    fn settle_players(&mut self, stream: StreamId, now: Time) {
-        for index in 0..self.hub.stream(stream).players().len() {
-            self.settle_stage(self.hub.stream(stream).players()[index].conn, now);
-        }
-    }
-
-    /// Tells all players of a stream something. They did not ask for it, so a publisher that comes
-    /// and goes could pile it up at a player that does not read: the bound of replies holds. A
-    /// player that reads is given them first. The stream may be gone afterwards.
-    fn tell_players(&mut self, stream: StreamId, tell: impl Fn(&mut Session, u32), now: Time) {
-        let mut overflowing = Vec::new();
-        for index in 0..self.hub.stream(stream).players().len() {
-            let player = self.hub.stream(stream).players()[index];
-            let session = &mut self.conns[player.conn.index()].session;
-            tell(session, player.message_stream_id);
-            if session.check_output(&self.policies.session).is_err() {
-                overflowing.push(player.conn);
+    /// Tells a player which of its streams have begun or ended since it was told last, and moves
+    /// it to the stage that follows. Players learn of it when they are visited, so that a publisher
+    /// that comes and goes costs each of them one message at most, and those that do not read none.
+    #[cold]
+    pub(super) fn tell_changes(&mut self, id: ConnId, now: Time) {
+        let conn = &mut self.conns[id.index()];
+        let Some(activity) = &mut conn.activity else { return };
+        for play in &mut activity.plays {
+            let has_begun = self.hub.stream(play.stream).has_begun();
+            if std::mem::replace(&mut play.told_begun, has_begun) == has_begun {
+                continue;
             }
-            self.account(player.conn);
-            self.queue_write(player.conn);
+            if has_begun {
+                conn.session.play_began(play.message_stream_id);
+            } else {
+                conn.session.play_ended(play.message_stream_id);
+            }
         }
-        for id in overflowing {
-            self.keeps_up(id, now);
-        }
+        self.settle_stage(id, now);
+        self.account(id);
     }
 
     pub(super) fn play(&mut self, id: ConnId, request: &PlayRequest, now: Time) {
@@ -206,6 +190,7 @@ impl<T: Transport> Server<T> {
             self.policies.tape.chunk_size,
         );
         play.slot = self.hub.add_player(stream, endpoint);
+        play.told_begun = self.hub.stream(stream).has_begun();
         let level = self.level(Topic::Stream, Level::Info, now);
         let conn = &mut self.conns[id.index()];
         conn.session.accept_play(request);
@@ -244,7 +229,7 @@ impl<T: Transport> Server<T> {
             return;
         }
         let stage = conn.activity.as_ref().map_or(Stage::Connected, |activity| {
-            let live = |play: &Play| self.hub.stream(play.stream).is_live();
+            let live = |play: &Play| self.hub.stream(play.stream).has_begun();
             match (activity.publishes(), &activity.plays[..]) {
                 ([], []) => Stage::Connected,
                 ([], plays) if !plays.iter().any(live) => Stage::Waiting,
@@ -286,8 +271,6 @@ impl<T: Transport> Server<T> {
             let level = self.level(Topic::Stream, Level::Info, now);
             let name = self.policies.access.shown(self.hub.stream(stream).name());
             log!(level, "{name} is over: its publisher did not come back");
-            self.settle_players(stream, now);
-            self.tell_players(stream, Session::play_ended, now);
         }
     }
 
@@ -304,6 +287,8 @@ impl<T: Transport> Server<T> {
         if let Some(other) = self.conns[moved.conn.index()].play_mut(moved.message_stream_id) {
             other.slot = play.slot;
         }
+        // A round that is under way may have passed its new slot.
+        self.queue_write(moved.conn);
     }
 
     /// Takes a connection out of all its streams: last of those that it publishes, which say more

@@ -1,12 +1,17 @@
 //! Reading: bytes of one connection into events, and events to where they are decided.
 
-use super::hub::{Endpoint, Outcome};
+use super::budget::Budget;
+use super::conn::Conn;
+use super::hub::{Endpoint, Hub, Outcome, StreamId};
+use super::ready::Next;
 use super::reason::CloseReason;
 use super::stages::Stage;
+use super::stopwatch::Work;
 use super::transport::Transport;
-use super::{ConnId, Server};
+use super::{ConnId, Policies, Server};
 use crate::limits;
 use crate::rtmp::command::code;
+use crate::rtmp::message::{AggregateParts, Message};
 use crate::rtmp::name::{AppName, NameError};
 use crate::rtmp::quirks::Quirk;
 use crate::rtmp::session::{Asked, ConnectRequest, Event, Receive, Step};
@@ -14,50 +19,73 @@ use crate::time::Time;
 use log::debug;
 use std::io::ErrorKind;
 
+/// Bytes of a connection that were read and not consumed within its share of a turn. They go
+/// before whatever is read next.
+#[derive(Debug)]
+pub(super) struct Unread {
+    bytes: Box<[u8]>,
+    consumed: usize,
+}
+
+impl Unread {
+    /// Memory that it holds beside itself (bytes).
+    pub(super) fn held_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+}
+
 impl<T: Transport> Server<T> {
-    /// Reads a connection until it has no more, or the budget of the turn is used up; then it
-    /// is read again in the next one. Returns what that cost, in bytes as they count.
-    pub(super) fn read(&mut self, id: ConnId, buffer: &mut [u8], now: Time) -> usize {
-        let mut spent = 0;
-        while self.conns[id.index()].readable {
-            if spent >= limits::READ_BYTES_PER_TURN_MAX {
-                self.queue_read(id);
-                break;
+    /// Reads whoever has something, within the budget of a turn. An id whose connection is gone,
+    /// or that another connection has by now, is passed over.
+    pub(super) fn read_all(&mut self, buffer: &mut [u8], now: Time) {
+        let mut left = Budget::READING;
+        self.to_read.begin_turn();
+        while let Some(next) = self.to_read.next(&left, &Budget::READING) {
+            let (id, share) = match next {
+                Next::Fresh(id) => (id, Budget::FIRST_READ),
+                Next::Again(id) => (id, Budget::NEXT_READ),
+            };
+            let Some(conn) = self.conns.get_mut(id.index()) else { continue };
+            if std::mem::take(&mut conn.queued_to_read) {
+                let unspent = self.read(id, share, buffer, now);
+                left.settle(&share, &unspent);
+                let conns = &self.conns;
+                self.stopwatch.lap_for(Work::Reading, || Some(conns[id.index()].peer()));
             }
+        }
+    }
+
+    /// Reads a connection until it has no more or its share is used up; in that case it is read
+    /// again in the next turn. Returns what is left of the share.
+    fn read(&mut self, id: ConnId, mut share: Budget, buffer: &mut [u8], now: Time) -> Budget {
+        loop {
             let conn = &mut self.conns[id.index()];
             if conn.closing.as_ref().is_some_and(|closing| !closing.farewell) {
                 break;
             }
-            match conn.transport.read(buffer) {
-                Ok(0) => {
-                    conn.readable = false;
-                    self.close(id, CloseReason::PeerClosed, String::new(), now);
+            if let Some(mut unread) = conn.take_unread() {
+                // It is read no later than it is consumed: deadlines wait for neither.
+                conn.heard = now;
+                let rest = &mut unread.bytes[unread.consumed..];
+                unread.consumed += self.consume(id, rest, &mut share, now);
+                if unread.consumed < unread.bytes.len() {
+                    self.keep_unread(id, unread);
                 }
-                Ok(count) => {
-                    // A short read has emptied the socket; only an end would go unnoticed.
-                    conn.readable = count == buffer.len() || conn.read_closed;
-                    conn.heard = now;
-                    conn.pinged = false;
-                    conn.bytes_in += count as u64;
-                    self.stats.bytes_in += count as u64;
-                    let messages = match conn.is_closing() {
-                        true => 0,
-                        false => self.consume(id, &mut buffer[..count], now),
-                    };
-                    if messages == 0 {
-                        self.note_part(id, count, now);
-                    }
-                    spent += count.max(messages * limits::READ_MESSAGE_BYTES);
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => conn.readable = false,
-                Err(error) => {
-                    conn.readable = false;
-                    self.close(id, (&error).into(), error.to_string(), now);
-                }
+            } else if conn.readable && !share.is_spent() {
+                self.read_once(id, buffer, &mut share, now);
+            }
+            let conn = &mut self.conns[id.index()];
+            let has_unread = conn.has_unread();
+            if !has_unread && !conn.readable {
+                break;
+            }
+            if has_unread || share.is_spent() {
+                conn.queued_to_read = true;
+                self.to_read.push_again(id);
+                break;
             }
         }
-        spent
+        share
     }
 
     /// A publisher that sends a large message slowly is not silent.
@@ -68,43 +96,99 @@ impl<T: Transport> Server<T> {
         }
     }
 
-    /// Does what the bytes say, and returns how many messages that were.
-    fn consume(&mut self, id: ConnId, mut input: &mut [u8], now: Time) -> usize {
-        let mut messages = 0;
-        while self.keeps_up(id, now) {
+    /// Reads with one call, and does what the bytes say as far as the share goes.
+    fn read_once(&mut self, id: ConnId, buffer: &mut [u8], share: &mut Budget, now: Time) {
+        let conn = &mut self.conns[id.index()];
+        let room = read_bytes_max(conn).min(buffer.len());
+        let buffer = &mut buffer[..room];
+        share.spend_call();
+        match conn.transport.read(buffer) {
+            Ok(0) => {
+                conn.readable = false;
+                self.close(id, CloseReason::PeerClosed, String::new(), now);
+            }
+            Ok(count) => {
+                // A short read has emptied the socket; only an end would go unnoticed.
+                conn.readable = count == buffer.len() || conn.read_closed;
+                conn.heard = now;
+                conn.pinged = false;
+                conn.bytes_in += count as u64;
+                self.stats.bytes_in += count as u64;
+                share.spend_bytes(count);
+                let input = &mut buffer[..count];
+                let consumed = self.consume(id, input, share, now);
+                if consumed < count {
+                    let bytes = Box::from(&input[consumed..]);
+                    self.keep_unread(id, Unread { bytes, consumed: 0 });
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => conn.readable = false,
+            Err(error) => {
+                conn.readable = false;
+                self.close(id, (&error).into(), error.to_string(), now);
+            }
+        }
+    }
+
+    /// Keeps what the share of a turn did not suffice for. A connection on its way out is not
+    /// listened to any more.
+    fn keep_unread(&mut self, id: ConnId, unread: Unread) {
+        let conn = &mut self.conns[id.index()];
+        if !conn.is_closing() {
+            conn.keep_unread(unread);
+            self.account(id);
+        }
+    }
+
+    /// Does what the bytes say, within the share. Returns how many of them it took.
+    fn consume(&mut self, id: ConnId, bytes: &mut [u8], share: &mut Budget, now: Time) -> usize {
+        let len = bytes.len();
+        let mut input = bytes;
+        let mut has_event = false;
+        while share.messages > 0 && self.keeps_up(id, now) {
             let conn = &mut self.conns[id.index()];
+            let before = input.len();
             let event = match conn.session.next_event(&mut input, &self.policies.session) {
                 Ok(Some(event)) => event,
-                Ok(None) => break,
+                Ok(None) => {
+                    debug_assert!(input.is_empty(), "a session takes all it is given");
+                    break;
+                }
                 Err(error) => {
                     self.close(id, CloseReason::from(&error), error.to_string(), now);
                     break;
                 }
             };
-            messages += 1;
+            has_event = true;
+            let parsed = (before - input.len()) / limits::READ_PARSED_BYTES_PER_MESSAGE;
             let published = |id| conn.activity.as_ref().and_then(|a| a.published(id));
-            match event {
-                Event::Media(message) => {
-                    if let Some(stream) = published(message.header.message_stream_id) {
-                        let outcome = self.hub.record(stream, &message, now, &self.policies.tape);
-                        self.count_malformed(id, usize::from(outcome == Outcome::Malformed));
-                    }
+            let Recorded { cost, malformed } = match event {
+                Event::Media(message) => match published(message.header.message_stream_id) {
+                    Some(stream) => record(&mut self.hub, stream, &message, now, &self.policies),
+                    None => Recorded::NOTHING,
+                },
+                Event::Aggregate(parts) => match published(parts.message_stream_id()) {
+                    Some(stream) => record_parts(&mut self.hub, stream, parts, now, &self.policies),
+                    None => Recorded::NOTHING,
+                },
+                Event::Step(step) => {
+                    let cost = cost_of(&step) + parsed;
+                    self.decide(id, step, now);
+                    Recorded { cost, malformed: 0 }
                 }
-                Event::Aggregate(mut parts) => {
-                    let Some(stream) = published(parts.message_stream_id()) else { continue };
-                    let mut malformed = 0;
-                    for message in parts.by_ref() {
-                        let outcome = self.hub.record(stream, &message, now, &self.policies.tape);
-                        malformed += usize::from(outcome == Outcome::Malformed);
-                    }
-                    malformed += usize::from(parts.malformed());
-                    self.count_malformed(id, malformed);
-                }
-                Event::Step(step) => self.decide(id, step, now),
-            }
+            };
+            self.count_malformed(id, malformed);
+            share.spend_messages(cost);
         }
-        // Replies, and what else the input made wait.
+        let consumed = len - input.len();
+        if !has_event {
+            self.note_part(id, consumed, now);
+        }
         let conn = &mut self.conns[id.index()];
+        let chunks = consumed / (conn.session.inbound().reader().chunk_size() as usize + 1);
+        share.spend_messages(chunks / limits::READ_CHUNKS_PER_MESSAGE);
+        // Replies, and what else the input made wait.
         if !conn.session.output().is_empty() {
             self.queue_write(id);
         } else if conn.stage <= Stage::Connected && !conn.read_closed {
@@ -114,7 +198,7 @@ impl<T: Transport> Server<T> {
             conn.transport.acknowledge();
         }
         self.account(id);
-        messages
+        consumed
     }
 
     /// Whether a connection is read on. Replies beyond the bound end it, but not before it was
@@ -127,7 +211,7 @@ impl<T: Transport> Server<T> {
         if conn.session.check_output(&self.policies.session).is_ok() {
             return true;
         }
-        self.flush_replies(id, now);
+        self.write_replies(id, now);
         let conn = &self.conns[id.index()];
         match conn.session.check_output(&self.policies.session) {
             _ if conn.is_closing() => false,
@@ -137,19 +221,6 @@ impl<T: Transport> Server<T> {
                 false
             }
         }
-    }
-
-    fn flush_replies(&mut self, id: ConnId, now: Time) {
-        let conn = &mut self.conns[id.index()];
-        if !conn.writable {
-            return;
-        }
-        let before = conn.bytes_out;
-        let flushed = conn.flush_replies(&self.hub);
-        let written = conn.bytes_out - before;
-        self.stats.bytes_out += written;
-        self.settle_write(id, flushed, written > 0, now);
-        self.account(id);
     }
 
     /// Media that was dropped because nothing can be made of it.
@@ -203,7 +274,7 @@ impl<T: Transport> Server<T> {
         debug!("{} connects to {}", conn.peer(), access.shown_path(request.app().path()));
         match access.connect(&request, now) {
             Ok(logged_in) => {
-                conn.logged_in = logged_in.map(Box::new);
+                conn.set_logged_in(logged_in);
                 conn.session.accept_connect(request, &self.policies.session);
                 self.set_stage(id, Stage::Connected, now);
                 self.arm_ping(id, now);
@@ -244,5 +315,75 @@ impl<T: Transport> Server<T> {
             }
         }
         self.queue_write(id);
+    }
+}
+
+/// What became of media.
+struct Recorded {
+    /// In media messages.
+    cost: usize,
+    /// Messages of which nothing can be made.
+    malformed: usize,
+}
+
+impl Recorded {
+    const NOTHING: Self = Self { cost: 1, malformed: 0 };
+}
+
+/// Puts a message on the tape of its stream.
+fn record(
+    hub: &mut Hub,
+    stream: StreamId,
+    message: &Message<'_>,
+    now: Time,
+    policies: &Policies,
+) -> Recorded {
+    match hub.record(stream, message, now, &policies.tape) {
+        Outcome::Taken => Recorded::NOTHING,
+        Outcome::Parsed => {
+            let parsed = message.payload.len() / limits::READ_PARSED_BYTES_PER_MESSAGE;
+            Recorded { cost: limits::READ_COMMAND_MESSAGES + parsed, malformed: 0 }
+        }
+        Outcome::Malformed => Recorded { cost: limits::READ_COMMAND_MESSAGES, malformed: 1 },
+    }
+}
+
+/// Does the same with the messages of an aggregate. More than encoders put into one count as
+/// malformed, since a turn cannot end within a message.
+fn record_parts(
+    hub: &mut Hub,
+    stream: StreamId,
+    mut parts: AggregateParts<'_>,
+    now: Time,
+    policies: &Policies,
+) -> Recorded {
+    let mut all = Recorded::NOTHING;
+    for message in parts.by_ref().take(limits::AGGREGATE_PARTS_MAX) {
+        let one = record(hub, stream, &message, now, policies);
+        all.cost += one.cost;
+        all.malformed += one.malformed;
+    }
+    let has_more = parts.next().is_some();
+    all.malformed += usize::from(has_more || parts.malformed());
+    all
+}
+
+/// The cost of a step of the dialogue besides the length of its message, in media messages.
+const fn cost_of(step: &Step) -> usize {
+    match step {
+        Step::HandshakeDone { .. } => limits::READ_HANDSHAKE_MESSAGES,
+        _ => limits::READ_COMMAND_MESSAGES,
+    }
+}
+
+/// How much to ask for with one read (bytes): a publisher's messages are put together where they
+/// lie in the buffer, so the more the better; of anybody else much would have to be kept.
+fn read_bytes_max<T>(conn: &Conn<T>) -> usize {
+    let is_publisher = conn.activity.as_ref().is_some_and(|a| !a.publishes().is_empty());
+    let chunk_size = conn.session.inbound().reader().chunk_size();
+    if is_publisher && chunk_size >= limits::CHUNK_BYTES_TINY {
+        limits::READ_BUFFER_BYTES
+    } else {
+        limits::READ_BYTES_SMALL_MAX
     }
 }

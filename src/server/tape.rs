@@ -11,6 +11,7 @@
 //! bytes and the time of arrival, never a publisher's timestamps.
 
 use super::blocks::{Blocks, Lent};
+use super::framing;
 use super::gauge::Gauge;
 use super::gops::{Gops, LOST, Needs, StartPoint, Starts};
 use super::headers::{HeaderKind, Headers, METADATA_TIMESTAMP, message_header};
@@ -22,10 +23,6 @@ use bytes::Bytes;
 use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
-
-/// The message stream id that all wire bytes of a tape carry; a player on another id gets its
-/// messages readdressed.
-pub const MESSAGE_STREAM_ID: u32 = 1;
 
 const _: () = assert!(size_of::<Entry>() <= 64);
 
@@ -316,14 +313,25 @@ impl Tape {
         self.segments.run(from, to)
     }
 
-    /// The headers of the newest start point in wire form, stamped with its time.
-    pub fn start_prelude(&self, chunk_size: u32) -> Bytes {
-        self.starts.newest().map_or_else(Bytes::new, |start| start.prelude(chunk_size))
+    /// The headers of the newest start point in wire form, stamped with its time, for a player on
+    /// `message_stream_id`.
+    pub fn start_prelude(&self, message_stream_id: u32, chunk_size: u32) -> Bytes {
+        let wire = self.starts.newest().map_or_else(Bytes::new, |start| start.prelude(chunk_size));
+        self.addressed(wire, message_stream_id, chunk_size)
     }
 
-    /// The headers in force in wire form, stamped with about the time of the newest frame.
-    pub fn live_prelude(&self, chunk_size: u32) -> Bytes {
-        self.headers.recent(self.last_frame, chunk_size)
+    /// The headers in force in wire form, stamped with about the time of the newest frame, for a
+    /// player on `message_stream_id`.
+    pub fn live_prelude(&self, message_stream_id: u32, chunk_size: u32) -> Bytes {
+        let wire = self.headers.recent(self.last_frame, chunk_size);
+        self.addressed(wire, message_stream_id, chunk_size)
+    }
+
+    fn addressed(&self, wire: Bytes, message_stream_id: u32, chunk_size: u32) -> Bytes {
+        match framing::addressed(&wire, message_stream_id, chunk_size) {
+            Some(copy) => self.headers.gauge().share(copy),
+            None => wire,
+        }
     }
 
     /// The first message that a decoder needs for this one, which is recorded next.
@@ -529,7 +537,7 @@ mod tests {
         }
         assert_eq!(bench.all(), [(b'K', 2000), (b'a', 2005), (b'i', 2040)]);
         assert_eq!(bench.tape.start_sequence(), Some(bench.tape.first_sequence()));
-        let prelude = bench.tape.start_prelude(SETTINGS.chunk_size);
+        let prelude = bench.tape.start_prelude(1, SETTINGS.chunk_size);
         assert_eq!(bench.brief(&prelude), [(b'M', 0), (b'A', 2000), (b'V', 2000)]);
     }
 
@@ -546,7 +554,7 @@ mod tests {
         for (kind, name) in kinds.into_iter().zip(b"54321") {
             bench.record(&header(kind, &[*name]), 0);
         }
-        let prelude = bench.tape.live_prelude(SETTINGS.chunk_size);
+        let prelude = bench.tape.live_prelude(1, SETTINGS.chunk_size);
         let order: Vec<_> = bench.brief(&prelude).iter().map(|(name, _)| *name).collect();
         assert_eq!(order, b"12345");
     }
@@ -556,8 +564,8 @@ mod tests {
         let mut bench = Bench::new(false);
         bench.record(&header(HeaderKind::VideoSequence, b"V"), 0);
         bench.record(&key(0), 0);
-        let first = bench.tape.start_prelude(SETTINGS.chunk_size);
-        let second = bench.tape.start_prelude(SETTINGS.chunk_size);
+        let first = bench.tape.start_prelude(1, SETTINGS.chunk_size);
+        let second = bench.tape.start_prelude(1, SETTINGS.chunk_size);
         assert_eq!(first.as_ptr(), second.as_ptr());
     }
 
@@ -571,7 +579,7 @@ mod tests {
         bench.record(&header(HeaderKind::VideoSequence, b"W"), 20);
         assert_eq!(bench.tape.start_sequence(), None);
         bench.record(&key(40), 40);
-        let prelude = bench.tape.start_prelude(SETTINGS.chunk_size);
+        let prelude = bench.tape.start_prelude(1, SETTINGS.chunk_size);
         assert_eq!(bench.brief(&prelude), [(b'W', 40)]);
         assert_eq!(bench.all(), [(b'K', 40)]);
     }
@@ -582,10 +590,10 @@ mod tests {
         bench.record(&header(HeaderKind::AudioSequence, b"A"), 0);
         bench.record(&key(0), 0);
         bench.record(&header(HeaderKind::AudioSequence, b"B"), 20);
-        let prelude = bench.tape.start_prelude(SETTINGS.chunk_size);
+        let prelude = bench.tape.start_prelude(1, SETTINGS.chunk_size);
         assert_eq!(bench.brief(&prelude), [(b'A', 0)], "B follows on the tape");
         assert_eq!(bench.from(bench.tape.start_sequence().unwrap()), [(b'K', 0), (b'B', 0)]);
-        assert_eq!(bench.brief(&bench.tape.live_prelude(60_000)), [(b'B', 0)]);
+        assert_eq!(bench.brief(&bench.tape.live_prelude(1, 60_000)), [(b'B', 0)]);
     }
 
     #[test]
@@ -596,7 +604,7 @@ mod tests {
             bench.settings.bytes_max = limits::TAPE_BYTES_MAX;
             bench.record(&header(HeaderKind::AudioSequence, &half), 0);
             bench.record(&header(HeaderKind::VideoSequence, &vec![2; second_len]), 0);
-            let prelude = bench.tape.live_prelude(60_000);
+            let prelude = bench.tape.live_prelude(1, 60_000);
             assert_eq!(wire_messages(&prelude, 60_000).len(), kept);
         }
     }
@@ -607,7 +615,7 @@ mod tests {
         bench.record(&header(HeaderKind::Metadata, b"M"), 0);
         bench.record(&header(HeaderKind::AudioSequence, b"A"), 0);
         bench.tape.clear_metadata();
-        assert_eq!(bench.brief(&bench.tape.live_prelude(60_000)), [(b'A', 0)]);
+        assert_eq!(bench.brief(&bench.tape.live_prelude(1, 60_000)), [(b'A', 0)]);
     }
 
     #[test]
@@ -832,7 +840,7 @@ mod tests {
         assert_eq!(bench.tape.start_sequence(), None);
         bench.tape.begin(false);
         assert_eq!((bench.tape.first_sequence(), bench.tape.bytes()), (sequence, 0));
-        assert!(bench.tape.live_prelude(60_000).is_empty());
+        assert!(bench.tape.live_prelude(1, 60_000).is_empty());
         assert!(!bench.record(&inter(7), 10), "its first GOP has not begun");
         bench.record(&key(20), 20);
         assert_eq!(bench.all(), [(b'K', 20)]);
@@ -859,7 +867,7 @@ mod tests {
         assert_eq!((bench.tape.first_sequence(), bench.tape.next_sequence()), (3, 3));
         assert_eq!((bench.tape.bytes(), bench.tape.blocks.bytes()), (0, 0));
         assert_eq!(bench.tape.entries.capacity(), 0);
-        assert!(bench.tape.live_prelude(60_000).is_empty());
+        assert!(bench.tape.live_prelude(1, 60_000).is_empty());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What happens when a deadline has come.
 
+use super::budget::Budget;
 use super::reason::CloseReason;
 use super::stages::Stage;
 use super::timers::TimerKind;
@@ -56,6 +57,11 @@ impl<T: Transport> Server<T> {
     }
 
     fn waited_too_long(&mut self, id: ConnId, now: Time) {
+        // The stream may have begun since, and a player that does not read was not visited for it.
+        self.settle_stage(id, now);
+        if self.conns[id.index()].stage != Stage::Waiting {
+            return;
+        }
         let conn = &mut self.conns[id.index()];
         let description = format!("not published within {} ms", self.settings.play.wait_ms);
         let waiting = conn.activity.as_ref().and_then(|activity| activity.plays.first());
@@ -89,7 +95,7 @@ impl<T: Transport> Server<T> {
     /// What it takes now it has taken in time: nobody knows how long there has been room for it.
     fn player_stalled(&mut self, id: ConnId, now: Time) {
         let before = self.conns[id.index()].bytes_out;
-        self.write(id, now);
+        self.write(id, Budget::WRITE, now);
         let limit_ms = self.settings.timeouts.player_stalled_ms;
         let conn = &self.conns[id.index()];
         if conn.bytes_out > before {

@@ -95,7 +95,8 @@ fn the_request_names_the_url_of_the_settings() {
         let drain_url = ReconnectUrl::new(url).unwrap();
         let mut world = World::new(Settings { drain_url, ..Settings::default() });
         let client = understanding(&mut world, 1.0);
-        world.server.request_reconnects();
+        let now = world.now();
+        world.server.request_reconnects(now);
         world.run();
         let expected = request("the server asks for it", Some(url));
         assert_eq!(world[client].messages()[0].payload, expected);
@@ -120,7 +121,8 @@ fn by_command_nothing_changes_for_anybody_else() {
     let player = world.playing("cam");
     let shaking = world.connect();
     world[player].take_messages();
-    world.server.request_reconnects();
+    let now = world.now();
+    world.server.request_reconnects(now);
     world.run();
     assert_eq!(world[publisher].answers(), [REQUEST]);
     assert!(world[player].messages().is_empty() && world[shaking].messages().is_empty());
@@ -142,7 +144,8 @@ fn a_publisher_that_was_asked_may_take_over_from_itself() {
         let player = world.playing("cam");
         world[player].take_messages();
         if asked {
-            world.server.request_reconnects();
+            let now = world.now();
+            world.server.request_reconnects(now);
         }
         world.say(first, &[audio(0, 10), audio(20, 10)]);
         let second = world.connect_from(([10, 0, 0, host], 40_001).into());
@@ -183,7 +186,8 @@ fn what_is_left_at_the_end_of_a_drain_is_told_and_closed() {
 fn who_was_asked_by_command_is_asked_again_when_the_server_goes_down() {
     let mut world = World::new(Settings::default());
     let client = with_stream(&mut world, play("cam"));
-    world.server.request_reconnects();
+    let now = world.now();
+    world.server.request_reconnects(now);
     drain(&mut world);
     drain(&mut world);
     assert_eq!(world[client].answers(), [REQUEST, REQUEST]);

@@ -1,0 +1,134 @@
+//! Budgets: how much work one turn, and one connection within it, may cause.
+//!
+//! Owns the arithmetic of a [`Budget`] and the sizes of the two that bound a turn. Work is counted
+//! in bytes, messages and calls, since each of them alone can be made cheap for a peer and dear for
+//! the server: a megabyte in one frame, a thousand messages of one byte, a thousand calls that move
+//! nothing. It never measures time, so that a simulated turn does what a real one does.
+
+use crate::limits;
+
+/// What is left to do in a turn or in a share of it. Spent as soon as one of the three is used up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// Bytes moved to or from the kernel.
+    pub bytes: usize,
+    /// Messages read, or looked at on a tape.
+    pub messages: usize,
+    /// System calls, and visits of a connection that needed none.
+    pub calls: usize,
+}
+
+impl Budget {
+    /// All reading of a turn.
+    pub const READING: Self = Self {
+        bytes: limits::READ_BYTES_OF_ALL_PER_TURN_MAX,
+        messages: limits::READ_MESSAGES_OF_ALL_PER_TURN_MAX,
+        calls: limits::READ_CALLS_OF_ALL_PER_TURN_MAX,
+    };
+
+    /// One connection's share of [`Budget::READING`] when it has something new.
+    pub const FIRST_READ: Self = Self {
+        bytes: limits::READ_BYTES_PER_TURN_MAX,
+        messages: limits::READ_MESSAGES_FIRST_MAX,
+        calls: limits::READ_CALLS_PER_TURN_MAX,
+    };
+
+    /// One connection's share of [`Budget::READING`] when its last one was too small for it.
+    pub const NEXT_READ: Self =
+        Self { messages: limits::READ_MESSAGES_PER_TURN_MAX, ..Self::FIRST_READ };
+
+    /// All writing of a turn.
+    pub const WRITING: Self = Self {
+        bytes: limits::WRITE_BYTES_OF_ALL_PER_TURN_MAX,
+        messages: limits::WRITE_MESSAGES_OF_ALL_PER_TURN_MAX,
+        calls: limits::WRITE_CALLS_OF_ALL_PER_TURN_MAX,
+    };
+
+    /// One connection's share of [`Budget::WRITING`].
+    pub const WRITE: Self = Self {
+        bytes: limits::WRITE_BYTES_PER_TURN_MAX,
+        messages: limits::WRITE_MESSAGES_PER_TURN_MAX,
+        calls: limits::WRITE_CALLS_PER_TURN_MAX,
+    };
+
+    /// Whether nothing more may be begun.
+    pub const fn is_spent(&self) -> bool {
+        self.bytes == 0 || self.messages == 0 || self.calls == 0
+    }
+
+    /// Whether less than a quarter of `whole` is left of any of the three.
+    pub const fn is_low(&self, whole: &Self) -> bool {
+        self.bytes < whole.bytes / 4
+            || self.messages < whole.messages / 4
+            || self.calls < whole.calls / 4
+    }
+
+    /// The smaller of what is left here and `share`, of each of the three.
+    pub fn share(&self, share: &Self) -> Self {
+        Self {
+            bytes: self.bytes.min(share.bytes),
+            messages: self.messages.min(share.messages),
+            calls: self.calls.min(share.calls),
+        }
+    }
+
+    /// Takes bytes, as far as there are any left: what was begun is finished.
+    pub const fn spend_bytes(&mut self, bytes: usize) {
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+
+    /// Takes messages, as far as there are any left.
+    pub const fn spend_messages(&mut self, messages: usize) {
+        self.messages = self.messages.saturating_sub(messages);
+    }
+
+    /// Takes one call.
+    pub const fn spend_call(&mut self) {
+        self.calls = self.calls.saturating_sub(1);
+    }
+
+    /// Takes all that was spent of `share`, which is now `left`; a visit counts as a call at least.
+    pub fn settle(&mut self, share: &Self, left: &Self) {
+        self.spend_bytes(share.bytes - left.bytes);
+        self.spend_messages(share.messages - left.messages);
+        self.calls = self.calls.saturating_sub((share.calls - left.calls).max(1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WHOLE: Budget = Budget { bytes: 100, messages: 40, calls: 8 };
+
+    #[test]
+    fn a_budget_is_spent_when_any_of_the_three_is() {
+        for (bytes, messages, calls, spent) in
+            [(99, 39, 7, false), (100, 0, 0, true), (0, 40, 0, true), (0, 0, 8, true)]
+        {
+            let mut budget = WHOLE;
+            budget.spend_bytes(bytes);
+            budget.spend_messages(messages);
+            (0..calls).for_each(|_| budget.spend_call());
+            assert_eq!(budget.is_spent(), spent, "{budget:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_begun_is_finished_and_a_visit_costs_a_call() {
+        let mut budget = WHOLE;
+        budget.settle(&WHOLE, &WHOLE);
+        assert_eq!(budget, Budget { calls: 7, ..WHOLE });
+        let share = Budget { bytes: 1000, messages: 1000, calls: 1000 };
+        budget.settle(&share, &Budget { bytes: 0, messages: 995, calls: 998 });
+        assert_eq!(budget, Budget { bytes: 0, messages: 35, calls: 5 });
+    }
+
+    #[test]
+    fn a_budget_is_low_below_a_quarter_of_any() {
+        assert!(!Budget { bytes: 25, messages: 10, calls: 2 }.is_low(&WHOLE));
+        assert!(Budget { bytes: 24, messages: 10, calls: 2 }.is_low(&WHOLE));
+        assert!(Budget { bytes: 25, messages: 9, calls: 2 }.is_low(&WHOLE));
+        assert!(Budget { bytes: 25, messages: 10, calls: 1 }.is_low(&WHOLE));
+    }
+}

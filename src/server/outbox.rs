@@ -1,0 +1,709 @@
+//! The one writer: what a connection is owed, as few calls as it takes, in the order half-sent
+//! message, control, media.
+//!
+//! Owns the memory in which short messages are copied together before a write. Whatever it looks at
+//! it takes from a [`Budget`], so that neither a long backlog of tiny messages nor a transport that
+//! takes little makes one write long. It never decides who is written to, and never touches a
+//! stream.
+
+use super::budget::Budget;
+use super::conn::{Activity, Conn};
+use super::framing::HalfSent;
+use super::hub::Hub;
+use super::segment::FileRun;
+use super::transport::Transport;
+use crate::limits;
+use crate::rtmp::session::Session;
+use smallvec::SmallVec;
+use std::io::{self, ErrorKind, IoSlice};
+use std::ops::Range;
+
+/// How a write went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flushed {
+    /// Everything that was pending is with the kernel.
+    All,
+    /// The transport takes no more; an event will follow.
+    Blocked,
+    /// The budget is used up; there may be more.
+    Budget,
+}
+
+/// What one call has written.
+struct Written {
+    bytes: usize,
+    /// Nothing else is pending.
+    is_all: bool,
+}
+
+/// See the module's head.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    scratch: Vec<u8>,
+    /// The error of a `write_file` whose bytes the same transport took from memory: the system
+    /// refuses to send from files.
+    file_refusal: Option<io::Error>,
+}
+
+impl Outbox {
+    /// Writes what is pending until all is with the kernel, the transport takes no more, or the
+    /// budget is spent. Errors are the transport's.
+    pub(super) fn flush<T: Transport>(
+        &mut self,
+        conn: &mut Conn<T>,
+        hub: &Hub,
+        budget: &mut Budget,
+    ) -> io::Result<Flushed> {
+        while !budget.is_spent() {
+            let Written { bytes, is_all } = match self.write_once(conn, hub, budget) {
+                Ok(written) => written,
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    conn.writable = false;
+                    return Ok(Flushed::Blocked);
+                }
+                Err(error) => return Err(error),
+            };
+            if bytes > 0 {
+                conn.bytes_out += bytes as u64;
+                budget.spend_bytes(bytes);
+                advance(conn, hub, bytes);
+            }
+            if is_all {
+                return Ok(Flushed::All);
+            }
+        }
+        Ok(if conn.is_behind(hub) { Flushed::Budget } else { Flushed::All })
+    }
+
+    /// Why the system refuses to send from files, once it has.
+    pub(super) const fn take_file_refusal(&mut self) -> Option<io::Error> {
+        self.file_refusal.take()
+    }
+
+    /// Writes with one call as much as goes into it and into the budget.
+    fn write_once<T: Transport>(
+        &mut self,
+        conn: &mut Conn<T>,
+        hub: &Hub,
+        budget: &mut Budget,
+    ) -> io::Result<Written> {
+        let is_past_unwanted = skip_unwanted(conn, hub, &mut budget.messages);
+        let may_use_files = conn.transport.sends_files() && self.file_refusal.is_none();
+        let file_run = if may_use_files { file_run(conn, hub, budget) } else { None };
+        let Some((run, is_last)) = file_run else {
+            let written = self.write_from_memory(conn, hub, budget, may_use_files)?;
+            return Ok(Written { is_all: written.is_all && is_past_unwanted, ..written });
+        };
+        budget.spend_call();
+        let len = run.len.min(budget.bytes);
+        let error = match conn.transport.write_file(run.file, run.position, len) {
+            Ok(0) => ErrorKind::WriteZero.into(),
+            Ok(bytes) => return Ok(Written { bytes, is_all: is_last && bytes == run.len }),
+            Err(error) if is_transient(&error) => return Err(error),
+            Err(error) => error,
+        };
+        // A list of the errors that mean a refusal would not do: a socket can report most of them
+        // for its own connection, and one broken connection must not cost the others their files.
+        match self.write_from_memory(conn, hub, budget, false) {
+            Err(again) if !is_transient(&again) => Err(error),
+            Ok(written) if written.bytes > 0 => {
+                self.file_refusal = Some(error);
+                Ok(written)
+            }
+            other => other,
+        }
+    }
+
+    /// Does the same without files. `until_file` ends the write where a memory file continues it.
+    fn write_from_memory<T: Transport>(
+        &mut self,
+        conn: &mut Conn<T>,
+        hub: &Hub,
+        budget: &mut Budget,
+        until_file: bool,
+    ) -> io::Result<Written> {
+        let mut slices = Slices::new(budget.bytes, &mut self.scratch, until_file);
+        let (is_closing, activity) = (conn.is_closing(), conn.activity.as_deref());
+        let visits = &mut budget.messages;
+        let is_all = gather(&conn.session, activity, is_closing, hub, &mut slices, visits);
+        if slices.pieces.is_empty() {
+            return Ok(Written { bytes: 0, is_all });
+        }
+        budget.spend_call();
+        let offered = slices.bytes;
+        let bytes = conn.transport.write_vectored(&slices.io_slices())?;
+        if bytes == 0 {
+            // A transport that takes nothing of something is broken: it would be asked forever.
+            return Err(ErrorKind::WriteZero.into());
+        }
+        Ok(Written { bytes, is_all: is_all && bytes == offered })
+    }
+}
+
+/// Whether the same call may succeed later.
+fn is_transient(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
+}
+
+/// Moves players past what they do not want, as far as `visits` go. Returns whether that was all.
+fn skip_unwanted<T>(conn: &mut Conn<T>, hub: &Hub, visits: &mut usize) -> bool {
+    if conn.closing.is_some() {
+        return true;
+    }
+    let Some(activity) = conn.activity.as_deref_mut() else { return true };
+    let mut plays = activity.plays.iter_mut();
+    plays.all(|play| play.skip_unwanted(hub.stream(play.stream).tape(), visits))
+}
+
+/// What is to be written next, if it lies in a memory file, and whether it is all there is: media,
+/// with nothing before it.
+fn file_run<'h, T: Transport>(
+    conn: &Conn<T>,
+    hub: &'h Hub,
+    budget: &mut Budget,
+) -> Option<(FileRun<'h>, bool)> {
+    let activity = conn.activity.as_deref().filter(|a| a.half_sent_bytes() == 0)?;
+    if conn.is_closing() || !conn.session.output().is_empty() {
+        return None;
+    }
+    let is_only = activity.plays.len() == 1;
+    let mut tapes = activity.plays.iter().map(|play| (play, hub.stream(play.stream).tape()));
+    let (play, tape) = tapes.find(|(play, tape)| is_only || play.has_pending(tape))?;
+    let (run, is_last) = play.file_run(tape, budget.bytes, &mut budget.messages)?;
+    Some((run, is_last && is_only))
+}
+
+/// Collects what waits to be written. A connection on its way out gets no more media. Returns
+/// whether that was all.
+fn gather<'s>(
+    session: &'s Session,
+    activity: Option<&'s Activity>,
+    is_closing: bool,
+    hub: &'s Hub,
+    slices: &mut Slices<'s, '_>,
+    visits: &mut usize,
+) -> bool {
+    if let Some(half_sent) = activity.and_then(|activity| activity.half_sent.as_deref()) {
+        slices.push(half_sent.head());
+        slices.push(half_sent.rest());
+    }
+    slices.push(session.output().bytes());
+    let Some(activity) = activity.filter(|_| !is_closing) else { return slices.has_room() };
+    let mut plays = activity.plays.iter();
+    // What is cut to the budget is not all, even for a player that adds nothing to it.
+    plays.all(|play| play.gather(hub.stream(play.stream).tape(), slices, visits))
+        && slices.has_room()
+}
+
+/// Takes `written` bytes of what was gathered as sent.
+fn advance<T>(conn: &mut Conn<T>, hub: &Hub, mut written: usize) {
+    let is_closing = conn.closing.is_some();
+    let output = conn.session.output_mut();
+    let Some(activity) = conn.activity.as_deref_mut() else {
+        output.written(written);
+        return;
+    };
+    if let Some(half_sent) = activity.half_sent.as_deref_mut() {
+        written -= half_sent.advance(written);
+    }
+    let of_control = written.min(output.bytes().len());
+    if of_control > 0 {
+        output.written(of_control);
+        written -= of_control;
+    }
+    if is_closing {
+        return;
+    }
+    let mut half_sent = HalfSent::default();
+    for play in &mut activity.plays {
+        written = play.advance(hub.stream(play.stream).tape(), written, &mut half_sent);
+    }
+    debug_assert_eq!(written, 0, "no more is written than was gathered");
+    if !half_sent.is_empty() {
+        **activity.half_sent.get_or_insert_default() = half_sent;
+    }
+}
+
+/// The slices of one vectored write, within a budget. Short ones that follow each other are copied
+/// into one: the kernel takes as long for a slice of 13 bytes as it takes to copy some hundred.
+pub(super) struct Slices<'s, 'c> {
+    /// Never more than what it holds within itself.
+    pieces: SmallVec<[Piece<'s>; limits::WRITE_SLICES_MAX]>,
+    scratch: &'c mut Vec<u8>,
+    /// Media that lies in a memory file is left for a call of its own.
+    until_file: bool,
+    budget: usize,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+enum Piece<'s> {
+    Slice(&'s [u8]),
+    /// A place in the scratch memory.
+    Copied(Range<usize>),
+}
+
+impl<'s, 'c> Slices<'s, 'c> {
+    pub(super) fn new(budget: usize, scratch: &'c mut Vec<u8>, until_file: bool) -> Self {
+        scratch.clear();
+        Self { pieces: SmallVec::new(), scratch, until_file, budget, bytes: 0 }
+    }
+
+    /// Whether media that lies in a memory file is left for a call of its own.
+    pub(super) const fn until_file(&self) -> bool {
+        self.until_file
+    }
+
+    /// Adds a slice, cut to the budget; says whether there is room for another.
+    pub(super) fn push(&mut self, slice: &'s [u8]) -> bool {
+        let slice = self.cut(slice);
+        if !slice.is_empty() && !self.join(slice) {
+            self.pieces.push(Piece::Slice(slice));
+        }
+        self.has_room()
+    }
+
+    /// Adds bytes that do not last as long as the write.
+    pub(super) fn push_copy(&mut self, bytes: &[u8]) -> bool {
+        let bytes = self.cut(bytes);
+        if !bytes.is_empty() && !self.join(bytes) {
+            let start = self.scratch.len();
+            self.scratch.extend_from_slice(bytes);
+            self.pieces.push(Piece::Copied(start..self.scratch.len()));
+        }
+        self.has_room()
+    }
+
+    /// Bytes that may be added.
+    pub(super) const fn room_bytes(&self) -> usize {
+        self.budget
+    }
+
+    /// While this holds, nothing that was to be added was left out.
+    pub(super) fn has_room(&self) -> bool {
+        self.pieces.len() < limits::WRITE_SLICES_MAX
+            && self.budget > 0
+            && self.scratch.len() + limits::WRITE_COPIED_BYTES_MAX <= limits::WRITE_SCRATCH_BYTES
+    }
+
+    /// Cuts bytes to the budget and takes them from it.
+    fn cut<'b>(&mut self, bytes: &'b [u8]) -> &'b [u8] {
+        let taken = if self.has_room() { bytes.len().min(self.budget) } else { 0 };
+        self.budget -= taken;
+        self.bytes += taken;
+        &bytes[..taken]
+    }
+
+    /// Copies a short slice behind the last one if that is short, too; says whether it did.
+    fn join(&mut self, bytes: &[u8]) -> bool {
+        if bytes.len() >= limits::WRITE_COPIED_BYTES_MAX {
+            return false;
+        }
+        let scratch = &mut *self.scratch;
+        match self.pieces.last_mut() {
+            Some(Piece::Copied(range)) => {
+                scratch.extend_from_slice(bytes);
+                range.end = scratch.len();
+            }
+            Some(last @ Piece::Slice(_)) => {
+                let Piece::Slice(slice) = last else { return false };
+                if slice.len() >= limits::WRITE_COPIED_BYTES_MAX {
+                    return false;
+                }
+                let start = scratch.len();
+                scratch.extend_from_slice(slice);
+                scratch.extend_from_slice(bytes);
+                *last = Piece::Copied(start..scratch.len());
+            }
+            None => return false,
+        }
+        true
+    }
+
+    /// What is handed to the transport.
+    pub(super) fn io_slices(&self) -> SmallVec<[IoSlice<'_>; limits::WRITE_SLICES_MAX]> {
+        let as_bytes = |piece: &Piece<'s>| match piece {
+            Piece::Slice(slice) => IoSlice::new(slice),
+            Piece::Copied(range) => IoSlice::new(&self.scratch[range.clone()]),
+        };
+        self.pieces.iter().map(as_bytes).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Duplicate, Start};
+    use crate::rtmp::chunk_write::wire_len;
+    use crate::rtmp::handshake::Hello;
+    use crate::rtmp::message::{Message, MessageHeader, UserControl, kind};
+    use crate::rtmp::session::SessionSettings;
+    use crate::server::ConnId;
+    use crate::server::conn::Closing;
+    use crate::server::framing::MESSAGE_STREAM_ID;
+    use crate::server::hub::{DuplicatePolicy, Endpoint, StreamId};
+    use crate::server::play::Play;
+    use crate::server::reason::CloseReason;
+    use crate::server::tape::TapeSettings;
+    use crate::test_support::{self, wire_messages};
+    use crate::time::Time;
+    use std::collections::VecDeque;
+    use std::net::SocketAddr;
+
+    const CHUNK_SIZE: u32 = 128;
+    const TAPE: TapeSettings = TapeSettings { chunk_size: CHUNK_SIZE, ..test_support::TAPE };
+
+    /// What a write is answered with.
+    enum Answer {
+        Takes(usize),
+        Fails(ErrorKind),
+    }
+
+    /// A transport that answers writes by a script, and takes everything when that is over.
+    #[derive(Default)]
+    struct Scripted {
+        script: VecDeque<Answer>,
+        wire: Vec<u8>,
+        writes: usize,
+        slices_max: usize,
+    }
+
+    impl Transport for Scripted {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            Err(ErrorKind::WouldBlock.into())
+        }
+
+        fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+            self.writes += 1;
+            self.slices_max = self.slices_max.max(slices.len());
+            let room = match self.script.pop_front() {
+                Some(Answer::Takes(room)) => room,
+                Some(Answer::Fails(kind)) => return Err(kind.into()),
+                None => usize::MAX,
+            };
+            let before = self.wire.len();
+            for slice in slices {
+                let room = room - (self.wire.len() - before);
+                self.wire.extend_from_slice(&slice[..room.min(slice.len())]);
+            }
+            Ok(self.wire.len() - before)
+        }
+
+        fn shutdown_write(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// A connection that plays one stream on each of its message streams.
+    struct Bench {
+        hub: Hub,
+        streams: Vec<StreamId>,
+        conn: Conn<Scripted>,
+    }
+
+    impl Bench {
+        fn new(message_stream_ids: &[u32]) -> Self {
+            let settings = SessionSettings::new(Hello::new(&[7; 1528]));
+            let peer = SocketAddr::from(([10, 0, 0, 1], 4000));
+            let mut conn = Conn::new(Scripted::default(), peer, &settings, Time::ZERO);
+            let mut hub = Hub::default();
+            let policy = DuplicatePolicy { rule: Duplicate::Reject, silent_ms: 0 };
+            let mut streams = Vec::new();
+            for id in message_stream_ids {
+                let endpoint = Endpoint { conn: ConnId::new(9), message_stream_id: *id };
+                let name = format!("live/{id}");
+                let published = hub.publish(&name, endpoint, Time::ZERO, &policy, 0).unwrap();
+                let tape = hub.stream(published.stream).tape();
+                let play = Play::new(published.stream, *id, tape, Start::Live, CHUNK_SIZE);
+                hub.add_player(published.stream, endpoint);
+                conn.activity_mut().plays.push(play);
+                streams.push(published.stream);
+            }
+            conn.session.output_mut().set_chunk_size(CHUNK_SIZE);
+            let mut bench = Self { hub, streams, conn };
+            assert_eq!(bench.flush(), Flushed::All);
+            bench.conn.transport = Scripted::default();
+            bench
+        }
+
+        /// Publishes an audio message of `len` bytes of `fill` on a stream.
+        fn publish(&mut self, stream: usize, fill: u8, len: usize) {
+            let header = MessageHeader {
+                chunk_stream_id: 4,
+                timestamp: 0x0100_0000,
+                kind: kind::AUDIO,
+                message_stream_id: 1,
+            };
+            // The upper half of the first byte is the sound format: 2 is MP3, which is a frame
+            // of one byte on.
+            let mut payload = vec![fill; len];
+            payload[0] = 0x20 | fill & 0x0f;
+            let message = Message { header, payload: &payload };
+            self.hub.record(self.streams[stream], &message, Time::ZERO, &TAPE);
+        }
+
+        fn flush(&mut self) -> Flushed {
+            // Some tests answer each of many calls.
+            self.flush_within(&mut Budget { bytes: 1 << 20, messages: 1 << 20, calls: 1 << 20 })
+        }
+
+        fn flush_within(&mut self, budget: &mut Budget) -> Flushed {
+            self.try_flush(budget).unwrap()
+        }
+
+        fn try_flush(&mut self, budget: &mut Budget) -> io::Result<Flushed> {
+            Outbox::default().flush(&mut self.conn, &self.hub, budget)
+        }
+
+        fn script(&mut self, answers: impl IntoIterator<Item = Answer>) {
+            self.conn.transport.script.extend(answers);
+        }
+
+        fn control(&mut self) {
+            self.conn.session.ping(1);
+        }
+
+        /// Message type, message stream id and payload length of all that was written.
+        fn written(&self) -> Vec<(u8, u32, usize)> {
+            wire_messages(&self.conn.transport.wire, CHUNK_SIZE)
+                .iter()
+                .map(|(header, payload)| (header.kind, header.message_stream_id, payload.len()))
+                .collect()
+        }
+    }
+
+    const PING: (u8, u32, usize) = (kind::USER_CONTROL, 0, 6);
+
+    #[test]
+    fn a_half_sent_message_goes_before_control_and_control_before_media() {
+        let mut bench = Bench::new(&[1]);
+        bench.publish(0, 1, 300);
+        bench.script([Answer::Takes(50), Answer::Fails(ErrorKind::WouldBlock)]);
+        assert_eq!(bench.flush(), Flushed::Blocked);
+        assert!(!bench.conn.writable);
+        bench.control();
+        bench.publish(0, 2, 200);
+        assert!(bench.conn.has_pending(&bench.hub));
+        assert_eq!(bench.flush(), Flushed::All);
+        assert_eq!(bench.written(), [(kind::AUDIO, 1, 300), PING, (kind::AUDIO, 1, 200)]);
+        assert!(!bench.conn.has_pending(&bench.hub));
+        assert_eq!(bench.conn.bytes_out as usize - bench.conn.transport.wire.len(), 16);
+    }
+
+    #[test]
+    fn a_transport_that_takes_nothing_and_does_not_say_why_ends_the_connection() {
+        let mut bench = Bench::new(&[1]);
+        bench.publish(0, 1, 300);
+        bench.script([Answer::Takes(10), Answer::Takes(0), Answer::Takes(0)]);
+        let error = bench.try_flush(&mut { Budget::WRITE }).unwrap_err();
+        assert_eq!((error.kind(), bench.conn.transport.writes), (ErrorKind::WriteZero, 2));
+    }
+
+    #[test]
+    fn however_little_is_taken_the_order_and_the_bytes_stay() {
+        for ids in [&[1][..], &[2], &[1, 2, 3]] {
+            let fill = |bench: &mut Bench| {
+                for stream in 0..ids.len() {
+                    bench.publish(stream, 1, 300);
+                    bench.publish(stream, 2, 1);
+                    bench.publish(stream, 3, 128);
+                }
+                bench.control();
+            };
+            let mut at_once = Bench::new(ids);
+            fill(&mut at_once);
+            assert_eq!(at_once.flush(), Flushed::All);
+            let mut expected = at_once.written();
+            assert_eq!(expected.len(), 1 + 3 * ids.len());
+            for step in (1..60).chain([127, 128, 300, 900]) {
+                let mut bench = Bench::new(ids);
+                fill(&mut bench);
+                bench.script((0..3000).map(|_| Answer::Takes(step)));
+                assert_eq!(bench.flush(), Flushed::All);
+                let mut written = bench.written();
+                for messages in [&mut written, &mut expected] {
+                    messages.sort_by_key(|(_, stream, _)| *stream);
+                }
+                assert_eq!(written, expected, "{step} bytes at a time to {ids:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_write_is_cut_by_the_budget_of_the_turn() {
+        let message = wire_len(&MessageHeader { timestamp: u32::MAX, ..HEADER }, 1000, CHUNK_SIZE);
+        for (budget, outcome) in
+            [(message, Flushed::All), (message - 1, Flushed::Budget), (1, Flushed::Budget)]
+        {
+            let mut bench = Bench::new(&[1]);
+            bench.publish(0, 1, 1000);
+            assert_eq!(bench.flush_within(&mut Budget { bytes: budget, ..Budget::WRITE }), outcome);
+            assert_eq!(bench.conn.transport.wire.len(), budget);
+            assert_eq!(bench.flush(), Flushed::All);
+            assert_eq!(bench.written(), [(kind::AUDIO, 1, 1000)]);
+        }
+    }
+
+    #[test]
+    fn more_messages_than_slices_take_more_writes() {
+        for (messages, writes) in [(limits::WRITE_SLICES_MAX, 1), (limits::WRITE_SLICES_MAX + 1, 2)]
+        {
+            let mut bench = Bench::new(&[1]);
+            (0..messages).for_each(|_| bench.publish(0, 1, limits::WRITE_COPIED_BYTES_MAX));
+            assert_eq!(bench.flush(), Flushed::All);
+            assert_eq!(bench.conn.transport.writes, writes);
+            assert_eq!(bench.conn.transport.slices_max, limits::WRITE_SLICES_MAX);
+            assert_eq!(bench.written().len(), messages);
+        }
+    }
+
+    #[test]
+    fn errors_of_the_transport_are_told_apart() {
+        let mut bench = Bench::new(&[1]);
+        bench.publish(0, 1, 10);
+        bench.script([Answer::Fails(ErrorKind::Interrupted)]);
+        assert_eq!(bench.flush(), Flushed::All);
+        for (answer, expected) in [
+            (Answer::Takes(0), ErrorKind::WriteZero),
+            (Answer::Fails(ErrorKind::ConnectionReset), ErrorKind::ConnectionReset),
+        ] {
+            bench.publish(0, 1, 10);
+            bench.script([answer]);
+            let error = bench.try_flush(&mut { Budget::WRITE }).unwrap_err();
+            assert_eq!(error.kind(), expected);
+        }
+    }
+
+    #[test]
+    fn who_is_on_its_way_out_gets_the_rest_of_a_message_and_why_but_no_more_media() {
+        let mut bench = Bench::new(&[1]);
+        bench.publish(0, 1, 300);
+        bench.publish(0, 2, 300);
+        bench.script([Answer::Takes(50), Answer::Fails(ErrorKind::WouldBlock)]);
+        bench.flush();
+        let closing = Closing::new(CloseReason::ServerShutdown, String::new(), true);
+        bench.conn.closing = Some(Box::new(closing));
+        bench.control();
+        assert_eq!(bench.flush(), Flushed::All);
+        assert_eq!(bench.written(), [(kind::AUDIO, 1, 300), PING]);
+    }
+
+    #[test]
+    fn players_on_any_message_stream_get_their_own_id() {
+        let mut bench = Bench::new(&[3, 1, 2]);
+        for stream in 0..3 {
+            bench.publish(stream, 1, 1000);
+            bench.publish(stream, 1, 5);
+        }
+        assert_eq!(bench.flush(), Flushed::All);
+        let mut written = bench.written();
+        written.sort_by_key(|(_, id, len)| (*id, 1000 - len));
+        let expected: Vec<_> =
+            (1..=3).flat_map(|id| [(kind::AUDIO, id, 1000), (kind::AUDIO, id, 5)]).collect();
+        assert_eq!(written, expected);
+    }
+
+    #[test]
+    fn control_output_gives_its_memory_back() {
+        let mut bench = Bench::new(&[]);
+        bench.conn.session.output_mut().user_control(UserControl::StreamBegin(1));
+        bench.flush();
+        assert!(bench.conn.session.output().bytes().is_empty());
+    }
+
+    const HEADER: MessageHeader = MessageHeader {
+        chunk_stream_id: 6,
+        timestamp: 40,
+        kind: kind::VIDEO,
+        message_stream_id: MESSAGE_STREAM_ID,
+    };
+
+    fn concat(slices: &Slices<'_, '_>) -> Vec<u8> {
+        slices.io_slices().iter().flat_map(|slice| slice.to_vec()).collect()
+    }
+
+    #[test]
+    fn slices_are_bounded_in_number_and_bytes() {
+        let (long, mut scratch) = ([0; limits::WRITE_COPIED_BYTES_MAX], Vec::new());
+        let mut slices = Slices::new(usize::MAX, &mut scratch, true);
+        for count in 1..limits::WRITE_SLICES_MAX {
+            assert!(slices.push(&long), "slice {count}");
+        }
+        assert!(!slices.push(&long), "the last place");
+        assert!(!slices.push(&long) && !slices.push_copy(&long));
+        assert_eq!(slices.io_slices().len(), limits::WRITE_SLICES_MAX);
+        assert!(!slices.pieces.spilled());
+
+        let mut slices = Slices::new(5, &mut scratch, true);
+        assert!(slices.push(&[1; 4]));
+        assert!(!slices.push(&[2; 4]));
+        assert!(!slices.push(&[3; 4]));
+        assert_eq!(concat(&slices), [1, 1, 1, 1, 2]);
+        let mut slices = Slices::new(0, &mut scratch, true);
+        assert!(!slices.push(&[0]) && slices.io_slices().is_empty());
+    }
+
+    #[test]
+    fn short_slices_that_follow_each_other_become_one() {
+        let (long, mut scratch) = ([9; limits::WRITE_COPIED_BYTES_MAX], Vec::new());
+        let mut slices = Slices::new(usize::MAX, &mut scratch, true);
+        slices.push(&[1; 10]);
+        assert!(slices.scratch.is_empty(), "one alone is not copied");
+        slices.push(&[2; 10]);
+        slices.push_copy(&[3; 10]);
+        slices.push(&long);
+        slices.push_copy(&[4; 10]);
+        slices.push(&[5; 10]);
+        let lens: Vec<_> = slices.io_slices().iter().map(|slice| slice.len()).collect();
+        assert_eq!(lens, [30, long.len(), 20]);
+        let expected = [&[1; 10][..], &[2; 10], &[3; 10], &long, &[4; 10], &[5; 10]].concat();
+        assert_eq!(concat(&slices), expected);
+    }
+
+    #[test]
+    fn a_join_to_a_long_backlog_of_tiny_messages_costs_one_visit_a_message() {
+        for ids in [&[1][..], &[7], &[1, 2]] {
+            let mut bench = Bench::new(ids);
+            const MESSAGES: usize = 20_000;
+            (0..MESSAGES).for_each(|_| bench.publish(0, 1, 1));
+            let (mut visits, mut calls) = (0, 0);
+            loop {
+                let mut budget = Budget::WRITE;
+                let flushed = bench.flush_within(&mut budget);
+                visits += Budget::WRITE.messages - budget.messages;
+                calls += Budget::WRITE.calls - budget.calls;
+                if flushed == Flushed::All {
+                    break;
+                }
+                assert_eq!(budget.messages, 0, "messages end the share, not calls or bytes");
+            }
+            assert_eq!(bench.written().len(), MESSAGES);
+            assert_eq!(visits, MESSAGES, "on {ids:?}");
+            let shares = MESSAGES.div_ceil(Budget::WRITE.messages);
+            assert!(calls <= 2 * shares, "{calls} calls in {shares} shares on {ids:?}");
+        }
+    }
+
+    #[test]
+    fn a_player_that_wants_nothing_of_a_long_backlog_is_past_it_in_a_bounded_time() {
+        let mut bench = Bench::new(&[1]);
+        bench.conn.play_mut(1).unwrap().receive_audio(false);
+        (0..3 * Budget::WRITE.messages).for_each(|_| bench.publish(0, 1, 1));
+        for expected in [Flushed::Budget, Flushed::Budget, Flushed::All] {
+            let mut budget = Budget::WRITE;
+            assert_eq!(bench.flush_within(&mut budget), expected);
+            assert_eq!((budget.messages, budget.calls), (0, Budget::WRITE.calls));
+        }
+        assert!(bench.written().is_empty());
+    }
+
+    #[test]
+    fn a_transport_that_takes_a_byte_at_a_time_ends_its_share_with_its_calls() {
+        let mut bench = Bench::new(&[1]);
+        bench.publish(0, 1, 1000);
+        bench.script((0..100).map(|_| Answer::Takes(1)));
+        assert_eq!(bench.flush_within(&mut { Budget::WRITE }), Flushed::Budget);
+        assert_eq!(bench.conn.transport.writes, limits::WRITE_CALLS_PER_TURN_MAX);
+    }
+}

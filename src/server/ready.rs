@@ -1,0 +1,138 @@
+//! The order in which those that have work take their turn: light ones first.
+//!
+//! Owns two queues of ids. Whatever became ready waits in the first; whatever used up its share and
+//! has more waits in the second. The first goes before the second, so that a thousand connections
+//! that always have more delay nobody who has little. The second has the last quarter of each
+//! turn's budget to itself, so that it never starves, and nothing in it is served twice in a turn.
+
+use super::budget::Budget;
+use std::collections::VecDeque;
+
+/// See the module's head.
+#[derive(Debug)]
+pub struct Ready<I> {
+    fresh: VecDeque<I>,
+    again: VecDeque<I>,
+    /// How many of `again` were there when the turn began.
+    eligible: usize,
+}
+
+/// An id whose turn it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next<I> {
+    /// It became ready since it was last served.
+    Fresh(I),
+    /// Its last share was too small.
+    Again(I),
+}
+
+impl<I> Default for Ready<I> {
+    fn default() -> Self {
+        Self { fresh: VecDeque::new(), again: VecDeque::new(), eligible: 0 }
+    }
+}
+
+impl<I> Ready<I> {
+    /// Adds an id that became ready.
+    pub fn push(&mut self, id: I) {
+        self.fresh.push_back(id);
+    }
+
+    /// Adds an id that has used up its share. It is served in the next turn.
+    pub fn push_again(&mut self, id: I) {
+        self.again.push_back(id);
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.fresh.is_empty() && self.again.is_empty()
+    }
+
+    /// Lets those that wait for another share have one.
+    pub fn begin_turn(&mut self) {
+        self.eligible = self.again.len();
+    }
+
+    /// Takes the id that is served next in a turn of which `left` is left of `whole`; `None` once
+    /// the budget is spent, or nothing waits for this turn.
+    pub fn next(&mut self, left: &Budget, whole: &Budget) -> Option<Next<I>> {
+        if left.is_spent() {
+            None
+        } else if left.is_low(whole) {
+            self.next_again().or_else(|| self.next_fresh())
+        } else {
+            self.next_fresh().or_else(|| self.next_again())
+        }
+    }
+
+    /// Keeps only the ids for which `is_kept` holds.
+    pub fn retain(&mut self, is_kept: impl Fn(&I) -> bool) {
+        self.fresh.retain(&is_kept);
+        self.again.retain(&is_kept);
+        self.eligible = self.eligible.min(self.again.len());
+    }
+
+    /// Memory that the queues hold (bytes).
+    pub fn held_bytes(&self) -> usize {
+        (self.fresh.capacity() + self.again.capacity()) * size_of::<I>()
+    }
+
+    fn next_fresh(&mut self) -> Option<Next<I>> {
+        self.fresh.pop_front().map(Next::Fresh)
+    }
+
+    fn next_again(&mut self) -> Option<Next<I>> {
+        self.eligible = self.eligible.checked_sub(1)?;
+        self.again.pop_front().map(Next::Again)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WHOLE: Budget = Budget { bytes: 1000, messages: 1000, calls: 8 };
+
+    /// Serves a turn of which each visit costs a call; `more` says who has more afterwards.
+    fn turn(ready: &mut Ready<u32>, more: impl Fn(u32) -> bool) -> Vec<u32> {
+        let (mut left, mut served) = (WHOLE, Vec::new());
+        ready.begin_turn();
+        while let Some(Next::Fresh(id) | Next::Again(id)) = ready.next(&left, &WHOLE) {
+            served.push(id);
+            left.spend_call();
+            if more(id) {
+                ready.push_again(id);
+            }
+        }
+        served
+    }
+
+    #[test]
+    fn those_with_little_go_before_those_that_always_have_more() {
+        let mut ready = Ready::default();
+        (0..3).for_each(|id| ready.push(id));
+        assert_eq!(turn(&mut ready, |id| id < 3), [0, 1, 2], "none twice in a turn");
+        ready.push(7);
+        assert_eq!(turn(&mut ready, |id| id < 3), [7, 0, 1, 2]);
+    }
+
+    #[test]
+    fn the_last_quarter_of_a_turn_belongs_to_those_that_wait_for_another_share() {
+        let mut ready = Ready::default();
+        ready.push(0);
+        turn(&mut ready, |_| true);
+        (1..20).for_each(|id| ready.push(id));
+        assert_eq!(turn(&mut ready, |id| id == 0), [1, 2, 3, 4, 5, 6, 7, 0]);
+        assert_eq!(turn(&mut ready, |id| id == 0), [8, 9, 10, 11, 12, 13, 14, 0]);
+    }
+
+    #[test]
+    fn whoever_was_not_served_keeps_its_place() {
+        let mut ready = Ready::default();
+        (0..10).for_each(|id| ready.push(id));
+        assert_eq!(turn(&mut ready, |_| false), [0, 1, 2, 3, 4, 5, 6, 7]);
+        (10..12).for_each(|id| ready.push(id));
+        assert_eq!(turn(&mut ready, |_| false), [8, 9, 10, 11]);
+        assert!(ready.is_empty());
+    }
+}

@@ -1,0 +1,253 @@
+//! Writing: who is written to in a turn, and what follows from how it went.
+//!
+//! Owns the order of a turn's writes. Connections that wait for an answer or for room come first,
+//! with half of the budget; then the players of streams that have something new; then connections
+//! again. What one write consists of is the affair of `outbox.rs`.
+
+use super::budget::Budget;
+use super::conn::Conn;
+use super::hub::{Hub, StreamId};
+use super::outbox::Flushed;
+use super::play::TooSlow;
+use super::ready::Next;
+use super::reason::CloseReason;
+use super::segment::SegmentSettings;
+use super::stopwatch::Work;
+use super::timers::TimerKind;
+use super::transport::Transport;
+use super::{ConnId, Policies, Server};
+use crate::time::Time;
+use log::warn;
+use std::io;
+
+/// The part of a turn's writing that connections have before the players of streams.
+const HALF: Budget = Budget {
+    bytes: Budget::WRITING.bytes / 2,
+    messages: Budget::WRITING.messages / 2,
+    calls: Budget::WRITING.calls / 2,
+};
+
+impl<T: Transport> Server<T> {
+    /// Writes to whoever has something to get, within the budget of a turn.
+    pub(super) fn write_all(&mut self, now: Time) {
+        self.to_write.begin_turn();
+        self.news.begin_turn();
+        while let Some(stream) = self.hub.take_news(now) {
+            self.store(stream);
+            if self.hub.begin_round(stream) {
+                self.news.push(stream);
+            }
+        }
+        let (mut left, mut half) = (Budget::WRITING, HALF);
+        self.write_queued(&mut half, &HALF, now);
+        left.settle(&HALF, &half);
+        self.write_news(&mut left, now);
+        self.write_queued(&mut left, &Budget::WRITING, now);
+    }
+
+    /// Writes to connections that were found to have something to get. An id whose connection is
+    /// gone, or that another connection has by now, is passed over.
+    fn write_queued(&mut self, left: &mut Budget, whole: &Budget, now: Time) {
+        while let Some(Next::Fresh(id) | Next::Again(id)) = self.to_write.next(left, whole) {
+            let Some(conn) = self.conns.get_mut(id.index()) else { continue };
+            if std::mem::take(&mut conn.queued_to_write) {
+                self.write_counted(id, left, now);
+            }
+        }
+    }
+
+    /// Visits the players of streams that have something new. They are not queued for it: they are
+    /// many, and each would be looked up twice.
+    fn write_news(&mut self, left: &mut Budget, now: Time) {
+        while let Some(next) = self.news.next(left, &Budget::WRITING) {
+            let (stream, share) = match next {
+                Next::Fresh(stream) => (stream, left.share(&HALF)),
+                Next::Again(stream) => (stream, *left),
+            };
+            let mut unspent = share;
+            let is_over = self.write_players(stream, &mut unspent, now);
+            left.settle(&share, &unspent);
+            if !is_over {
+                self.news.push_again(stream);
+            }
+        }
+    }
+
+    /// Goes on with the round of a stream. Returns whether it is over.
+    fn write_players(&mut self, stream: StreamId, left: &mut Budget, now: Time) -> bool {
+        while !left.is_spent() {
+            let Some(player) = self.hub.next_in_round(stream) else { return true };
+            let conn = &self.conns[player.conn.index()];
+            if conn.writable && !conn.queued_to_write {
+                self.write_counted(player.conn, left, now);
+            } else {
+                left.spend_messages(1);
+            }
+        }
+        false
+    }
+
+    fn write_counted(&mut self, id: ConnId, left: &mut Budget, now: Time) {
+        let share = left.share(&Budget::WRITE);
+        let unspent = self.write(id, share, now);
+        left.settle(&share, &unspent);
+        let conns = &self.conns;
+        self.stopwatch.lap_for(Work::Writing, || Some(conns[id.index()].peer()));
+    }
+
+    /// Where the system has no memory file to give, players are sent from memory, as those of
+    /// small streams are.
+    fn store(&mut self, stream: StreamId) {
+        let Some(settings) = &self.segments else { return };
+        match self.hub.store(stream, settings) {
+            Ok(stored) => self.lacks_segments &= !stored,
+            Err(_) if self.lacks_segments => {}
+            Err(error) => {
+                self.lacks_segments = true;
+                warn!("no memory file to send from: {error}; players cost more until there is");
+            }
+        }
+    }
+
+    /// Has a connection written to in this turn or the next one, if it takes anything.
+    pub(super) fn queue_write(&mut self, id: ConnId) {
+        let conn = &mut self.conns[id.index()];
+        if conn.writable && !std::mem::replace(&mut conn.queued_to_write, true) {
+            self.to_write.push(id);
+        }
+    }
+
+    /// Writes what waits for a connection, within a share of the turn's budget. Returns what is
+    /// left of the share.
+    pub(super) fn write(&mut self, id: ConnId, mut share: Budget, now: Time) -> Budget {
+        let conn = &mut self.conns[id.index()];
+        if !conn.writable {
+            return share;
+        }
+        if !conn.is_closing() {
+            match catch_up(conn, &self.hub, &self.policies, now) {
+                Ok(Changes::None) => {}
+                Ok(Changes::Some) => self.tell_changes(id, now),
+                Err(TooSlow) => {
+                    let skips_max = self.policies.lag.skips_max;
+                    let detail = format!("more than {skips_max} jumps to the live edge");
+                    self.close(id, CloseReason::SlowConsumer, detail, now);
+                    return share;
+                }
+            }
+        }
+        let conn = &mut self.conns[id.index()];
+        let (before, held_nothing) = (conn.bytes_out, conn.holds_nothing_to_send());
+        let flushed = self.outbox.flush(conn, &self.hub, &mut share);
+        if let Some(error) = self.outbox.take_file_refusal() {
+            give_up_files(&mut self.hub, &mut self.segments, &error);
+        }
+        let written = conn.bytes_out - before;
+        self.stats.bytes_out += written;
+        // As it is nearly always: a player that has taken all there is.
+        if matches!(flushed, Ok(Flushed::All)) && !conn.is_closing() {
+            self.timers.set(conn.deadlines(), id, TimerKind::Stall, Time::NEVER);
+            if !(held_nothing && conn.holds_nothing_to_send()) {
+                self.account(id);
+            }
+            return share;
+        }
+        self.settle_write(id, flushed, written > 0, now);
+        self.account(id);
+        share
+    }
+
+    /// Writes the replies that wait, after the rest of a half-sent message, and no media.
+    pub(super) fn write_replies(&mut self, id: ConnId, now: Time) {
+        let conn = &mut self.conns[id.index()];
+        if !conn.writable {
+            return;
+        }
+        let (before, bytes) = (conn.bytes_out, conn.reply_bytes());
+        let flushed = self.outbox.flush(conn, &self.hub, &mut Budget { bytes, ..Budget::WRITE });
+        let written = conn.bytes_out - before;
+        self.stats.bytes_out += written;
+        self.settle_write(id, flushed, written > 0, now);
+        self.account(id);
+    }
+
+    /// Writes to a connection that is about to be removed, if it takes anything. Nothing waits for
+    /// how it goes.
+    pub(super) fn write_last(&mut self, id: ConnId) {
+        let conn = &mut self.conns[id.index()];
+        if conn.writable {
+            let before = conn.bytes_out;
+            let _ = self.outbox.flush(conn, &self.hub, &mut { Budget::WRITE });
+            self.stats.bytes_out += conn.bytes_out - before;
+        }
+    }
+
+    /// What follows from a write after which there is more to do. `moved` says that it has taken
+    /// anything.
+    fn settle_write(&mut self, id: ConnId, flushed: io::Result<Flushed>, moved: bool, now: Time) {
+        let conn = &mut self.conns[id.index()];
+        match flushed {
+            Ok(Flushed::All) => {
+                self.timers.set(conn.deadlines(), id, TimerKind::Stall, Time::NEVER);
+                self.written_out(id);
+            }
+            Ok(unfinished) => {
+                let armed = conn.stalls_at() != Time::NEVER;
+                if conn.plays() && (moved || !armed) {
+                    let at = now.plus_millis(self.settings.timeouts.player_stalled_ms);
+                    self.timers.set(conn.deadlines(), id, TimerKind::Stall, at);
+                }
+                let mut is_queued = || std::mem::replace(&mut conn.queued_to_write, true);
+                if unfinished == Flushed::Budget && !is_queued() {
+                    self.to_write.push_again(id);
+                }
+            }
+            Err(error) => self.close(id, (&error).into(), error.to_string(), now),
+        }
+    }
+
+    /// Everything is with the kernel: one that is leaving hears no more.
+    fn written_out(&mut self, id: ConnId) {
+        let conn = &mut self.conns[id.index()];
+        let Some(closing) = conn.closing.as_mut().filter(|closing| !closing.shut) else { return };
+        closing.shut = true;
+        if closing.farewell && conn.transport.shutdown_write().is_err() {
+            closing.farewell = false;
+            self.closing.push_back(id);
+        }
+    }
+}
+
+/// Sends no player from a memory file again: a system that refuses it once (seccomp, gVisor)
+/// refuses it always.
+#[cold]
+fn give_up_files(hub: &mut Hub, segments: &mut Option<SegmentSettings>, error: &io::Error) {
+    *segments = None;
+    hub.drop_segments();
+    warn!("the system refuses sendfile: {error}; players are sent from memory from now on");
+}
+
+/// Whether a player has to be told of what became of its streams.
+enum Changes {
+    None,
+    Some,
+}
+
+/// Brings the plays of a connection to where their streams are.
+fn catch_up<T>(
+    conn: &mut Conn<T>,
+    hub: &Hub,
+    policies: &Policies,
+    now: Time,
+) -> Result<Changes, TooSlow> {
+    let Some(activity) = &mut conn.activity else { return Ok(Changes::None) };
+    let mut changes = Changes::None;
+    for play in &mut activity.plays {
+        let stream = hub.stream(play.stream);
+        if play.told_begun != stream.has_begun() {
+            changes = Changes::Some;
+        }
+        play.catch_up(stream.tape(), now, &policies.lag, policies.tape.chunk_size)?;
+    }
+    Ok(changes)
+}
