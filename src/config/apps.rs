@@ -158,7 +158,8 @@ pub(super) fn read(
         }
         let (place, errors_before) = (place.below(name), errors.len());
         if !is_app(name.get_ref()) {
-            let expected = "an application as a URL has it: no blanks, ? or slashes at its ends";
+            let expected = "an application as a URL has it: no ?, nothing that a name loses \
+                            (%20, mp4:), no blanks or slashes at its ends";
             errors.push(place.wrong_name(name, expected.into()));
         }
         match value.get_ref().as_table() {
@@ -222,8 +223,9 @@ fn read_keys(
             for (name, value) in in_file_order(table) {
                 let place = place.below(name);
                 if !is_key(name.get_ref()) {
-                    let expected = "a stream name that players can ask for: not empty, no ?, no \
-                                    blanks or slashes at its ends";
+                    let expected = "a stream name that players can ask for: not empty, no ?, \
+                                    nothing that a name loses (%20, mp4:, .flv), no blanks or \
+                                    slashes at its ends";
                     reader.errors.push(place.wrong_name(name, expected.into()));
                 }
                 reader.read(&place, Some(name.get_ref()), value.get_ref());
@@ -253,8 +255,8 @@ impl<'v> KeyReader<'v, '_> {
 
     fn read(&mut self, place: &Place<'_>, name: Option<&str>, value: &'v DeValue<'_>) {
         let Some(secret) = value.as_str().filter(|secret| is_key(secret)) else {
-            let expected = "a key as a client can send it: a string, not empty, no ?, no blanks \
-                            or slashes at its ends";
+            let expected = "a key as a client can send it: a string, not empty, no ?, nothing \
+                            that a name loses (%20, mp4:, .flv), no blanks or slashes at its ends";
             return self.errors.push(place.wrong(value, expected.into()));
         };
         if !self.seen.insert(secret) {
@@ -497,7 +499,8 @@ mod tests {
             (
                 "[apps.\"live/\"]",
                 "1: key \"apps.\"live/\"\": got the name \"live/\", \
-                 expected an application as a URL has it: no blanks, ? or slashes at its ends",
+                 expected an application as a URL has it: no ?, nothing that a name loses \
+                 (%20, mp4:), no blanks or slashes at its ends",
             ),
             (
                 "[apps.live]\nkey = [\"hush\"]",
@@ -519,12 +522,14 @@ mod tests {
             (
                 "[apps.live]\nkeys = [\"hush\",\n5]",
                 "3: key \"apps.live.keys\": got an integer, expected a key as a client can send \
-                 it: a string, not empty, no ?, no blanks or slashes at its ends",
+                 it: a string, not empty, no ?, nothing that a name loses (%20, mp4:, .flv), no \
+                 blanks or slashes at its ends",
             ),
             (
                 "[apps.live.keys]\nshow = \"hush?\"",
                 "2: key \"apps.live.keys.show\": got a string, expected a key as a client can \
-                 send it: a string, not empty, no ?, no blanks or slashes at its ends",
+                 send it: a string, not empty, no ?, nothing that a name loses (%20, mp4:, \
+                 .flv), no blanks or slashes at its ends",
             ),
             (
                 "[apps.live.keys]\na = \"hush\"\n\nb = \"hush\"",
@@ -534,7 +539,14 @@ mod tests {
             (
                 "[apps.live.keys]\n\"a?b\" = \"hush\"",
                 "2: key \"apps.live.keys.\"a?b\"\": got the name \"a?b\", expected a stream name \
-                 that players can ask for: not empty, no ?, no blanks or slashes at its ends",
+                 that players can ask for: not empty, no ?, nothing that a name loses (%20, \
+                 mp4:, .flv), no blanks or slashes at its ends",
+            ),
+            (
+                "[apps.live]\nkeys = [\"hush%20\"]",
+                "2: key \"apps.live.keys\": got a string, expected a key as a client can send \
+                 it: a string, not empty, no ?, nothing that a name loses (%20, mp4:, .flv), no \
+                 blanks or slashes at its ends",
             ),
             (
                 "[apps.live]\nkeys = []",

@@ -11,6 +11,7 @@
 //! |---|---|---|
 //! | 1 | `live/a` + `b`, `live` + `a/b`, `live/a/b` + nothing | `live/a/b` |
 //! | 2 | `live?x=1` + `s`, `live` + `s?x=1`, `live` + `s` and `tcUrl` with `?x=1` | `live/s` |
+//! |   | no application, `tcUrl` is `rtmp://host/live`, and the key `s` | `live/s` |
 //! | 3 | `live/s?sig=ab` + `cd==` | `live/s` |
 //! | 4 | `live/s?` + `user=u&pass=p` | `live/s` |
 //! | 5 | `s?` + `user=u&pass=p` | [`NameError::QueryAsKey`] |
@@ -31,9 +32,9 @@
 //!   GStreamer all but the last. OBS has a field for each half, so its users cut where they like.
 //! - 2: the query is kept apart from the name, that of the key first.
 //! - 3: all clients look for their slash in the query, too. An application of two parts whose
-//!   query has a slash, or a key that has `=` or `&`, tells that they found it there. The query is
-//!   put together again. A key such as `cd` alone tells nothing and is taken as one, so a slash in
-//!   a query is better encoded.
+//!   query has a slash or ends with a colon, or a key that has `=` or `&`, tells that they found it
+//!   there. The query is put together again. A key such as `cd` alone tells nothing and is taken
+//!   as one, so a slash in a query is better encoded.
 //! - 4 to 6: users of OBS split credentials over both fields or forget the question mark. What has
 //!   no name of its own, or parameters in its name, would show them as a public name.
 //! - 7: librtmp decodes the key before it sends it, the others send it as it is. It is decoded
@@ -95,9 +96,13 @@ impl AppName {
         if self.0.is_heap_allocated() { self.0.len() } else { 0 }
     }
 
-    /// Reads the `app` of `connect`. A query that stands only in `tcUrl` is the application's too.
+    /// Reads the `app` of `connect`. A query that stands only in `tcUrl` is the application's too,
+    /// and so is the path of that URL where there is no `app`.
     pub fn parse(app: &[u8], tc_url: Option<&[u8]>) -> Result<Self, NameError> {
-        let (path, query) = cut_at_query(trim_blanks(text(app)?))?;
+        let (mut path, query) = cut_at_query(trim_blanks(text(app)?))?;
+        if let Some(tc_url) = tc_url.filter(|_| path.is_empty() && query.is_none()) {
+            path = cut_at_query(trim_blanks(text(tc_url)?))?.0;
+        }
         let parts = parts(path.split('/'))?;
         // A scheme alone is half of a URL, of which the key has the rest.
         let is_cut = parts.last().is_some_and(|part| is_scheme(part));
@@ -161,7 +166,8 @@ impl AppName {
     ///
     /// ffmpeg cuts `live/key?sig=ab/cd+e==` at its second slash, into the application
     /// `live/key?sig=ab` and the key `cd+e==`. Either half can tell: a query with another slash,
-    /// or a key with the `=` or `&` of a query. An application of one part has no stream to give,
+    /// or a key with the `=` or `&` of a query, or the first slash of `://`. An application of one
+    /// part has no stream to give,
     /// so there the key must have a parameter: it may end with the padding of base64. A query
     /// that came from `tcUrl` alone was not cut by anyone.
     fn key_continues_query(&self, key_path: &str) -> bool {
@@ -169,7 +175,7 @@ impl AppName {
         let behind = self.0.strip_prefix(path).and_then(|rest| rest.strip_prefix(QUERY_OF_APP));
         let Some(query) = behind.filter(|_| !key_path.is_empty()) else { return false };
         if path.contains('/') {
-            query.contains('/') || key_path.contains(['=', '&'])
+            query.contains('/') || query.ends_with(':') || key_path.contains(['=', '&'])
         } else {
             key_path.contains('&') || key_path.trim_end_matches('=').contains('=')
         }
@@ -542,7 +548,7 @@ mod tests {
     #[test]
     fn a_query_of_the_tc_url_never_takes_the_key_for_its_rest() {
         // With a slash and another question mark in it, it looks like an application that was cut.
-        for (app, key) in [("live", "s"), ("", "live/s"), ("live/s", "")] {
+        for (app, key) in [("live", "s"), ("live/s", "")] {
             let tc_url = format!("rtmp://h/{app}?a=b/c?d/e");
             let target = ("live/s".to_owned(), "a=b/c?d/e".to_owned());
             assert_eq!(resolve(app, &tc_url, key), Ok(target), "{tc_url}");
@@ -565,6 +571,21 @@ mod tests {
     }
 
     #[test]
+    fn path_of_the_tc_url_counts_if_there_is_no_application() {
+        for (tc_url, key, name, query) in [
+            ("rtmp://h/live", "s", "live/s", ""),
+            ("rtmp://h:1935/live/a/_definst_?tok=1", "s?x=2", "live/a/s", "x=2&tok=1"),
+            ("rtmp://h", "live/s", "live/s", ""),
+            ("rtmp://h/", "live/s", "live/s", ""),
+            ("rtmp://h/live/s", "", "live/s", ""),
+            ("", "live/s", "live/s", ""),
+        ] {
+            assert_eq!(resolve("", tc_url, key), Ok((name.into(), query.into())), "{tc_url} {key}");
+        }
+        assert_eq!(resolve("", "rtmp://h", "s"), Err(NameError::Empty));
+    }
+
+    #[test]
     fn cm_30_query_that_ffmpeg_cut_at_its_slash_is_whole_again() {
         assert_resolves(&[
             ("live/tok?sig=ab", "cd+e==", "live/tok", "sig=ab/cd+e=="),
@@ -572,6 +593,9 @@ mod tests {
             ("live/tok?sig=ab", "cd&exp=7", "live/tok", "sig=ab/cd&exp=7"),
             ("live/tok?sig=ab", "c/d?e=f", "live/tok/c/d", "e=f&sig=ab"),
             ("live/tok?sig=a/b", "cd", "live/tok", "sig=a/b/cd"),
+            // librtmp cuts `live/tok?u=http://a/b` so, and GStreamer at the last slash.
+            ("live/tok?u=http:", "/a/b", "live/tok", "u=http://a/b"),
+            ("live/tok?u=http://a", "b", "live/tok", "u=http://a/b"),
         ]);
     }
 

@@ -35,6 +35,24 @@ fn a_slash_in_the_query_does_not_move_the_name() {
 }
 
 #[test]
+fn an_encoded_name_is_the_plain_one() {
+    let plays = [("live", "my show"), ("live", "my%20show"), ("li%76e", "my%2520show")];
+    publish_and_play("names_encoded", "live/my%20show", &plays);
+}
+
+#[test]
+fn default_instances_and_formats_are_no_part_of_the_name() {
+    let plays = [("live", "s"), ("live/_definst_", "s"), ("live", "mp4:s"), ("live", "s.mp4")];
+    publish_and_play("names_format", "live/_definst_/s.mp4", &plays);
+}
+
+#[test]
+fn a_whole_url_as_the_key_means_its_path() {
+    let plays = [("live", "s"), ("live", "rtmp://host/live/s"), ("live/rtmp:", "host/live/s")];
+    publish_and_play("names_url", "live/rtmp://host/live/s", &plays);
+}
+
+#[test]
 fn an_empty_key_is_refused_with_a_reason_that_ffmpeg_shows() {
     let needs = [Need::Program("ffmpeg"), Need::OwnServer];
     let Some(lab) = Lab::open("names_empty", &needs) else { return };

@@ -128,7 +128,7 @@ pub(crate) const GROUPS: &[Group] = &[
             beside("A32", "a session in single bytes, whole, and split", sessions::a32),
             beside("A42", "names of 0 to 65,535 bytes, and of control characters", values::a42),
             beside("A43", "keys in URLs, to a log at its most detailed", sessions::a43),
-            beside("C03", "44 ways to write a name", names::c03),
+            beside("C03", "ways to write a name", names::c03),
             beside("C11", "line breaks and escapes in names and other strings", names::c11),
             beside("E10", "ends its sending direction while it plays and publishes", sockets::e10),
             beside("E11", "urgent data, writes of nothing", sockets::e11),

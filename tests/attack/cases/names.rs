@@ -34,6 +34,7 @@ pub(super) fn c02(trial: &mut Trial<'_>) {
     let mut first = trial.publisher("held");
     first.send(&wire::video(0, wire::AVC_CONFIG).chunks());
     first.send(&wire::video(0, wire::AVC_KEYFRAME).chunks());
+    first.send(&wire::video(40, wire::AVC_FRAME).chunks());
     let silent_since = Instant::now();
     let mut returned = false;
     while !returned && silent_since.elapsed() < SOON {
@@ -47,7 +48,7 @@ pub(super) fn c02(trial: &mut Trial<'_>) {
 }
 
 /// Application, key, and the stream that is meant; nothing where it is refused.
-const SPELLINGS: [(&str, &str, &str); 44] = [
+const SPELLINGS: [(&str, &str, &str); 59] = [
     ("live", "v", "live/v"),
     ("live/", "v", "live/v"),
     ("/live", "v", "live/v"),
@@ -73,15 +74,29 @@ const SPELLINGS: [(&str, &str, &str); 44] = [
     ("live/a", "b", "live/a/b"),
     ("live", "a/b", "live/a/b"),
     ("live", "a//b", "live/a/b"),
-    ("live", "%76", "live/%76"),
-    ("live", "%2e%2e/v", "live/%2e%2e/v"),
-    ("live", "%2Fv", "live/%2Fv"),
+    ("live", "%76", "live/v"),
+    ("live", "%2576", "live/v"),
+    ("live", "%2e%2e/v", ""),
+    ("live", "%2Fv", "live/v"),
+    ("live", "v%0Aw", ""),
+    ("live", "v%00w", ""),
+    ("live", "v%ff", ""),
+    ("live", "v%3Fx=1", "live/v"),
+    ("live%3Fx=1", "v", "live/v"),
+    ("live", "v%", "live/v%"),
     ("live", "v;x", "live/v;x"),
     ("live", "a b", "live/a b"),
     ("live", "caf\u{e9}", "live/caf\u{e9}"),
     ("live", "cafe\u{301}", "live/cafe\\u{301}"),
     ("live/a/b", "", "live/a/b"),
     ("live", "mp4:v", "live/v"),
+    ("live/mp4:a", "b", "live/a/b"),
+    ("live", "v.flv", "live/v"),
+    ("live", "_definst_/v", "live/v"),
+    ("live", "rtmp://host/live/v", "live/v"),
+    ("live", "rtmp://host/other/v", ""),
+    ("live", "v&user=u&pass=p", ""),
+    ("live/v?", "user=u&pass=p", "live/v"),
     ("live", "$(id)", "live/$(id)"),
     ("live", "..", ""),
     ("live", "../v", ""),
@@ -92,6 +107,7 @@ const SPELLINGS: [(&str, &str, &str); 44] = [
     ("live", "v\0w", ""),
     ("live", "v\tw", ""),
     ("live", "", ""),
+    ("", "v", ""),
 ];
 
 pub(super) fn c03(trial: &mut Trial<'_>) {

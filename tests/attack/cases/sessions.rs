@@ -284,9 +284,15 @@ pub(super) fn a32(trial: &mut Trial<'_>) {
 pub(super) fn a43(trial: &mut Trial<'_>) {
     let url = "rtmp://user:HUSH@localhost/live?token=HUSH";
     let app = [("app", string("live?token=HUSH")), ("tcUrl", string(url))];
-    for (name, key) in
-        [("publish", "a43?key=HUSH"), ("play", "a43b?key=HUSH"), ("publish", "..?HUSH")]
-    {
+    for (name, key) in [
+        ("publish", "a43?key=HUSH"),
+        ("play", "a43b?key=HUSH"),
+        ("publish", "..?HUSH"),
+        ("publish", "a43c&user=u&pass=HUSH"),
+        ("publish", "a43d%3Fkey=HUSH"),
+        ("publish", "user=u&pass=HUSH"),
+        ("publish", "rtmp://user:HUSH@host/other/a43e"),
+    ] {
         let mut attacker = trial.send(wire::handshake());
         attacker.send(&command("connect", 1.0, &[wire::object(&app)]).chunks());
         attacker.send(&wire::create_stream(2.0).chunks());
