@@ -131,10 +131,18 @@ impl Draft {
         let parsable = Parsable::new(file);
         let (tree, syntax_errors) = parsable.parse();
         self.apply_table(parsable.file(), "", tree.get_ref());
-        // A value that is wrong in itself has its line with the better remedy.
-        let lines: HashSet<_> = self.errors.iter().filter_map(ConfigError::line).collect();
-        let is_new = |error: &ConfigError| error.line().is_none_or(|line| !lines.contains(&line));
-        self.errors.extend(syntax_errors.into_iter().filter(is_new));
+        // Of two mistakes in one line the first of these has the better remedy: a repaired one, one
+        // of the value, one of the syntax.
+        let mut errors = parsable.repaired().to_vec();
+        for found in [std::mem::take(&mut self.errors), syntax_errors] {
+            let lines: HashSet<_> = errors.iter().filter_map(ConfigError::line).collect();
+            errors.extend(
+                found
+                    .into_iter()
+                    .filter(|error| error.line().is_none_or(|line| !lines.contains(&line))),
+            );
+        }
+        self.errors = errors;
     }
 
     fn apply_table(&mut self, file: FileText<'_>, section: &str, table: &DeTable<'_>) {
@@ -662,6 +670,12 @@ mod tests {
                 .collect();
             assert_eq!(found, lines, "{text:?}: {error}");
         }
+    }
+
+    #[test]
+    fn section_that_is_cut_in_its_header_is_reported_as_that() {
+        let text = "[play]\nlag_ms = 1\n\n[apps.live";
+        assert_eq!(error_line(text), "t.toml:4: a section needs its closing ]");
     }
 
     #[test]

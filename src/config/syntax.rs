@@ -31,15 +31,14 @@ pub(super) struct Parsable<'a> {
     name: &'a str,
     /// The text of the file, repaired.
     text: Cow<'a, str>,
-    /// The mistakes that were repaired.
-    errors: Vec<ConfigError>,
+    repaired: Vec<ConfigError>,
 }
 
 impl<'a> Parsable<'a> {
     /// Repairs the places where the parser would give up.
     pub(super) fn new(file: FileText<'a>) -> Self {
         let text = Cow::Borrowed(file.text);
-        let mut parsable = Self { name: file.name, text, errors: Vec::new() };
+        let mut parsable = Self { name: file.name, text, repaired: Vec::new() };
         for _ in 0..PASSES_MAX {
             let (tree, errors) = DeTable::parse_recoverable(&parsable.text);
             let Some(error) = errors.iter().find(|error| gives_up(error)) else { break };
@@ -59,7 +58,7 @@ impl<'a> Parsable<'a> {
                 message: message(error),
             };
             let repaired = repaired(&parsable.text, error, start);
-            parsable.errors.push(found);
+            parsable.repaired.push(found);
             parsable.text = Cow::Owned(repaired);
         }
         parsable
@@ -70,12 +69,17 @@ impl<'a> Parsable<'a> {
         FileText { name: self.name, text: &self.text }
     }
 
-    /// The tree, and every mistake of the syntax, one for each line.
+    /// The mistakes that were repaired. What the tree has in their lines is a guess.
+    pub(super) fn repaired(&self) -> &[ConfigError] {
+        &self.repaired
+    }
+
+    /// The tree, and every other mistake of the syntax, one for each line.
     pub(super) fn parse(&self) -> (Spanned<DeTable<'_>>, Vec<ConfigError>) {
         let (tree, errors) = DeTable::parse_recoverable(&self.text);
         let leaves = leaves(tree.get_ref());
-        let mut found = self.errors.clone();
-        let mut lines: HashSet<_> = found.iter().filter_map(ConfigError::line).collect();
+        let mut found = Vec::new();
+        let mut lines: HashSet<_> = self.repaired.iter().filter_map(ConfigError::line).collect();
         for error in errors.iter().take(ERRORS_MAX) {
             let leaf = leaves.iter().find(|leaf| leaf.contains(offset_of(error)));
             let error = self.explained(tree.get_ref(), error, leaf);

@@ -67,6 +67,8 @@ impl EventLoop {
             let token = listener_token(index);
             poll.registry().register(&mut listener.socket, token, Interest::READABLE)?;
         }
+        // The loop takes every signal that comes after the lines that tell of the start.
+        signals.started();
         announce(&listeners, &settings);
         warn_of_missing_options(&listeners);
         let began = Instant::now();
@@ -96,7 +98,6 @@ impl EventLoop {
         reload: impl Fn(&Settings) -> Result<Settings, ConfigErrors>,
     ) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS_PER_POLL);
-        self.signals.started();
         self.notifier.ready(&status(&self.server), self.now());
         while !self.is_over() {
             let now = self.wait(&mut events)?;
