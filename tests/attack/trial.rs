@@ -231,15 +231,27 @@ impl<'r> Trial<'r> {
         self.ring.server.log_from(self.log_start)
     }
 
-    /// Counts the reasons of all connections of the case that the log has, with `from` at the
-    /// beginning of their address.
-    pub(crate) fn count_reasons(&mut self, from: &str) {
-        for line in self.log().lines() {
-            let Some((_, rest)) = line.split_once(&format!("closed {from}")) else { continue };
-            let reason = rest.split_once(": ").map_or("", |(_, reason)| reason);
-            let reason = reason.split([' ', ';']).next().unwrap_or_default();
-            self.verdict.outcome(reason.to_owned());
+    /// So many connections of the case, whose addresses begin with `from`, must have ended soon,
+    /// each for one of `reasons`. Returns how many ended for the first of these.
+    pub(crate) fn all_ended(&mut self, from: &str, count: usize, reasons: &[&str]) -> usize {
+        if !self.ring.server.is_ours() {
+            return 0;
         }
+        let closed = format!("closed {from}");
+        wait_until(SOON, || self.log().matches(&closed).count() >= count);
+        let log = self.log();
+        let ended = log.lines().filter_map(|line| line.split_once(&closed)?.1.split_once(": "));
+        let ended: Vec<_> =
+            ended.map(|(_, reason)| reason.split([' ', ';']).next().unwrap_or_default()).collect();
+        self.verdict.expect(ended.len() == count, || {
+            format!("{} of {count} connections ended", ended.len())
+        });
+        for reason in &ended {
+            let is_right = reasons.contains(reason);
+            self.verdict.expect(is_right, || format!("one ended for {reason}"));
+            self.verdict.outcome((*reason).to_owned());
+        }
+        ended.iter().filter(|reason| reasons.first() == Some(reason)).count()
     }
 
     /// Looks at what the server holds, which counts for the most that it held.

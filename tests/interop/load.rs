@@ -107,17 +107,15 @@ fn film_that_ffmpeg_wrote_is_published_as_it_is() {
 
 fn load(lab: &Lab, name: &str, args: &[&str], options: &[&str]) -> Program {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tiderace"));
-    command.arg("load").args(args).args(options).arg("--quiet");
+    // What is sent and counted is right on a machine that is late.
+    command.arg("load").args(args).args(options).args(["--quiet", "--lateness-max-ms", "600000"]);
     Program::start(lab, name, &mut command)
 }
 
-/// Waits for the end. That the generator lagged on a machine that has much else to do changes
-/// nothing of what is sent and counted.
+/// Waits for the end, which must be success: three pictures at once are less than a core.
 #[track_caller]
-fn finish(mut load: Program) {
-    const LAGGED: i32 = 14;
-    let status = load.wait(END);
-    assert!(matches!(status.code(), Some(0 | LAGGED)), "{status}");
+fn finish(load: Program) {
+    load.finish(END);
 }
 
 /// What ffprobe says of the first track of a kind, which it decodes for that, in its order.

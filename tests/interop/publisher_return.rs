@@ -8,7 +8,7 @@ use rustix::process::Signal;
 
 use crate::lab::clip::{Clip, Film, clip};
 use crate::lab::frames::{Frame, Frames, runs};
-use crate::lab::server::{SHORT_LINGER, Server};
+use crate::lab::server::Server;
 use crate::lab::{Lab, Need, ffmpeg};
 
 #[test]
@@ -93,7 +93,7 @@ fn a_second_publisher_is_refused_while_the_first_one_sends() {
 fn players_are_told_when_no_publisher_comes_back() {
     let needs = [Need::Program("ffmpeg"), Need::OwnServer];
     let Some(lab) = Lab::open("publisher_gone", &needs) else { return };
-    let server = Server::start_with(&lab, SHORT_LINGER);
+    let server = Server::start_with(&lab, "[publish]\nlinger_ms = 6000\n");
     let url = server.url("live/gone");
     let first = ffmpeg::publish(&lab, "first", &clip(Film::Main, 6), &url);
     server.wait_for_stream("live", "gone");
@@ -102,7 +102,7 @@ fn players_are_told_when_no_publisher_comes_back() {
     first.signal(Signal::KILL);
     thread::sleep(Duration::from_millis(500));
     assert!(player.program.is_running(), "the player was sent away within the linger time");
-    player.program.finish(Duration::from_secs(4));
+    player.program.finish(Duration::from_secs(30));
 }
 
 /// Demands a run of the first film, then all of the second one, and time that never goes back.

@@ -31,15 +31,15 @@ fn sigterm_tells_everybody_and_exits_with_success() {
 fn a_second_sigterm_ends_the_server_now() {
     let needs = [Need::OwnServer];
     let Some(lab) = Lab::open("signal_term_twice", &needs) else { return };
-    let mut server = Server::start(&lab);
+    // Longer than this test waits: only the second signal can end it.
+    let mut server = Server::start_with(&lab, "drain_ms = 60000\n");
     let _idle = std::net::TcpStream::connect(server.address()).expect("the server accepts");
     thread::sleep(Duration::from_millis(200));
     server.program().signal(Signal::TERM);
     thread::sleep(Duration::from_millis(50));
-    if server.program().is_running() {
-        server.program().signal(Signal::TERM);
-    }
-    server.program().wait(Duration::from_millis(500));
+    server.program().signal(Signal::TERM);
+    let status = server.program().wait(Duration::from_secs(30));
+    assert_eq!(status.code(), Some(0), "the server ended with {status}");
 }
 
 /// The chunk size is among what changes, since it is built into what the tape holds and into

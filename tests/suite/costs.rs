@@ -169,14 +169,14 @@ fn a_stream_allocates_blocks_of_its_tape_and_nothing_per_message_or_player() {
     assert_eq!(wire_bytes, wire_bytes_of_each);
     assert_eq!(alone.count_total, crowded.count_total, "nothing for a player");
     assert_eq!(alone.bytes_total, crowded.bytes_total, "nothing for a player");
-    // A block and the counter that its messages share; the end of a block may lie unused.
-    let blocks = wire_bytes / (limits::TAPE_BLOCK_BYTES_MIN as u64 / 2) + 1;
-    assert!(alone.count_total <= 2 * blocks, "{alone:?} for {wire_bytes} bytes");
-    assert!(alone.bytes_total <= wire_bytes * 3 / 2, "{alone:?} for {wire_bytes} bytes");
-    println!(
-        "2000 messages of {wire_bytes} bytes on the wire: {} allocations of {} bytes",
+    // Blocks are used again, so the stream's 4 MB cost no memory: what is left are counters.
+    assert!(wire_bytes > 4_000_000, "{wire_bytes} bytes");
+    let row = format!(
+        "| allocations for 2000 messages and 4 MB of a stream, to one player or to a hundred | {}, of \
+         {} bytes in all: blocks are used again |",
         alone.count_total, alone.bytes_total
     );
+    assert!(include_str!("../../README.md").contains(&row), "README.md lacks this row:\n{row}");
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! The bodies of the fuzz targets without a fuzzer: over the corpus, which every fault that was
 //! found is a part of, and over inputs by seed. And whether the bodies would notice.
 //!
-//! A failure prints its target and seed; `TIDERACE_SEED` runs that seed alone, `TIDERACE_SEEDS` as
-//! many.
+//! Some seeds are the same in every run, others are drawn. A failure prints its target and the
+//! command that runs its seed alone; `TIDERACE_SEEDS` runs as many of those that are the same.
 
 use std::env;
 use std::fs;
@@ -11,10 +11,11 @@ use std::path::{Path, PathBuf};
 
 use crate::bodies::oracle::{Kept, same_however_cut};
 use crate::bodies::{Body, TARGETS};
-use crate::random::Random;
+use crate::random::{Random, fresh_seed};
 
-/// Seeds for each target.
-const SEEDS: u64 = 300;
+/// Seeds for each target that are the same in every run, and those that are drawn.
+const SEEDS: u64 = 250;
+const FRESH_SEEDS: u64 = 50;
 /// The longest input without a model in the corpus.
 const INPUT_BYTES_MAX: usize = 600;
 /// All files of the corpus together: what a clone of the project pays.
@@ -55,15 +56,17 @@ fn every_input_of_the_corpus_keeps_the_promises() {
 #[test]
 fn seeded_inputs_keep_the_promises() {
     let number = |name| env::var(name).ok().map(|seed| seed.parse().expect("a number"));
-    let seeds = match number("TIDERACE_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("TIDERACE_SEEDS").unwrap_or(SEEDS),
+    let seeds: Vec<u64> = match (number("TIDERACE_SEED"), number("TIDERACE_SEEDS")) {
+        (Some(seed), _) => vec![seed],
+        (None, Some(seeds)) => (0..seeds).collect(),
+        (None, None) => (0..SEEDS).chain((0..FRESH_SEEDS).map(|_| fresh_seed())).collect(),
     };
     for (target, body) in TARGETS {
         let models: Vec<_> = corpus(target).into_iter().map(|(_, input)| input).collect();
-        for seed in seeds.clone() {
-            let input = input(&models, &mut Random::new(seed));
-            run(body, &input, &format!("TIDERACE_SEED={seed} in {target}"));
+        for seed in &seeds {
+            let input = input(&models, &mut Random::new(*seed));
+            let replay = "cargo test --test suite fuzz::seeded_inputs";
+            run(body, &input, &format!("{target}: TIDERACE_SEED={seed} {replay}"));
         }
     }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use tiderace::load::report::{Distribution, Report};
 
+use crate::load_runs::report;
 use crate::process::Tiderace;
 use crate::relay::{Fate, Plan, Relay};
 
@@ -104,7 +105,7 @@ fn frames_that_the_generator_writes_late_count_from_when_they_were_intended() {
     let mut command = load_command("fanout", relay.address, FLAGS);
     let generator = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     GENERATOR.store(generator.id(), Ordering::Relaxed);
-    let report = report(generator.wait_with_output().unwrap());
+    let report = report(&generator.wait_with_output().unwrap());
     assert_eq!(value(&report, "frames_lost"), 0.0);
     let latency = distribution(&report, "latency");
     for (least_ms, frames) in [(300, 8), (100, 18)] {
@@ -125,7 +126,7 @@ fn pause(id: u32, length: Duration) {
 fn every_frame_of_several_streams_comes_through_the_server_itself() {
     let server = Tiderace::command("fanout", |_| {}).start();
     let flags = format!("{FLAGS} --publishers 2 --server-pid {}", server.pid());
-    let report = report(load("fanout", server.address, &flags));
+    let report = report(&load("fanout", server.address, &flags));
     assert_eq!(value(&report, "frames_expected"), (PLAYERS * FPS * DURATION_S) as f64);
     for name in ["frames_lost", "frames_duplicated", "frames_out_of_order", "frames_corrupt"] {
         assert_eq!(value(&report, name), 0.0, "{name}");
@@ -163,7 +164,7 @@ fn what_is_ingested_is_counted_by_what_kernel_and_server_took() {
     let relay = Relay::start(Plan::default());
     let flags = "--publishers 2 --bitrate 20M --fps 50 --warmup-s 0.5 --duration-s 2 \
          --lateness-max-ms 60000";
-    let report = report(load("ingest", relay.address, flags));
+    let report = report(&load("ingest", relay.address, flags));
     assert_eq!(value(&report, "publishers"), 2.0);
     assert_eq!(value(&report, "frames_intended"), 200.0);
     // The last of them may have been written late.
@@ -183,7 +184,7 @@ fn what_a_server_does_not_read_is_not_accepted() {
     let relay = Relay::start(Plan { fate, ..Plan::default() });
     // More than two kernels hold, and less than the generator keeps for them.
     let flags = "--bitrate 60M --warmup-s 0.5 --duration-s 2 --lateness-max-ms 60000";
-    let report = report(load("ingest", relay.address, flags));
+    let report = report(&load("ingest", relay.address, flags));
     assert_eq!(value(&report, "frames_intended"), 60.0);
     let share = value(&report, "accepted_share");
     assert!(share < 0.9, "{share}");
@@ -210,7 +211,7 @@ fn servers_that_refuse_or_die_end_the_measurement_in_one_line_with_a_code_of_the
 }
 
 fn measured(relay: &Relay, flags: &str) -> Report {
-    report(load("fanout", relay.address, flags))
+    report(&load("fanout", relay.address, flags))
 }
 
 /// Runs the generator until it is done.
@@ -223,12 +224,6 @@ fn load_command(name: &str, server: SocketAddr, flags: &str) -> Command {
     command.args(["load", name, &format!("rtmp://{server}/live/show")]);
     command.args(flags.split_whitespace()).args(["--quiet", "--json", "-"]);
     command
-}
-
-fn report(output: Output) -> Report {
-    let errors = String::from_utf8(output.stderr).unwrap();
-    assert_eq!((output.status.code(), errors.as_str()), (Some(0), ""));
-    Report::from_json(str::from_utf8(&output.stdout).unwrap()).unwrap()
 }
 
 fn value(report: &Report, name: &str) -> f64 {

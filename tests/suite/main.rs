@@ -31,6 +31,8 @@ mod limits;
 #[cfg(target_os = "linux")]
 mod load_report;
 #[cfg(target_os = "linux")]
+mod load_runs;
+#[cfg(target_os = "linux")]
 mod load_sessions;
 #[cfg(target_os = "linux")]
 mod load_stream;

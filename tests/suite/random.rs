@@ -1,4 +1,12 @@
-//! Numbers that are the same in every run: a failure that names its seed can be repeated.
+//! Numbers that are the same in every run of a seed: a failure that names its seed can be repeated.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+
+/// A seed that is another in every run.
+pub(crate) fn fresh_seed() -> u64 {
+    // The keys of a hash map are the standard library's only random numbers.
+    RandomState::new().build_hasher().finish() >> 16
+}
 
 /// A xorshift generator.
 #[derive(Clone, Debug)]

@@ -134,5 +134,5 @@ pub(super) fn g04(verdict: &mut Verdict) {
     let more = ring.server.held().memory_kib - before.memory_kib;
     verdict.expect(more <= 1024, || format!("{more} KiB more"));
     verdict.outcome("reloads");
-    verdict.figure(format!("{good} good, {broken} broken, 0 frames lost, {more} KiB more"));
+    verdict.figure(format!("{good} good, {broken} broken, {lost} frames lost, {more} KiB more"));
 }

@@ -49,7 +49,7 @@ fn wait_until_rid_of(
     let most = trial.most_kib();
     let max = TAPE_KIB_MAX + 10 * players.len() as i64;
     trial.verdict.expect(most <= max, || format!("{most} KiB, {max} at most"));
-    trial.count_reasons("127.0.0.1:");
+    trial.all_ended("127.0.0.1:", players.len(), &["player_stalled"]);
 }
 
 pub(super) fn b01(trial: &mut Trial<'_>) {
@@ -112,7 +112,7 @@ pub(super) fn b05(trial: &mut Trial<'_>) {
         }
     }
     drop(alive);
-    trial.count_reasons("127.0.0.1:");
+    trial.all_ended("127.0.0.1:", 500, &["peer_reset", "peer_closed"]);
 }
 
 pub(super) fn b06(trial: &mut Trial<'_>) {
@@ -166,7 +166,8 @@ pub(super) fn b08(trial: &mut Trial<'_>) {
     let seen = fast.seen();
     trial.verdict.expect(is_live && seen.lost == 0, || format!("the fast one lost {}", seen.lost));
     let latency_ms = seen.latency_max_us as f64 / 1000.0;
-    trial.verdict.figure(format!("the fast one lost 0, at most {latency_ms:.0} ms behind"));
+    let lost = seen.lost;
+    trial.verdict.figure(format!("the fast one lost {lost}, at most {latency_ms:.0} ms behind"));
 }
 
 pub(super) fn b09(trial: &mut Trial<'_>) {

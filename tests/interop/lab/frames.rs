@@ -81,13 +81,14 @@ impl Frames {
         Span { video, audio }
     }
 
-    /// Demands the codec configurations that were sent. Not every publisher sends those of its
-    /// file.
+    /// Demands the codec configurations that were sent, one for each track that came.
     #[track_caller]
     pub(crate) fn expect_configs_of(&self, sent: &Self) {
         for config in &self.configs {
             assert!(sent.configs.contains(config), "the configuration {config:?} was not sent");
         }
+        let tracks = usize::from(!self.video.is_empty()) + usize::from(!self.audio.is_empty());
+        assert_eq!(self.configs.len(), tracks, "{:?} of {:?}", self.configs, sent.configs);
     }
 
     fn hash(path: &Path, input: &[&str], output: &[&str]) -> Self {

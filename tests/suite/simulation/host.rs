@@ -12,6 +12,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 
 use tiderace::config::Settings;
+use tiderace::limits::TAPE_BLOCK_BYTES_MIN;
 use tiderace::rtmp::auth::Challenger;
 use tiderace::rtmp::handshake::Hello;
 use tiderace::server::accepting::{AcceptError, Acceptor, Listen};
@@ -96,6 +97,20 @@ impl Listen for Backlog {
     }
 }
 
+/// A turn as the machine sees it.
+#[derive(Debug, Default)]
+pub(super) struct Turn {
+    /// Connections that the server closed and had never taken.
+    pub(super) refused: BTreeSet<ClientId>,
+    /// Its table was full when connections were accepted.
+    pub(super) was_full: bool,
+    /// The most that the server can have held (bytes): at its end, with what connections that it
+    /// closed and streams held when it began, and what they can have added since.
+    pub(super) held_bytes_max: usize,
+    /// Players whose sockets take no more, so that their kernels owe an event.
+    pub(super) blocked: BTreeSet<ClientId>,
+}
+
 /// See the module's head.
 pub(super) struct Host {
     pub(super) server: Server<MemoryTransport>,
@@ -113,6 +128,8 @@ pub(super) struct Host {
     conns: BTreeMap<ClientId, ConnId>,
     /// Who had something to be read when the last turn began.
     pub(super) unread: BTreeSet<ClientId>,
+    /// What was known of the last turn from outside the server.
+    pub(super) turn: Turn,
     next: ClientId,
 }
 
@@ -160,6 +177,7 @@ impl Host {
             sockets: BTreeMap::new(),
             conns: BTreeMap::new(),
             unread: BTreeSet::new(),
+            turn: Turn::default(),
             next: 0,
         }
     }
@@ -206,19 +224,51 @@ impl Host {
             return None;
         }
         self.backlog.descriptors = self.server.len();
+        let connections_max = self.server.settings().limits.connections_max;
+        self.turn.was_full = connections_max != 0
+            && self.server.len() + self.backlog.waiting.len() > connections_max;
         self.server.accept_from(&mut self.acceptor, &mut self.backlog, self.now);
         self.conns.extend(self.backlog.registered.drain(..));
         let is_unread = |conn: &ConnId| self.server.conn(*conn).is_some_and(|c| c.queued_to_read);
         self.unread = self.conns.iter().filter(|(_, c)| is_unread(c)).map(|(id, _)| *id).collect();
+        let (held, of_streams) = (self.held_by_each(), self.server.hub().held_bytes());
         self.server.turn(&mut self.buffer, self.now);
         let seen = self.witness.take();
+        self.turn.refused.clear();
+        let freed = of_streams.saturating_sub(self.server.hub().held_bytes());
+        self.turn.held_bytes_max = self.server.memory_bytes() + freed;
         for (id, what) in &seen {
-            if *what == Seen::Closed {
-                self.conns.remove(id);
+            match what {
+                Seen::Closed if self.conns.remove(id).is_none() => {
+                    self.turn.refused.insert(*id);
+                }
+                Seen::Closed => {
+                    let held = held.get(id).copied().unwrap_or_default();
+                    self.turn.held_bytes_max += held + TAPE_BLOCK_BYTES_MIN;
+                }
+                // A message holds what it has, and its place on the tape.
+                Seen::Read(count) => self.turn.held_bytes_max += 2 * count,
+                Seen::Ended => {}
             }
         }
+        let blocked = |id: &&ClientId| self.sockets[*id].borrow().owes_writable();
+        self.turn.blocked = self.conns.keys().filter(blocked).copied().collect();
         self.check();
         Some(seen)
+    }
+
+    /// What each connection itself holds: only where memory is bounded.
+    fn held_by_each(&self) -> BTreeMap<ClientId, usize> {
+        let limits = &self.server.settings().limits;
+        if limits.memory_bytes_max == 0 {
+            return BTreeMap::new();
+        }
+        let held = |conn: &Conn<MemoryTransport>| {
+            size_of_val(conn) + conn.held_bytes(limits.socket_unsent_bytes_max)
+        };
+        let conns =
+            self.conns.iter().filter_map(|(id, conn)| Some((*id, self.server.conn(*conn)?)));
+        conns.map(|(id, conn)| (id, held(conn))).collect()
     }
 
     /// Tells the server of what has changed, in any order. A poll that reports less than all

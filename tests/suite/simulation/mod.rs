@@ -3,16 +3,21 @@
 //! way in which the system may let them fail, descriptors and memory that run out, time that
 //! passes. After each turn a shadow model says what every player may and must have received.
 //!
-//! A failure prints its seed; `TIDERACE_SEED` runs that seed alone, `TIDERACE_SEEDS` as many.
+//! Some seeds are the same in every run, others are drawn. A failure prints the command that runs
+//! its seed alone, and the last steps of that run; `TIDERACE_SEEDS` runs as many of the seeds that
+//! are the same.
 
 mod host;
 mod media;
 mod model;
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::env;
+use std::iter;
 use std::num::NonZero;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::rc::Rc;
 use std::thread;
 use std::time::Duration;
 
@@ -24,13 +29,17 @@ use tiderace::time::Time;
 
 use self::host::Host;
 use self::media::Kind;
-use self::model::{ClientId, Model, Said, Tally};
+use self::model::{ClientId, Model, Said, Tally, TurnEnd};
 use crate::faults::{Counts, Fault, Sabotage};
-use crate::random::Random;
+use crate::random::{Random, fresh_seed};
 use crate::socket::Seen;
 use crate::wire::{self, Message};
 
-const SEEDS: u64 = 1000;
+/// Seeds that are the same in every run, and those that are drawn.
+const SEEDS: u64 = 900;
+const FRESH_SEEDS: u64 = 100;
+/// Steps of a failure that are shown.
+const SHOWN_STEPS: u32 = 50;
 const STEPS: usize = 2000;
 const STREAMS: usize = 3;
 const CLIENTS_MAX: usize = 14;
@@ -45,16 +54,21 @@ const TURNS_MAX: usize = 100_000;
 #[test]
 fn players_get_what_they_must_and_nothing_else_whatever_happens() {
     let number = |name| env::var(name).ok().map(|seed| seed.parse().expect("a number"));
-    let counts = Counts::default();
     if let Some(seed) = number("TIDERACE_SEED") {
-        return println!("{:?}", Simulation::new(seed, &counts, None).run());
+        return println!("{:?}", run_seeds(iter::once(seed)).0);
     }
-    let seeds = number("TIDERACE_SEEDS").unwrap_or(SEEDS);
+    let all: Vec<u64> = match number("TIDERACE_SEEDS") {
+        Some(seeds) => (0..seeds).collect(),
+        None => (0..SEEDS).chain((0..FRESH_SEEDS).map(|_| fresh_seed())).collect(),
+    };
+    let seeds = all.len() as u64;
     let (mut seen, mut struck) = (Outcome::default(), Fault::ALL.map(|fault| (fault, 0)));
     let workers = thread::available_parallelism().map_or(1, NonZero::get);
     // Nothing in a simulation is shared with another, so each processor has its own.
     thread::scope(|scope| {
-        let run = |first| scope.spawn(move || run_seeds((first as u64..seeds).step_by(workers)));
+        let all = &all;
+        let share = move |first| all[first..].iter().copied().step_by(workers);
+        let run = |first| scope.spawn(move || run_seeds(share(first)));
         let running: Vec<_> = (0..workers).map(run).collect();
         for worker in running {
             let (outcome, counts) = worker.join().unwrap_or_else(|panic| resume_unwind(panic));
@@ -77,7 +91,7 @@ fn run_seeds(seeds: impl Iterator<Item = u64>) -> (Outcome, [u64; Fault::ALL.len
         match catch_unwind(AssertUnwindSafe(|| Simulation::new(seed, &counts, None).run())) {
             Ok(outcome) => seen.add(&outcome),
             Err(panic) => {
-                eprintln!("failed with TIDERACE_SEED={seed}");
+                show_failure(seed);
                 resume_unwind(panic);
             }
         }
@@ -85,6 +99,32 @@ fn run_seeds(seeds: impl Iterator<Item = u64>) -> (Outcome, [u64; Fault::ALL.len
     let counts = *counts.borrow();
     (seen, counts)
 }
+
+/// Says how to repeat a failure, and what came before it. The seed is run again for that, since no
+/// other run notes its steps.
+fn show_failure(seed: u64) {
+    eprintln!(
+        "to repeat it: TIDERACE_SEED={seed} cargo test --test suite simulation::players_get -- \
+         --nocapture"
+    );
+    let trace = Trace::default();
+    let mut simulation = Simulation::new(seed, &Counts::default(), None);
+    simulation.trace = Some(Rc::clone(&trace));
+    let Settings { limits, play, publish, timeouts, .. } = &simulation.model.settings;
+    eprintln!("settings: {limits:?}, {play:?}, {publish:?}, {timeouts:?}");
+    // It fails as it did the first time.
+    drop(catch_unwind(AssertUnwindSafe(|| simulation.run())));
+    let trace = trace.borrow();
+    let first = trace.back().map_or(0, |(step, _)| step.saturating_sub(SHOWN_STEPS - 1));
+    for (step, what) in trace.iter().filter(|(step, _)| *step >= first) {
+        eprintln!("step {step}: {what}");
+    }
+}
+
+/// What happened in each step of a run that is watched.
+type Trace = Rc<RefCell<VecDeque<(u32, String)>>>;
+/// Lines of a trace that are kept: more than the steps that are shown have.
+const TRACE_LINES_MAX: usize = 5000;
 
 /// Whoever breaks what the simulation watches over is found out.
 #[test]
@@ -197,6 +237,8 @@ impl Client {
 }
 
 struct Simulation {
+    step: u32,
+    trace: Option<Trace>,
     host: Host,
     model: Model,
     random: Random,
@@ -235,6 +277,8 @@ impl Simulation {
         let counts = Some(counts).filter(|_| !random.one_in(4) && sabotage.is_none());
         let descriptors_max = [6, 10, 1000][random.below(3)];
         Self {
+            step: 0,
+            trace: None,
             host: Host::new(settings.clone(), descriptors_max, seed, counts, sabotage),
             model: Model::new(settings, STREAMS),
             socket_bytes: [4 * KIB, 16 * KIB, 64 * KIB][random.below(3)],
@@ -248,6 +292,7 @@ impl Simulation {
 
     fn run(mut self) -> Outcome {
         for step in 1..=STEPS {
+            self.step = step as u32;
             self.act();
             self.host.now = self.host.now + Duration::from_micros(self.random.below(2000) as u64);
             self.exchange(false);
@@ -260,6 +305,16 @@ impl Simulation {
         self.wind_up();
         let Self { turns, given_up, .. } = self;
         Outcome { tally: self.model.tally, turns, given_up }
+    }
+
+    /// Notes what happens, where somebody watches.
+    fn note(&self, what: impl FnOnce() -> String) {
+        let Some(trace) = &self.trace else { return };
+        let mut trace = trace.borrow_mut();
+        if trace.len() == TRACE_LINES_MAX {
+            trace.pop_front();
+        }
+        trace.push_back((self.step, what()));
     }
 
     fn act(&mut self) {
@@ -288,7 +343,9 @@ impl Simulation {
             _ => [KIB, 4 * KIB][self.random.below(2)],
         };
         let id = self.host.connect(socket_bytes);
-        self.model.connected(id, reading == Reading::All);
+        self.note(|| format!("client {id} connects: {intent:?}, reads {reading:?}"));
+        let now_ms = self.now_ms();
+        self.model.connected(id, reading == Reading::All, now_ms);
         let mut client = Client {
             reading,
             intent,
@@ -302,7 +359,7 @@ impl Simulation {
             is_done: false,
         };
         client.say_bytes(&wire::handshake());
-        client.say(&wire::connect("live"), None);
+        client.say(&wire::connect("live"), Some(Said::Connect));
         client.say(&wire::create_stream(2.0), None);
         self.clients.insert(id, client);
         Some(id)
@@ -386,10 +443,11 @@ impl Simulation {
             2 => client.clock ^ 1 << 31,
             _ => client.clock.wrapping_add(step % 30),
         };
-        let message = media::message(kind, number, client.clock, filled);
+        let clock = client.clock;
+        let message = media::message(kind, number, clock, filled);
         client.gop_bytes = if kind == Kind::Key { 0 } else { client.gop_bytes + filled };
-        let said = Said::Media(kind, number, client.clock);
-        client.say(&message, Some(said));
+        client.say(&message, Some(Said::Media(kind, number, clock)));
+        self.note(|| format!("client {id} says {kind:?} {number} at {clock}, {filled} bytes"));
     }
 
     fn read_a_little(&mut self) {
@@ -404,13 +462,16 @@ impl Simulation {
     fn pass_time(&mut self) {
         let millis = [40, 300, 300, 1000, 1000, 3000, 12_000, 31_000][self.random.below(8)];
         self.settle();
+        self.note(|| format!("{millis} ms pass"));
         self.advance(millis);
     }
 
     fn somebody_leaves(&mut self) {
         let Some(id) = self.pick(|_| true) else { return };
+        let how = self.random.below(3);
+        self.note(|| format!("client {id} {}", ["resets", "ends", "leaves"][how]));
         let link = &self.host.sockets[&id];
-        match self.random.below(3) {
+        match how {
             0 => {
                 link.borrow_mut().reset();
                 self.client(id).outbox.clear();
@@ -430,6 +491,7 @@ impl Simulation {
         let publishes = |client: &Client| matches!(client.intent, Intent::Publish(_));
         let Some(id) = self.pick(|client| publishes(client) && !client.is_done) else { return };
         let stop = wire::command("deleteStream", 0.0, &[wire::null(), wire::number(1.0)]);
+        self.note(|| format!("client {id} stops publishing"));
         let client = self.client(id);
         client.intent = Intent::Nothing;
         client.say(&stop, Some(Said::Unpublish));
@@ -453,6 +515,7 @@ impl Simulation {
         };
         let noise = if nonsense.is_empty() { self.random.below(500) } else { 0 };
         let noise: Vec<_> = (0..noise).map(|_| self.random.below(256) as u8).collect();
+        self.note(|| format!("client {id} says {nonsense:02x?} and {} bytes", noise.len()));
         let client = self.client(id);
         client.say_bytes(nonsense);
         if !nonsense.is_empty() {
@@ -465,6 +528,7 @@ impl Simulation {
     /// Other settings, live.
     fn reload(&mut self) {
         let settings = settings(&mut self.random);
+        self.note(|| format!("reloads {:?}, {:?}", settings.limits, settings.publish));
         let running = &mut self.model.settings;
         running.limits.memory_bytes_max = settings.limits.memory_bytes_max;
         running.publish = settings.publish;
@@ -504,6 +568,8 @@ impl Simulation {
             return;
         }
         for message in self.client(id).reader.read(&bytes) {
+            let read = message.is_media().then(|| media::read(&message));
+            self.note(|| format!("client {id} gets {read:?}, type {}", message.kind));
             if let (wire::USER_CONTROL, [0, PING_REQUEST, rest @ ..]) =
                 (message.kind, &message.payload[..])
             {
@@ -518,23 +584,35 @@ impl Simulation {
     fn turn(&mut self, all: bool) -> bool {
         let Some(seen) = self.host.turn(all) else { return false };
         self.turns += 1;
-        let now_ms = self.host.now.as_micros() / 1000;
+        let now_ms = self.now_ms();
         self.model.turn_begins(std::mem::take(&mut self.host.unread), self.host.now);
-        let gave_up = self.host.server.stats().closed(CloseReason::MemoryPressure) > self.given_up;
         for (id, seen) in seen {
+            self.note(|| format!("server and client {id}: {seen:?}"));
             match seen {
                 Seen::Read(count) => self.heard(id, count, now_ms),
                 Seen::Ended => self.model.ended(id, now_ms),
                 Seen::Closed => {
-                    self.model.closed(id, gave_up, now_ms);
+                    self.model.closed(id, &self.host.turn, now_ms);
                     self.clients.remove(&id);
                     self.host.sockets.remove(&id);
                 }
             }
         }
-        self.given_up = self.host.server.stats().closed(CloseReason::MemoryPressure);
-        self.model.turn_is_over(self.host.server.memory_level(), now_ms);
+        let server = &self.host.server;
+        let given_up = server.stats().closed(CloseReason::MemoryPressure);
+        let end = TurnEnd {
+            turn: &self.host.turn,
+            held_bytes: server.memory_bytes(),
+            level: server.memory_level(),
+            given_up: given_up - self.given_up,
+        };
+        self.model.turn_is_over(&end, now_ms);
+        self.given_up = given_up;
         true
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.host.now.as_micros() / 1000
     }
 
     fn heard(&mut self, id: ClientId, count: usize, now_ms: u64) {
@@ -582,13 +660,14 @@ impl Simulation {
     }
 
     fn check_at_rest(&mut self) {
+        let now_ms = self.now_ms();
         for (id, client) in &self.clients {
             let Some(conn) = self.host.conn(*id) else { continue };
             let skips = conn.activity.as_ref().and_then(|a| a.plays.first()).map(|p| p.skips());
             if client.reading == Reading::All {
                 assert!(client.reader.is_between_messages(), "client {id}: half a message");
             }
-            self.model.is_at_rest(*id, skips.unwrap_or(0));
+            self.model.is_at_rest(*id, skips.unwrap_or(0), now_ms);
         }
         for stream in 0..STREAMS {
             let live = self.host.server.hub().find(&format!("live/{}", key(stream)));

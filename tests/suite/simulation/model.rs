@@ -5,12 +5,52 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tiderace::config::{Duplicate, Settings};
+use tiderace::config::{Duplicate, Settings, Start};
 use tiderace::server::memory::MemoryLevel;
 use tiderace::time::Time;
 
+use super::host::Turn;
 use super::media::{self, Kind};
 use crate::wire::{COMMAND, Message};
+
+/// Percent of the budget between the beginning of a level and its end.
+const HYSTERESIS_PERCENT: usize = 5;
+/// How far a player may lag while memory is short (ms).
+const LEAN_LAG_MS: u64 = 1000;
+/// How long a stream that is over waits for players that have room and were not written to (ms).
+const LAST_MESSAGES_MS_MAX: u64 = 1000;
+const LEVELS: [MemoryLevel; 4] =
+    [MemoryLevel::Ample, MemoryLevel::Lean, MemoryLevel::Tight, MemoryLevel::Critical];
+
+/// Percent of the budget at which a level begins.
+const fn begins_percent(level: MemoryLevel) -> usize {
+    match level {
+        MemoryLevel::Ample => 0,
+        MemoryLevel::Lean => 70,
+        MemoryLevel::Tight => 80,
+        MemoryLevel::Critical => 90,
+    }
+}
+
+/// The level at so many percent of the budget, where `before` was in force.
+fn level_at(before: MemoryLevel, percent: usize) -> MemoryLevel {
+    let holds = |level: &MemoryLevel| {
+        let slack = if *level <= before { HYSTERESIS_PERCENT } else { 0 };
+        percent >= begins_percent(*level).saturating_sub(slack)
+    };
+    LEVELS.into_iter().rfind(holds).unwrap_or_default()
+}
+
+/// How a turn ended.
+#[derive(Debug)]
+pub(super) struct TurnEnd<'h> {
+    pub(super) turn: &'h Turn,
+    /// What the server holds, and how short it finds its memory.
+    pub(super) held_bytes: usize,
+    pub(super) level: MemoryLevel,
+    /// Connections that it closed for want of memory, with those that it had refused.
+    pub(super) given_up: u64,
+}
 
 /// Which client.
 pub(super) type ClientId = u32;
@@ -18,6 +58,7 @@ pub(super) type ClientId = u32;
 /// What a client has said, once the server has read all of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Said {
+    Connect,
     Publish(usize),
     Unpublish,
     Play(usize),
@@ -31,6 +72,7 @@ pub(super) enum Said {
 #[derive(Clone, Copy, Debug)]
 struct Frame {
     kind: Kind,
+    arrived_ms: u64,
     /// The number of the configuration in force for its track.
     configuration: Option<u32>,
     /// The frame of its track before it.
@@ -48,8 +90,12 @@ struct Stream {
     configurations: [Option<u32>; 2],
     newest: [Option<usize>; 2],
     awaits_gop: bool,
-    /// Frames before the last time that the stream was over: nobody is owed any of them.
+    /// Frames before the last time that the stream was over: newcomers are owed none of them.
     over: usize,
+    /// It is over before what is held back for its players has left.
+    is_cut_short: bool,
+    /// How long its players may still be given the last of them.
+    ends_until_ms: u64,
 }
 
 /// What decides when a publisher is silent.
@@ -105,6 +151,11 @@ impl Rhythm {
 #[derive(Debug, Default)]
 struct Client {
     role: Role,
+    since_ms: u64,
+    /// The server has read its `connect`.
+    is_connected: bool,
+    /// It was told to go since there was no memory for what it asked.
+    finds_no_memory: bool,
     /// It was told to go, so that nothing it says counts any more.
     leaves: bool,
     /// It does what no client should, and may be closed for it.
@@ -127,11 +178,17 @@ enum Role {
 #[derive(Debug)]
 struct Player {
     stream: usize,
-    /// Frames of the stream before it joined.
-    joined: usize,
-    /// Since it has once had all that there was it is owed everything: how often the server had
-    /// moved it on by then.
-    is_level: Option<u32>,
+    /// The first frame that it is owed: those before it joined, and those that it may have lost
+    /// for a reason, are not.
+    owed_from: usize,
+    /// It has once had all that there was, and is owed everything since.
+    is_level: bool,
+    /// The keyframe with which it begins: where it may be outrun.
+    begins: Option<usize>,
+    /// Its socket took no more when its stream was over.
+    was_cut_off: bool,
+    /// How often the server may have moved it on.
+    skips: u32,
     tracks: [Track; 2],
     gaps: u64,
 }
@@ -168,7 +225,10 @@ pub(super) struct Model {
     unread: BTreeSet<ClientId>,
     now: Time,
     /// How short the server's memory is as of its last turn.
-    pub(super) level: MemoryLevel,
+    level: MemoryLevel,
+    /// Connections that were closed in this turn since what they had asked was refused for want of
+    /// memory.
+    without_memory: u64,
     pub(super) tally: Tally,
 }
 
@@ -182,12 +242,13 @@ impl Model {
             unread: BTreeSet::new(),
             now: Time::ZERO,
             level: MemoryLevel::Ample,
+            without_memory: 0,
             tally: Tally::default(),
         }
     }
 
-    pub(super) fn connected(&mut self, id: ClientId, is_good: bool) {
-        self.clients.insert(id, Client { is_good, ..Client::default() });
+    pub(super) fn connected(&mut self, id: ClientId, is_good: bool, since_ms: u64) {
+        self.clients.insert(id, Client { is_good, since_ms, ..Client::default() });
     }
 
     pub(super) fn turns_wild(&mut self, id: ClientId) {
@@ -219,14 +280,26 @@ impl Model {
             return;
         };
         match said {
+            Said::Connect => client.is_connected = true,
             Said::Publish(stream) => self.publish(id, stream),
             Said::Unpublish => self.unpublish(id, now_ms),
             Said::Nonsense => self.ended(id, now_ms),
-            Said::Play(_) if self.level >= MemoryLevel::Tight => client.leaves = true,
-            Said::Play(stream) => {
-                let joined = self.streams[stream].frames.len();
-                let tracks = [Track::default(); 2];
-                let player = Player { stream, joined, is_level: None, tracks, gaps: 0 };
+            Said::Play(_) if self.level >= MemoryLevel::Tight => {
+                (client.leaves, client.finds_no_memory) = (true, true);
+            }
+            Said::Play(index) => {
+                let stream = &self.streams[index];
+                let is_key = |frame: &Frame| frame.kind == Kind::Key;
+                let player = Player {
+                    stream: index,
+                    owed_from: stream.frames.len(),
+                    is_level: false,
+                    begins: stream.frames.iter().rposition(is_key).filter(|at| *at >= stream.over),
+                    was_cut_off: false,
+                    skips: 0,
+                    tracks: [Track::default(); 2],
+                    gaps: 0,
+                };
                 client.role = Role::Plays(Box::new(player));
             }
             Said::Media(kind, number, timestamp) => {
@@ -257,7 +330,7 @@ impl Model {
         };
         let client = self.clients.get_mut(&id).expect("a client that speaks");
         if !accepted {
-            client.leaves = true;
+            (client.leaves, client.finds_no_memory) = (true, stream.publisher.is_none());
             self.tally.refused += 1;
             return;
         }
@@ -290,6 +363,7 @@ impl Model {
             let stream = &mut self.streams[index];
             stream.publisher = None;
             stream.lingers_until_ms = Some(now_ms + self.settings.publish.linger_ms);
+            stream.is_cut_short = self.settings.publish.linger_ms < self.settings.play.merge_ms;
         }
     }
 
@@ -309,7 +383,8 @@ impl Model {
         self.places.insert(number, (index, place));
         let configuration = stream.configurations[track];
         let previous = stream.newest[track].replace(place);
-        stream.frames.push(Frame { kind, configuration, previous });
+        let arrived_ms = self.now.as_micros() / 1000;
+        stream.frames.push(Frame { kind, arrived_ms, configuration, previous });
     }
 
     /// The server has learned that a client is gone.
@@ -321,52 +396,102 @@ impl Model {
     }
 
     /// The server has closed the connection of a client, which it must not do to everybody.
-    /// `gave_up` says that in this turn memory was short enough for it.
-    pub(super) fn closed(&mut self, id: ClientId, gave_up: bool, now_ms: u64) {
+    pub(super) fn closed(&mut self, id: ClientId, turn: &Turn, now_ms: u64) {
         let Some(client) = self.clients.get(&id) else { return };
-        let ping_ms = self.settings.timeouts.ping_ms;
+        let (timeouts, is_refused) = (&self.settings.timeouts, turn.refused.contains(&id));
+        let ping_ms = timeouts.ping_ms;
         let is_mute = ping_ms != 0 && self.now.millis_since(client.heard) >= 2 * ping_ms;
-        if !client.leaves && !client.is_wild && !is_mute {
+        let given_up = self.may_have_reached(MemoryLevel::Critical, turn);
+        if !client.leaves && !client.is_wild && !is_mute && !is_refused {
+            // A session without a stream may give way to another.
+            let gave_way = turn.was_full || given_up;
             match &client.role {
-                Role::None => {}
+                Role::None => {
+                    let age_ms = now_ms - client.since_ms;
+                    let is_late = !client.is_connected && age_ms >= timeouts.handshake_ms;
+                    assert!(is_late || gave_way, "session {id} was closed after {age_ms} ms");
+                }
                 Role::Publishes(index) => {
                     let rhythm = &self.streams[*index].rhythm;
-                    let given_up = gave_up && !self.has_players(*index);
-                    let limit_ms = self.settings.timeouts.publisher_silent_ms;
-                    let silent = rhythm.is_silent(limit_ms, self.now);
+                    let given_up = given_up && !self.has_players(*index);
+                    let silent = rhythm.is_silent(timeouts.publisher_silent_ms, self.now);
                     assert!(silent || given_up, "publisher {id} was closed: {rhythm:?}");
                 }
                 Role::Plays(player) => {
-                    // A session without a stream may give way to another.
                     let waits = self.streams[player.stream].publisher.is_none();
-                    assert!(!client.is_good || waits, "a player that reads was closed: {player:?}");
+                    // What it lost with the end of its stream counts as moves.
+                    let moved = waits && player.was_cut_off;
+                    let may_go = !client.is_good || moved || waits && gave_way;
+                    assert!(may_go, "a player that reads was closed: {player:?}");
                 }
             }
         }
         self.unpublish(id, now_ms);
-        if let Some(Client { role: Role::Plays(player), .. }) = self.clients.remove(&id) {
+        let Some(client) = self.clients.remove(&id) else { return };
+        self.without_memory += u64::from(client.finds_no_memory);
+        if let Role::Plays(player) = client.role {
             self.tally.gaps += player.gaps;
         }
     }
 
-    /// The server has taken its turn: streams whose publisher did not come back are over.
-    pub(super) fn turn_is_over(&mut self, level: MemoryLevel, now_ms: u64) {
-        self.level = level;
-        for (index, stream) in self.streams.iter_mut().enumerate() {
-            if stream.lingers_until_ms.is_none_or(|until| until > now_ms) {
-                continue;
+    /// Whether memory may have been so short in a turn.
+    fn may_have_reached(&self, level: MemoryLevel, turn: &Turn) -> bool {
+        let budget = self.settings.limits.memory_bytes_max;
+        // It may have been so short before, and then less is enough.
+        let percent = begins_percent(level) - HYSTERESIS_PERCENT;
+        budget != 0 && turn.held_bytes_max * 100 >= budget * percent
+    }
+
+    /// The server has taken its turn, after which it holds so much and finds memory so short.
+    pub(super) fn turn_is_over(&mut self, end: &TurnEnd<'_>, now_ms: u64) {
+        self.expect_level(end);
+        for index in 0..self.streams.len() {
+            let stream = &mut self.streams[index];
+            if stream.lingers_until_ms.is_some_and(|until| until <= now_ms) {
+                stream.lingers_until_ms = None;
+                stream.over = stream.frames.len();
+                stream.ends_until_ms = now_ms + LAST_MESSAGES_MS_MAX;
+                self.tally.overs += 1;
             }
-            stream.lingers_until_ms = None;
-            stream.over = stream.frames.len();
-            self.tally.overs += 1;
-            for client in self.clients.values_mut() {
-                if let Role::Plays(player) = &mut client.role
-                    && player.stream == index
-                {
-                    player.is_level = None;
-                }
+            let stream = &self.streams[index];
+            if stream.publisher.is_none() && now_ms <= stream.ends_until_ms {
+                self.stream_ends(index, &end.turn.blocked);
             }
         }
+    }
+
+    /// Streams whose publisher did not come back are over. Players get all of them, except those
+    /// that are not there yet and those whose sockets take no more.
+    fn stream_ends(&mut self, index: usize, blocked: &BTreeSet<ClientId>) {
+        let Stream { over, is_cut_short, .. } = self.streams[index];
+        for (id, client) in &mut self.clients {
+            let Role::Plays(player) = &mut client.role else { continue };
+            let is_cut_off = is_cut_short || !player.is_level || blocked.contains(id);
+            if player.stream == index && is_cut_off {
+                player.owed_from = player.owed_from.max(over);
+                player.is_level = false;
+                player.was_cut_off = true;
+            }
+        }
+    }
+
+    /// The level follows from what is held, and where something was given up in between, from what
+    /// was held then.
+    fn expect_level(&mut self, end: &TurnEnd<'_>) {
+        let budget = self.settings.limits.memory_bytes_max;
+        let percent = (end.held_bytes * 100).checked_div(budget).unwrap_or(0);
+        let after = |level| level_at(level, percent);
+        let refused = std::mem::take(&mut self.without_memory);
+        let expected = if end.given_up <= refused {
+            vec![after(self.level)]
+        } else {
+            let is_short = self.may_have_reached(MemoryLevel::Tight, end.turn);
+            assert!(is_short, "{} were given up: {:?} of {budget}", end.given_up, end.turn);
+            LEVELS.map(after).to_vec()
+        };
+        let (level, before) = (end.level, self.level);
+        assert!(expected.contains(&level), "{level:?} at {percent} % behind {before:?}");
+        self.level = level;
     }
 
     /// A client has received a message.
@@ -384,22 +509,21 @@ impl Model {
         }
     }
 
-    /// All that can happen has happened: who takes all that it is sent has all that it is owed.
-    /// `skips` says how often the server has moved a player on.
-    pub(super) fn is_at_rest(&mut self, id: ClientId, skips: u32) {
+    /// All that can happen has happened: who takes all that it is sent has all that it is owed,
+    /// and was moved on, which the server counts in `skips`, for a reason alone.
+    pub(super) fn is_at_rest(&mut self, id: ClientId, skips: u32, now_ms: u64) {
         let Some(client) = self.clients.get_mut(&id).filter(|c| c.is_good && !c.is_wild) else {
             return;
         };
-        if let Role::Plays(player) = &mut client.role {
-            let stream = &self.streams[player.stream];
-            if player.is_level.is_none() && skips > 0 {
-                // What a newcomer begins with may be outrun by the next keyframe.
-                player.joined = stream.frames.len();
-            }
-            player.assert_complete(stream);
-            let before = *player.is_level.get_or_insert(skips);
-            assert_eq!(skips, before, "who reads is not moved on: {player:?}");
+        let Role::Plays(player) = &mut client.role else { return };
+        let stream = &self.streams[player.stream];
+        let outrun_by = player.outrun_by(stream, &self.settings, now_ms);
+        player.owed_from = player.owed_from.max(outrun_by.unwrap_or(0));
+        player.assert_complete(stream);
+        if outrun_by.is_none() && !player.was_cut_off {
+            assert_eq!(skips, player.skips, "who reads is not moved on: {player:?}");
         }
+        (player.is_level, player.was_cut_off, player.skips) = (true, false, skips);
     }
 }
 
@@ -431,7 +555,6 @@ impl Player {
         let (stream, place) = *place.unwrap_or_else(|| panic!("{number} was never recorded"));
         assert_eq!(stream, self.stream, "a frame of another stream");
         let stream = &streams[stream];
-        let since = self.joined.max(stream.over);
         let frame = stream.frames[place];
         assert_eq!(kind, frame.kind, "frame {number}");
         assert_eq!(track.configuration, frame.configuration, "configuration of {kind:?} {number}");
@@ -445,7 +568,7 @@ impl Player {
                         "{kind:?} {place} behind {last}, no headers"
                     );
                     assert_ne!(kind, Kind::Inter, "a gap that ends within a GOP");
-                    let is_owed = self.is_level.is_some() && frame.previous >= Some(since);
+                    let is_owed = self.is_level && frame.previous >= Some(self.owed_from);
                     assert!(!is_owed, "{kind:?} {place} behind {last}: {self:?}");
                 }
             }
@@ -461,10 +584,23 @@ impl Player {
         track.configured_at = None;
     }
 
-    /// Whoever reads has everything since it joined, or since the first GOP after that.
+    /// The keyframe that may have outrun a newcomer: what it begins with is older than a player
+    /// may lag, and has been since the keyframe came.
+    fn outrun_by(&self, stream: &Stream, settings: &Settings, now_ms: u64) -> Option<usize> {
+        let begins =
+            self.begins.filter(|_| !self.is_level && settings.play.start == Start::Keyframe)?;
+        let is_bounded = settings.limits.memory_bytes_max != 0;
+        let lag_ms = settings.play.lag_ms.min(if is_bounded { LEAN_LAG_MS } else { u64::MAX });
+        let lags = now_ms - stream.frames[begins].arrived_ms >= lag_ms;
+        let is_key = |frame: &Frame| frame.kind == Kind::Key;
+        let newest = stream.frames.iter().rposition(is_key);
+        newest.filter(|newest| lags && *newest >= self.owed_from)
+    }
+
+    /// Whoever reads has everything that it is owed, or all since the first GOP after that.
     fn assert_complete(&self, stream: &Stream) {
         let [video, audio] = self.tracks;
-        let since = self.joined.max(stream.over);
+        let since = self.owed_from;
         let newest_audio = stream.newest[1].filter(|place| *place >= since);
         assert!(audio.last >= newest_audio, "audio {newest_audio:?} is missing: {self:?}");
         let has_key = || stream.frames[since..].iter().any(|frame| frame.kind == Kind::Key);
