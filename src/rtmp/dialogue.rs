@@ -372,8 +372,7 @@ impl Dialogue<'_> {
         }
     }
 
-    /// A connection has one application. A client that wants another one opens another connection;
-    /// what goes on here stays as it is.
+    /// A connection has one application: a second `connect` is refused, and its streams go on.
     fn second_connect(&mut self, transaction_id: f64) -> Step {
         let description = "this connection is connected already: open another one";
         self.output.command(0, |body| {
@@ -503,8 +502,8 @@ impl Dialogue<'_> {
         Ok(target)
     }
 
-    /// A `publish` on a message stream that publishes or plays takes the place of that: a client
-    /// that sends it knows of nothing else there.
+    /// A `publish` replaces the earlier publish or play of its message stream. Refusing it would
+    /// close connections of encoders that begin again without `deleteStream`.
     fn publish(&mut self, on: u32, key: &[u8], kind: Option<PublishKind>) -> Step {
         if kind.is_none() {
             self.tolerated.note(Quirk::KindOmitted);
@@ -571,9 +570,9 @@ impl Dialogue<'_> {
         ended(stream)
     }
 
-    /// `deleteStream` (RTMP 1.0, section 7.2.2.3). GStreamer gives the key in place of the
-    /// number, and other clients a wrong one. Then it means the stream it came on, or the only
-    /// one that it can mean; among several it means none.
+    /// `deleteStream` (RTMP 1.0, section 7.2.2.3). GStreamer sends the key in place of the number,
+    /// and other clients a wrong number. In that case the command means the message stream that it
+    /// came on, or the only candidate. With several candidates it deletes none.
     fn delete_stream(&mut self, on: u32, id: Option<u32>) -> Step {
         let named = id.and_then(|id| self.named(id));
         if named.is_none() {

@@ -1,8 +1,8 @@
 //! Names: which stream an application and a key mean, however a client cuts or encodes its URL.
 //!
 //! Owns the rules that bring every client's spelling of a stream to one name, and the refusal of
-//! names that would harm a log, a file or a reader. It never decodes a query: that stays raw for
-//! whoever checks it. Virtual hosts do not exist here: the host of a URL is no part of a name.
+//! names that would harm a log, a file or a reader. It never decodes a query, which stays raw for
+//! access rules. There are no virtual hosts: the host of a URL is not part of a name.
 //!
 //! A name has two parts or more, joined by single slashes. The rules hold in this order, and they
 //! change nothing of their own result. `+` stands between application and key.

@@ -156,9 +156,9 @@ impl Session {
         &mut self.output
     }
 
-    /// Whether what waits for the peer keeps to its bound. The caller asks before each event and
-    /// after each message of its own, once the peer was given the chance to read: a session knows
-    /// nothing of the transport.
+    /// Checks that the waiting replies are within their bound. The caller checks before each event
+    /// and after each message that it adds. It offers the replies to the transport before it acts
+    /// on an error, which a session cannot do.
     pub fn check_output(&self, settings: &SessionSettings) -> Result<(), SessionError> {
         let (waiting, max) = (self.output.bytes().len(), settings.control_bytes_max);
         if waiting > max { Err(SessionError::ControlOverflow { waiting, max }) } else { Ok(()) }

@@ -34,7 +34,7 @@ impl<T: Transport> Server<T> {
         };
         if let Some(stream) = conn.published(endpoint.message_stream_id) {
             if **self.hub.stream(stream).name() == *name {
-                // Whoever asks again is told again; the stream goes on.
+                // A repeated publish is answered again. The stream goes on.
                 return conn.session.accept_publish(request);
             }
             self.unpublish(endpoint, now);

@@ -201,8 +201,9 @@ impl<T: Transport> Server<T> {
         consumed
     }
 
-    /// Whether a connection is read on. Replies beyond the bound end it, but not before it was
-    /// given them: what asks for them may have come in one piece.
+    /// Returns whether the connection may be consumed further. Replies beyond the bound close it,
+    /// but only after they were offered to the transport: the peer may have sent all its requests
+    /// in one piece.
     pub(super) fn keeps_up(&mut self, id: ConnId, now: Time) -> bool {
         let conn = &self.conns[id.index()];
         if conn.is_closing() {

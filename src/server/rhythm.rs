@@ -7,10 +7,10 @@
 //! - A publisher that sends seldom is given twice its longest recent pause, if that is more than
 //!   the limit. A pause is recent as long as others come that are half as long, and for
 //!   [`PAUSES_REMEMBERED`] times its own length after that: one interruption is no rhythm.
-//! - Nobody takes over from a publisher that has sent no second picture until [`FIRST_LIMITS`]
-//!   limits have passed. Its rhythm is not known, and two encoders that send a picture every ten
-//!   seconds would throw each other out without end. A publisher that has sent nothing at all has
-//!   one limit, since it may never have reached the server again.
+//! - A publisher that has sent no second picture yet is replaced only after [`FIRST_LIMITS`]
+//!   limits. Its rhythm is not known, and two encoders that send a picture every ten seconds would
+//!   replace each other without end. A publisher that has sent nothing at all has one limit: its
+//!   connection may have broken right after `publish`.
 
 use crate::time::Time;
 
@@ -158,13 +158,13 @@ mod tests {
     }
 
     #[test]
-    fn who_sends_nothing_has_one_limit_from_its_start() {
+    fn a_publisher_that_sends_nothing_has_one_limit_from_its_start() {
         let rhythm = publisher([]);
         assert_eq!((rhythm.yields_at(LIMIT_MS), rhythm.silent_at(LIMIT_MS)), (at(3000), at(3000)));
     }
 
     #[test]
-    fn who_has_shown_no_rhythm_has_ten_limits_before_another_takes_over() {
+    fn a_publisher_without_a_second_picture_has_ten_limits() {
         let mut rhythm = Rhythm::new(at(0));
         rhythm.note_message(at(10));
         assert_eq!(rhythm.yields_at(LIMIT_MS), at(30_010));
