@@ -6,8 +6,8 @@
 
 use mio::event::Source;
 use mio::{Interest, Registry, Token};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
-use signal_hook::flag::register_conditional_shutdown;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ};
+use signal_hook::flag::{register, register_conditional_shutdown};
 use signal_hook_mio::v1_0;
 use std::io;
 use std::sync::Arc;
@@ -48,6 +48,8 @@ impl Signals {
         for signal in [SIGTERM, SIGINT] {
             register_conditional_shutdown(signal, STOPPED, Arc::clone(&starting))?;
         }
+        // Caught, a write beyond the file size limit fails: of a memory file, or of the log.
+        register(SIGXFSZ, Arc::default())?;
         let pending = v1_0::Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2])?;
         Ok(Self { pending, starting })
     }

@@ -92,6 +92,7 @@ impl<T: Transport> Server<T> {
         L: Listen<Transport = T>,
     {
         self.stopwatch.start();
+        let mut died = 0;
         for _ in 0..limits::ACCEPTS_PER_TURN_MAX {
             if !self.can_accept(acceptor, now) {
                 return;
@@ -102,7 +103,7 @@ impl<T: Transport> Server<T> {
                     self.take_accepted(transport, peer, listener, now);
                     self.stopwatch.lap_for(Work::Accepting, || Some(peer));
                 }
-                Err(AcceptError::Died) => {}
+                Err(AcceptError::Died) => died += 1,
                 Err(AcceptError::Empty) => {
                     let starved = std::mem::take(acceptor).starved;
                     if starved {
@@ -117,11 +118,18 @@ impl<T: Transport> Server<T> {
                     if !std::mem::replace(&mut acceptor.starved, true) {
                         warn!("cannot accept on {}: {error}; trying again", listener.name());
                     }
-                    let closed = self.stats.closed_total();
-                    acceptor.pause = Some(Pause { until: now.plus_millis(PAUSE_MS), closed });
+                    acceptor.pause = Some(self.pause(now));
                 }
             }
         }
+        // No queue is full of dead connections for long: the system means something else by it.
+        if died == limits::ACCEPTS_PER_TURN_MAX {
+            acceptor.pause = Some(self.pause(now));
+        }
+    }
+
+    fn pause(&self, now: Time) -> Pause {
+        Pause { until: now.plus_millis(PAUSE_MS), closed: self.stats.closed_total() }
     }
 
     fn take_accepted<L>(&mut self, mut transport: T, peer: SocketAddr, listener: &mut L, now: Time)

@@ -215,6 +215,11 @@ impl<T: Transport> Server<T> {
         self.segments = segments;
     }
 
+    /// Whether players may be sent from memory files.
+    pub const fn has_segments(&self) -> bool {
+        self.segments.is_some()
+    }
+
     /// The id that the next accepted connection gets.
     pub fn next_id(&self) -> ConnId {
         ConnId(self.conns.vacant_key() as u32)

@@ -5,6 +5,7 @@
 //! again. What one write consists of is the affair of `outbox.rs`.
 
 use super::budget::Budget;
+use super::chatter::Topic;
 use super::conn::Conn;
 use super::hub::{Hub, StreamId};
 use super::outbox::Flushed;
@@ -17,8 +18,8 @@ use super::timers::TimerKind;
 use super::transport::Transport;
 use super::{ConnId, Policies, Server};
 use crate::time::Time;
-use log::warn;
-use std::io;
+use log::{Level, log, warn};
+use std::io::{self, ErrorKind};
 
 /// The part of a turn's writing that connections have before the players of streams.
 const HALF: Budget = Budget {
@@ -33,7 +34,7 @@ impl<T: Transport> Server<T> {
         self.to_write.begin_turn();
         self.news.begin_turn();
         while let Some(stream) = self.hub.take_news(now) {
-            self.store(stream);
+            self.store(stream, now);
             if self.hub.begin_round(stream) {
                 self.news.push(stream);
             }
@@ -97,14 +98,22 @@ impl<T: Transport> Server<T> {
 
     /// Where the system has no memory file to give, players are sent from memory, as those of
     /// small streams are.
-    fn store(&mut self, stream: StreamId) {
+    fn store(&mut self, stream: StreamId, now: Time) {
         let Some(settings) = &self.segments else { return };
         match self.hub.store(stream, settings) {
             Ok(stored) => self.lacks_segments &= !stored,
             Err(_) if self.lacks_segments => {}
+            // `ulimit -f` holds for memory files as well.
+            Err(error) if error.kind() == ErrorKind::FileTooLarge => {
+                give_up_files(&mut self.hub, &mut self.segments, "memory files", &error);
+            }
             Err(error) => {
                 self.lacks_segments = true;
-                warn!("no memory file to send from: {error}; players cost more until there is");
+                let level = self.level(Topic::Failure, Level::Warn, now);
+                log!(
+                    level,
+                    "no memory file to send from: {error}; players cost more until there is"
+                );
             }
         }
     }
@@ -140,7 +149,7 @@ impl<T: Transport> Server<T> {
         let (before, held_nothing) = (conn.bytes_out, conn.holds_nothing_to_send());
         let flushed = self.outbox.flush(conn, &self.hub, &mut share);
         if let Some(error) = self.outbox.take_file_refusal() {
-            give_up_files(&mut self.hub, &mut self.segments, &error);
+            give_up_files(&mut self.hub, &mut self.segments, "sendfile", &error);
         }
         let written = conn.bytes_out - before;
         self.stats.bytes_out += written;
@@ -218,13 +227,18 @@ impl<T: Transport> Server<T> {
     }
 }
 
-/// Sends no player from a memory file again: a system that refuses it once (seccomp, gVisor)
-/// refuses it always.
+/// Sends no player from a memory file again: a system that refuses `what` once (seccomp, gVisor, a
+/// limit) refuses it always.
 #[cold]
-fn give_up_files(hub: &mut Hub, segments: &mut Option<SegmentSettings>, error: &io::Error) {
+fn give_up_files(
+    hub: &mut Hub,
+    segments: &mut Option<SegmentSettings>,
+    what: &str,
+    error: &io::Error,
+) {
     *segments = None;
     hub.drop_segments();
-    warn!("the system refuses sendfile: {error}; players are sent from memory from now on");
+    warn!("the system refuses {what}: {error}; players are sent from memory from now on");
 }
 
 /// Whether a player has to be told of what became of its streams.

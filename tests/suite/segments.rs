@@ -2,11 +2,12 @@
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
+use std::iter;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::FileExt;
 
 use tiderace::config::Settings;
-use tiderace::limits::{SEGMENT_BYTES, WRITE_SLICES_MAX};
+use tiderace::limits::{ACCEPTS_PER_TURN_MAX, SEGMENT_BYTES, WRITE_SLICES_MAX};
 use tiderace::server::ConnId;
 use tiderace::server::accepting::{AcceptError, Acceptor, Listen};
 use tiderace::server::segment::{FileRun, SegmentSettings, Segments};
@@ -184,11 +185,31 @@ fn errors_of_the_network_in_accept_leave_the_memory_files_alone() {
     world.server.accept_from(&mut acceptor, &mut listener, Time::ZERO);
     assert_eq!(world.server.len(), before + 1, "the next one in the queue is well");
 
-    listener.errors.push(AcceptError::Refused(ErrorKind::PermissionDenied.into()));
-    acceptor.edge();
-    world.server.accept_from(&mut acceptor, &mut listener, Time::ZERO);
-    assert!(acceptor.paused_until() > Some(Time::ZERO), "the loop does not spin");
+    let refused = AcceptError::Refused(ErrorKind::PermissionDenied.into());
+    let all_dead = iter::repeat_with(|| AcceptError::Died).take(ACCEPTS_PER_TURN_MAX);
+    for errors in [vec![refused], all_dead.collect()] {
+        listener.errors = errors;
+        let mut acceptor = Acceptor::default();
+        acceptor.edge();
+        world.server.accept_from(&mut acceptor, &mut listener, Time::ZERO);
+        assert!(acceptor.paused_until() > Some(Time::ZERO), "the loop does not spin");
+    }
     assert!(has_files(&world));
+}
+
+#[test]
+fn files_that_may_not_be_as_large_as_they_have_to_be_are_given_up_for_good() {
+    let mut world = World::new(Settings::default());
+    world.server.set_segments(Some(SegmentSettings {
+        open: || Err(ErrorKind::FileTooLarge.into()),
+        players_min: 1,
+        run_bytes_min: 1,
+    }));
+    let publisher = world.publisher("cam");
+    let player = world.player("cam");
+    publish(&mut world, publisher, FRAMES, 1000);
+    assert_eq!(labels(&world, player), FRAMES);
+    assert!(!world.server.has_segments());
 }
 
 #[test]

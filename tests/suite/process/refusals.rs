@@ -69,6 +69,28 @@ fn a_system_without_sendfile_or_memory_files_serves_every_player_and_says_so_onc
     }
 }
 
+/// `ulimit -f` holds for memory files as for the log: the system would end the process (SIGXFSZ).
+#[test]
+fn a_limit_of_the_size_of_files_ends_neither_the_server_nor_a_stream() {
+    let mut server = Tiderace::shell("file_size", "ulimit -f 16; exec \"$0\" \"$@\"").start();
+    let mut players: Vec<_> =
+        (0..SEGMENT_PLAYERS_MIN).map(|_| Peer::playing(server.address, "cam")).collect();
+    let mut publisher = Peer::publishing(server.address, "cam");
+    for timestamp in 0..3 {
+        let frame = wire::audio(timestamp, 10 * SEGMENT_RUN_BYTES_MIN);
+        publisher.send(&frame);
+        for player in &mut players {
+            assert_eq!(player.next_media().payload, frame.payload);
+        }
+    }
+    server.wait_for_log("the system refuses memory files: File too large");
+    // Beyond what the log may hold.
+    (0..100).for_each(|_| drop(Peer::playing(server.address, "cam")));
+    assert!(server.errors().starts_with("tiderace: log lines are lost: File too large"));
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().code(), Some(0));
+}
+
 #[test]
 fn a_system_without_a_socket_option_is_served_and_the_option_is_named() {
     let all = "setsockopt:error=ENOPROTOOPT";

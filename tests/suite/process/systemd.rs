@@ -28,6 +28,17 @@ fn the_program_prints_the_units() {
 }
 
 #[test]
+fn the_service_is_tried_until_its_addresses_are_there_and_outlasts_a_pause_of_the_machine() {
+    let value = |key: &str| {
+        let line = SERVICE.lines().find_map(|line| line.strip_prefix(&format!("{key}=")));
+        line.and_then(|value| value.trim_end_matches('s').parse::<u64>().ok())
+    };
+    assert_eq!(value("StartLimitIntervalSec"), Some(0), "no limit");
+    assert_eq!(value("RestartSec"), Some(1));
+    assert!(value("WatchdogSec") >= Some(60));
+}
+
+#[test]
 fn the_service_is_exposed_to_little() {
     let Some(units) = Units::install("exposure") else { return };
     units.analyze(&["security", "--offline=true", "--no-pager", EXPOSURE_MAX], &["service"]);
