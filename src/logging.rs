@@ -2,7 +2,7 @@
 //!
 //! Owns the format of a line, the count of those that were lost, and where that is reported: once
 //! on standard error when it begins, and in the log itself when it takes lines again. A full disk,
-//! `tiderace | head -1` or a terminal that nobody reads costs lines and no stream.
+//! `tiderace | head -1` or a terminal stopped with Ctrl-S costs lines and no stream.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt::Display;
@@ -118,7 +118,7 @@ mod tests {
     use std::fs::File;
     use std::io::{PipeReader, Read, pipe};
 
-    /// What waits in a pipe, which is not empty.
+    /// Reads all that waits in a pipe, which must not be empty.
     fn read(pipe: &mut PipeReader) -> String {
         let mut buffer = vec![0; 1 << 20];
         let count = pipe.read(&mut buffer).unwrap();

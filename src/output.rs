@@ -26,9 +26,9 @@ use rustix::termios::isatty;
 
 /// How long the last line of a process may wait for room (s).
 const LAST_WORDS_SECONDS: i64 = 1;
-/// What a pipe takes without waiting when the poll finds room in it (PIPE_BUF, bytes).
+/// Room in a pipe that the poll calls writable (PIPE_BUF, bytes).
 const PIPE_ROOM_BYTES: usize = 4096;
-/// The same of a terminal, whose room comes in pieces of 256 bytes.
+/// The same of a terminal, which allocates room in pieces of 256 bytes.
 const TERMINAL_ROOM_BYTES: usize = 128;
 
 /// A place for lines.
@@ -211,8 +211,8 @@ fn is_multiplexer(stat: &Stat) -> bool {
     (major(stat.st_rdev), minor(stat.st_rdev)) == (5, 2)
 }
 
-/// Writes the last line of a process that serves to standard error; the exit code tells the same
-/// where nobody reads it.
+/// Writes the last line of the server to standard error. The exit code tells the same to a caller
+/// that does not read it.
 pub(crate) fn last_words(line: &dyn Display) {
     Output::new(io::stderr()).last_words(format!("{line}\n").as_bytes());
 }
@@ -249,8 +249,8 @@ mod tests {
         format!("{number} {}\n", "x".repeat(number % 300))
     }
 
-    /// Writes numbered lines until one is lost. Then reads, which makes room for others. What was
-    /// read are the lines that were written, each of them whole.
+    /// Writes numbered lines until one is lost, then reads, which makes room for more. The reader
+    /// gets every line that was not reported lost, whole and in order.
     fn fill_and_read(way: Option<Way>, (written, read_end): (OwnedFd, OwnedFd)) {
         let flags = fcntl_getfl(&written).unwrap();
         let mut output = Output::new(written);
@@ -287,20 +287,20 @@ mod tests {
     }
 
     #[test]
-    fn nobody_waits_for_the_reader_of_a_pipe_and_no_line_is_cut() {
+    fn a_full_pipe_costs_lines_and_cuts_none() {
         fill_and_read(None, pipe_ends());
         fill_and_read(Some(Way::NoWait), pipe_ends());
         fill_and_read(Some(Way::Poll(Room::Pipe)), pipe_ends());
     }
 
     #[test]
-    fn nobody_waits_for_the_reader_of_a_terminal_and_no_line_is_cut() {
+    fn a_full_terminal_costs_lines_and_cuts_none() {
         fill_and_read(None, terminal());
         fill_and_read(Some(Way::Poll(Room::Terminal)), terminal());
     }
 
     #[test]
-    fn nobody_waits_for_the_reader_of_a_socket_and_no_line_is_cut() {
+    fn a_full_socket_costs_lines_and_cuts_none() {
         fill_and_read(None, socket_ends());
     }
 

@@ -44,7 +44,7 @@ pub(super) struct Listener {
 pub(super) struct MissingOption {
     pub(super) name: &'static str,
     pub(super) errno: Errno,
-    /// What follows.
+    /// Consequence for the server.
     pub(super) lack: &'static str,
 }
 

@@ -261,7 +261,7 @@ impl Meter {
         if step >= 0 {
             self.newest = Some(timestamp);
         }
-        // What arrives with the timestamp before says nothing of the rhythm.
+        // Messages of one timestamp, such as the slices of a picture, are no step of the rhythm.
         if let Ok(step_ms @ 1..) = u64::try_from(step) {
             if self.is_hole(step_ms) {
                 self.gaps.note(step_ms);

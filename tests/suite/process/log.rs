@@ -55,7 +55,7 @@ fn a_reader_of_the_log_that_stops_reading_does_not_hold_up_the_server() {
 }
 
 #[test]
-fn a_terminal_that_nobody_reads_does_not_hold_up_the_server_and_what_was_lost_is_counted() {
+fn a_full_terminal_does_not_hold_up_the_server_and_lost_lines_are_counted() {
     let (terminal, other) = open_terminal();
     let mut server =
         Tiderace::command("terminal", |config| config.push_str("log_level = \"debug\""));
@@ -64,7 +64,7 @@ fn a_terminal_that_nobody_reads_does_not_hold_up_the_server_and_what_was_lost_is
     for _ in 0..1000 {
         serves(server.address);
     }
-    // What was lost is reported with the next line, once the terminal is read.
+    // The count comes with the next line, once the terminal has room.
     let mut log = String::new();
     let mut buffer = [0; 1 << 16];
     wait_until("the lost lines are reported", || {
@@ -90,7 +90,7 @@ fn open_terminal() -> (File, File) {
 }
 
 #[test]
-fn what_the_server_writes_to_stays_as_it_is_for_the_other_programs_that_do() {
+fn standard_streams_keep_their_flags_for_the_programs_that_share_them() {
     let (_log, written) = io::pipe().unwrap();
     let (_errors, errors) = io::pipe().unwrap();
     let flags = || [&written, &errors].map(|written| fcntl_getfl(written).unwrap());
@@ -106,7 +106,7 @@ fn what_the_server_writes_to_stays_as_it_is_for_the_other_programs_that_do() {
 }
 
 #[test]
-fn standard_errors_that_nobody_reads_hold_up_neither_the_server_nor_its_end() {
+fn a_full_standard_error_holds_up_neither_the_server_nor_its_exit() {
     let (_errors, mut written) = io::pipe().unwrap();
     fcntl_setfl(&written, OFlags::NONBLOCK).unwrap();
     while written.write(&[b'x'; 4096]).is_ok() {}
