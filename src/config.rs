@@ -410,9 +410,9 @@ const TOP_KEYS: &[Key] = &[
     key!(
         "drain_ms",
         [
-            " How long SIGTERM goes on serving clients that it asked to reconnect (Enhanced RTMP v2).",
-            " Every other client is told and closed within a second. The default ends before docker",
-            " kills the server, 10 s after SIGTERM. A second SIGTERM ends the server at once."
+            " How long SIGTERM goes on serving clients that it asked to reconnect (Enhanced RTMP",
+            " v2). Every other client is told and closed within a second. The default ends before",
+            " docker kills the server, 10 s after SIGTERM. A second SIGTERM ends the server at once."
         ],
         Live,
         from_to(0, MILLIS_MAX),
