@@ -412,7 +412,7 @@ const TOP_KEYS: &[Key] = &[
         [
             " How long SIGTERM goes on serving clients that it asked to reconnect (Enhanced RTMP",
             " v2). Every other client is told and closed within a second. The default ends before",
-            " docker kills the server, 10 s after SIGTERM. A second SIGTERM ends the server at once."
+            " docker kills the server, 10 s after SIGTERM. A second SIGTERM ends it at once."
         ],
         Live,
         from_to(0, MILLIS_MAX),
