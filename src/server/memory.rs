@@ -133,12 +133,13 @@ impl<T: Transport> Server<T> {
         conn.accounted_bytes = held;
     }
 
-    /// Gives up what the level asks for. What was closed before is gone by then, so that nobody is
-    /// given up for it.
+    /// Gives up what the level asks for, but not while connections that were closed before still
+    /// wait to be removed: others would be given up for what those hold.
     pub(super) fn relieve_memory(&mut self, now: Time) {
         self.hub.sweep_lent();
         self.find_memory_level();
-        if self.memory.level < MemoryLevel::Tight || now < self.memory.search_at {
+        let is_early = now < self.memory.search_at || !self.closing.is_empty();
+        if self.memory.level < MemoryLevel::Tight || is_early {
             return;
         }
         self.shed(now);

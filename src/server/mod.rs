@@ -250,6 +250,11 @@ impl<T: Transport> Server<T> {
             }
             return true;
         }
+        // Whoever is at its end gives way before anybody who is not.
+        if let Some(id) = self.closing.pop_front() {
+            self.remove(id, now);
+            return true;
+        }
         let Some(id) = self.stages.gives_way() else {
             self.stats.refused += 1;
             self.note_crowding(Crowding::Refuses);
@@ -258,9 +263,8 @@ impl<T: Transport> Server<T> {
         };
         self.note_crowding(Crowding::GivesWay);
         self.close(id, CloseReason::GaveWay, String::new(), now);
-        // Its place is needed at once; it is the last of those that are to be removed.
-        self.closing.pop_back();
-        self.remove(id, now);
+        // Its place is needed at once.
+        self.remove_closing(now);
         true
     }
 

@@ -116,3 +116,24 @@ fn a_server_that_goes_down_tells_everybody_and_takes_nobody() {
     assert_eq!(world.closed(CloseReason::ServerShutdown), 4);
     assert_eq!(world.server.next_deadline(), None);
 }
+
+#[test]
+fn connections_that_end_at_once_are_removed_over_turns_and_give_way_until_then() {
+    let per_turn = limits::CLOSINGS_PER_TURN_MAX;
+    let mut settings = Settings::default();
+    settings.limits.connections_max = 3 * per_turn;
+    let mut world = World::new(settings);
+    let leaving: Vec<_> = (1..3 * per_turn).map(|_| world.connect()).collect();
+    let stays = world.connected();
+    leaving.iter().for_each(|client| world[*client].finish());
+    assert!(world.turn());
+    assert_eq!(world.server.len(), 2 * per_turn);
+    // More than there is room for, while others are at their end.
+    let newcomers: Vec<_> = (0..2 * per_turn).map(|_| world.connect()).collect();
+    assert_eq!(world.server.len(), 3 * per_turn);
+    assert!(newcomers.iter().all(|client| world.conn(*client).is_some()));
+    assert!(world.turn());
+    assert_eq!(world.server.len(), 2 * per_turn + 1, "the rest of those that left");
+    assert_eq!(world.closed(CloseReason::GaveWay), 0);
+    world.assert_lives(stays);
+}
