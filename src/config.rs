@@ -310,7 +310,8 @@ section! {
         /// What is kept of a stream for its players. This bounds memory: a publisher chooses its
         /// own timestamps, but not how many bytes it has sent.
         Live tape_bytes_max: usize = limits::TAPE_BYTES_MAX, from_to(TAPE_BYTES_MIN, BYTES_MAX);
-        /// What is kept of a stream for its players, in milliseconds of arrival time.
+        /// How long messages older than the newest keyframe are kept for players that lag, in
+        /// milliseconds of arrival time. The newest GOP stays as long as tape_bytes_max allows.
         Live tape_span_ms_max: u64 = limits::TAPE_SPAN_MS_MAX, from_to(1000, 3_600_000);
     }
 }

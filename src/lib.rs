@@ -9,7 +9,7 @@
 //! Each uses only what stands to its right:
 //!
 //! ```text
-//! main ─▶ net ─▶ server ─▶ rtmp, codec, metadata ─▶ media, amf0, limits, text, time
+//! main ─▶ net ─▶ server ─▶ rtmp, codec, metadata ─▶ media, amf0, amf3, limits, text, time
 //!         load ───────────▶ rtmp, codec, flv ─────▶ media, amf0, limits, text, time
 //! ```
 //!
@@ -78,6 +78,7 @@
 #![forbid(unsafe_code)]
 
 pub mod amf0;
+pub mod amf3;
 pub mod codec;
 pub mod config;
 pub mod descriptors;

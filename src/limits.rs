@@ -88,7 +88,7 @@ pub const SOCKET_UNSENT_BYTES_MAX: usize = 128 * KIB;
 
 /// A tape in bytes: what bounds memory, since a publisher chooses its own timestamps.
 pub const TAPE_BYTES_MAX: usize = 16 * MIB;
-/// A tape in milliseconds of arrival time.
+/// What of a tape is older than the newest keyframe, in milliseconds of arrival time.
 pub const TAPE_SPAN_MS_MAX: u64 = 30_000;
 /// The headers that a stream keeps for newcomers: metadata and decoder configurations.
 pub const HEADERS_BYTES_MAX: usize = 512 * KIB;

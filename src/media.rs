@@ -138,6 +138,25 @@ pub enum AudioCodec {
     Unnamed,
 }
 
+/// A codec of either kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Codec {
+    /// Of audio.
+    Audio(AudioCodec),
+    /// Of video.
+    Video(VideoCodec),
+}
+
+impl Codec {
+    /// The kind of the messages that carry it.
+    pub const fn media(self) -> MediaKind {
+        match self {
+            Self::Audio(_) => MediaKind::Audio,
+            Self::Video(_) => MediaKind::Video,
+        }
+    }
+}
+
 /// A set of track ids.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Tracks([u64; 4]);

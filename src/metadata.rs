@@ -5,6 +5,7 @@
 //! anything and never trusts what metadata says about tracks.
 
 use crate::amf0::{self, Decoder, Property, Value};
+use crate::amf3;
 
 /// What a data message means.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,8 +17,10 @@ pub enum DataMessage<'a> {
     /// Timed data such as text or cue points: the payload of a type 18 message to relay. A late
     /// player has no use for it, so it is not cached.
     Relay(&'a [u8]),
-    /// Nothing a player could use: dropped and counted.
+    /// What is not for players: dropped.
     Ignore,
+    /// Metadata without any, or data without a name: dropped and counted.
+    Unusable,
 }
 
 /// Interprets the payload of a type 18 message.
@@ -26,17 +29,19 @@ pub enum DataMessage<'a> {
 /// connection lives on, because cameras are known to send such metadata and good video.
 pub fn interpret(payload: &[u8]) -> Result<DataMessage<'_>, amf0::Error> {
     let mut decoder = Decoder::new(payload);
-    match next_name(&mut decoder)? {
-        None => Ok(DataMessage::Ignore),
-        Some(SET_DATA_FRAME) => set_data_frame(&mut decoder),
-        Some(CLEAR_DATA_FRAME) => Ok(match next_name(&mut decoder)? {
-            Some(ON_METADATA) => DataMessage::ClearMetadata,
+    let (named, start) = next_named(&mut decoder)?;
+    match named {
+        Named::Nothing => Ok(DataMessage::Unusable),
+        Named::Properties(properties) => Ok(nameless_metadata(properties)),
+        Named::Name(SET_DATA_FRAME) => set_data_frame(&mut decoder),
+        Named::Name(CLEAR_DATA_FRAME) => Ok(match next_named(&mut decoder)?.0 {
+            Named::Name(ON_METADATA) => DataMessage::ClearMetadata,
             _ => DataMessage::Ignore,
         }),
         // Some encoders leave `@setDataFrame` out.
-        Some(ON_METADATA) => metadata(&mut decoder),
-        Some(name) if SERVER_HANDLERS.contains(&name) => Ok(DataMessage::Ignore),
-        Some(_) => Ok(DataMessage::Relay(payload)),
+        Named::Name(ON_METADATA) => metadata(&mut decoder),
+        Named::Name(name) if SERVER_HANDLERS.contains(&name) => Ok(DataMessage::Ignore),
+        Named::Name(_) => Ok(DataMessage::Relay(start)),
     }
 }
 
@@ -56,34 +61,64 @@ const SERVER_HANDLERS: [&[u8]; 2] = [b"|RtmpSampleAccess", b"onStatus"];
 /// What is true of a file alone: players show a live stream with these as one of fixed length.
 const FILE_PROPERTIES: [&[u8]; 2] = [b"duration", b"filesize"];
 
+/// Properties that tell metadata without its name from other data.
+const KNOWN_PROPERTIES: [&[u8]; 8] = [
+    b"width",
+    b"height",
+    b"framerate",
+    b"videocodecid",
+    b"videodatarate",
+    b"audiocodecid",
+    b"audiodatarate",
+    b"audiosamplerate",
+];
+
+/// Values that may precede the name or the properties: encoders that build data messages like
+/// commands send a transaction id and null.
+const LEADING_VALUES_MAX: usize = 4;
+
 /// `@setDataFrame` names a frame and gives its content; players get both without the command.
 fn set_data_frame<'a>(decoder: &mut Decoder<'a>) -> Result<DataMessage<'a>, amf0::Error> {
-    let frame = decoder.remaining();
-    match next_name(decoder)? {
-        None => Ok(DataMessage::Ignore),
-        Some(ON_METADATA) => metadata(decoder),
-        Some(_) => Ok(DataMessage::Relay(frame)),
+    let (named, frame) = next_named(decoder)?;
+    match named {
+        Named::Nothing => Ok(DataMessage::Unusable),
+        Named::Properties(properties) => Ok(metadata_of(properties)),
+        Named::Name(ON_METADATA) => metadata(decoder),
+        Named::Name(_) => Ok(DataMessage::Relay(frame)),
     }
 }
 
+/// The properties behind `onMetaData`. Dahua cameras send null in their place.
 fn metadata<'a>(decoder: &mut Decoder<'a>) -> Result<DataMessage<'a>, amf0::Error> {
-    // Dahua cameras send null here.
-    let Some(mut properties) = decoder.next_value()?.and_then(into_properties) else {
-        return Ok(DataMessage::Ignore);
-    };
+    for _ in 0..=LEADING_VALUES_MAX {
+        let Some(value) = decoder.next_value()? else { break };
+        if let Some(properties) = into_properties(value) {
+            return Ok(metadata_of(properties));
+        }
+    }
+    Ok(DataMessage::Unusable)
+}
+
+fn nameless_metadata(properties: Vec<Property<'_>>) -> DataMessage<'_> {
+    let is_known = |property: &Property<'_>| KNOWN_PROPERTIES.contains(&property.key);
+    if properties.iter().any(is_known) { metadata_of(properties) } else { DataMessage::Unusable }
+}
+
+fn metadata_of(mut properties: Vec<Property<'_>>) -> DataMessage<'_> {
     properties.retain(is_for_players);
     let mut payload = Vec::new();
     amf0::put_string(&mut payload, ON_METADATA);
     Value::EcmaArray(properties).encode(&mut payload);
-    Ok(DataMessage::Metadata(payload))
+    DataMessage::Metadata(payload)
 }
 
-/// Encoders use objects and ECMA arrays alike.
+/// Encoders use objects and ECMA arrays alike, and those of Flash AMF3.
 fn into_properties(value: Value<'_>) -> Option<Vec<Property<'_>>> {
     match value {
         Value::Object(properties)
         | Value::EcmaArray(properties)
         | Value::TypedObject { properties, .. } => Some(properties),
+        Value::Amf3(bytes) => amf3::properties(bytes),
         _ => None,
     }
 }
@@ -94,11 +129,28 @@ fn is_for_players(property: &Property<'_>) -> bool {
         && !FILE_PROPERTIES.iter().any(|name| name.eq_ignore_ascii_case(property.key))
 }
 
-/// The next value if it is a string, without the NUL that some encoders count in.
-fn next_name<'a>(decoder: &mut Decoder<'a>) -> Result<Option<&'a [u8]>, amf0::Error> {
-    let value = decoder.next_value()?;
-    let name = value.as_ref().and_then(Value::as_str_bytes);
-    Ok(name.map(|name| name.strip_suffix(&[0]).unwrap_or(name)))
+/// What a data message or a part of it begins with, apart from values that mean nothing.
+enum Named<'a> {
+    /// A name, without the NUL that some encoders count in.
+    Name(&'a [u8]),
+    /// Properties without a name.
+    Properties(Vec<Property<'a>>),
+    Nothing,
+}
+
+/// Reads up to the name, and returns it with the bytes from it on.
+fn next_named<'a>(decoder: &mut Decoder<'a>) -> Result<(Named<'a>, &'a [u8]), amf0::Error> {
+    for _ in 0..=LEADING_VALUES_MAX {
+        let start = decoder.remaining();
+        let Some(value) = decoder.next_value()? else { break };
+        if let Value::String(name) = value {
+            return Ok((Named::Name(name.strip_suffix(&[0]).unwrap_or(name)), start));
+        }
+        if let Some(properties) = into_properties(value) {
+            return Ok((Named::Properties(properties), start));
+        }
+    }
+    Ok((Named::Nothing, decoder.remaining()))
 }
 
 #[cfg(test)]
@@ -125,7 +177,7 @@ mod tests {
             "0008 66696c6553697a65 00 0000000000000000",
             "000009",
         );
-        assert_eq!(interpret(&hex(published)), metadata_of(WIDTH_FOR_PLAYERS));
+        assert_eq!(interpret(&hex(published)), as_metadata(WIDTH_FOR_PLAYERS));
     }
 
     #[test]
@@ -137,7 +189,7 @@ mod tests {
             "0008 66696c6573697a65 00 0000000000000000",
             "000009",
         );
-        assert_eq!(interpret(&hex(published)), metadata_of(WIDTH_FOR_PLAYERS));
+        assert_eq!(interpret(&hex(published)), as_metadata(WIDTH_FOR_PLAYERS));
     }
 
     #[test]
@@ -166,14 +218,14 @@ mod tests {
 
     #[test]
     fn da_02_on_metadata_without_set_data_frame_is_metadata() {
-        assert_eq!(interpret(&hex(WIDTH_FOR_PLAYERS)), metadata_of(WIDTH_FOR_PLAYERS));
+        assert_eq!(interpret(&hex(WIDTH_FOR_PLAYERS)), as_metadata(WIDTH_FOR_PLAYERS));
     }
 
     #[test]
     fn da_02_amf3_message_with_and_without_its_format_byte() {
         let with_format = format!("00 {WIDTH_FOR_PLAYERS}");
-        assert_eq!(interpret_amf3(&hex(&with_format)), metadata_of(WIDTH_FOR_PLAYERS));
-        assert_eq!(interpret_amf3(&hex(WIDTH_FOR_PLAYERS)), metadata_of(WIDTH_FOR_PLAYERS));
+        assert_eq!(interpret_amf3(&hex(&with_format)), as_metadata(WIDTH_FOR_PLAYERS));
+        assert_eq!(interpret_amf3(&hex(WIDTH_FOR_PLAYERS)), as_metadata(WIDTH_FOR_PLAYERS));
     }
 
     #[test]
@@ -182,7 +234,7 @@ mod tests {
             "02 000a 6f6e4d65746144617461",
             "08 00000002 0000 00 4064000000000000 0005 7769647468 00 4064000000000000 000009",
         );
-        assert_eq!(interpret(&hex(published)), metadata_of(WIDTH_FOR_PLAYERS));
+        assert_eq!(interpret(&hex(published)), as_metadata(WIDTH_FOR_PLAYERS));
     }
 
     #[test]
@@ -194,13 +246,55 @@ mod tests {
             "0001 62 0a 00000002 01 01 06",
             "000009",
         );
-        assert_eq!(interpret(&hex(nested)), metadata_of(nested));
+        assert_eq!(interpret(&hex(nested)), as_metadata(nested));
     }
 
     #[test]
-    fn da_04_what_is_no_metadata_is_ignored() {
+    fn metadata_is_found_behind_values_that_mean_nothing() {
+        const SET: &str = "02 000d 407365744461746146 72616d65";
+        const NAME: &str = "02 000a 6f6e4d65746144617461";
+        const WIDTH: &str = "03 0005 7769647468 00 4064000000000000 000009";
+        const NUMBER: &str = "00 0000000000000000";
+        for published in [
+            format!("{NUMBER} {SET} {NAME} {WIDTH}"),
+            format!("05 {SET} {NAME} {WIDTH}"),
+            format!("{NUMBER} 05 06 0100 {SET} {NAME} {WIDTH}"),
+            format!("{SET} {NUMBER} 05 {NAME} {WIDTH}"),
+            format!("{SET} {NAME} {NUMBER} 05 {WIDTH}"),
+            format!("{NUMBER} {NAME} {WIDTH}"),
+            // Without a name.
+            format!("{SET} {WIDTH}"),
+            WIDTH.to_owned(),
+            format!("{NUMBER} {WIDTH}"),
+            // An object of AMF3, of named members and of the traits of a class.
+            format!("{SET} {NAME} 11 0a0b01 0b7769647468 05 4064000000000000 01"),
+            format!("{SET} {NAME} 11 0a13 01 0b7769647468 04 8120"),
+        ] {
+            assert_eq!(interpret(&hex(&published)), as_metadata(WIDTH_FOR_PLAYERS), "{published}");
+        }
+        let text = "02 000a 6f6e5465787444617461 03 0004 74657874 02 0002 6869 000009";
+        let published = hex(&format!("{NUMBER} {text}"));
+        assert_eq!(interpret(&published), Ok(DataMessage::Relay(&hex(text))));
+        let values = format!("{} {SET} {NAME} {WIDTH}", "05".repeat(LEADING_VALUES_MAX + 1));
+        assert_eq!(interpret(&hex(&values)), Ok(DataMessage::Unusable), "one too many");
+    }
+
+    #[test]
+    fn da_04_what_only_a_server_says_is_ignored() {
+        for payload in [
+            // |RtmpSampleAccess and onStatus.
+            "02 0011 7c52746d7053616d706c65416363657373 01 01 01 01",
+            "02 0008 6f6e537461747573 03 000009",
+        ] {
+            assert_eq!(interpret(&hex(payload)), Ok(DataMessage::Ignore), "{payload}");
+        }
+    }
+
+    #[test]
+    fn da_04_what_is_no_metadata_is_of_no_use() {
         for payload in [
             "",
+            "03 000161 05 000009",
             "02 000d 407365744461746146 72616d65",
             "02 000d 407365744461746146 72616d65 05",
             "02 000d 407365744461746146 72616d65 02 000a 6f6e4d65746144617461",
@@ -208,11 +302,8 @@ mod tests {
             "02 000a 6f6e4d65746144617461 0a 00000000",
             "05",
             "00 3ff0000000000000",
-            // |RtmpSampleAccess and onStatus are a server's words.
-            "02 0011 7c52746d7053616d706c65416363657373 01 01 01 01",
-            "02 0008 6f6e537461747573 03 000009",
         ] {
-            assert_eq!(interpret(&hex(payload)), Ok(DataMessage::Ignore), "{payload}");
+            assert_eq!(interpret(&hex(payload)), Ok(DataMessage::Unusable), "{payload}");
         }
     }
 
@@ -250,10 +341,10 @@ mod tests {
             "6f6e4d6574614461746100",
             1,
         );
-        assert_eq!(interpret(&hex(&published)), metadata_of(WIDTH_FOR_PLAYERS));
+        assert_eq!(interpret(&hex(&published)), as_metadata(WIDTH_FOR_PLAYERS));
     }
 
-    fn metadata_of(text: &str) -> Result<DataMessage<'static>, amf0::Error> {
+    fn as_metadata(text: &str) -> Result<DataMessage<'static>, amf0::Error> {
         Ok(DataMessage::Metadata(hex(text)))
     }
 }

@@ -15,7 +15,6 @@ pub(crate) const TAPE: TapeSettings = TapeSettings {
     span_ms_max: 30_000,
     lag_ms: 5000,
     keep_start: true,
-    whole_gops: true,
     merge_ms: 0,
     chunk_size: 60_000,
 };

@@ -12,10 +12,13 @@ mod avc;
 mod bits;
 mod flash;
 mod hevc;
+mod nal;
 mod vpx;
 mod vvc;
 
 use std::fmt;
+
+pub use nal::{Slice, Units, length_bytes, read_units};
 
 use crate::media::{AudioCodec, TrackBody, VideoCodec};
 
@@ -112,6 +115,21 @@ pub fn video_facts(codec: VideoCodec, body: &[u8]) -> Option<VideoFacts> {
         VideoCodec::Vp9 => vpx::vp9_facts(body),
         VideoCodec::Legacy(id) => flash::video_facts(id, body),
         VideoCodec::Other(_) | VideoCodec::Unnamed => None,
+    }
+}
+
+/// Whether decoding can begin with a frame, whatever its message says. `length_bytes` is the size
+/// of the length before a NAL unit. False for codecs whose frames are not known.
+pub fn is_keyframe(codec: VideoCodec, frame: &[u8], length_bytes: usize) -> bool {
+    match codec {
+        VideoCodec::Avc | VideoCodec::Hevc | VideoCodec::Vvc => {
+            read_units(codec, frame, length_bytes).is_some_and(|units| units.is_random_access)
+        }
+        // Only their keyframes say how large they are.
+        VideoCodec::Av1 | VideoCodec::Vp8 | VideoCodec::Vp9 => {
+            video_facts(codec, frame).is_some_and(|facts| facts.width.is_some())
+        }
+        VideoCodec::Legacy(_) | VideoCodec::Other(_) | VideoCodec::Unnamed => false,
     }
 }
 

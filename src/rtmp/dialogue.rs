@@ -105,6 +105,21 @@ pub enum Receive {
     Video,
 }
 
+/// What a player receives. Both are on until the player turns one off; what it turns off stays off
+/// for every play on the message stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Receives {
+    /// Set by `receiveAudio`.
+    pub audio: bool,
+    /// Set by `receiveVideo`.
+    pub video: bool,
+}
+
+impl Receives {
+    /// Audio and video.
+    pub const ALL: Self = Self { audio: true, video: true };
+}
+
 /// A `connect` that waits for its answer (RTMP 1.0, section 7.2.1.1).
 #[derive(Debug)]
 #[must_use = "a connect is answered before the next byte is read"]
@@ -166,6 +181,7 @@ pub struct PlayRequest {
     pub(super) message_stream_id: u32,
     pub(super) reset: bool,
     pub(super) transition: bool,
+    pub(super) receives: Receives,
     /// The stream's canonical name and the query that came with it.
     pub target: StreamTarget,
 }
@@ -174,6 +190,11 @@ impl PlayRequest {
     /// The message stream that is to carry the media.
     pub const fn message_stream_id(&self) -> u32 {
         self.message_stream_id
+    }
+
+    /// What the player has asked to receive on that message stream.
+    pub const fn receives(&self) -> Receives {
+        self.receives
     }
 }
 
@@ -244,6 +265,13 @@ pub(super) struct MessageStream {
     pub(super) role: Role,
     /// Whether the peer used it without asking for it. A `createStream` that comes later means it.
     is_implied: bool,
+    receives: Receives,
+}
+
+impl MessageStream {
+    const fn new(id: u32, is_implied: bool) -> Self {
+        Self { id, role: Role::Idle, is_implied, receives: Receives::ALL }
+    }
 }
 
 const _: () = assert!(size_of::<MessageStream>() == 8);
@@ -460,7 +488,7 @@ impl Dialogue<'_> {
         // The lowest free id: ffmpeg and many encoders take 1 for granted.
         let id = (1..).find(|id| self.streams.iter().all(|stream| stream.id != *id));
         let id = id.unwrap_or(u32::MAX);
-        self.streams.push(MessageStream { id, role: Role::Idle, is_implied: false });
+        self.streams.push(MessageStream::new(id, false));
         self.output.command(0, |body| reply::create_stream_result(body, txn, id));
     }
 
@@ -474,7 +502,7 @@ impl Dialogue<'_> {
         let idle = || self.streams.iter().rfind(|stream| stream.role == Role::Idle).copied();
         let found = self.named(on).or_else(idle).or_else(|| self.streams.last().copied());
         found.unwrap_or_else(|| {
-            let stream = MessageStream { id: 1, role: Role::Idle, is_implied: true };
+            let stream = MessageStream::new(1, true);
             self.streams.push(stream);
             stream
         })
@@ -530,7 +558,8 @@ impl Dialogue<'_> {
         }
         match self.target(key) {
             Ok(target) => {
-                Step::Play(PlayRequest { message_stream_id: stream.id, reset, transition, target })
+                let MessageStream { id: message_stream_id, receives, .. } = stream;
+                Step::Play(PlayRequest { message_stream_id, reset, transition, receives, target })
             }
             Err(error) => {
                 self.status(
@@ -601,11 +630,20 @@ impl Dialogue<'_> {
     }
 
     /// `receiveAudio` and `receiveVideo`: turning a kind on is answered, off is not (RTMP 1.0,
-    /// sections 7.2.2.4 and 7.2.2.5).
+    /// sections 7.2.2.4 and 7.2.2.5). Before a play it holds for that.
     fn receive(&mut self, on: u32, media: Receive, receive: bool) -> Step {
-        let Some(MessageStream { id, role: Role::Playing, .. }) = self.stream_in_use(on) else {
+        let Some(MessageStream { id, role, .. }) = self.stream_in_use(on) else {
             return Step::Handled;
         };
+        if let Some(stream) = self.streams.iter_mut().find(|stream| stream.id == id) {
+            match media {
+                Receive::Audio => stream.receives.audio = receive,
+                Receive::Video => stream.receives.video = receive,
+            }
+        }
+        if role != Role::Playing {
+            return Step::Handled;
+        }
         if receive {
             self.status(id, level::STATUS, code::SEEK_NOTIFY, "Receiving again");
             self.status(id, level::STATUS, code::PLAY_START, "Start playing");

@@ -86,6 +86,10 @@ quirks! {
     /// Media on a message stream that does not exist, taken for the only one that publishes.
     MisplacedMedia =
         Times("media message on an unknown stream", "media messages on an unknown stream");
+    /// Frames of video of which none is marked as a keyframe.
+    KeyframesUnmarked = Habit("keyframes not marked");
+    /// Metadata without any, or data without a name.
+    UnusableData = Times("data message of no use", "data messages of no use");
     /// Media too short for its own header, or one that contradicts itself.
     MalformedMedia = Times("malformed media message", "malformed media messages");
 }

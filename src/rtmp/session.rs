@@ -16,7 +16,8 @@
 use super::chunk_read::{ReadLimits, skip};
 use super::command::{caps_ex, code, level, reply};
 pub use super::dialogue::{
-    Asked, ConnectRequest, Event, PlayRequest, PublishRequest, Receive, SessionError, Step,
+    Asked, ConnectRequest, Event, PlayRequest, PublishRequest, Receive, Receives, SessionError,
+    Step,
 };
 use super::dialogue::{Dialogue, MessageStream, MessageStreams, Phase, Reconnect, Role, set_role};
 use super::handshake::{C2Check, Hello, ServerHandshake};

@@ -17,12 +17,20 @@
 //! next keyframe of any track leads; a lower track takes the lead with its first keyframe.
 //! An end of sequence changes nothing else: frames behind it are relayed as before it.
 //!
+//! **Access units.** All messages of a track with one timestamp are one access unit: drones send
+//! each slice of a picture as a message, other encoders the parameter sets before the picture. A
+//! keyframe begins with the first message of its access unit, whichever of them is marked as a
+//! keyframe, so that no player begins in the middle of a picture. Encoders with a clock of whole
+//! seconds give one timestamp to several pictures. So where a keyframe message is not the first
+//! of its unit, its slices tell which earlier messages belong to its picture.
+//!
 //! **Codecs that are not known.** The frame type of Enhanced RTMP does not depend on the codec,
 //! so a keyframe of an unknown one is a keyframe. A track of an unknown codec that has never
 //! sent any may not have any: its frames need nothing, and players get them at once.
 
-use super::headers::Headers;
+use super::headers::{Headers, PerReceives, index_of};
 use crate::media::Tracks;
+use crate::rtmp::session::Receives;
 use bytes::Bytes;
 use smallvec::SmallVec;
 use std::cell::OnceCell;
@@ -53,33 +61,188 @@ pub enum Needs {
     EndsSequence,
 }
 
-/// The newest keyframe of each video track of one publisher.
-#[derive(Debug, Default)]
-pub(super) struct Gops {
-    /// Sequence numbers by track id, as far as ids have been seen: one or two as a rule.
-    began: SmallVec<[u64; 2]>,
+/// Messages from the first of an access unit to its last, of all tracks. With more of them the
+/// encoder's clock stands still, and a new unit begins.
+const UNIT_MESSAGES_MAX: u64 = 4096;
+
+/// Identifies the access unit of a message within its track: both timestamps, since the server
+/// gives pictures that step back the timestamp of the one before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unit {
+    /// The timestamp that the publisher sent.
+    pub sent: u32,
+    /// The timestamp that players receive.
+    pub timestamp: u32,
 }
 
-impl Gops {
-    /// Notes a keyframe; [`LOST`] if it is not on the tape.
-    pub(super) fn begin(&mut self, tracks: &Tracks, sequence: u64) {
-        for track in tracks.iter().map(usize::from) {
-            if self.began.len() <= track {
-                self.began.resize(track + 1, NEVER);
-            }
-            self.began[track] = sequence;
+/// The newest access unit and the newest keyframe of a video track.
+#[derive(Clone, Copy, Debug)]
+struct Track {
+    /// The first message of the newest keyframe; [`NEVER`] before the first one, [`LOST`] if it
+    /// is not on the tape.
+    gop_began: u64,
+    unit: Option<Unit>,
+    /// The first message of the newest access unit.
+    unit_began: u64,
+    /// Whether a message of the unit is marked as a keyframe.
+    is_key: bool,
+    /// Whether one that is not marked follows it.
+    has_more: bool,
+    /// Whether all messages of the unit were recorded.
+    is_whole: bool,
+}
+
+impl Track {
+    const UNHEARD: Self = Self {
+        gop_began: NEVER,
+        unit: None,
+        unit_began: LOST,
+        is_key: false,
+        has_more: false,
+        is_whole: true,
+    };
+
+    fn enter(&mut self, unit: Unit, sequence: u64, is_key: bool) {
+        if self.unit == Some(unit) && sequence - self.unit_began < UNIT_MESSAGES_MAX {
+            self.has_more |= self.is_key && !is_key;
+        } else {
+            let gop_began = self.gop_began;
+            *self = Self { gop_began, unit: Some(unit), unit_began: sequence, ..Self::UNHEARD };
         }
     }
 
-    /// The keyframe that a message of these tracks needs: who has it can decode one of them.
+    /// Makes the newest unit a keyframe. Returns its first message unless it already was one, or
+    /// cannot be decoded because the tape lacks a part of it.
+    fn begin_gop(&mut self, oldest: u64) -> Option<u64> {
+        if std::mem::replace(&mut self.is_key, true) {
+            return None;
+        }
+        let is_on_tape = self.is_whole && self.unit_began >= oldest;
+        self.gop_began = if is_on_tape { self.unit_began } else { LOST };
+        is_on_tape.then_some(self.unit_began)
+    }
+
+    const fn lose(&mut self) {
+        self.is_whole = false;
+        if self.is_key {
+            self.gop_began = LOST;
+        }
+    }
+}
+
+/// An access unit that goes on with the message at hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct OpenUnit {
+    /// Its first message.
+    pub(super) began: u64,
+    /// Whether an earlier message of it is marked as a keyframe.
+    pub(super) is_key: bool,
+    /// Whether one that is not marked follows that.
+    pub(super) has_more: bool,
+}
+
+/// The access units and GOPs of the video tracks of one publisher.
+#[derive(Debug, Default)]
+pub(super) struct Gops {
+    /// By track id, as far as ids have been seen: one or two as a rule.
+    tracks: SmallVec<[Track; 1]>,
+    /// The first message of the access unit that was entered last.
+    unit_began: Option<u64>,
+}
+
+impl Gops {
+    /// Notes that the next message, which will be number `sequence`, is a frame of these tracks.
+    /// `is_key` says that it is marked as a keyframe.
+    pub(super) fn enter(&mut self, tracks: &Tracks, unit: Unit, sequence: u64, is_key: bool) {
+        let mut unit_began = sequence;
+        self.for_each(tracks, |track| {
+            track.enter(unit, sequence, is_key);
+            unit_began = unit_began.min(track.unit_began);
+        });
+        self.unit_began = Some(unit_began);
+    }
+
+    /// The frame that was entered last is marked as a keyframe. Returns the first message of its
+    /// access unit if that becomes a keyframe now. `oldest` is the first message on the tape.
+    pub(super) fn begin_gop(&mut self, tracks: &Tracks, oldest: u64) -> Option<u64> {
+        let mut first: Option<u64> = None;
+        self.for_each(tracks, |track| {
+            if let Some(began) = track.begin_gop(oldest) {
+                first = Some(first.map_or(began, |first| first.min(began)));
+            }
+        });
+        first
+    }
+
+    /// The access unit of the frame of these tracks that was entered last, if it is not the first
+    /// of the unit.
+    pub(super) fn open_unit(&self, tracks: &Tracks, sequence: u64) -> Option<OpenUnit> {
+        let track = self.tracks.get(usize::from(tracks.first()?))?;
+        let &Track { unit_began: began, is_key, has_more, .. } = track;
+        (began < sequence).then_some(OpenUnit { began, is_key, has_more })
+    }
+
+    /// Lets the access unit of the frame that was entered last begin with message `sequence`.
+    pub(super) fn cut_unit(&mut self, tracks: &Tracks, sequence: u64) {
+        self.for_each(tracks, |track| {
+            let Track { gop_began, unit, .. } = *track;
+            *track = Track { gop_began, unit, unit_began: sequence, ..Track::UNHEARD };
+        });
+        self.unit_began = Some(sequence);
+    }
+
+    /// The frame that was entered last is not on the tape.
+    pub(super) fn lose(&mut self, tracks: &Tracks) {
+        self.for_each(tracks, Track::lose);
+    }
+
+    /// The next frame of these tracks begins an access unit, whatever its timestamp.
+    pub(super) fn end_unit(&mut self, tracks: &Tracks) {
+        self.for_each(tracks, |track| track.unit = None);
+    }
+
+    /// The first message of the keyframe that a message of these tracks needs: a player that has
+    /// it can decode one of them.
     pub(super) fn began(&self, tracks: &Tracks) -> Option<u64> {
-        let began = tracks.iter().filter_map(|track| self.began.get(usize::from(track)));
-        began.filter(|sequence| **sequence != NEVER).max().copied()
+        if *tracks == Tracks::DEFAULT {
+            return self
+                .tracks
+                .first()
+                .map(|track| track.gop_began)
+                .filter(|began| *began != NEVER);
+        }
+        let began = tracks.iter().filter_map(|track| self.tracks.get(usize::from(track)));
+        began.map(|track| track.gop_began).filter(|began| *began != NEVER).max()
+    }
+
+    /// The first message of the access unit that was entered last: it may become a keyframe.
+    pub(super) const fn unit_began(&self) -> Option<u64> {
+        self.unit_began
+    }
+
+    /// Memory that it holds beside itself (bytes).
+    pub(super) fn held_bytes(&self) -> usize {
+        if self.tracks.spilled() { self.tracks.capacity() * size_of::<Track>() } else { 0 }
     }
 
     /// Makes ready for another publisher.
     pub(super) fn clear(&mut self) {
-        self.began.clear();
+        *self = Self::default();
+    }
+
+    fn for_each(&mut self, tracks: &Tracks, mut change: impl FnMut(&mut Track)) {
+        // All but a few streams have this track alone.
+        if *tracks == Tracks::DEFAULT
+            && let Some(first) = self.tracks.first_mut()
+        {
+            return change(first);
+        }
+        for track in tracks.iter().map(usize::from) {
+            if self.tracks.len() <= track {
+                self.tracks.resize(track + 1, Track::UNHEARD);
+            }
+            change(&mut self.tracks[track]);
+        }
     }
 }
 
@@ -93,18 +256,19 @@ pub(super) struct StartPoint {
     /// The headers in force there.
     pub(super) headers: Rc<Headers>,
     /// The headers in wire form, made for the first newcomer and shared by all.
-    prelude: OnceCell<Bytes>,
+    preludes: PerReceives<OnceCell<Bytes>>,
 }
 
 impl StartPoint {
-    pub(super) const fn new(sequence: u64, timestamp: u32, headers: Rc<Headers>) -> Self {
-        Self { sequence, timestamp, headers, prelude: OnceCell::new() }
+    pub(super) fn new(sequence: u64, timestamp: u32, headers: Rc<Headers>) -> Self {
+        Self { sequence, timestamp, headers, preludes: PerReceives::default() }
     }
 
-    /// The headers in wire form, stamped with the time of the first message.
-    pub(super) fn prelude(&self, chunk_size: u32) -> Bytes {
-        let encode = || self.headers.encode(self.timestamp, chunk_size);
-        self.prelude.get_or_init(encode).clone()
+    /// The headers of what a player receives in wire form, stamped with the time of the first
+    /// message.
+    pub(super) fn prelude(&self, receives: Receives, chunk_size: u32) -> Bytes {
+        let encode = || self.headers.encode(self.timestamp, receives, chunk_size);
+        self.preludes[index_of(receives)].get_or_init(encode).clone()
     }
 
     fn is_aligned_with(&self, later: &Self) -> bool {
@@ -166,15 +330,18 @@ impl Starts {
         self.lead = self.lead.filter(|lead| !tracks.contains(*lead));
     }
 
-    /// What is before `sequence` is no longer on the tape.
-    pub(super) fn forget_before(&mut self, sequence: u64) {
-        if self.newest.as_ref().is_some_and(|start| start.sequence < sequence) {
-            self.newest = None;
-            self.lead = None;
-        }
+    /// What is before `sequence` is no longer on the tape. Returns whether the newest start point
+    /// was.
+    pub(super) fn forget_before(&mut self, sequence: u64) -> bool {
         if self.early.as_ref().is_some_and(|start| start.sequence < sequence) {
             self.early = None;
         }
+        let is_gone = self.newest.as_ref().is_some_and(|start| start.sequence < sequence);
+        if is_gone {
+            self.newest = None;
+            self.lead = None;
+        }
+        is_gone
     }
 }
 
@@ -188,6 +355,70 @@ mod tests {
         let mut payload = b"\x96\x11hvc1".to_vec();
         ids.iter().for_each(|id| payload.extend([*id, 0, 0, 0]));
         classify_video(&payload).unwrap().tracks
+    }
+
+    fn at(timestamp: u32) -> Unit {
+        Unit { sent: timestamp, timestamp }
+    }
+
+    /// Enters message number `sequence` and marks it as a keyframe.
+    fn keyframe(gops: &mut Gops, ids: &[u8], timestamp: u32, sequence: u64) -> Option<u64> {
+        gops.enter(&tracks(ids), at(timestamp), sequence, true);
+        gops.begin_gop(&tracks(ids), 1)
+    }
+
+    #[test]
+    fn a_keyframe_begins_with_the_first_message_of_its_access_unit() {
+        let mut gops = Gops::default();
+        gops.enter(&tracks(&[0]), at(0), 1, false);
+        assert_eq!(keyframe(&mut gops, &[0], 40, 2), Some(2));
+        assert_eq!(keyframe(&mut gops, &[0], 40, 3), None, "another slice of it");
+        gops.enter(&tracks(&[0]), at(80), 4, false);
+        gops.enter(&tracks(&[1]), at(80), 5, false);
+        assert_eq!(gops.unit_began(), Some(5));
+        assert_eq!(keyframe(&mut gops, &[0], 80, 6), Some(4), "its last slice alone is marked");
+        assert_eq!(gops.unit_began(), Some(4));
+        assert_eq!(gops.began(&tracks(&[1])), None, "another track");
+    }
+
+    #[test]
+    fn a_timestamp_of_either_kind_begins_an_access_unit() {
+        for (sent, timestamp, began) in [(40, 40, 1), (41, 40, 2), (40, 41, 2)] {
+            let mut gops = Gops::default();
+            gops.enter(&tracks(&[0]), at(40), 1, false);
+            gops.enter(&tracks(&[0]), Unit { sent, timestamp }, 2, false);
+            assert_eq!(gops.begin_gop(&tracks(&[0]), 1), Some(began), "{sent} {timestamp}");
+        }
+        let mut gops = Gops::default();
+        gops.enter(&tracks(&[0]), at(40), 1, false);
+        gops.end_unit(&tracks(&[0]));
+        assert_eq!(keyframe(&mut gops, &[0], 40, 2), Some(2), "the codec has changed");
+    }
+
+    #[test]
+    fn a_keyframe_of_which_a_part_is_missing_begins_nothing() {
+        let mut gops = Gops::default();
+        gops.enter(&tracks(&[0]), at(40), 1, false);
+        gops.lose(&tracks(&[0]));
+        assert_eq!(keyframe(&mut gops, &[0], 40, 1), None);
+        assert_eq!(gops.began(&tracks(&[0])), Some(LOST));
+
+        let mut gops = Gops::default();
+        gops.enter(&tracks(&[0]), at(40), 1, false);
+        gops.enter(&tracks(&[0]), at(40), 2, false);
+        assert_eq!(gops.begin_gop(&tracks(&[0]), 2), None, "the tape begins with its second part");
+        assert_eq!(keyframe(&mut gops, &[0], 40, 3), None, "a further part of it");
+        assert_eq!(gops.began(&tracks(&[0])), Some(LOST));
+        assert_eq!(keyframe(&mut gops, &[0], 80, 4), Some(4));
+    }
+
+    #[test]
+    fn a_clock_that_stands_still_does_not_make_one_picture_of_a_stream() {
+        for (sequence, began) in [(UNIT_MESSAGES_MAX, 1), (UNIT_MESSAGES_MAX + 1, 4097)] {
+            let mut gops = Gops::default();
+            gops.enter(&tracks(&[0]), at(0), 1, false);
+            assert_eq!(keyframe(&mut gops, &[0], 0, sequence), Some(began));
+        }
     }
 
     /// The start points after each keyframe of a track at a time; the sequence numbers count on.
@@ -207,8 +438,8 @@ mod tests {
     fn a_message_needs_the_newest_keyframe_of_any_of_its_tracks() {
         let mut gops = Gops::default();
         assert_eq!(gops.began(&tracks(&[0])), None);
-        gops.begin(&tracks(&[0, 2]), 5);
-        gops.begin(&tracks(&[2]), 8);
+        keyframe(&mut gops, &[0, 2], 0, 5);
+        keyframe(&mut gops, &[2], 40, 8);
         for (ids, expected) in [
             (&[0][..], Some(5)),
             (&[1], None),
@@ -219,7 +450,8 @@ mod tests {
         ] {
             assert_eq!(gops.began(&tracks(ids)), expected, "{ids:?}");
         }
-        gops.begin(&tracks(&[255]), LOST);
+        keyframe(&mut gops, &[255], 40, 9);
+        gops.lose(&tracks(&[255]));
         assert_eq!(gops.began(&tracks(&[255])), Some(LOST));
         gops.clear();
         assert_eq!(gops.began(&tracks(&[0])), None);
@@ -247,7 +479,7 @@ mod tests {
     #[test]
     fn a_track_that_ends_or_is_not_heard_of_leads_no_more() {
         let end = |starts: &mut Starts| starts.ended(&tracks(&[0]));
-        let forget = |starts: &mut Starts| starts.forget_before(2);
+        let forget = |starts: &mut Starts| assert!(starts.forget_before(2));
         for (name, leave, expected) in [
             ("it ended", &end as &dyn Fn(&mut Starts), 2),
             ("it fell off the tape", &forget, 2),
@@ -264,13 +496,16 @@ mod tests {
     }
 
     #[test]
-    fn a_keyframe_of_another_track_that_fell_off_the_tape_begins_no_start() {
-        for (forgotten, expected) in [(2, 2), (3, 3)] {
+    fn the_early_keyframe_of_a_secondary_track_is_forgotten_with_the_tape() {
+        for (oldest, expected) in [(2, 2), (3, 4)] {
             let mut starts = Starts::default();
-            starts.keyframe(&tracks(&[0]), StartPoint::new(1, 0, Rc::default()));
-            starts.keyframe(&tracks(&[1]), StartPoint::new(2, 1000, Rc::default()));
-            starts.forget_before(forgotten);
-            starts.keyframe(&tracks(&[0]), StartPoint::new(3, 1100, Rc::default()));
+            for (track, sequence, timestamp) in [(0, 1, 0), (1, 2, 980)] {
+                let point = StartPoint::new(sequence, timestamp, Rc::default());
+                starts.keyframe(&tracks(&[track]), point);
+            }
+            assert!(starts.forget_before(oldest), "the start of track 0 is gone");
+            assert_eq!(starts.oldest_sequence(), (oldest == 2).then_some(2));
+            starts.keyframe(&tracks(&[0]), StartPoint::new(4, 1000, Rc::default()));
             assert_eq!(starts.newest().map(|start| start.sequence), Some(expected));
         }
     }

@@ -2,18 +2,22 @@
 //! configurations, channel layouts and colour information, of every track.
 //!
 //! A header takes the place of older ones of its kind once every track of theirs has a newer
-//! one, so a track never has two that both count. An end of sequence takes nothing away: what
-//! comes after it brings its own header, and until then the old one harms nobody.
+//! one, so a track never has two that both count. A frame of another codec on its track suspends a
+//! header: a decoder would wait for a track that is over. Frames of its own codec bring the header
+//! back. An end of sequence takes nothing away: what comes after it brings its own header, and
+//! until then the old one harms nobody.
 //!
 //! The memory of headers is shared by the tape, its start points and the players that were sent
 //! part of them, so a gauge counts it.
 
 use super::framing::MESSAGE_STREAM_ID;
 use super::gauge::{Counted, Gauge};
+use crate::codec;
 use crate::limits;
-use crate::media::{MediaKind, Tracks};
+use crate::media::{self, Codec, MediaKind, Tracks};
 use crate::rtmp::chunk_write::{chunk_stream, wire_len, write_message};
 use crate::rtmp::message::{MessageHeader, kind};
+use crate::rtmp::session::Receives;
 use bytes::Bytes;
 use std::cell::RefCell;
 
@@ -51,7 +55,20 @@ impl HeaderKind {
 struct Header {
     kind: HeaderKind,
     tracks: Tracks,
+    codec: Option<Codec>,
+    /// Its track carries another codec now.
+    is_suspended: bool,
     payload: Bytes,
+}
+
+impl Header {
+    /// Whether it must change if its track carries `codec`; false for headers of other tracks.
+    fn disagrees_with(&self, tracks: &Tracks, codec: Codec) -> bool {
+        let is_other = self.codec.is_some_and(|own| own != codec);
+        self.kind.media() == codec.media()
+            && self.tracks == *tracks
+            && self.is_suspended != is_other
+    }
 }
 
 /// The headers in force.
@@ -59,12 +76,29 @@ struct Header {
 pub(super) struct Headers {
     /// In the order of [`HeaderKind`] and of their arrival.
     list: Vec<Header>,
-    /// Their last wire form and its time, shared by all who join at about that time.
+    /// Their last wire forms and the time of each, shared by all who join at about that time.
     /// Invariant: made of `list` as it is.
-    recent: RefCell<Option<(u32, Bytes)>>,
+    recent: RefCell<PerReceives<Option<(u32, Bytes)>>>,
     gauge: Gauge,
     /// What the list itself takes.
     counted: Counted,
+}
+
+/// Whether a player receives messages of this kind; data is always received.
+pub(super) const fn wants(receives: Receives, media: MediaKind) -> bool {
+    match media {
+        MediaKind::Audio => receives.audio,
+        MediaKind::Video => receives.video,
+        MediaKind::Data => true,
+    }
+}
+
+/// A value for each choice of what a player receives.
+pub(super) type PerReceives<T> = [T; 4];
+
+/// The place of a choice in [`PerReceives`].
+pub(super) const fn index_of(receives: Receives) -> usize {
+    receives.audio as usize | (receives.video as usize) << 1
 }
 
 /// Headers say nothing about a moment: one wire form serves for so long (ms).
@@ -85,12 +119,18 @@ impl Headers {
     /// its headers with every keyframe.
     pub(super) fn has(&self, kind: HeaderKind, tracks: &Tracks, payload: &[u8]) -> bool {
         let newest = self.list.iter().rfind(|h| h.kind == kind && concerns(h, tracks));
-        newest.is_some_and(|header| header.tracks == *tracks && header.payload == payload)
+        newest.is_some_and(|h| h.tracks == *tracks && h.payload == payload && !h.is_suspended)
     }
 
     /// Keeps a header in the place of those that it makes obsolete. Returns whether there were
     /// any.
-    pub(super) fn keep(&mut self, kind: HeaderKind, tracks: Tracks, payload: &[u8]) -> bool {
+    pub(super) fn keep(
+        &mut self,
+        kind: HeaderKind,
+        tracks: Tracks,
+        codec: Option<Codec>,
+        payload: &[u8],
+    ) -> bool {
         self.recent = RefCell::default();
         let before = self.list.len();
         let mut newer = tracks;
@@ -112,10 +152,40 @@ impl Headers {
         {
             let at = self.list.partition_point(|header| header.kind <= kind);
             let payload = self.gauge.share(payload.to_vec());
-            self.list.insert(at, Header { kind, tracks, payload });
+            let is_suspended = false;
+            self.list.insert(at, Header { kind, tracks, codec, is_suspended, payload });
         }
         self.count_list();
         replaced
+    }
+
+    /// Whether [`Headers::set_codec`] would change anything.
+    pub(super) fn disagrees_with(&self, tracks: &Tracks, codec: Codec) -> bool {
+        self.list.iter().any(|header| header.disagrees_with(tracks, codec))
+    }
+
+    /// Suspends the headers of these tracks that are of another codec than `codec`, and brings
+    /// back those of `codec`. Messages of several tracks are held against headers of the same.
+    pub(super) fn set_codec(&mut self, tracks: &Tracks, codec: Codec) {
+        self.recent = RefCell::default();
+        for header in self.list.iter_mut().filter(|header| header.disagrees_with(tracks, codec)) {
+            header.is_suspended = !header.is_suspended;
+        }
+    }
+
+    /// The size of the length before each NAL unit of these tracks.
+    pub(super) fn nal_length_bytes(&self, tracks: &Tracks) -> usize {
+        let is_configuration =
+            |h: &&Header| h.kind == HeaderKind::VideoSequence && h.tracks.intersects(tracks);
+        let mut length_bytes = 4;
+        if let Some(header) = self.list.iter().rfind(is_configuration) {
+            media::for_each_video_track(&header.payload, |track| {
+                if tracks.contains(track.track) {
+                    length_bytes = codec::length_bytes(track.codec, track.body);
+                }
+            });
+        }
+        length_bytes
     }
 
     /// Forgets the metadata.
@@ -129,7 +199,8 @@ impl Headers {
     /// counts it as well, together with what others still hold of earlier headers.
     pub(super) fn held_bytes(&self) -> usize {
         let payloads: usize = self.list.iter().map(|header| header.payload.len()).sum();
-        let recent = self.recent.borrow().as_ref().map_or(0, |(_, wire)| wire.len());
+        let recent = self.recent.borrow();
+        let recent: usize = recent.iter().flatten().map(|(_, wire)| wire.len()).sum();
         self.list.capacity() * size_of::<Header>() + payloads + recent
     }
 
@@ -137,29 +208,32 @@ impl Headers {
         self.counted = self.gauge.count(self.list.capacity() * size_of::<Header>());
     }
 
-    /// All of them in wire form, those of the media stamped with `timestamp` or a moment before.
-    pub(super) fn recent(&self, timestamp: u32, chunk_size: u32) -> Bytes {
-        let mut recent = self.recent.borrow_mut();
+    /// Those of what a player receives in wire form, those of the media stamped with `timestamp`
+    /// or a moment before.
+    pub(super) fn recent(&self, timestamp: u32, receives: Receives, chunk_size: u32) -> Bytes {
+        let recent = &mut self.recent.borrow_mut()[index_of(receives)];
         match &*recent {
             Some((made, wire)) if timestamp.wrapping_sub(*made) < RECENT_MS_MAX => wire.clone(),
             _ => {
-                let wire = self.encode(timestamp, chunk_size);
+                let wire = self.encode(timestamp, receives, chunk_size);
                 *recent = Some((timestamp, wire.clone()));
                 wire
             }
         }
     }
 
-    /// All of them in wire form, those of the media stamped with `timestamp`.
-    pub(super) fn encode(&self, timestamp: u32, chunk_size: u32) -> Bytes {
+    /// Those of what a player receives in wire form, those of the media stamped with `timestamp`.
+    pub(super) fn encode(&self, timestamp: u32, receives: Receives, chunk_size: u32) -> Bytes {
         let message = |header: &Header| {
             let metadata = header.kind == HeaderKind::Metadata;
             let timestamp = if metadata { METADATA_TIMESTAMP } else { timestamp };
             message_header(header.kind.media(), timestamp)
         };
+        let is_wanted = |h: &&Header| !h.is_suspended && wants(receives, h.kind.media());
+        let wanted = || self.list.iter().filter(is_wanted);
         let len = |header: &Header| wire_len(&message(header), header.payload.len(), chunk_size);
-        let mut wire = Vec::with_capacity(self.list.iter().map(len).sum());
-        for header in &self.list {
+        let mut wire = Vec::with_capacity(wanted().map(len).sum());
+        for header in wanted() {
             write_message(&mut wire, message(header), &header.payload, chunk_size);
         }
         if wire.is_empty() { Bytes::new() } else { self.gauge.share(wire) }
@@ -193,10 +267,10 @@ mod tests {
         for payload in payloads.iter().map(|payload| hex(payload)) {
             let tracks = classify_video(&payload).unwrap().tracks;
             if !headers.has(HeaderKind::VideoSequence, &tracks, &payload) {
-                replaced = headers.keep(HeaderKind::VideoSequence, tracks, &payload);
+                replaced = headers.keep(HeaderKind::VideoSequence, tracks, None, &payload);
             }
         }
-        let wire = wire_messages(&headers.encode(0, 60_000), 60_000);
+        let wire = wire_messages(&headers.encode(0, Receives::ALL, 60_000), 60_000);
         (wire.into_iter().map(|(_, payload)| payload).collect(), replaced)
     }
 
@@ -243,9 +317,10 @@ mod tests {
         let mut headers = Headers::new(gauge.clone());
         let mut players = Vec::new();
         for version in 0..5 {
-            headers.keep(HeaderKind::VideoSequence, Tracks::DEFAULT, &[version; PAYLOAD_BYTES]);
+            let payload = [version; PAYLOAD_BYTES];
+            headers.keep(HeaderKind::VideoSequence, Tracks::DEFAULT, None, &payload);
             // Two players share the wire form, and one has been sent half of it.
-            let wire = headers.recent(0, 60_000);
+            let wire = headers.recent(0, Receives::ALL, 60_000);
             players.extend([wire.clone(), wire.slice(PAYLOAD_BYTES / 2..)]);
         }
         let held = gauge.bytes();
@@ -259,13 +334,13 @@ mod tests {
     #[test]
     fn who_joins_within_a_second_shares_one_wire_form_until_a_header_changes() {
         let mut headers = Headers::default();
-        headers.keep(HeaderKind::VideoSequence, Tracks::DEFAULT, &[0x17, 0, 0, 0, 0, 1]);
-        let first = headers.recent(5000, 60_000);
+        headers.keep(HeaderKind::VideoSequence, Tracks::DEFAULT, None, &[0x17, 0, 0, 0, 0, 1]);
+        let first = headers.recent(5000, Receives::ALL, 60_000);
         for (timestamp, shared) in [(5000, true), (5999, true), (6000, false), (4999, false)] {
-            let other = headers.clone().recent(timestamp, 60_000);
+            let other = headers.clone().recent(timestamp, Receives::ALL, 60_000);
             assert_eq!(other.as_ptr() == first.as_ptr(), shared, "at {timestamp}");
         }
-        headers.keep(HeaderKind::VideoSequence, Tracks::DEFAULT, &[0x17, 0, 0, 0, 0, 2]);
-        assert_ne!(headers.recent(5000, 60_000), first);
+        headers.keep(HeaderKind::VideoSequence, Tracks::DEFAULT, None, &[0x17, 0, 0, 0, 0, 2]);
+        assert_ne!(headers.recent(5000, Receives::ALL, 60_000), first);
     }
 }

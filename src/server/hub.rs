@@ -8,6 +8,7 @@ use super::blocks::Lent;
 use super::gauge::Gauge;
 use super::gops::Needs;
 use super::headers::HeaderKind;
+use super::keyframes::{Keyframes, Unmarked};
 use super::report::{Meter, Report};
 use super::rhythm::Rhythm;
 use super::segment::SegmentSettings;
@@ -16,7 +17,7 @@ use super::timeline::Timeline;
 use crate::amf0;
 use crate::config::Duplicate;
 use crate::limits;
-use crate::media::{self, AudioClass, MediaKind, Tracks, VideoClass, VideoCodec};
+use crate::media::{self, AudioClass, Codec, MediaKind, Tracks, VideoClass, VideoCodec};
 use crate::metadata::{self, DataMessage};
 use crate::rtmp::message::{Message, kind};
 use crate::time::Time;
@@ -24,6 +25,10 @@ use slab::Slab;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::rc::Rc;
+
+/// How long a stream that has ended waits for players that the server has not yet written its last
+/// messages to (ms).
+const LAST_MESSAGES_MS_MAX: u64 = 1000;
 
 /// A stream's place in the hub.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -83,6 +88,22 @@ pub enum Outcome {
     Parsed,
     /// It could not be read and was dropped.
     Malformed,
+    /// It is metadata that holds none, or data without a name, and was dropped.
+    Unusable,
+    /// Taken, and something turned out that the encoder could do better.
+    Noted(Note),
+}
+
+/// What turned out about an encoder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// It marks no keyframes. Once in a publish.
+    Unmarked(Unmarked),
+    /// The newest GOP is too large to be kept for newcomers.
+    GopCut {
+        /// Whether it is the first one of the publish.
+        is_first: bool,
+    },
 }
 
 #[derive(Debug)]
@@ -90,6 +111,7 @@ struct Publisher {
     endpoint: Endpoint,
     rhythm: Rhythm,
     meter: Box<Meter>,
+    keyframes: Keyframes,
 }
 
 /// A visit of all players of a stream, a few at a time.
@@ -119,6 +141,8 @@ pub struct Stream {
     changes_from: Time,
     /// The visit of its players that is under way.
     round: Round,
+    /// The first message on the tape that came after the last visit began.
+    visited: u64,
     /// What of the hub's memory is accounted to it (bytes).
     accounted_bytes: usize,
 }
@@ -162,7 +186,8 @@ impl Stream {
     /// Memory that it holds (bytes), without its headers, which others share: see
     /// [`Tape::headers_bytes`].
     pub fn held_bytes(&self) -> usize {
-        let publisher = if self.publisher.is_some() { size_of::<Meter>() } else { 0 };
+        let of_publisher = |p: &Publisher| size_of::<Meter>() + p.keyframes.held_bytes();
+        let publisher = self.publisher.as_ref().map_or(0, of_publisher);
         let timeline = if self.timeline.is_some() { size_of::<Timeline>() } else { 0 };
         size_of::<Self>()
             + self.name.len()
@@ -177,6 +202,16 @@ impl Stream {
         let publisher = self.publisher.as_ref()?;
         let repairs = self.timeline.as_ref().map(|timeline| *timeline.repairs());
         Some(publisher.meter.report(repairs.unwrap_or_default(), now))
+    }
+
+    fn visit_begins(&mut self) {
+        self.news_at = Time::NEVER;
+        self.visited = self.tape.next_sequence();
+    }
+
+    /// Whether its players wait for a visit with media, and not only to be told something.
+    fn has_new_media(&self) -> bool {
+        self.news_at != Time::NEVER && self.visited < self.tape.next_sequence()
     }
 
     fn take_publisher(&mut self, now: Time) -> Option<Departed> {
@@ -264,12 +299,15 @@ impl Hub {
         stream.lingers_until = Time::NEVER;
         let resumes = displaced.is_some() || lingered;
         stream.tape.begin(resumes);
+        // Players of the last publisher may still be there, even if they were told that the
+        // stream had ended: their time goes on.
         match &mut stream.timeline {
-            Some(timeline) if resumes => timeline.resume(),
-            timeline => *timeline = Some(Box::default()),
+            Some(timeline) => timeline.resume(),
+            None => stream.timeline = Some(Box::default()),
         }
         let meter = Box::new(Meter::new(now));
-        stream.publisher = Some(Publisher { endpoint, rhythm: Rhythm::new(now), meter });
+        let (rhythm, keyframes) = (Rhythm::new(now), Keyframes::default());
+        stream.publisher = Some(Publisher { endpoint, rhythm, meter, keyframes });
         if !resumes {
             self.announce_change(id, now);
         }
@@ -288,6 +326,10 @@ impl Hub {
             self.remove(id);
         } else {
             self.lingering.insert((stream.lingers_until, id));
+            if stream.has_new_media() {
+                // Nothing more comes that its last messages could wait for.
+                self.visit_players_at(id, now, now);
+            }
             self.account(id);
         }
         departed
@@ -324,10 +366,12 @@ impl Hub {
 
     fn create(&mut self, name: &str) -> StreamId {
         let name: Rc<str> = name.into();
+        let tape = Tape::new(self.headers.clone());
         let id = StreamId(self.streams.insert(Stream {
             name: Rc::clone(&name),
             publisher: None,
-            tape: Tape::new(self.headers.clone()),
+            visited: tape.next_sequence(),
+            tape,
             timeline: None,
             players: Vec::new(),
             lingers_until: Time::NEVER,
@@ -392,6 +436,7 @@ impl Hub {
                     return Outcome::Parsed;
                 }
                 Ok(DataMessage::Ignore) => return Outcome::Parsed,
+                Ok(DataMessage::Unusable) => return Outcome::Unusable,
                 Err(_) => None,
             },
         };
@@ -405,13 +450,25 @@ impl Hub {
         } else if recording.header != Some(HeaderKind::Metadata) {
             recording.timestamp = timeline.place_aside(media, &tracks, timestamp, now);
         }
+        let mut note = None;
+        if media == MediaKind::Video {
+            let length_bytes = || stream.tape.nal_length_bytes(&tracks);
+            note = publisher.keyframes.look(&mut recording, length_bytes).map(Note::Unmarked);
+        }
         publisher.meter.note(&recording, now);
         let is_frame = recording.is_frame;
-        if stream.tape.record(recording, !stream.players.is_empty(), now, settings) {
+        let gops_cut = stream.tape.gops_cut();
+        let is_news = stream.tape.record(recording, !stream.players.is_empty(), now, settings);
+        if stream.tape.gops_cut() != gops_cut {
+            publisher.keyframes.search_again();
+            note = Some(Note::GopCut { is_first: publisher.meter.note_cut_gop() });
+        }
+        if is_news {
             self.visit_players_at(id, now.plus_millis(settings.merge_ms), now);
         }
         self.account(id);
-        if is_frame { Outcome::Taken } else { Outcome::Parsed }
+        let outcome = if is_frame { Outcome::Taken } else { Outcome::Parsed };
+        note.map_or(outcome, Outcome::Noted)
     }
 
     /// Has the players of a stream visited at `at`, or before if that is settled already.
@@ -466,13 +523,13 @@ impl Hub {
             // A stream that is gone leaves its id behind.
             let stream = self.streams.get_mut(id.0 as usize).filter(|s| s.news_at <= now);
             if let Some(stream) = stream {
-                stream.news_at = Time::NEVER;
+                stream.visit_begins();
                 return Some(id);
             }
         }
         let (at, id) = *self.news.first().filter(|(at, _)| *at <= now)?;
         self.news.remove(&(at, id));
-        self.streams[id.0 as usize].news_at = Time::NEVER;
+        self.streams[id.0 as usize].visit_begins();
         Some(id)
     }
 
@@ -506,16 +563,27 @@ impl Hub {
         had_segments
     }
 
-    /// Takes a stream whose publisher did not come back in time. It keeps its players and
-    /// nothing of what was published.
-    pub fn take_ended(&mut self, now: Time) -> Option<StreamId> {
-        let (until, id) = *self.lingering.first().filter(|(until, _)| *until <= now)?;
+    /// Takes a stream whose publisher did not come back in time. It keeps its players, the time
+    /// that they have come to, and nothing of what was published. A stream waits, but not for
+    /// ever, until its players have been visited and `is_served` says of each that it has been
+    /// given what it could take.
+    pub fn take_ended(
+        &mut self,
+        now: Time,
+        is_served: impl Fn(&Endpoint) -> bool,
+    ) -> Option<StreamId> {
+        let mut due = self.lingering.iter().take_while(|(until, _)| *until <= now);
+        let (until, id) = *due.find(|(until, id)| {
+            let is_late = now.millis_since(*until) >= LAST_MESSAGES_MS_MAX;
+            let stream = &self.streams[id.0 as usize];
+            let is_visited = !stream.has_new_media() && stream.round.left == 0;
+            is_late || is_visited && stream.players.iter().all(&is_served)
+        })?;
         self.lingering.remove(&(until, id));
         let stream = &mut self.streams[id.0 as usize];
         stream.lingers_until = Time::NEVER;
         self.published -= 1;
         stream.tape.forget();
-        stream.timeline = None;
         self.announce_change(id, now);
         self.account(id);
         Some(id)
@@ -581,9 +649,11 @@ fn data<'a>(message: &Message<'_>, payload: &'a [u8], is_metadata: bool) -> Reco
     Recording {
         media: MediaKind::Data,
         tracks: Tracks::NONE,
+        codec: None,
         needs: Needs::Nothing,
         header: is_metadata.then_some(HeaderKind::Metadata),
         is_frame: false,
+        sent: message.header.timestamp,
         timestamp: message.header.timestamp,
         payload,
     }
@@ -599,9 +669,12 @@ fn audio<'a>(message: &Message<'a>) -> Option<Recording<'a>> {
     Some(Recording {
         media: MediaKind::Audio,
         tracks: tag.tracks,
+        codec: (header.is_some() || tag.class == AudioClass::Frame)
+            .then_some(Codec::Audio(tag.codec)),
         needs: Needs::Nothing,
         is_frame: header.is_none() && tag.class != AudioClass::EndOfSequence,
         header: header.filter(|_| !tag.is_empty_config),
+        sent: message.header.timestamp,
         timestamp: message.header.timestamp,
         payload: message.payload,
     })
@@ -623,13 +696,17 @@ fn video<'a>(message: &Message<'a>) -> Option<Recording<'a>> {
         VideoClass::EndOfSequence => Needs::EndsSequence,
         _ => Needs::Nothing,
     };
+    let is_picture =
+        matches!(tag.class, VideoClass::Keyframe | VideoClass::Inter | VideoClass::Disposable);
     Some(Recording {
         media: MediaKind::Video,
         tracks: tag.tracks,
+        codec: (header.is_some() || is_picture).then_some(Codec::Video(tag.codec)),
         needs,
         is_frame: header.is_none()
             && !matches!(tag.class, VideoClass::EndOfSequence | VideoClass::Command),
         header: header.filter(|_| !tag.is_empty_config),
+        sent: message.header.timestamp,
         timestamp: message.header.timestamp,
         payload: message.payload,
     })
@@ -639,6 +716,7 @@ fn video<'a>(message: &Message<'a>) -> Option<Recording<'a>> {
 mod tests {
     use super::*;
     use crate::rtmp::message::MessageHeader;
+    use crate::rtmp::session::Receives;
     use crate::test_support::{TAPE, hex, wire_messages};
 
     const POLICY: DuplicatePolicy =
@@ -671,9 +749,20 @@ mod tests {
         }
 
         fn record(&mut self, kind: u8, payload: &[u8]) -> Outcome {
+            self.record_with(0, kind, payload, at(0), &TAPE)
+        }
+
+        fn record_with(
+            &mut self,
+            timestamp: u32,
+            kind: u8,
+            payload: &[u8],
+            now: Time,
+            settings: &TapeSettings,
+        ) -> Outcome {
             let header =
-                MessageHeader { chunk_stream_id: 4, timestamp: 0, kind, message_stream_id: 1 };
-            self.hub.record(self.stream, &Message { header, payload }, at(0), &TAPE)
+                MessageHeader { chunk_stream_id: 4, timestamp, kind, message_stream_id: 1 };
+            self.hub.record(self.stream, &Message { header, payload }, now, settings)
         }
 
         fn video(&mut self, payload: &str) -> Outcome {
@@ -688,13 +777,14 @@ mod tests {
         fn joined(&self) -> Vec<Vec<u8>> {
             let tape = self.hub.stream(self.stream).tape();
             let Some(start) = tape.start_sequence() else { return self.headers() };
-            let mut wire = tape.start_prelude(1, TAPE.chunk_size).to_vec();
+            let mut wire = tape.start_prelude(Receives::ALL, 1, TAPE.chunk_size).to_vec();
             tape.from(start).for_each(|entry| wire.extend(&entry.wire));
             payloads(&wire)
         }
 
         fn headers(&self) -> Vec<Vec<u8>> {
-            payloads(&self.hub.stream(self.stream).tape().live_prelude(1, TAPE.chunk_size))
+            let tape = self.hub.stream(self.stream).tape();
+            payloads(&tape.live_prelude(Receives::ALL, 1, TAPE.chunk_size))
         }
     }
 
@@ -775,7 +865,7 @@ mod tests {
             hub.unpublish(a, at(0), 1000);
             assert!(full(&mut hub, "b"), "its publisher may come back");
         }
-        assert_eq!(hub.take_ended(at(1000)), Some(a));
+        assert_eq!(hub.take_ended(at(1000), |_| true), Some(a));
         let b = hub.publish("b", endpoint(2), at(0), &POLICY, 1).unwrap().stream;
         hub.unpublish(b, at(0), 1000);
         hub.publish("a", endpoint(1), at(0), &POLICY, 1).unwrap();
@@ -806,10 +896,11 @@ mod tests {
         bench.hub.add_player(bench.stream, endpoint(7));
         bench.video("17 00 000000 0164001f");
         bench.video("17 01 000000 65");
+        assert_eq!(bench.hub.take_news(at(0)), Some(bench.stream));
         bench.hub.unpublish(bench.stream, at(0), 1000);
-        assert_eq!(bench.hub.take_ended(at(999)), None);
-        assert_eq!(bench.hub.take_ended(at(1000)), Some(bench.stream));
-        assert_eq!(bench.hub.take_ended(at(1000)), None);
+        assert_eq!(bench.hub.take_ended(at(999), |_| true), None);
+        assert_eq!(bench.hub.take_ended(at(1000), |_| true), Some(bench.stream));
+        assert_eq!(bench.hub.take_ended(at(1000), |_| true), None);
         assert_eq!(bench.hub.tape_bytes(), 0);
         assert!(bench.headers().is_empty(), "who joins now waits for another publisher");
         assert!(!bench.hub.stream(bench.stream).has_begun());
@@ -829,7 +920,7 @@ mod tests {
         let (mut visits, millis_max) = (0, 30);
         for millis in 0..millis_max {
             bench.hub.unpublish(bench.stream, at(millis), 0);
-            bench.hub.take_ended(at(millis)).unwrap();
+            bench.hub.take_ended(at(millis), |_| true).unwrap();
             bench.publish(1, millis).unwrap();
             while let Some(stream) = bench.hub.take_news(at(millis)) {
                 bench.hub.begin_round(stream);
@@ -847,7 +938,7 @@ mod tests {
         }
         for is_told in [true, false] {
             bench.hub.unpublish(bench.stream, at(0), 0);
-            bench.hub.take_ended(at(0)).unwrap();
+            bench.hub.take_ended(at(0), |_| true).unwrap();
             bench.publish(1, 0).unwrap();
             assert_eq!(bench.hub.take_news(at(0)).is_some(), is_told);
         }
@@ -877,6 +968,54 @@ mod tests {
         bench.hub.remove_player(bench.stream, 3);
         bench.hub.remove_player(bench.stream, 2);
         assert_eq!(next(&mut bench.hub, 9).len(), 2, "no more than there are");
+    }
+
+    #[test]
+    fn an_ended_stream_waits_a_second_at_most_for_players_that_were_not_written_to() {
+        for (waited_ms, is_served, ended) in
+            [(0, true, true), (999, false, false), (1000, false, true)]
+        {
+            let mut bench = Bench::new();
+            bench.hub.add_player(bench.stream, endpoint(7));
+            bench.hub.unpublish(bench.stream, at(0), 1000);
+            let taken = bench.hub.take_ended(at(1000 + waited_ms), |_| is_served);
+            assert_eq!(taken.is_some(), ended, "{waited_ms} ms");
+        }
+    }
+
+    #[test]
+    fn the_last_messages_of_a_stream_wait_for_no_merge_window() {
+        let mut bench = Bench::new();
+        bench.hub.add_player(bench.stream, endpoint(7));
+        let settings = TapeSettings { merge_ms: 350, ..TAPE };
+        bench.record_with(0, kind::AUDIO, &[0xaf, 1, 0x21], at(100), &settings);
+        bench.hub.unpublish(bench.stream, at(200), 0);
+        assert!(bench.hub.has_news());
+        assert_eq!(bench.hub.take_ended(at(200), |_| true), None, "they have not been visited");
+        assert_eq!(bench.hub.take_news(at(200)), Some(bench.stream));
+        assert_eq!(bench.hub.take_ended(at(200), |_| true), Some(bench.stream));
+    }
+
+    #[test]
+    fn the_time_of_players_goes_on_when_their_stream_begins_again() {
+        let mut bench = Bench::new();
+        bench.hub.add_player(bench.stream, endpoint(7));
+        bench.record_with(7000, kind::AUDIO, &[0xaf, 1, 0x21], at(0), &TAPE);
+        assert!(bench.hub.take_news(at(0)).is_some());
+        bench.hub.unpublish(bench.stream, at(0), 1000);
+        assert!(bench.hub.take_ended(at(1000), |_| true).is_some());
+        bench.publish(2, 5000).unwrap();
+        let before =
+            bench.hub.stream(bench.stream).tape().live_prelude(Receives::ALL, 1, TAPE.chunk_size);
+        assert!(before.is_empty());
+        for (sent, millis) in [(0, 5000), (21, 5021)] {
+            bench.record_with(sent, kind::AUDIO, &[0xaf, 1, 0x21], at(millis), &TAPE);
+        }
+        let tape = bench.hub.stream(bench.stream).tape();
+        let wire: Vec<_> = tape.from(0).flat_map(|entry| entry.wire.to_vec()).collect();
+        let timestamps = wire_messages(&wire, TAPE.chunk_size);
+        let timestamps: Vec<_> = timestamps.iter().map(|(header, _)| header.timestamp).collect();
+        assert_eq!(timestamps, [12_000, 12_021]);
     }
 
     #[test]

@@ -21,6 +21,7 @@ pub mod framing;
 pub mod gops;
 pub mod headers;
 pub mod hub;
+pub mod keyframes;
 pub mod memory;
 pub mod play;
 pub mod ready;
@@ -34,6 +35,7 @@ pub mod tape;
 pub mod timers;
 pub mod transport;
 
+mod advice;
 mod blocks;
 mod encoders;
 mod gauge;
@@ -672,7 +674,6 @@ impl Policies {
                 span_ms_max: limits.tape_span_ms_max,
                 lag_ms: play.lag_ms,
                 keep_start: play.start == Start::Keyframe,
-                whole_gops: play.start != Start::Live,
                 merge_ms: play.merge_ms,
                 chunk_size: rtmp.chunk_size,
             },

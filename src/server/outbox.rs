@@ -338,7 +338,7 @@ mod tests {
     use crate::rtmp::chunk_write::wire_len;
     use crate::rtmp::handshake::Hello;
     use crate::rtmp::message::{Message, MessageHeader, UserControl, kind};
-    use crate::rtmp::session::SessionSettings;
+    use crate::rtmp::session::{Receives, SessionSettings};
     use crate::server::ConnId;
     use crate::server::conn::Closing;
     use crate::server::framing::MESSAGE_STREAM_ID;
@@ -415,7 +415,9 @@ mod tests {
                 let name = format!("live/{id}");
                 let published = hub.publish(&name, endpoint, Time::ZERO, &policy, 0).unwrap();
                 let tape = hub.stream(published.stream).tape();
-                let play = Play::new(published.stream, *id, tape, Start::Live, CHUNK_SIZE);
+                let receives = Receives::ALL;
+                let play =
+                    Play::new(published.stream, *id, tape, Start::Live, receives, CHUNK_SIZE);
                 hub.add_player(published.stream, endpoint);
                 conn.activity_mut().plays.push(play);
                 streams.push(published.stream);
@@ -688,7 +690,8 @@ mod tests {
     #[test]
     fn a_player_that_wants_nothing_of_a_long_backlog_is_past_it_in_a_bounded_time() {
         let mut bench = Bench::new(&[1]);
-        bench.conn.play_mut(1).unwrap().receive_audio(false);
+        let tape = bench.hub.stream(bench.streams[0]).tape();
+        bench.conn.play_mut(1).unwrap().receive_audio(false, tape, CHUNK_SIZE);
         (0..3 * Budget::WRITE.messages).for_each(|_| bench.publish(0, 1, 1));
         for expected in [Flushed::Budget, Flushed::Budget, Flushed::All] {
             let mut budget = Budget::WRITE;

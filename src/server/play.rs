@@ -6,13 +6,14 @@
 
 use super::framing::{self, HEAD_BYTES, HalfSent, MESSAGE_STREAM_ID};
 use super::gops::LOST;
+use super::headers;
 use super::hub::StreamId;
 use super::outbox::Slices;
 use super::segment::FileRun;
 use super::tape::{Entry, Tape};
 use crate::config::Start;
 use crate::limits;
-use crate::media::MediaKind;
+use crate::rtmp::session::Receives;
 use crate::time::Time;
 use bytes::Bytes;
 
@@ -45,8 +46,7 @@ pub struct Play {
     pause: Pause,
     /// Whether the player believes that its stream has begun.
     pub told_begun: bool,
-    audio: bool,
-    video: bool,
+    receives: Receives,
     /// Sequence number of the next message.
     next: u64,
     /// Sequence number of the message since which it has missed nothing that it wants.
@@ -87,6 +87,7 @@ impl Play {
         message_stream_id: u32,
         tape: &Tape,
         start: Start,
+        receives: Receives,
         chunk_size: u32,
     ) -> Self {
         let mut play = Self {
@@ -95,8 +96,7 @@ impl Play {
             message_stream_id,
             pause: Pause::Off,
             told_begun: false,
-            audio: true,
-            video: true,
+            receives,
             next: tape.next_sequence(),
             since: if start == Start::Live { LOST } else { tape.next_sequence() },
             prelude: None,
@@ -147,18 +147,23 @@ impl Play {
         self.take_headers(tape, chunk_size);
     }
 
-    /// Turns audio on or off.
-    pub const fn receive_audio(&mut self, on: bool) {
-        self.audio = on;
+    /// Turns audio on or off. Turned on, it begins with the headers.
+    pub fn receive_audio(&mut self, on: bool, tape: &Tape, chunk_size: u32) {
+        let begins = on && !self.receives.audio;
+        self.receives.audio = on;
+        if begins {
+            self.take_headers(tape, chunk_size);
+        }
     }
 
     /// Turns video on or off. Turned on, it begins with the headers and the next GOP.
     pub fn receive_video(&mut self, on: bool, tape: &Tape, chunk_size: u32) {
-        if on && !self.video {
+        let begins = on && !self.receives.video;
+        self.receives.video = on;
+        if begins {
             self.since = self.next;
             self.take_headers(tape, chunk_size);
         }
-        self.video = on;
     }
 
     /// Moves a cursor that fell off the tape or lags beyond the budget to the newest start
@@ -176,6 +181,8 @@ impl Play {
             return Ok(());
         }
         let fell_off = self.next < tape.first_sequence();
+        // What it had not read of a stream that has ended is not its fault.
+        let is_over = self.next < tape.over();
         if tape.start_sequence().is_some_and(|start| start > self.next) {
             self.jump_to_start(tape, chunk_size);
         } else if fell_off {
@@ -185,7 +192,7 @@ impl Play {
         } else {
             return Ok(());
         }
-        self.note_skip(now, settings)
+        if is_over { Ok(()) } else { self.note_skip(now, settings) }
     }
 
     /// Moves the cursor past messages that this player does not want, as far as `visits` go.
@@ -329,13 +336,7 @@ impl Play {
     }
 
     const fn wants(&self, entry: &Entry) -> bool {
-        let decodable = entry.needs >= self.since;
-        decodable
-            && match entry.media {
-                MediaKind::Audio => self.audio,
-                MediaKind::Video => self.video,
-                MediaKind::Data => true,
-            }
+        entry.needs >= self.since && headers::wants(self.receives, entry.media)
     }
 
     fn lags(&self, tape: &Tape, now: Time, settings: &LagSettings) -> bool {
@@ -355,13 +356,15 @@ impl Play {
         if let Some(start) = tape.start_sequence() {
             self.next = start;
             self.since = start;
-            self.hold(tape.start_prelude(self.message_stream_id, chunk_size));
+            let to = self.message_stream_id;
+            self.hold(tape.start_prelude(self.receives, to, chunk_size));
         }
     }
 
     /// Has the headers in force sent before the next message.
     fn take_headers(&mut self, tape: &Tape, chunk_size: u32) {
-        self.hold(tape.live_prelude(self.message_stream_id, chunk_size));
+        let to = self.message_stream_id;
+        self.hold(tape.live_prelude(self.receives, to, chunk_size));
     }
 
     fn hold(&mut self, headers: Bytes) {
@@ -389,7 +392,7 @@ impl Play {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::media::Tracks;
+    use crate::media::{MediaKind, Tracks};
     use crate::server::gops::Needs;
     use crate::server::headers::HeaderKind;
     use crate::server::hub::Hub;
@@ -433,8 +436,19 @@ mod tests {
             let is_frame = header.is_none();
             let timestamp = millis as u32;
             let tracks = Tracks::DEFAULT;
-            let recording =
-                Recording { media, tracks, needs, header, is_frame, timestamp, payload };
+            // Each message is an access unit of its own.
+            let sent = tape.next_sequence() as u32;
+            let recording = Recording {
+                media,
+                tracks,
+                codec: None,
+                needs,
+                header,
+                is_frame,
+                sent,
+                timestamp,
+                payload,
+            };
             tape.record(recording, true, at(millis), settings);
         }
     }
@@ -445,7 +459,11 @@ mod tests {
     }
 
     fn join(tape: &Tape, start: Start) -> Play {
-        Play::new(some_stream(), 1, tape, start, CHUNK_SIZE)
+        join_for(tape, start, Receives::ALL)
+    }
+
+    fn join_for(tape: &Tape, start: Start, receives: Receives) -> Play {
+        Play::new(some_stream(), 1, tape, start, receives, CHUNK_SIZE)
     }
 
     fn pending(play: &mut Play, tape: &Tape) -> Vec<u8> {
@@ -531,12 +549,34 @@ mod tests {
         record(&mut tape, "Ki", 0);
         let mut play = join(&tape, Start::Keyframe);
         sent(&mut play, &tape);
-        play.receive_audio(false);
-        record(&mut tape, "aiad", 20);
-        assert_eq!(sent(&mut play, &tape), "id");
-        play.receive_audio(true);
+        play.receive_audio(false, &tape, CHUNK_SIZE);
+        record(&mut tape, "AaVia", 20);
+        assert_eq!(sent(&mut play, &tape), "Vi");
+        play.receive_audio(true, &tape, CHUNK_SIZE);
         record(&mut tape, "ai", 40);
-        assert_eq!(sent(&mut play, &tape), "ai");
+        assert_eq!(sent(&mut play, &tape), "AVai", "the header that it has not had");
+        play.receive_audio(true, &tape, CHUNK_SIZE);
+        record(&mut tape, "a", 60);
+        assert_eq!(sent(&mut play, &tape), "a", "it was on");
+    }
+
+    #[test]
+    fn who_turns_a_kind_off_before_it_plays_gets_none_of_it() {
+        for start in [Start::Keyframe, Start::NextKeyframe, Start::Live] {
+            for (audio, video, first, all) in [
+                (true, true, "AV", "dKia"),
+                (false, true, "V", "dKi"),
+                (true, false, "A", "da"),
+                (false, false, "", "d"),
+            ] {
+                let mut tape = Tape::default();
+                record(&mut tape, "VAKia", 0);
+                let mut play = join_for(&tape, start, Receives { audio, video });
+                assert!(sent(&mut play, &tape).starts_with(first), "{start:?}");
+                record(&mut tape, "dKia", 40);
+                assert_eq!(sent(&mut play, &tape), all, "{start:?}, audio {audio}, video {video}");
+            }
+        }
     }
 
     #[test]
@@ -655,6 +695,30 @@ mod tests {
         play.catch_up(&tape, at(20), &LAG, CHUNK_SIZE).unwrap();
         record_with(&mut tape, "a", 40, &settings);
         assert_eq!(sent(&mut play, &tape), "Ba");
+    }
+
+    #[test]
+    fn the_end_of_a_stream_is_no_skip() {
+        for publishes_again in [false, true] {
+            let mut tape = Tape::default();
+            record(&mut tape, "VKi", 0);
+            let mut play = join(&tape, Start::Keyframe);
+            sent(&mut play, &tape);
+            record(&mut tape, "iai", 40);
+            tape.end();
+            tape.forget();
+            if publishes_again {
+                tape.begin(false);
+                record(&mut tape, "WKi", 2000);
+            }
+            play.catch_up(&tape, at(2000), &LAG, CHUNK_SIZE).unwrap();
+            assert_eq!(sent(&mut play, &tape), if publishes_again { "WKi" } else { "" });
+            assert_eq!(play.skips(), 0);
+            record(&mut tape, "i", 4000);
+            record(&mut tape, "Ki", 9001);
+            play.catch_up(&tape, at(9001), &LAG, CHUNK_SIZE).unwrap();
+            assert_eq!(play.skips(), 1, "from here on it is");
+        }
     }
 
     #[test]

@@ -187,6 +187,7 @@ impl<T: Transport> Server<T> {
             endpoint.message_stream_id,
             self.hub.stream(stream).tape(),
             self.settings.play.start,
+            request.receives(),
             self.policies.tape.chunk_size,
         );
         play.slot = self.hub.add_player(stream, endpoint);
@@ -267,7 +268,10 @@ impl<T: Transport> Server<T> {
 
     /// Streams whose publisher did not come back in time.
     pub(super) fn end_streams(&mut self, now: Time) {
-        while let Some(stream) = self.hub.take_ended(now) {
+        loop {
+            let conns = &self.conns;
+            let is_served = |player: &Endpoint| !conns[player.conn.index()].queued_to_write;
+            let Some(stream) = self.hub.take_ended(now, is_served) else { break };
             let level = self.level(Topic::Stream, Level::Info, now);
             let name = self.policies.access.shown(self.hub.stream(stream).name());
             log!(level, "{name} is over: its publisher did not come back");

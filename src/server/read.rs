@@ -2,7 +2,7 @@
 
 use super::budget::Budget;
 use super::conn::Conn;
-use super::hub::{Endpoint, Hub, Outcome, StreamId};
+use super::hub::{Endpoint, Hub, Note, Outcome, StreamId};
 use super::ready::Next;
 use super::reason::CloseReason;
 use super::stages::Stage;
@@ -13,7 +13,6 @@ use crate::limits;
 use crate::rtmp::command::code;
 use crate::rtmp::message::{AggregateParts, Message};
 use crate::rtmp::name::{AppName, NameError};
-use crate::rtmp::quirks::Quirk;
 use crate::rtmp::session::{Asked, ConnectRequest, Event, Receive, Step};
 use crate::time::Time;
 use log::debug;
@@ -163,7 +162,7 @@ impl<T: Transport> Server<T> {
             has_event = true;
             let parsed = (before - input.len()) / limits::READ_PARSED_BYTES_PER_MESSAGE;
             let published = |id| conn.activity.as_ref().and_then(|a| a.published(id));
-            let Recorded { cost, malformed } = match event {
+            let recorded = match event {
                 Event::Media(message) => match published(message.header.message_stream_id) {
                     Some(stream) => record(&mut self.hub, stream, &message, now, &self.policies),
                     None => Recorded::NOTHING,
@@ -175,11 +174,11 @@ impl<T: Transport> Server<T> {
                 Event::Step(step) => {
                     let cost = cost_of(&step) + parsed;
                     self.decide(id, step, now);
-                    Recorded { cost, malformed: 0 }
+                    Recorded { cost, ..Recorded::NOTHING }
                 }
             };
-            self.count_malformed(id, malformed);
-            share.spend_messages(cost);
+            self.note_recorded(id, &recorded, now);
+            share.spend_messages(recorded.cost);
         }
         let consumed = len - input.len();
         if !has_event {
@@ -221,14 +220,6 @@ impl<T: Transport> Server<T> {
                 self.close(id, CloseReason::from(&error), error.to_string(), now);
                 false
             }
-        }
-    }
-
-    /// Media that was dropped because nothing can be made of it.
-    fn count_malformed(&mut self, id: ConnId, messages: usize) {
-        self.stats.messages_dropped += messages as u64;
-        for _ in 0..messages {
-            self.conns[id.index()].session.tolerate(Quirk::MalformedMedia);
         }
     }
 
@@ -307,12 +298,10 @@ impl<T: Transport> Server<T> {
     fn receive(&mut self, id: ConnId, message_stream_id: u32, media: Receive, on: bool) {
         let chunk_size = self.policies.tape.chunk_size;
         if let Some(play) = self.conns[id.index()].play_mut(message_stream_id) {
+            let tape = self.hub.stream(play.stream).tape();
             match media {
-                Receive::Audio => play.receive_audio(on),
-                Receive::Video => {
-                    let tape = self.hub.stream(play.stream).tape();
-                    play.receive_video(on, tape, chunk_size);
-                }
+                Receive::Audio => play.receive_audio(on, tape, chunk_size),
+                Receive::Video => play.receive_video(on, tape, chunk_size),
             }
         }
         self.queue_write(id);
@@ -320,15 +309,19 @@ impl<T: Transport> Server<T> {
 }
 
 /// What became of media.
-struct Recorded {
+pub(super) struct Recorded {
     /// In media messages.
     cost: usize,
     /// Messages of which nothing can be made.
-    malformed: usize,
+    pub(super) malformed: usize,
+    /// Data messages without any data.
+    pub(super) unusable: usize,
+    /// What turned out about the encoder of a stream.
+    pub(super) note: Option<(StreamId, Note)>,
 }
 
 impl Recorded {
-    const NOTHING: Self = Self { cost: 1, malformed: 0 };
+    const NOTHING: Self = Self { cost: 1, malformed: 0, unusable: 0, note: None };
 }
 
 /// Puts a message on the tape of its stream.
@@ -341,12 +334,24 @@ fn record(
 ) -> Recorded {
     match hub.record(stream, message, now, &policies.tape) {
         Outcome::Taken => Recorded::NOTHING,
-        Outcome::Parsed => {
-            let parsed = message.payload.len() / limits::READ_PARSED_BYTES_PER_MESSAGE;
-            Recorded { cost: limits::READ_COMMAND_MESSAGES + parsed, malformed: 0 }
+        Outcome::Parsed => Recorded { cost: parsed_cost(message), ..Recorded::NOTHING },
+        Outcome::Malformed => {
+            Recorded { cost: limits::READ_COMMAND_MESSAGES, malformed: 1, ..Recorded::NOTHING }
         }
-        Outcome::Malformed => Recorded { cost: limits::READ_COMMAND_MESSAGES, malformed: 1 },
+        Outcome::Unusable => {
+            Recorded { cost: parsed_cost(message), unusable: 1, ..Recorded::NOTHING }
+        }
+        Outcome::Noted(note) => Recorded {
+            cost: limits::READ_COMMAND_MESSAGES,
+            note: Some((stream, note)),
+            ..Recorded::NOTHING
+        },
     }
+}
+
+fn parsed_cost(message: &Message<'_>) -> usize {
+    let parsed = message.payload.len() / limits::READ_PARSED_BYTES_PER_MESSAGE;
+    limits::READ_COMMAND_MESSAGES + parsed
 }
 
 /// Does the same with the messages of an aggregate. More than encoders put into one count as
@@ -363,6 +368,8 @@ fn record_parts(
         let one = record(hub, stream, &message, now, policies);
         all.cost += one.cost;
         all.malformed += one.malformed;
+        all.unusable += one.unusable;
+        all.note = one.note.or(all.note);
     }
     let has_more = parts.next().is_some();
     all.malformed += usize::from(has_more || parts.malformed());

@@ -5,7 +5,7 @@
 //! one. Bytes and stalls are measured by the time of arrival, the rest by the timestamps that
 //! players receive.
 
-use super::gops::Needs;
+use super::gops::{Needs, Unit};
 use super::tape::Recording;
 use crate::codec::{self, AudioFacts, VideoFacts};
 use crate::media::{self, AudioCodec, MediaKind, Tracks, VideoCodec};
@@ -35,6 +35,8 @@ pub struct Report {
     pub bitrate: Option<(u64, u64)>,
     /// GOPs of the first video track that were ended by another.
     pub gops: Option<Gops>,
+    /// GOPs that were too large to be kept for newcomers.
+    pub gops_cut: u32,
     /// How far audio is behind video.
     pub skew: Option<Skew>,
     /// Holes in the timestamps.
@@ -102,11 +104,14 @@ pub(super) struct Meter {
     step_ms: Option<u64>,
     video: Track<(VideoCodec, VideoFacts)>,
     audio: Track<(AudioCodec, AudioFacts)>,
+    /// The newest access unit of video, and whether a message of it is marked as a keyframe.
+    unit: Option<(Unit, bool)>,
     /// Pictures behind one that no gap parts from them, and how long they took (ms).
     pictures: (u64, u64),
     /// Where the GOP began that goes on, and its frames.
     gop: Option<(u32, u32)>,
     gops: Option<Gops>,
+    gops_cut: u32,
     skew: Option<Skew>,
     gaps: Holes,
     stalls: Holes,
@@ -153,9 +158,11 @@ impl Meter {
             step_ms: None,
             video: Track::UNHEARD,
             audio: Track::UNHEARD,
+            unit: None,
             pictures: (0, 0),
             gop: None,
             gops: None,
+            gops_cut: 0,
             skew: None,
             gaps: Holes::default(),
             stalls: Holes::default(),
@@ -181,12 +188,18 @@ impl Meter {
                     self.describe_video(message.payload, message.is_frame);
                 }
                 if message.is_frame {
-                    self.note_picture(message.timestamp, is_keyframe);
+                    self.note_picture(message.unit(), is_keyframe);
                     self.note_time(message.timestamp);
                 }
             }
             _ => {}
         }
+    }
+
+    /// Notes a GOP that was too large to be kept. Returns whether it is the first one.
+    pub(super) const fn note_cut_gop(&mut self) -> bool {
+        self.gops_cut = self.gops_cut.saturating_add(1);
+        self.gops_cut == 1
     }
 
     /// What is known by now.
@@ -205,6 +218,7 @@ impl Meter {
             frame_rate_millihertz: (pictures * 1_000_000).checked_div(pictures_ms),
             bitrate: mean.map(|mean| (mean, self.peak_bitrate.max(mean))),
             gops: self.gops,
+            gops_cut: self.gops_cut,
             skew: self.skew,
             gaps: self.gaps,
             stalls: self.stalls,
@@ -235,24 +249,38 @@ impl Meter {
         self.step_ms.is_some_and(|step_ms| ms > GAP_MS.max(2 * step_ms))
     }
 
-    fn note_picture(&mut self, timestamp: u32, is_keyframe: bool) {
-        if let Some(last) = self.video.newest.replace(timestamp) {
-            let step_ms = u64::from(timestamp.wrapping_sub(last));
-            if step_ms <= GAP_MS || self.step_ms.is_some() && !self.is_hole(step_ms) {
-                self.pictures = (self.pictures.0 + 1, self.pictures.1 + step_ms);
-            }
+    /// Notes a message with a picture or with a part of one: a picture is an access unit.
+    fn note_picture(&mut self, unit: Unit, is_keyframe: bool) {
+        let (newest, was_key) = self.unit.unzip();
+        let continues = newest == Some(unit);
+        let was_key = continues && was_key == Some(true);
+        self.unit = Some((unit, was_key || is_keyframe));
+        let timestamp = unit.timestamp;
+        if !continues {
+            self.note_frame_step(timestamp);
         }
-        if is_keyframe {
+        if is_keyframe && !was_key {
             if let Some((began, frames)) = self.gop {
+                // The messages of this picture before this one were counted with the GOP before.
+                let frames = frames - u32::from(continues);
                 let ms = timestamp.wrapping_sub(began);
                 let (min, max) = self.gops.map_or((ms, ms), |gops| gops.range_ms);
                 let range_ms = (min.min(ms), max.max(ms));
                 self.gops = Some(Gops { last: Gop { ms, frames }, range_ms });
             }
-            self.gop = Some((timestamp, 0));
+            self.gop = Some((timestamp, u32::from(continues)));
         }
-        if let Some((_, frames)) = &mut self.gop {
+        if let Some((_, frames)) = self.gop.as_mut().filter(|_| !continues) {
             *frames = frames.saturating_add(1);
+        }
+    }
+
+    fn note_frame_step(&mut self, timestamp: u32) {
+        if let Some(last) = self.video.newest.replace(timestamp) {
+            let step_ms = u64::from(timestamp.wrapping_sub(last));
+            if step_ms <= GAP_MS || self.step_ms.is_some() && !self.is_hole(step_ms) {
+                self.pictures = (self.pictures.0 + 1, self.pictures.1 + step_ms);
+            }
         }
     }
 
@@ -327,6 +355,11 @@ impl fmt::Display for Report {
         }
         if let Some(gops) = &self.gops {
             part(gops.to_string())?;
+        }
+        match self.gops_cut {
+            0 => {}
+            1 => part("1 GOP too large to be kept".to_owned())?,
+            count => part(format!("{count} GOPs too large to be kept"))?,
         }
         if let Some(skew) = self.skew.filter(|skew| skew.max_ms != 0) {
             part(skew.to_string())?;
@@ -421,7 +454,8 @@ mod tests {
     /// A message of track 0 with so many bytes.
     fn message(media: MediaKind, needs: Needs, timestamp: u32, payload: &[u8]) -> Recording<'_> {
         let (tracks, header, is_frame) = (Tracks::DEFAULT, None, true);
-        Recording { media, tracks, needs, header, is_frame, timestamp, payload }
+        let (sent, codec) = (timestamp, None);
+        Recording { media, tracks, codec, needs, header, is_frame, sent, timestamp, payload }
     }
 
     const AVC: &[u8] = &[0x27, 1, 0, 0, 0, 0x41];
@@ -462,6 +496,40 @@ mod tests {
         assert_eq!(report.gops, Some(Gops { last, range_ms: (400, 2000) }));
         assert_eq!(report.frame_rate_millihertz, Some(25_000));
         assert_eq!(report.gops.unwrap().to_string(), "GOP 0.6 s (15 frames, 0.4 to 2 s)");
+    }
+
+    #[test]
+    fn a_picture_in_several_messages_is_one_frame() {
+        // Which of three slices are marked as a keyframe: all, the first, the last.
+        for marked in [[true; 3], [true, false, false], [false, false, true]] {
+            let mut messages = Vec::new();
+            for index in 0..51 {
+                let slice = |is_marked| match is_marked && index % 25 == 0 {
+                    true => keyframe(index * 40),
+                    false => picture(index * 40),
+                };
+                messages.extend(marked.map(|is_marked| (0, slice(is_marked))));
+            }
+            let report = measured(&messages, 0);
+            assert_eq!(report.frame_rate_millihertz, Some(25_000));
+            let last = Gop { ms: 1000, frames: 25 };
+            assert_eq!(report.gops, Some(Gops { last, range_ms: (1000, 1000) }), "{marked:?}");
+        }
+    }
+
+    #[test]
+    fn pictures_that_were_given_the_timestamp_of_the_one_before_are_frames() {
+        // An encoder that sends presentation times; the server raises those that step back.
+        let sent = [0, 120, 40, 80, 240, 160, 200, 360];
+        let messages: Vec<_> = sent
+            .iter()
+            .scan(0, |newest, &sent| {
+                *newest = sent.max(*newest);
+                Some((0, Recording { sent, ..picture(*newest) }))
+            })
+            .collect();
+        let report = measured(&messages, 0);
+        assert_eq!(report.frame_rate_millihertz, Some(7 * 1_000_000 / 360));
     }
 
     #[test]
@@ -548,7 +616,7 @@ mod tests {
         let mut meter = Meter::new(at(0));
         meter.note(&keyframe(0), at(0));
         for (index, tracks) in other.into_iter().chain([second]).enumerate() {
-            let timestamp = 5000 * index as u32 % 15_000;
+            let timestamp = 5000 * index as u32 % 14_999;
             meter.note(&Recording { tracks, ..keyframe(timestamp) }, at(0));
         }
         let report = meter.report(Repairs::default(), at(0));
@@ -569,6 +637,7 @@ mod tests {
             AudioFacts { sample_rate_hz: Some(44_100), channels: Some(6), ..AudioFacts::default() },
         ));
         report.further_tracks = 3;
+        report.gops_cut = 2;
         report.bitrate = Some((4_520_000, 6_080_000));
         report.gaps.note(2340);
         report.stalls.note(1100);
@@ -578,7 +647,8 @@ mod tests {
         assert_eq!(
             report.to_string(),
             "59.9 s: H.264 30 fps, Opus 44.1 kHz 6 channels, 3 further tracks, \
-             4.5 Mbit/s (peak 6.1), 1 backward timestamp, 1 gap of 2.3 s, 2 stalls of up to 5 s"
+             4.5 Mbit/s (peak 6.1), 2 GOPs too large to be kept, \
+             1 backward timestamp, 1 gap of 2.3 s, 2 stalls of up to 5 s"
         );
     }
 

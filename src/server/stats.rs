@@ -21,6 +21,8 @@ pub struct Stats {
     pub c2_mismatches: u64,
     /// Messages of publishers that could not be read and were dropped.
     pub messages_dropped: u64,
+    /// GOPs that were too large to be kept for newcomers.
+    pub gops_cut: u64,
     /// Turns that took too long.
     pub slow_turns: u64,
     closed: [u64; CloseReason::ALL.len()],
@@ -37,6 +39,7 @@ impl Default for Stats {
             plays: 0,
             c2_mismatches: 0,
             messages_dropped: 0,
+            gops_cut: 0,
             slow_turns: 0,
             closed: [0; CloseReason::ALL.len()],
         }

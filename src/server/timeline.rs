@@ -25,9 +25,11 @@
 //!    What does not belong to one is stamped like the last frame of its track, or like the newest
 //!    of the stream. Before the first frame nothing is known, and they pass.
 //!
-//! A publisher that returns goes on where the stream would be by then. Each repair is counted by
-//! its kind. What is remembered is of a fixed size: tracks from [`OWN_TRACKS`] on share one
-//! memory, so that they are never before one another.
+//! A publisher that returns goes on where the stream would be by then. Its tracks stay as far apart
+//! as it sends them: if players have had a later frame of a track than its first one, all clocks
+//! of the publisher move ahead by the difference. Each repair is counted by its kind. What is
+//! remembered is of a fixed size: tracks from [`OWN_TRACKS`] on share one memory, so that they are
+//! never before one another.
 
 use crate::media::{MediaKind, Tracks};
 use crate::rtmp::quirks::{Repair, Repairs};
@@ -91,10 +93,11 @@ struct Track {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Unheard,
-    /// Players were sent something of it, by the publisher before or in a header that was stamped
-    /// here. How it stands to the others is not known, so that the publisher is not to blame for
-    /// what stands before that.
+    /// Players were sent a header of it that was stamped here. How it stands to the others is not
+    /// known, so that the publisher is not to blame for what stands before that.
     Pending,
+    /// Players were sent frames of it by the publisher before.
+    Resumed,
     Heard,
 }
 
@@ -134,7 +137,7 @@ impl Timeline {
         self.returns = true;
         self.repairs = Repairs::default();
         for track in self.tracks.iter_mut().filter(|track| track.state == State::Heard) {
-            track.state = State::Pending;
+            track.state = State::Resumed;
         }
     }
 
@@ -178,13 +181,15 @@ impl Timeline {
         let Some((newest, _)) = self.newest else { return sent };
         let slot = slot(media, tracks.first());
         let track = self.tracks[slot];
-        let is_heard = track.state == State::Heard;
         let is_data = media == MediaKind::Data;
-        let clock = if is_heard && !is_data { track.clock } else { self.clock };
+        let is_heard = track.state == State::Heard && !is_data;
+        // A header moves no track, or the first frame of a returning publisher stood before it.
+        let has_frames = is_heard || track.state == State::Resumed && !is_data;
+        let clock = if is_heard { track.clock } else { self.clock };
         let fitting = self.clock_that(Fit::InOrder, &track, clock, sent, now);
         let placed = match fitting.filter(|_| !self.returns) {
             Some(clock) => self.on_clock(clock, sent),
-            None if is_heard && !is_data => track.placed,
+            None if has_frames => track.placed,
             None => self.newest_of(slot, newest),
         };
         if fitting.is_none() && !self.returns {
@@ -192,7 +197,7 @@ impl Timeline {
         }
         let track = &mut self.tracks[slot];
         track.placed = placed;
-        if !is_heard {
+        if !has_frames {
             track.state = if is_data { State::Heard } else { State::Pending };
         }
         placed
@@ -233,14 +238,27 @@ impl Timeline {
             return self.keep(slot, clock, sent, placed, now);
         }
         if let Some(clock) = self.clock_that(Fit::Late, &track, clock, sent, now) {
-            self.keep(slot, clock, sent, track.placed, now);
-            if track.state == State::Heard {
-                self.repairs.note(Repair::Backward);
+            if track.state == State::Resumed {
+                self.move_ahead(step(self.on_clock(clock, sent), track.placed).unsigned_abs());
             }
-            self.tracks[slot].state = track.state;
+            self.keep(slot, clock, sent, track.placed, now);
+            match track.state {
+                State::Heard => self.repairs.note(Repair::Backward),
+                // The next one may stand before it as well.
+                State::Pending => self.tracks[slot].state = State::Pending,
+                State::Resumed | State::Unheard => {}
+            }
             return track.placed;
         }
         self.begin_clock(slot, clock, sent, now)
+    }
+
+    /// Moves the clocks of the publisher, and how far its stream has come, by `ms`.
+    fn move_ahead(&mut self, ms: u32) {
+        self.offsets = self.offsets.map(|offset| offset.wrapping_add(ms));
+        if let Some((newest, _)) = &mut self.newest {
+            *newest = newest.wrapping_add(ms);
+        }
     }
 
     /// A frame with the timestamp of the one before.
@@ -272,7 +290,7 @@ impl Timeline {
             let repair = match track.state {
                 State::Heard if step(track.placed, placed) < 0 => Repair::ClockBack,
                 State::Heard => Repair::ClockAhead,
-                State::Unheard | State::Pending => Repair::ClocksApart,
+                State::Unheard | State::Pending | State::Resumed => Repair::ClocksApart,
             };
             (self.goes_on_at(slot, now), repair)
         };
@@ -299,8 +317,8 @@ impl Timeline {
         let back_max = match track.state {
             State::Unheard if is_ahead || is_behind => return Fit::No,
             State::Unheard => return Fit::InOrder,
-            State::Pending if is_behind => return Fit::No,
-            State::Pending => GAP_MS_MAX,
+            State::Pending | State::Resumed if is_behind => return Fit::No,
+            State::Pending | State::Resumed => GAP_MS_MAX,
             State::Heard => BACK_MS_MAX,
         };
         match step(track.placed, placed) {
@@ -684,18 +702,41 @@ mod tests {
     }
 
     #[test]
-    fn a_returning_publisher_is_not_blamed_for_tracks_that_are_out_of_step() {
+    fn the_tracks_of_a_returning_publisher_stay_as_far_apart_as_it_sends_them() {
+        // Audio is so far behind video, and stands so far before what players have had of it.
+        for (behind, moved) in [(400, 0), (500, 0), (501, 1), (2000, 1500), (9000, 8500)] {
+            let audio = 90_000 - behind;
+            let placed = |sent: u32| sent - 90_000 + 7500 + moved;
+            check(
+                &[
+                    (Video, 7000, 0, 7000),
+                    (Audio, 7000, 0, 7000),
+                    (Return, 90_000, 500, 7500),
+                    (Audio, audio, 500, 7500 + moved - behind),
+                    (Audio, audio + 21, 500, 7521 + moved - behind),
+                    (Video, 90_040, 540, placed(90_040)),
+                    (VideoHeader, 90_080, 540, placed(90_080)),
+                    (Audio, audio + 43, 541, 7543 + moved - behind),
+                    (Video, 90_080, 580, placed(90_080)),
+                ],
+                &[],
+            );
+        }
+    }
+
+    #[test]
+    fn headers_that_precede_the_frames_of_a_returning_publisher_move_no_track() {
         check(
             &[
                 (Video, 7000, 0, 7000),
-                (Audio, 7000, 0, 7000),
-                (Return, 1000, 500, 7500),
-                (Audio, 20, 500, 7000),
-                (Audio, 480, 500, 7000),
-                (Audio, 510, 520, 7010),
-                (Video, 1040, 540, 7540),
+                (Audio, 6000, 0, 6000),
+                (Return, 90_000, 500, 7500),
+                (AudioHeader, 0, 500, 6000),
+                (Audio, 88_000, 500, 6000),
+                (Audio, 88_021, 500, 6021),
+                (Video, 90_040, 540, 8040),
             ],
-            &[],
+            &[(Stray, 1)],
         );
     }
 

@@ -93,6 +93,8 @@ impl<T: Transport> Server<T> {
     }
 
     /// What it takes now it has taken in time: nobody knows how long there has been room for it.
+    /// While its socket is full, a player has not taken what it was sent, even if it wants nothing
+    /// more since, as after a pause.
     fn player_stalled(&mut self, id: ConnId, now: Time) {
         let before = self.conns[id.index()].bytes_out;
         self.write(id, Budget::WRITE, now);
@@ -101,7 +103,7 @@ impl<T: Transport> Server<T> {
         if conn.bytes_out > before {
             return;
         }
-        if conn.plays() && conn.has_pending(&self.hub) {
+        if conn.plays() && (!conn.writable || conn.has_pending(&self.hub)) {
             let detail = format!("took no byte for {limit_ms} ms");
             self.close(id, CloseReason::PlayerStalled, detail, now);
         }

@@ -40,6 +40,7 @@ mod load_stream;
 mod load_truth;
 mod malformed;
 mod memory;
+mod pictures;
 #[cfg(target_os = "linux")]
 mod process;
 mod publisher_return;

@@ -13,15 +13,16 @@ const LONG_FUNCTIONS: [&str; 0] = [];
 /// What each part of the library may use beside itself. Dependencies point one way:
 /// net, server, then the protocol and the media, then values and bounds; load beside net and
 /// server.
-const LAYERS: [(&str, &[&str]); 14] = [
+const LAYERS: [(&str, &[&str]); 15] = [
     ("limits", &[]),
     ("time", &[]),
     ("text", &["limits"]),
     ("amf0", &["limits"]),
+    ("amf3", &["amf0", "limits"]),
     ("media", &["limits"]),
     ("codec", &["media"]),
     ("flv", &["media"]),
-    ("metadata", &["amf0", "limits"]),
+    ("metadata", &["amf0", "amf3", "limits"]),
     ("rtmp", &["amf0", "limits", "text", "time"]),
     ("config", &["limits", "rtmp", "text"]),
     ("server", &["amf0", "codec", "config", "limits", "media", "metadata", "rtmp", "text", "time"]),
@@ -31,8 +32,8 @@ const LAYERS: [(&str, &[&str]); 14] = [
 ];
 
 /// The parts that turn bytes into values and back, and know of nothing else.
-const PURE: [&str; 9] =
-    ["amf0", "codec", "flv", "limits", "media", "metadata", "rtmp", "text", "time"];
+const PURE: [&str; 10] =
+    ["amf0", "amf3", "codec", "flv", "limits", "media", "metadata", "rtmp", "text", "time"];
 /// The parts with sockets and the clock. `bin` is what belongs to the program alone.
 const OUTSIDE: [&str; 4] = ["descriptors", "net", "load", "bin"];
 

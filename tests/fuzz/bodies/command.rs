@@ -42,13 +42,17 @@ fn data_message(bytes: &[u8]) {
     for read in [interpret, interpret_amf3] {
         match read(bytes) {
             Ok(DataMessage::Metadata(payload)) => {
-                // A name and a count may come on top, and a value that nests too deep is null.
-                assert!(payload.len() <= bytes.len() + 32, "metadata that has grown");
+                // A name and a count may come on top, and a value that nests too deep is null. A
+                // number of AMF3 is nine bytes in AMF0.
+                let is_amf3 = bytes.contains(&0x11);
+                let len_max = if is_amf3 { 16 * bytes.len() } else { bytes.len() } + 32;
+                assert!(payload.len() <= len_max, "metadata that has grown");
                 let again = Ok(DataMessage::Metadata(payload.clone()));
                 assert_eq!(interpret(&payload), again, "metadata for a relay");
             }
             Ok(DataMessage::Relay(payload)) => assert!(payload.len() <= bytes.len()),
-            Ok(DataMessage::ClearMetadata | DataMessage::Ignore) | Err(_) => {}
+            Ok(DataMessage::ClearMetadata | DataMessage::Ignore | DataMessage::Unusable)
+            | Err(_) => {}
         }
     }
 }

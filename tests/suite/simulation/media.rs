@@ -30,8 +30,9 @@ impl Kind {
         match self {
             Self::VideoConfiguration => &[0x17, 0, 0, 0, 0],
             Self::AudioConfiguration => &[0xaf, 0],
-            Self::Key => &[0x17, 1, 0, 0, 0],
-            Self::Inter => &[0x27, 1, 0, 0, 0],
+            // The first slice of an IDR picture, and that of another.
+            Self::Key => &[0x17, 1, 0, 0, 0, 0, 0, 0, 2, 0x65, 0x88],
+            Self::Inter => &[0x27, 1, 0, 0, 0, 0, 0, 0, 2, 0x41, 0x9a],
             Self::Audio => &[0xaf, 1],
         }
     }

@@ -438,10 +438,11 @@ impl Simulation {
         let filled = [0, 100, 400, 2000][self.random.below(4)];
         let client = self.client(id);
         client.clock = match odd {
-            0 => client.clock.wrapping_sub(step % 3000),
+            0 => client.clock.wrapping_sub(1 + step % 3000),
             1 => step,
             2 => client.clock ^ 1 << 31,
-            _ => client.clock.wrapping_add(step % 30),
+            // Each picture is a message, so no two have one timestamp.
+            _ => client.clock.wrapping_add(1 + step % 29),
         };
         let clock = client.clock;
         let message = media::message(kind, number, clock, filled);

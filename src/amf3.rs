@@ -1,0 +1,259 @@
+//! AMF3: the properties of one object, as the values of AMF0 that mean the same.
+//!
+//! Owns the reference tables of strings and traits (AMF3, section 2.2), which last as long as one
+//! value. Objects that refer to earlier ones, byte arrays, XML and dates are not metadata of a
+//! stream, and become null. The bounds on depth and on the number of values are those of AMF0.
+//! Strings that are sent as an index add up to the length of the value at most, so that it does
+//! not grow without a bound.
+
+use crate::amf0::{Property, Value};
+use crate::limits::{AMF_DEPTH_MAX, AMF_NODES_MAX};
+
+/// The properties of the object or the associative array that `bytes` begin with, or `None` if it
+/// is something else or cannot be read.
+pub fn properties(bytes: &[u8]) -> Option<Vec<Property<'_>>> {
+    let mut reader = Reader {
+        rest: bytes,
+        strings: Vec::new(),
+        traits: Vec::new(),
+        values_left: AMF_NODES_MAX,
+        repeated_bytes_left: bytes.len(),
+    };
+    match reader.value(0)? {
+        Value::Object(properties) | Value::EcmaArray(properties) => Some(properties),
+        _ => None,
+    }
+}
+
+struct Reader<'a> {
+    rest: &'a [u8],
+    strings: Vec<&'a [u8]>,
+    traits: Vec<Traits<'a>>,
+    values_left: usize,
+    /// What strings that are sent as an index may still add up to.
+    repeated_bytes_left: usize,
+}
+
+/// How the members of an object are laid out (AMF3, section 3.12).
+#[derive(Clone)]
+struct Traits<'a> {
+    sealed: Vec<&'a [u8]>,
+    is_dynamic: bool,
+}
+
+impl<'a> Reader<'a> {
+    fn value(&mut self, depth: usize) -> Option<Value<'a>> {
+        self.values_left = self.values_left.checked_sub(1)?;
+        if depth > AMF_DEPTH_MAX {
+            return None;
+        }
+        Some(match self.u8()? {
+            0x00 => Value::Undefined,
+            0x01 => Value::Null,
+            0x02 => Value::Boolean(false),
+            0x03 => Value::Boolean(true),
+            0x04 => Value::Number(f64::from(signed(self.u29()?))),
+            0x05 => Value::Number(self.f64()?),
+            0x06 => Value::String(self.string()?),
+            // XML document, XML and byte array.
+            0x07 | 0x0b | 0x0c => {
+                let head = self.u29()?;
+                if head & 1 != 0 {
+                    self.take((head >> 1) as usize)?;
+                }
+                Value::Null
+            }
+            0x08 => {
+                if self.u29()? & 1 != 0 {
+                    self.f64()?;
+                }
+                Value::Null
+            }
+            0x09 => self.array(depth)?,
+            0x0a => self.object(depth)?,
+            _ => return None,
+        })
+    }
+
+    fn array(&mut self, depth: usize) -> Option<Value<'a>> {
+        let head = self.u29()?;
+        if head & 1 == 0 {
+            return Some(Value::Null);
+        }
+        let mut named = Vec::new();
+        self.named_values(depth, &mut named)?;
+        let mut dense = Vec::new();
+        for _ in 0..head >> 1 {
+            dense.push(self.value(depth + 1)?);
+        }
+        Some(if named.is_empty() { Value::StrictArray(dense) } else { Value::EcmaArray(named) })
+    }
+
+    fn object(&mut self, depth: usize) -> Option<Value<'a>> {
+        let head = self.u29()?;
+        if head & 1 == 0 {
+            return Some(Value::Null);
+        }
+        let traits = self.traits(head)?;
+        let mut properties = Vec::new();
+        for key in traits.sealed {
+            properties.push(Property { key, value: self.value(depth + 1)? });
+        }
+        if traits.is_dynamic {
+            self.named_values(depth, &mut properties)?;
+        }
+        Some(Value::Object(properties))
+    }
+
+    /// The low bits of the head say where the traits are: 01 in the table, 111 in a format only
+    /// the class knows, 011 here (AMF3, section 3.12).
+    fn traits(&mut self, head: u32) -> Option<Traits<'a>> {
+        if head & 0b10 == 0 {
+            let traits = self.traits.get((head >> 2) as usize)?.clone();
+            let names: usize = traits.sealed.iter().map(|name| name.len()).sum();
+            self.repeated_bytes_left = self.repeated_bytes_left.checked_sub(names)?;
+            return Some(traits);
+        }
+        if head & 0b100 != 0 {
+            return None;
+        }
+        let _class = self.string()?;
+        let mut sealed = Vec::new();
+        for _ in 0..head >> 4 {
+            self.values_left = self.values_left.checked_sub(1)?;
+            sealed.push(self.string()?);
+        }
+        let traits = Traits { sealed, is_dynamic: head & 0b1000 != 0 };
+        self.traits.push(traits.clone());
+        Some(traits)
+    }
+
+    /// Names and values up to the empty name.
+    fn named_values(&mut self, depth: usize, properties: &mut Vec<Property<'a>>) -> Option<()> {
+        loop {
+            let key = self.string()?;
+            if key.is_empty() {
+                return Some(());
+            }
+            properties.push(Property { key, value: self.value(depth + 1)? });
+        }
+    }
+
+    /// A string, or the index of an earlier one; the empty string is never sent as an index
+    /// (AMF3, section 1.3.2).
+    fn string(&mut self) -> Option<&'a [u8]> {
+        let head = self.u29()?;
+        if head & 1 == 0 {
+            let string = *self.strings.get((head >> 1) as usize)?;
+            self.repeated_bytes_left = self.repeated_bytes_left.checked_sub(string.len())?;
+            return Some(string);
+        }
+        let string = self.take((head >> 1) as usize)?;
+        if !string.is_empty() {
+            self.strings.push(string);
+        }
+        Some(string)
+    }
+
+    /// Seven bits a byte while the high bit is set, and all eight of a fourth byte (AMF3,
+    /// section 1.3.1).
+    fn u29(&mut self) -> Option<u32> {
+        let mut value = 0;
+        for _ in 0..3 {
+            let byte = self.u8()?;
+            value = value << 7 | u32::from(byte & 0x7f);
+            if byte & 0x80 == 0 {
+                return Some(value);
+            }
+        }
+        Some(value << 8 | u32::from(self.u8()?))
+    }
+
+    fn f64(&mut self) -> Option<f64> {
+        let (head, rest) = self.rest.split_first_chunk()?;
+        self.rest = rest;
+        Some(f64::from_be_bytes(*head))
+    }
+
+    fn u8(&mut self) -> Option<u8> {
+        let (head, rest) = self.rest.split_first()?;
+        self.rest = rest;
+        Some(*head)
+    }
+
+    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.rest.split_at_checked(length)?;
+        self.rest = rest;
+        Some(taken)
+    }
+}
+
+/// The two's complement of 29 bits (AMF3, section 3.6).
+const fn signed(value: u32) -> i32 {
+    (value << 3).cast_signed() >> 3
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_support::{Random, hex};
+
+    #[track_caller]
+    fn check(bytes: &str, expected: &[(&str, Value<'_>)]) {
+        let bytes = hex(bytes);
+        let read = properties(&bytes).expect("an object");
+        let read: Vec<_> = read.iter().map(|p| (p.key, p.value.clone())).collect();
+        let expected: Vec<_> =
+            expected.iter().map(|(key, value)| (key.as_bytes(), value.clone())).collect();
+        assert_eq!(read, expected);
+    }
+
+    #[test]
+    fn a_dynamic_object_has_names_and_values() {
+        check(
+            "0a0b01 0361 0405 0362 04ffffffff 0363 05 4039000000000000 0364 0605 6869 0365 03 01",
+            &[
+                ("a", Value::Number(5.0)),
+                ("b", Value::Number(-1.0)),
+                ("c", Value::Number(25.0)),
+                ("d", Value::String(b"hi")),
+                ("e", Value::Boolean(true)),
+            ],
+        );
+    }
+
+    #[test]
+    fn an_associative_array_is_an_object_and_strings_may_be_sent_as_indices() {
+        check(
+            "0901 0361 0600 0362 0600 01",
+            &[("a", Value::String(b"a")), ("b", Value::String(b"a"))],
+        );
+    }
+
+    #[test]
+    fn sealed_members_come_before_dynamic_ones_and_traits_may_be_sent_as_an_index() {
+        let inner = Value::Object(vec![Property { key: b"a", value: Value::Null }]);
+        check("0a1b 0343 0361 0a01 01 01 0362 0401 01", &[("a", inner), ("b", Value::Number(1.0))]);
+    }
+
+    #[test]
+    fn what_is_no_object_has_no_properties_and_nothing_makes_the_reader_panic_or_hang() {
+        for bytes in ["", "01", "0403", "0a", "0a00", "0a07 01", "0903 01 01", "0a0b01 0361"] {
+            assert_eq!(properties(&hex(bytes)), None, "{bytes}");
+        }
+        // A string that is repeated beyond the length of the value, as a value and as a name.
+        let text = format!("0a0b01 8101{}", "61".repeat(64));
+        assert!(properties(&hex(&format!("{text} 0600 01"))).is_some());
+        assert_eq!(properties(&hex(&format!("{text} 0600 00 0600 01"))), None);
+        // Objects within objects.
+        let deep = format!("0a0b01 0361 {}", "0a01 0361".repeat(100));
+        assert_eq!(properties(&hex(&deep)), None);
+        let mut random = Random::new(3);
+        for _ in 0..20_000 {
+            let bytes: Vec<_> = (0..random.below(40))
+                .map(|_| [0x0a, 0x0b, 1, 3, random.below(256) as u8][random.below(5)])
+                .collect();
+            let _ = properties(&bytes);
+        }
+    }
+}

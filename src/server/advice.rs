@@ -1,0 +1,68 @@
+//! What is logged about an encoder that could be set up better.
+
+use super::chatter::Topic;
+use super::hub::{Note, StreamId};
+use super::keyframes::Unmarked;
+use super::read::Recorded;
+use super::transport::Transport;
+use super::{ConnId, Server};
+use crate::rtmp::quirks::Quirk;
+use crate::time::Time;
+use log::{Level, log};
+
+impl<T: Transport> Server<T> {
+    /// Counts what became of media, and logs what the user of its encoder should change.
+    #[inline]
+    pub(super) fn note_recorded(&mut self, id: ConnId, recorded: &Recorded, now: Time) {
+        let Recorded { malformed, unusable, note, .. } = *recorded;
+        if malformed + unusable > 0 {
+            self.stats.messages_dropped += (malformed + unusable) as u64;
+            let session = &mut self.conns[id.index()].session;
+            (0..malformed).for_each(|_| session.tolerate(Quirk::MalformedMedia));
+            (0..unusable).for_each(|_| session.tolerate(Quirk::UnusableData));
+        }
+        if let Some((stream, note)) = note {
+            self.note(id, stream, note, now);
+        }
+    }
+
+    fn note(&mut self, id: ConnId, stream: StreamId, note: Note, now: Time) {
+        match note {
+            Note::Unmarked(unmarked) => {
+                self.conns[id.index()].session.tolerate(Quirk::KeyframesUnmarked);
+                self.advise(id, stream, unmarked_advice(unmarked), now);
+            }
+            Note::GopCut { is_first } => {
+                self.stats.gops_cut += 1;
+                if is_first {
+                    let bytes_max = self.policies.tape.bytes_max;
+                    let advice = format!(
+                        "a GOP is larger than limits.tape_bytes_max ({bytes_max} bytes), so that \
+                         late viewers wait for the next keyframe: set the keyframe interval of \
+                         the encoder to 2 s or raise the limit"
+                    );
+                    self.advise(id, stream, &advice, now);
+                }
+            }
+        }
+    }
+
+    fn advise(&mut self, id: ConnId, stream: StreamId, advice: &str, now: Time) {
+        let level = self.level(Topic::Stream, Level::Warn, now);
+        let name = self.policies.access.shown(self.hub.stream(stream).name());
+        log!(level, "{} publishes {name}: {advice}", self.conns[id.index()].peer());
+    }
+}
+
+const fn unmarked_advice(unmarked: Unmarked) -> &'static str {
+    match unmarked {
+        Unmarked::Found => {
+            "the encoder marks no keyframes: they are found in its pictures, which other servers \
+             do not do; look for an update of the encoder"
+        }
+        Unmarked::None => {
+            "the encoder marks no keyframes: its pictures have none either, so that viewers see a \
+             damaged picture at first; set its keyframe interval to 2 s and turn intra refresh off"
+        }
+    }
+}
