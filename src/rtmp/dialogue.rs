@@ -87,6 +87,8 @@ pub enum Step {
 pub enum Asked {
     /// `connect`.
     Connect {
+        /// The first part of the application: what follows it may be a key or a password.
+        app: Box<[u8]>,
         /// The name that the client gives itself; empty if it gives none.
         flash_ver: Box<[u8]>,
     },
@@ -395,7 +397,10 @@ impl Dialogue<'_> {
                 self.output.command(0, |body| {
                     reply::connect_error(body, transaction_id, code, &description);
                 });
-                Step::NameRefused { error, asked: Asked::Connect { flash_ver } }
+                let mut parts = app.split(|byte| b"/?&=;% ".contains(byte));
+                let part = parts.find(|part| !part.is_empty()).unwrap_or_default();
+                let app = part[..part.len().min(ENCODER_NAME_BYTES_MAX)].into();
+                Step::NameRefused { error, asked: Asked::Connect { app, flash_ver } }
             }
         }
     }

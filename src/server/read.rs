@@ -280,15 +280,20 @@ impl<T: Transport> Server<T> {
         }
     }
 
-    /// The name itself may be anything, so the line has the application at most.
+    /// The name of a stream may hold a secret where it is refused, so the line has its application.
     fn refuse_name(&mut self, id: ConnId, error: NameError, asked: &Asked, now: Time) {
-        if let Asked::Connect { flash_ver } = asked {
-            self.set_encoder(id, flash_ver);
-        }
-        let app = self.conns[id.index()].session.app().map_or("", AppName::path);
-        let app = self.policies.access.shown_path(app);
+        let app = match asked {
+            Asked::Connect { app, flash_ver } => {
+                self.set_encoder(id, flash_ver);
+                String::from_utf8_lossy(app)
+            }
+            Asked::Publish | Asked::Play => {
+                self.conns[id.index()].session.app().map_or("", AppName::path).into()
+            }
+        };
+        let app = self.policies.access.shown_path(&app);
         let asked = match asked {
-            Asked::Connect { .. } => "connect".to_owned(),
+            Asked::Connect { .. } => format!("connect to {app}"),
             Asked::Publish => format!("publish in {app}"),
             Asked::Play => format!("play in {app}"),
         };

@@ -233,7 +233,13 @@ fn a_refusal_names_the_application_the_stream_and_the_encoder_and_no_secret() {
             "..",
             " publish in live by \"Drone 2.1\": bad_name (stream",
         ),
-        ("..", "Drone 2.1", "", " connect by \"Drone 2.1\": bad_name (stream name with a part"),
+        (
+            "../x?SECRET8",
+            "Drone 2.1",
+            "",
+            " connect to .. by \"Drone 2.1\": bad_name (stream name with a part",
+        ),
+        ("//live%2FSECRET9/..", "Drone 2.1", "", " connect to live by \"Drone 2.1\": bad_name"),
     ] {
         let mut stream = TcpStream::connect(server.address).unwrap();
         let publish = command("publish", 0.0, &[null(), string(key), string("live")]).on(1);
@@ -249,7 +255,7 @@ fn a_refusal_names_the_application_the_stream_and_the_encoder_and_no_secret() {
     let log = server.log();
     let refusals = log.lines().filter(|line| line.contains("] closed "));
     assert!(refusals.clone().all(|line| line.contains(" INFO  [tiderace::server] ")), "{log}");
-    assert_eq!(refusals.count(), 8, "{log}");
+    assert_eq!(refusals.count(), 9, "{log}");
     assert!(!log.contains("SECRET"), "{log}");
 }
 
