@@ -25,8 +25,8 @@ macro_rules! reasons {
                 match self { $(Self::$name => $text,)+ }
             }
 
-            /// The level of its line: the ordinary course of things at debug, refusals and what else
-            /// an operator wants to see at info, what costs a peer its stream at warn.
+            /// The level of its line: the ordinary course of things at debug, refusals and other
+            /// events for an operator at info, the loss of a stream at warn.
             pub const fn level(self) -> Level {
                 match self { $(Self::$name => Level::$level,)+ }
             }
