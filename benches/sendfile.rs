@@ -94,6 +94,7 @@ const SETTINGS: SegmentSettings = SegmentSettings {
     open: || -> std::io::Result<File> { Ok(memfd_create("bench", MemfdFlags::CLOEXEC)?.into()) },
     players_min: 1,
     run_bytes_min: 1,
+    files_max: usize::MAX,
 };
 
 impl Bench {

@@ -269,10 +269,12 @@ macro_rules! section {
 section! {
     /// `[limits]`: sizes and counts, per process, connection and stream.
     limits: Limits, LIMITS_KEYS {
-        /// Connections at the same time; 0: as many as the descriptor limit allows.
+        /// Connections at the same time; 0: as many as the descriptor limit allows, less a
+        /// sixteenth for memory files.
         Restart connections_max: usize = 0, from_to(0, COUNT_MAX);
-        /// Memory of connections and streams, with the sockets that take no more; 0: half of what
-        /// the machine or the control group has. Towards it the cheapest losses are given up.
+        /// Memory of connections and streams, with what the kernel holds for them; 0: half of what
+        /// the machine, the control group or the limit of the process (`ulimit -v`, `-d`) allows.
+        /// Towards it the cheapest losses are given up.
         Live memory_bytes_max: usize = 0, either_zero_or(MEMORY_BYTES_MIN, MEMORY_BYTES_MAX);
         /// What a socket takes beyond what is on its way (TCP_NOTSENT_LOWAT): it bounds players
         /// that stall and slows nobody down; 0: as much as its send buffer.

@@ -16,6 +16,7 @@ pub(crate) const TAPE: TapeSettings = TapeSettings {
     lag_ms: 5000,
     keep_start: true,
     merge_ms: 0,
+    backlog_bytes_max: usize::MAX,
     chunk_size: 60_000,
 };
 

@@ -1,15 +1,49 @@
-//! How many connections the process can take, by the descriptors that it may open.
+//! How many connections and memory files the process can take, by the descriptors that it may
+//! open.
 
 use super::StartError;
 use crate::descriptors;
-use crate::limits::DESCRIPTORS_RESERVED;
+use crate::limits::{DESCRIPTORS_OF_FILES_DIVISOR, DESCRIPTORS_RESERVED, SEGMENT_FILES_MAX};
 
 /// The bound on connections: `configured`, or as many as the descriptors allow when that is 0.
+/// Then a share of the descriptors is left to memory files.
 pub(super) fn connections_max(configured: usize) -> Result<usize, StartError> {
     let limit = descriptors::raise_limit();
     let needed = configured.max(1).saturating_add(DESCRIPTORS_RESERVED);
     if needed > limit {
         return Err(StartError::DescriptorLimit { needed, limit });
     }
-    Ok(if configured == 0 { limit - DESCRIPTORS_RESERVED } else { configured })
+    let available = limit - DESCRIPTORS_RESERVED;
+    Ok(if configured == 0 { available - share_of_files(available) } else { configured })
+}
+
+/// The bound on memory files: what `connections_max` leaves of the descriptors.
+pub(super) fn files_max(connections_max: usize) -> usize {
+    let available = descriptors::raise_limit().saturating_sub(DESCRIPTORS_RESERVED);
+    available.saturating_sub(connections_max).min(SEGMENT_FILES_MAX)
+}
+
+fn share_of_files(available: usize) -> usize {
+    (available / DESCRIPTORS_OF_FILES_DIVISOR).min(SEGMENT_FILES_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_files_have_a_share_of_the_descriptors() {
+        for (available, share) in [(0, 0), (31, 1), (32, 2), (992, 62), (1 << 20, 1024)] {
+            assert_eq!(share_of_files(available), share, "of {available}");
+        }
+    }
+
+    #[test]
+    fn connections_and_memory_files_have_descriptors_together() {
+        let limit = descriptors::raise_limit();
+        let connections_max = connections_max(0).unwrap();
+        assert_eq!(connections_max + files_max(connections_max) + DESCRIPTORS_RESERVED, limit);
+        assert_eq!(files_max(limit - DESCRIPTORS_RESERVED - 5), 5);
+        assert_eq!(files_max(limit), 0);
+    }
 }

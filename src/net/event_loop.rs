@@ -4,6 +4,7 @@
 //! connections cause no wakeup at all. The clock is the monotonic one: nothing that is done to the
 //! time of day reaches a deadline, and while the machine is suspended none comes nearer.
 
+use super::descriptors;
 use super::listener::{Listener, MissingOption, Polled};
 use super::memory;
 use super::notify::Notifier;
@@ -72,8 +73,9 @@ impl EventLoop {
         announce(&listeners, &settings);
         warn_of_missing_options(&listeners);
         let began = Instant::now();
+        let files_max = descriptors::files_max(settings.limits.connections_max);
         let mut server = Server::new(settings, hello, challenger);
-        server.set_segments(segment::settings());
+        server.set_segments(segment::settings(files_max));
         server.measure_turns(Clocks {
             wall: Box::new(move || Time::ZERO + began.elapsed()),
             cpu: Box::new(cpu_time),

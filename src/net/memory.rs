@@ -1,9 +1,12 @@
-//! How much memory the server may take when nobody says: half of what there is.
+//! How much memory the server may take when the configuration leaves it open: half of what there
+//! is.
 //!
-//! What there is, is the machine's memory or the smallest limit of a control group that the
-//! process is in. Where the system tells of neither there is no bound.
+//! What there is, is the smallest of the machine's memory, the limits of the control groups that
+//! the process is in, and its own limits on memory (`ulimit -v` and `-d`), at which an allocation
+//! fails and ends the process. Where the system tells of none there is no bound.
 
-use log::debug;
+use log::{debug, warn};
+use rustix::process::{Resource, getrlimit};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -12,7 +15,15 @@ const CGROUPS: &str = "/sys/fs/cgroup";
 
 /// The budget in bytes: `configured`, or what the machine gives when that is 0.
 pub(super) fn budget(configured: usize) -> usize {
+    let of_process = process_bytes();
     if configured != 0 {
+        if let Some(limit) = of_process.filter(|limit| *limit <= configured as u64) {
+            warn!(
+                "limits.memory_bytes_max is {configured} bytes, and this process ends when it \
+                 takes {limit}: lower the setting or raise the limit (ulimit -v and -d, LimitAS= \
+                 and LimitDATA=)"
+            );
+        }
         return configured;
     }
     let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
@@ -20,9 +31,14 @@ pub(super) fn budget(configured: usize) -> usize {
     let limits = limit_files(&groups)
         .into_iter()
         .filter_map(|file| fs::read_to_string(file).ok()?.trim().parse::<u64>().ok());
-    let smallest = limits.chain(machine_bytes(&meminfo)).min();
+    let smallest = limits.chain(machine_bytes(&meminfo)).chain(of_process).min();
     debug!("memory that there is: {smallest:?} bytes");
     smallest.map_or(0, |bytes| usize::try_from(bytes / 2).unwrap_or(usize::MAX))
+}
+
+/// The smallest limit of this process on its address space and on its data.
+fn process_bytes() -> Option<u64> {
+    [Resource::As, Resource::Data].into_iter().filter_map(|of| getrlimit(of).current).min()
 }
 
 /// `MemTotal` of `/proc/meminfo`.

@@ -3,13 +3,15 @@
 use crate::limits;
 use crate::server::segment::SegmentSettings;
 
-/// How memory files are made here, and from where on they pay; `None` where they never do.
-pub(super) fn settings() -> Option<SegmentSettings> {
+/// How memory files are made here, how many there may be, and from where on they pay; `None`
+/// where they never do.
+pub(super) fn settings(files_max: usize) -> Option<SegmentSettings> {
     #[cfg(target_os = "linux")]
     return Some(SegmentSettings {
         open: linux::open,
         players_min: limits::SEGMENT_PLAYERS_MIN,
         run_bytes_min: limits::SEGMENT_RUN_BYTES_MIN,
+        files_max,
     });
     #[cfg(not(target_os = "linux"))]
     None

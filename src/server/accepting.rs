@@ -111,7 +111,7 @@ impl<T: Transport> Server<T> {
                     }
                 }
                 // A newcomer is worth more than what memory files spare: the next try has theirs.
-                Err(AcceptError::Exhausted(_)) if self.hub.drop_segments() => {}
+                Err(AcceptError::Exhausted(_)) if self.free_file_descriptors(now) => {}
                 Err(AcceptError::Exhausted(error) | AcceptError::Refused(error)) => {
                     // Said once, tried again when one is freed or a moment has passed, so that
                     // the loop neither spins nor forgets the connections that wait.

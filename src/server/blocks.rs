@@ -83,6 +83,26 @@ impl Blocks {
         (self.bytes, self.needed) = (0, 0);
     }
 
+    /// Gives the blocks back that hold no message of the tape, unless they are few. `held` is what
+    /// the messages take that are still needed.
+    pub(super) fn shrink(&mut self, held: usize) {
+        if self.bytes <= held + held / SLACK_DIVISOR + 2 * limits::TAPE_BLOCK_BYTES_MIN {
+            return;
+        }
+        self.needed = held;
+        while let Some(Full { rest, bytes, .. }) = self.pop_unneeded(held) {
+            self.bytes -= bytes;
+            self.lent.extend(LentBlock::new(rest, bytes));
+        }
+    }
+
+    /// Takes the first block if no message of the tape lies in it.
+    fn pop_unneeded(&mut self, held: usize) -> Option<Full> {
+        let oldest_needed = self.written - held as u64;
+        let is_unneeded = self.full.front().is_some_and(|block| block.end <= oldest_needed);
+        if is_unneeded { self.full.pop_front() } else { None }
+    }
+
     fn allocate(&mut self, len: usize, held: usize) -> BytesMut {
         // A quarter of what the tape holds keeps the unused part in proportion.
         let size = (held / 4).clamp(limits::TAPE_BLOCK_BYTES_MIN, limits::TAPE_BLOCK_BYTES_MAX);
@@ -96,9 +116,7 @@ impl Blocks {
     /// player holds are lent: behind one that is held there may be any number of free ones.
     fn take_free(&mut self, len: usize, held: usize) -> Option<BytesMut> {
         let slack = self.needed / SLACK_DIVISOR + 2 * limits::TAPE_BLOCK_BYTES_MIN;
-        let oldest_needed = self.written - held as u64;
-        while self.full.front().is_some_and(|block| block.end <= oldest_needed) {
-            let Full { mut rest, bytes, .. } = self.full.pop_front()?;
+        while let Some(Full { mut rest, bytes, .. }) = self.pop_unneeded(held) {
             let is_wanted = bytes >= len && self.bytes <= self.needed + slack;
             // More than the room that is left can be had only if nobody else holds the block.
             if is_wanted && rest.try_reclaim(rest.capacity() + 1) {
@@ -210,6 +228,19 @@ mod tests {
         assert!(blocks.bytes() > 5_000_000);
         write(&mut blocks, &mut messages, 10_000, 5);
         assert!(blocks.bytes() < 500_000, "{} bytes for 50,000", blocks.bytes());
+    }
+
+    #[test]
+    fn when_memory_is_short_what_is_free_is_given_back_at_once() {
+        let (mut blocks, mut messages) = (Blocks::default(), VecDeque::new());
+        write(&mut blocks, &mut messages, 1000, 500);
+        messages.drain(..490);
+        blocks.shrink(10 * 10_000);
+        // The blocks in which the first and the last message lie are in use only in part.
+        assert!(blocks.bytes() < 2_500_000, "{} bytes for 100,000", blocks.bytes());
+        let bytes = blocks.bytes();
+        blocks.shrink(10 * 10_000);
+        assert_eq!(blocks.bytes(), bytes, "no more is free");
     }
 
     #[test]

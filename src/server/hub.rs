@@ -30,6 +30,9 @@ use std::rc::Rc;
 /// messages to (ms).
 const LAST_MESSAGES_MS_MAX: u64 = 1000;
 
+/// The counters of a shared value.
+const RC_BYTES: usize = 2 * size_of::<usize>();
+
 /// A stream's place in the hub.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId(u32);
@@ -145,6 +148,8 @@ pub struct Stream {
     visited: u64,
     /// What of the hub's memory is accounted to it (bytes).
     accounted_bytes: usize,
+    /// What of the hub's memory files is accounted to it.
+    accounted_files: usize,
 }
 
 impl Stream {
@@ -190,6 +195,7 @@ impl Stream {
         let publisher = self.publisher.as_ref().map_or(0, of_publisher);
         let timeline = if self.timeline.is_some() { size_of::<Timeline>() } else { 0 };
         size_of::<Self>()
+            + RC_BYTES
             + self.name.len()
             + self.tape.held_bytes()
             + self.players.capacity() * size_of::<Endpoint>()
@@ -235,6 +241,10 @@ pub struct Hub {
     published: usize,
     /// Invariant: the sum of what is accounted to the streams.
     held_bytes: usize,
+    /// Memory files of all streams. Invariant: the sum of what is accounted to the streams.
+    files: usize,
+    /// With fewer streams than this the tables are given back.
+    shrinks_below: usize,
     /// Memory of streams, those that are gone among them, that only players still hold.
     lent: Lent,
     /// Counts the headers of all streams, as long as anybody holds them.
@@ -379,8 +389,10 @@ impl Hub {
             changes_from: Time::ZERO,
             round: Round::default(),
             accounted_bytes: 0,
+            accounted_files: 0,
         }) as u32);
         self.names.insert(name, id);
+        self.shrinks_below = self.shrinks_below.max(self.streams.capacity() / 4);
         self.account(id);
         id
     }
@@ -544,7 +556,8 @@ impl Hub {
     /// See [`Tape::store`].
     pub fn store(&mut self, id: StreamId, settings: &SegmentSettings) -> io::Result<bool> {
         let stream = &mut self.streams[id.0 as usize];
-        let stored = stream.tape.store(stream.players.len(), settings);
+        let may_open = self.files < settings.files_max;
+        let stored = stream.tape.store(stream.players.len(), may_open, settings);
         self.account(id);
         stored
     }
@@ -561,6 +574,31 @@ impl Hub {
             }
         }
         had_segments
+    }
+
+    /// Memory files of all streams.
+    pub const fn files(&self) -> usize {
+        self.files
+    }
+
+    /// Lets each stream keep no more than its share of `backlogs_bytes`, in which a stream that
+    /// keeps less leaves the rest to the others, and gives the memory back. Returns the share.
+    pub(super) fn shrink_backlogs(
+        &mut self,
+        backlogs_bytes: usize,
+        now: Time,
+        settings: &TapeSettings,
+    ) -> usize {
+        let backlogs = self.streams.iter().map(|(_, stream)| stream.tape.backlog_bytes());
+        let share = fair_share(backlogs_bytes, backlogs.collect());
+        let settings = TapeSettings { backlog_bytes_max: share, ..*settings };
+        let ids: Vec<_> = self.streams.iter().map(|(index, _)| StreamId(index as u32)).collect();
+        for id in ids {
+            let stream = &mut self.streams[id.0 as usize];
+            stream.tape.shrink(!stream.players.is_empty(), now, &settings);
+            self.account(id);
+        }
+        share
     }
 
     /// Takes a stream whose publisher did not come back in time. It keeps its players, the time
@@ -606,10 +644,25 @@ impl Hub {
         self.held_bytes + self.shared_bytes()
     }
 
-    /// Memory that no single stream is accounted: headers, and what only half-sent messages
-    /// hold (bytes).
+    /// Memory that no single stream is accounted: headers, what only half-sent messages hold, and
+    /// places for streams that are not taken (bytes).
     pub fn shared_bytes(&self) -> usize {
-        self.headers.bytes() + self.lent.bytes()
+        let vacant = self.streams.capacity() - self.streams.len();
+        self.headers.bytes()
+            + self.lent.bytes()
+            + vacant * size_of::<Stream>()
+            + self.names.capacity() * size_of::<(Rc<str>, StreamId)>()
+    }
+
+    /// Gives tables back that have room for four times as many streams as there are, as far as
+    /// the places of those allow it.
+    fn shrink_tables(&mut self) {
+        if self.streams.len() < self.shrinks_below || self.streams.is_empty() {
+            self.streams.shrink_to_fit();
+            self.names.shrink_to_fit();
+            // The stream in the last place may stay for long.
+            self.shrinks_below = self.streams.len() / 2;
+        }
     }
 
     /// Counts memory that players have let go of no longer.
@@ -621,9 +674,10 @@ impl Hub {
     fn account(&mut self, id: StreamId) {
         let stream = &mut self.streams[id.0 as usize];
         stream.tape.lend(&mut self.lent);
-        let held = stream.held_bytes();
+        let (held, files) = (stream.held_bytes(), stream.tape.files());
         self.held_bytes = self.held_bytes - stream.accounted_bytes + held;
-        stream.accounted_bytes = held;
+        self.files = self.files - stream.accounted_files + files;
+        (stream.accounted_bytes, stream.accounted_files) = (held, files);
     }
 
     fn remove(&mut self, id: StreamId) {
@@ -632,10 +686,28 @@ impl Hub {
         stream.tape.forget();
         stream.tape.lend(&mut self.lent);
         self.held_bytes -= stream.accounted_bytes;
+        self.files -= stream.accounted_files;
         self.names.remove(&stream.name);
         self.lingering.remove(&(stream.lingers_until, id));
         self.news.remove(&(stream.news_at, id));
+        self.shrink_tables();
     }
+}
+
+/// The most that each may have so that all together have no more than `total`. If all have less,
+/// it leaves any one of them the rest.
+fn fair_share(total: usize, mut sizes: Vec<usize>) -> usize {
+    sizes.sort_unstable();
+    let (mut left, mut largest) = (total, 0);
+    for (index, size) in sizes.iter().enumerate() {
+        let share = left / (sizes.len() - index);
+        if *size > share {
+            return share;
+        }
+        left -= size;
+        largest = *size;
+    }
+    largest + left
 }
 
 fn interpret(kind: u8, payload: &[u8]) -> Result<DataMessage<'_>, amf0::Error> {
@@ -831,6 +903,22 @@ mod tests {
         assert_eq!(bench.hub.silent_at(bench.stream, 500), Some((at(1500), at(1000))));
         assert_eq!(bench.publish(2, 3999).unwrap_err(), Refusal::AlreadyPublishing);
         assert!(bench.publish(2, 4000).is_ok());
+    }
+
+    #[test]
+    fn a_share_takes_from_those_that_have_most() {
+        for (total, sizes, share) in [
+            (100, &[][..], 100),
+            (100, &[30], 100),
+            (100, &[30, 50], 70),
+            (100, &[300], 100),
+            (100, &[300, 300], 50),
+            (100, &[10, 300, 300], 45),
+            (100, &[300, 10, 20], 70),
+            (0, &[300, 10], 0),
+        ] {
+            assert_eq!(fair_share(total, sizes.to_vec()), share, "{total} for {sizes:?}");
+        }
     }
 
     #[test]

@@ -1,18 +1,24 @@
 //! The memory of the server against its budget, and what is given up when it runs short.
 //!
 //! Owns the sum of what connections hold and the level that follows from the whole. Each level
-//! gives up more than the one before, the cheapest loss first; what nobody gives up is a stream
-//! that somebody watches and keeps up with:
+//! gives up more than the one before, the cheapest loss first:
 //!
-//! | level | from | what is given up |
-//! |---|---|---|
-//! | lean | 70 % | the GOP kept for newcomers, and more than a second of lag |
-//! | tight | 80 % | players that take nothing and lag, new players |
-//! | critical | 90 % | sessions without a stream, publishers that nobody watches, newcomers |
+//! | level | from | what is given up | all backlogs |
+//! |---|---|---|---|
+//! | lean | 70 % | GOPs for newcomers, memory files, more than a second of lag | 40 % |
+//! | tight | 80 % | players that take nothing and lag, new players | 30 % |
+//! | critical | 90 % | sessions without a stream, unwatched publishers, newcomers | 20 % |
+//! | | 100 % | players that take an old message bit by bit, publishers that hold most | |
 //!
-//! A level ends five points below where it begins, so that one does not flicker.
+//! A player that keeps up with its stream misses nothing before the budget is used up: what has
+//! just arrived stays for it however small the backlog.
+//!
+//! A level ends five points below where it begins, and the lean one after ten seconds there, so
+//! that none flickers: what the lean level gives up comes back at once. Memory files double what is
+//! kept of a stream, so they come back when there is room for twice as much.
 
 use super::conn::{Conn, Publish};
+use super::play::Play;
 use super::reason::CloseReason;
 use super::transport::Transport;
 use super::{ConnId, Server};
@@ -29,7 +35,7 @@ pub enum MemoryLevel {
     /// There is enough.
     #[default]
     Ample,
-    /// Streams keep nothing for newcomers, and players may lag a second.
+    /// Streams keep nothing for newcomers, and players may lag a second and by so many bytes.
     Lean,
     /// Players that lag go, and none come.
     Tight,
@@ -55,6 +61,16 @@ impl MemoryLevel {
         self.begins().saturating_sub(HYSTERESIS_PERCENT)
     }
 
+    /// Percent of the budget that the backlogs of all streams may take.
+    const fn backlogs(self) -> usize {
+        match self {
+            Self::Ample => 100,
+            Self::Lean => 40,
+            Self::Tight => 30,
+            Self::Critical => 20,
+        }
+    }
+
     /// The level that follows at `percent` of the budget.
     fn next(self, percent: usize) -> Self {
         let holds =
@@ -67,7 +83,7 @@ impl fmt::Display for MemoryLevel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Ample => "nothing more has to be given up",
-            Self::Lean => "streams keep nothing for newcomers, players that lag skip",
+            Self::Lean => "streams keep less, players that lag skip",
             Self::Tight => "players that lag are closed, new ones refused",
             Self::Critical => "who has no stream or no viewer is closed, newcomers are refused",
         })
@@ -76,13 +92,26 @@ impl fmt::Display for MemoryLevel {
 
 /// Points between the entry of a level and its end.
 const HYSTERESIS_PERCENT: usize = 5;
+/// Percent of the budget below which no stream that is watched is given up any more.
+const USED_UP_ENDS: usize = 95;
 /// How long a level that could not give up enough waits before it looks again (ms).
 const SEARCH_EVERY_MS: u64 = 100;
+/// How often the share of each stream is found while memory is short (ms): in between, streams
+/// that had none of it may grow.
+const SHARE_EVERY_MS: u64 = 10;
+/// Percent of the budget below which memory files are written again, were they all there.
+const FILES_AGAIN_PERCENT: usize = 60;
+/// How long memory files are given up when the system has no descriptors (ms), unless an eighth
+/// of the connections ends before: each newcomer would close them all again.
+const FILES_REST_MS: u64 = 60_000;
+/// How long memory must have been ample before the lean level ends (ms).
+const LEAN_MS: u64 = 10_000;
 /// Connections of one kind that are given up at once, so that doing it stays a short turn.
 const SHED_PER_TURN_MAX: usize = 1024;
 /// How far players may lag while memory is lean (ms).
 pub(super) const LEAN_LAG_MS: u64 = 1000;
-/// A connection with its share of the tables beside the slab: places in stages and timers.
+/// A place for a connection in the tables that are kept in addition to the slab: stages, timers,
+/// addresses, and the lists of those to be read, written and closed.
 const TABLES_BYTES: usize = 64;
 
 /// See the module's head.
@@ -90,8 +119,30 @@ const TABLES_BYTES: usize = 64;
 pub(super) struct Memory {
     /// Invariant: the sum of what is accounted to the connections, beside their structs.
     pub(super) conns_bytes: usize,
+    /// Places for connections in the tables: as many as there were at once, since a table keeps
+    /// its size until it is given back.
+    places: usize,
+    /// With fewer connections than this the tables are given back.
+    shrinks_below: usize,
     pub(super) level: MemoryLevel,
+    /// The worst level since memory was ample.
+    worst: MemoryLevel,
     search_at: Time,
+    share_at: Time,
+    /// When the lean level ends at the earliest.
+    lean_until: Time,
+    /// Memory files are given up until memory is ample.
+    lacks_room_for_files: bool,
+    /// Memory files are given up until descriptors are to be had.
+    files_rest: Option<FilesRest>,
+}
+
+/// The end of a time without memory files.
+#[derive(Clone, Copy, Debug)]
+struct FilesRest {
+    until: Time,
+    /// Fewer connections than this leave descriptors for files.
+    connections: usize,
 }
 
 /// What is taken of the kernel for a connection whose socket takes no more: as configured, and
@@ -108,7 +159,8 @@ impl<T: Transport> Server<T> {
     /// Memory that connections and streams hold, in the process and in the kernel as configured
     /// (bytes).
     pub fn memory_bytes(&self) -> usize {
-        self.conns.len() * (size_of::<Conn<T>>() + TABLES_BYTES)
+        self.memory.places * (size_of::<Conn<T>>() + TABLES_BYTES)
+            + self.conns.len() * limits::SOCKET_BYTES
             + self.memory.conns_bytes
             + self.hub.held_bytes()
     }
@@ -121,6 +173,34 @@ impl<T: Transport> Server<T> {
     /// Memory accounted to the connections, beside their structs (bytes).
     pub const fn conns_bytes(&self) -> usize {
         self.memory.conns_bytes
+    }
+
+    /// Notes that the tables have a place for a connection.
+    pub(super) fn note_place(&mut self, id: ConnId) {
+        if id.index() >= self.memory.places {
+            self.memory.places = id.index() + 1;
+            self.memory.shrinks_below = self.memory.places / 4;
+        }
+    }
+
+    /// Gives tables back that have room for four times as many connections as there are, as far
+    /// as the places of those allow it.
+    fn shrink_tables(&mut self) {
+        let connections = self.conns.len();
+        let is_small = connections < self.memory.shrinks_below || connections == 0;
+        if !is_small || self.memory.places == 0 {
+            return;
+        }
+        self.conns.shrink_to_fit();
+        let last = self.conns.iter().next_back().map(|(index, _)| index);
+        self.memory.places = last.map_or(0, |last| last + 1);
+        // The connection in the last place may stay for long: not each that ends is worth a look.
+        self.memory.shrinks_below = connections / 2;
+        self.stages.shrink_to(self.memory.places);
+        self.addresses.shrink_to_fit();
+        self.to_read.shrink_to_fit();
+        self.to_write.shrink_to_fit();
+        self.closing.shrink_to_fit();
     }
 
     /// Brings the sum up to date with a connection that has changed.
@@ -137,26 +217,33 @@ impl<T: Transport> Server<T> {
     /// wait to be removed: others would be given up for what those hold.
     pub(super) fn relieve_memory(&mut self, now: Time) {
         self.hub.sweep_lent();
-        self.find_memory_level();
+        self.shrink_tables();
+        self.find_memory_level(now);
+        self.shrink_streams(now);
         let is_early = now < self.memory.search_at || !self.closing.is_empty();
         if self.memory.level < MemoryLevel::Tight || is_early {
             return;
         }
         self.shed(now);
         self.remove_closing(now);
-        self.find_memory_level();
+        self.find_memory_level(now);
     }
 
-    fn find_memory_level(&mut self) {
+    fn find_memory_level(&mut self, now: Time) {
         let budget = self.settings.limits.memory_bytes_max;
         let (level, held) = (self.memory.level, self.memory_bytes());
         let percent = held.saturating_mul(100).checked_div(budget).unwrap_or(0);
-        let next = level.next(percent);
+        let mut next = level.next(percent);
+        if next > MemoryLevel::Ample {
+            self.memory.lean_until = now.plus_millis(LEAN_MS);
+        } else if now < self.memory.lean_until && budget != 0 {
+            next = MemoryLevel::Lean;
+        }
         if next == level {
             return;
         }
         self.memory.level = next;
-        self.memory.search_at = Time::ZERO;
+        (self.memory.search_at, self.memory.share_at) = (Time::ZERO, Time::ZERO);
         self.policies.set_memory_level(&self.settings, next);
         let (held, budget) = (held / limits::KIB, budget / limits::KIB);
         if next > level {
@@ -166,20 +253,80 @@ impl<T: Transport> Server<T> {
         }
     }
 
+    /// Brings what streams keep in line with the level.
+    fn shrink_streams(&mut self, now: Time) {
+        let (level, budget) = (self.memory.level, self.settings.limits.memory_bytes_max);
+        if now < self.memory.share_at {
+            return;
+        }
+        if level == MemoryLevel::Ample {
+            self.memory.worst = level;
+            if self.memory.lacks_room_for_files {
+                // What is free goes first: the streams may need less than they did.
+                self.hub.shrink_backlogs(budget, now, &self.policies.tape);
+                let doubled = self.memory_bytes() + self.hub.tape_bytes();
+                let is_much = doubled >= budget / 100 * FILES_AGAIN_PERCENT;
+                self.memory.lacks_room_for_files = budget != 0 && is_much;
+                self.memory.share_at = now.plus_millis(SEARCH_EVERY_MS);
+            }
+            return;
+        }
+        if !std::mem::replace(&mut self.memory.lacks_room_for_files, true) {
+            self.hub.drop_segments();
+        }
+        // Not more again before the lean level ends, or the same level would begin again at once.
+        self.memory.worst = self.memory.worst.max(level);
+        let backlogs = budget / 100 * self.memory.worst.backlogs();
+        let tape = &mut self.policies.tape;
+        tape.backlog_bytes_max = self.hub.shrink_backlogs(backlogs, now, tape);
+        self.memory.share_at = now.plus_millis(SHARE_EVERY_MS);
+        self.find_memory_level(now);
+    }
+
+    /// Whether players may be sent from memory files at `now`.
+    pub(super) fn may_store(&mut self, now: Time) -> bool {
+        if let Some(rest) = self.memory.files_rest
+            && (now >= rest.until || self.conns.len() < rest.connections)
+        {
+            self.memory.files_rest = None;
+        }
+        !self.memory.lacks_room_for_files && self.memory.files_rest.is_none()
+    }
+
+    /// Gives the descriptors of memory files to newcomers. Returns whether there were any.
+    pub(super) fn free_file_descriptors(&mut self, now: Time) -> bool {
+        let had_files = self.hub.drop_segments();
+        if had_files {
+            let connections = self.conns.len() - self.conns.len() / 8;
+            let until = now.plus_millis(FILES_REST_MS);
+            self.memory.files_rest = Some(FilesRest { until, connections });
+        }
+        had_files
+    }
+
     /// Closes connections, the cheapest loss first, until the level would be over.
     fn shed(&mut self, now: Time) {
         let (level, mut held) = (self.memory.level, self.memory_bytes());
-        let enough = self.settings.limits.memory_bytes_max / 100 * level.ends();
-        let kinds: &[fn(&Self, Time) -> Vec<ConnId>] = match level {
-            MemoryLevel::Critical => {
-                &[Self::lagging_players, Self::without_stream, Self::unwatched_publishers]
-            }
-            _ => &[Self::lagging_players],
+        let budget = self.settings.limits.memory_bytes_max;
+        let ends = budget / 100 * level.ends();
+        // Each with what must be held for it to be given up, and with what is enough.
+        let kinds: Vec<(Victims<T>, usize, usize)> = match level {
+            MemoryLevel::Critical => vec![
+                (Self::lagging_players, ends, ends),
+                (Self::without_stream, ends, ends),
+                (Self::unwatched_publishers, ends, ends),
+                (Self::fallen_players, budget, budget / 100 * USED_UP_ENDS),
+                (Self::all_publishers, budget, budget / 100 * USED_UP_ENDS),
+            ],
+            _ => vec![(Self::lagging_players, ends, ends)],
         };
-        for victims in kinds {
+        for (victims, begins, enough) in kinds {
+            if held < begins {
+                continue;
+            }
             for id in victims(self, now) {
                 if held < enough {
-                    return;
+                    break;
                 }
                 held = held.saturating_sub(self.bytes_of(id));
                 self.close(id, CloseReason::MemoryPressure, String::new(), now);
@@ -194,7 +341,7 @@ impl<T: Transport> Server<T> {
         let publishes = conn.activity.iter().flat_map(|activity| activity.publishes());
         let streams = publishes.map(|publish| self.hub.stream(publish.stream));
         let streams: usize = streams.map(|s| s.held_bytes() + s.tape().headers_bytes()).sum();
-        size_of::<Conn<T>>() + conn.accounted_bytes as usize + streams
+        limits::SOCKET_BYTES + conn.accounted_bytes as usize + streams
     }
 
     /// Players that have taken nothing for a while, for the longest time first. The age of what
@@ -229,11 +376,34 @@ impl<T: Transport> Server<T> {
         first_ids(unwatched)
     }
 
+    /// Players that still take the rest of a message which their stream no longer keeps: each may
+    /// hold a block of its own.
+    fn fallen_players(&self, _: Time) -> Vec<ConnId> {
+        first_ids(self.select(|conn| {
+            let has_fallen = |play: &Play| play.has_fallen(self.hub.stream(play.stream).tape());
+            let plays = &conn.activity.as_ref()?.plays;
+            (!conn.writable && plays.iter().any(has_fallen)).then_some(())
+        }))
+    }
+
+    /// Publishers, those that hold most first.
+    fn all_publishers(&self, _: Time) -> Vec<ConnId> {
+        let mut publishers = self.select(|conn| {
+            let publishes = conn.activity.as_ref()?.publishes();
+            (!publishes.is_empty()).then_some(())
+        });
+        publishers.sort_unstable_by_key(|(id, ())| Reverse(self.bytes_of(*id)));
+        first_ids(publishers)
+    }
+
     fn select<K>(&self, key: impl Fn(&Conn<T>) -> Option<K>) -> Vec<(ConnId, K)> {
         let staying = self.conns.iter().filter(|(_, conn)| !conn.is_closing());
         staying.filter_map(|(index, conn)| Some((ConnId(index as u32), key(conn)?))).collect()
     }
 }
+
+/// Finds connections of one kind, in the order in which they are given up.
+type Victims<T> = fn(&Server<T>, Time) -> Vec<ConnId>;
 
 fn first_ids<K>(selected: Vec<(ConnId, K)>) -> Vec<ConnId> {
     selected.into_iter().take(SHED_PER_TURN_MAX).map(|(id, _)| id).collect()

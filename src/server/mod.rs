@@ -295,6 +295,7 @@ impl<T: Transport> Server<T> {
         }
         self.stages.enter(id, Stage::Handshaking);
         self.set_stage_deadline(id, Stage::Handshaking, now);
+        self.note_place(id);
         self.account(id);
         id
     }
@@ -675,6 +676,7 @@ impl Policies {
                 lag_ms: play.lag_ms,
                 keep_start: play.start == Start::Keyframe,
                 merge_ms: play.merge_ms,
+                backlog_bytes_max: usize::MAX,
                 chunk_size: rtmp.chunk_size,
             },
             lag: LagSettings {
@@ -696,5 +698,8 @@ impl Policies {
         self.tape.keep_start = settings.play.start == Start::Keyframe && !is_lean;
         self.tape.lag_ms = settings.play.lag_ms.min(lag_ms_max);
         self.lag.lag_ms = self.tape.lag_ms;
+        // What waits for others of its stream would be backlog.
+        self.tape.merge_ms = if is_lean { 0 } else { settings.play.merge_ms };
+        self.tape.backlog_bytes_max = usize::MAX;
     }
 }

@@ -113,8 +113,9 @@ impl Play {
         self.pause != Pause::Off
     }
 
-    /// Memory that it may hold in addition to itself (bytes). The headers have their gauge.
-    pub const HELD_BYTES_MAX: usize = size_of::<Bytes>() + size_of::<Skips>();
+    /// Memory that it may hold in addition to itself for long (bytes). Headers to be sent have
+    /// their gauge.
+    pub const HELD_BYTES_MAX: usize = size_of::<Skips>();
 
     /// Jumps over the whole play.
     pub fn skips(&self) -> u32 {
@@ -145,6 +146,11 @@ impl Play {
             self.since = self.since.max(self.next);
         }
         self.take_headers(tape, chunk_size);
+    }
+
+    /// Whether the tape no longer has the next message.
+    pub const fn has_fallen(&self, tape: &Tape) -> bool {
+        self.next < tape.first_sequence()
     }
 
     /// Turns audio on or off. Turned on, it begins with the headers.

@@ -43,6 +43,12 @@ impl<I> Ready<I> {
         self.again.push_back(id);
     }
 
+    /// Gives back the memory for ids that do not wait.
+    pub fn shrink_to_fit(&mut self) {
+        self.fresh.shrink_to_fit();
+        self.again.shrink_to_fit();
+    }
+
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
         self.fresh.is_empty() && self.again.is_empty()

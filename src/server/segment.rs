@@ -18,6 +18,8 @@ pub struct SegmentSettings {
     pub open: fn() -> io::Result<File>,
     /// Players of a stream from which on what is recorded goes to a file as well.
     pub players_min: usize,
+    /// Files that all streams together may have open: each takes a descriptor.
+    pub files_max: usize,
     /// Bytes from which on a call for a file costs less than a copy: new ones of a stream in one
     /// turn, and those that one player is owed.
     pub run_bytes_min: usize,
@@ -62,6 +64,20 @@ impl Segments {
         self.segments.iter().map(|segment| segment.end - segment.begin).sum()
     }
 
+    /// How many there are.
+    pub fn files(&self) -> usize {
+        self.segments.len()
+    }
+
+    /// Whether what the tape holds from `offset` on goes to a file that is open.
+    pub fn has_room_at(&self, offset: u64) -> bool {
+        let is_next = |segment: &Segment| {
+            let bytes = segment.end - segment.begin;
+            segment.end == offset && bytes < limits::SEGMENT_BYTES as u64
+        };
+        self.segments.back().is_some_and(is_next)
+    }
+
     /// Writes what the tape holds from `offset` on, which is not before [`Segments::end`].
     ///
     /// # Errors
@@ -73,11 +89,7 @@ impl Segments {
         messages: impl Iterator<Item = &'w [u8]>,
         settings: &SegmentSettings,
     ) -> io::Result<()> {
-        let is_next = |segment: &Segment| {
-            let bytes = segment.end - segment.begin;
-            segment.end == offset && bytes < limits::SEGMENT_BYTES as u64
-        };
-        if !self.segments.back().is_some_and(is_next) {
+        if !self.has_room_at(offset) {
             let file = (settings.open)()?;
             self.segments.push_back(Segment { file, begin: offset, end: offset });
             self.run_bytes_min = settings.run_bytes_min as u64;

@@ -84,6 +84,12 @@ impl Stages {
         list.len -= 1;
     }
 
+    /// Gives back the memory for connections from place `places` on, of which there are none.
+    pub fn shrink_to(&mut self, places: usize) {
+        self.links.truncate(places);
+        self.links.shrink_to_fit();
+    }
+
     /// Connections in `stage`.
     pub const fn len(&self, stage: Stage) -> usize {
         self.lists[stage as usize].len

@@ -84,6 +84,9 @@ pub struct TapeSettings {
     pub keep_start: bool,
     /// How long a message may wait for others of its stream before players are given it (ms).
     pub merge_ms: u64,
+    /// Bytes of messages that arrived before this moment, at most. Less than
+    /// [`TapeSettings::bytes_max`] while memory is short: players that keep up miss nothing.
+    pub backlog_bytes_max: usize,
     /// Chunk size of the wire form.
     pub chunk_size: u32,
 }
@@ -335,6 +338,25 @@ impl Tape {
         self.headers_since
     }
 
+    /// Wire bytes and what keeps their order: what [`TapeSettings::bytes_max`] bounds.
+    pub fn backlog_bytes(&self) -> usize {
+        self.bytes + self.entries.len() * size_of::<Entry>()
+    }
+
+    /// Gives up what `settings` no longer allow, and the memory for it.
+    pub fn shrink(&mut self, has_players: bool, now: Time, settings: &TapeSettings) {
+        self.trim(has_players, now, settings);
+        self.blocks.shrink(self.bytes);
+        if self.entries.capacity() > 4 * self.entries.len() {
+            self.entries.shrink_to(2 * self.entries.len());
+        }
+    }
+
+    /// Memory files that it has open.
+    pub fn files(&self) -> usize {
+        self.segments.files()
+    }
+
     /// Whether anything lies in memory files.
     pub fn has_segments(&self) -> bool {
         self.segments.end().is_some()
@@ -350,11 +372,17 @@ impl Tape {
 
     /// Writes what is new since the last call to a memory file, where there are players enough
     /// for it and it is long enough to be sent from there. With it goes what was not, so that
-    /// files have no holes. Returns whether anything was written.
+    /// files have no holes. Without `may_open` only a file that is open is written to. Returns
+    /// whether anything was written.
     ///
     /// # Errors
     /// The system has no file or no memory to give. Players are sent from memory then.
-    pub fn store(&mut self, players: usize, settings: &SegmentSettings) -> io::Result<bool> {
+    pub fn store(
+        &mut self,
+        players: usize,
+        may_open: bool,
+        settings: &SegmentSettings,
+    ) -> io::Result<bool> {
         let fresh = self.recorded - self.considered;
         self.considered = self.recorded;
         if players < settings.players_min || fresh < settings.run_bytes_min as u64 {
@@ -363,6 +391,9 @@ impl Tape {
         let Some(oldest) = self.entries.front() else { return Ok(false) };
         let stored = self.segments.end().filter(|end| *end >= oldest.offset);
         let from = stored.unwrap_or_else(|| oldest.offset.max(self.recorded - fresh));
+        if !may_open && !self.segments.has_room_at(from) {
+            return Ok(false);
+        }
         let index = self.entries.partition_point(|entry| entry.offset < from);
         let messages = self.entries.range(index..).map(|entry| &entry.wire[..]);
         self.segments.append(from, messages, settings).map(|()| true)
@@ -547,8 +578,11 @@ impl Tape {
         let backlog_ms_max = settings.lag_ms.min(settings.span_ms_max);
         while let Some(oldest) = self.entries.front() {
             let age_ms = now.millis_since(oldest.arrived);
-            let held = self.bytes + self.entries.len() * size_of::<Entry>();
-            let over = held > settings.bytes_max;
+            let held = self.backlog_bytes();
+            // What arrived at this moment goes out to players that keep up.
+            let is_backlog = oldest.arrived < now;
+            let over =
+                held > settings.bytes_max || (is_backlog && held > settings.backlog_bytes_max);
             let in_newest_gop = start.is_some_and(|start| self.first >= start);
             let in_backlog = has_players && age_ms <= backlog_ms_max;
             if !over && (in_newest_gop || in_backlog) {

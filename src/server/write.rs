@@ -99,6 +99,9 @@ impl<T: Transport> Server<T> {
     /// Where the system has no memory file to give, players are sent from memory, as those of
     /// small streams are.
     fn store(&mut self, stream: StreamId, now: Time) {
+        if self.segments.is_none() || !self.may_store(now) {
+            return;
+        }
         let Some(settings) = &self.segments else { return };
         match self.hub.store(stream, settings) {
             Ok(stored) => self.lacks_segments &= !stored,

@@ -11,6 +11,7 @@ mod socket;
 mod wire;
 mod world;
 
+mod accounting;
 mod admission;
 mod amf;
 mod auth;

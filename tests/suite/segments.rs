@@ -15,7 +15,7 @@ use tiderace::time::Time;
 
 use crate::frames::{labels, publish, publish_sized};
 use crate::socket::{FileAnswer, Link, MemoryTransport};
-use crate::world::{World, memory_file};
+use crate::world::{World, memory_file, segments};
 
 const FRAMES: &str = "M1 V1 A1 K1 a1 i2 a2 i3 K4 a4 i5";
 
@@ -60,6 +60,7 @@ fn without_a_file_to_be_had_players_are_sent_from_memory() {
         open: || Err(ErrorKind::OutOfMemory.into()),
         players_min: 1,
         run_bytes_min: 1,
+        files_max: usize::MAX,
     }));
     let publisher = world.publisher("cam");
     let player = world.player("cam");
@@ -145,7 +146,10 @@ impl Listen for Waiting {
 
 #[test]
 fn newcomers_get_the_descriptors_of_memory_files_and_players_miss_nothing() {
-    let mut world = World::new(Settings::default());
+    let mut settings = Settings::default();
+    settings.timeouts.publisher_silent_ms = 0;
+    settings.timeouts.ping_ms = 0;
+    let mut world = World::new(settings);
     let publisher = world.publisher("cam");
     let [first, second] = [(); 2].map(|()| world.player("cam"));
     publish(&mut world, publisher, FRAMES, 1000);
@@ -163,8 +167,11 @@ fn newcomers_get_the_descriptors_of_memory_files_and_players_miss_nothing() {
     assert!(!has_files(&world));
 
     publish(&mut world, publisher, "i6 a6", 1040);
+    assert!(!has_files(&world), "or each newcomer would close them again");
+    world.advance_ms(60_000);
+    publish(&mut world, publisher, "i7 a7", 1080);
     for player in [first, second] {
-        assert_eq!(labels(&world, player), format!("{FRAMES} i6 a6"));
+        assert_eq!(labels(&world, player), format!("{FRAMES} i6 a6 i7 a7"));
     }
     assert!(has_files(&world), "what comes next lies in a new one");
 }
@@ -204,12 +211,50 @@ fn files_that_may_not_be_as_large_as_they_have_to_be_are_given_up_for_good() {
         open: || Err(ErrorKind::FileTooLarge.into()),
         players_min: 1,
         run_bytes_min: 1,
+        files_max: usize::MAX,
     }));
     let publisher = world.publisher("cam");
     let player = world.player("cam");
     publish(&mut world, publisher, FRAMES, 1000);
     assert_eq!(labels(&world, player), FRAMES);
     assert!(!world.server.has_segments());
+}
+
+#[test]
+fn memory_files_come_back_early_when_connections_end() {
+    let mut world = World::new(Settings::default());
+    let publisher = world.publisher("cam");
+    let _players = [(); 2].map(|()| world.player("cam"));
+    let idle = world.connect_only();
+    publish(&mut world, publisher, FRAMES, 1000);
+    let errors = vec![AcceptError::Exhausted(ErrorKind::OutOfMemory.into())];
+    let mut listener = Waiting { errors, waiting: None };
+    let mut acceptor = Acceptor::default();
+    acceptor.edge();
+    world.server.accept_from(&mut acceptor, &mut listener, world.now());
+    world[idle].reset();
+    world.run();
+    publish(&mut world, publisher, "i6 a6", 1040);
+    assert_eq!(world.server.hub().files(), 1);
+}
+
+#[test]
+fn streams_have_no_more_memory_files_than_there_are_descriptors_for() {
+    let mut world = World::new(Settings::default());
+    world.server.set_segments(segments().map(|s| SegmentSettings { files_max: 2, ..s }));
+    let keys = ["a", "b", "c"];
+    let streams = keys.map(|key| (world.publisher(key), [(); 2].map(|()| world.player(key))));
+    for (publisher, players) in streams {
+        publish(&mut world, publisher, FRAMES, 1000);
+        assert_eq!(labels(&world, players[0]), FRAMES);
+    }
+    assert_eq!(world.server.hub().files(), 2);
+    world[streams[0].0].reset();
+    streams[0].1.iter().for_each(|player| world[*player].reset());
+    world.run();
+    assert_eq!(world.server.hub().files(), 1);
+    publish(&mut world, streams[2].0, "i6 a6", 1040);
+    assert_eq!(world.server.hub().files(), 2);
 }
 
 #[test]
@@ -234,7 +279,7 @@ fn frames_that_wait_for_others_leave_with_one_call_when_the_window_is_over() {
 }
 
 const SETTINGS: SegmentSettings =
-    SegmentSettings { open: memory_file, players_min: 1, run_bytes_min: 3 };
+    SegmentSettings { open: memory_file, players_min: 1, run_bytes_min: 3, files_max: usize::MAX };
 
 fn append(segments: &mut Segments, offset: u64, messages: &[&[u8]]) {
     segments.append(offset, messages.iter().copied(), &SETTINGS).unwrap();

@@ -87,7 +87,12 @@ pub(crate) fn memory_file() -> io::Result<File> {
 /// player alone shows.
 pub(crate) fn segments() -> Option<SegmentSettings> {
     #[cfg(target_os = "linux")]
-    return Some(SegmentSettings { open: memory_file, players_min: 2, run_bytes_min: 1 });
+    return Some(SegmentSettings {
+        open: memory_file,
+        players_min: 2,
+        run_bytes_min: 1,
+        files_max: usize::MAX,
+    });
     #[cfg(not(target_os = "linux"))]
     None
 }

@@ -11,7 +11,7 @@ use super::{C0_C1, S0_S1_S2_BYTES, Tiderace, serves, wait_until};
 #[test]
 fn e01_a_low_descriptor_limit_bounds_the_connections_and_newcomers_still_get_in() {
     let server = Tiderace::shell("e01_low", "ulimit -n 64; exec \"$0\" \"$@\"").start();
-    server.wait_for_log("up to 32 connections");
+    server.wait_for_log("up to 30 connections");
     let held: Vec<_> = (0..200).map(|_| TcpStream::connect(server.address).unwrap()).collect();
     serves(server.address);
     let ticks = server.cpu_ticks_in(Duration::from_secs(1));
@@ -57,6 +57,16 @@ fn a_full_table_is_said_once_and_again_when_there_was_room_in_between() {
                     stream give way";
         wait_until("the table is full", || server.log().matches(line).count() == times);
         drop(held);
+        serves(server.address);
+    }
+}
+
+#[test]
+fn a_limit_on_the_memory_of_the_process_halves_the_automatic_budget() {
+    for option in ["v", "d"] {
+        let line = format!("ulimit -{option} 262144; exec \"$0\" \"$@\"");
+        let server = Tiderace::shell(&format!("memory_limit_{option}"), &line).start();
+        server.wait_for_log("up to 128 MiB of memory");
         serves(server.address);
     }
 }

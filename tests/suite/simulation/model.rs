@@ -405,6 +405,7 @@ impl Model {
         if !client.leaves && !client.is_wild && !is_mute && !is_refused {
             // A session without a stream may give way to another.
             let gave_way = turn.was_full || given_up;
+            let is_used_up = turn.held_bytes_max >= self.settings.limits.memory_bytes_max;
             match &client.role {
                 Role::None => {
                     let age_ms = now_ms - client.since_ms;
@@ -413,7 +414,8 @@ impl Model {
                 }
                 Role::Publishes(index) => {
                     let rhythm = &self.streams[*index].rhythm;
-                    let given_up = given_up && !self.has_players(*index);
+                    // At the worst even a stream that is watched is given up.
+                    let given_up = given_up && (is_used_up || !self.has_players(*index));
                     let silent = rhythm.is_silent(timeouts.publisher_silent_ms, self.now);
                     assert!(silent || given_up, "publisher {id} was closed: {rhythm:?}");
                 }
@@ -482,16 +484,34 @@ impl Model {
         let percent = (end.held_bytes * 100).checked_div(budget).unwrap_or(0);
         let after = |level| level_at(level, percent);
         let refused = std::mem::take(&mut self.without_memory);
-        let expected = if end.given_up <= refused {
+        let may_be_short = self.may_have_reached(MemoryLevel::Lean, end.turn);
+        let was_short = self.level > MemoryLevel::Ample || may_be_short;
+        let expected = if end.given_up <= refused && !was_short {
             vec![after(self.level)]
+        } else if end.given_up <= refused {
+            // Streams keep less within the turn, and the lean level lasts for a while.
+            [LEVELS.map(after), [MemoryLevel::Lean; LEVELS.len()]].concat()
         } else {
             let is_short = self.may_have_reached(MemoryLevel::Tight, end.turn);
             assert!(is_short, "{} were given up: {:?} of {budget}", end.given_up, end.turn);
-            LEVELS.map(after).to_vec()
+            [LEVELS.map(after), [MemoryLevel::Lean; LEVELS.len()]].concat()
         };
         let (level, before) = (end.level, self.level);
         assert!(expected.contains(&level), "{level:?} at {percent} % behind {before:?}");
         self.level = level;
+        if was_short {
+            self.streams_keep_less();
+        }
+    }
+
+    /// Streams keep less, so each player may be moved on that has not had all at this moment.
+    fn streams_keep_less(&mut self) {
+        for client in self.clients.values_mut() {
+            if let Role::Plays(player) = &mut client.role {
+                player.owed_from = self.streams[player.stream].frames.len();
+                (player.is_level, player.was_cut_off) = (false, true);
+            }
+        }
     }
 
     /// A client has received a message.
