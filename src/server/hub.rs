@@ -595,7 +595,12 @@ impl Hub {
         let ids: Vec<_> = self.streams.iter().map(|(index, _)| StreamId(index as u32)).collect();
         for id in ids {
             let stream = &mut self.streams[id.0 as usize];
+            let oldest = stream.tape.first_sequence();
             stream.tape.shrink(!stream.players.is_empty(), now, &settings);
+            if stream.tape.first_sequence() > oldest {
+                // A player that has lost its place goes on, even if nothing more is published.
+                self.visit_players_at(id, now, now);
+            }
             self.account(id);
         }
         share
