@@ -597,6 +597,7 @@ impl Hub {
             let stream = &mut self.streams[id.0 as usize];
             let oldest = stream.tape.first_sequence();
             stream.tape.shrink(!stream.players.is_empty(), now, &settings);
+            stream.tape.give_back();
             if stream.tape.first_sequence() > oldest {
                 // A player that has lost its place goes on, even if nothing more is published.
                 self.visit_players_at(id, now, now);
@@ -604,6 +605,15 @@ impl Hub {
             self.account(id);
         }
         share
+    }
+
+    /// Gives back the memory of tapes that is free.
+    pub(super) fn give_back(&mut self) {
+        let ids: Vec<_> = self.streams.iter().map(|(index, _)| StreamId(index as u32)).collect();
+        for id in ids {
+            self.streams[id.0 as usize].tape.give_back();
+            self.account(id);
+        }
     }
 
     /// Takes a stream whose publisher did not come back in time. It keeps its players, the time

@@ -263,7 +263,7 @@ impl<T: Transport> Server<T> {
             self.memory.worst = level;
             if self.memory.lacks_room_for_files {
                 // What is free goes first: the streams may need less than they did.
-                self.hub.shrink_backlogs(budget, now, &self.policies.tape);
+                self.hub.give_back();
                 let doubled = self.memory_bytes() + self.hub.tape_bytes();
                 let is_much = doubled >= budget / 100 * FILES_AGAIN_PERCENT;
                 self.memory.lacks_room_for_files = budget != 0 && is_much;

@@ -343,9 +343,13 @@ impl Tape {
         self.bytes + self.entries.len() * size_of::<Entry>()
     }
 
-    /// Gives up what `settings` no longer allow, and the memory for it.
+    /// Gives up what `settings` no longer allow.
     pub fn shrink(&mut self, has_players: bool, now: Time, settings: &TapeSettings) {
         self.trim(has_players, now, settings);
+    }
+
+    /// Gives back the memory that is free.
+    pub fn give_back(&mut self) {
         self.blocks.shrink(self.bytes);
         if self.entries.capacity() > 4 * self.entries.len() {
             self.entries.shrink_to(2 * self.entries.len());
