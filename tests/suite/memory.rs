@@ -49,18 +49,24 @@ impl Bench {
 
     fn fill_until(&mut self, is_full: impl Fn(&Self) -> bool) {
         while !is_full(self) {
-            let filler = self.world.publishing(&format!("filler{}", self.unwatched.len()));
-            let mut message = wire::basic_header(0, 6);
-            message.extend([0, 0, 0]);
-            message.extend(&(UNFINISHED_BYTES as u32).to_be_bytes()[1..]);
-            message.extend([VIDEO, 1, 0, 0, 0]);
-            let chunk_size = wire::control(wire::SET_CHUNK_SIZE, UNFINISHED_BYTES as u32);
-            self.world[filler].send(&[chunk_size]);
-            self.world[filler].send_raw(&message);
-            self.world[filler].send_raw(&vec![0; UNFINISHED_BYTES - 1]);
-            self.world.run();
-            self.unwatched.push(filler);
+            self.add_unwatched(UNFINISHED_BYTES);
         }
+    }
+
+    /// A publisher that nobody watches, with an unfinished message of so many bytes.
+    fn add_unwatched(&mut self, bytes: usize) -> ClientHandle {
+        let filler = self.world.publishing(&format!("filler{}", self.unwatched.len()));
+        let mut message = wire::basic_header(0, 6);
+        message.extend([0, 0, 0]);
+        message.extend(&(bytes as u32).to_be_bytes()[1..]);
+        message.extend([VIDEO, 1, 0, 0, 0]);
+        let chunk_size = wire::control(wire::SET_CHUNK_SIZE, bytes as u32);
+        self.world[filler].send(&[chunk_size]);
+        self.world[filler].send_raw(&message);
+        self.world[filler].send_raw(&vec![0; bytes - 1]);
+        self.world.run();
+        self.unwatched.push(filler);
+        filler
     }
 
     /// The watched stream goes on, and its player has all of it.
@@ -171,6 +177,17 @@ fn of_two_stalled_players_the_one_that_stalls_longer_goes_first() {
     bench.fill_until(|bench| bench.given_up() > 0);
     assert_eq!(bench.given_up(), 1);
     assert!(!bench.lives(longer) && bench.lives(shorter));
+}
+
+#[test]
+fn of_publishers_that_nobody_watches_the_one_that_holds_most_goes_first() {
+    let mut bench = Bench::new();
+    bench.fill_to(MemoryLevel::Tight);
+    let small = bench.unwatched.clone();
+    // Enough for the worst level, and more than has to go again.
+    let large = bench.add_unwatched(BUDGET / 8);
+    assert!(!bench.lives(large));
+    assert!(small.iter().all(|filler| bench.lives(*filler)));
 }
 
 #[test]

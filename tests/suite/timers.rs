@@ -334,6 +334,22 @@ fn a_socket_that_says_writable_and_takes_nothing_costs_a_write_each_time_and_mov
 }
 
 #[test]
+fn a_connection_of_two_publishes_is_silent_when_both_are() {
+    let mut world = World::new(Settings::default());
+    let client = world.connected();
+    let streams = [wire::create_stream(2.0), wire::create_stream(3.0)];
+    world.say(client, &streams);
+    world.say(client, &[wire::publish("a"), wire::publish("b").on(2)]);
+    for number in 0..6 {
+        world.say(client, &[wire::audio(10_000 * number, 1).on(2)]);
+        world.advance_ms(10_000);
+    }
+    assert!(world.conn(client).is_some(), "one of them sends");
+    world.advance_ms(60_000);
+    assert!(world[client].is_closed());
+}
+
+#[test]
 fn a_session_that_publishes_no_longer_has_no_deadline() {
     for (name, message_stream_id) in [("deleteStream", 0), ("closeStream", 1)] {
         let mut world = World::new(Settings::default());
