@@ -6,6 +6,7 @@ use super::keyframes::Unmarked;
 use super::read::Recorded;
 use super::transport::Transport;
 use super::{ConnId, Server};
+use crate::limits;
 use crate::rtmp::quirks::Quirk;
 use crate::time::Time;
 use log::{Level, log};
@@ -40,6 +41,19 @@ impl<T: Transport> Server<T> {
                         "a GOP is larger than limits.tape_bytes_max ({bytes_max} bytes), so that \
                          late viewers wait for the next keyframe: set the keyframe interval of \
                          the encoder to 2 s or raise the limit"
+                    );
+                    self.advise(id, stream, &advice, now);
+                }
+            }
+            Note::HeaderLeftOut { is_first } => {
+                self.stats.headers_left_out += 1;
+                if is_first {
+                    let advice = format!(
+                        "its metadata and decoder configurations are more than {} or larger than \
+                         {} KiB, so that late viewers lack some of them: let the encoder send \
+                         fewer tracks or smaller metadata",
+                        limits::HEADERS_MAX,
+                        limits::HEADERS_BYTES_MAX / limits::KIB
                     );
                     self.advise(id, stream, &advice, now);
                 }

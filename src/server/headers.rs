@@ -71,6 +71,15 @@ impl Header {
     }
 }
 
+/// What became of a header.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Kept {
+    /// It made others obsolete.
+    pub(super) replaced: bool,
+    /// The headers are too large or too many, so newcomers do not get it.
+    pub(super) left_out: bool,
+}
+
 /// The headers in force.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Headers {
@@ -122,15 +131,14 @@ impl Headers {
         newest.is_some_and(|h| h.tracks == *tracks && h.payload == payload && !h.is_suspended)
     }
 
-    /// Keeps a header in the place of those that it makes obsolete. Returns whether there were
-    /// any.
+    /// Keeps a header in the place of those that it makes obsolete, if there is room for it.
     pub(super) fn keep(
         &mut self,
         kind: HeaderKind,
         tracks: Tracks,
         codec: Option<Codec>,
         payload: &[u8],
-    ) -> bool {
+    ) -> Kept {
         self.recent = RefCell::default();
         let before = self.list.len();
         let mut newer = tracks;
@@ -147,16 +155,16 @@ impl Headers {
         }
         let replaced = self.list.len() < before;
         let kept: usize = self.list.iter().map(|header| header.payload.len()).sum();
-        if kept + payload.len() <= limits::HEADERS_BYTES_MAX
-            && self.list.len() < limits::HEADERS_MAX
-        {
+        let has_room = kept + payload.len() <= limits::HEADERS_BYTES_MAX
+            && self.list.len() < limits::HEADERS_MAX;
+        if has_room {
             let at = self.list.partition_point(|header| header.kind <= kind);
             let payload = self.gauge.share(payload.to_vec());
             let is_suspended = false;
             self.list.insert(at, Header { kind, tracks, codec, is_suspended, payload });
         }
         self.count_list();
-        replaced
+        Kept { replaced, left_out: !has_room }
     }
 
     /// Whether [`Headers::set_codec`] would change anything.
@@ -267,7 +275,7 @@ mod tests {
         for payload in payloads.iter().map(|payload| hex(payload)) {
             let tracks = classify_video(&payload).unwrap().tracks;
             if !headers.has(HeaderKind::VideoSequence, &tracks, &payload) {
-                replaced = headers.keep(HeaderKind::VideoSequence, tracks, None, &payload);
+                replaced = headers.keep(HeaderKind::VideoSequence, tracks, None, &payload).replaced;
             }
         }
         let wire = wire_messages(&headers.encode(0, Receives::ALL, 60_000), 60_000);

@@ -107,6 +107,11 @@ pub enum Note {
         /// Whether it is the first one of the publish.
         is_first: bool,
     },
+    /// Its headers are too large or too many for newcomers to get this one.
+    HeaderLeftOut {
+        /// Whether it is the first one of the publish.
+        is_first: bool,
+    },
 }
 
 #[derive(Debug)]
@@ -469,11 +474,14 @@ impl Hub {
         }
         publisher.meter.note(&recording, now);
         let is_frame = recording.is_frame;
-        let gops_cut = stream.tape.gops_cut();
+        let (gops_cut, left_out) = (stream.tape.gops_cut(), stream.tape.headers_left_out());
         let is_news = stream.tape.record(recording, !stream.players.is_empty(), now, settings);
         if stream.tape.gops_cut() != gops_cut {
             publisher.keyframes.search_again();
             note = Some(Note::GopCut { is_first: publisher.meter.note_cut_gop() });
+        }
+        if stream.tape.headers_left_out() != left_out {
+            note = Some(Note::HeaderLeftOut { is_first: publisher.meter.note_left_out_header() });
         }
         if is_news {
             self.visit_players_at(id, now.plus_millis(settings.merge_ms), now);

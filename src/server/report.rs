@@ -37,6 +37,8 @@ pub struct Report {
     pub gops: Option<Gops>,
     /// GOPs that were too large to be kept for newcomers.
     pub gops_cut: u32,
+    /// Headers that newcomers did not get, since they were too large or too many.
+    pub headers_left_out: u32,
     /// How far audio is behind video.
     pub skew: Option<Skew>,
     /// Holes in the timestamps.
@@ -112,6 +114,7 @@ pub(super) struct Meter {
     gop: Option<(u32, u32)>,
     gops: Option<Gops>,
     gops_cut: u32,
+    headers_left_out: u32,
     skew: Option<Skew>,
     gaps: Holes,
     stalls: Holes,
@@ -163,6 +166,7 @@ impl Meter {
             gop: None,
             gops: None,
             gops_cut: 0,
+            headers_left_out: 0,
             skew: None,
             gaps: Holes::default(),
             stalls: Holes::default(),
@@ -202,6 +206,12 @@ impl Meter {
         self.gops_cut == 1
     }
 
+    /// Notes a header that newcomers do not get. Returns whether it is the first one.
+    pub(super) const fn note_left_out_header(&mut self) -> bool {
+        self.headers_left_out = self.headers_left_out.saturating_add(1);
+        self.headers_left_out == 1
+    }
+
     /// What is known by now.
     pub(super) fn report(&self, repairs: Repairs, now: Time) -> Report {
         let (pictures, pictures_ms) = self.pictures;
@@ -219,6 +229,7 @@ impl Meter {
             bitrate: mean.map(|mean| (mean, self.peak_bitrate.max(mean))),
             gops: self.gops,
             gops_cut: self.gops_cut,
+            headers_left_out: self.headers_left_out,
             skew: self.skew,
             gaps: self.gaps,
             stalls: self.stalls,
@@ -360,6 +371,11 @@ impl fmt::Display for Report {
             0 => {}
             1 => part("1 GOP too large to be kept".to_owned())?,
             count => part(format!("{count} GOPs too large to be kept"))?,
+        }
+        match self.headers_left_out {
+            0 => {}
+            1 => part("1 header too many or too large".to_owned())?,
+            count => part(format!("{count} headers too many or too large"))?,
         }
         if let Some(skew) = self.skew.filter(|skew| skew.max_ms != 0) {
             part(skew.to_string())?;

@@ -23,6 +23,8 @@ pub struct Stats {
     pub messages_dropped: u64,
     /// GOPs that were too large to be kept for newcomers.
     pub gops_cut: u64,
+    /// Headers that newcomers did not get, since they were too large or too many.
+    pub headers_left_out: u64,
     /// Turns that took too long.
     pub slow_turns: u64,
     closed: [u64; CloseReason::ALL.len()],
@@ -40,6 +42,7 @@ impl Default for Stats {
             c2_mismatches: 0,
             messages_dropped: 0,
             gops_cut: 0,
+            headers_left_out: 0,
             slow_turns: 0,
             closed: [0; CloseReason::ALL.len()],
         }

@@ -15,7 +15,7 @@ use super::blocks::{Blocks, Lent};
 use super::framing;
 use super::gauge::Gauge;
 use super::gops::{Gops, LOST, Needs, OpenUnit, StartPoint, Starts, Unit};
-use super::headers::{HeaderKind, Headers, METADATA_TIMESTAMP, message_header};
+use super::headers::{HeaderKind, Headers, Kept, METADATA_TIMESTAMP, message_header};
 use super::segment::{FileRun, SegmentSettings, Segments};
 use crate::codec::{self, Slice, Units};
 use crate::media::{self, Codec, MediaKind, Tracks};
@@ -140,6 +140,8 @@ pub struct Tape {
     over: u64,
     /// GOPs whose start did not stay on the tape until the next one began.
     gops_cut: u32,
+    /// Headers that newcomers do not get.
+    headers_left_out: u32,
 }
 
 impl Default for Tape {
@@ -168,6 +170,7 @@ impl Tape {
             last_frame: 0,
             over: LOST + 1,
             gops_cut: 0,
+            headers_left_out: 0,
         }
     }
 
@@ -451,6 +454,11 @@ impl Tape {
         self.gops_cut
     }
 
+    /// Headers that newcomers do not get, since there was no room for them.
+    pub const fn headers_left_out(&self) -> u32 {
+        self.headers_left_out
+    }
+
     /// The first message that a decoder needs for this one, which is recorded next.
     fn needs_of(&self, message: &Recording<'_>) -> u64 {
         let begun = || self.gops.began(&message.tracks);
@@ -543,7 +551,8 @@ impl Tape {
             return;
         }
         let headers = Rc::make_mut(&mut self.headers);
-        let replaced = headers.keep(kind, tracks, codec, payload);
+        let Kept { replaced, left_out } = headers.keep(kind, tracks, codec, payload);
+        self.headers_left_out += u32::from(left_out);
         self.headers_since = self.first + self.entries.len() as u64;
         if replaced && kind == HeaderKind::VideoSequence {
             self.starts.reconfigured(&tracks);

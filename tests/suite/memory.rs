@@ -447,3 +447,18 @@ fn what_is_written_last_to_a_connection_counts_as_written() {
     assert!(last > 0, "they are told that the server goes down");
     assert_eq!(sent(&world) - before, last);
 }
+
+#[test]
+fn headers_for_which_there_is_no_room_are_counted_and_reported() {
+    const HEADER_BYTES: usize = 300_000;
+    let mut world = World::new(Settings::default());
+    let publisher = world.publisher("cam");
+    publish_sized(&mut world, publisher, "V0 A0", 0, HEADER_BYTES);
+    publish_sized(&mut world, publisher, "A1 A2", 0, HEADER_BYTES);
+    assert_eq!(world.server.stats().headers_left_out, 3);
+    let stream = world.server.hub().find("live/cam").expect("a stream");
+    let report = stream.report(world.now()).expect("a publisher").to_string();
+    assert!(report.contains("3 headers too many or too large"), "{report}");
+    let late = world.player("cam");
+    assert_eq!(take_labels(&mut world, late), "V0");
+}
