@@ -1,10 +1,9 @@
-//! AMF3: the properties of one object, as the values of AMF0 that mean the same.
+//! AMF3: the properties of one object, as the AMF0 values with the same meaning.
 //!
 //! Owns the reference tables of strings and traits (AMF3, section 2.2), which last as long as one
-//! value. Objects that refer to earlier ones, byte arrays, XML and dates are not metadata of a
-//! stream, and become null. The bounds on depth and on the number of values are those of AMF0.
-//! Strings that are sent as an index add up to the length of the value at most, so that it does
-//! not grow without a bound.
+//! value. References to earlier objects, byte arrays, XML and dates are not metadata of a stream
+//! and become null. The bounds on depth and on the number of values are those of AMF0. Strings
+//! that are sent as an index may expand to the length of the value at most.
 
 use crate::amf0::{Property, Value};
 use crate::limits::{AMF_DEPTH_MAX, AMF_NODES_MAX};
@@ -30,7 +29,7 @@ struct Reader<'a> {
     strings: Vec<&'a [u8]>,
     traits: Vec<Traits<'a>>,
     values_left: usize,
-    /// What strings that are sent as an index may still add up to.
+    /// Bytes to which strings that are sent as an index may still expand.
     repeated_bytes_left: usize,
 }
 

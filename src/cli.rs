@@ -45,8 +45,8 @@ pub(crate) enum Command {
     /// Run the server; this is also what happens without a command.
     #[command(after_long_help = AFTER_LONG_HELP)]
     Serve(Serve),
-    /// Check a configuration file: every mistake in it, and what would keep the server from
-    /// starting with it on this machine.
+    /// Check a configuration file: report every mistake in it, and what would keep the server
+    /// from starting with it on this machine.
     Check {
         /// The file to check.
         file: PathBuf,
@@ -165,26 +165,26 @@ fn draft(path: &Path, text: &str, flags: &[FlagValue]) -> Draft {
     draft
 }
 
-/// Whether the first argument of a command line makes it run the server. It is asked before the
-/// command line is parsed, so that signals are caught before anything else is done.
+/// Returns whether a command line with this first argument runs the server. `main` asks before it
+/// parses the command line, so that signals are caught before anything else is done.
 pub(crate) fn runs_server(first: Option<&OsStr>) -> bool {
     first.is_none_or(|first| first == "serve" || first.as_encoded_bytes().starts_with(b"-"))
 }
 
-/// What `tiderace check` finds in a file alone.
+/// Checks a file without any flags, for `tiderace check`.
 pub(crate) fn check(path: &Path) -> Result<Findings, ConfigError> {
     let (text, _) = settings_file::read(path)?;
     Ok(Findings::of(&draft(path, &text, &[])))
 }
 
-/// Every mistake of settings, and what would keep a server with them from starting.
+/// Mistakes in settings, and reasons why a server with them could not start.
 #[derive(Debug, Default)]
 pub(crate) struct Findings {
     /// A line for each mistake, with its place.
     pub(crate) mistakes: Vec<String>,
-    /// The code for the first mistake.
+    /// The exit code for the first mistake.
     pub(crate) exit: Option<Exit>,
-    /// Lines about addresses in use, as they are while the server runs.
+    /// A line for each address in use. A running server uses its own addresses.
     pub(crate) in_use: Vec<String>,
 }
 
@@ -334,14 +334,14 @@ Play:
 
 Settings:
   tiderace config > tiderace.toml    every key, its default and its meaning
-  tiderace check tiderace.toml       every mistake in it, and what keeps it from starting
+  tiderace check tiderace.toml       every mistake in it, and what would prevent a start
   tiderace --config tiderace.toml    run with it; flags override the file
 
 Signals:
   SIGHUP   read the file again, and log what only a restart can change; a file with a
            mistake, or without an access rule that is in force, changes nothing
-  SIGTERM  tell every peer, then exit; a second one exits now. Clients that
-           can connect anew are asked to (drain_url), and served for up to drain_ms
+  SIGTERM  tell every peer, then exit; a second SIGTERM exits at once. Clients that
+           can reconnect are asked to (drain_url), and are served for up to drain_ms
   SIGUSR1  ask them without going down
   SIGQUIT  ends it at once and tells nobody, as it does any program
 

@@ -70,7 +70,7 @@ impl Settings {
     /// Settings from a file, if there is one, with the values of flags laid over it.
     ///
     /// # Errors
-    /// Every mistake of both, so that one look mends them all.
+    /// Every mistake in both, so that all can be corrected at once.
     pub fn read(file: Option<FileText<'_>>, flags: &[FlagValue]) -> Result<Self, ConfigErrors> {
         Draft::read(file, flags).finish()
     }
@@ -269,12 +269,12 @@ macro_rules! section {
 section! {
     /// `[limits]`: sizes and counts, per process, connection and stream.
     limits: Limits, LIMITS_KEYS {
-        /// Connections at the same time; 0: as many as the descriptor limit allows, less a
-        /// sixteenth for memory files.
+        /// Connections at the same time; 0: as many as the descriptor limit allows, minus
+        /// a sixteenth that is reserved for memory files.
         Restart connections_max: usize = 0, from_to(0, COUNT_MAX);
-        /// Memory of connections and streams, with what the kernel holds for them; 0: half of what
-        /// the machine, the control group or the limit of the process (`ulimit -v`, `-d`) allows.
-        /// Towards it the cheapest losses are given up.
+        /// Memory of connections and streams, including what the kernel holds for them; 0: half of
+        /// what the machine, the control group or the limit of the process (`ulimit -v`, `-d`)
+        /// allows. As memory runs short, the server gives up the cheapest losses first.
         Live memory_bytes_max: usize = 0, either_zero_or(MEMORY_BYTES_MIN, MEMORY_BYTES_MAX);
         /// What a socket takes beyond what is on its way (TCP_NOTSENT_LOWAT): it bounds players
         /// that stall and slows nobody down; 0: as much as its send buffer.
@@ -303,8 +303,8 @@ section! {
         Live assembly_bytes_max: usize = limits::ASSEMBLY_BYTES_MAX, from_to(BYTES_MIN, BYTES_MAX);
         /// Replies that wait for a peer that does not read.
         Live control_bytes_max: usize = limits::CONTROL_BYTES_MAX, from_to(BYTES_MIN, BYTES_MAX);
-        /// Streams that are published at the same time. As many others may be waited for by their
-        /// players; 0: no limit.
+        /// Streams that are published at the same time. Players may wait for as many other names;
+        /// 0: no limit.
         Live streams_max: usize = 0, from_to(0, COUNT_MAX);
         /// The name of an application and a stream, without the query.
         Live name_bytes_max: usize = limits::NAME_BYTES_MAX,
@@ -327,8 +327,9 @@ section! {
         Live connect_ms: u64 = 20_000, from_to(1, MILLIS_MAX);
         /// A session that neither publishes nor plays; 0: it may stay.
         Live idle_ms: u64 = 0, from_to(0, MILLIS_MAX);
-        /// A publisher that sends no media, or less than 4 KiB of it, for so long. One that sends
-        /// seldom is given two of its own longest pauses; 0: it may stay.
+        /// A publisher that sends no media for this long is closed; 4 KiB of an unfinished message
+        /// count as media. A publisher that sends seldom is given twice its own longest pause; 0:
+        /// it may stay.
         Live publisher_silent_ms: u64 = 30_000, from_to(0, MILLIS_MAX);
         /// A player that has not taken one byte of what waits for it.
         Live player_stalled_ms: u64 = 10_000, from_to(1, MILLIS_MAX);
@@ -349,8 +350,8 @@ section! {
         /// first one has been silent for silent_ms.
         Live duplicate: Duplicate = Duplicate::ReplaceIfSilent, ();
         /// Silence after which replace-if-silent lets the next publisher take over. A publisher
-        /// that sends seldom is given two of its own longest pauses, and one that has sent a single
-        /// picture ten times this.
+        /// that sends seldom is given twice its own longest pause. A publisher that has sent no
+        /// second picture yet is given ten times this setting.
         Live silent_ms: u64 = 3000, from_to(1, MILLIS_MAX);
         /// How long the players of a stream are kept when its publisher is gone, so that one that
         /// comes back goes on seamlessly; 0: they are told at once.
@@ -402,8 +403,8 @@ const TOP_KEYS: &[Key] = &[
         "listen",
         [
             " Where to listen: \"ADDRESS:PORT\", \":PORT\" or \"PORT\". [::] takes IPv4 as well,",
-            " and is 0.0.0.0 on a host without IPv6. A link-local address has its interface, as in",
-            " \"[fe80::1%eth0]:1935\". Port 0 lets the system choose one."
+            " and is 0.0.0.0 on a host without IPv6. A link-local address needs its interface, as",
+            " in \"[fe80::1%eth0]:1935\". Port 0 lets the system choose one."
         ],
         Restart,
         (),
@@ -413,9 +414,10 @@ const TOP_KEYS: &[Key] = &[
     key!(
         "drain_ms",
         [
-            " How long SIGTERM goes on serving clients that it asked to reconnect (Enhanced RTMP",
-            " v2). Every other client is told and closed within a second. The default ends before",
-            " docker kills the server, 10 s after SIGTERM. A second SIGTERM ends it at once."
+            " After SIGTERM, how long clients that were asked to reconnect (Enhanced RTMP v2) are",
+            " still served. Every other client is told and closed within a second. The default",
+            " ends before docker kills the server, 10 s after SIGTERM. A second SIGTERM ends the",
+            " server at once."
         ],
         Live,
         from_to(0, MILLIS_MAX),
@@ -515,8 +517,8 @@ at_most! {
     timeouts.handshake_ms <= timeouts.connect_ms;
 }
 
-/// Keys that keep peers out, and that do not do so by default: a reload of a file that lacks one
-/// does not switch it off. The access rules of `[apps]` are guarded beside their own table.
+/// Keys that keep peers out, but not by default. A reload of a file that lacks one of them does not
+/// switch it off. `apps.rs` guards the access rules of `[apps]`.
 const GUARDS: &[&str] = &["limits.connections_per_address_max"];
 
 /// The registered port of RTMP.

@@ -93,7 +93,7 @@ pub const SOCKET_BYTES: usize = 4 * KIB;
 
 /// A tape in bytes: what bounds memory, since a publisher chooses its own timestamps.
 pub const TAPE_BYTES_MAX: usize = 16 * MIB;
-/// What of a tape is older than the newest keyframe, in milliseconds of arrival time.
+/// How long messages older than the newest keyframe are kept, in milliseconds of arrival time.
 pub const TAPE_SPAN_MS_MAX: u64 = 30_000;
 /// The headers that a stream keeps for newcomers: metadata and decoder configurations.
 pub const HEADERS_BYTES_MAX: usize = 512 * KIB;

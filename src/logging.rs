@@ -1,4 +1,4 @@
-//! The log of the process: lines on standard output that may be lost and never hold it up.
+//! The log of the process: lines on standard output that may be lost and never block the server.
 //!
 //! Owns the format of a line, the count of those that were lost, and where that is reported: once
 //! on standard error when it begins, and in the log itself when it takes lines again. A full disk,

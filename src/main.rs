@@ -58,25 +58,25 @@ fn serve(args: &Serve, signals: io::Result<Signals>) -> Exit {
     }
 }
 
-/// Reports why the server does not run, without waiting for a reader: whoever started it waits for
-/// its end.
+/// Reports why the server does not run, without waiting for a reader, since its parent waits for
+/// the process to end.
 fn end(error: &dyn Display, exit: Exit) -> Exit {
     end_all([error].into_iter(), Some(exit))
 }
 
-/// The same for several reasons, with the code of the first.
+/// Reports several reasons likewise, and returns the exit code of the first.
 fn end_all<'a>(errors: impl Iterator<Item = &'a dyn Display>, exit: Option<Exit>) -> Exit {
     let lines: Vec<_> = errors.map(|error| format!("tiderace: {error}")).collect();
     output::last_words(&lines.join("\n"));
     exit.unwrap_or(Exit::Io)
 }
 
-/// Error lines of a file are printed bare, so that editors find the places they name.
+/// Prints the error lines of a file without a prefix, so that editors find the places they name.
 fn check(file: &Path) -> Exit {
     match cli::check(file) {
         Ok(Findings { exit: None, in_use, .. }) => {
             for line in in_use {
-                say(&format_args!("{line}; a server that runs already may be what has it"));
+                say(&format_args!("{line}; a running server may be using it"));
             }
             print(&format!("{}: ok\n", file.display()))
         }

@@ -88,7 +88,7 @@ fn set_data_frame<'a>(decoder: &mut Decoder<'a>) -> Result<DataMessage<'a>, amf0
     }
 }
 
-/// The properties behind `onMetaData`. Dahua cameras send null in their place.
+/// The properties that follow `onMetaData`. Dahua cameras send null in their place.
 fn metadata<'a>(decoder: &mut Decoder<'a>) -> Result<DataMessage<'a>, amf0::Error> {
     for _ in 0..=LEADING_VALUES_MAX {
         let Some(value) = decoder.next_value()? else { break };

@@ -1,12 +1,12 @@
 //! Standard output and standard error, written to without waiting for a reader.
 //!
 //! Owns how a line reaches a terminal, a pipe, a socket or a file whose reader may have stopped
-//! reading: it is written as far as there is room, and otherwise lost. `O_NONBLOCK` would be the
-//! simple means, but it belongs to the open file description, which the server shares with the
+//! reading. A line is written if there is room, and otherwise lost. Setting `O_NONBLOCK` would be
+//! simpler, but the flag belongs to the open file description, which the server shares with the
 //! shell, with `tee`, and with the other programs of a container.
 //!
-//! A file on a disk that hangs still blocks: the kernel knows no other way to write to a file. A
-//! pipe to a program that writes the file takes the wait away from the server.
+//! A file on a disk that hangs still blocks the server: the kernel has no non-blocking write to a
+//! file. A pipe to a program that writes the file moves the wait to that program.
 
 use std::fmt::Display;
 use std::io;
@@ -36,18 +36,18 @@ const TERMINAL_ROOM_BYTES: usize = 128;
 pub(crate) struct Output<F> {
     shared: F,
     way: Way,
-    /// The rest of a line that was taken in part. It goes first, so that no line is cut.
+    /// The rest of a line that was written in part. It goes first, so that no line is cut.
     rest: Vec<u8>,
 }
 
 /// How bytes are written without waiting.
 #[derive(Debug)]
 enum Way {
-    /// To a description of our own, which may be non-blocking: a terminal or a pipe opened again.
+    /// To a description of our own, a terminal or pipe that was opened again as non-blocking.
     Own(OwnedFd),
     /// To a socket, where each call can ask not to wait.
     Send,
-    /// To a pipe, likewise. Linux has this of pipes since 6.4.
+    /// To a pipe, likewise. Linux supports it for pipes since 6.4.
     #[cfg(target_os = "linux")]
     NoWait,
     /// When the poll finds room, and no more than fits then. Another program that writes to the
@@ -59,7 +59,7 @@ enum Way {
 enum Room {
     Pipe,
     Terminal,
-    /// Of files there always is.
+    /// A file always has room.
     Any,
 }
 
@@ -73,8 +73,8 @@ impl<F: AsFd> Output<F> {
         Self { shared, way, rest: Vec::new() }
     }
 
-    /// Writes a line with its end, unless that would have to wait. A line that is taken in part
-    /// counts as written: its rest goes before the next one.
+    /// Writes a line, unless that would block. A line that is written in part counts as written,
+    /// and its rest goes before the next line.
     ///
     /// # Errors
     /// The line is lost.
@@ -122,7 +122,7 @@ impl<F: AsFd> Output<F> {
             #[cfg(target_os = "linux")]
             Way::NoWait => {
                 let slices = [io::IoSlice::new(bytes)];
-                // This offset stands for the position of the description.
+                // This offset means the file position of the description.
                 match pwritev2(&self.shared, &slices, u64::MAX, ReadWriteFlags::NOWAIT) {
                     Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::SPIPE) => {
                         self.way = Way::Poll(Room::Pipe);
@@ -141,7 +141,7 @@ impl<F: AsFd> Output<F> {
         }
     }
 
-    /// Waits for room or an error, and returns whether there is either.
+    /// Waits for room or an error. Returns whether either came before the timeout.
     fn poll(&self, timeout: Timespec) -> bool {
         let polled = match &self.way {
             Way::Own(own) => own.as_fd(),
@@ -182,8 +182,8 @@ impl Room {
     }
 }
 
-/// Opens the terminal or pipe behind `shared` once more, with a description of its own that is
-/// non-blocking. Another user's cannot be opened, and none can without `/proc`.
+/// Opens the terminal or pipe of `shared` again, with a non-blocking description of its own.
+/// Returns `None` for those of another user, and where `/proc` is missing.
 #[cfg(target_os = "linux")]
 fn open_again(shared: &impl AsFd) -> Option<OwnedFd> {
     let stat = fstat(shared).ok()?;
@@ -211,8 +211,8 @@ fn is_multiplexer(stat: &Stat) -> bool {
     (major(stat.st_rdev), minor(stat.st_rdev)) == (5, 2)
 }
 
-/// Writes the last line of the server to standard error. The exit code tells the same to a caller
-/// that does not read it.
+/// Writes the last line of the server to standard error. A caller that does not read the line
+/// still gets the exit code.
 pub(crate) fn last_words(line: &dyn Display) {
     Output::new(io::stderr()).last_words(format!("{line}\n").as_bytes());
 }

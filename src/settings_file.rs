@@ -1,8 +1,8 @@
 //! The file that --config names: read once at the start, and again by each reload.
 //!
-//! At the start it may be anything that ends, such as a pipe that a shell has made. A reload takes
-//! regular files alone: it runs in the loop, where opening a pipe without a writer would stop
-//! every stream, and a pipe that was read once has nothing left.
+//! At the start it may be anything with an end, such as a pipe that a shell has made. A reload
+//! accepts only regular files. It runs in the loop, where opening a pipe without a writer would
+//! block every stream, and a pipe that was read once is empty.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read};
@@ -20,7 +20,7 @@ const BYTES_MAX: u64 = 1 << 20;
 pub(crate) enum Source {
     /// A regular file: a reload reads it again.
     Regular,
-    /// Something that gives its content once, by its name in errors.
+    /// Something that can be read only once, by its name in errors.
     Once(&'static str),
 }
 
@@ -65,7 +65,7 @@ fn expect_regular(metadata: &Metadata) -> io::Result<()> {
     )))
 }
 
-/// The text of a file that is not too large.
+/// Returns the text of a file that is not too large.
 fn text(file: File, metadata: &Metadata) -> io::Result<String> {
     if metadata.is_dir() {
         return Err(io::Error::other("it is a directory; name a file in it"));

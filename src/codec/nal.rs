@@ -1,15 +1,15 @@
 //! The NAL units of H.264, H.265 and H.266 in a frame: whether decoding can begin there, and which
 //! part of a picture it is.
 //!
-//! Reads the heads of the units up to the first slice and the first bit of that. Allocates
+//! Reads the headers of the units up to the first slice, and the first bit of that slice. Allocates
 //! nothing and never reads further, however long the frame is.
 
 use crate::media::VideoCodec;
 
 /// Units before the first slice of a picture: parameter sets, delimiters and messages.
 const UNITS_MAX: usize = 64;
-/// What of a unit before the first slice is searched for the next start code or for a recovery
-/// point (bytes).
+/// Bytes of a unit before the first slice that are searched for the next start code or for a
+/// recovery point.
 const SEARCH_BYTES_MAX: usize = 4096;
 /// H.264, annex D.1.1, and H.265, annex D.2.1: the payload type of a recovery point.
 const RECOVERY_POINT: usize = 6;
@@ -25,7 +25,7 @@ pub enum Slice {
     Further,
 }
 
-/// What the units of a message say up to its first slice.
+/// Properties of a message that its units up to the first slice tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Units {
     /// Decoding can begin here: an IDR, BLA, CRA or GDR picture, or a recovery point.
@@ -131,7 +131,7 @@ fn first_bit(bytes: &[u8]) -> Option<bool> {
     bytes.first().map(|byte| byte & 0x80 != 0)
 }
 
-/// Takes a unit behind a start code off the front of `rest`.
+/// Takes a unit with its start code off the front of `rest`.
 fn take_marked_unit<'a>(rest: &mut &'a [u8]) -> &'a [u8] {
     const START_CODE: [u8; 3] = [0, 0, 1];
     let code_end = rest.iter().position(|byte| *byte != 0).map_or(rest.len(), |at| at + 1);
@@ -143,7 +143,7 @@ fn take_marked_unit<'a>(rest: &mut &'a [u8]) -> &'a [u8] {
     unit.strip_suffix(&[0]).unwrap_or(unit)
 }
 
-/// Takes a unit behind its length off the front of `rest`.
+/// Takes a unit with its length off the front of `rest`.
 fn take_sized_unit<'a>(rest: &mut &'a [u8], length_bytes: usize) -> Option<&'a [u8]> {
     let (length, behind) = rest.split_at_checked(length_bytes)?;
     let length = length.iter().fold(0, |length, byte| length << 8 | usize::from(*byte));

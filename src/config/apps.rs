@@ -25,14 +25,14 @@ pub struct App {
     pub authmod: Authmod,
     /// The keys that may be published; empty if every key is accepted.
     pub keys: Vec<StreamKey>,
-    /// The names of those who may publish, with their passwords; empty if nobody has to log in.
+    /// The names of those who may publish, with their passwords; empty if no login is needed.
     pub users: BTreeMap<String, Secret>,
     /// The rules that the file releases by the word `any`.
     released: BTreeSet<&'static str>,
 }
 
 impl App {
-    /// Whether the section has a rule, or releases one.
+    /// Returns whether the section has a rule, or releases one.
     fn has_rule(&self) -> bool {
         !self.released.is_empty() || rules().any(|(_, rule)| (rule.in_force)(self))
     }
@@ -75,14 +75,14 @@ struct AppKey {
     differs: fn(&App, &App) -> bool,
     /// The value without its secrets.
     show: fn(&App) -> String,
-    /// Set for an access rule: a reload does not take it away by mistake.
+    /// Set for an access rule, which a reload does not remove by mistake.
     rule: Option<Rule>,
 }
 
-/// How an access rule is told to be in force, and released.
+/// An access rule of an application: whether it is in force, and what releasing it means.
 struct Rule {
     in_force: fn(&App) -> bool,
-    /// What the word `any` means in place of the rule, as it follows "to".
+    /// Effect of the word `any` in place of the rule, as it follows "to".
     released: &'static str,
 }
 
@@ -209,7 +209,7 @@ fn read_keys(
 ) -> Vec<StreamKey> {
     let mut reader = KeyReader { keys: Vec::new(), seen: HashSet::new(), errors };
     match value {
-        // To accept every key by a list that happens to be empty would be a trap.
+        // An empty list must not accept every key: it may have been emptied by mistake.
         DeValue::Array(items) if items.is_empty() => reader.none(place, value),
         DeValue::Table(table) if table.is_empty() => reader.none(place, value),
         DeValue::Array(items) => {
@@ -303,7 +303,7 @@ fn read_users(
     users
 }
 
-/// An access rule that is in force, and that new settings neither have nor release.
+/// An access rule that is in force and that new settings neither have nor release.
 pub(super) struct Lost {
     pub(super) key: String,
     /// The rule without its secrets.

@@ -1,4 +1,4 @@
-//! What is wrong with a configuration: each mistake as one line with its place, key and remedy.
+//! Mistakes in a configuration: each is one line with its place, key and remedy.
 
 use std::error::Error;
 use std::fmt;

@@ -43,7 +43,7 @@ pub struct Draft {
     file: String,
     /// Where each key was set that is not left at its default.
     origins: HashMap<&'static str, Origin>,
-    /// Keys with a mistake, whose values say nothing about others.
+    /// Keys with a mistake. Relations of other keys to them are not checked.
     failed: HashSet<&'static str>,
 }
 
@@ -78,8 +78,8 @@ impl Draft {
         &self.settings
     }
 
-    /// Notes a mistake if the file sets no key. One that was emptied, or cut off in the comment at
-    /// its top, must not be taken for a wish to run with the defaults.
+    /// Notes a mistake if the file sets no key. A file that was emptied, or cut off in the comment
+    /// at its top, does not mean that the server is to run with the defaults.
     pub fn expect_some_key(&mut self) {
         let sets_key = self.origins.values().any(|origin| matches!(origin, Origin::Line(_)));
         if !sets_key && self.settings.apps.is_empty() && self.errors.is_empty() {
@@ -181,7 +181,7 @@ impl Draft {
             return;
         };
         self.failed.insert(key.path);
-        // Words without quotes are no values in TOML: what they would be with quotes decides.
+        // Words without quotes are not values in TOML. Their meaning with quotes decides.
         let as_words = (key.assign)(&mut Settings::default(), &file.written_bare(value));
         let as_words = as_words.err().unwrap_or_default();
         for Wrong { item, expected } in wrong {
@@ -259,7 +259,7 @@ impl Draft {
     }
 }
 
-/// Mistakes that are reported at once: a file that is something else has one in each line.
+/// Mistakes that are reported at once. A file that is not a configuration has one in each line.
 pub(super) const ERRORS_MAX: usize = 100;
 
 /// The number that a value with a unit means in the unit of its key, as in `in milliseconds 10s is

@@ -21,8 +21,8 @@ struct Leaf {
     /// The key with its sections.
     path: String,
     span: Range<usize>,
-    /// It may be secret: all may be that is not the value of a known key. A slip in a header puts
-    /// passwords below any name.
+    /// Whether the value may be secret. Only values of known keys are not: a mistake in a header
+    /// puts passwords below any name.
     is_secret: bool,
 }
 

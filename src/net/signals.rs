@@ -13,10 +13,10 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// What the process exits with when it is told to go before it serves: nothing was left undone.
+/// Exit code if the process is stopped before it serves: it did all that was asked of it.
 const STOPPED: i32 = 0;
 
-/// Signals that have come and wait for the loop.
+/// Signals that were caught and wait for the loop.
 pub struct Signals {
     pending: v1_0::Signals,
     /// Until the loop runs, SIGTERM and SIGINT end the process at once: reading the configuration
@@ -24,7 +24,7 @@ pub struct Signals {
     starting: Arc<AtomicBool>,
 }
 
-/// What a signal asks for.
+/// Meaning of a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Request {
     /// SIGHUP: read the configuration again.
@@ -48,13 +48,14 @@ impl Signals {
         for signal in [SIGTERM, SIGINT] {
             register_conditional_shutdown(signal, STOPPED, Arc::clone(&starting))?;
         }
-        // Caught, a write beyond the file size limit fails: of a memory file, or of the log.
+        // With SIGXFSZ caught, a write to a memory file or to the log fails at the file size limit.
+        // Otherwise the signal would end the process.
         register(SIGXFSZ, Arc::default())?;
         let pending = v1_0::Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2])?;
         Ok(Self { pending, starting })
     }
 
-    /// Leaves the end of the process to the loop.
+    /// From here on the loop ends the process, and signals no longer do.
     pub(super) fn started(&self) {
         self.starting.store(false, Ordering::SeqCst);
     }
@@ -63,7 +64,7 @@ impl Signals {
         self.pending.register(registry, token, Interest::READABLE)
     }
 
-    /// What has been asked for since the last call.
+    /// Returns the requests since the last call.
     pub(super) fn requests(&mut self) -> Vec<Request> {
         let request = |signal| match signal {
             SIGHUP => Request::Reload,

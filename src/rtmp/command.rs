@@ -214,7 +214,7 @@ impl<'a> CommandMessage<'a> {
     /// zero, which an AMF3 command (type 17) has (Enhanced RTMP v2). Some senders leave the byte
     /// out and others put it before AMF0 as well. No command begins with a number, whose marker
     /// is zero, so the byte tells. Arguments that a command does not have are not read, so that
-    /// rubbish behind them does no harm.
+    /// garbage after them does no harm.
     pub fn decode(payload: &'a [u8]) -> Result<Self, CommandError> {
         let mut decoder = Decoder::new(payload.strip_prefix(&[0]).unwrap_or(payload));
         let name = decoder.next_value()?.ok_or(CommandError::Empty)?;

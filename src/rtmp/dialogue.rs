@@ -49,9 +49,9 @@ pub enum Step {
     Play(PlayRequest),
     /// A name was refused by a rule of the protocol layer, and the peer was told.
     NameRefused {
-        /// What is wrong with it.
+        /// The rule that the name breaks.
         error: NameError,
-        /// What the peer asked for.
+        /// The command that was refused.
         asked: Asked,
     },
     /// The peer no longer publishes on this message stream.
@@ -82,7 +82,7 @@ pub enum Step {
     },
 }
 
-/// What a peer asked for by a name that was refused.
+/// The command with a name that was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Asked {
     /// `connect`.

@@ -41,7 +41,7 @@
 //!   until no escape is left, which makes both the same; a `%` that encodes nothing stays.
 //! - 8: librtmp sends this as a question mark, so it is one.
 //! - 10 and 11: ffmpeg and librtmp put prefixes in the place of some endings, drop `.flv`, and
-//!   librtmp cuts a path behind a prefix. Only the last part loses its ending.
+//!   librtmp cuts a path after a prefix. Only the last part loses its ending.
 //! - 12: Flash and Wowza call so the instance of an application that is meant without a name.
 //! - 13 and 14: users of OBS paste the whole URL. It must lead into the application.
 //! - 15: ffmpeg sends the one part as an application, OBS as a key, and GStreamer not at all.
@@ -167,8 +167,8 @@ impl AppName {
     /// ffmpeg cuts `live/key?sig=ab/cd+e==` at its second slash, into the application
     /// `live/key?sig=ab` and the key `cd+e==`. Either half can tell: a query with another slash,
     /// or a key with the `=` or `&` of a query, or the first slash of `://`. An application of one
-    /// part has no stream to give,
-    /// so there the key must have a parameter: it may end with the padding of base64. A query
+    /// part has no stream to give, so there the key must have a parameter: it may end with the
+    /// padding of base64. A query
     /// that came from `tcUrl` alone was not cut by anyone.
     fn key_continues_query(&self, key_path: &str) -> bool {
         let path = self.path();
@@ -415,7 +415,7 @@ impl fmt::Display for NameError {
                 "no stream key: application and stream are needed, as in rtmp://host/live/key",
             ),
             Self::QueryAsKey => f.write_str(
-                "stream key has parameters: they belong behind a question mark, as in key?user=u",
+                "stream key has parameters: put a question mark before them, as in key?user=u",
             ),
             Self::UrlAsKey => {
                 f.write_str("stream key is the URL of another application: give the key alone")

@@ -1,4 +1,4 @@
-//! What is logged about an encoder that could be set up better.
+//! Warnings about encoders whose settings could be better.
 
 use super::chatter::Topic;
 use super::hub::{Note, StreamId};
@@ -12,7 +12,7 @@ use crate::time::Time;
 use log::{Level, log};
 
 impl<T: Transport> Server<T> {
-    /// Counts what became of media, and logs what the user of its encoder should change.
+    /// Counts media that was dropped, and logs what the user of the encoder should change.
     #[inline]
     pub(super) fn note_recorded(&mut self, id: ConnId, recorded: &Recorded, now: Time) {
         let Recorded { malformed, unusable, note, .. } = *recorded;

@@ -23,7 +23,7 @@ const SWEEP_MAX: usize = 256;
 /// A block without room for another message.
 #[derive(Debug)]
 struct Full {
-    /// What is left of it. Holds the block.
+    /// The unused rest of the block. Holds the block.
     rest: BytesMut,
     /// The size of the whole block.
     bytes: usize,
@@ -113,7 +113,7 @@ impl Blocks {
 
     /// Takes the first block that no message lies in any more, if there is one with room for
     /// `len` bytes. Free ones that are too small or too many are given back, and those that a
-    /// player holds are lent: behind one that is held there may be any number of free ones.
+    /// player holds are lent: any number of free ones may follow one that is held.
     fn take_free(&mut self, len: usize, held: usize) -> Option<BytesMut> {
         let slack = self.needed / SLACK_DIVISOR + 2 * limits::TAPE_BLOCK_BYTES_MIN;
         while let Some(Full { mut rest, bytes, .. }) = self.pop_unneeded(held) {
@@ -170,7 +170,7 @@ impl Lent {
         }
     }
 
-    /// Gives back what players have let go of, as far as one sweep looks.
+    /// Frees blocks that players have released, among those that one sweep looks at.
     pub(super) fn sweep(&mut self) {
         for _ in 0..SWEEP_MAX.min(self.blocks.len()) {
             if self.next >= self.blocks.len() {

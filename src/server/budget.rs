@@ -1,9 +1,9 @@
 //! Budgets: how much work one turn, and one connection within it, may cause.
 //!
 //! Owns the arithmetic of a [`Budget`] and the sizes of the two that bound a turn. Work is counted
-//! in bytes, messages and calls, since each of them alone can be made cheap for a peer and dear for
-//! the server: a megabyte in one frame, a thousand messages of one byte, a thousand calls that move
-//! nothing. It never measures time, so that a simulated turn does what a real one does.
+//! in bytes, messages and calls. Each of the three alone can cost a peer little and the server
+//! much: a megabyte in one frame, a thousand messages of one byte, a thousand calls that move no
+//! byte. A budget never measures time, so that a simulated turn does the same as a real one.
 
 use crate::limits;
 
@@ -51,12 +51,12 @@ impl Budget {
         calls: limits::WRITE_CALLS_PER_TURN_MAX,
     };
 
-    /// Whether nothing more may be begun.
+    /// Returns whether the budget is spent, so that no further work may begin.
     pub const fn is_spent(&self) -> bool {
         self.bytes == 0 || self.messages == 0 || self.calls == 0
     }
 
-    /// Whether less than a quarter of `whole` is left of any of the three.
+    /// Returns whether less than a quarter of `whole` is left of any of the three.
     pub const fn is_low(&self, whole: &Self) -> bool {
         self.bytes < whole.bytes / 4
             || self.messages < whole.messages / 4
@@ -72,12 +72,12 @@ impl Budget {
         }
     }
 
-    /// Takes bytes, as far as there are any left: what was begun is finished.
+    /// Takes bytes, or the rest if there are fewer: work that has begun is finished.
     pub const fn spend_bytes(&mut self, bytes: usize) {
         self.bytes = self.bytes.saturating_sub(bytes);
     }
 
-    /// Takes messages, as far as there are any left.
+    /// Takes messages, or the rest if there are fewer.
     pub const fn spend_messages(&mut self, messages: usize) {
         self.messages = self.messages.saturating_sub(messages);
     }
@@ -87,7 +87,8 @@ impl Budget {
         self.calls = self.calls.saturating_sub(1);
     }
 
-    /// Takes all that was spent of `share`, which is now `left`; a visit counts as a call at least.
+    /// Takes the spent part of `share`, of which `left` remains. A visit counts as at least one
+    /// call.
     pub fn settle(&mut self, share: &Self, left: &Self) {
         self.spend_bytes(share.bytes - left.bytes);
         self.spend_messages(share.messages - left.messages);

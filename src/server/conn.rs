@@ -236,12 +236,12 @@ pub struct Conn<T> {
     rare: Option<Box<Rare>>,
 }
 
-/// What few connections have at a time.
+/// State that few connections have at a time.
 #[derive(Debug, Default)]
 struct Rare {
-    /// Who has logged in.
+    /// The user that has logged in.
     logged_in: Option<LoggedIn>,
-    /// What was read beyond its share of a turn.
+    /// Bytes that were read beyond its share of a turn.
     unread: Option<Unread>,
 }
 
@@ -320,29 +320,29 @@ impl<T: Transport> Conn<T> {
             + if self.writable { 0 } else { unsent_bytes }
     }
 
-    /// Who has logged in.
+    /// The user that has logged in.
     pub fn logged_in(&self) -> Option<&LoggedIn> {
         self.rare.as_ref()?.logged_in.as_ref()
     }
 
-    /// Notes who has logged in.
+    /// Notes the user that has logged in.
     pub fn set_logged_in(&mut self, logged_in: Option<LoggedIn>) {
         if self.rare.is_some() || logged_in.is_some() {
             self.rare.get_or_insert_default().logged_in = logged_in;
         }
     }
 
-    /// Whether something was read that goes before the next read.
+    /// Returns whether kept bytes go before the next read.
     pub fn has_unread(&self) -> bool {
         self.rare.as_ref().is_some_and(|rare| rare.unread.is_some())
     }
 
-    /// Takes what was read and goes before the next read.
+    /// Takes the kept bytes, which go before the next read.
     pub(super) fn take_unread(&mut self) -> Option<Unread> {
         self.rare.as_mut()?.unread.take()
     }
 
-    /// Keeps what was read beyond its share of a turn.
+    /// Keeps bytes that were read beyond its share of a turn.
     pub(super) fn keep_unread(&mut self, unread: Unread) {
         self.rare.get_or_insert_default().unread = Some(unread);
     }
@@ -384,7 +384,7 @@ impl<T: Transport> Conn<T> {
         self.owes(|play| play.has_pending(hub.stream(play.stream).tape()))
     }
 
-    /// Whether a write would find anything to look at, wanted or not.
+    /// Returns whether a write would find anything to look at, wanted or not.
     pub fn is_behind(&self, hub: &Hub) -> bool {
         self.owes(|play| play.is_behind(hub.stream(play.stream).tape()))
     }

@@ -1,7 +1,7 @@
-//! The names that clients give themselves (`flashVer`), for the lines about what they are refused.
+//! The names that clients give themselves (`flashVer`), for the log lines about refusals.
 //!
-//! A few names are shared by nearly all clients. Each is kept once, so that a connection holds a
-//! number of two bytes instead of a text.
+//! Nearly all clients share a few names. Each name is kept once, so that a connection holds two
+//! bytes instead of a string.
 
 use crate::limits::{ENCODER_NAME_BYTES_MAX, ENCODERS_MAX};
 use crate::text::Escaped;
@@ -14,7 +14,7 @@ pub struct EncoderId(u16);
 /// See the module's head.
 #[derive(Debug, Default)]
 pub(super) struct Encoders {
-    /// Those without users are used again.
+    /// Entries without connections are reused.
     names: Vec<Entry>,
 }
 

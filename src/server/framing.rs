@@ -1,8 +1,8 @@
-//! How a player sees the messages of a tape: on a message stream of its own choice.
+//! The messages of a tape on the message stream that a player has chosen.
 //!
 //! A tape holds each message once, as chunks on message stream [`MESSAGE_STREAM_ID`]. A player on
-//! another message stream gets the same chunks behind a patched first header; no other byte of a
-//! message names its message stream.
+//! another message stream gets the same chunks with a patched first header. No other byte of a
+//! message depends on its message stream.
 
 use bytes::Bytes;
 
@@ -10,8 +10,8 @@ use bytes::Bytes;
 /// stream that it creates.
 pub const MESSAGE_STREAM_ID: u32 = 1;
 
-/// Basic header and message header of type 0 as a tape writes them: chunk stream ids below 64, and
-/// no extended timestamp, which follows and is the same for all.
+/// Length of the basic header and the message header of type 0 on a tape (bytes): chunk stream ids
+/// are below 64. An extended timestamp follows and is the same for all players.
 pub(super) const HEAD_BYTES: usize = 12;
 /// Where the message stream id stands in it, little-endian (RTMP 1.0, section 5.3.1.2.1).
 const STREAM_ID_AT: usize = 8;
@@ -53,7 +53,7 @@ pub(super) fn addressed(wire: &[u8], message_stream_id: u32, chunk_size: u32) ->
 /// The rest of a message that was sent in part. It shares the memory of the tape.
 #[derive(Debug, Default)]
 pub struct HalfSent {
-    /// Its last `head_left` bytes go first.
+    /// The patched header, of which the last `head_left` bytes go first.
     head: Head,
     head_left: u8,
     rest: Bytes,
@@ -79,7 +79,7 @@ impl HalfSent {
         usize::from(self.head_left) + self.rest.len()
     }
 
-    /// Whether none are left.
+    /// Returns whether no bytes are left.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

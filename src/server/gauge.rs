@@ -1,9 +1,8 @@
-//! Counts memory that has many holders: once, and until the last holder drops it.
+//! Counts shared memory once, until its last holder drops it.
 //!
-//! Owns one number. The headers of a stream are shared by the stream, its start points and the
-//! players that were sent part of them, in any combination, and may outlive the stream. Nobody
-//! has to look for the last holder: the memory itself takes its size off the gauge when it is
-//! freed.
+//! The headers of a stream are shared by the stream, its start points and the players that were
+//! sent part of them, in any combination, and may outlive the stream. The last holder need not be
+//! found: the memory itself subtracts its size from the gauge when it is freed.
 
 use bytes::Bytes;
 use std::sync::Arc;
@@ -28,7 +27,7 @@ impl Gauge {
         })
     }
 
-    /// Counts so many bytes until what is returned is dropped.
+    /// Counts this many bytes until the returned value is dropped.
     pub(super) fn count(&self, bytes: usize) -> Counted {
         let gauge = self.clone();
         gauge.0.fetch_add(bytes, Ordering::Relaxed);
@@ -55,7 +54,7 @@ impl Drop for Counted {
     }
 }
 
-/// A buffer and what counts it.
+/// A buffer with its entry in the gauge.
 struct Shared {
     buffer: Vec<u8>,
     counted: Counted,

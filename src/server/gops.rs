@@ -220,7 +220,7 @@ impl Gops {
         self.unit_began
     }
 
-    /// Memory that it holds beside itself (bytes).
+    /// Memory that it holds in addition to itself (bytes).
     pub(super) fn held_bytes(&self) -> usize {
         if self.tracks.spilled() { self.tracks.capacity() * size_of::<Track>() } else { 0 }
     }
@@ -330,7 +330,7 @@ impl Starts {
         self.lead = self.lead.filter(|lead| !tracks.contains(*lead));
     }
 
-    /// What is before `sequence` is no longer on the tape. Returns whether the newest start point
+    /// Messages before `sequence` are no longer on the tape. Returns whether the newest start point
     /// was.
     pub(super) fn forget_before(&mut self, sequence: u64) -> bool {
         if self.early.as_ref().is_some_and(|start| start.sequence < sequence) {

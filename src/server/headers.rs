@@ -62,7 +62,8 @@ struct Header {
 }
 
 impl Header {
-    /// Whether it must change if its track carries `codec`; false for headers of other tracks.
+    /// Returns whether it must change if its track carries `codec`; false for headers of other
+    /// tracks.
     fn disagrees_with(&self, tracks: &Tracks, codec: Codec) -> bool {
         let is_other = self.codec.is_some_and(|own| own != codec);
         self.kind.media() == codec.media()
@@ -71,7 +72,7 @@ impl Header {
     }
 }
 
-/// What became of a header.
+/// Outcome of keeping a header.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Kept {
     /// It made others obsolete.
@@ -89,7 +90,7 @@ pub(super) struct Headers {
     /// Invariant: made of `list` as it is.
     recent: RefCell<PerReceives<Option<(u32, Bytes)>>>,
     gauge: Gauge,
-    /// What the list itself takes.
+    /// Memory of the list itself.
     counted: Counted,
 }
 
@@ -167,7 +168,7 @@ impl Headers {
         Kept { replaced, left_out: !has_room }
     }
 
-    /// Whether [`Headers::set_codec`] would change anything.
+    /// Returns whether [`Headers::set_codec`] would change anything.
     pub(super) fn disagrees_with(&self, tracks: &Tracks, codec: Codec) -> bool {
         self.list.iter().any(|header| header.disagrees_with(tracks, codec))
     }

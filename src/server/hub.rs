@@ -93,11 +93,11 @@ pub enum Outcome {
     Malformed,
     /// It is metadata that holds none, or data without a name, and was dropped.
     Unusable,
-    /// Taken, and something turned out that the encoder could do better.
+    /// Taken, and the encoder could do better.
     Noted(Note),
 }
 
-/// What turned out about an encoder.
+/// An observation about an encoder that its user should know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Note {
     /// It marks no keyframes. Once in a publish.
@@ -153,7 +153,7 @@ pub struct Stream {
     visited: u64,
     /// What of the hub's memory is accounted to it (bytes).
     accounted_bytes: usize,
-    /// What of the hub's memory files is accounted to it.
+    /// Its share of the hub's memory files.
     accounted_files: usize,
 }
 
@@ -188,7 +188,7 @@ impl Stream {
         self.publisher.is_some()
     }
 
-    /// Whether it has begun and is not over: a publisher that is gone may still come back.
+    /// Returns whether it has begun and is not over: a publisher that is gone may still come back.
     pub fn has_begun(&self) -> bool {
         self.publisher.is_some() || self.lingers_until != Time::NEVER
     }
@@ -252,7 +252,7 @@ pub struct Hub {
     shrinks_below: usize,
     /// Memory of streams, those that are gone among them, that only players still hold.
     lent: Lent,
-    /// Counts the headers of all streams, as long as anybody holds them.
+    /// Counts the headers of all streams until their last holder drops them.
     headers: Gauge,
 }
 
@@ -491,7 +491,7 @@ impl Hub {
         note.map_or(outcome, Outcome::Noted)
     }
 
-    /// Has the players of a stream visited at `at`, or before if that is settled already.
+    /// Schedules a visit of the players of a stream at `at`, unless an earlier visit is scheduled.
     fn visit_players_at(&mut self, id: StreamId, at: Time, now: Time) {
         let stream = &mut self.streams[id.0 as usize];
         if at >= stream.news_at || stream.players.is_empty() {
@@ -553,7 +553,7 @@ impl Hub {
         Some(id)
     }
 
-    /// Whether players are to be visited in the next turn.
+    /// Returns whether players are to be visited in the next turn.
     pub fn has_news(&self) -> bool {
         !self.fresh.is_empty()
     }

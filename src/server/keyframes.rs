@@ -1,11 +1,10 @@
 //! Keyframes that an encoder does not mark.
 //!
-//! IP cameras and hardware encoders are known that mark each frame as an inter frame. Players
-//! would wait for a keyframe for ever. So until a track has a marked keyframe, its NAL units are
-//! looked at: what an IDR, CRA or GDR picture or a recovery point says to a decoder counts as a
-//! mark. A track without any of these refreshes its picture little by little, if at all, and
-//! players get its frames at once, as those of an unknown codec. Once a keyframe is marked,
-//! nothing is looked at any more.
+//! Some IP cameras and hardware encoders mark each frame as an inter frame, and players would wait
+//! for a keyframe forever. Until a track has a marked keyframe, the server searches its NAL units:
+//! an IDR, CRA or GDR picture or a recovery point counts as a mark. A track without any of these
+//! refreshes its picture little by little, if at all, and players get its frames at once, like
+//! those of an unknown codec. The first marked keyframe ends the search.
 
 use super::gops::{Needs, Unit};
 use super::tape::Recording;
@@ -13,18 +12,18 @@ use crate::codec;
 use crate::media;
 use smallvec::SmallVec;
 
-/// Pictures without a marked keyframe before the encoder is taken to mark none. A publisher that
-/// starts in the middle of a GOP needs some time to come to the next one.
+/// Pictures without a marked keyframe after which the encoder is assumed to mark none. A publisher
+/// that starts in the middle of a GOP needs some time to reach the next one.
 const PICTURES_MIN: u32 = 25;
-/// How much time they must cover (ms).
+/// Time that these pictures must cover (ms).
 const SEARCH_MS_MIN: u32 = 2000;
 
-/// What turned out about an encoder that marks no keyframes.
+/// Result of the search for an encoder that marks no keyframes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unmarked {
-    /// Its pictures tell.
+    /// Keyframes were found in its pictures.
     Found,
-    /// There are none.
+    /// Its pictures have no keyframes.
     None,
 }
 
@@ -51,9 +50,9 @@ struct Search {
 }
 
 impl Keyframes {
-    /// Looks for a keyframe in a message of video that is not marked as one, and changes what it
-    /// needs if there is one. `length_bytes` is the size of the length before a NAL unit. Returns
-    /// what turned out, once in a publish.
+    /// Searches a video message that is not marked as a keyframe, and changes its `needs` if it is
+    /// one. `length_bytes` is the size of the length before a NAL unit. Returns the result of the
+    /// search once in each publish.
     #[inline]
     pub(super) fn look(
         &mut self,
@@ -74,7 +73,7 @@ impl Keyframes {
         self.tracks.iter_mut().for_each(|search| *search = Search::default());
     }
 
-    /// Memory that it holds beside itself (bytes).
+    /// Memory that it holds in addition to itself (bytes).
     pub(super) fn held_bytes(&self) -> usize {
         if self.tracks.spilled() { self.tracks.capacity() * size_of::<Search>() } else { 0 }
     }
@@ -119,7 +118,7 @@ impl Search {
     }
 }
 
-/// Whether decoding can begin with the first track of a message.
+/// Returns whether decoding can begin with the first track of a message.
 fn is_keyframe(payload: &[u8], length_bytes: usize) -> bool {
     let mut found = None;
     media::for_each_video_track(payload, |track| {

@@ -83,9 +83,9 @@ impl fmt::Display for MemoryLevel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Ample => "nothing more has to be given up",
-            Self::Lean => "streams keep less, players that lag skip",
+            Self::Lean => "streams keep less for late players, players that lag skip",
             Self::Tight => "players that lag are closed, new ones refused",
-            Self::Critical => "who has no stream or no viewer is closed, newcomers are refused",
+            Self::Critical => "sessions without a stream or a player are closed, new ones refused",
         })
     }
 }
@@ -262,7 +262,7 @@ impl<T: Transport> Server<T> {
         if level == MemoryLevel::Ample {
             self.memory.worst = level;
             if self.memory.lacks_room_for_files {
-                // What is free goes first: the streams may need less than they did.
+                // Free memory goes first: the streams may need less than they did.
                 self.hub.give_back();
                 let doubled = self.memory_bytes() + self.hub.tape_bytes();
                 let is_much = doubled >= budget / 100 * FILES_AGAIN_PERCENT;
@@ -283,7 +283,7 @@ impl<T: Transport> Server<T> {
         self.find_memory_level(now);
     }
 
-    /// Whether players may be sent from memory files at `now`.
+    /// Returns whether players may be sent from memory files at `now`.
     pub(super) fn may_store(&mut self, now: Time) -> bool {
         if let Some(rest) = self.memory.files_rest
             && (now >= rest.until || self.conns.len() < rest.connections)

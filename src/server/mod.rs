@@ -252,7 +252,7 @@ impl<T: Transport> Server<T> {
             }
             return true;
         }
-        // Whoever is at its end gives way before anybody who is not.
+        // Connections that are being closed give way before any others.
         if let Some(id) = self.closing.pop_front() {
             self.remove(id, now);
             return true;
@@ -378,8 +378,8 @@ impl<T: Transport> Server<T> {
         self.sweep(now);
     }
 
-    /// Asks the clients that understand it to connect anew (Enhanced RTMP v2), and changes
-    /// nothing for anybody else.
+    /// Asks the clients that understand it to reconnect (Enhanced RTMP v2). Nothing changes for
+    /// other clients.
     pub fn request_reconnects(&mut self, now: Time) {
         if !self.draining {
             self.sweep = Some(Sweep::new(false));
@@ -403,7 +403,7 @@ impl<T: Transport> Server<T> {
         } else {
             let Sweep { told, asked, .. } = sweep;
             info!(
-                "asked {asked} of {told} connections to connect again; until then they are served"
+                "asked {asked} of {told} connections to reconnect; they are served until they leave"
             );
         }
     }

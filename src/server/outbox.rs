@@ -1,10 +1,10 @@
-//! The one writer: what a connection is owed, as few calls as it takes, in the order half-sent
-//! message, control, media.
+//! The only write path to a connection: half-sent message, control, media, in as few calls as
+//! possible.
 //!
-//! Owns the memory in which short messages are copied together before a write. Whatever it looks at
-//! it takes from a [`Budget`], so that neither a long backlog of tiny messages nor a transport that
-//! takes little makes one write long. It never decides who is written to, and never touches a
-//! stream.
+//! Owns the memory in which short messages are copied together before a write. Everything that it
+//! looks at is taken from a [`Budget`], so that neither a long backlog of tiny messages nor a
+//! transport that takes little makes one write long. It does not decide which connections are
+//! written to, and does not change streams.
 
 use super::budget::Budget;
 use super::conn::{Activity, Conn};
@@ -18,10 +18,10 @@ use smallvec::SmallVec;
 use std::io::{self, ErrorKind, IoSlice};
 use std::ops::Range;
 
-/// How a write went.
+/// Outcome of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Flushed {
-    /// Everything that was pending is with the kernel.
+    /// The kernel has everything that was pending.
     All,
     /// The transport takes no more; an event will follow.
     Blocked,
@@ -29,7 +29,7 @@ pub(super) enum Flushed {
     Budget,
 }
 
-/// What one call has written.
+/// Outcome of one call.
 struct Written {
     bytes: usize,
     /// Nothing else is pending.
@@ -76,12 +76,12 @@ impl Outbox {
         Ok(if conn.is_behind(hub) { Flushed::Budget } else { Flushed::All })
     }
 
-    /// Why the system refuses to send from files, once it has.
+    /// Returns the error with which the system refused to send from files, if it has.
     pub(super) const fn take_file_refusal(&mut self) -> Option<io::Error> {
         self.file_refusal.take()
     }
 
-    /// Writes with one call as much as goes into it and into the budget.
+    /// Writes with one call as much as fits into the call and the budget.
     fn write_once<T: Transport>(
         &mut self,
         conn: &mut Conn<T>,
@@ -115,7 +115,8 @@ impl Outbox {
         }
     }
 
-    /// Does the same without files. `until_file` ends the write where a memory file continues it.
+    /// Writes likewise, but from memory alone. With `until_file`, the write ends where a memory
+    /// file continues.
     fn write_from_memory<T: Transport>(
         &mut self,
         conn: &mut Conn<T>,
@@ -134,19 +135,20 @@ impl Outbox {
         let offered = slices.bytes;
         let bytes = conn.transport.write_vectored(&slices.io_slices())?;
         if bytes == 0 {
-            // A transport that takes nothing of something is broken: it would be asked forever.
+            // A transport that takes no byte without an error would be asked forever.
             return Err(ErrorKind::WriteZero.into());
         }
         Ok(Written { bytes, is_all: is_all && bytes == offered })
     }
 }
 
-/// Whether the same call may succeed later.
+/// Returns whether the same call may succeed later.
 fn is_transient(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }
 
-/// Moves players past what they do not want, as far as `visits` go. Returns whether that was all.
+/// Moves players past messages that they do not want, up to `visits` messages. Returns whether
+/// all of them were passed.
 fn skip_unwanted<T>(conn: &mut Conn<T>, hub: &Hub, visits: &mut usize) -> bool {
     if conn.closing.is_some() {
         return true;
@@ -156,8 +158,8 @@ fn skip_unwanted<T>(conn: &mut Conn<T>, hub: &Hub, visits: &mut usize) -> bool {
     plays.all(|play| play.skip_unwanted(hub.stream(play.stream).tape(), visits))
 }
 
-/// What is to be written next, if it lies in a memory file, and whether it is all there is: media,
-/// with nothing before it.
+/// Returns the media to be written next if it lies in a memory file and nothing goes before it,
+/// and whether nothing follows it.
 fn file_run<'h, T: Transport>(
     conn: &Conn<T>,
     hub: &'h Hub,
@@ -174,8 +176,8 @@ fn file_run<'h, T: Transport>(
     Some((run, is_last && is_only))
 }
 
-/// Collects what waits to be written. A connection on its way out gets no more media. Returns
-/// whether that was all.
+/// Collects pending bytes into slices. A connection that is being closed gets no more media.
+/// Returns whether no more is pending.
 fn gather<'s>(
     session: &'s Session,
     activity: Option<&'s Activity>,
@@ -191,7 +193,7 @@ fn gather<'s>(
     slices.push(session.output().bytes());
     let Some(activity) = activity.filter(|_| !is_closing) else { return slices.has_room() };
     let mut plays = activity.plays.iter();
-    // What is cut to the budget is not all, even for a player that adds nothing to it.
+    // If the budget cut the slices, more is pending, even if the last player added none.
     plays.all(|play| play.gather(hub.stream(play.stream).tape(), slices, visits))
         && slices.has_room()
 }
@@ -225,8 +227,8 @@ fn advance<T>(conn: &mut Conn<T>, hub: &Hub, mut written: usize) {
     }
 }
 
-/// The slices of one vectored write, within a budget. Short ones that follow each other are copied
-/// into one: the kernel takes as long for a slice of 13 bytes as it takes to copy some hundred.
+/// The slices of one vectored write, within a budget. Adjacent short slices are copied into one,
+/// since a slice of 13 bytes costs the kernel as much as copying some hundred bytes.
 pub(super) struct Slices<'s, 'c> {
     /// Never more than what it holds within itself.
     pieces: SmallVec<[Piece<'s>; limits::WRITE_SLICES_MAX]>,
@@ -240,7 +242,7 @@ pub(super) struct Slices<'s, 'c> {
 #[derive(Debug)]
 enum Piece<'s> {
     Slice(&'s [u8]),
-    /// A place in the scratch memory.
+    /// A range of the scratch memory.
     Copied(Range<usize>),
 }
 
@@ -250,12 +252,12 @@ impl<'s, 'c> Slices<'s, 'c> {
         Self { pieces: SmallVec::new(), scratch, until_file, budget, bytes: 0 }
     }
 
-    /// Whether media that lies in a memory file is left for a call of its own.
+    /// Returns whether media that lies in a memory file is left for a call of its own.
     pub(super) const fn until_file(&self) -> bool {
         self.until_file
     }
 
-    /// Adds a slice, cut to the budget; says whether there is room for another.
+    /// Adds a slice, cut to the budget. Returns whether there is room for another.
     pub(super) fn push(&mut self, slice: &'s [u8]) -> bool {
         let slice = self.cut(slice);
         if !slice.is_empty() && !self.join(slice) {
@@ -264,7 +266,7 @@ impl<'s, 'c> Slices<'s, 'c> {
         self.has_room()
     }
 
-    /// Adds bytes that do not last as long as the write.
+    /// Copies bytes that do not live as long as the write.
     pub(super) fn push_copy(&mut self, bytes: &[u8]) -> bool {
         let bytes = self.cut(bytes);
         if !bytes.is_empty() && !self.join(bytes) {
@@ -280,7 +282,7 @@ impl<'s, 'c> Slices<'s, 'c> {
         self.budget
     }
 
-    /// While this holds, nothing that was to be added was left out.
+    /// Returns whether everything that was to be added has been added.
     pub(super) fn has_room(&self) -> bool {
         self.pieces.len() < limits::WRITE_SLICES_MAX
             && self.budget > 0
@@ -295,7 +297,7 @@ impl<'s, 'c> Slices<'s, 'c> {
         &bytes[..taken]
     }
 
-    /// Copies a short slice behind the last one if that is short, too; says whether it did.
+    /// Appends a short slice to the last one if that is short as well. Returns whether it did.
     fn join(&mut self, bytes: &[u8]) -> bool {
         if bytes.len() >= limits::WRITE_COPIED_BYTES_MAX {
             return false;
@@ -321,7 +323,7 @@ impl<'s, 'c> Slices<'s, 'c> {
         true
     }
 
-    /// What is handed to the transport.
+    /// The slices for the transport.
     pub(super) fn io_slices(&self) -> SmallVec<[IoSlice<'_>; limits::WRITE_SLICES_MAX]> {
         let as_bytes = |piece: &Piece<'s>| match piece {
             Piece::Slice(slice) => IoSlice::new(slice),

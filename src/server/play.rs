@@ -148,7 +148,7 @@ impl Play {
         self.take_headers(tape, chunk_size);
     }
 
-    /// Whether the tape no longer has the next message.
+    /// Returns whether the tape no longer has the next message.
     pub const fn has_fallen(&self, tape: &Tape) -> bool {
         self.next < tape.first_sequence()
     }
@@ -187,7 +187,7 @@ impl Play {
             return Ok(());
         }
         let fell_off = self.next < tape.first_sequence();
-        // What it had not read of a stream that has ended is not its fault.
+        // Unread messages of a stream that has ended are not the player's fault.
         let is_over = self.next < tape.over();
         if tape.start_sequence().is_some_and(|start| start > self.next) {
             self.jump_to_start(tape, chunk_size);
@@ -201,8 +201,8 @@ impl Play {
         if is_over { Ok(()) } else { self.note_skip(now, settings) }
     }
 
-    /// Moves the cursor past messages that this player does not want, as far as `visits` go.
-    /// Returns whether that was all of them.
+    /// Moves the read position past messages that this player does not want, up to `visits`
+    /// messages. Returns whether all of them were passed.
     pub(super) fn skip_unwanted(&mut self, tape: &Tape, visits: &mut usize) -> bool {
         if self.is_paused() {
             return true;
@@ -254,7 +254,7 @@ impl Play {
         }
     }
 
-    /// What is to be sent next, if it lies in a memory file: see [`Play::run`].
+    /// Returns the next messages if they lie in a memory file: see [`Play::run`].
     pub(super) fn file_run<'t>(
         &self,
         tape: &'t Tape,
@@ -330,12 +330,12 @@ impl Play {
         written
     }
 
-    /// Whether anything is on the tape behind the cursor, wanted or not.
+    /// Returns whether the tape has messages after the read position, wanted or not.
     pub(super) fn is_behind(&self, tape: &Tape) -> bool {
         !self.is_paused() && (self.prelude.is_some() || self.next < tape.next_sequence())
     }
 
-    /// Whether something waits to be sent. A player is not behind with what it does not want.
+    /// Returns whether messages wait to be sent. Those that the player does not want do not count.
     pub fn has_pending(&self, tape: &Tape) -> bool {
         let mut next = tape.from(self.next).take(limits::WRITE_MESSAGES_PER_TURN_MAX);
         !self.is_paused() && (self.prelude.is_some() || next.any(|entry| self.wants(entry)))
@@ -367,7 +367,7 @@ impl Play {
         }
     }
 
-    /// Has the headers in force sent before the next message.
+    /// Schedules the headers in force before the next message.
     fn take_headers(&mut self, tape: &Tape, chunk_size: u32) {
         let to = self.message_stream_id;
         self.hold(tape.live_prelude(self.receives, to, chunk_size));

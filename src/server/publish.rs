@@ -72,7 +72,7 @@ impl<T: Transport> Server<T> {
         self.arm_silence(id, now);
     }
 
-    /// What was asked for, as a line about its refusal names it.
+    /// The refused request, as the log line names it.
     fn asked(&self, what: &str, name: &str) -> String {
         format!("{what} of {}", self.policies.access.shown(name))
     }

@@ -27,15 +27,15 @@ pub(super) struct Unread {
 }
 
 impl Unread {
-    /// Memory that it holds beside itself (bytes).
+    /// Memory that it holds in addition to itself (bytes).
     pub(super) fn held_bytes(&self) -> usize {
         self.bytes.len()
     }
 }
 
 impl<T: Transport> Server<T> {
-    /// Reads whoever has something, within the budget of a turn. An id whose connection is gone,
-    /// or that another connection has by now, is passed over.
+    /// Reads the connections that are ready, within the budget of a turn. An id whose connection is
+    /// gone, or that belongs to another connection by now, is skipped.
     pub(super) fn read_all(&mut self, buffer: &mut [u8], now: Time) {
         let mut left = Budget::READING;
         self.to_read.begin_turn();
@@ -313,7 +313,7 @@ impl<T: Transport> Server<T> {
     }
 }
 
-/// What became of media.
+/// Outcome of recording media.
 pub(super) struct Recorded {
     /// In media messages.
     cost: usize,
@@ -321,7 +321,7 @@ pub(super) struct Recorded {
     pub(super) malformed: usize,
     /// Data messages without any data.
     pub(super) unusable: usize,
-    /// What turned out about the encoder of a stream.
+    /// An observation about the encoder of a stream.
     pub(super) note: Option<(StreamId, Note)>,
 }
 
@@ -389,8 +389,8 @@ const fn cost_of(step: &Step) -> usize {
     }
 }
 
-/// How much to ask for with one read (bytes): a publisher's messages are put together where they
-/// lie in the buffer, so the more the better; of anybody else much would have to be kept.
+/// How much to ask for with one read (bytes). A publisher's messages are assembled in the read
+/// buffer, so more is better. For other connections, much of a large read would have to be kept.
 fn read_bytes_max<T>(conn: &Conn<T>) -> usize {
     let is_publisher = conn.activity.as_ref().is_some_and(|a| !a.publishes().is_empty());
     let chunk_size = conn.session.inbound().reader().chunk_size();

@@ -1,9 +1,10 @@
-//! The order in which those that have work take their turn: light ones first.
+//! The order in which connections with work are served: light ones first.
 //!
-//! Owns two queues of ids. Whatever became ready waits in the first; whatever used up its share and
-//! has more waits in the second. The first goes before the second, so that a thousand connections
-//! that always have more delay nobody who has little. The second has the last quarter of each
-//! turn's budget to itself, so that it never starves, and nothing in it is served twice in a turn.
+//! Owns two queues of ids. An id that became ready waits in the first. An id that has used up its
+//! share and has more work waits in the second. The first queue is served before the second, so
+//! that a thousand connections that always have more do not delay those with little work. The
+//! last quarter of each turn's budget belongs to the second queue, so that it never starves. No id
+//! in it is served twice in a turn.
 
 use super::budget::Budget;
 use std::collections::VecDeque;
@@ -17,7 +18,7 @@ pub struct Ready<I> {
     eligible: usize,
 }
 
-/// An id whose turn it is.
+/// The id to serve next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next<I> {
     /// It became ready since it was last served.
@@ -49,18 +50,18 @@ impl<I> Ready<I> {
         self.again.shrink_to_fit();
     }
 
-    /// Whether nothing waits.
+    /// Returns whether no id waits.
     pub fn is_empty(&self) -> bool {
         self.fresh.is_empty() && self.again.is_empty()
     }
 
-    /// Lets those that wait for another share have one.
+    /// Grants another share to the ids in the second queue, at the start of a turn.
     pub fn begin_turn(&mut self) {
         self.eligible = self.again.len();
     }
 
-    /// Takes the id that is served next in a turn of which `left` is left of `whole`; `None` once
-    /// the budget is spent, or nothing waits for this turn.
+    /// Takes the id to serve next, with `left` of the budget `whole` of a turn. `None` once the
+    /// budget is spent, or if no id waits for this turn.
     pub fn next(&mut self, left: &Budget, whole: &Budget) -> Option<Next<I>> {
         if left.is_spent() {
             None

@@ -254,7 +254,7 @@ impl Meter {
         self.bytes += bytes;
     }
 
-    /// Whether a time without frames is longer than the rhythm of the stream explains. A picture a
+    /// Returns whether a time without frames is longer than the rhythm explains. A picture a
     /// second, or one every ten seconds, is a rhythm and no row of holes.
     fn is_hole(&self, ms: u64) -> bool {
         self.step_ms.is_some_and(|step_ms| ms > GAP_MS.max(2 * step_ms))

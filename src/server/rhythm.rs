@@ -2,24 +2,24 @@
 //!
 //! Owns the rule: silence is the absence of bytes, measured against the publisher's own rhythm.
 //!
-//! - A message ends the silence, and so do [`PART_BYTES_MIN`] of one that is not whole yet: a
+//! - A message ends the silence, and so do [`PART_BYTES_MIN`] of an unfinished message, since a
 //!   large keyframe on a slow line takes longer than the limit. One byte a second does not.
 //! - A publisher that sends seldom is given twice its longest recent pause, if that is more than
-//!   the limit. A pause is recent as long as others come that are half as long, and for
-//!   [`PAUSES_REMEMBERED`] times its own length after that: one interruption is no rhythm.
+//!   the limit. A pause is recent as long as others at least half as long follow, and for
+//!   [`PAUSES_REMEMBERED`] times its own length after that: one interruption is not a rhythm.
 //! - A publisher that has sent no second picture yet is replaced only after [`FIRST_LIMITS`]
 //!   limits. Its rhythm is not known, and two encoders that send a picture every ten seconds would
-//!   replace each other without end. A publisher that has sent nothing at all has one limit: its
+//!   replace each other endlessly. A publisher that has sent nothing at all has one limit: its
 //!   connection may have broken right after `publish`.
 
 use crate::time::Time;
 
-/// Bytes of a message in parts that end the silence: with the shortest usual limit of 3 s this is
-/// some 11 kbit/s, below every codec for speech.
+/// Bytes of an unfinished message that end the silence. At a limit of 3 s this is some 11 kbit/s,
+/// which is below the rate of every speech codec.
 const PART_BYTES_MIN: usize = 4096;
-/// Shorter pauses are none (ms).
+/// Shorter intervals do not count as pauses (ms).
 const PAUSE_MS_MIN: u64 = 100;
-/// Longer pauses count as this (ms), so that no connection is kept without end.
+/// Longer pauses count as this (ms), so that no silent connection is kept endlessly.
 const PAUSE_MS_MAX: u64 = 300_000;
 /// See the module's head.
 const PAUSES_REMEMBERED: u64 = 4;
@@ -34,7 +34,7 @@ pub(super) struct Rhythm {
     pictures: Pictures,
     /// The longest recent pause (ms), and when the last one that was half as long ended.
     pause: (u64, Time),
-    /// Bytes of messages in parts, and which silence they came in.
+    /// Bytes of unfinished messages, and the silence in which they came.
     part: (usize, Time),
 }
 
@@ -52,7 +52,7 @@ enum Pictures {
 }
 
 impl Rhythm {
-    /// That of a publisher that begins.
+    /// The rhythm of a publisher that begins.
     pub(super) const fn new(now: Time) -> Self {
         Self { heard: now, pictures: Pictures::Unheard, pause: (0, now), part: (0, now) }
     }

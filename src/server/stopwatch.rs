@@ -1,12 +1,12 @@
 //! Turns that take too long, and the connection that caused it.
 //!
 //! Owns the measurement of one turn. It reads no clock of its own: the loop lends [`Clocks`], and
-//! without them nothing is measured. One look at the wall clock for each connection that is read
-//! or written says where the time went, which a guess from bytes would not.
+//! without them nothing is measured. The wall clock is read once for each connection that is read
+//! or written, since byte counts would not show where the time went.
 //!
-//! The processor time of a turn tells a busy server from a machine that did not run it. That clock
-//! is a system call, so it is read at most once a millisecond, and again after a turn that may be
-//! the longest so far: the figure may include up to a millisecond of the turns before.
+//! The processor time of a turn tells a busy server from a machine that did not run it. Reading
+//! that clock is a system call, so it is read at most once a millisecond, and again after a turn
+//! that may be the longest so far. The figure may include up to a millisecond of earlier turns.
 
 use crate::time::Time;
 use std::fmt;

@@ -616,7 +616,7 @@ impl Tape {
     }
 }
 
-/// What the NAL units of a video message say of its first track.
+/// Reads the NAL units of the first track of a video message.
 fn read_units(payload: &[u8], length_bytes: usize) -> Option<Units> {
     let mut units = None;
     media::for_each_video_track(payload, |track| {

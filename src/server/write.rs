@@ -1,8 +1,8 @@
-//! Writing: who is written to in a turn, and what follows from how it went.
+//! The writes of a turn: their order, and what follows from the outcome of each.
 //!
-//! Owns the order of a turn's writes. Connections that wait for an answer or for room come first,
-//! with half of the budget; then the players of streams that have something new; then connections
-//! again. What one write consists of is the affair of `outbox.rs`.
+//! Connections that wait for a reply or for room in their socket come first, with half of the
+//! budget. The players of streams with new messages come next, and then connections again.
+//! `outbox.rs` decides what one write consists of.
 
 use super::budget::Budget;
 use super::chatter::Topic;
@@ -29,7 +29,7 @@ const HALF: Budget = Budget {
 };
 
 impl<T: Transport> Server<T> {
-    /// Writes to whoever has something to get, within the budget of a turn.
+    /// Writes to all connections with pending data, within the budget of a turn.
     pub(super) fn write_all(&mut self, now: Time) {
         self.to_write.begin_turn();
         self.news.begin_turn();
@@ -46,8 +46,8 @@ impl<T: Transport> Server<T> {
         self.write_queued(&mut left, &Budget::WRITING, now);
     }
 
-    /// Writes to connections that were found to have something to get. An id whose connection is
-    /// gone, or that another connection has by now, is passed over.
+    /// Writes to queued connections. An id whose connection is gone, or that belongs to another
+    /// connection by now, is skipped.
     fn write_queued(&mut self, left: &mut Budget, whole: &Budget, now: Time) {
         while let Some(Next::Fresh(id) | Next::Again(id)) = self.to_write.next(left, whole) {
             let Some(conn) = self.conns.get_mut(id.index()) else { continue };
@@ -57,8 +57,8 @@ impl<T: Transport> Server<T> {
         }
     }
 
-    /// Visits the players of streams that have something new. They are not queued for it: they are
-    /// many, and each would be looked up twice.
+    /// Visits the players of streams with news. They are not queued one by one: there are many, and
+    /// each would be looked up twice.
     fn write_news(&mut self, left: &mut Budget, now: Time) {
         while let Some(next) = self.news.next(left, &Budget::WRITING) {
             let (stream, share) = match next {
@@ -74,7 +74,7 @@ impl<T: Transport> Server<T> {
         }
     }
 
-    /// Goes on with the round of a stream. Returns whether it is over.
+    /// Continues the round of a stream. Returns whether it is over.
     fn write_players(&mut self, stream: StreamId, left: &mut Budget, now: Time) -> bool {
         while !left.is_spent() {
             let Some(player) = self.hub.next_in_round(stream) else { return true };
@@ -96,8 +96,8 @@ impl<T: Transport> Server<T> {
         self.stopwatch.lap_for(Work::Writing, || Some(conns[id.index()].peer()));
     }
 
-    /// Where the system has no memory file to give, players are sent from memory, as those of
-    /// small streams are.
+    /// If the system has no memory file to give, players are sent from memory, like those of small
+    /// streams.
     fn store(&mut self, stream: StreamId, now: Time) {
         if self.segments.is_none() || !self.may_store(now) {
             return;
@@ -106,7 +106,7 @@ impl<T: Transport> Server<T> {
         match self.hub.store(stream, settings) {
             Ok(stored) => self.lacks_segments &= !stored,
             Err(_) if self.lacks_segments => {}
-            // `ulimit -f` holds for memory files as well.
+            // `ulimit -f` limits memory files as well.
             Err(error) if error.kind() == ErrorKind::FileTooLarge => {
                 give_up_files(&mut self.hub, &mut self.segments, "memory files", &error);
             }
@@ -115,13 +115,13 @@ impl<T: Transport> Server<T> {
                 let level = self.level(Topic::Failure, Level::Warn, now);
                 log!(
                     level,
-                    "no memory file to send from: {error}; players cost more until there is"
+                    "no memory file to send from: {error}; players are sent from memory until then"
                 );
             }
         }
     }
 
-    /// Has a connection written to in this turn or the next one, if it takes anything.
+    /// Queues a connection for a write in this turn or the next, if its socket has room.
     pub(super) fn queue_write(&mut self, id: ConnId) {
         let conn = &mut self.conns[id.index()];
         if conn.writable && !std::mem::replace(&mut conn.queued_to_write, true) {
@@ -129,8 +129,8 @@ impl<T: Transport> Server<T> {
         }
     }
 
-    /// Writes what waits for a connection, within a share of the turn's budget. Returns what is
-    /// left of the share.
+    /// Writes the pending data of a connection, within a share of the turn's budget. Returns the
+    /// rest of the share.
     pub(super) fn write(&mut self, id: ConnId, mut share: Budget, now: Time) -> Budget {
         let conn = &mut self.conns[id.index()];
         if !conn.writable {
@@ -156,7 +156,7 @@ impl<T: Transport> Server<T> {
         }
         let written = conn.bytes_out - before;
         self.stats.bytes_out += written;
-        // As it is nearly always: a player that has taken all there is.
+        // The usual case: a player that has taken everything.
         if matches!(flushed, Ok(Flushed::All)) && !conn.is_closing() {
             self.timers.set(conn.deadlines(), id, TimerKind::Stall, Time::NEVER);
             if !(held_nothing && conn.holds_nothing_to_send()) {
@@ -169,7 +169,7 @@ impl<T: Transport> Server<T> {
         share
     }
 
-    /// Writes the replies that wait, after the rest of a half-sent message, and no media.
+    /// Writes the rest of a half-sent message and the pending replies, but no media.
     pub(super) fn write_replies(&mut self, id: ConnId, now: Time) {
         let conn = &mut self.conns[id.index()];
         if !conn.writable {
@@ -183,8 +183,8 @@ impl<T: Transport> Server<T> {
         self.account(id);
     }
 
-    /// Writes to a connection that is about to be removed, if it takes anything. Nothing waits for
-    /// how it goes.
+    /// Writes to a connection that is about to be removed, if its socket has room. The outcome does
+    /// not matter.
     pub(super) fn write_last(&mut self, id: ConnId) {
         let conn = &mut self.conns[id.index()];
         if conn.writable {
@@ -194,8 +194,7 @@ impl<T: Transport> Server<T> {
         }
     }
 
-    /// What follows from a write after which there is more to do. `moved` says that it has taken
-    /// anything.
+    /// Handles a write after which data is still pending. `moved` says whether it has written any.
     fn settle_write(&mut self, id: ConnId, flushed: io::Result<Flushed>, moved: bool, now: Time) {
         let conn = &mut self.conns[id.index()];
         match flushed {
@@ -218,7 +217,7 @@ impl<T: Transport> Server<T> {
         }
     }
 
-    /// Everything is with the kernel: one that is leaving hears no more.
+    /// Handles a write after which nothing is pending. A connection that is being closed is done.
     fn written_out(&mut self, id: ConnId) {
         let conn = &mut self.conns[id.index()];
         let Some(closing) = conn.closing.as_mut().filter(|closing| !closing.shut) else { return };
@@ -244,7 +243,7 @@ fn give_up_files(
     warn!("the system refuses {what}: {error}; players are sent from memory from now on");
 }
 
-/// Whether a player has to be told of what became of its streams.
+/// Returns whether a player has to be told that one of its streams began or ended.
 enum Changes {
     None,
     Some,

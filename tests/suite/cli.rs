@@ -85,7 +85,7 @@ fn check_ends_with_the_code_that_the_start_would_end_with() {
     for (text, code, part) in [
         ("limits.connections_max = 100\n", 5, "key \"limits.connections_max\": the descriptor"),
         ("listen = \"192.0.2.1:1\"\n", 4, ":1: key \"listen\": cannot listen on 192.0.2.1:1: "),
-        (&*in_use, 0, "a server that runs already may be what has it"),
+        (&*in_use, 0, "a running server may be using it"),
         (&*overlap, 4, "in the same list takes its connections; remove one of the two"),
         (
             "listen = \"[fe80::1%nosuch0]:1935\"\n",

@@ -218,7 +218,7 @@ fn sigusr1_asks_who_understands_to_connect_anew_and_sigterm_serves_them_on() {
     let mut understands = Peer::that_can_reconnect(server.address);
     let mut other = Peer::connected(server.address);
     server.signal(Signal::USR1);
-    server.wait_for_log("asked 1 of 2 connections to connect again");
+    server.wait_for_log("asked 1 of 2 connections to reconnect");
     understands.wait_for(url);
     server.signal(Signal::TERM);
     server.wait_for_log("going down: 2 connections are told");
