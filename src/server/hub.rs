@@ -528,7 +528,12 @@ impl Hub {
     /// Takes the player that is visited next; `None` once the round is over, or the stream is gone.
     pub fn next_in_round(&mut self, id: StreamId) -> Option<Endpoint> {
         let Stream { players, round, .. } = self.streams.get_mut(id.0 as usize)?;
-        round.left = round.left.min(players.len()).checked_sub(1)?;
+        // Players that left in the meantime are not visited: without any, the round is over.
+        let left = round.left.min(players.len());
+        round.left = left.saturating_sub(1);
+        if left == 0 {
+            return None;
+        }
         if round.next_slot >= players.len() {
             round.next_slot = 0;
         }
@@ -1079,6 +1084,12 @@ mod tests {
         bench.hub.remove_player(bench.stream, 3);
         bench.hub.remove_player(bench.stream, 2);
         assert_eq!(next(&mut bench.hub, 9).len(), 2, "no more than there are");
+        assert!(bench.hub.begin_round(bench.stream));
+        bench.hub.remove_player(bench.stream, 0);
+        bench.hub.remove_player(bench.stream, 0);
+        assert_eq!(bench.hub.next_in_round(bench.stream), None);
+        bench.hub.add_player(bench.stream, endpoint(7));
+        assert!(bench.hub.begin_round(bench.stream), "the one before is over");
     }
 
     #[test]

@@ -185,6 +185,7 @@ impl<T: Transport> Server<T> {
             self.note_part(id, consumed, now);
         }
         let conn = &mut self.conns[id.index()];
+        conn.transport.consumed(consumed);
         let chunks = consumed / (conn.session.inbound().reader().chunk_size() as usize + 1);
         share.spend_messages(chunks / limits::READ_CHUNKS_PER_MESSAGE);
         // Replies, and what else the input made wait.

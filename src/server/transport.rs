@@ -38,4 +38,11 @@ pub trait Transport {
     /// Lets the peer know that its bytes have arrived, when there is nothing to send that would
     /// say so. A transport that has no say in this does nothing.
     fn acknowledge(&mut self) {}
+
+    /// Notes that the server has done what so many more of the bytes read have asked for, which
+    /// may be turns after it read them. A transport with a flow control of its own grants the peer
+    /// as many.
+    fn consumed(&mut self, bytes: usize) {
+        let _ = bytes;
+    }
 }

@@ -92,6 +92,8 @@ pub(crate) struct Link {
 pub(crate) enum Seen {
     /// It read so many bytes; 0 when there was nothing.
     Read(usize),
+    /// It did what so many of the bytes read asked for.
+    Consumed(usize),
     /// It learned that the peer has ended its direction, or that the connection is broken.
     Ended,
     /// It closed the socket.
@@ -318,6 +320,10 @@ impl Transport for MemoryTransport {
         link.owed.readable |= bytes.len() < buffer.len() && link.unread() > 0;
         link.note(Seen::Read(bytes.len()));
         Ok(bytes.len())
+    }
+
+    fn consumed(&mut self, bytes: usize) {
+        self.0.borrow_mut().note(Seen::Consumed(bytes));
     }
 
     fn sends_files(&self) -> bool {

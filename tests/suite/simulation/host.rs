@@ -250,7 +250,7 @@ impl Host {
                 }
                 // A message holds what it has, and its place on the tape.
                 Seen::Read(count) => self.turn.held_bytes_max += 2 * count,
-                Seen::Ended => {}
+                Seen::Consumed(_) | Seen::Ended => {}
             }
         }
         let is_busy = |conn: &ConnId| self.server.conn(*conn).is_some_and(|c| c.queued_to_read);

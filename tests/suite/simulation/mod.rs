@@ -590,7 +590,8 @@ impl Simulation {
         for (id, seen) in seen {
             self.note(|| format!("server and client {id}: {seen:?}"));
             match seen {
-                Seen::Read(count) => self.heard(id, count, now_ms),
+                Seen::Read(_) => self.model.heard(id, 0, self.host.now),
+                Seen::Consumed(count) => self.heard(id, count, now_ms),
                 Seen::Ended => self.model.ended(id, now_ms),
                 Seen::Closed => {
                     self.model.closed(id, &self.host.turn, now_ms);
