@@ -155,6 +155,8 @@ impl<T: Transport> Server<T> {
                     break;
                 }
                 Err(error) => {
+                    // Nothing after it can be followed.
+                    input = &mut [];
                     self.close(id, CloseReason::from(&error), error.to_string(), now);
                     break;
                 }
