@@ -248,9 +248,12 @@ impl Host {
                     let held = held.get(id).copied().unwrap_or_default();
                     self.turn.held_bytes_max += held + TAPE_BLOCK_BYTES_MIN;
                 }
-                // A message holds what it has, and its place on the tape.
-                Seen::Read(count) => self.turn.held_bytes_max += 2 * count,
-                Seen::Consumed(_) | Seen::Ended => {}
+                // A message holds what it has, and its place on the tape, whether it was read in
+                // this turn or left from an earlier one.
+                Seen::Read(count) | Seen::Consumed(count) => {
+                    self.turn.held_bytes_max += 2 * count;
+                }
+                Seen::Ended => {}
             }
         }
         let is_busy = |conn: &ConnId| self.server.conn(*conn).is_some_and(|c| c.queued_to_read);
