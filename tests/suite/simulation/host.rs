@@ -107,8 +107,6 @@ pub(super) struct Turn {
     /// The most that the server can have held (bytes): at its end, with what connections that it
     /// closed and streams held when it began, and what they can have added since.
     pub(super) held_bytes_max: usize,
-    /// Connections of which the server has not done all that it has read.
-    pub(super) busy: BTreeSet<ClientId>,
     /// Players whose sockets take no more, so that their kernels owe an event.
     pub(super) blocked: BTreeSet<ClientId>,
 }
@@ -256,8 +254,6 @@ impl Host {
                 Seen::Ended => {}
             }
         }
-        let is_busy = |conn: &ConnId| self.server.conn(*conn).is_some_and(|c| c.queued_to_read);
-        self.turn.busy = self.conns.iter().filter(|(_, c)| is_busy(c)).map(|(id, _)| *id).collect();
         let blocked = |id: &&ClientId| self.sockets[*id].borrow().owes_writable();
         self.turn.blocked = self.conns.keys().filter(blocked).copied().collect();
         self.check();

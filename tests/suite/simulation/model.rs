@@ -181,8 +181,6 @@ struct Player {
     /// The first frame that it is owed: those before it joined, and those that it may have lost
     /// for a reason, are not.
     owed_from: usize,
-    /// The server may have read its request and not come to it.
-    is_joining: bool,
     /// It has once had all that there was, and is owed everything since.
     is_level: bool,
     /// The keyframe with which it begins: where it may be outrun.
@@ -295,7 +293,6 @@ impl Model {
                 let player = Player {
                     stream: index,
                     owed_from: stream.frames.len(),
-                    is_joining: true,
                     is_level: false,
                     begins: stream.frames.iter().rposition(is_key).filter(|at| *at >= stream.over),
                     was_cut_off: false,
@@ -450,7 +447,6 @@ impl Model {
     /// The server has taken its turn, after which it holds so much and finds memory so short.
     pub(super) fn turn_is_over(&mut self, end: &TurnEnd<'_>, now_ms: u64) {
         self.expect_level(end);
-        self.players_join(end.turn);
         for index in 0..self.streams.len() {
             let stream = &mut self.streams[index];
             if stream.lingers_until_ms.is_some_and(|until| until <= now_ms) {
@@ -462,19 +458,6 @@ impl Model {
             let stream = &self.streams[index];
             if stream.publisher.is_none() && now_ms <= stream.ends_until_ms {
                 self.stream_ends(index, &end.turn.blocked);
-            }
-        }
-    }
-
-    /// In the turn in which its request is read a player joins before or after any message of it,
-    /// since what is read is not all done at once.
-    fn players_join(&mut self, turn: &Turn) {
-        for (id, client) in &mut self.clients {
-            if let Role::Plays(player) = &mut client.role
-                && player.is_joining
-            {
-                player.owed_from = self.streams[player.stream].frames.len();
-                player.is_joining = turn.busy.contains(id);
             }
         }
     }
