@@ -236,7 +236,9 @@ impl<T: Transport> Server<T> {
         let mut next = level.next(percent);
         if next > MemoryLevel::Ample {
             self.memory.lean_until = now.plus_millis(LEAN_MS);
-        } else if now < self.memory.lean_until && budget != 0 {
+        } else if budget == 0 {
+            self.memory.lean_until = Time::ZERO;
+        } else if now < self.memory.lean_until {
             next = MemoryLevel::Lean;
         }
         if next == level {
