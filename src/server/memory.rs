@@ -129,6 +129,8 @@ pub(super) struct Memory {
     worst: MemoryLevel,
     search_at: Time,
     share_at: Time,
+    /// What was held when the last turn looked for it, before anything was given up (bytes).
+    found_bytes: usize,
     /// When the lean level ends at the earliest.
     lean_until: Time,
     /// Memory files are given up until memory is ample.
@@ -163,6 +165,11 @@ impl<T: Transport> Server<T> {
             + self.conns.len() * limits::SOCKET_BYTES
             + self.memory.conns_bytes
             + self.hub.held_bytes()
+    }
+
+    /// Memory that was held when the last turn looked for it, before it gave anything up (bytes).
+    pub const fn memory_bytes_found(&self) -> usize {
+        self.memory.found_bytes
     }
 
     /// How short memory is.
@@ -218,6 +225,7 @@ impl<T: Transport> Server<T> {
     pub(super) fn relieve_memory(&mut self, now: Time) {
         self.hub.sweep_lent();
         self.shrink_tables();
+        self.memory.found_bytes = self.memory_bytes();
         self.find_memory_level(now);
         self.shrink_streams(now);
         let is_early = now < self.memory.search_at || !self.closing.is_empty();

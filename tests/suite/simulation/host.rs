@@ -254,6 +254,8 @@ impl Host {
                 Seen::Ended => {}
             }
         }
+        let found = self.server.memory_bytes_found();
+        self.turn.held_bytes_max = self.turn.held_bytes_max.max(found);
         let blocked = |id: &&ClientId| self.sockets[*id].borrow().owes_writable();
         self.turn.blocked = self.conns.keys().filter(blocked).copied().collect();
         self.check();
