@@ -177,6 +177,8 @@ pub const WRITE_COPIED_BYTES_MAX: usize = 256;
 pub const WRITE_SCRATCH_BYTES: usize = 64 * KIB;
 /// Connections removed in one turn: a socket that is closed takes about 20 us.
 pub const CLOSINGS_PER_TURN_MAX: usize = 128;
+/// Streams that end in one turn, each with what its tape holds.
+pub const STREAMS_ENDED_PER_TURN_MAX: usize = 16;
 /// Connections that are told in one turn that the server goes down.
 pub const FAREWELLS_PER_TURN_MAX: usize = 1024;
 /// After a stream began or ended, so many of its players are told of the next change for each

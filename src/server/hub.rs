@@ -602,10 +602,10 @@ impl Hub {
         now: Time,
         settings: &TapeSettings,
     ) -> usize {
-        let backlogs = self.streams.iter().map(|(_, stream)| stream.tape.backlog_bytes());
+        let ids = self.with_tape();
+        let backlogs = ids.iter().map(|id| self.streams[id.0 as usize].tape.backlog_bytes());
         let share = fair_share(backlogs_bytes, backlogs.collect());
         let settings = TapeSettings { backlog_bytes_max: share, ..*settings };
-        let ids: Vec<_> = self.streams.iter().map(|(index, _)| StreamId(index as u32)).collect();
         for id in ids {
             let stream = &mut self.streams[id.0 as usize];
             let oldest = stream.tape.first_sequence();
@@ -620,39 +620,44 @@ impl Hub {
         share
     }
 
+    /// Streams whose tapes hold anything: those that are only waited for hold nothing.
+    fn with_tape(&self) -> Vec<StreamId> {
+        let streams = self.streams.iter().filter(|(_, stream)| stream.tape.held_bytes() > 0);
+        streams.map(|(index, _)| StreamId(index as u32)).collect()
+    }
+
     /// Gives back the memory of tapes that is free.
     pub(super) fn give_back(&mut self) {
-        let ids: Vec<_> = self.streams.iter().map(|(index, _)| StreamId(index as u32)).collect();
-        for id in ids {
+        for id in self.with_tape() {
             self.streams[id.0 as usize].tape.give_back();
             self.account(id);
         }
     }
 
-    /// Takes a stream whose publisher did not come back in time. It keeps its players, the time
-    /// that they have come to, and nothing of what was published. A stream waits, but not for
-    /// ever, until its players have been visited and `is_served` says of each that it has been
-    /// given what it could take.
-    pub fn take_ended(
-        &mut self,
-        now: Time,
-        is_served: impl Fn(&Endpoint) -> bool,
-    ) -> Option<StreamId> {
-        let mut due = self.lingering.iter().take_while(|(until, _)| *until <= now);
-        let (until, id) = *due.find(|(until, id)| {
+    /// Streams that are over because their publisher did not come back in time: as many as end in
+    /// one turn. A stream waits, but not for ever, until its players have been visited and
+    /// `is_served` says of each that it has been given what it could take.
+    pub fn ended(&self, now: Time, is_served: impl Fn(&Endpoint) -> bool) -> Vec<StreamId> {
+        let due = self.lingering.iter().take_while(|(until, _)| *until <= now);
+        let is_over = |(until, id): &&(Time, StreamId)| {
             let is_late = now.millis_since(*until) >= LAST_MESSAGES_MS_MAX;
             let stream = &self.streams[id.0 as usize];
             let is_visited = !stream.has_new_media() && stream.round.left == 0;
             is_late || is_visited && stream.players.iter().all(&is_served)
-        })?;
-        self.lingering.remove(&(until, id));
+        };
+        due.filter(is_over).take(limits::STREAMS_ENDED_PER_TURN_MAX).map(|(_, id)| *id).collect()
+    }
+
+    /// Ends a stream. It keeps its players, the time that they have come to, and nothing of what
+    /// was published.
+    pub fn end(&mut self, id: StreamId, now: Time) {
         let stream = &mut self.streams[id.0 as usize];
+        self.lingering.remove(&(stream.lingers_until, id));
         stream.lingers_until = Time::NEVER;
         self.published -= 1;
         stream.tape.forget();
         self.announce_change(id, now);
         self.account(id);
-        Some(id)
     }
 
     /// When the next stream stops lingering, or has something for its players; [`Time::NEVER`] if
@@ -823,6 +828,16 @@ mod tests {
         DuplicatePolicy { rule: Duplicate::ReplaceIfSilent, silent_ms: 3000 };
     const METADATA: &str = "02 000a 6f6e4d65746144617461 03 0001 77 00 4064000000000000 000009";
 
+    /// Ends a stream that is over.
+    fn take_ended(
+        hub: &mut Hub,
+        now: Time,
+        is_served: impl Fn(&Endpoint) -> bool,
+    ) -> Option<StreamId> {
+        let ended = hub.ended(now, is_served).first().copied();
+        ended.inspect(|id| hub.end(*id, now))
+    }
+
     fn at(millis: u64) -> Time {
         Time::ZERO.plus_millis(millis)
     }
@@ -981,7 +996,7 @@ mod tests {
             hub.unpublish(a, at(0), 1000);
             assert!(full(&mut hub, "b"), "its publisher may come back");
         }
-        assert_eq!(hub.take_ended(at(1000), |_| true), Some(a));
+        assert_eq!(take_ended(&mut hub, at(1000), |_| true), Some(a));
         let b = hub.publish("b", endpoint(2), at(0), &POLICY, 1).unwrap().stream;
         hub.unpublish(b, at(0), 1000);
         hub.publish("a", endpoint(1), at(0), &POLICY, 1).unwrap();
@@ -1014,9 +1029,9 @@ mod tests {
         bench.video("17 01 000000 65");
         assert_eq!(bench.hub.take_news(at(0)), Some(bench.stream));
         bench.hub.unpublish(bench.stream, at(0), 1000);
-        assert_eq!(bench.hub.take_ended(at(999), |_| true), None);
-        assert_eq!(bench.hub.take_ended(at(1000), |_| true), Some(bench.stream));
-        assert_eq!(bench.hub.take_ended(at(1000), |_| true), None);
+        assert_eq!(take_ended(&mut bench.hub, at(999), |_| true), None);
+        assert_eq!(take_ended(&mut bench.hub, at(1000), |_| true), Some(bench.stream));
+        assert_eq!(take_ended(&mut bench.hub, at(1000), |_| true), None);
         assert_eq!(bench.hub.tape_bytes(), 0);
         assert!(bench.headers().is_empty(), "who joins now waits for another publisher");
         assert!(!bench.hub.stream(bench.stream).has_begun());
@@ -1036,7 +1051,7 @@ mod tests {
         let (mut visits, millis_max) = (0, 30);
         for millis in 0..millis_max {
             bench.hub.unpublish(bench.stream, at(millis), 0);
-            bench.hub.take_ended(at(millis), |_| true).unwrap();
+            take_ended(&mut bench.hub, at(millis), |_| true).unwrap();
             bench.publish(1, millis).unwrap();
             while let Some(stream) = bench.hub.take_news(at(millis)) {
                 bench.hub.begin_round(stream);
@@ -1054,7 +1069,7 @@ mod tests {
         }
         for is_told in [true, false] {
             bench.hub.unpublish(bench.stream, at(0), 0);
-            bench.hub.take_ended(at(0), |_| true).unwrap();
+            take_ended(&mut bench.hub, at(0), |_| true).unwrap();
             bench.publish(1, 0).unwrap();
             assert_eq!(bench.hub.take_news(at(0)).is_some(), is_told);
         }
@@ -1100,7 +1115,7 @@ mod tests {
             let mut bench = Bench::new();
             bench.hub.add_player(bench.stream, endpoint(7));
             bench.hub.unpublish(bench.stream, at(0), 1000);
-            let taken = bench.hub.take_ended(at(1000 + waited_ms), |_| is_served);
+            let taken = take_ended(&mut bench.hub, at(1000 + waited_ms), |_| is_served);
             assert_eq!(taken.is_some(), ended, "{waited_ms} ms");
         }
     }
@@ -1113,9 +1128,13 @@ mod tests {
         bench.record_with(0, kind::AUDIO, &[0xaf, 1, 0x21], at(100), &settings);
         bench.hub.unpublish(bench.stream, at(200), 0);
         assert!(bench.hub.has_news());
-        assert_eq!(bench.hub.take_ended(at(200), |_| true), None, "they have not been visited");
+        assert_eq!(
+            take_ended(&mut bench.hub, at(200), |_| true),
+            None,
+            "they have not been visited"
+        );
         assert_eq!(bench.hub.take_news(at(200)), Some(bench.stream));
-        assert_eq!(bench.hub.take_ended(at(200), |_| true), Some(bench.stream));
+        assert_eq!(take_ended(&mut bench.hub, at(200), |_| true), Some(bench.stream));
     }
 
     #[test]
@@ -1125,7 +1144,7 @@ mod tests {
         bench.record_with(7000, kind::AUDIO, &[0xaf, 1, 0x21], at(0), &TAPE);
         assert!(bench.hub.take_news(at(0)).is_some());
         bench.hub.unpublish(bench.stream, at(0), 1000);
-        assert!(bench.hub.take_ended(at(1000), |_| true).is_some());
+        assert!(take_ended(&mut bench.hub, at(1000), |_| true).is_some());
         bench.publish(2, 5000).unwrap();
         let before =
             bench.hub.stream(bench.stream).tape().live_prelude(Receives::ALL, 1, TAPE.chunk_size);

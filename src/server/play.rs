@@ -102,9 +102,10 @@ impl Play {
             prelude: None,
             skips: None,
         };
-        play.take_headers(tape, chunk_size);
-        if start == Start::Keyframe {
+        if start == Start::Keyframe && tape.start_sequence().is_some() {
             play.jump_to_start(tape, chunk_size);
+        } else {
+            play.take_headers(tape, chunk_size);
         }
         play
     }
@@ -191,6 +192,11 @@ impl Play {
         let is_over = self.next < tape.over();
         if tape.start_sequence().is_some_and(|start| start > self.next) {
             self.jump_to_start(tape, chunk_size);
+        } else if is_over && tape.over() >= tape.first_sequence() {
+            // All that came since the end is still there, its headers among it.
+            self.next = tape.over();
+            self.since = self.next;
+            self.prelude = None;
         } else if fell_off {
             self.next = tape.next_sequence();
             self.since = self.next;
@@ -280,6 +286,8 @@ impl Play {
         }
         let mut wanted = tape.from(self.next).take_while(|entry| self.wants(entry));
         let first = wanted.next()?;
+        // `advance` counts it as well, and looks at no more than a share of a turn.
+        *visits = visits.checked_sub(1)?;
         let bytes_max = bytes_max as u64;
         let mut end = first.offset + first.wire.len() as u64;
         for entry in wanted {
@@ -402,6 +410,7 @@ mod tests {
     use crate::server::gops::Needs;
     use crate::server::headers::HeaderKind;
     use crate::server::hub::Hub;
+    use crate::server::segment::SegmentSettings;
     use crate::server::tape::{Recording, TapeSettings};
     use crate::test_support::{self, wire_messages};
 
@@ -768,6 +777,27 @@ mod tests {
             }
             assert_eq!(names(&wire), "AVKiai", "{step} bytes at a time");
         }
+    }
+
+    #[test]
+    fn a_run_of_a_memory_file_holds_no_more_messages_than_are_taken_as_sent_at_once() {
+        let mut tape = Tape::default();
+        let mut play = join(&tape, Start::Keyframe);
+        tape.begin(false);
+        record(&mut tape, &"a".repeat(limits::WRITE_MESSAGES_PER_TURN_MAX + 10), 0);
+        let open = || {
+            let path = std::env::temp_dir().join(format!("tiderace-run-{}", std::process::id()));
+            let file = std::fs::File::options().read(true).write(true).create(true).open(&path);
+            std::fs::remove_file(path)?;
+            file
+        };
+        let settings = SegmentSettings { open, players_min: 1, run_bytes_min: 1, files_max: 1 };
+        tape.store(1, true, &settings).unwrap();
+        let mut visits = limits::WRITE_MESSAGES_PER_TURN_MAX;
+        assert!(play.skip_unwanted(&tape, &mut visits));
+        let (run, is_last) = play.file_run(&tape, usize::MAX, &mut visits).unwrap();
+        assert_eq!((run.len, is_last), (13 * limits::WRITE_MESSAGES_PER_TURN_MAX, false));
+        assert_eq!(play.advance(&tape, run.len, &mut HalfSent::default()), 0);
     }
 
     #[test]

@@ -206,6 +206,12 @@ impl<T: Transport> Server<T> {
         self.stats.plays += 1;
         self.settle_stage(id, now);
         self.queue_write(id);
+        // With a full socket no write will follow that arms the deadline.
+        let conn = &mut self.conns[id.index()];
+        if !conn.writable && conn.stalls_at() == Time::NEVER {
+            let at = now.plus_millis(self.settings.timeouts.player_stalled_ms);
+            self.timers.set(conn.deadlines(), id, TimerKind::Stall, at);
+        }
     }
 
     fn refuse_play(
@@ -268,10 +274,10 @@ impl<T: Transport> Server<T> {
 
     /// Streams whose publisher did not come back in time.
     pub(super) fn end_streams(&mut self, now: Time) {
-        loop {
-            let conns = &self.conns;
-            let is_served = |player: &Endpoint| !conns[player.conn.index()].queued_to_write;
-            let Some(stream) = self.hub.take_ended(now, is_served) else { break };
+        let conns = &self.conns;
+        let is_served = |player: &Endpoint| !conns[player.conn.index()].queued_to_write;
+        for stream in self.hub.ended(now, is_served) {
+            self.hub.end(stream, now);
             let level = self.level(Topic::Stream, Level::Info, now);
             let name = self.policies.access.shown(self.hub.stream(stream).name());
             log!(level, "{name} is over: its publisher did not come back");

@@ -145,9 +145,11 @@ impl<T: Transport> Server<T> {
         let len = bytes.len();
         let mut input = bytes;
         let mut has_event = false;
+        let mut chunk_size = u32::MAX;
         while share.messages > 0 && self.keeps_up(id, now) {
             let conn = &mut self.conns[id.index()];
             let before = input.len();
+            chunk_size = chunk_size.min(conn.session.inbound().reader().chunk_size());
             let event = match conn.session.next_event(&mut input, &self.policies.session) {
                 Ok(Some(event)) => event,
                 Ok(None) => {
@@ -174,8 +176,12 @@ impl<T: Transport> Server<T> {
                     None => Recorded::NOTHING,
                 },
                 Event::Step(step) => {
-                    let cost = cost_of(&step) + parsed;
+                    let mut cost = cost_of(&step) + parsed;
+                    let plays_on = plays_on(&step);
                     self.decide(id, step, now);
+                    if let Some(message_stream_id) = plays_on {
+                        cost += self.headers_cost(id, message_stream_id);
+                    }
                     Recorded { cost, ..Recorded::NOTHING }
                 }
             };
@@ -188,7 +194,8 @@ impl<T: Transport> Server<T> {
         }
         let conn = &mut self.conns[id.index()];
         conn.transport.consumed(consumed);
-        let chunks = consumed / (conn.session.inbound().reader().chunk_size() as usize + 1);
+        let chunk_size = chunk_size.min(conn.session.inbound().reader().chunk_size());
+        let chunks = consumed / (chunk_size as usize + 1);
         share.spend_messages(chunks / limits::READ_CHUNKS_PER_MESSAGE);
         // Replies, and what else the input made wait.
         if !conn.session.output().is_empty() {
@@ -224,6 +231,13 @@ impl<T: Transport> Server<T> {
                 false
             }
         }
+    }
+
+    /// The cost of the headers that a player may have been made (in media messages).
+    fn headers_cost(&mut self, id: ConnId, message_stream_id: u32) -> usize {
+        let Some(play) = self.conns[id.index()].play_mut(message_stream_id) else { return 0 };
+        let headers_bytes = self.hub.stream(play.stream).tape().headers_bytes();
+        headers_bytes / limits::READ_PARSED_BYTES_PER_MESSAGE
     }
 
     /// What needs more than one connection, or a policy.
@@ -344,7 +358,7 @@ fn record(
         Outcome::Taken => Recorded::NOTHING,
         Outcome::Parsed => Recorded { cost: parsed_cost(message), ..Recorded::NOTHING },
         Outcome::Malformed => {
-            Recorded { cost: limits::READ_COMMAND_MESSAGES, malformed: 1, ..Recorded::NOTHING }
+            Recorded { cost: parsed_cost(message), malformed: 1, ..Recorded::NOTHING }
         }
         Outcome::Unusable => {
             Recorded { cost: parsed_cost(message), unusable: 1, ..Recorded::NOTHING }
@@ -372,7 +386,12 @@ fn record_parts(
     policies: &Policies,
 ) -> Recorded {
     let mut all = Recorded::NOTHING;
-    for message in parts.by_ref().take(limits::AGGREGATE_PARTS_MAX) {
+    for _ in 0..limits::AGGREGATE_PARTS_MAX {
+        // Media costs less than this; parts that are parsed may cost more than a turn has.
+        if all.cost >= 2 * limits::READ_MESSAGES_PER_TURN_MAX {
+            break;
+        }
+        let Some(message) = parts.next() else { break };
         let one = record(hub, stream, &message, now, policies);
         all.cost += one.cost;
         all.malformed += one.malformed;
@@ -382,6 +401,17 @@ fn record_parts(
     let has_more = parts.next().is_some();
     all.malformed += usize::from(has_more || parts.malformed());
     all
+}
+
+/// The message stream whose player may be made headers by a step.
+const fn plays_on(step: &Step) -> Option<u32> {
+    match step {
+        Step::Play(request) => Some(request.message_stream_id()),
+        Step::Pause { message_stream_id, .. } | Step::Receive { message_stream_id, .. } => {
+            Some(*message_stream_id)
+        }
+        _ => None,
+    }
 }
 
 /// The cost of a step of the dialogue besides the length of its message, in media messages.

@@ -72,13 +72,6 @@ impl<I> Ready<I> {
         }
     }
 
-    /// Keeps only the ids for which `is_kept` holds.
-    pub fn retain(&mut self, is_kept: impl Fn(&I) -> bool) {
-        self.fresh.retain(&is_kept);
-        self.again.retain(&is_kept);
-        self.eligible = self.eligible.min(self.again.len());
-    }
-
     /// Memory that the queues hold (bytes).
     pub fn held_bytes(&self) -> usize {
         (self.fresh.capacity() + self.again.capacity()) * size_of::<I>()

@@ -23,6 +23,7 @@ use crate::rtmp::chunk_write::{wire_len, write_message};
 use crate::rtmp::session::Receives;
 use crate::time::Time;
 use bytes::Bytes;
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
@@ -104,6 +105,8 @@ pub struct Entry {
     pub media: MediaKind,
     /// The first of its tracks.
     track: u8,
+    /// Whether it holds a slice, once that was looked for: many keyframe messages may ask.
+    has_slice: Cell<Option<bool>>,
     /// The sequence number of the first message that a decoder needs for it: the first of a
     /// keyframe, or itself. [`LOST`] if that is not on the tape.
     pub needs: u64,
@@ -497,11 +500,16 @@ impl Tape {
         length_bytes: usize,
         chunk_size: u32,
     ) -> u64 {
+        let look = |entry: &Entry| {
+            let units = read_units(payload_head(&entry.wire, chunk_size), length_bytes);
+            let has_slice = units.is_none_or(|units| units.slice != Slice::None);
+            entry.has_slice.set(Some(has_slice));
+            has_slice
+        };
         let is_slice = |entry: &Entry| {
             entry.media == MediaKind::Video
                 && message.tracks.contains(entry.track)
-                && read_units(payload_head(&entry.wire, chunk_size), length_bytes)
-                    .is_none_or(|units| units.slice != Slice::None)
+                && entry.has_slice.get().unwrap_or_else(|| look(entry))
         };
         let oldest = self.next_sequence().saturating_sub(LOOK_BACK_MESSAGES).max(self.first);
         let from = began.max(oldest);
@@ -538,6 +546,7 @@ impl Tape {
             media: message.media,
             track: message.tracks.first().unwrap_or_default(),
             needs,
+            has_slice: Cell::new(None),
             wire,
         });
         self.recorded += len as u64;

@@ -10,6 +10,9 @@ use crate::limits;
 use crate::rtmp::command::code;
 use crate::time::Time;
 
+/// Enough to see whether a player takes anything: the rest waits for its turn among the others.
+const PROBE: Budget = Budget { bytes: limits::KIB, calls: 1, ..Budget::WRITE };
+
 impl<T: Transport> Server<T> {
     /// Acts on every deadline that has come. A connection that has not had its share of this turn
     /// is judged in the next one, by what it has sent: it may be the server that was late.
@@ -97,7 +100,7 @@ impl<T: Transport> Server<T> {
     /// more since, as after a pause.
     fn player_stalled(&mut self, id: ConnId, now: Time) {
         let before = self.conns[id.index()].bytes_out;
-        self.write(id, Budget::WRITE, now);
+        self.write(id, PROBE, now);
         let limit_ms = self.settings.timeouts.player_stalled_ms;
         let conn = &self.conns[id.index()];
         if conn.bytes_out > before {

@@ -322,9 +322,8 @@ impl Host {
             let plays = conn.activity.iter().flat_map(|activity| &activity.plays);
             let mut news = plays.map(|play| server.hub().stream(play.stream).news_at());
             // The end of a publish at the end of a turn makes news of what waited for more.
-            let is_due = |at| {
-                server.hub().has_news() || server.next_deadline().is_some_and(|due| due <= at)
-            };
+            let is_due =
+                |at| server.hub().has_news() || server.next_deadline().is_some_and(|due| due <= at);
             let waits_for_more = news.any(|at| at != Time::NEVER && is_due(at));
             if conn.has_pending(server.hub()) && !waits_for_turn && !waits_for_more {
                 assert!(!conn.writable, "client {id}: room, bytes, and no turn for them");
