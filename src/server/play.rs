@@ -787,7 +787,7 @@ mod tests {
         record(&mut tape, &"a".repeat(limits::WRITE_MESSAGES_PER_TURN_MAX + 10), 0);
         let open = || {
             let path = std::env::temp_dir().join(format!("tiderace-run-{}", std::process::id()));
-            let file = std::fs::File::options().read(true).write(true).create(true).open(&path);
+            let file = std::fs::File::options().read(true).write(true).create_new(true).open(&path);
             std::fs::remove_file(path)?;
             file
         };
