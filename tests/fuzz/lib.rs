@@ -8,6 +8,7 @@ mod bodies;
 #[allow(dead_code, reason = "the tests of the suite use more of it")]
 mod faults;
 #[path = "../suite/random.rs"]
+#[allow(dead_code, reason = "the tests of the suite use more of it")]
 mod random;
 #[path = "../suite/socket.rs"]
 #[allow(dead_code, reason = "the tests of the suite use more of it")]
