@@ -214,6 +214,9 @@ pub struct Conn<T> {
     /// The peer has ended its sending direction or sent urgent data, so a short read is not the
     /// last.
     pub read_closed: bool,
+    /// Its last read did not fit its share of a turn, or it has not published yet: what a read
+    /// brings beyond the share has to be kept.
+    pub reads_little: bool,
     /// A ping was sent and nothing has come since.
     pub pinged: bool,
     /// How far it has come.
@@ -277,6 +280,7 @@ impl<T: Transport> Conn<T> {
             queued_to_read: false,
             queued_to_write: false,
             pinged: false,
+            reads_little: true,
             encoder: EncoderId::default(),
             rare: None,
             activity: None,

@@ -116,6 +116,8 @@ impl<T: Transport> Server<T> {
                 share.spend_bytes(count);
                 let input = &mut buffer[..count];
                 let consumed = self.consume(id, input, share, now);
+                let conn = &mut self.conns[id.index()];
+                conn.reads_little = consumed < count || !publishes(conn);
                 if consumed < count {
                     let bytes = Box::from(&input[consumed..]);
                     self.keep_unread(id, Unread { bytes, consumed: 0 });
@@ -425,11 +427,14 @@ const fn cost_of(step: &Step) -> usize {
 /// How much to ask for with one read (bytes). A publisher's messages are assembled in the read
 /// buffer, so more is better. For other connections, much of a large read would have to be kept.
 fn read_bytes_max<T>(conn: &Conn<T>) -> usize {
-    let is_publisher = conn.activity.as_ref().is_some_and(|a| !a.publishes().is_empty());
     let chunk_size = conn.session.inbound().reader().chunk_size();
-    if is_publisher && chunk_size >= limits::CHUNK_BYTES_TINY {
+    if !conn.reads_little && chunk_size >= limits::CHUNK_BYTES_TINY {
         limits::READ_BUFFER_BYTES
     } else {
         limits::READ_BYTES_SMALL_MAX
     }
+}
+
+fn publishes<T>(conn: &Conn<T>) -> bool {
+    conn.activity.as_ref().is_some_and(|activity| !activity.publishes().is_empty())
 }

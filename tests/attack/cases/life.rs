@@ -108,7 +108,11 @@ fn greets(server: &Server) -> bool {
 }
 
 pub(super) fn g04(verdict: &mut Verdict) {
-    let ring = match Ring::open(&Setup { log_level: "info", ..Setup::DEFAULT }) {
+    let ring = match Ring::open(&Setup {
+        settings: "[play]\nlag_ms = 5000\n",
+        log_level: "info",
+        ..Setup::DEFAULT
+    }) {
         Ok(ring) => ring,
         Err(error) => return verdict.failures.push(error),
     };
