@@ -90,6 +90,8 @@ struct Stream {
     configurations: [Option<u32>; 2],
     newest: [Option<usize>; 2],
     awaits_gop: bool,
+    /// Frames before its newest publisher began.
+    published_from: usize,
     /// Frames before the last time that the stream was over: newcomers are owed none of them.
     over: usize,
     /// It is over before what is held back for its players has left.
@@ -339,6 +341,7 @@ impl Model {
         stream.rhythm = Rhythm { last_media: self.now, ..Rhythm::default() };
         stream.lingers_until_ms = None;
         stream.awaits_gop = true;
+        stream.published_from = stream.frames.len();
         self.tally.publishes += 1;
         if let Some(displaced) = displaced.and_then(|id| self.clients.get_mut(&id)) {
             (displaced.role, displaced.leaves) = (Role::None, true);
@@ -604,8 +607,9 @@ impl Player {
         track.configured_at = None;
     }
 
-    /// The keyframe that may have outrun a newcomer: what it begins with is older than a player
-    /// may lag, and has been since the keyframe came.
+    /// The first frame that a newcomer is owed which may have been outrun: the keyframe with which
+    /// it begins is older than a player may lag. It was outrun by a newer keyframe, or by another
+    /// publisher, for whose stream the old one is not kept.
     fn outrun_by(&self, stream: &Stream, settings: &Settings, now_ms: u64) -> Option<usize> {
         let begins =
             self.begins.filter(|_| !self.is_level && settings.play.start == Start::Keyframe)?;
@@ -614,7 +618,9 @@ impl Player {
         let lags = now_ms - stream.frames[begins].arrived_ms >= lag_ms;
         let is_key = |frame: &Frame| frame.kind == Kind::Key;
         let newest = stream.frames.iter().rposition(is_key);
-        newest.filter(|newest| lags && *newest >= self.owed_from)
+        let newest = newest.filter(|newest| *newest >= self.owed_from);
+        let is_taken_over = begins < stream.published_from;
+        newest.or(is_taken_over.then_some(stream.frames.len())).filter(|_| lags)
     }
 
     /// Whoever reads has everything that it is owed, or all since the first GOP after that.
