@@ -27,8 +27,8 @@
 //! | a setting, its default, its range, its text | [`config`] |
 //! | a bound that is no setting | [`limits`] |
 //! | what C2 must be, the digests | [`rtmp::handshake`] |
-//! | how chunks are read or written | [`rtmp::chunk_read`], [`rtmp::chunk_write`] |
-//! | what memory a message takes that has come in part | `rtmp/partial.rs` |
+//! | how chunks are read or written | [`rtmp::chunk::read`], [`rtmp::chunk::write`] |
+//! | what memory a message takes that has come in part | `rtmp/chunk/partial.rs` |
 //! | control messages, aggregates | [`rtmp::message`] |
 //! | acknowledgements, pings, what both ends share | [`rtmp::link`] |
 //! | which commands are understood, the bytes of the replies | [`rtmp::command`] |
@@ -39,9 +39,9 @@
 //! | how a login is asked for and checked | [`rtmp::auth`] |
 //! | the client's side | [`rtmp::client`] |
 //! | what is a keyframe, a sequence header, a track | [`media`] |
-//! | which profile, level, size and rate a track has | [`codec`] |
-//! | how FLV files are read | [`flv`] |
-//! | what becomes of `onMetaData` | [`metadata`] |
+//! | which profile, level, size and rate a track has | [`media::codec`] |
+//! | how FLV files are read | [`media::flv`] |
+//! | what becomes of `onMetaData` | [`media::metadata`] |
 //! | what holds of a parser whatever it is fed | `tests/fuzz/bodies/` |
 //! | what a stream keeps, and for how long | [`server::tape`] |
 //! | what of it is sent from memory files, and when | [`server::segment`], `net/segment.rs` |
@@ -79,14 +79,11 @@
 
 pub mod amf0;
 pub mod amf3;
-pub mod codec;
 pub mod config;
 pub mod descriptors;
-pub mod flv;
 pub mod limits;
 pub mod load;
 pub mod media;
-pub mod metadata;
 pub mod net;
 pub mod rtmp;
 pub mod server;

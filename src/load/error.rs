@@ -10,8 +10,8 @@ use std::time::Duration;
 use super::process::ProcessError;
 use super::report::ReportError;
 use super::target::TargetError;
-use crate::flv::FlvError;
 use crate::limits::LOAD_FILE_BYTES_MAX;
+use crate::media::flv::FlvError;
 use crate::text::Escaped;
 
 /// See the module's head.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::connection::Message;
 use super::report::{Better, Distribution, Figure, Report};
-use crate::codec::{self, AudioFacts, VideoFacts};
+use crate::media::codec::{self, AudioFacts, VideoFacts};
 use crate::media::{self, AudioClass, AudioCodec, Tracks, VideoClass, VideoCodec};
 use crate::rtmp::message::{AggregateParts, kind};
 use crate::time::Time;
@@ -398,9 +398,9 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::flv::FlvReader;
     use crate::load::manifest::Manifest;
     use crate::media::MediaKind;
+    use crate::media::flv::FlvReader;
     use crate::rtmp::message::MessageHeader;
 
     const FILE: &[u8] = include_bytes!("../../tests/vectors/ffmpeg5_h264_aac.flv");

@@ -13,9 +13,9 @@ use std::time::Duration;
 use super::LoadError;
 use super::encoder::{Encoder, EncoderOptions, Frame};
 use crate::amf0;
-use crate::flv::{FlvError, FlvReader};
 use crate::limits;
 use crate::media::MediaKind;
+use crate::media::flv::{FlvError, FlvReader};
 
 /// See the module's head.
 #[derive(Debug)]

@@ -3,8 +3,7 @@
 //! No module below opens a socket, reads a clock or draws a random number.
 
 pub mod auth;
-pub mod chunk_read;
-pub mod chunk_write;
+pub mod chunk;
 pub mod client;
 pub mod command;
 mod dialogue;
@@ -12,6 +11,5 @@ pub mod handshake;
 pub mod link;
 pub mod message;
 pub mod name;
-mod partial;
 pub mod quirks;
 pub mod session;

@@ -12,10 +12,10 @@
 
 use super::framing::MESSAGE_STREAM_ID;
 use super::gauge::{Counted, Gauge};
-use crate::codec;
 use crate::limits;
+use crate::media::codec;
 use crate::media::{self, Codec, MediaKind, Tracks};
-use crate::rtmp::chunk_write::{chunk_stream, wire_len, write_message};
+use crate::rtmp::chunk::write::{chunk_stream, wire_len, write_message};
 use crate::rtmp::message::{MessageHeader, kind};
 use crate::rtmp::session::Receives;
 use bytes::Bytes;

@@ -8,8 +8,8 @@
 
 use super::gops::{Needs, Unit};
 use super::tape::Recording;
-use crate::codec;
 use crate::media;
+use crate::media::codec;
 use smallvec::SmallVec;
 
 /// Pictures without a marked keyframe after which the encoder is assumed to mark none. A publisher

@@ -50,7 +50,7 @@ mod write;
 use crate::config::{Settings, Start};
 use crate::limits;
 use crate::rtmp::auth::Challenger;
-use crate::rtmp::chunk_read::ReadLimits;
+use crate::rtmp::chunk::read::ReadLimits;
 use crate::rtmp::handshake::Hello;
 use crate::rtmp::session::SessionSettings;
 use crate::time::Time;

@@ -337,7 +337,7 @@ impl<'s, 'c> Slices<'s, 'c> {
 mod tests {
     use super::*;
     use crate::config::{Duplicate, Start};
-    use crate::rtmp::chunk_write::wire_len;
+    use crate::rtmp::chunk::write::wire_len;
     use crate::rtmp::handshake::Hello;
     use crate::rtmp::message::{Message, MessageHeader, UserControl, kind};
     use crate::rtmp::session::{Receives, SessionSettings};

@@ -7,7 +7,7 @@
 
 use super::gops::{Needs, Unit};
 use super::tape::Recording;
-use crate::codec::{self, AudioFacts, VideoFacts};
+use crate::media::codec::{self, AudioFacts, VideoFacts};
 use crate::media::{self, AudioCodec, MediaKind, Tracks, VideoCodec};
 use crate::rtmp::quirks::Repairs;
 use crate::time::Time;

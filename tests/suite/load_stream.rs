@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use tiderace::flv::FlvReader;
 use tiderace::load::report::Report;
+use tiderace::media::flv::FlvReader;
 use tiderace::media::{MediaKind, VideoClass, classify_video};
 
 use crate::load_runs::{NEVER_LATE, report};

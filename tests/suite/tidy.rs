@@ -13,27 +13,23 @@ const LONG_FUNCTIONS: [&str; 0] = [];
 /// What each part of the library may use beside itself. Dependencies point one way:
 /// net, server, then the protocol and the media, then values and bounds; load beside net and
 /// server.
-const LAYERS: [(&str, &[&str]); 15] = [
+const LAYERS: [(&str, &[&str]); 12] = [
     ("limits", &[]),
     ("time", &[]),
     ("text", &["limits"]),
     ("amf0", &["limits"]),
     ("amf3", &["amf0", "limits"]),
-    ("media", &["limits"]),
-    ("codec", &["media"]),
-    ("flv", &["media"]),
-    ("metadata", &["amf0", "amf3", "limits"]),
+    ("media", &["amf0", "amf3", "limits"]),
     ("rtmp", &["amf0", "limits", "text", "time"]),
     ("config", &["limits", "rtmp", "text"]),
-    ("server", &["amf0", "codec", "config", "limits", "media", "metadata", "rtmp", "text", "time"]),
+    ("server", &["amf0", "config", "limits", "media", "rtmp", "text", "time"]),
     ("descriptors", &[]),
     ("net", &["config", "descriptors", "limits", "rtmp", "server", "time"]),
-    ("load", &["amf0", "codec", "descriptors", "flv", "limits", "media", "rtmp", "text", "time"]),
+    ("load", &["amf0", "descriptors", "limits", "media", "rtmp", "text", "time"]),
 ];
 
 /// The parts that turn bytes into values and back, and know of nothing else.
-const PURE: [&str; 10] =
-    ["amf0", "amf3", "codec", "flv", "limits", "media", "metadata", "rtmp", "text", "time"];
+const PURE: [&str; 7] = ["amf0", "amf3", "limits", "media", "rtmp", "text", "time"];
 /// The parts with sockets and the clock. `bin` is what belongs to the program alone.
 const OUTSIDE: [&str; 4] = ["descriptors", "net", "load", "bin"];
 

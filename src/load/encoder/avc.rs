@@ -158,8 +158,8 @@ fn write_units(out: &mut Vec<u8>, slice: &[u8], bytes: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec;
     use crate::media::VideoCodec;
+    use crate::media::codec;
 
     #[test]
     fn configuration_says_what_was_asked_for() {

@@ -4,7 +4,7 @@
 use allocation_counter::measure;
 use tiderace::amf0::Property;
 use tiderace::limits::{AMF_NODES_MAX, LOG_TEXT_BYTES_MAX, NAME_BYTES_MAX, QUERY_BYTES_MAX};
-use tiderace::metadata::{DataMessage, interpret, interpret_amf3};
+use tiderace::media::metadata::{DataMessage, interpret, interpret_amf3};
 use tiderace::rtmp::command::{Command, CommandMessage};
 use tiderace::rtmp::message::{AggregateParts, Control, Message, MessageHeader, kind};
 use tiderace::rtmp::name::{AppName, is_app, is_key};

@@ -1,7 +1,7 @@
 //! Heads of audio and video messages, and the codec configurations behind them: no track lies
 //! outside its message, and what is said of a track is something that an encoder can send.
 
-use tiderace::codec::{audio_facts, video_facts};
+use tiderace::media::codec::{audio_facts, video_facts};
 use tiderace::media::{
     Tracks, classify_audio, classify_video, for_each_audio_track, for_each_video_track,
 };

@@ -806,19 +806,19 @@ mod tests {
     use crate::media::{self, AudioCodec, VideoCodec};
 
     const FFMPEG9_PLAY: &[u8] =
-        include_bytes!("../../tests/vectors/captures/ffmpeg9_play.client.bin");
+        include_bytes!("../../../tests/vectors/captures/ffmpeg9_play.client.bin");
     const FFMPEG5_PUBLISH: &[u8] =
-        include_bytes!("../../tests/vectors/captures/ffmpeg5_publish_h264_aac.client.bin");
+        include_bytes!("../../../tests/vectors/captures/ffmpeg5_publish_h264_aac.client.bin");
     const OBS_PUBLISH: &[u8] =
-        include_bytes!("../../tests/vectors/captures/obs29_publish.client.bin");
+        include_bytes!("../../../tests/vectors/captures/obs29_publish.client.bin");
     const GST_PUBLISH: &[u8] =
-        include_bytes!("../../tests/vectors/captures/gst_rtmp2sink_publish.client.bin");
+        include_bytes!("../../../tests/vectors/captures/gst_rtmp2sink_publish.client.bin");
     const GST_PLAY: &[u8] =
-        include_bytes!("../../tests/vectors/captures/gst_rtmp2src_play.client.bin");
+        include_bytes!("../../../tests/vectors/captures/gst_rtmp2src_play.client.bin");
     const RTMPDUMP_PLAY: &[u8] =
-        include_bytes!("../../tests/vectors/captures/rtmpdump_play.client.bin");
+        include_bytes!("../../../tests/vectors/captures/rtmpdump_play.client.bin");
     const NGINX_TO_PLAYER: &[u8] =
-        include_bytes!("../../tests/vectors/captures/nginx_answers_ffmpeg5_play.server.bin");
+        include_bytes!("../../../tests/vectors/captures/nginx_answers_ffmpeg5_play.server.bin");
 
     const SEVEN: &[u8] = b"\x00\x40\x1c\0\0\0\0\0\0";
 

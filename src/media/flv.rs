@@ -192,7 +192,7 @@ mod tests {
     use crate::test_support::{Random, hex};
 
     /// Two seconds of H.264 and AAC, written by ffmpeg 5.1.
-    const FILE: &[u8] = include_bytes!("../tests/vectors/ffmpeg5_h264_aac.flv");
+    const FILE: &[u8] = include_bytes!("../../tests/vectors/ffmpeg5_h264_aac.flv");
 
     /// An empty file, and one tag of audio behind it, whose timestamp needs its highest byte.
     const HEADER: &str = "464c56 01 05 00000009 00000000";

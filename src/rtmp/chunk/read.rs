@@ -10,8 +10,8 @@ use std::error::Error;
 use std::fmt;
 
 use crate::limits::{self, CHUNK_SIZE_INITIAL};
+use crate::rtmp::chunk::partial::{HeldBytes, NO_ASSEMBLY, Partial};
 use crate::rtmp::message::{Message, MessageHeader, kind};
-use crate::rtmp::partial::{HeldBytes, NO_ASSEMBLY, Partial};
 use crate::rtmp::quirks::{Quirk, Tolerated};
 
 /// Bounds a reader enforces.
@@ -779,17 +779,17 @@ fn split_u24(bytes: &[u8]) -> Option<(u32, &[u8])> {
 }
 
 /// Takes bytes off the front of an input.
-pub(super) fn skip(input: &mut &mut [u8], count: usize) {
+pub(in crate::rtmp) fn skip(input: &mut &mut [u8], count: usize) {
     *input = std::mem::take(input).get_mut(count..).unwrap_or_default();
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rtmp::chunk_write::{write_control, write_message};
+    use crate::rtmp::chunk::partial::SPARES_MAX;
+    use crate::rtmp::chunk::write::{write_control, write_message};
     use crate::rtmp::message::Control;
     use crate::rtmp::message::tests::hex;
-    use crate::rtmp::partial::SPARES_MAX;
 
     /// All that a reader makes of a run of bytes.
     #[derive(Debug, PartialEq)]
@@ -1840,7 +1840,7 @@ mod tests {
         ($name:literal, $payload_bytes:literal, $kinds:expr) => {
             Capture {
                 name: $name,
-                bytes: include_bytes!(concat!("../../tests/vectors/captures/", $name, ".bin")),
+                bytes: include_bytes!(concat!("../../../tests/vectors/captures/", $name, ".bin")),
                 kinds: &$kinds,
                 payload_bytes: $payload_bytes,
             }

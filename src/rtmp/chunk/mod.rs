@@ -1,0 +1,5 @@
+//! Messages as chunks (RTMP 1.0, section 5.3): reading, assembly and writing.
+
+mod partial;
+pub mod read;
+pub mod write;
