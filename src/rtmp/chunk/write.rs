@@ -7,6 +7,7 @@
 
 use bytes::BufMut;
 
+use super::header::{TIMESTAMP_EXTENDED, TYPE_0, TYPE_3};
 use crate::limits::MESSAGE_BYTES_MAX;
 use crate::rtmp::message::{CONTROL_PAYLOAD_BYTES_MAX, Control, MessageHeader};
 
@@ -77,12 +78,8 @@ pub fn wire_len(header: &MessageHeader, payload_len: usize, chunk_size: u32) -> 
     chunks * (basic + extended) + MESSAGE_HEADER_BYTES + payload_len
 }
 
-const TYPE_0: u8 = 0;
-const TYPE_3: u8 = 3;
 /// Message header of type 0: timestamp 3, length 3, type id 1, message stream id 4.
 const MESSAGE_HEADER_BYTES: usize = 11;
-/// This value itself stands in the extended form too (section 5.3.1.3).
-const TIMESTAMP_EXTENDED: u32 = 0x00ff_ffff;
 
 /// A size of zero cannot be announced, so one that gets here is taken as the smallest there is.
 fn chunk_payload_bytes(chunk_size: u32) -> usize {

@@ -1,0 +1,230 @@
+//! Chunk headers, and what each chunk stream remembers of its last one (RTMP 1.0, section 5.3.1).
+//!
+//! Parses headers where they lie and applies them to the state of their chunk stream. It never
+//! touches a payload, and never decides whether a message is allowed.
+
+use super::partial::NO_ASSEMBLY;
+use crate::rtmp::message::MessageHeader;
+
+/// The value of a timestamp field that announces an extended timestamp (section 5.3.1.3).
+pub(super) const TIMESTAMP_EXTENDED: u32 = 0x00ff_ffff;
+/// Largest type 0 timestamp that a type 3 header right behind it repeats as a delta (ms).
+pub(super) const TYPE_0_DELTA_MS_MAX: u32 = 1000;
+
+/// A larger delta steps back: times are compared within half their range (section 5.3.1.3).
+pub(super) const BACKWARD_DELTA_ABOVE: u32 = 1 << 31;
+
+pub(super) const TYPE_0: u8 = 0;
+pub(super) const TYPE_1: u8 = 1;
+pub(super) const TYPE_2: u8 = 2;
+pub(super) const TYPE_3: u8 = 3;
+
+const _: () = assert!(size_of::<ChunkStream>() <= 32);
+
+/// What a chunk stream remembers of its headers (section 5.3.1.2), and its message under way.
+#[derive(Debug)]
+pub(super) struct ChunkStream {
+    pub(super) id: u32,
+    /// Absolute time of the message under way or of the last one.
+    pub(super) timestamp: u32,
+    /// What a type 3 header that begins a message adds to `timestamp`.
+    pub(super) delta: u32,
+    /// Last extended timestamp field as it came; means something if `has_extended`.
+    pub(super) extended: u32,
+    /// Declared payload bytes of the message under way or of the last one.
+    pub(super) length: u32,
+    pub(super) message_stream_id: u32,
+    /// Payload bytes of the message under way that are still to come; zero between messages.
+    pub(super) remaining: u32,
+    pub(super) kind: u8,
+    /// Where its payload is put together, or [`NO_ASSEMBLY`].
+    pub(super) assembly: u8,
+    /// The last header of type 0, 1 or 2 had an extended timestamp.
+    pub(super) has_extended: bool,
+    /// The last message began with a type 0 header.
+    pub(super) after_type_0: bool,
+}
+
+impl ChunkStream {
+    pub(super) const fn new(id: u32) -> Self {
+        Self {
+            id,
+            timestamp: 0,
+            delta: 0,
+            extended: 0,
+            length: 0,
+            message_stream_id: 0,
+            remaining: 0,
+            kind: 0,
+            assembly: NO_ASSEMBLY,
+            has_extended: false,
+            after_type_0: false,
+        }
+    }
+
+    pub(super) const fn message_header(&self) -> MessageHeader {
+        MessageHeader {
+            chunk_stream_id: self.id,
+            timestamp: self.timestamp,
+            kind: self.kind,
+            message_stream_id: self.message_stream_id,
+        }
+    }
+
+    /// True if a chunk with this header carries on with the message under way.
+    ///
+    /// Some encoders put types 1 and 2 there; only another length or type tells a new message.
+    pub(super) const fn continues_with(&self, header: &ChunkHeader) -> bool {
+        let fields = &header.fields;
+        self.remaining > 0
+            && match header.format {
+                TYPE_0 => false,
+                TYPE_1 => fields.length == self.length && fields.kind == self.kind,
+                _ => true,
+            }
+    }
+
+    /// Moves time, length, type and message stream on to a message that begins (section 5.3.1.2).
+    ///
+    /// Times wrap: old OBS writes a step back as a delta of nearly 2^32.
+    pub(super) const fn begin_message(&mut self, header: &ChunkHeader) {
+        let fields = &header.fields;
+        match header.format {
+            TYPE_0 => {
+                self.timestamp = fields.time;
+                // By the specification a type 3 header behind this adds the timestamp itself
+                // (section 5.3.1.2.4). nginx-rtmp and old OBS mean "same time" with it. Intervals
+                // over a second hardly exist, and adding an absolute time would be the worse error.
+                self.delta = if fields.time <= TYPE_0_DELTA_MS_MAX { fields.time } else { 0 };
+                self.message_stream_id = fields.message_stream_id;
+            }
+            TYPE_1 | TYPE_2 => {
+                self.delta = fields.time;
+                self.timestamp = self.timestamp.wrapping_add(self.delta);
+            }
+            _ => self.timestamp = self.timestamp.wrapping_add(self.delta),
+        }
+        self.length = fields.length;
+        self.kind = fields.kind;
+        self.after_type_0 = header.format == TYPE_0;
+        self.note_extended(header);
+    }
+
+    pub(super) const fn note_extended(&mut self, header: &ChunkHeader) {
+        if header.format == TYPE_3 {
+            return;
+        }
+        self.has_extended = matches!(header.fields.extended, Extended::Present);
+        self.extended = header.fields.time;
+    }
+
+    /// Decides whether the bytes behind a type 3 basic header repeat the extended timestamp.
+    ///
+    /// Section 5.3.1.3 wants it there, and librtmp and many encoders leave it out. So the bytes are
+    /// compared with what it would be: the field as it last came, or the absolute time. The first
+    /// byte that differs decides for payload; `None` if all that have come agree and are too few.
+    /// A payload that happens to start with these four bytes is mistaken, once in 2^32 chunks.
+    pub(super) fn sniff_extended(&self, bytes: &[u8]) -> Option<Extended> {
+        if !self.has_extended {
+            return Some(Extended::Absent);
+        }
+        let agrees = |value: u32| value.to_be_bytes().iter().zip(bytes).all(|(a, b)| a == b);
+        if !agrees(self.extended) && !agrees(self.timestamp) {
+            return Some(Extended::Omitted);
+        }
+        (bytes.len() >= EXTENDED_BYTES).then_some(Extended::Present)
+    }
+}
+
+/// Bytes of an extended timestamp.
+pub(super) const EXTENDED_BYTES: usize = 4;
+
+/// Whether a chunk header has an extended timestamp.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Extended {
+    Absent,
+    Present,
+    /// It should be there by the specification and is not.
+    Omitted,
+}
+
+/// A chunk header, whole.
+pub(super) struct ChunkHeader {
+    pub(super) format: u8,
+    pub(super) chunk_stream_id: u32,
+    /// Place of the chunk stream, if it has been seen before.
+    pub(super) known: Option<u8>,
+    pub(super) fields: MessageFields,
+    /// How many bytes the header takes.
+    pub(super) bytes: usize,
+}
+
+/// The fields of a message header; those its type leaves out are the last ones of the stream.
+pub(super) struct MessageFields {
+    /// Timestamp of type 0, delta of types 1 and 2, unused in type 3.
+    pub(super) time: u32,
+    pub(super) extended: Extended,
+    pub(super) length: u32,
+    pub(super) kind: u8,
+    pub(super) message_stream_id: u32,
+}
+
+/// Section 5.3.1.1: type, chunk stream id and what lies behind.
+pub(super) fn parse_basic_header(bytes: &[u8]) -> Option<(u8, u32, &[u8])> {
+    let (&first, rest) = bytes.split_first()?;
+    let format = first >> 6;
+    match first & 0x3f {
+        0 => {
+            let (&low, rest) = rest.split_first()?;
+            Some((format, 64 + u32::from(low), rest))
+        }
+        1 => {
+            let (id, rest) = rest.split_first_chunk()?;
+            Some((format, 64 + u32::from(u16::from_le_bytes(*id)), rest))
+        }
+        id => Some((format, u32::from(id), rest)),
+    }
+}
+
+/// Sections 5.3.1.2 and 5.3.1.3: the fields and what lies behind them.
+pub(super) fn parse_message_header<'b>(
+    format: u8,
+    stream: Option<&ChunkStream>,
+    bytes: &'b [u8],
+) -> Option<(MessageFields, &'b [u8])> {
+    let mut fields = MessageFields {
+        time: 0,
+        extended: Extended::Absent,
+        length: stream.map_or(0, |stream| stream.length),
+        kind: stream.map_or(0, |stream| stream.kind),
+        message_stream_id: stream.map_or(0, |stream| stream.message_stream_id),
+    };
+    if format == TYPE_3 {
+        fields.extended = stream.map_or(Some(Extended::Absent), |s| s.sniff_extended(bytes))?;
+        let repeated = if fields.extended == Extended::Present { EXTENDED_BYTES } else { 0 };
+        return Some((fields, bytes.get(repeated..)?));
+    }
+    let (time, mut rest) = split_u24(bytes)?;
+    fields.time = time;
+    if format <= TYPE_1 {
+        (fields.length, rest) = split_u24(rest)?;
+        let (&kind, behind) = rest.split_first()?;
+        (fields.kind, rest) = (kind, behind);
+    }
+    if format == TYPE_0 {
+        let (id, behind) = rest.split_first_chunk()?;
+        // The one little-endian field of the protocol (section 5.3.1.2.1).
+        (fields.message_stream_id, rest) = (u32::from_le_bytes(*id), behind);
+    }
+    if time == TIMESTAMP_EXTENDED {
+        let (extended, behind) = rest.split_first_chunk()?;
+        (fields.time, rest) = (u32::from_be_bytes(*extended), behind);
+        fields.extended = Extended::Present;
+    }
+    Some((fields, rest))
+}
+
+pub(super) fn split_u24(bytes: &[u8]) -> Option<(u32, &[u8])> {
+    let (&[a, b, c], rest) = bytes.split_first_chunk()?;
+    Some((u32::from_be_bytes([0, a, b, c]), rest))
+}
