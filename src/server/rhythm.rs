@@ -34,8 +34,8 @@ pub(super) struct Rhythm {
     pictures: Pictures,
     /// The longest recent pause (ms), and when the last one that was half as long ended.
     pause: (u64, Time),
-    /// Bytes of unfinished messages, and the silence in which they came.
-    part: (usize, Time),
+    /// Bytes of an unfinished message that have come since then.
+    part_bytes: usize,
 }
 
 /// How much of its rhythm a publisher has shown.
@@ -54,7 +54,7 @@ enum Pictures {
 impl Rhythm {
     /// The rhythm of a publisher that begins.
     pub(super) const fn new(now: Time) -> Self {
-        Self { heard: now, pictures: Pictures::Unheard, pause: (0, now), part: (0, now) }
+        Self { heard: now, pictures: Pictures::Unheard, pause: (0, now), part_bytes: 0 }
     }
 
     /// Notes a whole message of media.
@@ -77,13 +77,9 @@ impl Rhythm {
 
     /// Notes bytes of a message that is not whole yet.
     pub(super) fn note_part(&mut self, bytes: usize, now: Time) {
-        if self.part.1 != self.heard {
-            self.part = (0, self.heard);
-        }
-        self.part.0 += bytes;
-        if self.part.0 >= PART_BYTES_MIN {
+        self.part_bytes += bytes;
+        if self.part_bytes >= PART_BYTES_MIN {
             self.note_bytes(now);
-            self.part = (0, self.heard);
         }
     }
 
@@ -110,7 +106,7 @@ impl Rhythm {
         if now.as_micros() > self.heard.as_micros() + PAUSE_MS_MIN * 1000 {
             self.note_pause(now);
         }
-        self.heard = now;
+        (self.heard, self.part_bytes) = (now, 0);
     }
 
     /// A pause before the first picture is that of an encoder that starts.
@@ -232,6 +228,12 @@ mod tests {
         frame(&mut rhythm, 80, 120);
         rhythm.note_part(1, at(2000));
         assert_eq!(rhythm.heard(), at(120));
+        // Even if it came at the same time as the message before.
+        let mut rhythm = publisher([0, 40]);
+        rhythm.note_part(PART_BYTES_MIN - 1, at(40));
+        frame(&mut rhythm, 80, 40);
+        rhythm.note_part(1, at(2000));
+        assert_eq!(rhythm.heard(), at(40));
     }
 
     #[test]
