@@ -306,9 +306,16 @@ struct Studio {
     timestamp: u32,
 }
 
-/// A frame, and the time between two.
-const FRAME: [u8; 1200] = [0x27; 1200];
+/// A frame of AVC that is no keyframe, and the time between two.
+const FRAME: [u8; 1200] = frame(0x27);
 const FRAME_MS: u32 = 33;
+
+/// A message of AVC with this frame type and codec (FLV 10.1, E.4.3).
+const fn frame(head: u8) -> [u8; 1200] {
+    let mut frame = [0xc6; 1200];
+    (frame[0], frame[1]) = (head, 1);
+    frame
+}
 
 impl Studio {
     fn open(players: usize) -> Self {
@@ -327,7 +334,7 @@ impl Studio {
         }
         let mut studio = Self { house, publisher, id, socket, timestamp: 0 };
         // A keyframe, from which on players are given what comes.
-        studio.send(&[0x17; 1200]);
+        studio.send(&frame(0x17));
         studio
     }
 

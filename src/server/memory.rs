@@ -225,8 +225,9 @@ impl<T: Transport> Server<T> {
     pub(super) fn relieve_memory(&mut self, now: Time) {
         self.hub.sweep_lent();
         self.shrink_tables();
-        self.memory.found_bytes = self.memory_bytes();
-        self.find_memory_level(now);
+        let held = self.memory_bytes();
+        self.memory.found_bytes = held;
+        self.find_memory_level(held, now);
         self.shrink_streams(now);
         let is_early = now < self.memory.search_at || !self.closing.is_empty();
         if self.memory.level < MemoryLevel::Tight || is_early {
@@ -234,12 +235,13 @@ impl<T: Transport> Server<T> {
         }
         self.shed(now);
         self.remove_closing(now);
-        self.find_memory_level(now);
+        self.find_memory_level(self.memory_bytes(), now);
     }
 
-    fn find_memory_level(&mut self, now: Time) {
+    /// Finds the level that follows from `held` bytes.
+    fn find_memory_level(&mut self, held: usize, now: Time) {
         let budget = self.settings.limits.memory_bytes_max;
-        let (level, held) = (self.memory.level, self.memory_bytes());
+        let level = self.memory.level;
         let percent = held.saturating_mul(100).checked_div(budget).unwrap_or(0);
         let mut next = level.next(percent);
         if next > MemoryLevel::Ample {
@@ -290,7 +292,7 @@ impl<T: Transport> Server<T> {
         let tape = &mut self.policies.tape;
         tape.backlog_bytes_max = self.hub.shrink_backlogs(backlogs, now, tape);
         self.memory.share_at = now.plus_millis(SHARE_EVERY_MS);
-        self.find_memory_level(now);
+        self.find_memory_level(self.memory_bytes(), now);
     }
 
     /// Returns whether players may be sent from memory files at `now`.

@@ -133,7 +133,7 @@ impl Outbox {
         }
         budget.spend_call();
         let offered = slices.bytes;
-        let bytes = conn.transport.write_vectored(&slices.io_slices())?;
+        let bytes = slices.write_to(&mut conn.transport)?;
         if bytes == 0 {
             // A transport that takes no byte without an error would be asked forever.
             return Err(ErrorKind::WriteZero.into());
@@ -186,11 +186,15 @@ fn gather<'s>(
     slices: &mut Slices<'s, '_>,
     visits: &mut usize,
 ) -> bool {
-    if let Some(half_sent) = activity.and_then(|activity| activity.half_sent.as_deref()) {
+    let half_sent = activity.and_then(|activity| activity.half_sent.as_deref());
+    if let Some(half_sent) = half_sent.filter(|half_sent| !half_sent.is_empty()) {
         slices.push(half_sent.head());
         slices.push(half_sent.rest());
     }
-    slices.push(session.output().bytes());
+    let control = session.output().bytes();
+    if !control.is_empty() {
+        slices.push(control);
+    }
     let Some(activity) = activity.filter(|_| !is_closing) else { return slices.has_room() };
     let mut plays = activity.plays.iter();
     // If the budget cut the slices, more is pending, even if the last player added none.
@@ -227,11 +231,15 @@ fn advance<T>(conn: &mut Conn<T>, hub: &Hub, mut written: usize) {
     }
 }
 
+/// Pieces of a write for which no memory is asked.
+const PIECES_WITHIN: usize = 4;
+
 /// The slices of one vectored write, within a budget. Adjacent short slices are copied into one,
 /// since a slice of 13 bytes costs the kernel as much as copying some hundred bytes.
 pub(super) struct Slices<'s, 'c> {
-    /// Never more than what it holds within itself.
-    pieces: SmallVec<[Piece<'s>; limits::WRITE_SLICES_MAX]>,
+    /// Never more than [`limits::WRITE_SLICES_MAX`]. Few of them lie within: the whole struct is
+    /// moved at each write, and nearly every write is one message.
+    pieces: SmallVec<[Piece<'s>; PIECES_WITHIN]>,
     scratch: &'c mut Vec<u8>,
     /// Media that lies in a memory file is left for a call of its own.
     until_file: bool,
@@ -261,7 +269,7 @@ impl<'s, 'c> Slices<'s, 'c> {
     pub(super) fn push(&mut self, slice: &'s [u8]) -> bool {
         let slice = self.cut(slice);
         if !slice.is_empty() && !self.join(slice) {
-            self.pieces.push(Piece::Slice(slice));
+            self.add(Piece::Slice(slice));
         }
         self.has_room()
     }
@@ -272,9 +280,17 @@ impl<'s, 'c> Slices<'s, 'c> {
         if !bytes.is_empty() && !self.join(bytes) {
             let start = self.scratch.len();
             self.scratch.extend_from_slice(bytes);
-            self.pieces.push(Piece::Copied(start..self.scratch.len()));
+            self.add(Piece::Copied(start..self.scratch.len()));
         }
         self.has_room()
+    }
+
+    fn add(&mut self, piece: Piece<'s>) {
+        if self.pieces.len() == PIECES_WITHIN {
+            // At once, instead of four times.
+            self.pieces.reserve_exact(limits::WRITE_SLICES_MAX - PIECES_WITHIN);
+        }
+        self.pieces.push(piece);
     }
 
     /// Bytes that may be added.
@@ -323,13 +339,25 @@ impl<'s, 'c> Slices<'s, 'c> {
         true
     }
 
+    /// Hands all of them to the transport in one call. Errors are the transport's.
+    fn write_to<T: Transport>(&self, transport: &mut T) -> io::Result<usize> {
+        match &self.pieces[..] {
+            // Nearly every write: no list has to be laid out for it.
+            [piece] => transport.write_vectored(&[self.io_slice(piece)]),
+            _ => transport.write_vectored(&self.io_slices()),
+        }
+    }
+
     /// The slices for the transport.
     pub(super) fn io_slices(&self) -> SmallVec<[IoSlice<'_>; limits::WRITE_SLICES_MAX]> {
-        let as_bytes = |piece: &Piece<'s>| match piece {
+        self.pieces.iter().map(|piece| self.io_slice(piece)).collect()
+    }
+
+    fn io_slice(&self, piece: &Piece<'s>) -> IoSlice<'_> {
+        match piece {
             Piece::Slice(slice) => IoSlice::new(slice),
             Piece::Copied(range) => IoSlice::new(&self.scratch[range.clone()]),
-        };
-        self.pieces.iter().map(as_bytes).collect()
+        }
     }
 }
 

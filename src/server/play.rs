@@ -213,7 +213,7 @@ impl Play {
         if self.is_paused() {
             return true;
         }
-        for entry in tape.from(self.next) {
+        while let Some(entry) = tape.get(self.next) {
             if self.wants(entry) {
                 return true;
             }

@@ -63,7 +63,7 @@ impl<I> Ready<I> {
     /// Takes the id to serve next, with `left` of the budget `whole` of a turn. `None` once the
     /// budget is spent, or if no id waits for this turn.
     pub fn next(&mut self, left: &Budget, whole: &Budget) -> Option<Next<I>> {
-        if left.is_spent() {
+        if self.is_empty() || left.is_spent() {
             None
         } else if left.is_low(whole) {
             self.next_again().or_else(|| self.next_fresh())
