@@ -87,7 +87,8 @@ pub enum Refusal {
 pub enum Outcome {
     /// A frame that was taken, or is of no use to any player.
     Taken,
-    /// A header or data, which was parsed and compared with what newcomers get.
+    /// A header or data, which was parsed and compared with what newcomers get, or a frame of
+    /// another codec, which changed that.
     Parsed,
     /// It could not be read and was dropped.
     Malformed,
@@ -475,6 +476,7 @@ impl Hub {
         publisher.meter.note(&recording, now);
         let is_frame = recording.is_frame;
         let (gops_cut, left_out) = (stream.tape.gops_cut(), stream.tape.headers_left_out());
+        let changes = stream.tape.headers_changes();
         let is_news = stream.tape.record(recording, !stream.players.is_empty(), now, settings);
         if stream.tape.gops_cut() != gops_cut {
             publisher.keyframes.search_again();
@@ -483,11 +485,12 @@ impl Hub {
         if stream.tape.headers_left_out() != left_out {
             note = Some(Note::HeaderLeftOut { is_first: publisher.meter.note_left_out_header() });
         }
+        let is_parsed = !is_frame || stream.tape.headers_changes() != changes;
         if is_news {
             self.visit_players_at(id, now.plus_millis(settings.merge_ms), now);
         }
         self.account(id);
-        let outcome = if is_frame { Outcome::Taken } else { Outcome::Parsed };
+        let outcome = if is_parsed { Outcome::Parsed } else { Outcome::Taken };
         note.map_or(outcome, Outcome::Noted)
     }
 

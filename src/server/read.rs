@@ -365,11 +365,10 @@ fn record(
         Outcome::Unusable => {
             Recorded { cost: parsed_cost(message), unusable: 1, ..Recorded::NOTHING }
         }
-        Outcome::Noted(note) => Recorded {
-            cost: limits::READ_COMMAND_MESSAGES,
-            note: Some((stream, note)),
-            ..Recorded::NOTHING
-        },
+        // Each is a header that was compared, or has drawn more work than a frame.
+        Outcome::Noted(note) => {
+            Recorded { cost: parsed_cost(message), note: Some((stream, note)), ..Recorded::NOTHING }
+        }
     }
 }
 

@@ -145,6 +145,8 @@ pub struct Tape {
     gops_cut: u32,
     /// Headers that newcomers do not get.
     headers_left_out: u32,
+    /// Messages that changed the headers in force.
+    headers_changes: u32,
 }
 
 impl Default for Tape {
@@ -174,6 +176,7 @@ impl Tape {
             over: LOST + 1,
             gops_cut: 0,
             headers_left_out: 0,
+            headers_changes: 0,
         }
     }
 
@@ -278,8 +281,7 @@ impl Tape {
 
     /// Forgets the cached metadata (`@clearDataFrame`).
     pub fn clear_metadata(&mut self) {
-        Rc::make_mut(&mut self.headers).clear_metadata();
-        self.headers_since = self.next_sequence();
+        self.change_headers().clear_metadata();
     }
 
     /// The entry with this sequence number, if it is still, or already, on the tape.
@@ -462,6 +464,13 @@ impl Tape {
         self.headers_left_out
     }
 
+    /// Messages that changed the headers in force, modulo 2^32. Each change copies the list of
+    /// headers, if a start point still has the headers of before, and newcomers need a new wire
+    /// form.
+    pub const fn headers_changes(&self) -> u32 {
+        self.headers_changes
+    }
+
     /// The first message that a decoder needs for this one, which is recorded next.
     fn needs_of(&self, message: &Recording<'_>) -> u64 {
         let begun = || self.gops.began(&message.tracks);
@@ -559,14 +568,20 @@ impl Tape {
         if self.headers.has(kind, &tracks, payload) {
             return;
         }
-        let headers = Rc::make_mut(&mut self.headers);
+        let headers = self.change_headers();
         let Kept { replaced, left_out } = headers.keep(kind, tracks, codec, payload);
         self.headers_left_out += u32::from(left_out);
-        self.headers_since = self.first + self.entries.len() as u64;
         if replaced && kind == HeaderKind::VideoSequence {
             self.starts.reconfigured(&tracks);
             self.gops.end_unit(&tracks);
         }
+    }
+
+    /// Returns the headers in force to be changed by the message at hand.
+    fn change_headers(&mut self) -> &mut Headers {
+        self.headers_since = self.next_sequence();
+        self.headers_changes = self.headers_changes.wrapping_add(1);
+        Rc::make_mut(&mut self.headers)
     }
 
     /// Ends the headers of another codec on the tracks of a frame or a decoder configuration: not
@@ -586,8 +601,7 @@ impl Tape {
         if is_known || !self.headers.disagrees_with(&message.tracks, codec) {
             return;
         }
-        Rc::make_mut(&mut self.headers).set_codec(&message.tracks, codec);
-        self.headers_since = self.next_sequence();
+        self.change_headers().set_codec(&message.tracks, codec);
         if codec.media() == MediaKind::Video {
             self.starts.reconfigured(&message.tracks);
             self.gops.end_unit(&message.tracks);

@@ -15,6 +15,7 @@ mod accounting;
 mod admission;
 mod amf;
 mod auth;
+mod charges;
 mod chunks;
 mod cli;
 mod commands;

@@ -1,0 +1,73 @@
+//! What a publisher's messages cost it of a turn, counted in turns: a message that makes the server
+//! do more than to record a frame leaves less of the turn for the messages after it.
+
+use tiderace::config::Settings;
+use tiderace::limits;
+
+use crate::frames::payload;
+use crate::wire::{self, AUDIO, Message, SET_CHUNK_SIZE};
+use crate::world::{ClientHandle, World};
+
+/// A publisher with a chunk size that cuts no message.
+fn publishing(world: &mut World) -> ClientHandle {
+    world.socket_bytes = 4 * limits::MIB;
+    let publisher = world.publishing("cam");
+    world.say(publisher, &[wire::control(SET_CHUNK_SIZE, 1 << 20)]);
+    publisher
+}
+
+/// The turns in which the server does what `messages` say, which come at once.
+fn turns_for(world: &mut World, publisher: ClientHandle, messages: &[Message]) -> usize {
+    for message in messages {
+        world[publisher].send_raw(&message.chunks_of(1 << 20));
+    }
+    let mut turns = 0;
+    while world.turn() {
+        turns += 1;
+    }
+    assert!(world.conn(publisher).is_some());
+    turns
+}
+
+/// The turns that `cost` media messages take of one publisher, if each of `messages` may go
+/// beyond the turn in which it begins.
+fn turns_that_cost(messages: usize, cost_of_each: usize) -> usize {
+    messages * cost_of_each / (limits::READ_MESSAGES_PER_TURN_MAX + cost_of_each)
+}
+
+fn audio(payload: &[u8]) -> Message {
+    Message::new(4, AUDIO, payload.to_vec()).on(1)
+}
+
+fn header(label: &str, len: usize) -> Message {
+    let (kind, payload) = payload(label, len);
+    Message::new(4, kind, payload).on(1)
+}
+
+#[test]
+fn a_frame_of_another_codec_costs_what_a_header_costs() {
+    const MESSAGES: usize = 2000;
+    let mut world = World::new(Settings::default());
+    let publisher = publishing(&mut world);
+    world.say(publisher, &[audio(&[0xaf, 0, 0x12, 0x10])]);
+    let (aac, mp3) = (audio(&[0xaf, 1, 0x21]), audio(&[0x2f, 0x21]));
+    let one_codec = turns_for(&mut world, publisher, &vec![aac.clone(); MESSAGES]);
+    assert!(one_codec <= 2 + MESSAGES / limits::READ_MESSAGES_PER_TURN_MAX, "{one_codec} turns");
+    let two_codecs = turns_for(&mut world, publisher, &vec![[mp3, aac]; MESSAGES / 2].concat());
+    let least = turns_that_cost(MESSAGES, limits::READ_COMMAND_MESSAGES);
+    assert!(two_codecs >= least, "{two_codecs} turns for {least}");
+}
+
+#[test]
+fn a_header_for_which_there_is_no_room_costs_what_comparing_it_costs() {
+    const MESSAGES: usize = 50;
+    const HEADER_BYTES: usize = 10_000;
+    let mut world = World::new(Settings::default());
+    let publisher = publishing(&mut world);
+    turns_for(&mut world, publisher, &[header("V0", limits::HEADERS_BYTES_MAX - 1000)]);
+    let turns = turns_for(&mut world, publisher, &vec![header("A0", HEADER_BYTES); MESSAGES]);
+    assert_eq!(world.server.stats().headers_left_out, MESSAGES as u64);
+    let parsed = HEADER_BYTES / limits::READ_PARSED_BYTES_PER_MESSAGE;
+    let least = turns_that_cost(MESSAGES, parsed + limits::READ_COMMAND_MESSAGES);
+    assert!(turns >= least, "{turns} turns for {least}");
+}
