@@ -7,6 +7,7 @@
 use std::error::Error;
 use std::fmt;
 
+use crate::limits;
 use bytes::BufMut;
 
 /// Message type ids (RTMP 1.0, sections 5.4 and 7.1), named as the specification names them.
@@ -296,20 +297,31 @@ impl Error for ControlError {}
 /// Their times are rebased: the first takes the time of the aggregate and the others keep their
 /// distance to it. Message stream and chunk stream are those of the aggregate. Only audio, video
 /// and data come out; a nested aggregate and everything else is passed over. Ends at the first
-/// malformed part, and what came before it stands.
+/// malformed part, and what came before it stands. An aggregate of more than
+/// [`limits::AGGREGATE_PARTS_MAX`] parts is malformed after those: 8 MiB hold half a million.
 #[derive(Clone, Debug)]
 pub struct AggregateParts<'a> {
     header: MessageHeader,
     rest: &'a [u8],
     /// What is added to the time of a part; known once the first part is read.
     offset: Option<u32>,
+    /// Parts that may still be read.
+    left: usize,
+    passed_over: usize,
     malformed: bool,
 }
 
 impl<'a> AggregateParts<'a> {
     /// The parts of `aggregate`, a message of type [`kind::AGGREGATE`].
     pub const fn new(aggregate: Message<'a>) -> Self {
-        Self { header: aggregate.header, rest: aggregate.payload, offset: None, malformed: false }
+        Self {
+            header: aggregate.header,
+            rest: aggregate.payload,
+            offset: None,
+            left: limits::AGGREGATE_PARTS_MAX,
+            passed_over: 0,
+            malformed: false,
+        }
     }
 
     /// The message stream that all parts belong to.
@@ -317,13 +329,19 @@ impl<'a> AggregateParts<'a> {
         self.header.message_stream_id
     }
 
-    /// True once a part was met that does not fit the body.
+    /// True once a part was met that does not fit the body, or one more than there may be.
     pub const fn malformed(&self) -> bool {
         self.malformed
     }
 
+    /// Parts that were read and did not come out.
+    pub const fn passed_over(&self) -> usize {
+        self.passed_over
+    }
+
     /// Takes one part and the back pointer behind it off the body.
     fn take_part(&mut self) -> Option<Message<'a>> {
+        self.left = self.left.checked_sub(1)?;
         let (part_header, rest) = self.rest.split_first_chunk::<PART_HEADER_BYTES>()?;
         let [kind, size @ .., t1, t2, t3, t0, _, _, _] = *part_header;
         let [s1, s2, s3] = size;
@@ -356,6 +374,7 @@ impl<'a> Iterator for AggregateParts<'a> {
             ) {
                 return Some(part);
             }
+            self.passed_over += 1;
         }
         None
     }
@@ -589,6 +608,24 @@ pub(in crate::rtmp) mod tests {
         let beyond = hex("08 ffffff 0003e8 00 000000 af0121 0000000e");
         assert_eq!(parts(0, &beyond), (vec![], true));
         assert_eq!(parts(0, &[8; 5]), (vec![], true));
+    }
+
+    #[test]
+    fn an_aggregate_has_a_bounded_number_of_parts_those_passed_over_among_them() {
+        const AUDIO: &str = "08 000001 000000 00 000000 af 0000000c";
+        const UNKNOWN: &str = "63 000000 000000 00 000000 0000000b";
+        for (passed_over, audio, malformed) in [
+            (limits::AGGREGATE_PARTS_MAX - 1, 1, false),
+            (limits::AGGREGATE_PARTS_MAX, 0, true),
+            (100_000, 0, true),
+        ] {
+            let body = [hex(UNKNOWN).repeat(passed_over), hex(AUDIO)].concat();
+            let (found, is_malformed) = parts(0, &body);
+            assert_eq!((found.len(), is_malformed), (audio, malformed), "{passed_over}");
+        }
+        let body = hex(AUDIO).repeat(limits::AGGREGATE_PARTS_MAX);
+        assert_eq!(parts(0, &body).0.len(), limits::AGGREGATE_PARTS_MAX);
+        assert!(!parts(0, &body).1 && parts(0, &[body, hex(AUDIO)].concat()).1);
     }
 
     #[test]

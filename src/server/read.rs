@@ -387,12 +387,10 @@ fn record_parts(
     policies: &Policies,
 ) -> Recorded {
     let mut all = Recorded::NOTHING;
-    for _ in 0..limits::AGGREGATE_PARTS_MAX {
-        // Media costs less than this; parts that are parsed may cost more than a turn has.
-        if all.cost >= 2 * limits::READ_MESSAGES_PER_TURN_MAX {
-            break;
-        }
-        let Some(message) = parts.next() else { break };
+    // Media costs less than this; parts that are parsed may cost more than a turn has.
+    while all.cost < 2 * limits::READ_MESSAGES_PER_TURN_MAX
+        && let Some(message) = parts.next()
+    {
         let one = record(hub, stream, &message, now, policies);
         all.cost += one.cost;
         all.malformed += one.malformed;
@@ -401,6 +399,7 @@ fn record_parts(
     }
     let has_more = parts.next().is_some();
     all.malformed += usize::from(has_more || parts.malformed());
+    all.cost += parts.passed_over();
     all
 }
 

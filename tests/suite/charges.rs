@@ -5,7 +5,7 @@ use tiderace::config::Settings;
 use tiderace::limits;
 
 use crate::frames::payload;
-use crate::wire::{self, AUDIO, Message, SET_CHUNK_SIZE};
+use crate::wire::{self, AGGREGATE, AUDIO, Message, SET_CHUNK_SIZE};
 use crate::world::{ClientHandle, World};
 
 /// A publisher with a chunk size that cuts no message.
@@ -69,5 +69,19 @@ fn a_header_for_which_there_is_no_room_costs_what_comparing_it_costs() {
     assert_eq!(world.server.stats().headers_left_out, MESSAGES as u64);
     let parsed = HEADER_BYTES / limits::READ_PARSED_BYTES_PER_MESSAGE;
     let least = turns_that_cost(MESSAGES, parsed + limits::READ_COMMAND_MESSAGES);
+    assert!(turns >= least, "{turns} turns for {least}");
+}
+
+#[test]
+fn parts_of_an_aggregate_that_are_passed_over_cost_what_frames_cost() {
+    const AGGREGATES: usize = 30;
+    const PARTS: usize = 1000;
+    let mut world = World::new(Settings::default());
+    let publisher = publishing(&mut world);
+    // Each is 15 bytes of a type that no server knows, without a payload.
+    let body = [&[99][..], &[0; 14]].concat().repeat(PARTS);
+    let aggregates = vec![Message::new(4, AGGREGATE, body).on(1); AGGREGATES];
+    let turns = turns_for(&mut world, publisher, &aggregates);
+    let least = turns_that_cost(AGGREGATES, PARTS);
     assert!(turns >= least, "{turns} turns for {least}");
 }
