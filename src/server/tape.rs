@@ -608,9 +608,26 @@ impl Tape {
         }
     }
 
+    /// The message from which on the tape is kept for newcomers. The newest start point is kept
+    /// however old it is. What may become part of the next one is kept for a limited time only: a
+    /// track that stopped in the middle of an access unit would hold all that came after it.
+    fn kept_from(&self, now: Time, settings: &TapeSettings) -> Option<u64> {
+        if !settings.keep_start {
+            return None;
+        }
+        let is_recent = |sequence: &u64| {
+            let entry = self.get(*sequence);
+            entry.is_some_and(|entry| now.millis_since(entry.arrived) <= settings.span_ms_max)
+        };
+        let awaits_more = || {
+            let early = self.starts.oldest_sequence().filter(is_recent);
+            early.or_else(|| self.gops.unit_began().filter(is_recent))
+        };
+        self.start_sequence().or_else(awaits_more)
+    }
+
     fn trim(&mut self, has_players: bool, now: Time, settings: &TapeSettings) {
-        let start = self.starts.oldest_sequence().or_else(|| self.gops.unit_began());
-        let start = start.filter(|_| settings.keep_start);
+        let start = self.kept_from(now, settings);
         let backlog_ms_max = settings.lag_ms.min(settings.span_ms_max);
         while let Some(oldest) = self.entries.front() {
             let age_ms = now.millis_since(oldest.arrived);
@@ -1131,6 +1148,32 @@ mod tests {
             bench.record(&audio(0), 0);
             bench.record(&key(0), millis);
             assert_eq!(bench.all().len(), kept);
+        }
+    }
+
+    /// Neither a track that stopped in the middle of an access unit, nor a keyframe of a track that
+    /// does not lead, holds the tape for long: the newest start point alone does.
+    #[test]
+    fn what_may_become_a_start_point_is_kept_for_a_limited_time() {
+        let unit = vec![inter(0)];
+        let config = |fill| header(HeaderKind::VideoSequence, &[fill]);
+        let early = vec![config(b'V'), key(0), on(1, key(40)), config(b'W')];
+        let newest = vec![key(0)];
+        for (name, frames, is_kept) in
+            [("unit", unit, false), ("early", early, false), ("newest", newest, true)]
+        {
+            let mut bench = Bench::new(true);
+            bench.settings.bytes_max = 1 << 20;
+            frames.iter().for_each(|frame| assert!(bench.record(frame, 0)));
+            let first_audio = bench.tape.next_sequence();
+            for millis in (20..=SETTINGS.span_ms_max + 20).step_by(20) {
+                let is_over = millis > SETTINGS.span_ms_max;
+                bench.record(&audio(millis as u32), millis);
+                let holds = bench.tape.first_sequence() < first_audio;
+                assert_eq!(holds, is_kept || !is_over, "{name} after {millis} ms");
+            }
+            let kept = bench.all().len() as u64;
+            assert!(is_kept || kept <= 1 + SETTINGS.lag_ms / 20, "{name}: {kept} messages");
         }
     }
 
