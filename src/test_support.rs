@@ -5,6 +5,7 @@ use crate::rtmp::chunk::read::{ChunkReader, ReadLimits};
 use crate::rtmp::message::{Control, MessageHeader};
 use crate::rtmp::quirks::Tolerated;
 use crate::server::tape::TapeSettings;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// C0 C1 C2, and as many bytes in the other direction.
 pub(crate) const HANDSHAKE_BYTES: usize = 1 + 2 * HANDSHAKE_PACKET_BYTES;
@@ -65,6 +66,16 @@ pub(crate) fn wire_messages(wire: &[u8], chunk_size: u32) -> Vec<(MessageHeader,
 pub(crate) fn recorded(file: &str) -> Vec<u8> {
     let path = format!("{}/tests/vectors/captures/{file}", env!("CARGO_MANIFEST_DIR"));
     std::fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// An empty file without a name.
+pub(crate) fn file() -> std::io::Result<std::fs::File> {
+    static FILES: AtomicU32 = AtomicU32::new(0);
+    let number = FILES.fetch_add(1, Ordering::Relaxed);
+    let path = std::env::temp_dir().join(format!("tiderace-{}-{number}", std::process::id()));
+    let file = std::fs::File::options().read(true).write(true).create_new(true).open(&path);
+    std::fs::remove_file(path)?;
+    file
 }
 
 /// A xorshift generator: the same numbers in every run for one seed.

@@ -51,6 +51,13 @@ impl Budget {
         calls: limits::WRITE_CALLS_PER_TURN_MAX,
     };
 
+    /// All that goes to memory files in a turn. What it does not suffice for is sent from memory.
+    pub const STORING: Self = Self {
+        bytes: limits::SEGMENT_BYTES,
+        messages: limits::WRITE_MESSAGES_OF_ALL_PER_TURN_MAX,
+        calls: limits::WRITE_CALLS_OF_ALL_PER_TURN_MAX,
+    };
+
     /// Returns whether the budget is spent, so that no further work may begin.
     pub const fn is_spent(&self) -> bool {
         self.bytes == 0 || self.messages == 0 || self.calls == 0
@@ -61,6 +68,19 @@ impl Budget {
         self.bytes < whole.bytes / 4
             || self.messages < whole.messages / 4
             || self.calls < whole.calls / 4
+    }
+
+    /// Takes the bytes and messages of one piece of work and a call, if all of it fits. Returns
+    /// whether it did; otherwise nothing is taken.
+    pub fn take(&mut self, bytes: u64, messages: usize) -> bool {
+        let (Ok(bytes), has_call) = (usize::try_from(bytes), self.calls > 0) else { return false };
+        let fits = has_call && bytes <= self.bytes && messages <= self.messages;
+        if fits {
+            self.spend_bytes(bytes);
+            self.spend_messages(messages);
+            self.spend_call();
+        }
+        fits
     }
 
     /// The smaller of what is left here and `share`, of each of the three.
@@ -123,6 +143,17 @@ mod tests {
         let share = Budget { bytes: 1000, messages: 1000, calls: 1000 };
         budget.settle(&share, &Budget { bytes: 0, messages: 995, calls: 998 });
         assert_eq!(budget, Budget { bytes: 0, messages: 35, calls: 5 });
+    }
+
+    #[test]
+    fn work_is_taken_whole_or_not_at_all() {
+        for (bytes, messages, fits) in [(100, 40, true), (101, 1, false), (1, 41, false)] {
+            let mut budget = WHOLE;
+            assert_eq!(budget.take(bytes, messages), fits, "{bytes} bytes, {messages} messages");
+            let left = Budget { bytes: 0, messages: 0, calls: 7 };
+            assert_eq!(budget, if fits { left } else { WHOLE });
+        }
+        assert!(!Budget { calls: 0, ..WHOLE }.take(1, 1));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use super::ConnId;
 use super::blocks::Lent;
+use super::budget::Budget;
 use super::gauge::Gauge;
 use super::gops::Needs;
 use super::headers::HeaderKind;
@@ -566,14 +567,20 @@ impl Hub {
         !self.fresh.is_empty()
     }
 
-    /// Puts what is new of a stream into a memory file, where that pays; returns whether it did.
+    /// Puts what is new of a stream into a memory file, where that pays and as far as `budget`
+    /// goes. Returns whether it did.
     ///
     /// # Errors
     /// See [`Tape::store`].
-    pub fn store(&mut self, id: StreamId, settings: &SegmentSettings) -> io::Result<bool> {
+    pub fn store(
+        &mut self,
+        id: StreamId,
+        settings: &SegmentSettings,
+        budget: &mut Budget,
+    ) -> io::Result<bool> {
         let stream = &mut self.streams[id.0 as usize];
         let may_open = self.files < settings.files_max;
-        let stored = stream.tape.store(stream.players.len(), may_open, settings);
+        let stored = stream.tape.store(stream.players.len(), may_open, settings, budget);
         self.account(id);
         stored
     }

@@ -407,6 +407,7 @@ impl Play {
 mod tests {
     use super::*;
     use crate::media::{MediaKind, Tracks};
+    use crate::server::budget::Budget;
     use crate::server::gops::Needs;
     use crate::server::headers::HeaderKind;
     use crate::server::hub::Hub;
@@ -785,14 +786,9 @@ mod tests {
         let mut play = join(&tape, Start::Keyframe);
         tape.begin(false);
         record(&mut tape, &"a".repeat(limits::WRITE_MESSAGES_PER_TURN_MAX + 10), 0);
-        let open = || {
-            let path = std::env::temp_dir().join(format!("tiderace-run-{}", std::process::id()));
-            let file = std::fs::File::options().read(true).write(true).create_new(true).open(&path);
-            std::fs::remove_file(path)?;
-            file
-        };
+        let open = test_support::file;
         let settings = SegmentSettings { open, players_min: 1, run_bytes_min: 1, files_max: 1 };
-        tape.store(1, true, &settings).unwrap();
+        tape.store(1, true, &settings, &mut { Budget::STORING }).unwrap();
         let mut visits = limits::WRITE_MESSAGES_PER_TURN_MAX;
         assert!(play.skip_unwanted(&tape, &mut visits));
         let (run, is_last) = play.file_run(&tape, usize::MAX, &mut visits).unwrap();

@@ -12,6 +12,7 @@
 //! the bytes allow, however old its keyframe is: a slow camera may send one in four minutes.
 
 use super::blocks::{Blocks, Lent};
+use super::budget::Budget;
 use super::framing;
 use super::gauge::Gauge;
 use super::gops::{Gops, LOST, Needs, OpenUnit, StartPoint, Starts, Unit};
@@ -384,8 +385,9 @@ impl Tape {
 
     /// Writes what is new since the last call to a memory file, where there are players enough
     /// for it and it is long enough to be sent from there. With it goes what was not, so that
-    /// files have no holes. Without `may_open` only a file that is open is written to. Returns
-    /// whether anything was written.
+    /// files have no holes, unless that is more than `budget` has left: then the next file begins
+    /// with what is new. If that alone is too much, players are sent it from memory. Without
+    /// `may_open` only a file that is open is written to. Returns whether anything was written.
     ///
     /// # Errors
     /// The system has no file or no memory to give. Players are sent from memory then.
@@ -394,6 +396,7 @@ impl Tape {
         players: usize,
         may_open: bool,
         settings: &SegmentSettings,
+        budget: &mut Budget,
     ) -> io::Result<bool> {
         let fresh = self.recorded - self.considered;
         self.considered = self.recorded;
@@ -401,14 +404,20 @@ impl Tape {
             return Ok(false);
         }
         let Some(oldest) = self.entries.front() else { return Ok(false) };
+        let fresh_from = oldest.offset.max(self.recorded - fresh);
         let stored = self.segments.end().filter(|end| *end >= oldest.offset);
-        let from = stored.unwrap_or_else(|| oldest.offset.max(self.recorded - fresh));
-        if !may_open && !self.segments.has_room_at(from) {
-            return Ok(false);
+        let index_of = |from| self.entries.partition_point(|entry| entry.offset < from);
+        for from in [stored.unwrap_or(fresh_from), fresh_from] {
+            if !may_open && !self.segments.has_room_at(from) {
+                return Ok(false);
+            }
+            let index = index_of(from);
+            if budget.take(self.recorded - from, self.entries.len() - index) {
+                let messages = self.entries.range(index..).map(|entry| &entry.wire[..]);
+                return self.segments.append(from, messages, settings).map(|()| true);
+            }
         }
-        let index = self.entries.partition_point(|entry| entry.offset < from);
-        let messages = self.entries.range(index..).map(|entry| &entry.wire[..]);
-        self.segments.append(from, messages, settings).map(|()| true)
+        Ok(false)
     }
 
     /// What of the wire bytes `from..to`, counted since the tape began, lies in one memory file
@@ -1149,6 +1158,90 @@ mod tests {
             bench.record(&key(0), millis);
             assert_eq!(bench.all().len(), kept);
         }
+    }
+
+    /// A tape with players, and what a turn lets it store.
+    struct Stored {
+        bench: Bench,
+        budget: Budget,
+    }
+
+    impl Stored {
+        fn new() -> Self {
+            let mut bench = Bench::new(true);
+            bench.settings.bytes_max = 16 * limits::MIB;
+            Self { bench, budget: Budget::STORING }
+        }
+
+        /// Records audio of so many bytes each, and stores what is new in another turn.
+        fn store(&mut self, sizes: &[usize]) -> bool {
+            for size in sizes {
+                self.bench.record(&sized(audio(0), *size), 0);
+            }
+            self.budget = Budget::STORING;
+            self.store_more(true)
+        }
+
+        fn store_more(&mut self, may_open: bool) -> bool {
+            let open = test_support::file;
+            let settings = SegmentSettings { open, players_min: 1, run_bytes_min: 1, files_max: 9 };
+            self.bench.tape.store(1, may_open, &settings, &mut self.budget).unwrap()
+        }
+
+        fn files_and_bytes(&self) -> (usize, u64) {
+            let segments = &self.bench.tape.segments;
+            (segments.files(), segments.bytes())
+        }
+    }
+
+    /// The wire form of audio of `len` bytes, one chunk header for each 60,000 of them.
+    const fn wire_bytes(len: usize) -> u64 {
+        (12 + len + (len - 1) / SETTINGS.chunk_size as usize) as u64
+    }
+
+    #[test]
+    fn what_a_turn_cannot_write_to_a_file_is_left_out_of_it() {
+        const LARGE: usize = limits::SEGMENT_BYTES - 100;
+        let mut stored = Stored::new();
+        assert!(stored.store(&[LARGE]), "as much as goes into a turn");
+        assert_eq!(stored.files_and_bytes(), (1, wire_bytes(LARGE)));
+        assert!(!stored.store(&[LARGE, 200]), "more than that");
+        assert!(stored.store(&[300]), "without what was left out");
+        let bytes = wire_bytes(LARGE) + wire_bytes(300);
+        assert_eq!(stored.files_and_bytes(), (2, bytes));
+        let tape = &stored.bench.tape;
+        let from = tape.recorded_bytes() - wire_bytes(300);
+        let run = tape.run(from, tape.recorded_bytes()).map(|run| (run.position, run.len as u64));
+        assert_eq!(run, Some((0, wire_bytes(300))));
+        assert!(tape.run(from - 1, tape.recorded_bytes()).is_none());
+    }
+
+    #[test]
+    fn what_was_too_little_for_a_file_goes_to_it_with_what_follows() {
+        let mut stored = Stored::new();
+        assert!(stored.store(&[100]));
+        stored.bench.record(&sized(audio(0), 100), 0);
+        stored.bench.tape.considered = stored.bench.tape.recorded;
+        assert!(stored.store(&[100]));
+        assert_eq!(stored.files_and_bytes(), (1, 3 * wire_bytes(100)));
+    }
+
+    #[test]
+    fn messages_that_a_turn_writes_to_files_are_bounded_as_well() {
+        for (messages, is_stored) in
+            [(Budget::STORING.messages, true), (Budget::STORING.messages + 1, false)]
+        {
+            let mut stored = Stored::new();
+            assert_eq!(stored.store(&vec![1; messages]), is_stored, "{messages}");
+        }
+    }
+
+    #[test]
+    fn a_tape_that_may_open_no_file_is_not_charged_for_what_does_not_go_to_one() {
+        let mut stored = Stored::new();
+        stored.bench.record(&audio(0), 0);
+        assert!(!stored.store_more(false));
+        assert_eq!(stored.budget, Budget::STORING);
     }
 
     /// Neither a track that stopped in the middle of an access unit, nor a keyframe of a track that

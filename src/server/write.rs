@@ -33,8 +33,9 @@ impl<T: Transport> Server<T> {
     pub(super) fn write_all(&mut self, now: Time) {
         self.to_write.begin_turn();
         self.news.begin_turn();
+        let mut storing = Budget::STORING;
         while let Some(stream) = self.hub.take_news(now) {
-            self.store(stream, now);
+            self.store(stream, &mut storing, now);
             if self.hub.begin_round(stream) {
                 self.news.push(stream);
             }
@@ -98,12 +99,12 @@ impl<T: Transport> Server<T> {
 
     /// If the system has no memory file to give, players are sent from memory, like those of small
     /// streams.
-    fn store(&mut self, stream: StreamId, now: Time) {
+    fn store(&mut self, stream: StreamId, budget: &mut Budget, now: Time) {
         if self.segments.is_none() || !self.may_store(now) {
             return;
         }
         let Some(settings) = &self.segments else { return };
-        match self.hub.store(stream, settings) {
+        match self.hub.store(stream, settings, budget) {
             Ok(stored) => self.lacks_segments &= !stored,
             Err(_) if self.lacks_segments => {}
             // `ulimit -f` limits memory files as well.

@@ -278,6 +278,26 @@ fn frames_that_wait_for_others_leave_with_one_call_when_the_window_is_over() {
     assert_eq!(labels(&world, player), "V1 K1 i2 i3 i4");
 }
 
+#[test]
+fn all_streams_together_write_to_files_in_a_turn_what_it_has_room_for() {
+    const FRAME_BYTES: usize = SEGMENT_BYTES / 4 + 1;
+    let mut settings = Settings::default();
+    settings.play.merge_ms = 350;
+    let mut world = World::new(settings);
+    world.socket_bytes = 2 * SEGMENT_BYTES;
+    let keys = ["a", "b", "c", "d", "e", "f"];
+    let streams = keys.map(|key| (world.publisher(key), [(); 2].map(|()| world.player(key))));
+    for (publisher, _) in &streams {
+        publish_sized(&mut world, *publisher, "K1", 0, FRAME_BYTES);
+    }
+    assert_eq!(world.server.hub().files(), 0);
+    world.advance_ms(350);
+    assert_eq!(world.server.hub().files(), 3, "a fourth would be more than goes into a turn");
+    for (_, [first, second]) in streams {
+        assert_eq!((labels(&world, first), labels(&world, second)), ("K1".into(), "K1".into()));
+    }
+}
+
 const SETTINGS: SegmentSettings =
     SegmentSettings { open: memory_file, players_min: 1, run_bytes_min: 3, files_max: usize::MAX };
 
