@@ -177,6 +177,9 @@ pub const WRITE_COPIED_BYTES_MAX: usize = 256;
 pub const WRITE_SCRATCH_BYTES: usize = 64 * KIB;
 /// Connections removed in one turn: a socket that is closed takes about 20 us.
 pub const CLOSINGS_PER_TURN_MAX: usize = 128;
+/// Memory files that are closed in one turn, when many are given up at once: the system takes 1 ms
+/// to free the pages of one of [`SEGMENT_BYTES`].
+pub const FILES_CLOSED_PER_TURN_MAX: usize = 4;
 /// Streams that end in one turn, each with what its tape holds.
 pub const STREAMS_ENDED_PER_TURN_MAX: usize = 16;
 /// Connections that are told in one turn that the server goes down.

@@ -12,7 +12,7 @@ use super::headers::HeaderKind;
 use super::keyframes::{Keyframes, Unmarked};
 use super::report::{Meter, Report};
 use super::rhythm::Rhythm;
-use super::segment::SegmentSettings;
+use super::segment::{Discarded, SegmentSettings};
 use super::tape::{Recording, Tape, TapeSettings};
 use super::timeline::Timeline;
 use crate::amf0;
@@ -256,6 +256,8 @@ pub struct Hub {
     lent: Lent,
     /// Counts the headers of all streams until their last holder drops them.
     headers: Gauge,
+    /// Memory files that were given up, until they are closed.
+    discarded: Discarded,
 }
 
 impl Hub {
@@ -579,27 +581,36 @@ impl Hub {
         budget: &mut Budget,
     ) -> io::Result<bool> {
         let stream = &mut self.streams[id.0 as usize];
-        let may_open = self.files < settings.files_max;
+        let may_open = self.files + self.discarded.files() < settings.files_max;
         let stored = stream.tape.store(stream.players.len(), may_open, settings, budget);
         self.account(id);
         stored
     }
 
-    /// Drops the memory files of all streams, and their descriptors with them. Returns whether
-    /// there were any.
+    /// Gives up the memory files of all streams. A few of them are closed at once, and their
+    /// descriptors with them, and the others by [`Hub::close_files`] in the turns that follow.
+    /// Returns whether any were closed.
     pub fn drop_segments(&mut self) -> bool {
         let ids: Vec<_> = self.streams.iter().map(|(index, _)| StreamId(index as u32)).collect();
-        let mut had_segments = false;
         for id in ids {
-            if self.streams[id.0 as usize].tape.drop_segments() {
-                had_segments = true;
+            if self.streams[id.0 as usize].tape.discard_segments(&mut self.discarded) {
                 self.account(id);
             }
         }
-        had_segments
+        self.close_files()
     }
 
-    /// Memory files of all streams.
+    /// Closes some of the memory files that were given up. Returns whether any were closed.
+    pub(super) fn close_files(&mut self) -> bool {
+        self.discarded.close_some()
+    }
+
+    /// Memory files that were given up and are not closed yet.
+    pub const fn discarded_files(&self) -> usize {
+        self.discarded.files()
+    }
+
+    /// Memory files of all streams, those that were given up left out.
     pub const fn files(&self) -> usize {
         self.files
     }
@@ -665,6 +676,7 @@ impl Hub {
         self.lingering.remove(&(stream.lingers_until, id));
         stream.lingers_until = Time::NEVER;
         self.published -= 1;
+        stream.tape.discard_segments(&mut self.discarded);
         stream.tape.forget();
         self.announce_change(id, now);
         self.account(id);
@@ -687,12 +699,13 @@ impl Hub {
         self.held_bytes + self.shared_bytes()
     }
 
-    /// Memory that no single stream is accounted: headers, what only half-sent messages hold, and
-    /// places for streams that are not taken (bytes).
+    /// Memory that no single stream is accounted: headers, what only half-sent messages hold, files
+    /// that are to be closed, and places for streams that are not taken (bytes).
     pub fn shared_bytes(&self) -> usize {
         let vacant = self.streams.capacity() - self.streams.len();
         self.headers.bytes()
             + self.lent.bytes()
+            + self.discarded.bytes() as usize
             + vacant * size_of::<Stream>()
             + self.names.capacity() * size_of::<(Rc<str>, StreamId)>()
     }
@@ -726,6 +739,7 @@ impl Hub {
     fn remove(&mut self, id: StreamId) {
         let mut stream = self.streams.remove(id.0 as usize);
         self.published -= usize::from(stream.has_begun());
+        stream.tape.discard_segments(&mut self.discarded);
         stream.tape.forget();
         stream.tape.lend(&mut self.lent);
         self.held_bytes -= stream.accounted_bytes;

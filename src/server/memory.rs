@@ -221,15 +221,19 @@ impl<T: Transport> Server<T> {
     }
 
     /// Gives up what the level asks for, but not while connections that were closed before still
-    /// wait to be removed: others would be given up for what those hold.
+    /// wait to be removed, or memory files to be closed: others would be given up for what those
+    /// hold.
     pub(super) fn relieve_memory(&mut self, now: Time) {
         self.hub.sweep_lent();
+        self.hub.close_files();
         self.shrink_tables();
         let held = self.memory_bytes();
         self.memory.found_bytes = held;
         self.find_memory_level(held, now);
         self.shrink_streams(now);
-        let is_early = now < self.memory.search_at || !self.closing.is_empty();
+        let is_early = now < self.memory.search_at
+            || !self.closing.is_empty()
+            || self.hub.discarded_files() > 0;
         if self.memory.level < MemoryLevel::Tight || is_early {
             return;
         }

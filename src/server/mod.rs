@@ -355,7 +355,7 @@ impl<T: Transport> Server<T> {
             && self.news.is_empty()
             && self.closing.is_empty()
             && self.sweep.is_none();
-        !is_idle || self.hub.has_news()
+        !is_idle || self.hub.has_news() || self.hub.discarded_files() > 0
     }
 
     /// When the poll has to wake for a deadline.

@@ -46,6 +46,12 @@ struct Segment {
     end: u64,
 }
 
+impl Segment {
+    const fn bytes(&self) -> u64 {
+        self.end - self.begin
+    }
+}
+
 /// The files of one tape. Invariant: in the order of the tape, without an overlap.
 #[derive(Debug, Default)]
 pub struct Segments {
@@ -61,7 +67,7 @@ impl Segments {
 
     /// Bytes in all files.
     pub fn bytes(&self) -> u64 {
-        self.segments.iter().map(|segment| segment.end - segment.begin).sum()
+        self.segments.iter().map(Segment::bytes).sum()
     }
 
     /// How many there are.
@@ -72,8 +78,7 @@ impl Segments {
     /// Whether what the tape holds from `offset` on goes to a file that is open.
     pub fn has_room_at(&self, offset: u64) -> bool {
         let is_next = |segment: &Segment| {
-            let bytes = segment.end - segment.begin;
-            segment.end == offset && bytes < limits::SEGMENT_BYTES as u64
+            segment.end == offset && segment.bytes() < limits::SEGMENT_BYTES as u64
         };
         self.segments.back().is_some_and(is_next)
     }
@@ -125,6 +130,47 @@ impl Segments {
         while self.segments.front().is_some_and(|segment| segment.end <= offset) {
             self.segments.pop_front();
         }
+    }
+}
+
+/// Files that are given up: players are no longer sent from them. They are closed a few at a time,
+/// since the system frees the pages of a file when it is closed.
+#[derive(Debug, Default)]
+pub struct Discarded {
+    segments: Vec<Segment>,
+    /// Invariant: the sum of their sizes.
+    bytes: u64,
+}
+
+impl Discarded {
+    /// Takes over all files of a tape. Returns whether there were any.
+    pub fn take_from(&mut self, segments: &mut Segments) -> bool {
+        let Segments { segments, .. } = std::mem::take(segments);
+        let had_segments = !segments.is_empty();
+        self.bytes += segments.iter().map(Segment::bytes).sum::<u64>();
+        self.segments.extend(segments);
+        had_segments
+    }
+
+    /// Bytes in all of them.
+    pub const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// How many there are.
+    pub const fn files(&self) -> usize {
+        self.segments.len()
+    }
+
+    /// Closes up to [`limits::FILES_CLOSED_PER_TURN_MAX`] of them. Returns whether there were any.
+    pub fn close_some(&mut self) -> bool {
+        let staying = self.segments.len().saturating_sub(limits::FILES_CLOSED_PER_TURN_MAX);
+        let closed = self.segments.split_off(staying);
+        self.bytes -= closed.iter().map(Segment::bytes).sum::<u64>();
+        if self.segments.is_empty() {
+            self.segments = Vec::new();
+        }
+        !closed.is_empty()
     }
 }
 

@@ -17,7 +17,7 @@ use super::framing;
 use super::gauge::Gauge;
 use super::gops::{Gops, LOST, Needs, OpenUnit, StartPoint, Starts, Unit};
 use super::headers::{HeaderKind, Headers, Kept, METADATA_TIMESTAMP, message_header};
-use super::segment::{FileRun, SegmentSettings, Segments};
+use super::segment::{Discarded, FileRun, SegmentSettings, Segments};
 use crate::media::codec::{self, Slice, Units};
 use crate::media::{self, Codec, MediaKind, Tracks};
 use crate::rtmp::chunk::write::{wire_len, write_message};
@@ -375,12 +375,10 @@ impl Tape {
         self.segments.end().is_some()
     }
 
-    /// Drops the memory files: players are sent from memory until there are new ones. Returns
+    /// Gives up the memory files: players are sent from memory until there are new ones. Returns
     /// whether there were any.
-    pub fn drop_segments(&mut self) -> bool {
-        let had_segments = self.has_segments();
-        self.segments = Segments::default();
-        had_segments
+    pub fn discard_segments(&mut self, discarded: &mut Discarded) -> bool {
+        discarded.take_from(&mut self.segments)
     }
 
     /// Writes what is new since the last call to a memory file, where there are players enough

@@ -7,7 +7,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::FileExt;
 
 use tiderace::config::Settings;
-use tiderace::limits::{ACCEPTS_PER_TURN_MAX, SEGMENT_BYTES, WRITE_SLICES_MAX};
+use tiderace::limits::{
+    ACCEPTS_PER_TURN_MAX, FILES_CLOSED_PER_TURN_MAX, SEGMENT_BYTES, WRITE_SLICES_MAX,
+};
 use tiderace::server::ConnId;
 use tiderace::server::accepting::{AcceptError, Acceptor, Listen};
 use tiderace::server::segment::{FileRun, SegmentSettings, Segments};
@@ -296,6 +298,57 @@ fn all_streams_together_write_to_files_in_a_turn_what_it_has_room_for() {
     for (_, [first, second]) in streams {
         assert_eq!((labels(&world, first), labels(&world, second)), ("K1".into(), "K1".into()));
     }
+}
+
+#[test]
+fn memory_files_that_are_given_up_are_closed_over_turns_and_count_until_then() {
+    const STREAMS: usize = 10;
+    let mut settings = Settings::default();
+    settings.timeouts.publisher_silent_ms = 0;
+    let mut world = World::new(settings);
+    world.server.set_segments(segments().map(|s| SegmentSettings { files_max: STREAMS, ..s }));
+    let streams: Vec<_> = (0..STREAMS).map(|index| format!("cam{index}")).collect();
+    let publishers: Vec<_> = streams.iter().map(|key| world.publisher(key)).collect();
+    let players: Vec<_> = streams.iter().map(|key| [(); 2].map(|()| world.player(key))).collect();
+    for publisher in &publishers {
+        publish_sized(&mut world, *publisher, "V1 K1", 1000, 100_000);
+    }
+    let files = |world: &World| (world.server.hub().files(), world.server.hub().discarded_files());
+    assert_eq!(files(&world), (STREAMS, 0));
+    let held = world.server.memory_bytes();
+
+    let errors = vec![AcceptError::Exhausted(ErrorKind::OutOfMemory.into())];
+    let mut listener = Waiting { errors, waiting: None };
+    let mut acceptor = Acceptor::default();
+    acceptor.edge();
+    world.server.accept_from(&mut acceptor, &mut listener, world.now());
+    let mut discarded = STREAMS - FILES_CLOSED_PER_TURN_MAX;
+    assert_eq!(files(&world), (0, discarded), "some descriptors are to be had at once");
+    while discarded > 0 {
+        let still_held = held - world.server.memory_bytes();
+        assert!(still_held < (STREAMS - discarded + 1) * 200_100, "those that are open count");
+        assert!(world.turn(), "the loop does not sleep until they are closed");
+        let closed = discarded - world.server.hub().discarded_files();
+        assert_eq!(closed, discarded.min(FILES_CLOSED_PER_TURN_MAX));
+        discarded -= closed;
+    }
+    assert!(held - world.server.memory_bytes() >= STREAMS * 200_000);
+    assert!(!world.turn());
+
+    // Streams that end at once leave theirs likewise.
+    world.advance_ms(60_000);
+    for publisher in &publishers {
+        publish_sized(&mut world, *publisher, "i2", 1040, 10_000);
+    }
+    assert_eq!(files(&world), (STREAMS, 0));
+    players.iter().flatten().for_each(|player| world[*player].reset());
+    publishers.iter().for_each(|publisher| world[*publisher].reset());
+    let mut most = 0;
+    while world.turn() {
+        most = most.max(world.server.hub().discarded_files());
+    }
+    assert_eq!(most, STREAMS - FILES_CLOSED_PER_TURN_MAX);
+    assert_eq!(files(&world), (0, 0));
 }
 
 const SETTINGS: SegmentSettings =
