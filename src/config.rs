@@ -331,7 +331,8 @@ section! {
         /// count as media. A publisher that sends seldom is given twice its own longest pause; 0:
         /// it may stay.
         Live publisher_silent_ms: u64 = 30_000, from_to(0, MILLIS_MAX);
-        /// A player that has not taken one byte of what waits for it.
+        /// A player, or another session, that has not taken one byte of what waits for it. A
+        /// publisher may leave replies unread.
         Live player_stalled_ms: u64 = 10_000, from_to(1, MILLIS_MAX);
         /// Between RTMP pings; 0: none are sent, since each one costs a wakeup on both sides.
         Live ping_ms: u64 = 0, either_zero_or(1000, MILLIS_MAX);

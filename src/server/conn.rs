@@ -240,12 +240,20 @@ pub struct Conn<T> {
 }
 
 /// State that few connections have at a time.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Rare {
+    /// See [`Conn::stalls_at`], of a connection without streams.
+    stalls_at: Time,
     /// The user that has logged in.
     logged_in: Option<LoggedIn>,
     /// Bytes that were read beyond its share of a turn.
     unread: Option<Unread>,
+}
+
+impl Default for Rare {
+    fn default() -> Self {
+        Self { stalls_at: Time::NEVER, logged_in: None, unread: None }
+    }
 }
 
 impl Rare {
@@ -295,7 +303,7 @@ impl<T: Transport> Conn<T> {
 
     /// Its deadlines.
     pub fn deadlines(&mut self) -> Deadlines<'_> {
-        let (mut silence, mut stall) = (None, None);
+        let (mut silence, mut stall) = (None, self.rare.as_mut().map(|rare| &mut rare.stalls_at));
         if let Some(activity) = self.activity.as_deref_mut() {
             silence = activity.publishing.as_mut().map(|publishing| &mut publishing.silent_at);
             stall = Some(&mut activity.stalls_at);
@@ -305,7 +313,27 @@ impl<T: Transport> Conn<T> {
 
     /// When it has to have taken another byte; [`Time::NEVER`] when that is not waited for.
     pub fn stalls_at(&self) -> Time {
-        self.activity.as_ref().map_or(Time::NEVER, |activity| activity.stalls_at)
+        let without_streams = || self.rare.as_ref().map_or(Time::NEVER, |rare| rare.stalls_at);
+        self.activity.as_ref().map_or_else(without_streams, |activity| activity.stalls_at)
+    }
+
+    /// Makes a place for [`Conn::stalls_at`]. Returns whether the connection must take what it is
+    /// sent: one that is on its way out has another deadline, and a publisher may leave replies
+    /// unread, of which few are kept.
+    pub fn may_stall(&mut self) -> bool {
+        if self.is_closing() {
+            return false;
+        }
+        match &self.activity {
+            Some(activity) => {
+                let owes_media = !activity.plays.is_empty() || activity.half_sent_bytes() > 0;
+                owes_media || activity.publishes().is_empty()
+            }
+            None => {
+                self.rare.get_or_insert_default();
+                true
+            }
+        }
     }
 
     /// When the next media has to have come; [`Time::NEVER`] when that is not waited for.

@@ -16,7 +16,7 @@ pub enum TimerKind {
     Stage,
     /// The next media of a publisher.
     Silence,
-    /// The next byte that a player takes.
+    /// The next byte that a player, or another connection for which bytes wait, takes.
     Stall,
     /// The next ping.
     Ping,
@@ -57,7 +57,7 @@ pub struct Deadlines<'c> {
     pub conn: &'c mut ConnTimers,
     /// That of a publisher.
     pub silence: Option<&'c mut Time>,
-    /// That of a player.
+    /// That of a player, or of another connection that has not taken what it was sent.
     pub stall: Option<&'c mut Time>,
 }
 

@@ -97,16 +97,17 @@ impl<T: Transport> Server<T> {
 
     /// What it takes now it has taken in time: nobody knows how long there has been room for it.
     /// While its socket is full, a player has not taken what it was sent, even if it wants nothing
-    /// more since, as after a pause.
+    /// more since, as after a pause. Others have stalled if the process still holds bytes for them.
     fn player_stalled(&mut self, id: ConnId, now: Time) {
         let before = self.conns[id.index()].bytes_out;
         self.write(id, PROBE, now);
         let limit_ms = self.settings.timeouts.player_stalled_ms;
-        let conn = &self.conns[id.index()];
+        let conn = &mut self.conns[id.index()];
         if conn.bytes_out > before {
             return;
         }
-        if conn.plays() && (!conn.writable || conn.has_pending(&self.hub)) {
+        let is_full = conn.plays() && !conn.writable;
+        if conn.may_stall() && (is_full || conn.has_pending(&self.hub)) {
             let detail = format!("took no byte for {limit_ms} ms");
             self.close(id, CloseReason::PlayerStalled, detail, now);
         }

@@ -205,7 +205,7 @@ impl<T: Transport> Server<T> {
             }
             Ok(unfinished) => {
                 let armed = conn.stalls_at() != Time::NEVER;
-                if conn.plays() && (moved || !armed) {
+                if (moved || !armed) && conn.may_stall() {
                     let at = now.plus_millis(self.settings.timeouts.player_stalled_ms);
                     self.timers.set(conn.deadlines(), id, TimerKind::Stall, at);
                 }

@@ -3,6 +3,7 @@
 use tiderace::config::{Settings, Start};
 use tiderace::limits::MIB;
 use tiderace::server::reason::CloseReason;
+use tiderace::time::Time;
 
 use crate::frames::{label, labels, publish, publish_sized};
 use crate::wire;
@@ -234,6 +235,60 @@ fn a_player_that_takes_no_byte_is_closed() {
         assert_eq!(bench.world.closed(CloseReason::PlayerStalled), u64::from(closed));
         bench.assert_the_good_player_has_it_all();
     }
+}
+
+#[test]
+fn whoever_has_stopped_playing_is_closed_as_well_if_it_takes_no_byte() {
+    for leaves in ["closeStream", "deleteStream"] {
+        for (reads_after_ms, closed) in [(9_960, false), (10_040, true)] {
+            let mut settings = settings();
+            settings.timeouts.player_stalled_ms = 10_000;
+            let mut bench = Bench::new(settings);
+            while bench.world.conn(bench.slow).unwrap().writable {
+                bench.frames(1, 0);
+            }
+            let values = [wire::null(), wire::number(1.0)];
+            let leave = wire::command(leaves, 0.0, &values).on(1);
+            bench.world.say(bench.slow, &[leave]);
+            let conn = bench.world.conn(bench.slow).unwrap();
+            assert!(conn.is_idle() && conn.reply_bytes() > 0, "it plays no more, and owes a read");
+            // The socket was full one frame earlier.
+            bench.world.advance_ms(reads_after_ms - FRAME_MS);
+            bench.world[bench.slow].read(SOCKET_BYTES);
+            bench.world.run();
+            let count = u64::from(closed);
+            assert_eq!(bench.world.closed(CloseReason::PlayerStalled), count, "{leaves}");
+        }
+    }
+}
+
+#[test]
+fn a_session_that_leaves_replies_unread_is_closed_unless_it_publishes() {
+    let mut settings = settings();
+    settings.timeouts.player_stalled_ms = 10_000;
+    settings.timeouts.publisher_silent_ms = 0;
+    let mut world = World::new(settings);
+    world.socket_bytes = 4096;
+    let [idle, reads_late] = [(); 2].map(|()| world.connected());
+    let publisher = world.publishing("cam");
+    for client in [idle, reads_late, publisher] {
+        world[client].reads = false;
+        while world.conn(client).unwrap().session.output().is_empty() {
+            world.say(client, &[wire::user_control(6, 7)]);
+        }
+    }
+    let stalls_at = |world: &World, client| world.conn(client).unwrap().stalls_at();
+    assert_eq!(stalls_at(&world, idle), Time::ZERO.plus_millis(10_000));
+    assert_eq!(stalls_at(&world, publisher), Time::NEVER);
+    world.advance_ms(9_999);
+    world[reads_late].read(1000);
+    world.run();
+    assert_eq!(stalls_at(&world, reads_late), Time::NEVER);
+    world.advance_ms(1);
+    assert!(world.conn(idle).is_none());
+    assert_eq!(world.closed(CloseReason::PlayerStalled), 1);
+    world.advance_ms(100_000);
+    assert!(world.conn(publisher).is_some() && world.conn(reads_late).is_some());
 }
 
 #[test]
