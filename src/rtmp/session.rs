@@ -336,3 +336,20 @@ impl Session {
 fn publishes(streams: &[MessageStream]) -> bool {
     streams.iter().any(|stream| stream.role == Role::Publishing)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replies_may_wait_up_to_their_bound_and_no_byte_beyond_it() {
+        let mut settings = SessionSettings::new(Hello::new(&[7; 1528]));
+        let mut session = Session::new(&settings);
+        (0..10).for_each(|millis| session.ping(millis));
+        let waiting = session.output().bytes().len();
+        for (max, is_within) in [(waiting, true), (waiting - 1, false)] {
+            settings.control_bytes_max = max;
+            assert_eq!(session.check_output(&settings).is_ok(), is_within, "{waiting} of {max}");
+        }
+    }
+}

@@ -519,4 +519,16 @@ mod tests {
             assert_eq!(starts.newest().map(|start| start.sequence), expected);
         }
     }
+
+    #[test]
+    fn after_the_leading_track_has_ended_any_changed_configuration_ends_the_start() {
+        for id in [0, 1] {
+            let mut starts = Starts::default();
+            starts.keyframe(&tracks(&[0]), StartPoint::new(1, 0, Rc::default()));
+            starts.ended(&tracks(&[0]));
+            assert!(starts.newest().is_some(), "its last GOP may still be joined");
+            starts.reconfigured(&tracks(&[id]));
+            assert!(starts.newest().is_none(), "track {id} may lead next");
+        }
+    }
 }

@@ -533,6 +533,27 @@ mod tests {
     }
 
     #[test]
+    fn a_track_goes_over_to_the_other_clock_up_to_a_second_beyond_the_newest_frame() {
+        let (apart, ahead) = ((ClocksApart, 1), (ClockAhead, 1));
+        for (ahead_ms, passed_ms, placed_ms, repairs) in [
+            (1000, 0, 1000, &[apart][..]),
+            (1001, 0, 1, &[ahead, apart]),
+            (1500, 500, 1500, &[apart]),
+            (1501, 500, 500, &[ahead, apart]),
+        ] {
+            check(
+                &[
+                    (Video, 0, 0, 0),
+                    (Audio, 3_000_000_000, 5, 5),
+                    (Video, 40, 40, 40),
+                    (Audio, 40 + ahead_ms, 40 + passed_ms, 40 + placed_ms),
+                ],
+                repairs,
+            );
+        }
+    }
+
+    #[test]
     fn a_single_stray_timestamp_leaves_no_trace_on_the_clock() {
         check(
             &[

@@ -199,6 +199,38 @@ fn a_message_in_pieces_is_assembled_without_an_allocation_each_time() {
     assert_eq!(costs[50..].iter().sum::<u64>(), 0, "{costs:?}");
 }
 
+/// Audio and video that interleave have a buffer each, and a third message at a time has none.
+#[test]
+fn two_messages_at_a_time_are_assembled_without_an_allocation() {
+    for (chunk_streams, allocates) in [(2, false), (3, true)] {
+        let mut bench = Bench::new();
+        let script = Scripted::default();
+        let publisher = bench.accept(&script, &opening_with("publish"));
+        // The chunks of messages that are under assembly at the same time.
+        let messages: Vec<_> = (0..chunk_streams)
+            .map(|index| {
+                let (kind, payload) = payload("a1", 100_000);
+                Message::new(4 + index, kind, payload).on(1).chunks_of(60_000)
+            })
+            .collect();
+        let middle = 12 + 60_000;
+        let round: Vec<_> = [0..middle, middle..messages[0].len()]
+            .into_iter()
+            .flat_map(|part| messages.iter().map(move |message| message[part.clone()].to_vec()))
+            .collect();
+        let mut cost = |round: &[Vec<u8>]| -> u64 {
+            round.iter().map(|bytes| bench.say(publisher, &script, bytes).count_total).sum()
+        };
+        for _ in 0..100 {
+            cost(&round);
+        }
+        let costs: Vec<_> = (0..20).map(|_| cost(&round)).collect();
+        // In some rounds the publisher is sent an acknowledgement.
+        let allocated = costs.iter().filter(|cost| **cost > 0).count() > 10;
+        assert_eq!(allocated, allocates, "{chunk_streams} at a time: {costs:?}");
+    }
+}
+
 #[test]
 fn an_idle_session_costs_few_bytes_and_no_buffer() {
     // A power of two, so that tables that double are full.

@@ -11,6 +11,7 @@ mod socket;
 mod wire;
 mod world;
 
+mod accepting;
 mod accounting;
 mod admission;
 mod amf;
