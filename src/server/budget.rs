@@ -10,7 +10,7 @@ use crate::limits;
 /// What is left to do in a turn or in a share of it. Spent as soon as one of the three is used up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
-    /// Bytes moved to or from the kernel.
+    /// Bytes moved to or from the kernel, and those of a message that came in earlier reads.
     pub bytes: usize,
     /// Messages read, or looked at on a tape.
     pub messages: usize,

@@ -166,7 +166,7 @@ impl<T: Transport> Server<T> {
                 }
             };
             has_event = true;
-            let parsed = (before - input.len()) / limits::READ_PARSED_BYTES_PER_MESSAGE;
+            let taken = before - input.len();
             let published = |id| conn.activity.as_ref().and_then(|a| a.published(id));
             let recorded = match event {
                 Event::Media(message) => match published(message.header.message_stream_id) {
@@ -178,7 +178,7 @@ impl<T: Transport> Server<T> {
                     None => Recorded::NOTHING,
                 },
                 Event::Step(step) => {
-                    let mut cost = cost_of(&step) + parsed;
+                    let mut cost = cost_of(&step) + taken / limits::READ_PARSED_BYTES_PER_MESSAGE;
                     let plays_on = plays_on(&step);
                     self.decide(id, step, now);
                     if let Some(message_stream_id) = plays_on {
@@ -189,6 +189,7 @@ impl<T: Transport> Server<T> {
             };
             self.note_recorded(id, &recorded, now);
             share.spend_messages(recorded.cost);
+            share.spend_bytes(recorded.bytes.saturating_sub(taken));
         }
         let consumed = len - input.len();
         if !has_event {
@@ -336,6 +337,9 @@ impl<T: Transport> Server<T> {
 pub(super) struct Recorded {
     /// In media messages.
     cost: usize,
+    /// Bytes that were looked at. All of a message are copied to the tape by the turn that ends it,
+    /// however few of them came in that turn.
+    bytes: usize,
     /// Messages of which nothing can be made.
     pub(super) malformed: usize,
     /// Data messages without any data.
@@ -345,7 +349,7 @@ pub(super) struct Recorded {
 }
 
 impl Recorded {
-    const NOTHING: Self = Self { cost: 1, malformed: 0, unusable: 0, note: None };
+    const NOTHING: Self = Self { cost: 1, bytes: 0, malformed: 0, unusable: 0, note: None };
 }
 
 /// Puts a message on the tape of its stream.
@@ -356,7 +360,7 @@ fn record(
     now: Time,
     policies: &Policies,
 ) -> Recorded {
-    match hub.record(stream, message, now, &policies.tape) {
+    let recorded = match hub.record(stream, message, now, &policies.tape) {
         Outcome::Taken => Recorded::NOTHING,
         Outcome::Parsed => Recorded { cost: parsed_cost(message), ..Recorded::NOTHING },
         Outcome::Malformed => {
@@ -369,7 +373,8 @@ fn record(
         Outcome::Noted(note) => {
             Recorded { cost: parsed_cost(message), note: Some((stream, note)), ..Recorded::NOTHING }
         }
-    }
+    };
+    Recorded { bytes: message.payload.len(), ..recorded }
 }
 
 fn parsed_cost(message: &Message<'_>) -> usize {
@@ -393,6 +398,7 @@ fn record_parts(
     {
         let one = record(hub, stream, &message, now, policies);
         all.cost += one.cost;
+        all.bytes += one.bytes;
         all.malformed += one.malformed;
         all.unusable += one.unusable;
         all.note = one.note.or(all.note);

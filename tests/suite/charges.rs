@@ -73,6 +73,32 @@ fn a_header_for_which_there_is_no_room_costs_what_comparing_it_costs() {
 }
 
 #[test]
+fn a_message_that_was_put_together_costs_its_bytes_in_the_turn_that_ends_it() {
+    const PUBLISHERS: usize = 32;
+    const MESSAGE_BYTES: usize = limits::READ_BYTES_PER_TURN_MAX;
+    let mut world = World::new(Settings::default());
+    world.socket_bytes = 4 * limits::MIB;
+    let (kind, keyframe) = payload("K1", MESSAGE_BYTES);
+    let keyframe = Message::new(4, kind, keyframe).on(1).chunks();
+    let (most, last) = keyframe.split_at(keyframe.len() - 10);
+    let publishers: Vec<_> =
+        (0..PUBLISHERS).map(|index| world.publishing(&format!("cam{index}"))).collect();
+    for publisher in &publishers {
+        world[*publisher].send_raw(most);
+    }
+    world.run();
+    publishers.iter().for_each(|publisher| world[*publisher].send_raw(last));
+    let recorded = |world: &World| world.server.hub().tape_bytes() / MESSAGE_BYTES;
+    let most_of_turn = limits::READ_BYTES_OF_ALL_PER_TURN_MAX / MESSAGE_BYTES;
+    while recorded(&world) < PUBLISHERS {
+        let before = recorded(&world);
+        assert!(world.turn());
+        let new = recorded(&world) - before;
+        assert!((1..=most_of_turn).contains(&new), "{new} messages in a turn");
+    }
+}
+
+#[test]
 fn parts_of_an_aggregate_that_are_passed_over_cost_what_frames_cost() {
     const AGGREGATES: usize = 30;
     const PARTS: usize = 1000;
