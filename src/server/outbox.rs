@@ -243,7 +243,8 @@ pub(super) struct Slices<'s, 'c> {
     scratch: &'c mut Vec<u8>,
     /// Media that lies in a memory file is left for a call of its own.
     until_file: bool,
-    budget: usize,
+    /// Bytes that may be added. None are left once no piece fits any more.
+    room_bytes: usize,
     bytes: usize,
 }
 
@@ -255,9 +256,9 @@ enum Piece<'s> {
 }
 
 impl<'s, 'c> Slices<'s, 'c> {
-    pub(super) fn new(budget: usize, scratch: &'c mut Vec<u8>, until_file: bool) -> Self {
+    pub(super) fn new(bytes_max: usize, scratch: &'c mut Vec<u8>, until_file: bool) -> Self {
         scratch.clear();
-        Self { pieces: SmallVec::new(), scratch, until_file, budget, bytes: 0 }
+        Self { pieces: SmallVec::new(), scratch, until_file, room_bytes: bytes_max, bytes: 0 }
     }
 
     /// Returns whether media that lies in a memory file is left for a call of its own.
@@ -281,34 +282,37 @@ impl<'s, 'c> Slices<'s, 'c> {
             let start = self.scratch.len();
             self.scratch.extend_from_slice(bytes);
             self.add(Piece::Copied(start..self.scratch.len()));
+            self.note_copied();
         }
         self.has_room()
     }
 
+    #[inline]
     fn add(&mut self, piece: Piece<'s>) {
         if self.pieces.len() == PIECES_WITHIN {
             // At once, instead of four times.
             self.pieces.reserve_exact(limits::WRITE_SLICES_MAX - PIECES_WITHIN);
         }
         self.pieces.push(piece);
+        if self.pieces.len() == limits::WRITE_SLICES_MAX {
+            self.room_bytes = 0;
+        }
     }
 
     /// Bytes that may be added.
     pub(super) const fn room_bytes(&self) -> usize {
-        self.budget
+        self.room_bytes
     }
 
-    /// Returns whether everything that was to be added has been added.
-    pub(super) fn has_room(&self) -> bool {
-        self.pieces.len() < limits::WRITE_SLICES_MAX
-            && self.budget > 0
-            && self.scratch.len() + limits::WRITE_COPIED_BYTES_MAX <= limits::WRITE_SCRATCH_BYTES
+    /// Returns whether more may be added.
+    pub(super) const fn has_room(&self) -> bool {
+        self.room_bytes > 0
     }
 
-    /// Cuts bytes to the budget and takes them from it.
+    /// Cuts bytes to the room that is left and takes it.
     fn cut<'b>(&mut self, bytes: &'b [u8]) -> &'b [u8] {
-        let taken = if self.has_room() { bytes.len().min(self.budget) } else { 0 };
-        self.budget -= taken;
+        let taken = bytes.len().min(self.room_bytes);
+        self.room_bytes -= taken;
         self.bytes += taken;
         &bytes[..taken]
     }
@@ -336,7 +340,15 @@ impl<'s, 'c> Slices<'s, 'c> {
             }
             None => return false,
         }
+        self.note_copied();
         true
+    }
+
+    /// Ends the write once there is no memory for another short slice.
+    fn note_copied(&mut self) {
+        if self.scratch.len() + limits::WRITE_COPIED_BYTES_MAX > limits::WRITE_SCRATCH_BYTES {
+            self.room_bytes = 0;
+        }
     }
 
     /// Hands all of them to the transport in one call. Errors are the transport's.
