@@ -33,8 +33,9 @@ use tiderace::rtmp::link::{Inbound, Incoming, Output};
 use tiderace::rtmp::message::{MessageHeader, kind};
 use tiderace::rtmp::quirks::Tolerated;
 use tiderace::rtmp::session::{Event, Session, SessionSettings, Step};
+use tiderace::server::Server;
 use tiderace::server::transport::Transport;
-use tiderace::server::{ConnId, Server};
+use tiderace::stream::ids::ConnId;
 use tiderace::time::Time;
 
 /// ffmpeg publishes H.264 and AAC: C0, C1 and C2, the dialogue, some 200 media messages.

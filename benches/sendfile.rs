@@ -25,7 +25,7 @@ use rustix::fs::{MemfdFlags, memfd_create, sendfile};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use rustix::time::{ClockId, clock_gettime};
 use tiderace::limits::{KIB, SEGMENT_BYTES};
-use tiderace::server::segment::{SegmentSettings, Segments};
+use tiderace::stream::segment::{SegmentSettings, Segments};
 
 const FRAME_BYTES: [usize; 6] = [KIB, 2 * KIB, 4 * KIB, 8 * KIB, 16 * KIB, 64 * KIB];
 const PLAYERS: [usize; 6] = [1, 2, 4, 8, 16, 64];

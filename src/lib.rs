@@ -6,18 +6,23 @@
 //!
 //! # Layers
 //!
-//! Each uses only what stands to its right:
+//! Dependencies point down. `tests/suite/tidy.rs` holds them to it.
 //!
 //! ```text
-//! main ─▶ net ─▶ server ─▶ rtmp, codec, metadata ─▶ media, amf0, amf3, limits, text, time
-//!         load ───────────▶ rtmp, codec, flv ─────▶ media, amf0, limits, text, time
+//! main      the program: command line, settings file, log
+//! net       sockets, the poll, signals, files and the clock      load   the load generator
+//! server    the control plane: connections, roles, judges, turns
+//! stream    the data plane: one stream's tape and its cursors
+//! rtmp      the protocol: bytes in, events and bytes out
+//! media     what a frame is: tags, codecs, metadata, FLV
+//! amf0, amf3, budget, limits, text, time                         values and bounds
 //! ```
 //!
-//! [`rtmp`] and what it stands on are pure: bytes in, events and bytes out. [`server`] is the
-//! server without sockets, generic over its transport, with the time as an argument. [`net`] is
-//! the only place of the server with sockets, the poll, signals and the clock. [`config`] is plain
-//! data that `server` and `net` are handed. [`load`] is what a generator of load is made of, with a
-//! loop of its own; it shares nothing with `server` and `net` but [`descriptors`].
+//! [`rtmp`], [`media`] and what they stand on are pure. [`stream`] and [`server`] see no socket, no
+//! clock and no random number: [`server`] is generic over its transport and is told the time.
+//! [`net`] is the only place of the server with sockets, the poll, signals and the clock.
+//! [`config`] is plain data that the others are handed. [`load`] has a loop of its own; it shares
+//! nothing with `server` and `net` but [`descriptors`].
 //!
 //! # To change ...
 //!
@@ -39,25 +44,27 @@
 //! | how a login is asked for and checked | [`rtmp::auth`] |
 //! | the client's side | [`rtmp::client`] |
 //! | what is a keyframe, a sequence header, a track | [`media`] |
+//! | what a message of a publisher is before anything is decided | [`stream::frame`] |
 //! | which profile, level, size and rate a track has | [`media::codec`] |
 //! | how FLV files are read | [`media::flv`] |
 //! | what becomes of `onMetaData` | [`media::metadata`] |
 //! | what holds of a parser whatever it is fed | `tests/fuzz/bodies/` |
-//! | what a stream keeps, and for how long | [`server::tape`] |
-//! | what of it is sent from memory files, and when | [`server::segment`], `net/segment.rs` |
-//! | which timestamps players see, what of an encoder's clock is repaired | `server/timeline.rs` |
-//! | what is measured of a stream, and said when its publisher leaves | [`server::report`] |
-//! | where a player starts, when it skips | [`server::play`] |
-//! | users, stream keys, what of a name a log shows | [`server::access`], `config/apps.rs` |
-//! | who may publish, takeover, linger | [`server::hub`], `server/publish.rs` |
-//! | in which order bytes go out | [`server::conn`] |
-//! | budgets of a turn, who gives way when the table is full | [`server`], [`server::stages`] |
+//! | what a stream keeps, and for how long | [`stream::tape`] |
+//! | what of it is sent from memory files, and when | [`stream::segment`], `net/segment.rs` |
+//! | which timestamps players see, what of an encoder's clock is repaired | `stream/timeline.rs` |
+//! | what is measured of a stream, and said when its publisher leaves | [`stream::meter`] |
+//! | where a player starts, when it skips | [`stream::cursor`] |
+//! | users, stream keys, what of a name a log shows | [`server::judge::access`], `config/apps.rs` |
+//! | who may publish, takeover, linger | [`server::hub`], `server/role.rs` |
+//! | in which order bytes go out | `server/outbox.rs` |
+//! | budgets of a turn | [`budget`], [`limits`] |
+//! | who gives way when the table is full | [`server`], [`server::stages`] |
 //! | what is accounted as memory, what is given up when it runs short | [`server::memory`] |
 //! | when a listening socket is asked, what becomes of each answer | [`server::accepting`] |
 //! | which turns are said to take too long, and whose doing it was | [`server::stopwatch`] |
 //! | deadlines | [`server::timers`], `server/watch.rs` |
 //! | why connections end, and how loud that is said | [`server::reason`] |
-//! | how many lines of the log peers can cause | [`server::chatter`] |
+//! | how many lines of the log peers can cause | [`server::lines`] |
 //! | listening, socket options | `net/listener.rs` |
 //! | the poll, signals, reload | `net/event_loop.rs` |
 //! | what the service manager is told, the watchdog | `net/notify.rs` |
@@ -79,6 +86,7 @@
 
 pub mod amf0;
 pub mod amf3;
+pub mod budget;
 pub mod config;
 pub mod descriptors;
 pub mod limits;
@@ -87,6 +95,7 @@ pub mod media;
 pub mod net;
 pub mod rtmp;
 pub mod server;
+pub mod stream;
 pub mod text;
 pub mod time;
 

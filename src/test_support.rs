@@ -4,7 +4,7 @@ use crate::limits::HANDSHAKE_PACKET_BYTES;
 use crate::rtmp::chunk::read::{ChunkReader, ReadLimits};
 use crate::rtmp::message::{Control, MessageHeader};
 use crate::rtmp::quirks::Tolerated;
-use crate::server::tape::TapeSettings;
+use crate::stream::tape::TapeSettings;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// C0 C1 C2, and as many bytes in the other direction.

@@ -4,19 +4,18 @@
 //! connections cause no wakeup at all. The clock is the monotonic one: nothing that is done to the
 //! time of day reaches a deadline, and while the machine is suspended none comes nearer.
 
-use super::descriptors;
 use super::listener::{Listener, MissingOption, Polled};
-use super::memory;
 use super::notify::Notifier;
-use super::segment;
 use super::signals::{Request, Signals};
 use super::transport::Tcp;
+use super::{descriptors, memory, segment};
 use crate::config::{ConfigErrors, Settings};
 use crate::limits;
 use crate::rtmp::auth::Challenger;
 use crate::rtmp::handshake::Hello;
+use crate::server::Server;
 use crate::server::stopwatch::Clocks;
-use crate::server::{ConnId, Server};
+use crate::stream::ids::ConnId;
 use crate::time::Time;
 use log::{error, info, warn};
 use mio::{Events, Interest, Poll, Token};

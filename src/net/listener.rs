@@ -4,8 +4,8 @@
 use super::StartError;
 use super::transport::Tcp;
 use crate::config::{Limits, Settings};
-use crate::server::ConnId;
 use crate::server::accepting::{AcceptError, Acceptor, Listen};
+use crate::stream::ids::ConnId;
 use mio::net::TcpListener;
 use mio::{Interest, Registry, Token};
 use rustix::io::{Errno, FdFlags, fcntl_setfd, ioctl_fionbio};

@@ -1,7 +1,7 @@
 //! Memory files, where the system has them and can send from them.
 
 use crate::limits;
-use crate::server::segment::SegmentSettings;
+use crate::stream::segment::SegmentSettings;
 
 /// How memory files are made here, how many there may be, and from where on they pay; `None`
 /// where they never do.

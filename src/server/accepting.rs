@@ -3,11 +3,12 @@
 //! Owns when a listening socket is asked, and what becomes of each answer. It never sees the
 //! socket: that is a [`Listen`], so that tests run the same decisions over one in memory.
 
-use super::chatter::Topic;
+use super::Server;
+use super::lines::Topic;
 use super::stopwatch::Work;
 use super::transport::Transport;
-use super::{ConnId, Server};
 use crate::limits;
+use crate::stream::ids::ConnId;
 use crate::time::Time;
 use log::{Level, info, log, warn};
 use std::io;

@@ -1,13 +1,14 @@
 //! Warnings about encoders whose settings could be better.
 
-use super::chatter::Topic;
-use super::hub::{Note, StreamId};
-use super::keyframes::Unmarked;
+use super::Server;
+use super::lines::Topic;
 use super::read::Recorded;
 use super::transport::Transport;
-use super::{ConnId, Server};
 use crate::limits;
 use crate::rtmp::quirks::Quirk;
+use crate::stream::Note;
+use crate::stream::ids::{ConnId, StreamId};
+use crate::stream::keyframes::Unmarked;
 use crate::time::Time;
 use log::{Level, log};
 

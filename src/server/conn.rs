@@ -3,11 +3,9 @@
 //! Owns its half-sent message. A connection that is idle holds nothing but this struct: see
 //! the assertion at the end. It never touches another connection.
 
-use super::access::{Access, LoggedIn};
 use super::encoders::EncoderId;
-use super::framing::HalfSent;
-use super::hub::{Departed, Hub, StreamId};
-use super::play::Play;
+use super::hub::{Departed, Hub};
+use super::judge::access::{Access, LoggedIn};
 use super::read::Unread;
 use super::reason::CloseReason;
 use super::stages::Stage;
@@ -15,6 +13,9 @@ use super::timers::{ConnTimers, Deadlines};
 use super::transport::Transport;
 use crate::rtmp::quirks::Repairs;
 use crate::rtmp::session::{Session, SessionSettings};
+use crate::stream::cursor::Play;
+use crate::stream::framing::HalfSent;
+use crate::stream::ids::StreamId;
 use crate::time::Time;
 use smallvec::SmallVec;
 use std::fmt;

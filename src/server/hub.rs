@@ -3,24 +3,17 @@
 //! Owns names, tapes and the lists of players. It knows connections only by id and never
 //! touches one: what has to be told to others comes back as a value.
 
-use super::ConnId;
-use super::blocks::Lent;
-use super::budget::Budget;
-use super::gauge::Gauge;
-use super::gops::Needs;
-use super::headers::HeaderKind;
-use super::keyframes::{Keyframes, Unmarked};
-use super::report::{Meter, Report};
-use super::rhythm::Rhythm;
-use super::segment::{Discarded, SegmentSettings};
-use super::tape::{Recording, Tape, TapeSettings};
-use super::timeline::Timeline;
-use crate::amf0;
+use crate::budget::Budget;
 use crate::config::Duplicate;
 use crate::limits;
-use crate::media::metadata::{self, DataMessage};
-use crate::media::{self, AudioClass, Codec, MediaKind, Tracks, VideoClass, VideoCodec};
-use crate::rtmp::message::{Message, kind};
+use crate::rtmp::message::Message;
+use crate::stream::blocks::Lent;
+use crate::stream::gauge::Gauge;
+use crate::stream::ids::{Endpoint, StreamId};
+use crate::stream::meter::Report;
+use crate::stream::segment::{Discarded, SegmentSettings};
+use crate::stream::tape::{Tape, TapeSettings};
+use crate::stream::{Outcome, Stream};
 use crate::time::Time;
 use slab::Slab;
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -33,19 +26,6 @@ const LAST_MESSAGES_MS_MAX: u64 = 1000;
 
 /// The counters of a shared value.
 const RC_BYTES: usize = 2 * size_of::<usize>();
-
-/// A stream's place in the hub.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct StreamId(u32);
-
-/// One message stream of one connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Endpoint {
-    /// The connection.
-    pub conn: ConnId,
-    /// The message stream on it.
-    pub message_stream_id: u32,
-}
 
 /// What becomes of a second publisher.
 #[derive(Clone, Copy, Debug)]
@@ -83,47 +63,6 @@ pub enum Refusal {
     TooManyStreams,
 }
 
-/// What a message did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// A frame that was taken, or is of no use to any player.
-    Taken,
-    /// A header or data, which was parsed and compared with what newcomers get, or a frame of
-    /// another codec, which changed that.
-    Parsed,
-    /// It could not be read and was dropped.
-    Malformed,
-    /// It is metadata that holds none, or data without a name, and was dropped.
-    Unusable,
-    /// Taken, and the encoder could do better.
-    Noted(Note),
-}
-
-/// An observation about an encoder that its user should know.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Note {
-    /// It marks no keyframes. Once in a publish.
-    Unmarked(Unmarked),
-    /// The newest GOP is too large to be kept for newcomers.
-    GopCut {
-        /// Whether it is the first one of the publish.
-        is_first: bool,
-    },
-    /// Its headers are too large or too many for newcomers to get this one.
-    HeaderLeftOut {
-        /// Whether it is the first one of the publish.
-        is_first: bool,
-    },
-}
-
-#[derive(Debug)]
-struct Publisher {
-    endpoint: Endpoint,
-    rhythm: Rhythm,
-    meter: Box<Meter>,
-    keyframes: Keyframes,
-}
-
 /// A visit of all players of a stream, a few at a time.
 #[derive(Clone, Copy, Debug, Default)]
 struct Round {
@@ -134,16 +73,16 @@ struct Round {
     left: usize,
 }
 
-/// One stream.
+/// A stream under its name: who publishes it, who plays it, and when its players are visited.
+///
+/// Invariant: it has a publisher exactly while its data plane has a source.
 #[derive(Debug)]
-pub struct Stream {
+pub struct Channel {
     name: Rc<str>,
-    publisher: Option<Publisher>,
-    tape: Tape,
-    /// Made by the first publisher: a stream that is only waited for needs none.
-    timeline: Option<Box<Timeline>>,
+    publisher: Option<Endpoint>,
+    stream: Stream,
     players: Vec<Endpoint>,
-    /// While its publisher is gone and may come back: until when. [`Time::NEVER`] else.
+    /// Deadline for the publisher to return; [`Time::NEVER`] while one is publishing.
     lingers_until: Time,
     /// When players are visited, if there is anything new for them; [`Time::NEVER`] otherwise.
     news_at: Time,
@@ -159,15 +98,20 @@ pub struct Stream {
     accounted_files: usize,
 }
 
-impl Stream {
+impl Channel {
     /// Its canonical name.
     pub const fn name(&self) -> &Rc<str> {
         &self.name
     }
 
+    /// What is kept of it.
+    pub const fn stream(&self) -> &Stream {
+        &self.stream
+    }
+
     /// Its tape.
     pub const fn tape(&self) -> &Tape {
-        &self.tape
+        self.stream.tape()
     }
 
     /// Its players.
@@ -176,8 +120,8 @@ impl Stream {
     }
 
     /// Who publishes it.
-    pub fn publisher(&self) -> Option<Endpoint> {
-        self.publisher.as_ref().map(|publisher| publisher.endpoint)
+    pub const fn publisher(&self) -> Option<Endpoint> {
+        self.publisher
     }
 
     /// When its players are given what is new; [`Time::NEVER`] if nothing waits for them.
@@ -185,7 +129,7 @@ impl Stream {
         self.news_at
     }
 
-    /// Whether there is something to play, now or in a moment.
+    /// Whether somebody publishes it.
     pub const fn is_live(&self) -> bool {
         self.publisher.is_some()
     }
@@ -198,45 +142,38 @@ impl Stream {
     /// Memory that it holds (bytes), without its headers, which others share: see
     /// [`Tape::headers_bytes`].
     pub fn held_bytes(&self) -> usize {
-        let of_publisher = |p: &Publisher| size_of::<Meter>() + p.keyframes.held_bytes();
-        let publisher = self.publisher.as_ref().map_or(0, of_publisher);
-        let timeline = if self.timeline.is_some() { size_of::<Timeline>() } else { 0 };
         size_of::<Self>()
             + RC_BYTES
             + self.name.len()
-            + self.tape.held_bytes()
+            + self.stream.held_bytes()
             + self.players.capacity() * size_of::<Endpoint>()
-            + publisher
-            + timeline
     }
 
     /// What is known of what is published.
     pub fn report(&self, now: Time) -> Option<Report> {
-        let publisher = self.publisher.as_ref()?;
-        let repairs = self.timeline.as_ref().map(|timeline| *timeline.repairs());
-        Some(publisher.meter.report(repairs.unwrap_or_default(), now))
+        self.stream.report(now)
     }
 
     fn visit_begins(&mut self) {
         self.news_at = Time::NEVER;
-        self.visited = self.tape.next_sequence();
+        self.visited = self.tape().next_sequence();
     }
 
     /// Whether its players wait for a visit with media, and not only to be told something.
     fn has_new_media(&self) -> bool {
-        self.news_at != Time::NEVER && self.visited < self.tape.next_sequence()
+        self.news_at != Time::NEVER && self.visited < self.tape().next_sequence()
     }
 
     fn take_publisher(&mut self, now: Time) -> Option<Departed> {
-        let report = self.report(now)?;
-        Some(Departed { endpoint: self.publisher.take()?.endpoint, report })
+        let report = self.stream.leave(now)?;
+        Some(Departed { endpoint: self.publisher.take()?, report })
     }
 }
 
 /// See the module's head.
 #[derive(Debug, Default)]
 pub struct Hub {
-    streams: Slab<Stream>,
+    channels: Slab<Channel>,
     names: HashMap<Rc<str>, StreamId>,
     /// Streams whose players are given something new in this turn.
     fresh: VecDeque<StreamId>,
@@ -244,7 +181,7 @@ pub struct Hub {
     news: BTreeSet<(Time, StreamId)>,
     lingering: BTreeSet<(Time, StreamId)>,
     /// Invariant: the number of streams that are published, in the sense of
-    /// [`Stream::is_published`].
+    /// [`Channel::has_begun`].
     published: usize,
     /// Invariant: the sum of what is accounted to the streams.
     held_bytes: usize,
@@ -262,28 +199,28 @@ pub struct Hub {
 
 impl Hub {
     /// The stream with this id, which must exist.
-    pub fn stream(&self, id: StreamId) -> &Stream {
-        &self.streams[id.0 as usize]
+    pub fn stream(&self, id: StreamId) -> &Channel {
+        &self.channels[id.0 as usize]
     }
 
     /// The stream with this name.
-    pub fn find(&self, name: &str) -> Option<&Stream> {
+    pub fn find(&self, name: &str) -> Option<&Channel> {
         self.names.get(name).map(|id| self.stream(*id))
     }
 
     /// Streams that are published or waited for.
     pub fn len(&self) -> usize {
-        self.streams.len()
+        self.channels.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.streams.is_empty()
+        self.channels.is_empty()
     }
 
     /// All streams.
-    pub fn iter(&self) -> impl Iterator<Item = &Stream> {
-        self.streams.iter().map(|(_, stream)| stream)
+    pub fn iter(&self) -> impl Iterator<Item = &Channel> {
+        self.channels.iter().map(|(_, stream)| stream)
     }
 
     /// Makes `endpoint` the publisher of `name`. At most `streams_max` streams are published at a
@@ -303,30 +240,21 @@ impl Hub {
         }
         let id = known.unwrap_or_else(|| self.create(name));
         self.published += usize::from(!is_published);
-        let stream = &mut self.streams[id.0 as usize];
-        if let Some(publisher) = &stream.publisher {
+        let channel = &mut self.channels[id.0 as usize];
+        if let Some(rhythm) = channel.stream.rhythm() {
             match policy.rule {
                 Duplicate::Replace => {}
-                Duplicate::ReplaceIfSilent
-                    if now >= publisher.rhythm.yields_at(policy.silent_ms) => {}
+                Duplicate::ReplaceIfSilent if now >= rhythm.yields_at(policy.silent_ms) => {}
                 _ => return Err(Refusal::AlreadyPublishing),
             }
         }
-        let displaced = stream.take_publisher(now);
-        let lingered = stream.lingers_until != Time::NEVER;
-        self.lingering.remove(&(stream.lingers_until, id));
-        stream.lingers_until = Time::NEVER;
+        let displaced = channel.take_publisher(now);
+        let lingered = channel.lingers_until != Time::NEVER;
+        self.lingering.remove(&(channel.lingers_until, id));
+        channel.lingers_until = Time::NEVER;
         let resumes = displaced.is_some() || lingered;
-        stream.tape.begin(resumes);
-        // Players of the last publisher may still be there, even if they were told that the
-        // stream had ended: their time goes on.
-        match &mut stream.timeline {
-            Some(timeline) => timeline.resume(),
-            None => stream.timeline = Some(Box::default()),
-        }
-        let meter = Box::new(Meter::new(now));
-        let (rhythm, keyframes) = (Rhythm::new(now), Keyframes::default());
-        stream.publisher = Some(Publisher { endpoint, rhythm, meter, keyframes });
+        channel.stream.begin(resumes, now);
+        channel.publisher = Some(endpoint);
         if !resumes {
             self.announce_change(id, now);
         }
@@ -337,15 +265,15 @@ impl Hub {
     /// The publisher of a stream is gone. Its players stay for `linger_ms`, in which it may
     /// come back.
     pub fn unpublish(&mut self, id: StreamId, now: Time, linger_ms: u64) -> Option<Departed> {
-        let stream = &mut self.streams[id.0 as usize];
-        let departed = stream.take_publisher(now);
-        stream.tape.end();
-        stream.lingers_until = now.plus_millis(linger_ms);
-        if stream.players.is_empty() {
+        let channel = &mut self.channels[id.0 as usize];
+        let departed = channel.take_publisher(now);
+        channel.stream.end();
+        channel.lingers_until = now.plus_millis(linger_ms);
+        if channel.players.is_empty() {
             self.remove(id);
         } else {
-            self.lingering.insert((stream.lingers_until, id));
-            if stream.has_new_media() {
+            self.lingering.insert((channel.lingers_until, id));
+            if channel.has_new_media() {
                 // Nothing more comes that its last messages could wait for.
                 self.visit_players_at(id, now, now);
             }
@@ -357,15 +285,13 @@ impl Hub {
     /// When the publisher of `id` counts as silent by a limit of `limit_ms`, and when it was last
     /// heard.
     pub fn silent_at(&self, id: StreamId, limit_ms: u64) -> Option<(Time, Time)> {
-        let rhythm = &self.streams[id.0 as usize].publisher.as_ref()?.rhythm;
+        let rhythm = self.channels[id.0 as usize].stream.rhythm()?;
         Some((rhythm.silent_at(limit_ms), rhythm.heard()))
     }
 
     /// Notes bytes of the stream's publisher that are no whole message yet.
     pub fn note_part(&mut self, id: StreamId, bytes: usize, now: Time) {
-        if let Some(publisher) = &mut self.streams[id.0 as usize].publisher {
-            publisher.rhythm.note_part(bytes, now);
-        }
+        self.channels[id.0 as usize].stream.note_part(bytes, now);
     }
 
     /// The stream called `name`, for a player. At most `streams_max` streams are waited for at a
@@ -377,7 +303,7 @@ impl Hub {
         if let Some(id) = self.names.get(name) {
             return Ok(*id);
         }
-        if streams_max != 0 && self.streams.len() - self.published >= streams_max {
+        if streams_max != 0 && self.channels.len() - self.published >= streams_max {
             return Err(Refusal::TooManyStreams);
         }
         Ok(self.create(name))
@@ -385,13 +311,12 @@ impl Hub {
 
     fn create(&mut self, name: &str) -> StreamId {
         let name: Rc<str> = name.into();
-        let tape = Tape::new(self.headers.clone());
-        let id = StreamId(self.streams.insert(Stream {
+        let stream = Stream::new(self.headers.clone());
+        let id = StreamId(self.channels.insert(Channel {
             name: Rc::clone(&name),
             publisher: None,
-            visited: tape.next_sequence(),
-            tape,
-            timeline: None,
+            visited: stream.tape().next_sequence(),
+            stream,
             players: Vec::new(),
             lingers_until: Time::NEVER,
             news_at: Time::NEVER,
@@ -401,14 +326,14 @@ impl Hub {
             accounted_files: 0,
         }) as u32);
         self.names.insert(name, id);
-        self.shrinks_below = self.shrinks_below.max(self.streams.capacity() / 4);
+        self.shrinks_below = self.shrinks_below.max(self.channels.capacity() / 4);
         self.account(id);
         id
     }
 
     /// Adds a player; returns its slot in the list.
     pub fn add_player(&mut self, id: StreamId, endpoint: Endpoint) -> u32 {
-        let players = &mut self.streams[id.0 as usize].players;
+        let players = &mut self.channels[id.0 as usize].players;
         let slot = players.len() as u32;
         if players.len() == players.capacity() {
             // By an eighth: what is not needed yet is there for each of many players.
@@ -421,10 +346,10 @@ impl Hub {
 
     /// Takes a player out. Returns the endpoint that now has its slot, if there is one.
     pub fn remove_player(&mut self, id: StreamId, slot: u32) -> Option<Endpoint> {
-        let stream = &mut self.streams[id.0 as usize];
-        stream.players.swap_remove(slot as usize);
-        let moved = stream.players.get(slot as usize).copied();
-        if stream.players.is_empty() && stream.publisher.is_none() {
+        let channel = &mut self.channels[id.0 as usize];
+        channel.players.swap_remove(slot as usize);
+        let moved = channel.players.get(slot as usize).copied();
+        if channel.players.is_empty() && channel.publisher.is_none() {
             self.remove(id);
         }
         moved
@@ -438,73 +363,24 @@ impl Hub {
         now: Time,
         settings: &TapeSettings,
     ) -> Outcome {
-        let stream = &mut self.streams[id.0 as usize];
-        let Some(publisher) = &mut stream.publisher else { return Outcome::Taken };
-        publisher.rhythm.note_message(now);
-        let metadata;
-        let recording = match message.header.kind {
-            kind::AUDIO => audio(message),
-            kind::VIDEO => video(message),
-            data_kind => match interpret(data_kind, message.payload) {
-                Ok(DataMessage::Metadata(payload)) => {
-                    metadata = payload;
-                    Some(data(message, &metadata, true))
-                }
-                Ok(DataMessage::Relay(payload)) => Some(data(message, payload, false)),
-                Ok(DataMessage::ClearMetadata) => {
-                    stream.tape.clear_metadata();
-                    self.account(id);
-                    return Outcome::Parsed;
-                }
-                Ok(DataMessage::Ignore) => return Outcome::Parsed,
-                Ok(DataMessage::Unusable) => return Outcome::Unusable,
-                Err(_) => None,
-            },
-        };
-        let Some(mut recording) = recording else { return Outcome::Malformed };
-        let Recording { media, tracks, timestamp, .. } = recording;
-        let timeline = stream.timeline.get_or_insert_default();
-        // Metadata speaks of no moment, and the tape stamps it so.
-        if recording.is_frame {
-            publisher.rhythm.note_frame(timestamp);
-            recording.timestamp = timeline.place_frame(media, &tracks, timestamp, now);
-        } else if recording.header != Some(HeaderKind::Metadata) {
-            recording.timestamp = timeline.place_aside(media, &tracks, timestamp, now);
-        }
-        let mut note = None;
-        if media == MediaKind::Video {
-            let length_bytes = || stream.tape.nal_length_bytes(&tracks);
-            note = publisher.keyframes.look(&mut recording, length_bytes).map(Note::Unmarked);
-        }
-        publisher.meter.note(&recording, now);
-        let is_frame = recording.is_frame;
-        let (gops_cut, left_out) = (stream.tape.gops_cut(), stream.tape.headers_left_out());
-        let changes = stream.tape.headers_changes();
-        let is_news = stream.tape.record(recording, !stream.players.is_empty(), now, settings);
-        if stream.tape.gops_cut() != gops_cut {
-            publisher.keyframes.search_again();
-            note = Some(Note::GopCut { is_first: publisher.meter.note_cut_gop() });
-        }
-        if stream.tape.headers_left_out() != left_out {
-            note = Some(Note::HeaderLeftOut { is_first: publisher.meter.note_left_out_header() });
-        }
-        let is_parsed = !is_frame || stream.tape.headers_changes() != changes;
+        let channel = &mut self.channels[id.0 as usize];
+        let has_players = !channel.players.is_empty();
+        let (outcome, is_news) = channel.stream.record(message, has_players, now, settings);
         if is_news {
             self.visit_players_at(id, now.plus_millis(settings.merge_ms), now);
         }
         self.account(id);
-        let outcome = if is_parsed { Outcome::Parsed } else { Outcome::Taken };
-        note.map_or(outcome, Outcome::Noted)
+        outcome
     }
 
     /// Schedules a visit of the players of a stream at `at`, unless an earlier visit is scheduled.
     fn visit_players_at(&mut self, id: StreamId, at: Time, now: Time) {
-        let stream = &mut self.streams[id.0 as usize];
-        if at >= stream.news_at || stream.players.is_empty() {
+        let channel = &mut self.channels[id.0 as usize];
+        if at >= channel.news_at || channel.players.is_empty() {
             return;
         }
-        self.news.remove(&(stream.news_at, id));
-        stream.news_at = at;
+        self.news.remove(&(channel.news_at, id));
+        channel.news_at = at;
         if at <= now {
             self.fresh.push_back(id);
         } else {
@@ -515,25 +391,25 @@ impl Hub {
     /// Has the players of a stream told that it has begun or is over. However often a publisher
     /// comes and goes, they are visited for it at the pace of [`limits::PLAYERS_TOLD_PER_MS`].
     fn announce_change(&mut self, id: StreamId, now: Time) {
-        let stream = &mut self.streams[id.0 as usize];
-        let at = stream.changes_from.max(now).min(stream.news_at);
-        let apart_ms = stream.players.len() as u64 / limits::PLAYERS_TOLD_PER_MS;
-        stream.changes_from = at.plus_millis(apart_ms);
+        let channel = &mut self.channels[id.0 as usize];
+        let at = channel.changes_from.max(now).min(channel.news_at);
+        let apart_ms = channel.players.len() as u64 / limits::PLAYERS_TOLD_PER_MS;
+        channel.changes_from = at.plus_millis(apart_ms);
         self.visit_players_at(id, at, now);
     }
 
     /// Begins a visit of all players of a stream, or extends the one under way. Returns whether
     /// none was.
     pub fn begin_round(&mut self, id: StreamId) -> bool {
-        let stream = &mut self.streams[id.0 as usize];
-        let begins = stream.round.left == 0;
-        stream.round.left = stream.players.len();
-        begins && stream.round.left > 0
+        let channel = &mut self.channels[id.0 as usize];
+        let begins = channel.round.left == 0;
+        channel.round.left = channel.players.len();
+        begins && channel.round.left > 0
     }
 
     /// Takes the player that is visited next; `None` once the round is over, or the stream is gone.
     pub fn next_in_round(&mut self, id: StreamId) -> Option<Endpoint> {
-        let Stream { players, round, .. } = self.streams.get_mut(id.0 as usize)?;
+        let Channel { players, round, .. } = self.channels.get_mut(id.0 as usize)?;
         // Players that left in the meantime are not visited: without any, the round is over.
         let left = round.left.min(players.len());
         round.left = left.saturating_sub(1);
@@ -552,15 +428,15 @@ impl Hub {
     pub fn take_news(&mut self, now: Time) -> Option<StreamId> {
         while let Some(id) = self.fresh.pop_front() {
             // A stream that is gone leaves its id behind.
-            let stream = self.streams.get_mut(id.0 as usize).filter(|s| s.news_at <= now);
-            if let Some(stream) = stream {
-                stream.visit_begins();
+            let channel = self.channels.get_mut(id.0 as usize).filter(|c| c.news_at <= now);
+            if let Some(channel) = channel {
+                channel.visit_begins();
                 return Some(id);
             }
         }
         let (at, id) = *self.news.first().filter(|(at, _)| *at <= now)?;
         self.news.remove(&(at, id));
-        self.streams[id.0 as usize].visit_begins();
+        self.channels[id.0 as usize].visit_begins();
         Some(id)
     }
 
@@ -580,9 +456,9 @@ impl Hub {
         settings: &SegmentSettings,
         budget: &mut Budget,
     ) -> io::Result<bool> {
-        let stream = &mut self.streams[id.0 as usize];
+        let channel = &mut self.channels[id.0 as usize];
         let may_open = self.files + self.discarded.files() < settings.files_max;
-        let stored = stream.tape.store(stream.players.len(), may_open, settings, budget);
+        let stored = channel.stream.store(channel.players.len(), may_open, settings, budget);
         self.account(id);
         stored
     }
@@ -591,9 +467,9 @@ impl Hub {
     /// descriptors with them, and the others by [`Hub::close_files`] in the turns that follow.
     /// Returns whether any were closed.
     pub fn drop_segments(&mut self) -> bool {
-        let ids: Vec<_> = self.streams.iter().map(|(index, _)| StreamId(index as u32)).collect();
+        let ids: Vec<_> = self.channels.iter().map(|(index, _)| StreamId(index as u32)).collect();
         for id in ids {
-            if self.streams[id.0 as usize].tape.discard_segments(&mut self.discarded) {
+            if self.channels[id.0 as usize].stream.discard_segments(&mut self.discarded) {
                 self.account(id);
             }
         }
@@ -624,15 +500,12 @@ impl Hub {
         settings: &TapeSettings,
     ) -> usize {
         let ids = self.with_tape();
-        let backlogs = ids.iter().map(|id| self.streams[id.0 as usize].tape.backlog_bytes());
+        let backlogs = ids.iter().map(|id| self.stream(*id).tape().backlog_bytes());
         let share = fair_share(backlogs_bytes, backlogs.collect());
         let settings = TapeSettings { backlog_bytes_max: share, ..*settings };
         for id in ids {
-            let stream = &mut self.streams[id.0 as usize];
-            let oldest = stream.tape.first_sequence();
-            stream.tape.shrink(!stream.players.is_empty(), now, &settings);
-            stream.tape.give_back();
-            if stream.tape.first_sequence() > oldest {
+            let channel = &mut self.channels[id.0 as usize];
+            if channel.stream.shrink(!channel.players.is_empty(), now, &settings) {
                 // A player that has lost its place goes on, even if nothing more is published.
                 self.visit_players_at(id, now, now);
             }
@@ -643,14 +516,14 @@ impl Hub {
 
     /// Streams whose tapes hold anything: those that are only waited for hold nothing.
     fn with_tape(&self) -> Vec<StreamId> {
-        let streams = self.streams.iter().filter(|(_, stream)| stream.tape.held_bytes() > 0);
+        let streams = self.channels.iter().filter(|(_, stream)| stream.tape().held_bytes() > 0);
         streams.map(|(index, _)| StreamId(index as u32)).collect()
     }
 
     /// Gives back the memory of tapes that is free.
     pub(super) fn give_back(&mut self) {
         for id in self.with_tape() {
-            self.streams[id.0 as usize].tape.give_back();
+            self.channels[id.0 as usize].stream.give_back();
             self.account(id);
         }
     }
@@ -662,9 +535,9 @@ impl Hub {
         let due = self.lingering.iter().take_while(|(until, _)| *until <= now);
         let is_over = |(until, id): &&(Time, StreamId)| {
             let is_late = now.millis_since(*until) >= LAST_MESSAGES_MS_MAX;
-            let stream = &self.streams[id.0 as usize];
-            let is_visited = !stream.has_new_media() && stream.round.left == 0;
-            is_late || is_visited && stream.players.iter().all(&is_served)
+            let channel = &self.channels[id.0 as usize];
+            let is_visited = !channel.has_new_media() && channel.round.left == 0;
+            is_late || is_visited && channel.players.iter().all(&is_served)
         };
         due.filter(is_over).take(limits::STREAMS_ENDED_PER_TURN_MAX).map(|(_, id)| *id).collect()
     }
@@ -672,12 +545,11 @@ impl Hub {
     /// Ends a stream. It keeps its players, the time that they have come to, and nothing of what
     /// was published.
     pub fn end(&mut self, id: StreamId, now: Time) {
-        let stream = &mut self.streams[id.0 as usize];
-        self.lingering.remove(&(stream.lingers_until, id));
-        stream.lingers_until = Time::NEVER;
+        let channel = &mut self.channels[id.0 as usize];
+        self.lingering.remove(&(channel.lingers_until, id));
+        channel.lingers_until = Time::NEVER;
         self.published -= 1;
-        stream.tape.discard_segments(&mut self.discarded);
-        stream.tape.forget();
+        channel.stream.forget(&mut self.discarded);
         self.announce_change(id, now);
         self.account(id);
     }
@@ -691,7 +563,7 @@ impl Hub {
 
     /// Wire bytes on all tapes.
     pub fn tape_bytes(&self) -> usize {
-        self.iter().map(|stream| stream.tape.bytes()).sum()
+        self.iter().map(|stream| stream.tape().bytes()).sum()
     }
 
     /// Memory that the streams hold, and what is left of streams with their players (bytes).
@@ -702,22 +574,22 @@ impl Hub {
     /// Memory that no single stream is accounted: headers, what only half-sent messages hold, files
     /// that are to be closed, and places for streams that are not taken (bytes).
     pub fn shared_bytes(&self) -> usize {
-        let vacant = self.streams.capacity() - self.streams.len();
+        let vacant = self.channels.capacity() - self.channels.len();
         self.headers.bytes()
             + self.lent.bytes()
             + self.discarded.bytes() as usize
-            + vacant * size_of::<Stream>()
+            + vacant * size_of::<Channel>()
             + self.names.capacity() * size_of::<(Rc<str>, StreamId)>()
     }
 
     /// Gives tables back that have room for four times as many streams as there are, as far as
     /// the places of those allow it.
     fn shrink_tables(&mut self) {
-        if self.streams.len() < self.shrinks_below || self.streams.is_empty() {
-            self.streams.shrink_to_fit();
+        if self.channels.len() < self.shrinks_below || self.channels.is_empty() {
+            self.channels.shrink_to_fit();
             self.names.shrink_to_fit();
             // The stream in the last place may stay for long.
-            self.shrinks_below = self.streams.len() / 2;
+            self.shrinks_below = self.channels.len() / 2;
         }
     }
 
@@ -728,25 +600,24 @@ impl Hub {
 
     /// Brings the sum up to date with a stream that has changed.
     fn account(&mut self, id: StreamId) {
-        let stream = &mut self.streams[id.0 as usize];
-        stream.tape.lend(&mut self.lent);
-        let (held, files) = (stream.held_bytes(), stream.tape.files());
-        self.held_bytes = self.held_bytes - stream.accounted_bytes + held;
-        self.files = self.files - stream.accounted_files + files;
-        (stream.accounted_bytes, stream.accounted_files) = (held, files);
+        let channel = &mut self.channels[id.0 as usize];
+        channel.stream.lend(&mut self.lent);
+        let (held, files) = (channel.held_bytes(), channel.tape().files());
+        self.held_bytes = self.held_bytes - channel.accounted_bytes + held;
+        self.files = self.files - channel.accounted_files + files;
+        (channel.accounted_bytes, channel.accounted_files) = (held, files);
     }
 
     fn remove(&mut self, id: StreamId) {
-        let mut stream = self.streams.remove(id.0 as usize);
-        self.published -= usize::from(stream.has_begun());
-        stream.tape.discard_segments(&mut self.discarded);
-        stream.tape.forget();
-        stream.tape.lend(&mut self.lent);
-        self.held_bytes -= stream.accounted_bytes;
-        self.files -= stream.accounted_files;
-        self.names.remove(&stream.name);
-        self.lingering.remove(&(stream.lingers_until, id));
-        self.news.remove(&(stream.news_at, id));
+        let mut channel = self.channels.remove(id.0 as usize);
+        self.published -= usize::from(channel.has_begun());
+        channel.stream.forget(&mut self.discarded);
+        channel.stream.lend(&mut self.lent);
+        self.held_bytes -= channel.accounted_bytes;
+        self.files -= channel.accounted_files;
+        self.names.remove(&channel.name);
+        self.lingering.remove(&(channel.lingers_until, id));
+        self.news.remove(&(channel.news_at, id));
         self.shrink_tables();
     }
 }
@@ -767,85 +638,12 @@ fn fair_share(total: usize, mut sizes: Vec<usize>) -> usize {
     largest + left
 }
 
-fn interpret(kind: u8, payload: &[u8]) -> Result<DataMessage<'_>, amf0::Error> {
-    match kind {
-        kind::DATA_AMF3 => metadata::interpret_amf3(payload),
-        _ => metadata::interpret(payload),
-    }
-}
-
-fn data<'a>(message: &Message<'_>, payload: &'a [u8], is_metadata: bool) -> Recording<'a> {
-    Recording {
-        media: MediaKind::Data,
-        tracks: Tracks::NONE,
-        codec: None,
-        needs: Needs::Nothing,
-        header: is_metadata.then_some(HeaderKind::Metadata),
-        is_frame: false,
-        sent: message.header.timestamp,
-        timestamp: message.header.timestamp,
-        payload,
-    }
-}
-
-fn audio<'a>(message: &Message<'a>) -> Option<Recording<'a>> {
-    let tag = media::classify_audio(message.payload).ok()?;
-    let header = match tag.class {
-        AudioClass::SequenceHeader => Some(HeaderKind::AudioSequence),
-        AudioClass::Multichannel => Some(HeaderKind::Multichannel),
-        _ => None,
-    };
-    Some(Recording {
-        media: MediaKind::Audio,
-        tracks: tag.tracks,
-        codec: (header.is_some() || tag.class == AudioClass::Frame)
-            .then_some(Codec::Audio(tag.codec)),
-        needs: Needs::Nothing,
-        is_frame: header.is_none() && tag.class != AudioClass::EndOfSequence,
-        header: header.filter(|_| !tag.is_empty_config),
-        sent: message.header.timestamp,
-        timestamp: message.header.timestamp,
-        payload: message.payload,
-    })
-}
-
-fn video<'a>(message: &Message<'a>) -> Option<Recording<'a>> {
-    let tag = media::classify_video(message.payload).ok()?;
-    let header = match tag.class {
-        VideoClass::SequenceHeader => Some(HeaderKind::VideoSequence),
-        VideoClass::ColorInfo => Some(HeaderKind::ColorInfo),
-        _ => None,
-    };
-    let needs = match tag.class {
-        VideoClass::Keyframe => Needs::StartsGop,
-        VideoClass::Inter | VideoClass::Disposable => match tag.codec {
-            VideoCodec::Other(_) => Needs::GopIfAny,
-            _ => Needs::Gop,
-        },
-        VideoClass::EndOfSequence => Needs::EndsSequence,
-        _ => Needs::Nothing,
-    };
-    let is_picture =
-        matches!(tag.class, VideoClass::Keyframe | VideoClass::Inter | VideoClass::Disposable);
-    Some(Recording {
-        media: MediaKind::Video,
-        tracks: tag.tracks,
-        codec: (header.is_some() || is_picture).then_some(Codec::Video(tag.codec)),
-        needs,
-        is_frame: header.is_none()
-            && !matches!(tag.class, VideoClass::EndOfSequence | VideoClass::Command),
-        header: header.filter(|_| !tag.is_empty_config),
-        sent: message.header.timestamp,
-        timestamp: message.header.timestamp,
-        payload: message.payload,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rtmp::message::MessageHeader;
+    use crate::rtmp::message::{MessageHeader, kind};
     use crate::rtmp::session::Receives;
+    use crate::stream::ids::ConnId;
     use crate::test_support::{TAPE, hex, wire_messages};
 
     const POLICY: DuplicatePolicy =

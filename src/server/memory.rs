@@ -17,13 +17,14 @@
 //! that none flickers: what the lean level gives up comes back at once. Memory files double what is
 //! kept of a stream, so they come back when there is room for twice as much.
 
+use super::Server;
 use super::conn::{Conn, Publish};
-use super::play::Play;
 use super::reason::CloseReason;
 use super::transport::Transport;
-use super::{ConnId, Server};
 use crate::config::Settings;
 use crate::limits;
+use crate::stream::cursor::Play;
+use crate::stream::ids::ConnId;
 use crate::time::Time;
 use log::{info, warn};
 use std::cmp::Reverse;

@@ -13,37 +13,24 @@
 //! end of the turn, after a last write, so an id is never used twice within a batch of events.
 
 pub mod accepting;
-pub mod access;
-pub mod budget;
-pub mod chatter;
 pub mod conn;
-pub mod framing;
-pub mod gops;
-pub mod headers;
 pub mod hub;
-pub mod keyframes;
+pub mod judge;
+pub mod lines;
 pub mod memory;
-pub mod play;
 pub mod ready;
 pub mod reason;
-pub mod report;
-pub mod segment;
 pub mod stages;
 pub mod stats;
 pub mod stopwatch;
-pub mod tape;
 pub mod timers;
 pub mod transport;
 
 mod advice;
-mod blocks;
 mod encoders;
-mod gauge;
 mod outbox;
-mod publish;
 mod read;
-mod rhythm;
-mod timeline;
+mod role;
 mod watch;
 mod write;
 
@@ -53,19 +40,22 @@ use crate::rtmp::auth::Challenger;
 use crate::rtmp::chunk::read::ReadLimits;
 use crate::rtmp::handshake::Hello;
 use crate::rtmp::session::SessionSettings;
+use crate::stream::cursor::LagSettings;
+pub use crate::stream::ids::ConnId;
+use crate::stream::ids::StreamId;
+use crate::stream::segment::SegmentSettings;
+use crate::stream::tape::TapeSettings;
 use crate::time::Time;
-use access::Access;
-use chatter::{Chatter, Topic};
 use conn::{Closing, ClosingLine, Conn};
 use encoders::Encoders;
-use hub::{DuplicatePolicy, Hub, StreamId};
+use hub::{DuplicatePolicy, Hub};
+use judge::access::Access;
+use lines::{Chatter, Topic};
 use log::{Level, debug, info, log, warn};
 use memory::{Memory, MemoryLevel};
 use outbox::Outbox;
-use play::LagSettings;
 use ready::Ready;
 use reason::CloseReason;
-use segment::SegmentSettings;
 use slab::Slab;
 use stages::{Stage, Stages};
 use stats::Stats;
@@ -74,30 +64,8 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use stopwatch::{Clocks, Stopwatch, Work};
-use tape::TapeSettings;
 use timers::{TimerKind, Timers};
 use transport::Transport;
-
-/// A connection's place in the table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ConnId(u32);
-
-impl ConnId {
-    /// The connection at place `raw`.
-    pub const fn new(raw: u32) -> Self {
-        Self(raw)
-    }
-
-    /// The place.
-    pub const fn raw(self) -> u32 {
-        self.0
-    }
-
-    /// The place as an index.
-    pub const fn index(self) -> usize {
-        self.0 as usize
-    }
-}
 
 /// How long somebody who was told to go may take to read why (ms).
 const FAREWELL_MS: u64 = 1000;

@@ -6,17 +6,15 @@
 //! transport that takes little makes one write long. It does not decide which connections are
 //! written to, and does not change streams.
 
-use super::budget::Budget;
 use super::conn::{Activity, Conn};
-use super::framing::HalfSent;
 use super::hub::Hub;
-use super::segment::FileRun;
 use super::transport::Transport;
-use crate::limits;
+use crate::budget::Budget;
 use crate::rtmp::session::Session;
-use smallvec::SmallVec;
-use std::io::{self, ErrorKind, IoSlice};
-use std::ops::Range;
+use crate::stream::framing::HalfSent;
+use crate::stream::segment::FileRun;
+use crate::stream::slices::Slices;
+use std::io::{self, ErrorKind};
 
 /// Outcome of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,12 +126,12 @@ impl Outbox {
         let (is_closing, activity) = (conn.is_closing(), conn.activity.as_deref());
         let visits = &mut budget.messages;
         let is_all = gather(&conn.session, activity, is_closing, hub, &mut slices, visits);
-        if slices.pieces.is_empty() {
+        if slices.is_empty() {
             return Ok(Written { bytes: 0, is_all });
         }
         budget.spend_call();
-        let offered = slices.bytes;
-        let bytes = slices.write_to(&mut conn.transport)?;
+        let offered = slices.bytes();
+        let bytes = slices.hand_to(|slices| conn.transport.write_vectored(slices))?;
         if bytes == 0 {
             // A transport that takes no byte without an error would be asked forever.
             return Err(ErrorKind::WriteZero.into());
@@ -231,166 +229,26 @@ fn advance<T>(conn: &mut Conn<T>, hub: &Hub, mut written: usize) {
     }
 }
 
-/// Pieces of a write for which no memory is asked.
-const PIECES_WITHIN: usize = 4;
-
-/// The slices of one vectored write, within a budget. Adjacent short slices are copied into one,
-/// since a slice of 13 bytes costs the kernel as much as copying some hundred bytes.
-pub(super) struct Slices<'s, 'c> {
-    /// Never more than [`limits::WRITE_SLICES_MAX`]. Few of them lie within: the whole struct is
-    /// moved at each write, and nearly every write is one message.
-    pieces: SmallVec<[Piece<'s>; PIECES_WITHIN]>,
-    scratch: &'c mut Vec<u8>,
-    /// Media that lies in a memory file is left for a call of its own.
-    until_file: bool,
-    /// Bytes that may be added. None are left once no piece fits any more.
-    room_bytes: usize,
-    bytes: usize,
-}
-
-#[derive(Debug)]
-enum Piece<'s> {
-    Slice(&'s [u8]),
-    /// A range of the scratch memory.
-    Copied(Range<usize>),
-}
-
-impl<'s, 'c> Slices<'s, 'c> {
-    pub(super) fn new(bytes_max: usize, scratch: &'c mut Vec<u8>, until_file: bool) -> Self {
-        scratch.clear();
-        Self { pieces: SmallVec::new(), scratch, until_file, room_bytes: bytes_max, bytes: 0 }
-    }
-
-    /// Returns whether media that lies in a memory file is left for a call of its own.
-    pub(super) const fn until_file(&self) -> bool {
-        self.until_file
-    }
-
-    /// Adds a slice, cut to the budget. Returns whether there is room for another.
-    pub(super) fn push(&mut self, slice: &'s [u8]) -> bool {
-        let slice = self.cut(slice);
-        if !slice.is_empty() && !self.join(slice) {
-            self.add(Piece::Slice(slice));
-        }
-        self.has_room()
-    }
-
-    /// Copies bytes that do not live as long as the write.
-    pub(super) fn push_copy(&mut self, bytes: &[u8]) -> bool {
-        let bytes = self.cut(bytes);
-        if !bytes.is_empty() && !self.join(bytes) {
-            let start = self.scratch.len();
-            self.scratch.extend_from_slice(bytes);
-            self.add(Piece::Copied(start..self.scratch.len()));
-            self.note_copied();
-        }
-        self.has_room()
-    }
-
-    #[inline]
-    fn add(&mut self, piece: Piece<'s>) {
-        if self.pieces.len() == PIECES_WITHIN {
-            // At once, instead of four times.
-            self.pieces.reserve_exact(limits::WRITE_SLICES_MAX - PIECES_WITHIN);
-        }
-        self.pieces.push(piece);
-        if self.pieces.len() == limits::WRITE_SLICES_MAX {
-            self.room_bytes = 0;
-        }
-    }
-
-    /// Bytes that may be added.
-    pub(super) const fn room_bytes(&self) -> usize {
-        self.room_bytes
-    }
-
-    /// Returns whether more may be added.
-    pub(super) const fn has_room(&self) -> bool {
-        self.room_bytes > 0
-    }
-
-    /// Cuts bytes to the room that is left and takes it.
-    fn cut<'b>(&mut self, bytes: &'b [u8]) -> &'b [u8] {
-        let taken = bytes.len().min(self.room_bytes);
-        self.room_bytes -= taken;
-        self.bytes += taken;
-        &bytes[..taken]
-    }
-
-    /// Appends a short slice to the last one if that is short as well. Returns whether it did.
-    fn join(&mut self, bytes: &[u8]) -> bool {
-        if bytes.len() >= limits::WRITE_COPIED_BYTES_MAX {
-            return false;
-        }
-        let scratch = &mut *self.scratch;
-        match self.pieces.last_mut() {
-            Some(Piece::Copied(range)) => {
-                scratch.extend_from_slice(bytes);
-                range.end = scratch.len();
-            }
-            Some(last @ Piece::Slice(_)) => {
-                let Piece::Slice(slice) = last else { return false };
-                if slice.len() >= limits::WRITE_COPIED_BYTES_MAX {
-                    return false;
-                }
-                let start = scratch.len();
-                scratch.extend_from_slice(slice);
-                scratch.extend_from_slice(bytes);
-                *last = Piece::Copied(start..scratch.len());
-            }
-            None => return false,
-        }
-        self.note_copied();
-        true
-    }
-
-    /// Ends the write once there is no memory for another short slice.
-    fn note_copied(&mut self) {
-        if self.scratch.len() + limits::WRITE_COPIED_BYTES_MAX > limits::WRITE_SCRATCH_BYTES {
-            self.room_bytes = 0;
-        }
-    }
-
-    /// Hands all of them to the transport in one call. Errors are the transport's.
-    fn write_to<T: Transport>(&self, transport: &mut T) -> io::Result<usize> {
-        match &self.pieces[..] {
-            // Nearly every write: no list has to be laid out for it.
-            [piece] => transport.write_vectored(&[self.io_slice(piece)]),
-            _ => transport.write_vectored(&self.io_slices()),
-        }
-    }
-
-    /// The slices for the transport.
-    pub(super) fn io_slices(&self) -> SmallVec<[IoSlice<'_>; limits::WRITE_SLICES_MAX]> {
-        self.pieces.iter().map(|piece| self.io_slice(piece)).collect()
-    }
-
-    fn io_slice(&self, piece: &Piece<'s>) -> IoSlice<'_> {
-        match piece {
-            Piece::Slice(slice) => IoSlice::new(slice),
-            Piece::Copied(range) => IoSlice::new(&self.scratch[range.clone()]),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::{Duplicate, Start};
+    use crate::limits;
     use crate::rtmp::chunk::write::wire_len;
     use crate::rtmp::handshake::Hello;
     use crate::rtmp::message::{Message, MessageHeader, UserControl, kind};
     use crate::rtmp::session::{Receives, SessionSettings};
-    use crate::server::ConnId;
     use crate::server::conn::Closing;
-    use crate::server::framing::MESSAGE_STREAM_ID;
-    use crate::server::hub::{DuplicatePolicy, Endpoint, StreamId};
-    use crate::server::play::Play;
+    use crate::server::hub::DuplicatePolicy;
     use crate::server::reason::CloseReason;
-    use crate::server::tape::TapeSettings;
+    use crate::stream::cursor::Play;
+    use crate::stream::framing::MESSAGE_STREAM_ID;
+    use crate::stream::ids::{ConnId, Endpoint, StreamId};
+    use crate::stream::tape::TapeSettings;
     use crate::test_support::{self, wire_messages};
     use crate::time::Time;
     use std::collections::VecDeque;
+    use std::io::IoSlice;
     use std::net::SocketAddr;
 
     const CHUNK_SIZE: u32 = 128;
@@ -662,48 +520,6 @@ mod tests {
         kind: kind::VIDEO,
         message_stream_id: MESSAGE_STREAM_ID,
     };
-
-    fn concat(slices: &Slices<'_, '_>) -> Vec<u8> {
-        slices.io_slices().iter().flat_map(|slice| slice.to_vec()).collect()
-    }
-
-    #[test]
-    fn slices_are_bounded_in_number_and_bytes() {
-        let (long, mut scratch) = ([0; limits::WRITE_COPIED_BYTES_MAX], Vec::new());
-        let mut slices = Slices::new(usize::MAX, &mut scratch, true);
-        for count in 1..limits::WRITE_SLICES_MAX {
-            assert!(slices.push(&long), "slice {count}");
-        }
-        assert!(!slices.push(&long), "the last place");
-        assert!(!slices.push(&long) && !slices.push_copy(&long));
-        assert_eq!(slices.io_slices().len(), limits::WRITE_SLICES_MAX);
-        assert!(!slices.pieces.spilled());
-
-        let mut slices = Slices::new(5, &mut scratch, true);
-        assert!(slices.push(&[1; 4]));
-        assert!(!slices.push(&[2; 4]));
-        assert!(!slices.push(&[3; 4]));
-        assert_eq!(concat(&slices), [1, 1, 1, 1, 2]);
-        let mut slices = Slices::new(0, &mut scratch, true);
-        assert!(!slices.push(&[0]) && slices.io_slices().is_empty());
-    }
-
-    #[test]
-    fn short_slices_that_follow_each_other_become_one() {
-        let (long, mut scratch) = ([9; limits::WRITE_COPIED_BYTES_MAX], Vec::new());
-        let mut slices = Slices::new(usize::MAX, &mut scratch, true);
-        slices.push(&[1; 10]);
-        assert!(slices.scratch.is_empty(), "one alone is not copied");
-        slices.push(&[2; 10]);
-        slices.push_copy(&[3; 10]);
-        slices.push(&long);
-        slices.push_copy(&[4; 10]);
-        slices.push(&[5; 10]);
-        let lens: Vec<_> = slices.io_slices().iter().map(|slice| slice.len()).collect();
-        assert_eq!(lens, [30, long.len(), 20]);
-        let expected = [&[1; 10][..], &[2; 10], &[3; 10], &long, &[4; 10], &[5; 10]].concat();
-        assert_eq!(concat(&slices), expected);
-    }
 
     #[test]
     fn a_join_to_a_long_backlog_of_tiny_messages_costs_one_visit_a_message() {

@@ -1,19 +1,21 @@
 //! Reading: bytes of one connection into events, and events to where they are decided.
 
-use super::budget::Budget;
 use super::conn::Conn;
-use super::hub::{Endpoint, Hub, Note, Outcome, StreamId};
+use super::hub::Hub;
 use super::ready::Next;
 use super::reason::CloseReason;
 use super::stages::Stage;
 use super::stopwatch::Work;
 use super::transport::Transport;
-use super::{ConnId, Policies, Server};
+use super::{Policies, Server};
+use crate::budget::Budget;
 use crate::limits;
 use crate::rtmp::command::code;
 use crate::rtmp::message::{AggregateParts, Message};
 use crate::rtmp::name::{AppName, NameError};
 use crate::rtmp::session::{Asked, ConnectRequest, Event, Receive, Step};
+use crate::stream::ids::{ConnId, Endpoint, StreamId};
+use crate::stream::{Note, Outcome};
 use crate::time::Time;
 use log::debug;
 use std::io::ErrorKind;

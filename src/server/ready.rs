@@ -6,7 +6,7 @@
 //! last quarter of each turn's budget belongs to the second queue, so that it never starves. No id
 //! in it is served twice in a turn.
 
-use super::budget::Budget;
+use crate::budget::Budget;
 use std::collections::VecDeque;
 
 /// See the module's head.

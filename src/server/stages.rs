@@ -4,7 +4,7 @@
 //! earliest stage. The lists are threaded through one vector beside the slab, eight bytes per
 //! connection, so finding that session and moving between stages take constant time.
 
-use super::ConnId;
+use crate::stream::ids::ConnId;
 
 /// The stages in the order in which sessions give way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

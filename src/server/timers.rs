@@ -5,7 +5,7 @@
 //! nothing due and is put where it belongs. So activity costs a store, and a connection
 //! without deadlines costs nothing and wakes nobody.
 
-use super::ConnId;
+use crate::stream::ids::ConnId;
 use crate::time::Time;
 use std::collections::BTreeSet;
 

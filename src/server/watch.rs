@@ -1,13 +1,14 @@
 //! What happens when a deadline has come.
 
-use super::budget::Budget;
+use super::Server;
 use super::reason::CloseReason;
 use super::stages::Stage;
 use super::timers::TimerKind;
 use super::transport::Transport;
-use super::{ConnId, Server};
+use crate::budget::Budget;
 use crate::limits;
 use crate::rtmp::command::code;
+use crate::stream::ids::ConnId;
 use crate::time::Time;
 
 /// Enough to see whether a player takes anything: the rest waits for its turn among the others.

@@ -4,19 +4,20 @@
 //! budget. The players of streams with new messages come next, and then connections again.
 //! `outbox.rs` decides what one write consists of.
 
-use super::budget::Budget;
-use super::chatter::Topic;
 use super::conn::Conn;
-use super::hub::{Hub, StreamId};
+use super::hub::Hub;
+use super::lines::Topic;
 use super::outbox::Flushed;
-use super::play::TooSlow;
 use super::ready::Next;
 use super::reason::CloseReason;
-use super::segment::SegmentSettings;
 use super::stopwatch::Work;
 use super::timers::TimerKind;
 use super::transport::Transport;
-use super::{ConnId, Policies, Server};
+use super::{Policies, Server};
+use crate::budget::Budget;
+use crate::stream::cursor::TooSlow;
+use crate::stream::ids::{ConnId, StreamId};
+use crate::stream::segment::SegmentSettings;
 use crate::time::Time;
 use log::{Level, log, warn};
 use std::io::{self, ErrorKind};

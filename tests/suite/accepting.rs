@@ -6,8 +6,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use tiderace::config::Settings;
 use tiderace::limits::ACCEPTS_PER_TURN_MAX;
-use tiderace::server::ConnId;
 use tiderace::server::accepting::{AcceptError, Acceptor, Listen};
+use tiderace::stream::ids::ConnId;
 use tiderace::time::Time;
 
 use crate::socket::{Link, MemoryTransport};

@@ -16,8 +16,9 @@ use tiderace::config::Settings;
 use tiderace::limits;
 use tiderace::rtmp::auth::Challenger;
 use tiderace::rtmp::handshake::Hello;
+use tiderace::server::Server;
 use tiderace::server::transport::Transport;
-use tiderace::server::{ConnId, Server};
+use tiderace::stream::ids::ConnId;
 use tiderace::time::Time;
 
 use crate::frames::{payload, stream_command};
@@ -342,7 +343,7 @@ fn memory_files_are_accounted_as_they_are_long() {
     let open = watched_file;
     bench
         .server
-        .set_segments(Some(tiderace::server::segment::SegmentSettings { open, ..segments }));
+        .set_segments(Some(tiderace::stream::segment::SegmentSettings { open, ..segments }));
     let publisher = bench.connection(opening_with("publish", "cam"));
     for _ in 0..2 {
         bench.connection(opening_with("play", "cam"));

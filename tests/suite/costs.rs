@@ -11,9 +11,10 @@ use tiderace::config::Settings;
 use tiderace::limits;
 use tiderace::rtmp::auth::Challenger;
 use tiderace::rtmp::handshake::Hello;
+use tiderace::server::Server;
 use tiderace::server::conn::Conn;
 use tiderace::server::transport::Transport;
-use tiderace::server::{ConnId, Server};
+use tiderace::stream::ids::ConnId;
 use tiderace::time::Time;
 
 use crate::frames::{payload, stream_command};

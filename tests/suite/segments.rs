@@ -10,9 +10,9 @@ use tiderace::config::Settings;
 use tiderace::limits::{
     ACCEPTS_PER_TURN_MAX, FILES_CLOSED_PER_TURN_MAX, SEGMENT_BYTES, WRITE_SLICES_MAX,
 };
-use tiderace::server::ConnId;
 use tiderace::server::accepting::{AcceptError, Acceptor, Listen};
-use tiderace::server::segment::{FileRun, SegmentSettings, Segments};
+use tiderace::stream::ids::ConnId;
+use tiderace::stream::segment::{FileRun, SegmentSettings, Segments};
 use tiderace::time::Time;
 
 use crate::frames::{labels, publish, publish_sized};

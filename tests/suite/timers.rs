@@ -4,10 +4,10 @@ use tiderace::config::{Absent, Duplicate, Settings};
 use tiderace::limits::{
     READ_BYTES_OF_ALL_PER_TURN_MAX, READ_BYTES_PER_TURN_MAX, WRITE_BYTES_PER_TURN_MAX,
 };
-use tiderace::server::ConnId;
 use tiderace::server::reason::CloseReason;
 use tiderace::server::stages::Stage;
 use tiderace::server::timers::{ConnTimers, Deadlines, TimerKind, Timers};
+use tiderace::stream::ids::ConnId;
 use tiderace::time::Time;
 
 use crate::random::Random;

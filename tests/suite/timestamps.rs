@@ -1,6 +1,6 @@
 //! What players receive of clocks that misbehave: time never runs back within a track, tracks stay
 //! in step, and the closing line says what was repaired. The rules with their numbers are tested
-//! in `server/timeline.rs`.
+//! in `stream/timeline.rs`.
 
 use tiderace::config::Settings;
 use tiderace::server::conn::ClosingLine;

@@ -31,11 +31,11 @@ use tiderace::rtmp::auth::Challenger;
 use tiderace::rtmp::client::{Client, ClientConfig, Purpose};
 use tiderace::rtmp::command::{Command, CommandMessage};
 use tiderace::rtmp::handshake::Hello;
+use tiderace::server::Server;
 use tiderace::server::conn::Conn;
-use tiderace::server::hub::Endpoint;
 use tiderace::server::reason::CloseReason;
-use tiderace::server::segment::SegmentSettings;
-use tiderace::server::{ConnId, Server};
+use tiderace::stream::ids::{ConnId, Endpoint};
+use tiderace::stream::segment::SegmentSettings;
 use tiderace::time::Time;
 
 use crate::faults::Faults;

@@ -15,10 +15,11 @@ use tiderace::config::Settings;
 use tiderace::limits::TAPE_BLOCK_BYTES_MIN;
 use tiderace::rtmp::auth::Challenger;
 use tiderace::rtmp::handshake::Hello;
+use tiderace::server::Server;
 use tiderace::server::accepting::{AcceptError, Acceptor, Listen};
 use tiderace::server::conn::Conn;
-use tiderace::server::segment::SegmentSettings;
-use tiderace::server::{ConnId, Server};
+use tiderace::stream::ids::ConnId;
+use tiderace::stream::segment::SegmentSettings;
 use tiderace::time::Time;
 
 use super::model::ClientId;

@@ -10,11 +10,11 @@
 //! The memory of headers is shared by the tape, its start points and the players that were sent
 //! part of them, so a gauge counts it.
 
+use super::frame::HeaderKind;
 use super::framing::MESSAGE_STREAM_ID;
 use super::gauge::{Counted, Gauge};
 use crate::limits;
-use crate::media::codec;
-use crate::media::{self, Codec, MediaKind, Tracks};
+use crate::media::{self, Codec, MediaKind, Tracks, codec};
 use crate::rtmp::chunk::write::{chunk_stream, wire_len, write_message};
 use crate::rtmp::message::{MessageHeader, kind};
 use crate::rtmp::session::Receives;
@@ -23,26 +23,10 @@ use std::cell::RefCell;
 
 /// Metadata speaks of no moment. ffmpeg takes a later one than 0 for the first subtitle of a
 /// track of its own.
-pub(super) const METADATA_TIMESTAMP: u32 = 0;
-
-/// Which header of a stream a message is: a later one of the same kind and tracks takes its
-/// place. In the order in which a newcomer gets them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum HeaderKind {
-    /// `onMetaData`.
-    Metadata,
-    /// The decoder configuration of audio tracks.
-    AudioSequence,
-    /// The channel layout of audio tracks.
-    Multichannel,
-    /// The decoder configuration of video tracks.
-    VideoSequence,
-    /// The colour information of video tracks.
-    ColorInfo,
-}
+pub(crate) const METADATA_TIMESTAMP: u32 = 0;
 
 impl HeaderKind {
-    pub(super) const fn media(self) -> MediaKind {
+    pub(crate) const fn media(self) -> MediaKind {
         match self {
             Self::Metadata => MediaKind::Data,
             Self::AudioSequence | Self::Multichannel => MediaKind::Audio,
@@ -74,16 +58,16 @@ impl Header {
 
 /// Outcome of keeping a header.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Kept {
+pub(crate) struct Kept {
     /// It made others obsolete.
-    pub(super) replaced: bool,
+    pub(crate) replaced: bool,
     /// The headers are too large or too many, so newcomers do not get it.
-    pub(super) left_out: bool,
+    pub(crate) left_out: bool,
 }
 
 /// The headers in force.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Headers {
+pub(crate) struct Headers {
     /// In the order of [`HeaderKind`] and of their arrival.
     list: Vec<Header>,
     /// Their last wire forms and the time of each, shared by all who join at about that time.
@@ -95,7 +79,7 @@ pub(super) struct Headers {
 }
 
 /// Whether a player receives messages of this kind; data is always received.
-pub(super) const fn wants(receives: Receives, media: MediaKind) -> bool {
+pub(crate) const fn wants(receives: Receives, media: MediaKind) -> bool {
     match media {
         MediaKind::Audio => receives.audio,
         MediaKind::Video => receives.video,
@@ -104,10 +88,10 @@ pub(super) const fn wants(receives: Receives, media: MediaKind) -> bool {
 }
 
 /// A value for each choice of what a player receives.
-pub(super) type PerReceives<T> = [T; 4];
+pub(crate) type PerReceives<T> = [T; 4];
 
 /// The place of a choice in [`PerReceives`].
-pub(super) const fn index_of(receives: Receives) -> usize {
+pub(crate) const fn index_of(receives: Receives) -> usize {
     receives.audio as usize | (receives.video as usize) << 1
 }
 
@@ -116,24 +100,24 @@ const RECENT_MS_MAX: u32 = 1000;
 
 impl Headers {
     /// No headers yet; those that are kept are counted by `gauge`.
-    pub(super) fn new(gauge: Gauge) -> Self {
+    pub(crate) fn new(gauge: Gauge) -> Self {
         Self { gauge, ..Self::default() }
     }
 
     /// The gauge that counts them.
-    pub(super) const fn gauge(&self) -> &Gauge {
+    pub(crate) const fn gauge(&self) -> &Gauge {
         &self.gauge
     }
 
     /// Whether the newest header of these tracks is this one, as it is when an encoder repeats
     /// its headers with every keyframe.
-    pub(super) fn has(&self, kind: HeaderKind, tracks: &Tracks, payload: &[u8]) -> bool {
+    pub(crate) fn has(&self, kind: HeaderKind, tracks: &Tracks, payload: &[u8]) -> bool {
         let newest = self.list.iter().rfind(|h| h.kind == kind && concerns(h, tracks));
         newest.is_some_and(|h| h.tracks == *tracks && h.payload == payload && !h.is_suspended)
     }
 
     /// Keeps a header in the place of those that it makes obsolete, if there is room for it.
-    pub(super) fn keep(
+    pub(crate) fn keep(
         &mut self,
         kind: HeaderKind,
         tracks: Tracks,
@@ -169,13 +153,13 @@ impl Headers {
     }
 
     /// Returns whether [`Headers::set_codec`] would change anything.
-    pub(super) fn disagrees_with(&self, tracks: &Tracks, codec: Codec) -> bool {
+    pub(crate) fn disagrees_with(&self, tracks: &Tracks, codec: Codec) -> bool {
         self.list.iter().any(|header| header.disagrees_with(tracks, codec))
     }
 
     /// Suspends the headers of these tracks that are of another codec than `codec`, and brings
     /// back those of `codec`. Messages of several tracks are held against headers of the same.
-    pub(super) fn set_codec(&mut self, tracks: &Tracks, codec: Codec) {
+    pub(crate) fn set_codec(&mut self, tracks: &Tracks, codec: Codec) {
         self.recent = RefCell::default();
         for header in self.list.iter_mut().filter(|header| header.disagrees_with(tracks, codec)) {
             header.is_suspended = !header.is_suspended;
@@ -183,7 +167,7 @@ impl Headers {
     }
 
     /// The size of the length before each NAL unit of these tracks.
-    pub(super) fn nal_length_bytes(&self, tracks: &Tracks) -> usize {
+    pub(crate) fn nal_length_bytes(&self, tracks: &Tracks) -> usize {
         let is_configuration =
             |h: &&Header| h.kind == HeaderKind::VideoSequence && h.tracks.intersects(tracks);
         let mut length_bytes = 4;
@@ -198,7 +182,7 @@ impl Headers {
     }
 
     /// Forgets the metadata.
-    pub(super) fn clear_metadata(&mut self) {
+    pub(crate) fn clear_metadata(&mut self) {
         self.recent = RefCell::default();
         self.list.retain(|header| header.kind != HeaderKind::Metadata);
         self.count_list();
@@ -206,7 +190,7 @@ impl Headers {
 
     /// Memory of these headers and of the wire form that newcomers share (bytes). The gauge
     /// counts it as well, together with what others still hold of earlier headers.
-    pub(super) fn held_bytes(&self) -> usize {
+    pub(crate) fn held_bytes(&self) -> usize {
         let payloads: usize = self.list.iter().map(|header| header.payload.len()).sum();
         let recent = self.recent.borrow();
         let recent: usize = recent.iter().flatten().map(|(_, wire)| wire.len()).sum();
@@ -219,7 +203,7 @@ impl Headers {
 
     /// Those of what a player receives in wire form, those of the media stamped with `timestamp`
     /// or a moment before.
-    pub(super) fn recent(&self, timestamp: u32, receives: Receives, chunk_size: u32) -> Bytes {
+    pub(crate) fn recent(&self, timestamp: u32, receives: Receives, chunk_size: u32) -> Bytes {
         let recent = &mut self.recent.borrow_mut()[index_of(receives)];
         match &*recent {
             Some((made, wire)) if timestamp.wrapping_sub(*made) < RECENT_MS_MAX => wire.clone(),
@@ -232,7 +216,7 @@ impl Headers {
     }
 
     /// Those of what a player receives in wire form, those of the media stamped with `timestamp`.
-    pub(super) fn encode(&self, timestamp: u32, receives: Receives, chunk_size: u32) -> Bytes {
+    pub(crate) fn encode(&self, timestamp: u32, receives: Receives, chunk_size: u32) -> Bytes {
         let message = |header: &Header| {
             let metadata = header.kind == HeaderKind::Metadata;
             let timestamp = if metadata { METADATA_TIMESTAMP } else { timestamp };
@@ -255,7 +239,7 @@ fn concerns(header: &Header, tracks: &Tracks) -> bool {
 }
 
 /// The header that a message has on every tape.
-pub(super) const fn message_header(media: MediaKind, timestamp: u32) -> MessageHeader {
+pub(crate) const fn message_header(media: MediaKind, timestamp: u32) -> MessageHeader {
     let (chunk_stream_id, kind) = match media {
         MediaKind::Audio => (chunk_stream::AUDIO, kind::AUDIO),
         MediaKind::Video => (chunk_stream::VIDEO, kind::VIDEO),

@@ -6,8 +6,7 @@
 //! refreshes its picture little by little, if at all, and players get its frames at once, like
 //! those of an unknown codec. The first marked keyframe ends the search.
 
-use super::gops::{Needs, Unit};
-use super::tape::Recording;
+use super::frame::{Needs, Recording, Unit};
 use crate::media;
 use crate::media::codec;
 use smallvec::SmallVec;
@@ -29,7 +28,7 @@ pub enum Unmarked {
 
 /// The search in each video track of one publish.
 #[derive(Debug, Default)]
-pub(super) struct Keyframes {
+pub(crate) struct Keyframes {
     /// By track id.
     tracks: SmallVec<[Search; 1]>,
     is_reported: bool,
@@ -54,7 +53,7 @@ impl Keyframes {
     /// one. `length_bytes` is the size of the length before a NAL unit. Returns the result of the
     /// search once in each publish.
     #[inline]
-    pub(super) fn look(
+    pub(crate) fn look(
         &mut self,
         message: &mut Recording<'_>,
         length_bytes: impl FnOnce() -> usize,
@@ -68,13 +67,13 @@ impl Keyframes {
     }
 
     /// The newest GOP is too large to be kept: a recovery point that is not marked serves as well.
-    pub(super) fn search_again(&mut self) {
+    pub(crate) fn search_again(&mut self) {
         self.is_reported = true;
         self.tracks.iter_mut().for_each(|search| *search = Search::default());
     }
 
     /// Memory that it holds in addition to itself (bytes).
-    pub(super) fn held_bytes(&self) -> usize {
+    pub(crate) fn held_bytes(&self) -> usize {
         if self.tracks.spilled() { self.tracks.capacity() * size_of::<Search>() } else { 0 }
     }
 

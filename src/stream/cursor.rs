@@ -7,9 +7,9 @@
 use super::framing::{self, HEAD_BYTES, HalfSent, MESSAGE_STREAM_ID};
 use super::gops::LOST;
 use super::headers;
-use super::hub::StreamId;
-use super::outbox::Slices;
+use super::ids::StreamId;
 use super::segment::FileRun;
+use super::slices::Slices;
 use super::tape::{Entry, Tape};
 use crate::config::Start;
 use crate::limits;
@@ -209,7 +209,7 @@ impl Play {
 
     /// Moves the read position past messages that this player does not want, up to `visits`
     /// messages. Returns whether all of them were passed.
-    pub(super) fn skip_unwanted(&mut self, tape: &Tape, visits: &mut usize) -> bool {
+    pub(crate) fn skip_unwanted(&mut self, tape: &Tape, visits: &mut usize) -> bool {
         if self.is_paused() {
             return true;
         }
@@ -227,7 +227,7 @@ impl Play {
     /// Adds the prelude and the messages from the cursor on that this player wants, up to what is
     /// sent from a memory file. Each message that is looked at is a visit. Returns whether that was
     /// all.
-    pub(super) fn gather<'t>(
+    pub(crate) fn gather<'t>(
         &'t self,
         tape: &'t Tape,
         slices: &mut Slices<'t, '_>,
@@ -261,7 +261,7 @@ impl Play {
     }
 
     /// Returns the next messages if they lie in a memory file: see [`Play::run`].
-    pub(super) fn file_run<'t>(
+    pub(crate) fn file_run<'t>(
         &self,
         tape: &'t Tape,
         bytes_max: usize,
@@ -305,7 +305,7 @@ impl Play {
 
     /// Takes `written` bytes of what [`Play::gather`] added as sent and returns how many were
     /// not its own. What is left of a message that was sent in part goes to `half_sent`.
-    pub(super) fn advance(
+    pub(crate) fn advance(
         &mut self,
         tape: &Tape,
         mut written: usize,
@@ -339,7 +339,7 @@ impl Play {
     }
 
     /// Returns whether the tape has messages after the read position, wanted or not.
-    pub(super) fn is_behind(&self, tape: &Tape) -> bool {
+    pub(crate) fn is_behind(&self, tape: &Tape) -> bool {
         !self.is_paused() && (self.prelude.is_some() || self.next < tape.next_sequence())
     }
 
@@ -406,13 +406,11 @@ impl Play {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::budget::Budget;
     use crate::media::{MediaKind, Tracks};
-    use crate::server::budget::Budget;
-    use crate::server::gops::Needs;
-    use crate::server::headers::HeaderKind;
-    use crate::server::hub::Hub;
-    use crate::server::segment::SegmentSettings;
-    use crate::server::tape::{Recording, TapeSettings};
+    use crate::stream::frame::{HeaderKind, Needs, Recording};
+    use crate::stream::segment::SegmentSettings;
+    use crate::stream::tape::TapeSettings;
     use crate::test_support::{self, wire_messages};
 
     const CHUNK_SIZE: u32 = 60_000;
@@ -429,7 +427,7 @@ mod tests {
     }
 
     fn some_stream() -> StreamId {
-        Hub::default().find_or_wait("live/a", 0).unwrap()
+        StreamId(0)
     }
 
     /// Records messages of one byte: `V` and `A` are headers, `K` begins a GOP, `i` depends

@@ -12,18 +12,18 @@ pub const MESSAGE_STREAM_ID: u32 = 1;
 
 /// Length of the basic header and the message header of type 0 on a tape (bytes): chunk stream ids
 /// are below 64. An extended timestamp follows and is the same for all players.
-pub(super) const HEAD_BYTES: usize = 12;
+pub(crate) const HEAD_BYTES: usize = 12;
 /// Where the message stream id stands in it, little-endian (RTMP 1.0, section 5.3.1.2.1).
 const STREAM_ID_AT: usize = 8;
 /// Where the message length stands in it.
 const LENGTH_AT: usize = 4;
 
 /// The first header of a message, with another message stream.
-pub(super) type Head = [u8; HEAD_BYTES];
+pub(crate) type Head = [u8; HEAD_BYTES];
 
 /// The header with which the message `wire` of a tape begins for a player on `message_stream_id`;
 /// `None` if it begins as it stands on the tape.
-pub(super) fn head(wire: &[u8], message_stream_id: u32) -> Option<Head> {
+pub(crate) fn head(wire: &[u8], message_stream_id: u32) -> Option<Head> {
     if message_stream_id == MESSAGE_STREAM_ID {
         return None;
     }
@@ -35,7 +35,7 @@ pub(super) fn head(wire: &[u8], message_stream_id: u32) -> Option<Head> {
 /// Several messages of a tape, such as the headers that a newcomer gets, for a player on
 /// `message_stream_id`; `None` if they go as they stand. They are our own chunks, so walking them
 /// needs no checks against a peer.
-pub(super) fn addressed(wire: &[u8], message_stream_id: u32, chunk_size: u32) -> Option<Vec<u8>> {
+pub(crate) fn addressed(wire: &[u8], message_stream_id: u32, chunk_size: u32) -> Option<Vec<u8>> {
     head(wire, message_stream_id)?;
     let mut copy = wire.to_vec();
     let mut at = 0;
@@ -62,7 +62,7 @@ pub struct HalfSent {
 impl HalfSent {
     /// What is left of the message `wire` of a tape for a player on `message_stream_id` after its
     /// first `sent` bytes.
-    pub(super) fn new(wire: &Bytes, message_stream_id: u32, sent: usize) -> Self {
+    pub(crate) fn new(wire: &Bytes, message_stream_id: u32, sent: usize) -> Self {
         match head(wire, message_stream_id) {
             Some(head) if sent < HEAD_BYTES => Self {
                 head,
@@ -85,17 +85,17 @@ impl HalfSent {
     }
 
     /// What is left of the patched header.
-    pub(super) fn head(&self) -> &[u8] {
+    pub(crate) fn head(&self) -> &[u8] {
         &self.head[HEAD_BYTES - usize::from(self.head_left)..]
     }
 
     /// What is left of the bytes that stand on the tape.
-    pub(super) fn rest(&self) -> &[u8] {
+    pub(crate) fn rest(&self) -> &[u8] {
         &self.rest
     }
 
     /// Takes up to `written` bytes as sent. Returns how many were its own.
-    pub(super) fn advance(&mut self, written: usize) -> usize {
+    pub(crate) fn advance(&mut self, written: usize) -> usize {
         let of_head = written.min(usize::from(self.head_left));
         self.head_left -= of_head as u8;
         let of_rest = (written - of_head).min(self.rest.len());

@@ -5,8 +5,7 @@
 //! one. Bytes and stalls are measured by the time of arrival, the rest by the timestamps that
 //! players receive.
 
-use super::gops::{Needs, Unit};
-use super::tape::Recording;
+use super::frame::{Needs, Recording, Unit};
 use crate::media::codec::{self, AudioFacts, VideoFacts};
 use crate::media::{self, AudioCodec, MediaKind, Tracks, VideoCodec};
 use crate::rtmp::quirks::Repairs;
@@ -94,7 +93,7 @@ impl Holes {
 
 /// Measures a stream while it is published.
 #[derive(Debug)]
-pub(super) struct Meter {
+pub(crate) struct Meter {
     began: Time,
     arrived: Time,
     bytes: u64,
@@ -150,7 +149,7 @@ impl<Said> Track<Said> {
 }
 
 impl Meter {
-    pub(super) fn new(now: Time) -> Self {
+    pub(crate) fn new(now: Time) -> Self {
         Self {
             began: now,
             arrived: now,
@@ -174,7 +173,7 @@ impl Meter {
     }
 
     /// Notes a message as it is recorded.
-    pub(super) fn note(&mut self, message: &Recording<'_>, now: Time) {
+    pub(crate) fn note(&mut self, message: &Recording<'_>, now: Time) {
         self.note_arrival(message.payload.len() as u64, now);
         match message.media {
             MediaKind::Audio if self.audio.has(&message.tracks) => {
@@ -201,19 +200,19 @@ impl Meter {
     }
 
     /// Notes a GOP that was too large to be kept. Returns whether it is the first one.
-    pub(super) const fn note_cut_gop(&mut self) -> bool {
+    pub(crate) const fn note_cut_gop(&mut self) -> bool {
         self.gops_cut = self.gops_cut.saturating_add(1);
         self.gops_cut == 1
     }
 
     /// Notes a header that newcomers do not get. Returns whether it is the first one.
-    pub(super) const fn note_left_out_header(&mut self) -> bool {
+    pub(crate) const fn note_left_out_header(&mut self) -> bool {
         self.headers_left_out = self.headers_left_out.saturating_add(1);
         self.headers_left_out == 1
     }
 
     /// What is known by now.
-    pub(super) fn report(&self, repairs: Repairs, now: Time) -> Report {
+    pub(crate) fn report(&self, repairs: Repairs, now: Time) -> Report {
         let (pictures, pictures_ms) = self.pictures;
         let duration_ms = now.millis_since(self.began);
         let mean = (self.bytes * 8_000).checked_div(duration_ms);

@@ -1,19 +1,20 @@
 //! Publishing and playing: who may, what the others are told, and how it ends.
 
-use super::access::LoggedIn;
-use super::chatter::Topic;
+use super::Server;
 use super::conn::Publish;
-use super::hub::{Departed, DuplicatePolicy, Endpoint, Refusal, Stream};
+use super::hub::{Channel, Departed, DuplicatePolicy, Refusal};
+use super::judge::access::LoggedIn;
+use super::lines::Topic;
 use super::memory::MemoryLevel;
-use super::play::Play;
 use super::reason::CloseReason;
 use super::stages::Stage;
 use super::timers::TimerKind;
 use super::transport::Transport;
-use super::{ConnId, Server};
 use crate::config::{Absent, Duplicate};
 use crate::rtmp::command::code;
 use crate::rtmp::session::{PlayRequest, PublishRequest};
+use crate::stream::cursor::Play;
+use crate::stream::ids::{ConnId, Endpoint};
 use crate::time::Time;
 use log::{Level, debug, log};
 use std::rc::Rc;
@@ -83,7 +84,7 @@ impl<T: Transport> Server<T> {
     /// read yet is not silent.
     fn duplicate_policy(&self, name: &str, newcomer: ConnId, now: Time) -> DuplicatePolicy {
         let policy = self.policies.duplicate;
-        let Some(publisher) = self.hub.find(name).and_then(Stream::publisher) else {
+        let Some(publisher) = self.hub.find(name).and_then(Channel::publisher) else {
             return policy;
         };
         let conn = &self.conns[publisher.conn.index()];

@@ -33,7 +33,7 @@ struct Full {
 
 /// See the module's head.
 #[derive(Debug, Default)]
-pub(super) struct Blocks {
+pub(crate) struct Blocks {
     /// Room for the next messages.
     open: BytesMut,
     /// The size of the whole open block.
@@ -53,7 +53,7 @@ pub(super) struct Blocks {
 impl Blocks {
     /// Room for `len` more bytes, to be split off when they are written. `held` is what the
     /// messages that are still needed take.
-    pub(super) fn room(&mut self, len: usize, held: usize) -> &mut BytesMut {
+    pub(crate) fn room(&mut self, len: usize, held: usize) -> &mut BytesMut {
         self.needed = self.needed.max(held + len);
         if self.open.capacity() < len {
             self.needed -= self.needed / DECAY_DIVISOR;
@@ -69,12 +69,12 @@ impl Blocks {
     }
 
     /// The sizes of all blocks.
-    pub(super) const fn bytes(&self) -> usize {
+    pub(crate) const fn bytes(&self) -> usize {
         self.bytes
     }
 
     /// Gives all blocks back. No message of the tape may lie in them any more.
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         let open = (std::mem::take(&mut self.open), std::mem::take(&mut self.open_bytes));
         let full = self.full.drain(..).map(|block| (block.rest, block.bytes));
         self.lent
@@ -85,7 +85,7 @@ impl Blocks {
 
     /// Gives the blocks back that hold no message of the tape, unless they are few. `held` is what
     /// the messages take that are still needed.
-    pub(super) fn shrink(&mut self, held: usize) {
+    pub(crate) fn shrink(&mut self, held: usize) {
         if self.bytes <= held + held / SLACK_DIVISOR + 2 * limits::TAPE_BLOCK_BYTES_MIN {
             return;
         }
@@ -147,7 +147,7 @@ impl LentBlock {
 
 /// The blocks of all tapes, those that are gone among them, that only players hold.
 #[derive(Debug, Default)]
-pub(super) struct Lent {
+pub(crate) struct Lent {
     blocks: Vec<LentBlock>,
     /// Where the next sweep begins.
     next: usize,
@@ -157,12 +157,12 @@ pub(super) struct Lent {
 
 impl Lent {
     /// The sizes of all of them.
-    pub(super) const fn bytes(&self) -> usize {
+    pub(crate) const fn bytes(&self) -> usize {
         self.bytes + self.blocks.capacity() * size_of::<LentBlock>()
     }
 
     /// Takes over what a tape has lent.
-    pub(super) fn take_from(&mut self, blocks: &mut Blocks) {
+    pub(crate) fn take_from(&mut self, blocks: &mut Blocks) {
         if !blocks.lent.is_empty() {
             let lent = std::mem::take(&mut blocks.lent);
             self.bytes += lent.iter().map(|block| block.bytes).sum::<usize>();
@@ -171,7 +171,7 @@ impl Lent {
     }
 
     /// Frees blocks that players have released, among those that one sweep looks at.
-    pub(super) fn sweep(&mut self) {
+    pub(crate) fn sweep(&mut self) {
         for _ in 0..SWEEP_MAX.min(self.blocks.len()) {
             if self.next >= self.blocks.len() {
                 self.next = 0;

@@ -28,7 +28,7 @@ const FIRST_LIMITS: u64 = 10;
 
 /// See the module's head.
 #[derive(Debug)]
-pub(super) struct Rhythm {
+pub(crate) struct Rhythm {
     /// When enough bytes last came; at first when it began to publish.
     heard: Time,
     pictures: Pictures,
@@ -53,12 +53,12 @@ enum Pictures {
 
 impl Rhythm {
     /// The rhythm of a publisher that begins.
-    pub(super) const fn new(now: Time) -> Self {
+    pub(crate) const fn new(now: Time) -> Self {
         Self { heard: now, pictures: Pictures::Unheard, pause: (0, now), part_bytes: 0 }
     }
 
     /// Notes a whole message of media.
-    pub(super) fn note_message(&mut self, now: Time) {
+    pub(crate) fn note_message(&mut self, now: Time) {
         self.note_bytes(now);
         if self.pictures == Pictures::Unheard {
             self.pictures = Pictures::None;
@@ -66,7 +66,7 @@ impl Rhythm {
     }
 
     /// Notes a frame by the timestamp that the publisher gave it.
-    pub(super) fn note_frame(&mut self, timestamp: u32) {
+    pub(crate) fn note_frame(&mut self, timestamp: u32) {
         self.pictures = match self.pictures {
             Pictures::Several => return,
             Pictures::Unheard | Pictures::None => Pictures::First(timestamp),
@@ -76,7 +76,7 @@ impl Rhythm {
     }
 
     /// Notes bytes of a message that is not whole yet.
-    pub(super) fn note_part(&mut self, bytes: usize, now: Time) {
+    pub(crate) fn note_part(&mut self, bytes: usize, now: Time) {
         self.part_bytes += bytes;
         if self.part_bytes >= PART_BYTES_MIN {
             self.note_bytes(now);
@@ -84,17 +84,17 @@ impl Rhythm {
     }
 
     /// When enough bytes last came.
-    pub(super) const fn heard(&self) -> Time {
+    pub(crate) const fn heard(&self) -> Time {
         self.heard
     }
 
     /// When the publisher counts as silent by a limit of `limit_ms`.
-    pub(super) fn silent_at(&self, limit_ms: u64) -> Time {
+    pub(crate) fn silent_at(&self, limit_ms: u64) -> Time {
         self.heard.plus_millis(limit_ms.max(2 * self.recent_pause_ms()))
     }
 
     /// When another publisher may take over by a limit of `limit_ms`.
-    pub(super) fn yields_at(&self, limit_ms: u64) -> Time {
+    pub(crate) fn yields_at(&self, limit_ms: u64) -> Time {
         let limits = match self.pictures {
             Pictures::Unheard | Pictures::Several => 1,
             Pictures::None | Pictures::First(_) => FIRST_LIMITS,

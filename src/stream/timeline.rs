@@ -63,7 +63,7 @@ const DATA_SLOT: usize = 2 * SLOTS_PER_KIND;
 
 /// See the module's head.
 #[derive(Debug)]
-pub(super) struct Timeline {
+pub(crate) struct Timeline {
     /// What is added to the timestamps of the publisher's clocks.
     offsets: [u32; 2],
     /// The clock of the last frame.
@@ -133,7 +133,7 @@ impl Default for Timeline {
 
 impl Timeline {
     /// From here on the publisher is another one, or the same back again.
-    pub(super) fn resume(&mut self) {
+    pub(crate) fn resume(&mut self) {
         self.returns = true;
         self.repairs = Repairs::default();
         for track in self.tracks.iter_mut().filter(|track| track.state == State::Heard) {
@@ -142,12 +142,12 @@ impl Timeline {
     }
 
     /// What was repaired of the timestamps of this publisher.
-    pub(super) const fn repairs(&self) -> &Repairs {
+    pub(crate) const fn repairs(&self) -> &Repairs {
         &self.repairs
     }
 
     /// The stream's time of a frame that the publisher has stamped `sent`.
-    pub(super) fn place_frame(
+    pub(crate) fn place_frame(
         &mut self,
         media: MediaKind,
         tracks: &Tracks,
@@ -171,7 +171,7 @@ impl Timeline {
     }
 
     /// The same for what is no frame.
-    pub(super) fn place_aside(
+    pub(crate) fn place_aside(
         &mut self,
         media: MediaKind,
         tracks: &Tracks,

@@ -10,16 +10,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// See the module's head. Clones are the same gauge.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Gauge(Arc<AtomicUsize>);
+pub(crate) struct Gauge(Arc<AtomicUsize>);
 
 impl Gauge {
     /// What the gauge counts at this moment (bytes).
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
 
     /// Turns `buffer` into shared bytes that the gauge counts until the last slice is dropped.
-    pub(super) fn share(&self, mut buffer: Vec<u8>) -> Bytes {
+    pub(crate) fn share(&self, mut buffer: Vec<u8>) -> Bytes {
         buffer.shrink_to_fit();
         Bytes::from_owner(Shared {
             counted: self.count(size_of::<Shared>() + buffer.len()),
@@ -28,7 +28,7 @@ impl Gauge {
     }
 
     /// Counts this many bytes until the returned value is dropped.
-    pub(super) fn count(&self, bytes: usize) -> Counted {
+    pub(crate) fn count(&self, bytes: usize) -> Counted {
         let gauge = self.clone();
         gauge.0.fetch_add(bytes, Ordering::Relaxed);
         Counted { gauge, bytes }
@@ -37,7 +37,7 @@ impl Gauge {
 
 /// Memory that a gauge counts while this exists.
 #[derive(Debug, Default)]
-pub(super) struct Counted {
+pub(crate) struct Counted {
     gauge: Gauge,
     bytes: usize,
 }

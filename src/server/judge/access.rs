@@ -4,11 +4,11 @@
 //! stream, so that no way to cut a URL into application and key gets round them. It keeps nothing
 //! of a connection: what it grants is handed out as a [`LoggedIn`].
 
-use super::reason::CloseReason;
 use crate::config::{App, StreamKey};
 use crate::limits::{CHALLENGE_PERIOD_MS, USER_BYTES_MAX};
 use crate::rtmp::auth::{Authmod, Challenger, Login, Secret};
 use crate::rtmp::session::ConnectRequest;
+use crate::server::reason::CloseReason;
 use crate::text::Escaped;
 use crate::time::Time;
 use std::borrow::Cow;
@@ -190,7 +190,7 @@ impl Access {
 
 impl LoggedIn {
     /// Memory that it holds, itself among it (bytes).
-    pub(super) const fn held_bytes(&self) -> usize {
+    pub(in crate::server) const fn held_bytes(&self) -> usize {
         size_of::<Self>() + self.app.capacity() + self.user.capacity()
     }
 

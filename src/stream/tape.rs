@@ -1,7 +1,7 @@
 //! A stream's tape: its messages in wire form, in order, with the place where newcomers begin.
 //!
 //! One structure does three jobs. It is the fan-out queue (a player is a cursor, see
-//! `play.rs`), the GOP cache (a newcomer's cursor begins at the newest start point) and the
+//! `cursor.rs`), the GOP cache (a newcomer's cursor begins at the newest start point) and the
 //! slow-player policy (a cursor that lags jumps to the newest start point). A message is
 //! encoded once, into a block that it shares with its neighbours; a cursor's half-sent message
 //! keeps its block alive, nothing else does. What a message needs before it, and which message
@@ -12,12 +12,13 @@
 //! the bytes allow, however old its keyframe is: a slow camera may send one in four minutes.
 
 use super::blocks::{Blocks, Lent};
-use super::budget::Budget;
+use super::frame::{HeaderKind, Needs, Recording};
 use super::framing;
 use super::gauge::Gauge;
-use super::gops::{Gops, LOST, Needs, OpenUnit, StartPoint, Starts, Unit};
-use super::headers::{HeaderKind, Headers, Kept, METADATA_TIMESTAMP, message_header};
+use super::gops::{Gops, LOST, OpenUnit, StartPoint, Starts};
+use super::headers::{Headers, Kept, METADATA_TIMESTAMP, message_header};
 use super::segment::{Discarded, FileRun, SegmentSettings, Segments};
+use crate::budget::Budget;
 use crate::media::codec::{self, Slice, Units};
 use crate::media::{self, Codec, MediaKind, Tracks};
 use crate::rtmp::chunk::write::{wire_len, write_message};
@@ -33,42 +34,6 @@ use std::rc::Rc;
 const LOOK_BACK_MESSAGES: u64 = 16;
 
 const _: () = assert!(size_of::<Entry>() <= 64);
-
-/// A message as the tape takes it.
-#[derive(Clone, Copy, Debug)]
-pub struct Recording<'a> {
-    /// Audio, video or data.
-    pub media: MediaKind,
-    /// The tracks that it concerns.
-    pub tracks: Tracks,
-    /// The codec of its first track, if it is a frame or a header of a decoder.
-    pub codec: Option<Codec>,
-    /// What a decoder needs before it.
-    pub needs: Needs,
-    /// Set when the message is a header to be kept for newcomers.
-    pub header: Option<HeaderKind>,
-    /// Whether its timestamp is the publisher's clock. Headers, data and the end of a sequence
-    /// are stamped 0 by some encoders, whatever their clock says.
-    pub is_frame: bool,
-    /// The timestamp that the publisher sent (ms, modulo 2^32).
-    pub sent: u32,
-    /// The timestamp that players receive (ms, modulo 2^32).
-    pub timestamp: u32,
-    /// The payload of the message.
-    pub payload: &'a [u8],
-}
-
-impl Recording<'_> {
-    /// Whether it concerns track 0 alone, as nearly every message does.
-    pub(super) fn is_default(&self) -> bool {
-        self.tracks == Tracks::DEFAULT
-    }
-
-    /// The access unit that it belongs to, if it is a frame.
-    pub(super) const fn unit(&self) -> Unit {
-        Unit { sent: self.sent, timestamp: self.timestamp }
-    }
-}
 
 /// The bounds of a tape and what it is kept for.
 #[derive(Clone, Copy, Debug)]
@@ -158,7 +123,7 @@ impl Default for Tape {
 
 impl Tape {
     /// An empty tape, whose headers are counted by `gauge`.
-    pub(super) fn new(gauge: Gauge) -> Self {
+    pub(crate) fn new(gauge: Gauge) -> Self {
         Self {
             entries: VecDeque::new(),
             first: LOST + 1,
@@ -276,7 +241,7 @@ impl Tape {
     }
 
     /// Hands over the blocks that are not the tape's any more and that players hold.
-    pub(super) fn lend(&mut self, lent: &mut Lent) {
+    pub(crate) fn lend(&mut self, lent: &mut Lent) {
         lent.take_from(&mut self.blocks);
     }
 

@@ -28,6 +28,7 @@
 //! so a keyframe of an unknown one is a keyframe. A track of an unknown codec that has never
 //! sent any may not have any: its frames need nothing, and players get them at once.
 
+use super::frame::Unit;
 use super::headers::{Headers, PerReceives, index_of};
 use crate::media::Tracks;
 use crate::rtmp::session::Receives;
@@ -46,34 +47,9 @@ const NEVER: u64 = u64::MAX;
 /// at one time are up to four frames of reordering apart, 267 ms at 15 frames a second.
 const ALIGNED_MS_MAX: u32 = 500;
 
-/// What a decoder needs before it can take a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Needs {
-    /// Nothing but the headers: a GOP starts here.
-    StartsGop,
-    /// Its GOP from the start.
-    Gop,
-    /// The same if its tracks have keyframes at all, which nobody knows of an unknown codec.
-    GopIfAny,
-    /// Nothing: audio, data, headers and what is relayed unread.
-    Nothing,
-    /// Nothing, and it is the last of its tracks until they start anew.
-    EndsSequence,
-}
-
 /// Messages from the first of an access unit to its last, of all tracks. With more of them the
 /// encoder's clock stands still, and a new unit begins.
 const UNIT_MESSAGES_MAX: u64 = 4096;
-
-/// Identifies the access unit of a message within its track: both timestamps, since the server
-/// gives pictures that step back the timestamp of the one before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Unit {
-    /// The timestamp that the publisher sent.
-    pub sent: u32,
-    /// The timestamp that players receive.
-    pub timestamp: u32,
-}
 
 /// The newest access unit and the newest keyframe of a video track.
 #[derive(Clone, Copy, Debug)]
@@ -132,18 +108,18 @@ impl Track {
 
 /// An access unit that goes on with the message at hand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct OpenUnit {
+pub(crate) struct OpenUnit {
     /// Its first message.
-    pub(super) began: u64,
+    pub(crate) began: u64,
     /// Whether an earlier message of it is marked as a keyframe.
-    pub(super) is_key: bool,
+    pub(crate) is_key: bool,
     /// Whether one that is not marked follows that.
-    pub(super) has_more: bool,
+    pub(crate) has_more: bool,
 }
 
 /// The access units and GOPs of the video tracks of one publisher.
 #[derive(Debug, Default)]
-pub(super) struct Gops {
+pub(crate) struct Gops {
     /// By track id, as far as ids have been seen: one or two as a rule.
     tracks: SmallVec<[Track; 1]>,
     /// The first message of the access unit that was entered last.
@@ -153,7 +129,7 @@ pub(super) struct Gops {
 impl Gops {
     /// Notes that the next message, which will be number `sequence`, is a frame of these tracks.
     /// `is_key` says that it is marked as a keyframe.
-    pub(super) fn enter(&mut self, tracks: &Tracks, unit: Unit, sequence: u64, is_key: bool) {
+    pub(crate) fn enter(&mut self, tracks: &Tracks, unit: Unit, sequence: u64, is_key: bool) {
         let mut unit_began = sequence;
         self.for_each(tracks, |track| {
             track.enter(unit, sequence, is_key);
@@ -164,7 +140,7 @@ impl Gops {
 
     /// The frame that was entered last is marked as a keyframe. Returns the first message of its
     /// access unit if that becomes a keyframe now. `oldest` is the first message on the tape.
-    pub(super) fn begin_gop(&mut self, tracks: &Tracks, oldest: u64) -> Option<u64> {
+    pub(crate) fn begin_gop(&mut self, tracks: &Tracks, oldest: u64) -> Option<u64> {
         let mut first: Option<u64> = None;
         self.for_each(tracks, |track| {
             if let Some(began) = track.begin_gop(oldest) {
@@ -176,14 +152,14 @@ impl Gops {
 
     /// The access unit of the frame of these tracks that was entered last, if it is not the first
     /// of the unit.
-    pub(super) fn open_unit(&self, tracks: &Tracks, sequence: u64) -> Option<OpenUnit> {
+    pub(crate) fn open_unit(&self, tracks: &Tracks, sequence: u64) -> Option<OpenUnit> {
         let track = self.tracks.get(usize::from(tracks.first()?))?;
         let &Track { unit_began: began, is_key, has_more, .. } = track;
         (began < sequence).then_some(OpenUnit { began, is_key, has_more })
     }
 
     /// Lets the access unit of the frame that was entered last begin with message `sequence`.
-    pub(super) fn cut_unit(&mut self, tracks: &Tracks, sequence: u64) {
+    pub(crate) fn cut_unit(&mut self, tracks: &Tracks, sequence: u64) {
         self.for_each(tracks, |track| {
             let Track { gop_began, unit, .. } = *track;
             *track = Track { gop_began, unit, unit_began: sequence, ..Track::UNHEARD };
@@ -192,18 +168,18 @@ impl Gops {
     }
 
     /// The frame that was entered last is not on the tape.
-    pub(super) fn lose(&mut self, tracks: &Tracks) {
+    pub(crate) fn lose(&mut self, tracks: &Tracks) {
         self.for_each(tracks, Track::lose);
     }
 
     /// The next frame of these tracks begins an access unit, whatever its timestamp.
-    pub(super) fn end_unit(&mut self, tracks: &Tracks) {
+    pub(crate) fn end_unit(&mut self, tracks: &Tracks) {
         self.for_each(tracks, |track| track.unit = None);
     }
 
     /// The first message of the keyframe that a message of these tracks needs: a player that has
     /// it can decode one of them.
-    pub(super) fn began(&self, tracks: &Tracks) -> Option<u64> {
+    pub(crate) fn began(&self, tracks: &Tracks) -> Option<u64> {
         if *tracks == Tracks::DEFAULT {
             return self
                 .tracks
@@ -216,17 +192,17 @@ impl Gops {
     }
 
     /// The first message of the access unit that was entered last: it may become a keyframe.
-    pub(super) const fn unit_began(&self) -> Option<u64> {
+    pub(crate) const fn unit_began(&self) -> Option<u64> {
         self.unit_began
     }
 
     /// Memory that it holds in addition to itself (bytes).
-    pub(super) fn held_bytes(&self) -> usize {
+    pub(crate) fn held_bytes(&self) -> usize {
         if self.tracks.spilled() { self.tracks.capacity() * size_of::<Track>() } else { 0 }
     }
 
     /// Makes ready for another publisher.
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         *self = Self::default();
     }
 
@@ -248,25 +224,25 @@ impl Gops {
 
 /// A place where a newcomer may begin.
 #[derive(Debug)]
-pub(super) struct StartPoint {
+pub(crate) struct StartPoint {
     /// Its first message.
-    pub(super) sequence: u64,
+    pub(crate) sequence: u64,
     /// The time of that message.
-    pub(super) timestamp: u32,
+    pub(crate) timestamp: u32,
     /// The headers in force there.
-    pub(super) headers: Rc<Headers>,
+    pub(crate) headers: Rc<Headers>,
     /// The headers in wire form, made for the first newcomer and shared by all.
     preludes: PerReceives<OnceCell<Bytes>>,
 }
 
 impl StartPoint {
-    pub(super) fn new(sequence: u64, timestamp: u32, headers: Rc<Headers>) -> Self {
+    pub(crate) fn new(sequence: u64, timestamp: u32, headers: Rc<Headers>) -> Self {
         Self { sequence, timestamp, headers, preludes: PerReceives::default() }
     }
 
     /// The headers of what a player receives in wire form, stamped with the time of the first
     /// message.
-    pub(super) fn prelude(&self, receives: Receives, chunk_size: u32) -> Bytes {
+    pub(crate) fn prelude(&self, receives: Receives, chunk_size: u32) -> Bytes {
         let encode = || self.headers.encode(self.timestamp, receives, chunk_size);
         self.preludes[index_of(receives)].get_or_init(encode).clone()
     }
@@ -279,7 +255,7 @@ impl StartPoint {
 
 /// Where newcomers begin; see the module's head.
 #[derive(Debug, Default)]
-pub(super) struct Starts {
+pub(crate) struct Starts {
     newest: Option<StartPoint>,
     /// The keyframe of a track that does not lead, behind `newest`: part of the next start if
     /// that is near enough.
@@ -289,17 +265,17 @@ pub(super) struct Starts {
 
 impl Starts {
     /// The newest start point.
-    pub(super) const fn newest(&self) -> Option<&StartPoint> {
+    pub(crate) const fn newest(&self) -> Option<&StartPoint> {
         self.newest.as_ref()
     }
 
     /// The oldest message that a newcomer, now or after the next keyframe, begins with.
-    pub(super) fn oldest_sequence(&self) -> Option<u64> {
+    pub(crate) fn oldest_sequence(&self) -> Option<u64> {
         self.newest.as_ref().or(self.early.as_ref()).map(|start| start.sequence)
     }
 
     /// Takes the keyframe of `tracks` at `point`.
-    pub(super) fn keyframe(&mut self, tracks: &Tracks, point: StartPoint) {
+    pub(crate) fn keyframe(&mut self, tracks: &Tracks, point: StartPoint) {
         let Some(track) = tracks.first() else { return };
         if self.lead.is_some_and(|lead| lead < track) {
             if !self.early.as_ref().is_some_and(|early| early.is_aligned_with(&point)) {
@@ -319,20 +295,20 @@ impl Starts {
 
     /// The decoder configuration of `tracks` has changed. Who joins now waits for the keyframe
     /// that it is for, if it is that of the leading track.
-    pub(super) fn reconfigured(&mut self, tracks: &Tracks) {
+    pub(crate) fn reconfigured(&mut self, tracks: &Tracks) {
         if self.lead.is_none_or(|lead| tracks.contains(lead)) {
             self.newest = None;
         }
     }
 
     /// The sequence of `tracks` has ended: another track may lead.
-    pub(super) fn ended(&mut self, tracks: &Tracks) {
+    pub(crate) fn ended(&mut self, tracks: &Tracks) {
         self.lead = self.lead.filter(|lead| !tracks.contains(*lead));
     }
 
     /// Messages before `sequence` are no longer on the tape. Returns whether the newest start point
     /// was.
-    pub(super) fn forget_before(&mut self, sequence: u64) -> bool {
+    pub(crate) fn forget_before(&mut self, sequence: u64) -> bool {
         if self.early.as_ref().is_some_and(|start| start.sequence < sequence) {
             self.early = None;
         }
