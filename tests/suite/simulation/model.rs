@@ -622,7 +622,7 @@ impl Player {
         let newest = stream.frames.iter().rposition(is_key);
         let newest = newest.filter(|newest| *newest >= self.owed_from);
         let is_taken_over = begins < stream.published_from;
-        newest.or(is_taken_over.then_some(stream.frames.len())).filter(|_| lags)
+        newest.or_else(|| is_taken_over.then_some(stream.frames.len())).filter(|_| lags)
     }
 
     /// Whoever reads has everything that it is owed, or all since the first GOP after that.
