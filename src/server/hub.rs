@@ -584,13 +584,24 @@ impl Hub {
 
     /// Gives tables back that have room for four times as many streams as there are, as far as
     /// the places of those allow it.
-    fn shrink_tables(&mut self) {
-        if self.channels.len() < self.shrinks_below || self.channels.is_empty() {
-            self.channels.shrink_to_fit();
-            self.names.shrink_to_fit();
-            // The stream in the last place may stay for long.
-            self.shrinks_below = self.channels.len() / 2;
+    pub(super) fn give_back_tables(&mut self) {
+        if self.channels.len() < self.channels.capacity() / 4 {
+            self.shrink_tables();
         }
+    }
+
+    /// Does the same if half of the streams have ended since it was done last.
+    fn stream_removed(&mut self) {
+        if self.channels.len() < self.shrinks_below || self.channels.is_empty() {
+            self.shrink_tables();
+        }
+    }
+
+    fn shrink_tables(&mut self) {
+        self.channels.shrink_to_fit();
+        self.names.shrink_to_fit();
+        // The stream in the last place may stay for long.
+        self.shrinks_below = self.channels.len() / 2;
     }
 
     /// Counts memory that players have let go of no longer.
@@ -618,7 +629,7 @@ impl Hub {
         self.names.remove(&channel.name);
         self.lingering.remove(&(channel.lingers_until, id));
         self.news.remove(&(channel.news_at, id));
-        self.shrink_tables();
+        self.stream_removed();
     }
 }
 

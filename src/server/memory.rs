@@ -107,6 +107,10 @@ const FILES_AGAIN_PERCENT: usize = 60;
 const FILES_REST_MS: u64 = 60_000;
 /// How long memory must have been ample before the lean level ends (ms).
 const LEAN_MS: u64 = 10_000;
+/// How often tables that are mostly empty are looked at (ms), in addition to when half of their
+/// connections have ended since the last look: the one in the last place may have been among the
+/// other half, and nothing ends where the rest stays.
+const TABLES_EVERY_MS: u64 = 1000;
 /// Connections of one kind that are given up at once, so that doing it stays a short turn.
 const SHED_PER_TURN_MAX: usize = 1024;
 /// How far players may lag while memory is lean (ms).
@@ -125,6 +129,8 @@ pub(super) struct Memory {
     places: usize,
     /// With fewer connections than this the tables are given back.
     shrinks_below: usize,
+    /// When the tables are looked at again, however few connections have ended.
+    tables_at: Time,
     pub(super) level: MemoryLevel,
     /// The worst level since memory was ample.
     worst: MemoryLevel,
@@ -193,9 +199,16 @@ impl<T: Transport> Server<T> {
 
     /// Gives tables back that have room for four times as many connections as there are, as far
     /// as the places of those allow it.
-    fn shrink_tables(&mut self) {
+    fn shrink_tables(&mut self, now: Time) {
         let connections = self.conns.len();
-        let is_small = connections < self.memory.shrinks_below || connections == 0;
+        let is_due = now >= self.memory.tables_at;
+        if is_due {
+            self.memory.tables_at = now.plus_millis(TABLES_EVERY_MS);
+            self.hub.give_back_tables();
+        }
+        let is_small = connections < self.memory.shrinks_below
+            || connections == 0
+            || is_due && connections < self.memory.places / 4;
         if !is_small || self.memory.places == 0 {
             return;
         }
@@ -227,7 +240,7 @@ impl<T: Transport> Server<T> {
     pub(super) fn relieve_memory(&mut self, now: Time) {
         self.hub.sweep_lent();
         self.hub.close_files();
-        self.shrink_tables();
+        self.shrink_tables(now);
         let held = self.memory_bytes();
         self.memory.found_bytes = held;
         self.find_memory_level(held, now);

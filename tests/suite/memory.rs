@@ -463,3 +463,25 @@ fn headers_for_which_there_is_no_room_are_counted_and_reported() {
     let late = world.player("cam");
     assert_eq!(take_labels(&mut world, late), "V0");
 }
+
+#[test]
+fn tables_are_given_back_though_their_last_places_were_the_last_to_be_free() {
+    let mut settings = Settings::default();
+    settings.publish.linger_ms = 500;
+    let mut world = World::new(settings);
+    let stay = ["one", "two", "three"].map(|key| world.publishing(key));
+    let before = world.server.memory_bytes();
+    let keys = (0..62).map(|index| format!("other{index}"));
+    let others: Vec<_> = keys.map(|key| world.publishing(&key)).collect();
+    let (first, last) = others.split_at(60);
+    let all_end = |world: &mut World, leaving: &[ClientHandle]| {
+        leaving.iter().for_each(|client| world[*client].reset());
+        world.run();
+        world.advance_ms(1500);
+    };
+    all_end(&mut world, first);
+    all_end(&mut world, last);
+    stay.into_iter().for_each(|client| world.assert_lives(client));
+    let left = world.server.memory_bytes().saturating_sub(before);
+    assert!(left < 4 * KIB, "{left} bytes left of 62 connections and streams");
+}
