@@ -78,8 +78,11 @@ impl Server {
         command.args(["-c", setup.shell, env!("CARGO_BIN_EXE_tiderace")]);
         command.args(["--listen", &address.to_string(), "--log-level", setup.log_level]);
         command.arg("--config").arg(directory.join("config"));
-        // What the allocator keeps for the next time would hide what the server holds.
-        command.env("MALLOC_MMAP_THRESHOLD_", "32768").env("MALLOC_TRIM_THRESHOLD_", "65536");
+        // What the allocator keeps for the next time would hide what the server holds. It gives
+        // back what is free at the end of its heap, and each larger piece that has its own pages.
+        // With room at the end of the heap it would put larger pieces there as well.
+        command.env("MALLOC_MMAP_THRESHOLD_", "1024").env("MALLOC_TRIM_THRESHOLD_", "65536");
+        command.env("MALLOC_TOP_PAD_", "0");
         command.stdin(Stdio::null()).stdout(own_file("log")).stderr(own_file("errors"));
         let child = command.spawn().expect("the server starts");
         let pid = child.id();

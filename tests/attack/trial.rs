@@ -16,9 +16,9 @@ use crate::server::{Held, Server, Setup, closing_reason, wait_until};
 use crate::wire::{self, Message};
 
 /// What may stay of the memory that an attack took: tables that have grown, pages not quite empty.
-const MEMORY_LEFT_KIB_MAX: i64 = 8 * 1024;
+const MEMORY_LEFT_KIB_MAX: i64 = 4 * 1024;
 /// How long after an attack memory and descriptors may still be on their way back.
-const GIVEN_BACK_WITHIN: Duration = Duration::from_secs(5);
+const GIVEN_BACK_WITHIN: Duration = Duration::from_secs(20);
 /// The stream of the healthy parties.
 pub(crate) const CANARY: &str = "canary";
 
