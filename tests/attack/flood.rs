@@ -31,10 +31,14 @@ const PUBLISHES: usize = 16;
 const RECONNECTS_PER_ROUND: usize = 8;
 /// Sent by one connection before the next has its turn (bytes).
 const VISIT_BYTES: usize = 64 * 1024;
-/// How long a flood may take to come up.
-const UP_WITHIN: Duration = Duration::from_secs(60);
-/// The ping that follows a stream's backlog: its answer says that the server has read it all.
-const LAST_PING: u32 = 0x0f10_0d00;
+/// Messages of a publisher before it waits for the server to have read them. A connection has
+/// several turns' work for the server at any time, and what is left at the end of a flood does not
+/// grow with the speed of the machine.
+const BLOCK_MESSAGES: usize = 4096;
+/// How long a flood may take to come up: only a server that hangs needs as long.
+const UP_WITHIN: Duration = Duration::from_secs(300);
+/// The ping that follows a publisher's messages: the answer says that the server has read them.
+const PING: u32 = 0x0f10_0d00;
 
 /// One kind of flood.
 #[derive(Clone, Copy)]
@@ -65,13 +69,24 @@ struct Script {
     again: Arc<[u8]>,
     /// What it has to hear before each repetition (bytes).
     hears_before: u64,
+    /// Both parts end with a ping, whose answer it waits for before it repeats anything.
+    asks: bool,
     /// It resets its connection, together with all like it, when `first` is sent.
     resets: bool,
 }
 
 impl Script {
     fn new(first: Vec<u8>, again: Vec<u8>) -> Self {
-        Self { first: first.into(), again: again.into(), hears_before: 0, resets: false }
+        let (first, again) = (first.into(), again.into());
+        Self { first, again, hears_before: 0, asks: false, resets: false }
+    }
+
+    /// The same, with a ping after what it sends.
+    fn asking(self) -> Self {
+        let ping = wire::user_control(6, PING).chunks();
+        let ask = |bytes: &[u8]| Arc::from([bytes, &ping].concat());
+        let again = if self.again.is_empty() { self.again } else { ask(&self.again) };
+        Self { first: ask(&self.first), again, asks: true, ..self }
     }
 
     fn repeat(self, count: usize) -> Vec<Self> {
@@ -124,7 +139,7 @@ fn publish_loops() -> Vec<Script> {
 }
 
 fn one_byte_messages() -> Vec<Script> {
-    let (head, rest) = audio_messages(&[0xaf], 32 * 1024);
+    let (head, rest) = audio_messages(&[0xaf], BLOCK_MESSAGES);
     let rest: Arc<[u8]> = rest.into();
     let script = |index| {
         let first = [publishing(format!("byte-{index}")), head.clone()].concat();
@@ -166,7 +181,7 @@ fn empty_messages() -> Vec<Script> {
         |id| [wire::basic_header(0, id), vec![0, 0, 0, 0, 0, 0, AUDIO, 1, 0, 0, 0]].concat();
     let begin: Vec<u8> = ids.clone().flat_map(begin).collect();
     let round: Vec<u8> = ids.flat_map(|id| wire::basic_header(3, id)).collect();
-    let again: Arc<[u8]> = round.repeat(1024).into();
+    let again: Arc<[u8]> = round.repeat(BLOCK_MESSAGES / 64).into();
     let script = |index| {
         let first = [publishing(format!("empty-{index}")), begin.clone()].concat();
         Script { again: Arc::clone(&again), ..Script::new(first, Vec::new()) }
@@ -213,15 +228,15 @@ impl Flood {
         *FLOODS.iter().find(|flood| flood.name == name).expect("a flood of this name")
     }
 
-    /// Starts it and returns when every connection has sent what it begins with.
-    pub(crate) fn start(self, server: SocketAddr) -> Result<Running, String> {
+    /// Starts it on a thread of this niceness, and returns when every connection has sent what it
+    /// begins with.
+    pub(crate) fn start(self, server: SocketAddr, nice: i32) -> Result<Running, String> {
         let (done, stop) = (Arc::new(Done::default()), Arc::new(AtomicBool::new(false)));
         let is_up = Arc::new(AtomicBool::new(false));
         let thread = thread::spawn({
             let (done, stop, is_up) = (Arc::clone(&done), Arc::clone(&stop), Arc::clone(&is_up));
             move || {
-                // The healthy parties go first where they share a core with this.
-                let _ = rustix::process::setpriority_process(None, 19);
+                let _ = rustix::process::setpriority_process(None, nice);
                 self.run(server, &done, &stop, &is_up);
             }
         });
@@ -239,15 +254,10 @@ impl Flood {
     fn run(self, server: SocketAddr, done: &Done, stop: &AtomicBool, is_up: &AtomicBool) {
         let goes_on = || !stop.load(Ordering::Relaxed);
         let mut parties: Vec<Party> = Vec::new();
-        for (scripts, ping) in [((self.publishers)(), true), ((self.others)(), false)] {
-            for mut script in scripts {
-                if ping {
-                    let ping = wire::user_control(6, LAST_PING).chunks();
-                    script.first = [&script.first[..], &ping].concat().into();
-                }
-                parties.extend(Party::connect(server, script, done));
-            }
-            let is_ready = |party: &Party| party.is_over || party.is_ready(ping);
+        let publishers = (self.publishers)().into_iter().map(Script::asking).collect();
+        for scripts in [publishers, (self.others)()] {
+            parties.extend(scripts.into_iter().filter_map(|s| Party::connect(server, s, done)));
+            let is_ready = |party: &Party| party.is_over || party.is_ready();
             while goes_on() && !parties.iter().all(is_ready) {
                 rest(visit_all(&mut parties, done, false));
             }
@@ -286,7 +296,7 @@ fn visit_all(parties: &mut [Party], done: &Done, repeats: bool) -> bool {
 /// Ends all connections that are to end together, and opens them again.
 fn reset_all(parties: &mut [Party], server: SocketAddr, done: &Done) {
     let resets = || parties.iter().filter(|party| party.script.resets);
-    if resets().next().is_none() || !resets().all(|party| party.is_over || party.is_ready(false)) {
+    if resets().next().is_none() || !resets().all(|party| party.is_over || party.is_ready()) {
         return;
     }
     for party in parties.iter_mut().filter(|party| party.script.resets) {
@@ -311,7 +321,10 @@ struct Party {
     at: usize,
     is_first_sent: bool,
     heard: u64,
+    /// The ping at the end of what it sent last is answered.
     is_answered: bool,
+    /// The end of what came before that: an answer may come in two parts.
+    recent: Vec<u8>,
     is_over: bool,
 }
 
@@ -324,6 +337,7 @@ impl Party {
             is_first_sent: false,
             heard: 0,
             is_answered: false,
+            recent: Vec::new(),
             is_over: true,
         };
         party.reconnect(server, done);
@@ -340,7 +354,8 @@ impl Party {
         done.connected.fetch_add(1, Ordering::Relaxed);
         self.socket = Some(socket);
         (self.at, self.is_first_sent, self.heard) = (0, false, 0);
-        self.is_over = false;
+        self.recent.clear();
+        (self.is_answered, self.is_over) = (false, false);
     }
 
     /// Ends it without a farewell.
@@ -351,8 +366,12 @@ impl Party {
         self.is_over = true;
     }
 
-    const fn is_ready(&self, answered: bool) -> bool {
-        self.is_first_sent && (self.is_answered || !answered)
+    const fn is_ready(&self) -> bool {
+        self.is_first_sent && (self.is_answered || !self.script.asks)
+    }
+
+    const fn may_repeat(&self) -> bool {
+        self.is_ready() && self.heard >= self.script.hears_before
     }
 
     /// Sends and takes a share; returns whether any byte moved.
@@ -363,10 +382,11 @@ impl Party {
     }
 
     fn send(&mut self, done: &Done, repeats: bool) -> bool {
+        let may_begin = repeats && self.may_repeat();
         let Some(socket) = &mut self.socket else { return false };
         let bytes = if self.is_first_sent { &self.script.again } else { &self.script.first };
         let waits = self.is_first_sent && self.at == 0;
-        if bytes.is_empty() || waits && (!repeats || self.heard < self.script.hears_before) {
+        if bytes.is_empty() || waits && !may_begin {
             return false;
         }
         let end = bytes.len().min(self.at + VISIT_BYTES);
@@ -374,7 +394,9 @@ impl Party {
             Ok(count) => {
                 done.sent_bytes.fetch_add(count as u64, Ordering::Relaxed);
                 done.repeated.fetch_add(u64::from(waits), Ordering::Relaxed);
-                self.heard = if waits { 0 } else { self.heard };
+                if waits {
+                    (self.heard, self.is_answered) = (0, false);
+                }
                 self.at += count;
                 if self.at == bytes.len() {
                     self.at = 0;
@@ -398,15 +420,21 @@ impl Party {
             Ok(count) => {
                 done.received_bytes.fetch_add(count as u64, Ordering::Relaxed);
                 self.heard += count as u64;
-                if !self.is_answered {
-                    let answer = [&[0, 7][..], &LAST_PING.to_be_bytes()].concat();
-                    let mut windows = buffer[..count].windows(answer.len());
-                    self.is_answered = windows.any(|heard| heard == answer);
+                if self.script.asks {
+                    self.look_for_answer(&buffer[..count]);
                 }
                 true
             }
             Err(error) => self.note(&error, done),
         }
+    }
+
+    fn look_for_answer(&mut self, heard: &[u8]) {
+        let answer = [&[0, 7][..], &PING.to_be_bytes()].concat();
+        self.recent.extend(heard);
+        self.is_answered |= self.recent.windows(answer.len()).any(|heard| heard == answer);
+        // Too short to hold the same answer again.
+        self.recent.drain(..self.recent.len().saturating_sub(answer.len() - 1));
     }
 
     /// Ends the connection unless there is only nothing to do now.
