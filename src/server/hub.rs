@@ -464,7 +464,7 @@ impl Hub {
     }
 
     /// Gives up the memory files of all streams. A few of them are closed at once, and their
-    /// descriptors with them, and the others by [`Hub::close_files`] in the turns that follow.
+    /// descriptors with them, and the others in the turns that follow.
     /// Returns whether any were closed.
     pub fn drop_segments(&mut self) -> bool {
         let ids: Vec<_> = self.channels.iter().map(|(index, _)| StreamId(index as u32)).collect();
