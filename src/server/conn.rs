@@ -1,5 +1,20 @@
 //! One connection: its transport, its session, its timers, and what it does with streams.
 //!
+//! ```text
+//!  accepted              S2, C2            connect           publish, play
+//! ─────────▶ Handshaking ───────▶ Connecting ───────▶ Connected ◀───────▶ Waiting, Streaming
+//!                 │                   │                   │    all its streams end     │
+//!                 ├───────────────────┴── refused, told ──┴────────────────────────────┤
+//!                 │                                                                    ▼
+//!                 │             peer or deadline        all is sent        Leaving: Farewell
+//!                 └─ failed ─▶ Over ◀──────────── Shut ◀─────────────────────┘
+//!                               └─▶ removed at the end of the turn
+//! ```
+//!
+//! The upper line is its [`Stage`], with a deadline each (`watch.rs`). From any of them it may go
+//! either way: with a farewell, if it can be told why, or at once. Who leaves has no stream any
+//! more, and gets no media.
+//!
 //! Owns its half-sent message. A connection that is idle holds nothing but this struct: see
 //! the assertion at the end. It never touches another connection.
 
@@ -158,7 +173,7 @@ impl Summary {
     }
 }
 
-/// How a connection is on its way out.
+/// A connection that is on its way out.
 #[derive(Debug)]
 pub struct Closing {
     /// Why.
@@ -168,16 +183,25 @@ pub struct Closing {
     /// What the peer asked for that was refused, and the name of its client; empty if it was not
     /// a refusal.
     pub asked: String,
-    /// Whether it is given the time to read what it was told.
-    pub farewell: bool,
-    /// Whether the sending direction is shut.
-    pub shut: bool,
+    /// How far it has come.
+    pub step: Exit,
+}
+
+/// How far a connection has come on its way out. The diagram is in the module's head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// What it was told is being sent.
+    Farewell,
+    /// All is sent and the sending direction is shut; the peer has a moment to close.
+    Shut,
+    /// It is removed at the end of the turn.
+    Over,
 }
 
 impl Closing {
     /// On its way out, with or without time to read why.
-    pub const fn new(reason: CloseReason, detail: String, farewell: bool) -> Self {
-        Self { reason, detail, asked: String::new(), farewell, shut: false }
+    pub const fn new(reason: CloseReason, detail: String, step: Exit) -> Self {
+        Self { reason, detail, asked: String::new(), step }
     }
 
     /// Memory that it holds, itself among it (bytes).
@@ -208,6 +232,8 @@ pub struct Conn<T> {
     pub queued_to_write: bool,
     /// It is on the list of connections to read.
     pub queued_to_read: bool,
+    /// It may hold more or less than is accounted to it (`table.rs`).
+    pub is_changed: bool,
     /// There may be bytes to read.
     pub readable: bool,
     /// Its socket.
@@ -288,6 +314,7 @@ impl<T: Transport> Conn<T> {
             writable: true,
             queued_to_read: false,
             queued_to_write: false,
+            is_changed: false,
             pinged: false,
             reads_little: true,
             encoder: EncoderId::default(),
@@ -434,6 +461,24 @@ impl<T: Transport> Conn<T> {
     /// it so changes nothing of what it holds.
     pub fn holds_nothing_to_send(&self) -> bool {
         self.writable && self.reply_bytes() == 0
+    }
+
+    /// Whether it is removed at the end of the turn; then it is not read any more.
+    pub fn is_over(&self) -> bool {
+        self.closing.as_ref().is_some_and(|closing| closing.step == Exit::Over)
+    }
+
+    /// Checks what this structure promises: the legal combinations of its states, as drawn in the
+    /// module's head.
+    ///
+    /// # Panics
+    /// If an invariant is broken.
+    pub(super) fn check_invariants(&self) {
+        debug_assert!(self.is_idle() || !self.is_closing(), "who leaves has no stream");
+        debug_assert!(self.is_idle() || self.stage >= Stage::Connected, "a stream needs a connect");
+        debug_assert!(self.stage != Stage::Leaving || self.is_closing(), "{:?}", self.closing);
+        let has_roles = matches!(self.stage, Stage::Waiting | Stage::Streaming);
+        debug_assert!(!has_roles || !self.is_idle() || self.is_closing(), "{:?}", self.stage);
     }
 
     /// Whether it is on its way out; then it gets no more media.

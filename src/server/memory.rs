@@ -115,20 +115,10 @@ const TABLES_EVERY_MS: u64 = 1000;
 const SHED_PER_TURN_MAX: usize = 1024;
 /// How far players may lag while memory is lean (ms).
 pub(super) const LEAN_LAG_MS: u64 = 1000;
-/// A place for a connection in the tables that are kept in addition to the slab: stages, timers,
-/// addresses, and the lists of those to be read, written and closed.
-const TABLES_BYTES: usize = 64;
 
 /// See the module's head.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
-    /// Invariant: the sum of what is accounted to the connections, beside their structs.
-    pub(super) conns_bytes: usize,
-    /// Places for connections in the tables: as many as there were at once, since a table keeps
-    /// its size until it is given back.
-    places: usize,
-    /// With fewer connections than this the tables are given back.
-    shrinks_below: usize,
     /// When the tables are looked at again, however few connections have ended.
     tables_at: Time,
     pub(super) level: MemoryLevel,
@@ -168,9 +158,9 @@ impl<T: Transport> Server<T> {
     /// Memory that connections and streams hold, in the process and in the kernel as configured
     /// (bytes).
     pub fn memory_bytes(&self) -> usize {
-        self.memory.places * (size_of::<Conn<T>>() + TABLES_BYTES)
-            + self.conns.len() * limits::SOCKET_BYTES
-            + self.memory.conns_bytes
+        self.table.tables_bytes()
+            + self.table.len() * limits::SOCKET_BYTES
+            + self.table.held_bytes()
             + self.hub.held_bytes()
     }
 
@@ -186,58 +176,24 @@ impl<T: Transport> Server<T> {
 
     /// Memory accounted to the connections, beside their structs (bytes).
     pub const fn conns_bytes(&self) -> usize {
-        self.memory.conns_bytes
+        self.table.held_bytes()
     }
 
-    /// Notes that the tables have a place for a connection.
-    pub(super) fn note_place(&mut self, id: ConnId) {
-        if id.index() >= self.memory.places {
-            self.memory.places = id.index() + 1;
-            self.memory.shrinks_below = self.memory.places / 4;
-        }
-    }
-
-    /// Gives tables back that have room for four times as many connections as there are, as far
-    /// as the places of those allow it.
+    /// Gives tables back that are mostly empty.
     fn shrink_tables(&mut self, now: Time) {
-        let connections = self.conns.len();
         let is_due = now >= self.memory.tables_at;
         if is_due {
             self.memory.tables_at = now.plus_millis(TABLES_EVERY_MS);
             self.hub.give_back_tables();
         }
-        let is_small = connections < self.memory.shrinks_below
-            || connections == 0
-            || is_due && connections < self.memory.places / 4;
-        if !is_small || self.memory.places == 0 {
-            return;
-        }
-        self.conns.shrink_to_fit();
-        let last = self.conns.iter().next_back().map(|(index, _)| index);
-        self.memory.places = last.map_or(0, |last| last + 1);
-        // The connection in the last place may stay for long: not each that ends is worth a look.
-        self.memory.shrinks_below = connections / 2;
-        self.stages.shrink_to(self.memory.places);
-        self.addresses.shrink_to_fit();
-        self.to_read.shrink_to_fit();
-        self.to_write.shrink_to_fit();
-        self.closing.shrink_to_fit();
-    }
-
-    /// Brings the sum up to date with a connection that has changed.
-    pub(super) fn account(&mut self, id: ConnId) {
-        let conn = &mut self.conns[id.index()];
-        let held = conn.held_bytes(self.policies.unsent_bytes);
-        let held = u32::try_from(held).unwrap_or(u32::MAX);
-        self.memory.conns_bytes -= conn.accounted_bytes as usize;
-        self.memory.conns_bytes += held as usize;
-        conn.accounted_bytes = held;
+        self.table.shrink(is_due);
     }
 
     /// Gives up what the level asks for, but not while connections that were closed before still
     /// wait to be removed, or memory files to be closed: others would be given up for what those
     /// hold.
     pub(super) fn relieve_memory(&mut self, now: Time) {
+        self.table.settle();
         self.hub.sweep_lent();
         self.hub.close_files();
         self.shrink_tables(now);
@@ -246,13 +202,14 @@ impl<T: Transport> Server<T> {
         self.find_memory_level(held, now);
         self.shrink_streams(now);
         let is_early = now < self.memory.search_at
-            || !self.closing.is_empty()
+            || self.table.has_ending()
             || self.hub.discarded_files() > 0;
         if self.memory.level < MemoryLevel::Tight || is_early {
             return;
         }
         self.shed(now);
         self.remove_closing(now);
+        self.table.settle();
         self.find_memory_level(self.memory_bytes(), now);
     }
 
@@ -316,7 +273,7 @@ impl<T: Transport> Server<T> {
     /// Returns whether players may be sent from memory files at `now`.
     pub(super) fn may_store(&mut self, now: Time) -> bool {
         if let Some(rest) = self.memory.files_rest
-            && (now >= rest.until || self.conns.len() < rest.connections)
+            && (now >= rest.until || self.table.len() < rest.connections)
         {
             self.memory.files_rest = None;
         }
@@ -327,7 +284,7 @@ impl<T: Transport> Server<T> {
     pub(super) fn free_file_descriptors(&mut self, now: Time) -> bool {
         let had_files = self.hub.drop_segments();
         if had_files {
-            let connections = self.conns.len() - self.conns.len() / 8;
+            let connections = self.table.len() - self.table.len() / 8;
             let until = now.plus_millis(FILES_REST_MS);
             self.memory.files_rest = Some(FilesRest { until, connections });
         }
@@ -367,7 +324,7 @@ impl<T: Transport> Server<T> {
 
     /// What ends with a connection (bytes).
     fn bytes_of(&self, id: ConnId) -> usize {
-        let conn = &self.conns[id.index()];
+        let conn = &self.table[id];
         let publishes = conn.activity.iter().flat_map(|activity| activity.publishes());
         let streams = publishes.map(|publish| self.hub.stream(publish.stream));
         let streams: usize = streams.map(|s| s.held_bytes() + s.tape().headers_bytes()).sum();
@@ -391,7 +348,7 @@ impl<T: Transport> Server<T> {
 
     /// Sessions without a stream, in the order in which they give way.
     fn without_stream(&self, _: Time) -> Vec<ConnId> {
-        self.stages.giving_way().take(SHED_PER_TURN_MAX).collect()
+        self.table.giving_way().take(SHED_PER_TURN_MAX).collect()
     }
 
     /// Publishers of streams that nobody plays, those that hold most first.
@@ -427,8 +384,8 @@ impl<T: Transport> Server<T> {
     }
 
     fn select<K>(&self, key: impl Fn(&Conn<T>) -> Option<K>) -> Vec<(ConnId, K)> {
-        let staying = self.conns.iter().filter(|(_, conn)| !conn.is_closing());
-        staying.filter_map(|(index, conn)| Some((ConnId(index as u32), key(conn)?))).collect()
+        let staying = self.table.iter().filter(|(_, conn)| !conn.is_closing());
+        staying.filter_map(|(id, conn)| Some((id, key(conn)?))).collect()
     }
 }
 

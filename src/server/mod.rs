@@ -31,6 +31,7 @@ mod encoders;
 mod outbox;
 mod read;
 mod role;
+mod table;
 mod watch;
 mod write;
 
@@ -46,7 +47,7 @@ use crate::stream::ids::StreamId;
 use crate::stream::segment::SegmentSettings;
 use crate::stream::tape::TapeSettings;
 use crate::time::Time;
-use conn::{Closing, ClosingLine, Conn};
+use conn::{Closing, ClosingLine, Conn, Exit};
 use encoders::Encoders;
 use hub::{DuplicatePolicy, Hub};
 use judge::access::Access;
@@ -56,19 +57,15 @@ use memory::{Memory, MemoryLevel};
 use outbox::Outbox;
 use ready::Ready;
 use reason::CloseReason;
-use slab::Slab;
-use stages::{Stage, Stages};
+use stages::Stage;
 use stats::Stats;
-use std::collections::{HashMap, VecDeque};
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use stopwatch::{Clocks, Stopwatch, Work};
-use timers::{TimerKind, Timers};
+use table::Table;
+use timers::Timers;
 use transport::Transport;
-
-/// How long somebody who was told to go may take to read why (ms).
-const FAREWELL_MS: u64 = 1000;
 
 /// What a client that is to connect anew or to go is told, besides the code.
 const GOING_DOWN: &str = "the server is going down";
@@ -82,29 +79,19 @@ struct Policies {
     lag: LagSettings,
     duplicate: DuplicatePolicy,
     access: Access,
-    /// What the kernel holds for a connection that it takes no more from (bytes).
-    unsent_bytes: usize,
 }
 
 /// See the module's head.
 #[derive(Debug)]
 pub struct Server<T> {
-    conns: Slab<Conn<T>>,
-    stages: Stages,
+    table: Table<T>,
     hub: Hub,
-    timers: Timers,
     settings: Settings,
     policies: Policies,
     stats: Stats,
-    /// Connections per address; kept only while there is a limit to it.
-    addresses: HashMap<IpAddr, usize>,
     encoders: Encoders,
-    to_read: Ready<ConnId>,
-    to_write: Ready<ConnId>,
     /// Streams whose players are being visited.
     news: Ready<StreamId>,
-    /// Connections to be removed.
-    closing: VecDeque<ConnId>,
     outbox: Outbox,
     draining: bool,
     /// All connections are being told something.
@@ -154,20 +141,16 @@ impl<T: Transport> Server<T> {
     pub fn new(settings: Settings, hello: Hello, challenger: Challenger) -> Self {
         let access = Access::new(settings.apps.clone(), challenger);
         let policies = Policies::new(&settings, Rc::new(hello), access);
+        let mut table = Table::new(memory::unsent_bytes(&settings));
+        table.count_addresses(settings.limits.connections_per_address_max != 0);
         Self {
-            conns: Slab::new(),
-            stages: Stages::default(),
+            table,
             hub: Hub::default(),
-            timers: Timers::default(),
             settings,
             policies,
             stats: Stats::default(),
-            addresses: HashMap::new(),
             encoders: Encoders::default(),
-            to_read: Ready::default(),
-            to_write: Ready::default(),
             news: Ready::default(),
-            closing: VecDeque::new(),
             outbox: Outbox::default(),
             draining: false,
             sweep: None,
@@ -192,7 +175,7 @@ impl<T: Transport> Server<T> {
 
     /// The id that the next accepted connection gets.
     pub fn next_id(&self) -> ConnId {
-        ConnId(self.conns.vacant_key() as u32)
+        self.table.next_id()
     }
 
     /// Makes room for one more connection: when the table is full, a session without a stream
@@ -203,7 +186,7 @@ impl<T: Transport> Server<T> {
         if self.draining {
             return false;
         }
-        if per_address_max != 0 && self.addresses.get(&peer.ip()) >= Some(&per_address_max) {
+        if per_address_max != 0 && self.table.of_address(&peer.ip()) >= per_address_max {
             self.stats.refused += 1;
             debug!("refused {peer}: {}", CloseReason::AddressLimit);
             return false;
@@ -214,18 +197,18 @@ impl<T: Transport> Server<T> {
             return false;
         }
         let connections_max = self.settings.limits.connections_max;
-        if connections_max == 0 || self.conns.len() < connections_max {
-            if self.conns.len() < connections_max - connections_max / 8 {
+        if connections_max == 0 || self.table.len() < connections_max {
+            if self.table.len() < connections_max - connections_max / 8 {
                 self.crowding = Crowding::None;
             }
             return true;
         }
         // Connections that are being closed give way before any others.
-        if let Some(id) = self.closing.pop_front() {
+        if let Some(id) = self.table.next_to_end() {
             self.remove(id, now);
             return true;
         }
-        let Some(id) = self.stages.gives_way() else {
+        let Some(id) = self.table.gives_way() else {
             self.stats.refused += 1;
             self.note_crowding(Crowding::Refuses);
             debug!("refused {peer}: all {connections_max} connections have a stream");
@@ -256,32 +239,28 @@ impl<T: Transport> Server<T> {
     /// Takes a connection. It must have been admitted; its id is [`Server::next_id`].
     pub fn accept(&mut self, transport: T, peer: SocketAddr, now: Time) -> ConnId {
         let conn = Conn::new(transport, peer, &self.policies.session, now);
-        let id = ConnId(self.conns.insert(conn) as u32);
+        let id = self.table.insert(conn);
         self.stats.accepted += 1;
-        if self.settings.limits.connections_per_address_max != 0 {
-            *self.addresses.entry(peer.ip()).or_insert(0) += 1;
-        }
-        self.stages.enter(id, Stage::Handshaking);
-        self.set_stage_deadline(id, Stage::Handshaking, now);
-        self.note_place(id);
-        self.account(id);
+        self.arm_stage(id, now);
         id
     }
 
     /// Notes what the poll said of a connection. Spurious and late events do no harm.
     pub fn event(&mut self, id: ConnId, readable: bool, writable: bool, read_closed: bool) {
-        let Some(conn) = self.conns.get_mut(id.index()) else { return };
+        if !self.table.contains(id) {
+            return;
+        }
+        let conn = self.table.unmarked(id);
         conn.read_closed |= read_closed;
         if readable || read_closed {
             conn.readable = true;
-            self.queue_read(id);
+            self.table.queue_read(id);
         }
         // Every event of a socket with room says so; only news of it is worth a write.
-        let conn = &mut self.conns[id.index()];
-        if writable && !conn.writable {
+        if writable && !self.table[id].writable {
+            let conn = &mut self.table[id];
             conn.writable = true;
-            self.account(id);
-            self.queue_write(id);
+            self.table.queue_write(id);
         }
     }
 
@@ -298,6 +277,7 @@ impl<T: Transport> Server<T> {
         self.end_streams(now);
         self.remove_closing(now);
         self.relieve_memory(now);
+        self.table.check_invariants();
         self.tell_left_out(now);
         self.stopwatch.lap(Work::Ending);
         if let Some(slow) = self.stopwatch.stop() {
@@ -318,17 +298,13 @@ impl<T: Transport> Server<T> {
 
     /// Whether a turn would find work without any event, so that the poll must not sleep.
     pub fn has_work(&self) -> bool {
-        let is_idle = self.to_read.is_empty()
-            && self.to_write.is_empty()
-            && self.news.is_empty()
-            && self.closing.is_empty()
-            && self.sweep.is_none();
+        let is_idle = !self.table.has_work() && self.news.is_empty() && self.sweep.is_none();
         !is_idle || self.hub.has_news() || self.hub.discarded_files() > 0
     }
 
     /// When the poll has to wake for a deadline.
     pub fn next_deadline(&self) -> Option<Time> {
-        let of_conns = self.timers.next().unwrap_or(Time::NEVER);
+        let of_conns = self.table.timers().next().unwrap_or(Time::NEVER);
         let of_lines = self.chatter.due().unwrap_or(Time::NEVER);
         let first = of_conns.min(of_lines).min(self.hub.next_deadline());
         (first != Time::NEVER).then_some(first)
@@ -341,7 +317,7 @@ impl<T: Transport> Server<T> {
         if std::mem::replace(&mut self.draining, true) {
             return;
         }
-        info!("going down: {} connections are told", self.conns.len());
+        info!("going down: {} connections are told", self.table.len());
         self.sweep = Some(Sweep::new(true));
         self.sweep(now);
     }
@@ -358,11 +334,11 @@ impl<T: Transport> Server<T> {
     /// Goes on telling all connections what an operator asked for, some of them in each turn.
     fn sweep(&mut self, now: Time) {
         let Some(mut sweep) = self.sweep.take() else { return };
-        let end = self.conns.iter().next_back().map_or(0, |(index, _)| index + 1);
+        let end = self.table.end();
         let range = sweep.next..end.min(sweep.next + limits::FAREWELLS_PER_TURN_MAX);
         sweep.next = range.end;
         for id in range.map(|index| ConnId(index as u32)) {
-            if self.conns.contains(id.index()) {
+            if self.table.contains(id) {
                 self.sweep_one(&mut sweep, id, now);
             }
         }
@@ -389,11 +365,11 @@ impl<T: Transport> Server<T> {
 
     /// Ends what is left of a drain: the rest is told, as far as there is room, and closed.
     pub fn stop(&mut self, now: Time) {
-        for id in self.ids() {
+        for id in self.table.ids() {
             self.tell_shutdown(id, GOING_DOWN);
             self.close(id, CloseReason::ServerShutdown, String::new(), now);
         }
-        while !self.closing.is_empty() {
+        while self.table.has_ending() {
             self.remove_closing(now);
         }
     }
@@ -404,19 +380,9 @@ impl<T: Transport> Server<T> {
         let hello = Rc::clone(&self.policies.session.hello);
         self.policies = Policies::new(&settings, hello, access);
         self.policies.set_memory_level(&settings, self.memory.level);
-        let counted = self.settings.limits.connections_per_address_max != 0;
-        let counts = settings.limits.connections_per_address_max != 0;
+        self.table.count_addresses(settings.limits.connections_per_address_max != 0);
+        self.table.set_unsent_bytes(memory::unsent_bytes(&settings));
         self.settings = settings;
-        if counts && !counted {
-            for (_, conn) in &self.conns {
-                *self.addresses.entry(conn.peer().ip()).or_insert(0) += 1;
-            }
-        } else if !counts {
-            self.addresses = HashMap::new();
-        }
-        for id in self.ids() {
-            self.account(id);
-        }
     }
 
     /// The settings in force.
@@ -441,96 +407,55 @@ impl<T: Transport> Server<T> {
 
     /// The deadlines of all connections.
     pub const fn timers(&self) -> &Timers {
-        &self.timers
+        self.table.timers()
     }
 
     /// The connection `id`, if it is there.
     pub fn conn(&self, id: ConnId) -> Option<&Conn<T>> {
-        self.conns.get(id.index())
+        self.table.get(id)
     }
 
     /// Connections.
     pub fn len(&self) -> usize {
-        self.conns.len()
+        self.table.len()
     }
 
     /// Whether there are no connections.
     pub fn is_empty(&self) -> bool {
-        self.conns.is_empty()
-    }
-
-    fn ids(&self) -> Vec<ConnId> {
-        self.conns.iter().map(|(key, _)| ConnId(key as u32)).collect()
-    }
-
-    fn queue_read(&mut self, id: ConnId) {
-        let conn = &mut self.conns[id.index()];
-        if !std::mem::replace(&mut conn.queued_to_read, true) {
-            self.to_read.push(id);
-        }
-    }
-
-    /// Moves a connection to the stage that its roles give it, with that stage's deadline.
-    fn set_stage(&mut self, id: ConnId, stage: Stage, now: Time) {
-        let conn = &mut self.conns[id.index()];
-        if conn.stage == stage {
-            return;
-        }
-        self.stages.leave(id, conn.stage);
-        self.stages.enter(id, stage);
-        conn.stage = stage;
-        self.set_stage_deadline(id, stage, now);
-    }
-
-    fn set_stage_deadline(&mut self, id: ConnId, stage: Stage, now: Time) {
-        let conn = &mut self.conns[id.index()];
-        let timeouts = &self.settings.timeouts;
-        let optional =
-            |limit_ms| if limit_ms == 0 { Time::NEVER } else { now.plus_millis(limit_ms) };
-        let at = match stage {
-            Stage::Handshaking => conn.accepted.plus_millis(timeouts.handshake_ms),
-            Stage::Connecting => conn.accepted.plus_millis(timeouts.connect_ms),
-            Stage::Connected => optional(timeouts.idle_ms),
-            Stage::Waiting => optional(self.settings.play.wait_ms),
-            Stage::Streaming => Time::NEVER,
-            Stage::Leaving => now.plus_millis(FAREWELL_MS),
-        };
-        self.timers.set(conn.deadlines(), id, TimerKind::Stage, at);
+        self.table.is_empty()
     }
 
     /// Marks a connection to be removed at the end of this turn, and takes it out of its
     /// streams at once.
     fn close(&mut self, id: ConnId, reason: CloseReason, detail: String, now: Time) {
-        let conn = &mut self.conns[id.index()];
+        let conn = &mut self.table[id];
         match &mut conn.closing {
-            Some(closing) if !closing.farewell => return,
-            Some(closing) => closing.farewell = false,
+            Some(closing) if closing.step == Exit::Over => return,
+            Some(closing) => closing.step = Exit::Over,
             None => {
-                conn.closing = Some(Box::new(Closing::new(reason, detail, false)));
+                conn.closing = Some(Box::new(Closing::new(reason, detail, Exit::Over)));
                 self.leave_streams(id, now);
             }
         }
-        self.account(id);
-        self.closing.push_back(id);
+        self.table.queue_end(id);
     }
 
     /// Lets a connection go that has just been told why: what it was told is sent, then the
     /// sending direction is shut, and the peer has a second to close.
     fn dismiss(&mut self, id: ConnId, reason: CloseReason, detail: String, now: Time) {
-        let conn = &mut self.conns[id.index()];
+        let conn = &mut self.table[id];
         if conn.is_closing() {
             return;
         }
-        conn.closing = Some(Box::new(Closing::new(reason, detail, true)));
+        conn.closing = Some(Box::new(Closing::new(reason, detail, Exit::Farewell)));
         self.leave_streams(id, now);
-        self.account(id);
-        self.set_stage(id, Stage::Leaving, now);
-        self.queue_write(id);
+        self.enter_stage(id, Stage::Leaving, now);
+        self.table.queue_write(id);
     }
 
     /// Notes the name that a connection's client gives itself.
     fn set_encoder(&mut self, id: ConnId, flash_ver: &[u8]) {
-        let conn = &mut self.conns[id.index()];
+        let conn = &mut self.table[id];
         self.encoders.leave(conn.encoder);
         conn.encoder = self.encoders.enter(flash_ver);
     }
@@ -545,19 +470,18 @@ impl<T: Transport> Server<T> {
         detail: String,
         now: Time,
     ) {
-        let by = self.encoders.by(self.conns[id.index()].encoder);
+        let by = self.encoders.by(self.table[id].encoder);
         let asked = format!("{asked}{by}");
         self.dismiss(id, reason, detail, now);
-        if let Some(closing) = &mut self.conns[id.index()].closing {
+        if let Some(closing) = &mut self.table[id].closing {
             closing.asked = asked;
         }
-        self.account(id);
     }
 
     /// Removes connections that are at their end, as many as go into a turn.
     fn remove_closing(&mut self, now: Time) {
         for _ in 0..limits::CLOSINGS_PER_TURN_MAX {
-            let Some(id) = self.closing.pop_front() else { return };
+            let Some(id) = self.table.next_to_end() else { return };
             self.remove(id, now);
         }
     }
@@ -565,11 +489,7 @@ impl<T: Transport> Server<T> {
     fn remove(&mut self, id: ConnId, now: Time) {
         // The last words, if there is room for them; nothing waits for more.
         self.write_last(id);
-        let mut conn = self.conns.remove(id.index());
-        self.memory.conns_bytes -= conn.accounted_bytes as usize;
-        self.timers.remove(&mut conn.timers, id);
-        self.stages.leave(id, conn.stage);
-        self.forget_address(&conn.peer());
+        let conn = self.table.remove(id);
         self.encoders.leave(conn.encoder);
         if let Some(closing) = &conn.closing {
             self.stats.count(closing.reason);
@@ -592,15 +512,6 @@ impl<T: Transport> Server<T> {
     fn tell_left_out(&mut self, now: Time) {
         if let Some(count) = self.chatter.end_second(now) {
             warn!("left out {count} lines about connections in a second; log level debug has them");
-        }
-    }
-
-    fn forget_address(&mut self, peer: &SocketAddr) {
-        if let Some(count) = self.addresses.get_mut(&peer.ip()) {
-            *count -= 1;
-            if *count == 0 {
-                self.addresses.remove(&peer.ip());
-            }
         }
     }
 }
@@ -655,7 +566,6 @@ impl Policies {
             },
             duplicate: DuplicatePolicy { rule: publish.duplicate, silent_ms: publish.silent_ms },
             access,
-            unsent_bytes: memory::unsent_bytes(settings),
         }
     }
 

@@ -40,19 +40,16 @@ impl<T: Transport> Server<T> {
     /// gone, or that belongs to another connection by now, is skipped.
     pub(super) fn read_all(&mut self, buffer: &mut [u8], now: Time) {
         let mut left = Budget::READING;
-        self.to_read.begin_turn();
-        while let Some(next) = self.to_read.next(&left, &Budget::READING) {
+        self.table.begin_reads();
+        while let Some(next) = self.table.next_to_read(&left, &Budget::READING) {
             let (id, share) = match next {
                 Next::Fresh(id) => (id, Budget::FIRST_READ),
                 Next::Again(id) => (id, Budget::NEXT_READ),
             };
-            let Some(conn) = self.conns.get_mut(id.index()) else { continue };
-            if std::mem::take(&mut conn.queued_to_read) {
-                let unspent = self.read(id, share, buffer, now);
-                left.settle(&share, &unspent);
-                let conns = &self.conns;
-                self.stopwatch.lap_for(Work::Reading, || Some(conns[id.index()].peer()));
-            }
+            let unspent = self.read(id, share, buffer, now);
+            left.settle(&share, &unspent);
+            let table = &self.table;
+            self.stopwatch.lap_for(Work::Reading, || Some(table[id].peer()));
         }
     }
 
@@ -60,8 +57,8 @@ impl<T: Transport> Server<T> {
     /// again in the next turn. Returns what is left of the share.
     fn read(&mut self, id: ConnId, mut share: Budget, buffer: &mut [u8], now: Time) -> Budget {
         loop {
-            let conn = &mut self.conns[id.index()];
-            if conn.closing.as_ref().is_some_and(|closing| !closing.farewell) {
+            let conn = &mut self.table[id];
+            if conn.is_over() {
                 break;
             }
             if let Some(mut unread) = conn.take_unread() {
@@ -75,14 +72,13 @@ impl<T: Transport> Server<T> {
             } else if conn.readable && !share.is_spent() {
                 self.read_once(id, buffer, &mut share, now);
             }
-            let conn = &mut self.conns[id.index()];
+            let conn = &mut self.table[id];
             let has_unread = conn.has_unread();
             if !has_unread && !conn.readable {
                 break;
             }
             if has_unread || share.is_spent() {
-                conn.queued_to_read = true;
-                self.to_read.push_again(id);
+                self.table.queue_read_again(id);
                 break;
             }
         }
@@ -91,7 +87,7 @@ impl<T: Transport> Server<T> {
 
     /// A publisher that sends a large message slowly is not silent.
     fn note_part(&mut self, id: ConnId, bytes: usize, now: Time) {
-        let Some(activity) = &self.conns[id.index()].activity else { return };
+        let Some(activity) = &self.table[id].activity else { return };
         for publish in activity.publishes() {
             self.hub.note_part(publish.stream, bytes, now);
         }
@@ -99,7 +95,7 @@ impl<T: Transport> Server<T> {
 
     /// Reads with one call, and does what the bytes say as far as the share goes.
     fn read_once(&mut self, id: ConnId, buffer: &mut [u8], share: &mut Budget, now: Time) {
-        let conn = &mut self.conns[id.index()];
+        let conn = &mut self.table[id];
         let room = read_bytes_max(conn).min(buffer.len());
         let buffer = &mut buffer[..room];
         share.spend_call();
@@ -118,7 +114,7 @@ impl<T: Transport> Server<T> {
                 share.spend_bytes(count);
                 let input = &mut buffer[..count];
                 let consumed = self.consume(id, input, share, now);
-                let conn = &mut self.conns[id.index()];
+                let conn = &mut self.table[id];
                 conn.reads_little = consumed < count || !publishes(conn);
                 if consumed < count {
                     let bytes = Box::from(&input[consumed..]);
@@ -137,10 +133,9 @@ impl<T: Transport> Server<T> {
     /// Keeps what the share of a turn did not suffice for. A connection on its way out is not
     /// listened to any more.
     fn keep_unread(&mut self, id: ConnId, unread: Unread) {
-        let conn = &mut self.conns[id.index()];
+        let conn = &mut self.table[id];
         if !conn.is_closing() {
             conn.keep_unread(unread);
-            self.account(id);
         }
     }
 
@@ -151,7 +146,7 @@ impl<T: Transport> Server<T> {
         let mut has_event = false;
         let mut chunk_size = u32::MAX;
         while share.messages > 0 && self.keeps_up(id, now) {
-            let conn = &mut self.conns[id.index()];
+            let conn = &mut self.table[id];
             let before = input.len();
             chunk_size = chunk_size.min(conn.session.inbound().reader().chunk_size());
             let event = match conn.session.next_event(&mut input, &self.policies.session) {
@@ -197,21 +192,20 @@ impl<T: Transport> Server<T> {
         if !has_event {
             self.note_part(id, consumed, now);
         }
-        let conn = &mut self.conns[id.index()];
+        let conn = &mut self.table[id];
         conn.transport.consumed(consumed);
         let chunk_size = chunk_size.min(conn.session.inbound().reader().chunk_size());
         let chunks = consumed / (chunk_size as usize + 1);
         share.spend_messages(chunks / limits::READ_CHUNKS_PER_MESSAGE);
         // Replies, and what else the input made wait.
         if !conn.session.output().is_empty() {
-            self.queue_write(id);
+            self.table.queue_write(id);
         } else if conn.stage <= Stage::Connected && !conn.read_closed {
             // C2 and Set Chunk Size have no reply. ffmpeg, whose socket holds a small message
             // back until the last one is acknowledged, would join three times 40 ms later. Who
             // has ended its sending direction holds nothing back.
             conn.transport.acknowledge();
         }
-        self.account(id);
         consumed
     }
 
@@ -219,7 +213,7 @@ impl<T: Transport> Server<T> {
     /// but only after they were offered to the transport: the peer may have sent all its requests
     /// in one piece.
     pub(super) fn keeps_up(&mut self, id: ConnId, now: Time) -> bool {
-        let conn = &self.conns[id.index()];
+        let conn = &self.table[id];
         if conn.is_closing() {
             return false;
         }
@@ -227,7 +221,7 @@ impl<T: Transport> Server<T> {
             return true;
         }
         self.write_replies(id, now);
-        let conn = &self.conns[id.index()];
+        let conn = &self.table[id];
         match conn.session.check_output(&self.policies.session) {
             _ if conn.is_closing() => false,
             Ok(()) => true,
@@ -240,7 +234,7 @@ impl<T: Transport> Server<T> {
 
     /// The cost of the headers that a player may have been made (in media messages).
     fn headers_cost(&mut self, id: ConnId, message_stream_id: u32) -> usize {
-        let Some(play) = self.conns[id.index()].play_mut(message_stream_id) else { return 0 };
+        let Some(play) = self.table[id].play_mut(message_stream_id) else { return 0 };
         let headers_bytes = self.hub.stream(play.stream).tape().headers_bytes();
         headers_bytes / limits::READ_PARSED_BYTES_PER_MESSAGE
     }
@@ -252,9 +246,9 @@ impl<T: Transport> Server<T> {
             Step::HandshakeDone { c2_matches } => {
                 if c2_matches == Some(false) {
                     self.stats.c2_mismatches += 1;
-                    debug!("{}: C2 is not an echo of S1", self.conns[id.index()].peer());
+                    debug!("{}: C2 is not an echo of S1", self.table[id].peer());
                 }
-                self.set_stage(id, Stage::Connecting, now);
+                self.enter_stage(id, Stage::Connecting, now);
             }
             Step::Connect(request) => self.connect(id, request, now),
             Step::Publish(request) => self.publish(id, &request, now),
@@ -270,10 +264,10 @@ impl<T: Transport> Server<T> {
             }
             Step::Pause { message_stream_id, paused } => {
                 let chunk_size = self.policies.tape.chunk_size;
-                if let Some(play) = self.conns[id.index()].play_mut(message_stream_id) {
+                if let Some(play) = self.table[id].play_mut(message_stream_id) {
                     play.pause(paused, self.hub.stream(play.stream).tape(), chunk_size);
                 }
-                self.queue_write(id);
+                self.table.queue_write(id);
             }
             Step::Receive { message_stream_id, media, on } => {
                 self.receive(id, message_stream_id, media, on);
@@ -283,14 +277,14 @@ impl<T: Transport> Server<T> {
 
     fn connect(&mut self, id: ConnId, request: ConnectRequest, now: Time) {
         self.set_encoder(id, request.flash_ver());
-        let conn = &mut self.conns[id.index()];
+        let conn = &mut self.table[id];
         let access = &self.policies.access;
         debug!("{} connects to {}", conn.peer(), access.shown_path(request.app().path()));
         match access.connect(&request, now) {
             Ok(logged_in) => {
                 conn.set_logged_in(logged_in);
                 conn.session.accept_connect(request, &self.policies.session);
-                self.set_stage(id, Stage::Connected, now);
+                self.enter_stage(id, Stage::Connected, now);
                 self.arm_ping(id, now);
             }
             Err(refused) => {
@@ -310,7 +304,7 @@ impl<T: Transport> Server<T> {
                 String::from_utf8_lossy(app)
             }
             Asked::Publish | Asked::Play => {
-                self.conns[id.index()].session.app().map_or("", AppName::path).into()
+                self.table[id].session.app().map_or("", AppName::path).into()
             }
         };
         let app = self.policies.access.shown_path(&app);
@@ -324,14 +318,14 @@ impl<T: Transport> Server<T> {
 
     fn receive(&mut self, id: ConnId, message_stream_id: u32, media: Receive, on: bool) {
         let chunk_size = self.policies.tape.chunk_size;
-        if let Some(play) = self.conns[id.index()].play_mut(message_stream_id) {
+        if let Some(play) = self.table[id].play_mut(message_stream_id) {
             let tape = self.hub.stream(play.stream).tape();
             match media {
                 Receive::Audio => play.receive_audio(on, tape, chunk_size),
                 Receive::Video => play.receive_video(on, tape, chunk_size),
             }
         }
-        self.queue_write(id);
+        self.table.queue_write(id);
     }
 }
 

@@ -22,7 +22,7 @@ use std::rc::Rc;
 impl<T: Transport> Server<T> {
     pub(super) fn publish(&mut self, id: ConnId, request: &PublishRequest, now: Time) {
         let endpoint = Endpoint { conn: id, message_stream_id: request.message_stream_id() };
-        let conn = &mut self.conns[id.index()];
+        let conn = &mut self.table[id];
         let logged_in = conn.logged_in();
         let name = match self.policies.access.publish(&request.target.name, logged_in) {
             Ok(name) => name,
@@ -40,7 +40,7 @@ impl<T: Transport> Server<T> {
             }
             self.unpublish(endpoint, now);
         }
-        let conn = &mut self.conns[id.index()];
+        let conn = &mut self.table[id];
         if self.memory.level == MemoryLevel::Critical && self.hub.find(&name).is_none() {
             let description = "the server has no memory for another stream".to_owned();
             conn.session.reject_publish(request, code::PUBLISH_BAD_NAME, &description);
@@ -60,7 +60,7 @@ impl<T: Transport> Server<T> {
         }
         self.stop_playing(endpoint);
         let level = self.level(Topic::Stream, Level::Info, now);
-        let conn = &mut self.conns[id.index()];
+        let conn = &mut self.table[id];
         conn.session.accept_publish(request);
         let user = LoggedIn::as_user(conn.logged_in());
         log!(level, "{} publishes {}{user}", conn.peer(), self.policies.access.shown(&name));
@@ -69,7 +69,7 @@ impl<T: Transport> Server<T> {
             message_stream_id: endpoint.message_stream_id,
         });
         self.stats.publishes += 1;
-        self.set_stage(id, Stage::Streaming, now);
+        self.enter_stage(id, Stage::Streaming, now);
         self.arm_silence(id, now);
     }
 
@@ -87,9 +87,9 @@ impl<T: Transport> Server<T> {
         let Some(publisher) = self.hub.find(name).and_then(Channel::publisher) else {
             return policy;
         };
-        let conn = &self.conns[publisher.conn.index()];
+        let conn = &self.table[publisher.conn];
         let returns = || {
-            let newcomer = self.conns[newcomer.index()].peer().ip();
+            let newcomer = self.table[newcomer].peer().ip();
             conn.session.is_to_reconnect() && conn.peer().ip() == newcomer
         };
         if publisher.conn == newcomer || returns() {
@@ -119,7 +119,7 @@ impl<T: Transport> Server<T> {
             }
         };
         let asked = format!("publish of {name}");
-        let session = &mut self.conns[id.index()].session;
+        let session = &mut self.table[id].session;
         session.reject_publish(request, code::PUBLISH_BAD_NAME, &description);
         self.refuse(id, &asked, reason, description, now);
     }
@@ -128,7 +128,7 @@ impl<T: Transport> Server<T> {
     /// here on reaches the players. A connection that took over from itself, on another message
     /// stream, stays.
     fn displace(&mut self, old: Endpoint, by: ConnId, now: Time) {
-        let conn = &mut self.conns[old.conn.index()];
+        let conn = &mut self.table[old.conn];
         if let Some(activity) = &mut conn.activity {
             activity.unpublish(old.message_stream_id);
         }
@@ -144,7 +144,7 @@ impl<T: Transport> Server<T> {
     /// that comes and goes costs each of them one message at most, and those that do not read none.
     #[cold]
     pub(super) fn tell_changes(&mut self, id: ConnId, now: Time) {
-        let conn = &mut self.conns[id.index()];
+        let conn = &mut self.table[id];
         let Some(activity) = &mut conn.activity else { return };
         for play in &mut activity.plays {
             let has_begun = self.hub.stream(play.stream).has_begun();
@@ -158,12 +158,11 @@ impl<T: Transport> Server<T> {
             }
         }
         self.settle_stage(id, now);
-        self.account(id);
     }
 
     pub(super) fn play(&mut self, id: ConnId, request: &PlayRequest, now: Time) {
         let endpoint = Endpoint { conn: id, message_stream_id: request.message_stream_id() };
-        if self.memory.level >= MemoryLevel::Tight && !self.conns[id.index()].plays() {
+        if self.memory.level >= MemoryLevel::Tight && !self.table[id].plays() {
             let (reason, code) = (CloseReason::MemoryPressure, code::PLAY_FAILED);
             let description = "the server has no memory for another player".to_owned();
             return self.refuse_play(id, request, reason, code, description, now);
@@ -194,7 +193,7 @@ impl<T: Transport> Server<T> {
         play.slot = self.hub.add_player(stream, endpoint);
         play.told_begun = self.hub.stream(stream).has_begun();
         let level = self.level(Topic::Stream, Level::Info, now);
-        let conn = &mut self.conns[id.index()];
+        let conn = &mut self.table[id];
         conn.session.accept_play(request);
         log!(
             level,
@@ -206,12 +205,11 @@ impl<T: Transport> Server<T> {
         conn.activity_mut().plays.push(play);
         self.stats.plays += 1;
         self.settle_stage(id, now);
-        self.queue_write(id);
+        self.table.queue_write(id);
         // With a full socket no write will follow that arms the deadline.
-        let conn = &mut self.conns[id.index()];
+        let conn = &mut self.table[id];
         if !conn.writable && conn.stalls_at() == Time::NEVER {
-            let at = now.plus_millis(self.settings.timeouts.player_stalled_ms);
-            self.timers.set(conn.deadlines(), id, TimerKind::Stall, at);
+            self.arm_stall(id, now);
         }
     }
 
@@ -224,7 +222,7 @@ impl<T: Transport> Server<T> {
         description: String,
         now: Time,
     ) {
-        let session = &mut self.conns[id.index()].session;
+        let session = &mut self.table[id].session;
         session.reject_play(request, code, &description);
         let asked = self.asked("play", &request.target.name);
         self.refuse(id, &asked, reason, description, now);
@@ -232,7 +230,7 @@ impl<T: Transport> Server<T> {
 
     /// The stage that a connection's roles give it.
     pub(super) fn settle_stage(&mut self, id: ConnId, now: Time) {
-        let conn = &self.conns[id.index()];
+        let conn = &self.table[id];
         if conn.is_closing() || conn.stage < Stage::Connected {
             return;
         }
@@ -244,18 +242,18 @@ impl<T: Transport> Server<T> {
                 _ => Stage::Streaming,
             }
         });
-        self.set_stage(id, stage, now);
+        self.enter_stage(id, stage, now);
     }
 
     /// Ends a publish, whichever way it ended.
     pub(super) fn unpublish(&mut self, endpoint: Endpoint, now: Time) {
-        let conn = &mut self.conns[endpoint.conn.index()];
+        let conn = &mut self.table[endpoint.conn];
         let Some(activity) = &mut conn.activity else { return };
         let Some(stream) = activity.published(endpoint.message_stream_id) else { return };
         activity.unpublish(endpoint.message_stream_id);
         if activity.publishes().is_empty() {
             conn.session.release();
-            self.timers.set(conn.deadlines(), endpoint.conn, TimerKind::Silence, Time::NEVER);
+            self.table.arm(endpoint.conn, TimerKind::Silence, Time::NEVER);
         }
         let name = Rc::clone(self.hub.stream(stream).name());
         let departed = self.hub.unpublish(stream, now, self.settings.publish.linger_ms);
@@ -267,7 +265,7 @@ impl<T: Transport> Server<T> {
     /// Says what is known of a publish that is over.
     fn publisher_left(&mut self, departed: &Departed, name: &Rc<str>, now: Time) {
         let level = self.level(Topic::Stream, Level::Info, now);
-        let conn = &mut self.conns[departed.endpoint.conn.index()];
+        let conn = &mut self.table[departed.endpoint.conn];
         conn.activity_mut().role_over("publisher", Rc::clone(name)).publisher_left(departed);
         let name = self.policies.access.shown(name);
         log!(level, "{} no longer publishes {name} after {}", conn.peer(), departed.report);
@@ -275,8 +273,8 @@ impl<T: Transport> Server<T> {
 
     /// Streams whose publisher did not come back in time.
     pub(super) fn end_streams(&mut self, now: Time) {
-        let conns = &self.conns;
-        let is_served = |player: &Endpoint| !conns[player.conn.index()].queued_to_write;
+        let table = &self.table;
+        let is_served = |player: &Endpoint| !table[player.conn].queued_to_write;
         for stream in self.hub.ended(now, is_served) {
             self.hub.end(stream, now);
             let level = self.level(Topic::Stream, Level::Info, now);
@@ -287,7 +285,7 @@ impl<T: Transport> Server<T> {
 
     /// Ends a play, if there is one on this message stream.
     pub(super) fn stop_playing(&mut self, endpoint: Endpoint) {
-        let Some(activity) = &mut self.conns[endpoint.conn.index()].activity else { return };
+        let Some(activity) = &mut self.table[endpoint.conn].activity else { return };
         let at = |play: &Play| play.message_stream_id == endpoint.message_stream_id;
         let Some(index) = activity.plays.iter().position(at) else { return };
         let play = activity.plays.remove(index);
@@ -295,17 +293,17 @@ impl<T: Transport> Server<T> {
         activity.role_over("player", name).skips += play.skips();
         let moved = self.hub.remove_player(play.stream, play.slot);
         let Some(moved) = moved else { return };
-        if let Some(other) = self.conns[moved.conn.index()].play_mut(moved.message_stream_id) {
+        if let Some(other) = self.table[moved.conn].play_mut(moved.message_stream_id) {
             other.slot = play.slot;
         }
         // A round that is under way may have passed its new slot.
-        self.queue_write(moved.conn);
+        self.table.queue_write(moved.conn);
     }
 
     /// Takes a connection out of all its streams: last of those that it publishes, which say more
     /// of it than what it played.
     pub(super) fn leave_streams(&mut self, id: ConnId, now: Time) {
-        while let Some(activity) = &self.conns[id.index()].activity {
+        while let Some(activity) = &self.table[id].activity {
             if let Some(play) = activity.plays.first() {
                 let message_stream_id = play.message_stream_id;
                 self.stop_playing(Endpoint { conn: id, message_stream_id });
@@ -320,20 +318,19 @@ impl<T: Transport> Server<T> {
 
     /// Asks a connection to go on elsewhere, and says whether it could be asked.
     pub(super) fn request_reconnect(&mut self, id: ConnId, description: &str) -> bool {
-        let conn = &mut self.conns[id.index()];
+        let conn = &mut self.table[id];
         let tc_url = self.settings.drain_url.get();
         let asked = !conn.is_closing() && conn.session.request_reconnect(tc_url, description);
         if asked {
             debug!("{} is asked to connect anew", conn.peer());
-            self.account(id);
-            self.queue_write(id);
+            self.table.queue_write(id);
         }
         asked
     }
 
     /// Tells a connection that the server goes down, on each of its streams.
     pub(super) fn tell_shutdown(&mut self, id: ConnId, description: &str) {
-        let conn = &mut self.conns[id.index()];
+        let conn = &mut self.table[id];
         if conn.stage < Stage::Connected || conn.is_closing() {
             return;
         }
@@ -349,6 +346,5 @@ impl<T: Transport> Server<T> {
         if conn.is_idle() {
             conn.session.error_status(0, code::CONNECT_APP_SHUTDOWN, description);
         }
-        self.account(id);
     }
 }

@@ -23,6 +23,18 @@ pub enum Stage {
     Leaving,
 }
 
+impl Stage {
+    /// All of them, in their order.
+    pub const ALL: [Self; STAGES] = [
+        Self::Handshaking,
+        Self::Connecting,
+        Self::Connected,
+        Self::Waiting,
+        Self::Streaming,
+        Self::Leaving,
+    ];
+}
+
 const STAGES: usize = 6;
 const NONE: u32 = u32::MAX;
 

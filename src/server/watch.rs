@@ -11,6 +11,8 @@ use crate::rtmp::command::code;
 use crate::stream::ids::ConnId;
 use crate::time::Time;
 
+/// How long somebody who was told to go may take to read why (ms).
+const FAREWELL_MS: u64 = 1000;
 /// Enough to see whether a player takes anything: the rest waits for its turn among the others.
 const PROBE: Budget = Budget { bytes: limits::KIB, calls: 1, ..Budget::WRITE };
 
@@ -20,13 +22,13 @@ impl<T: Transport> Server<T> {
     pub(super) fn fire_timers(&mut self, now: Time) {
         let mut unread = Vec::new();
         for _ in 0..limits::DEADLINES_PER_TURN_MAX {
-            let Some(id) = self.timers.first_due(now) else { break };
+            let Some(id) = self.table.first_due(now) else { break };
             if self.is_unread(id, now) {
-                self.timers.remove(&mut self.conns[id.index()].timers, id);
+                self.table.suspend_deadlines(id);
                 unread.push(id);
                 continue;
             }
-            while let Some(kind) = self.conns[id.index()].deadlines().take_due(now) {
+            while let Some(kind) = self.table.take_due(id, now) {
                 match kind {
                     TimerKind::Stage => self.stage_over(id, now),
                     TimerKind::Silence => self.publisher_silent(id, now),
@@ -34,22 +36,22 @@ impl<T: Transport> Server<T> {
                     TimerKind::Ping => self.ping(id, now),
                 }
             }
-            self.timers.settle(self.conns[id.index()].deadlines(), id);
+            self.table.resume_deadlines(id);
         }
         for id in unread {
-            self.timers.settle(self.conns[id.index()].deadlines(), id);
+            self.table.resume_deadlines(id);
         }
     }
 
     /// Whether a connection has sent something, and none of it has been read at `now`.
     pub(super) fn is_unread(&self, id: ConnId, now: Time) -> bool {
-        let conn = &self.conns[id.index()];
+        let conn = &self.table[id];
         conn.queued_to_read && conn.heard < now
     }
 
     fn stage_over(&mut self, id: ConnId, now: Time) {
         let timeouts = &self.settings.timeouts;
-        let (reason, limit_ms) = match self.conns[id.index()].stage {
+        let (reason, limit_ms) = match self.table[id].stage {
             Stage::Handshaking => (CloseReason::HandshakeTimeout, timeouts.handshake_ms),
             Stage::Connecting => (CloseReason::ConnectTimeout, timeouts.connect_ms),
             Stage::Connected => (CloseReason::IdleTimeout, timeouts.idle_ms),
@@ -63,10 +65,10 @@ impl<T: Transport> Server<T> {
     fn waited_too_long(&mut self, id: ConnId, now: Time) {
         // The stream may have begun since, and a player that does not read was not visited for it.
         self.settle_stage(id, now);
-        if self.conns[id.index()].stage != Stage::Waiting {
+        if self.table[id].stage != Stage::Waiting {
             return;
         }
-        let conn = &mut self.conns[id.index()];
+        let conn = &mut self.table[id];
         let description = format!("not published within {} ms", self.settings.play.wait_ms);
         let waiting = conn.activity.as_ref().and_then(|activity| activity.plays.first());
         if let Some(message_stream_id) = waiting.map(|play| play.message_stream_id) {
@@ -75,22 +77,52 @@ impl<T: Transport> Server<T> {
         self.dismiss(id, CloseReason::WaitTimeout, description, now);
     }
 
+    /// Moves a connection to the stage that its roles give it, with that stage's deadline.
+    pub(super) fn enter_stage(&mut self, id: ConnId, stage: Stage, now: Time) {
+        if self.table.move_to(id, stage) {
+            self.arm_stage(id, now);
+        }
+    }
+
+    /// Arms the deadline of the stage that a connection is in.
+    pub(super) fn arm_stage(&mut self, id: ConnId, now: Time) {
+        let conn = &self.table[id];
+        let timeouts = &self.settings.timeouts;
+        let optional =
+            |limit_ms| if limit_ms == 0 { Time::NEVER } else { now.plus_millis(limit_ms) };
+        let at = match conn.stage {
+            Stage::Handshaking => conn.accepted.plus_millis(timeouts.handshake_ms),
+            Stage::Connecting => conn.accepted.plus_millis(timeouts.connect_ms),
+            Stage::Connected => optional(timeouts.idle_ms),
+            Stage::Waiting => optional(self.settings.play.wait_ms),
+            Stage::Streaming => Time::NEVER,
+            Stage::Leaving => now.plus_millis(FAREWELL_MS),
+        };
+        self.table.arm(id, TimerKind::Stage, at);
+    }
+
+    /// Gives a connection that does not take what it is sent its time for the next byte.
+    pub(super) fn arm_stall(&mut self, id: ConnId, now: Time) {
+        let at = now.plus_millis(self.settings.timeouts.player_stalled_ms);
+        self.table.arm(id, TimerKind::Stall, at);
+    }
+
     pub(super) fn arm_silence(&mut self, id: ConnId, now: Time) {
         let limit_ms = self.settings.timeouts.publisher_silent_ms;
         let at = if limit_ms == 0 { Time::NEVER } else { now.plus_millis(limit_ms) };
-        self.timers.set(self.conns[id.index()].deadlines(), id, TimerKind::Silence, at);
+        self.table.arm(id, TimerKind::Silence, at);
     }
 
     /// Media moves no timer: it leaves its time in the hub, and the timer looks there.
     fn publisher_silent(&mut self, id: ConnId, now: Time) {
         let limit_ms = self.settings.timeouts.publisher_silent_ms;
-        let conn = &mut self.conns[id.index()];
+        let conn = &mut self.table[id];
         let publishes = conn.activity.iter().flat_map(|activity| activity.publishes());
         let hub = &self.hub;
         let last = publishes.filter_map(|publish| hub.silent_at(publish.stream, limit_ms)).max();
         let Some((at, heard)) = last.filter(|_| limit_ms != 0) else { return };
         if at > now {
-            return self.timers.set(conn.deadlines(), id, TimerKind::Silence, at);
+            return self.table.arm(id, TimerKind::Silence, at);
         }
         let detail = format!("no media for {} ms", now.millis_since(heard));
         self.close(id, CloseReason::PublisherSilent, detail, now);
@@ -100,10 +132,10 @@ impl<T: Transport> Server<T> {
     /// While its socket is full, a player has not taken what it was sent, even if it wants nothing
     /// more since, as after a pause. Others have stalled if the process still holds bytes for them.
     fn player_stalled(&mut self, id: ConnId, now: Time) {
-        let before = self.conns[id.index()].bytes_out;
+        let before = self.table[id].bytes_out;
         self.write(id, PROBE, now);
         let limit_ms = self.settings.timeouts.player_stalled_ms;
-        let conn = &mut self.conns[id.index()];
+        let conn = &mut self.table[id];
         if conn.bytes_out > before {
             return;
         }
@@ -118,7 +150,7 @@ impl<T: Transport> Server<T> {
         let interval_ms = self.settings.timeouts.ping_ms;
         if interval_ms != 0 {
             let at = now.plus_millis(interval_ms);
-            self.timers.set(self.conns[id.index()].deadlines(), id, TimerKind::Ping, at);
+            self.table.arm(id, TimerKind::Ping, at);
         }
     }
 
@@ -126,13 +158,13 @@ impl<T: Transport> Server<T> {
     /// that sent nothing for a whole interval is asked, and after another one is gone.
     fn ping(&mut self, id: ConnId, now: Time) {
         let interval_ms = self.settings.timeouts.ping_ms;
-        let conn = &mut self.conns[id.index()];
+        let conn = &mut self.table[id];
         if interval_ms == 0 || conn.is_closing() {
             return;
         }
         if now < conn.heard.plus_millis(interval_ms) {
             let at = conn.heard.plus_millis(interval_ms);
-            return self.timers.set(conn.deadlines(), id, TimerKind::Ping, at);
+            return self.table.arm(id, TimerKind::Ping, at);
         }
         if conn.pinged {
             let detail = format!("nothing for {interval_ms} ms after a ping");
@@ -141,8 +173,7 @@ impl<T: Transport> Server<T> {
         conn.pinged = true;
         // The field is 32 bits of milliseconds; what it says is only echoed.
         conn.session.ping((now.as_micros() / 1000) as u32);
-        self.account(id);
-        self.queue_write(id);
+        self.table.queue_write(id);
         self.arm_ping(id, now);
     }
 }

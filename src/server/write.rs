@@ -4,7 +4,7 @@
 //! budget. The players of streams with new messages come next, and then connections again.
 //! `outbox.rs` decides what one write consists of.
 
-use super::conn::Conn;
+use super::conn::{Closing, Conn, Exit};
 use super::hub::Hub;
 use super::lines::Topic;
 use super::outbox::Flushed;
@@ -32,7 +32,7 @@ const HALF: Budget = Budget {
 impl<T: Transport> Server<T> {
     /// Writes to all connections with pending data, within the budget of a turn.
     pub(super) fn write_all(&mut self, now: Time) {
-        self.to_write.begin_turn();
+        self.table.begin_writes();
         self.news.begin_turn();
         let mut storing = Budget::STORING;
         while let Some(stream) = self.hub.take_news(now) {
@@ -51,11 +51,8 @@ impl<T: Transport> Server<T> {
     /// Writes to queued connections. An id whose connection is gone, or that belongs to another
     /// connection by now, is skipped.
     fn write_queued(&mut self, left: &mut Budget, whole: &Budget, now: Time) {
-        while let Some(Next::Fresh(id) | Next::Again(id)) = self.to_write.next(left, whole) {
-            let Some(conn) = self.conns.get_mut(id.index()) else { continue };
-            if std::mem::take(&mut conn.queued_to_write) {
-                self.write_counted(id, left, now);
-            }
+        while let Some(id) = self.table.next_to_write(left, whole) {
+            self.write_counted(id, left, now);
         }
     }
 
@@ -80,7 +77,7 @@ impl<T: Transport> Server<T> {
     fn write_players(&mut self, stream: StreamId, left: &mut Budget, now: Time) -> bool {
         while !left.is_spent() {
             let Some(player) = self.hub.next_in_round(stream) else { return true };
-            let conn = &self.conns[player.conn.index()];
+            let conn = &self.table[player.conn];
             if conn.writable && !conn.queued_to_write {
                 self.write_counted(player.conn, left, now);
             } else {
@@ -94,8 +91,8 @@ impl<T: Transport> Server<T> {
         let share = left.share(&Budget::WRITE);
         let unspent = self.write(id, share, now);
         left.settle(&share, &unspent);
-        let conns = &self.conns;
-        self.stopwatch.lap_for(Work::Writing, || Some(conns[id.index()].peer()));
+        let table = &self.table;
+        self.stopwatch.lap_for(Work::Writing, || Some(table[id].peer()));
     }
 
     /// If the system has no memory file to give, players are sent from memory, like those of small
@@ -123,18 +120,10 @@ impl<T: Transport> Server<T> {
         }
     }
 
-    /// Queues a connection for a write in this turn or the next, if its socket has room.
-    pub(super) fn queue_write(&mut self, id: ConnId) {
-        let conn = &mut self.conns[id.index()];
-        if conn.writable && !std::mem::replace(&mut conn.queued_to_write, true) {
-            self.to_write.push(id);
-        }
-    }
-
     /// Writes the pending data of a connection, within a share of the turn's budget. Returns the
     /// rest of the share.
     pub(super) fn write(&mut self, id: ConnId, mut share: Budget, now: Time) -> Budget {
-        let conn = &mut self.conns[id.index()];
+        let conn = self.table.unmarked(id);
         if !conn.writable {
             return share;
         }
@@ -150,7 +139,7 @@ impl<T: Transport> Server<T> {
                 }
             }
         }
-        let conn = &mut self.conns[id.index()];
+        let conn = self.table.unmarked(id);
         let (before, held_nothing) = (conn.bytes_out, conn.holds_nothing_to_send());
         let flushed = self.outbox.flush(conn, &self.hub, &mut share);
         if let Some(error) = self.outbox.take_file_refusal() {
@@ -160,20 +149,20 @@ impl<T: Transport> Server<T> {
         self.stats.bytes_out += written;
         // The usual case: a player that has taken everything.
         if matches!(flushed, Ok(Flushed::All)) && !conn.is_closing() {
-            self.timers.set(conn.deadlines(), id, TimerKind::Stall, Time::NEVER);
             if !(held_nothing && conn.holds_nothing_to_send()) {
-                self.account(id);
+                self.table.mark(id);
             }
+            self.table.arm(id, TimerKind::Stall, Time::NEVER);
             return share;
         }
+        self.table.mark(id);
         self.settle_write(id, flushed, written > 0, now);
-        self.account(id);
         share
     }
 
     /// Writes the rest of a half-sent message and the pending replies, but no media.
     pub(super) fn write_replies(&mut self, id: ConnId, now: Time) {
-        let conn = &mut self.conns[id.index()];
+        let conn = &mut self.table[id];
         if !conn.writable {
             return;
         }
@@ -182,13 +171,12 @@ impl<T: Transport> Server<T> {
         let written = conn.bytes_out - before;
         self.stats.bytes_out += written;
         self.settle_write(id, flushed, written > 0, now);
-        self.account(id);
     }
 
     /// Writes to a connection that is about to be removed, if its socket has room. The outcome does
     /// not matter.
     pub(super) fn write_last(&mut self, id: ConnId) {
-        let conn = &mut self.conns[id.index()];
+        let conn = &mut self.table[id];
         if conn.writable {
             let before = conn.bytes_out;
             let _ = self.outbox.flush(conn, &self.hub, &mut { Budget::WRITE });
@@ -198,21 +186,19 @@ impl<T: Transport> Server<T> {
 
     /// Handles a write after which data is still pending. `moved` says whether it has written any.
     fn settle_write(&mut self, id: ConnId, flushed: io::Result<Flushed>, moved: bool, now: Time) {
-        let conn = &mut self.conns[id.index()];
+        let conn = &mut self.table[id];
         match flushed {
             Ok(Flushed::All) => {
-                self.timers.set(conn.deadlines(), id, TimerKind::Stall, Time::NEVER);
+                self.table.arm(id, TimerKind::Stall, Time::NEVER);
                 self.written_out(id);
             }
             Ok(unfinished) => {
                 let armed = conn.stalls_at() != Time::NEVER;
                 if (moved || !armed) && conn.may_stall() {
-                    let at = now.plus_millis(self.settings.timeouts.player_stalled_ms);
-                    self.timers.set(conn.deadlines(), id, TimerKind::Stall, at);
+                    self.arm_stall(id, now);
                 }
-                let mut is_queued = || std::mem::replace(&mut conn.queued_to_write, true);
-                if unfinished == Flushed::Budget && !is_queued() {
-                    self.to_write.push_again(id);
+                if unfinished == Flushed::Budget {
+                    self.table.queue_write_again(id);
                 }
             }
             Err(error) => self.close(id, (&error).into(), error.to_string(), now),
@@ -221,12 +207,14 @@ impl<T: Transport> Server<T> {
 
     /// Handles a write after which nothing is pending. A connection that is being closed is done.
     fn written_out(&mut self, id: ConnId) {
-        let conn = &mut self.conns[id.index()];
-        let Some(closing) = conn.closing.as_mut().filter(|closing| !closing.shut) else { return };
-        closing.shut = true;
-        if closing.farewell && conn.transport.shutdown_write().is_err() {
-            closing.farewell = false;
-            self.closing.push_back(id);
+        let conn = &mut self.table[id];
+        let is_told = |closing: &&mut Box<Closing>| closing.step == Exit::Farewell;
+        let Some(closing) = conn.closing.as_mut().filter(is_told) else { return };
+        if conn.transport.shutdown_write().is_ok() {
+            closing.step = Exit::Shut;
+        } else {
+            closing.step = Exit::Over;
+            self.table.queue_end(id);
         }
     }
 }

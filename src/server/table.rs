@@ -1,0 +1,411 @@
+//! The table of connections, and everything that is kept beside them.
+//!
+//! Owns the connections, the lists that say how far each has come, their deadlines, the queues of
+//! those to be read, written and removed, the count for each address, and the sum of the memory
+//! that they hold. It decides nothing: who is closed, and when a deadline is, is said by others.
+//!
+//! **Accounting.** Whoever borrows a connection to change it marks it as changed. Marked
+//! connections are accounted when the turn asks for the sum ([`Table::settle`]), once however often
+//! they have changed. A guard that accounts when it is dropped was tried on paper and rejected:
+//! it would account several times in each turn, and hold the whole table borrowed to the end of its
+//! scope.
+
+use super::Ready;
+use super::conn::Conn;
+use super::ready::Next;
+use super::stages::{Stage, Stages};
+use super::timers::{TimerKind, Timers};
+use super::transport::Transport;
+use crate::budget::Budget;
+use crate::stream::ids::ConnId;
+use crate::time::Time;
+use slab::Slab;
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
+use std::ops::{Index, IndexMut};
+
+/// A place for a connection in what is kept beside the slab (bytes).
+const BESIDE_BYTES: usize = 64;
+/// Connections up to which the invariants of all are checked after a turn; of more of them, those
+/// that have changed.
+#[cfg(debug_assertions)]
+const CHECKED_MAX: usize = 64;
+
+/// See the module's head.
+#[derive(Debug)]
+pub(super) struct Table<T> {
+    conns: Slab<Conn<T>>,
+    stages: Stages,
+    timers: Timers,
+    /// Connections per address; `None` while there is no limit to it.
+    addresses: Option<HashMap<IpAddr, usize>>,
+    to_read: Ready<ConnId>,
+    to_write: Ready<ConnId>,
+    /// Connections to be removed. Invariant: each of them is over.
+    ending: VecDeque<ConnId>,
+    /// Connections that may hold more or less than is accounted to them. Ids of connections that
+    /// are gone may be among them.
+    changed: Vec<ConnId>,
+    /// Invariant, once settled: the sum of what the connections hold beside their structs.
+    held_bytes: usize,
+    /// What the kernel holds for a connection that takes no more (bytes).
+    unsent_bytes: usize,
+    /// Places in the tables: as many as there were connections at once, since a table keeps its
+    /// size until it is given back.
+    places: usize,
+    /// With fewer connections than this the tables are given back.
+    shrinks_below: usize,
+}
+
+impl<T> Index<ConnId> for Table<T> {
+    type Output = Conn<T>;
+
+    fn index(&self, id: ConnId) -> &Conn<T> {
+        &self.conns[id.index()]
+    }
+}
+
+/// Marks the connection as changed.
+impl<T> IndexMut<ConnId> for Table<T> {
+    fn index_mut(&mut self, id: ConnId) -> &mut Conn<T> {
+        let conn = &mut self.conns[id.index()];
+        if !std::mem::replace(&mut conn.is_changed, true) {
+            self.changed.push(id);
+        }
+        conn
+    }
+}
+
+impl<T> Table<T> {
+    pub(super) fn new(unsent_bytes: usize) -> Self {
+        Self {
+            conns: Slab::new(),
+            stages: Stages::default(),
+            timers: Timers::default(),
+            addresses: None,
+            to_read: Ready::default(),
+            to_write: Ready::default(),
+            ending: VecDeque::new(),
+            changed: Vec::new(),
+            held_bytes: 0,
+            unsent_bytes,
+            places: 0,
+            shrinks_below: 0,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.conns.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.conns.is_empty()
+    }
+
+    /// The id of the connection that is inserted next.
+    pub(super) fn next_id(&self) -> ConnId {
+        ConnId::new(self.conns.vacant_key() as u32)
+    }
+
+    /// One more than the last place that is taken.
+    pub(super) fn end(&self) -> usize {
+        self.conns.iter().next_back().map_or(0, |(index, _)| index + 1)
+    }
+
+    pub(super) fn contains(&self, id: ConnId) -> bool {
+        self.conns.contains(id.index())
+    }
+
+    pub(super) fn get(&self, id: ConnId) -> Option<&Conn<T>> {
+        self.conns.get(id.index())
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (ConnId, &Conn<T>)> {
+        self.conns.iter().map(|(index, conn)| (ConnId::new(index as u32), conn))
+    }
+
+    pub(super) fn ids(&self) -> Vec<ConnId> {
+        self.iter().map(|(id, _)| id).collect()
+    }
+
+    /// The connection `id`, to be changed in nothing that its memory depends on: the way of a
+    /// write, on which a player that takes everything holds as much as before.
+    pub(super) fn unmarked(&mut self, id: ConnId) -> &mut Conn<T> {
+        &mut self.conns[id.index()]
+    }
+
+    /// Marks a connection that was borrowed by [`Table::unmarked`] and has changed after all.
+    pub(super) fn mark(&mut self, id: ConnId) {
+        let _ = &mut self[id];
+    }
+
+    /// The id for which so many connections of an address are counted, if they are.
+    pub(super) fn of_address(&self, ip: &IpAddr) -> usize {
+        let counts = self.addresses.as_ref();
+        counts.and_then(|counts| counts.get(ip)).copied().unwrap_or_default()
+    }
+
+    /// Counts connections per address, or no longer.
+    pub(super) fn count_addresses(&mut self, counts: bool) {
+        if counts == self.addresses.is_some() {
+            return;
+        }
+        self.addresses = counts.then(HashMap::new);
+        for (_, conn) in &self.conns {
+            if let Some(counts) = &mut self.addresses {
+                *counts.entry(conn.peer().ip()).or_insert(0) += 1;
+            }
+        }
+    }
+
+    /// Queues a connection to be read in this turn or the next.
+    pub(super) fn queue_read(&mut self, id: ConnId) {
+        if !std::mem::replace(&mut self.unmarked(id).queued_to_read, true) {
+            self.to_read.push(id);
+        }
+    }
+
+    /// Queues a connection whose share was too small to be read in the next turn.
+    pub(super) fn queue_read_again(&mut self, id: ConnId) {
+        if !std::mem::replace(&mut self.unmarked(id).queued_to_read, true) {
+            self.to_read.push_again(id);
+        }
+    }
+
+    /// Queues a connection for a write in this turn or the next, if its socket has room.
+    pub(super) fn queue_write(&mut self, id: ConnId) {
+        let conn = self.unmarked(id);
+        if conn.writable && !std::mem::replace(&mut conn.queued_to_write, true) {
+            self.to_write.push(id);
+        }
+    }
+
+    /// Queues a connection whose share was too small for a write in the next turn.
+    pub(super) fn queue_write_again(&mut self, id: ConnId) {
+        if !std::mem::replace(&mut self.unmarked(id).queued_to_write, true) {
+            self.to_write.push_again(id);
+        }
+    }
+
+    /// Begins the reads of a turn.
+    pub(super) fn begin_reads(&mut self) {
+        self.to_read.begin_turn();
+    }
+
+    /// Begins the writes of a turn.
+    pub(super) fn begin_writes(&mut self) {
+        self.to_write.begin_turn();
+    }
+
+    /// Takes the connection to be read next. An id whose connection is gone, or that belongs to
+    /// another connection by now, is passed over.
+    pub(super) fn next_to_read(&mut self, left: &Budget, whole: &Budget) -> Option<Next<ConnId>> {
+        loop {
+            let next = self.to_read.next(left, whole)?;
+            let (Next::Fresh(id) | Next::Again(id)) = next;
+            let conn = self.conns.get_mut(id.index());
+            if conn.is_some_and(|conn| std::mem::take(&mut conn.queued_to_read)) {
+                return Some(next);
+            }
+        }
+    }
+
+    /// Takes the connection to be written to next, likewise.
+    pub(super) fn next_to_write(&mut self, left: &Budget, whole: &Budget) -> Option<ConnId> {
+        loop {
+            let (Next::Fresh(id) | Next::Again(id)) = self.to_write.next(left, whole)?;
+            let conn = self.conns.get_mut(id.index());
+            if conn.is_some_and(|conn| std::mem::take(&mut conn.queued_to_write)) {
+                return Some(id);
+            }
+        }
+    }
+
+    /// Whether a turn would find a connection to read, to write to or to remove.
+    pub(super) fn has_work(&self) -> bool {
+        !(self.to_read.is_empty() && self.to_write.is_empty() && self.ending.is_empty())
+    }
+
+    /// Has a connection that is over removed at the end of the turn.
+    pub(super) fn queue_end(&mut self, id: ConnId) {
+        self.ending.push_back(id);
+    }
+
+    /// Takes the connection that is removed next.
+    pub(super) fn next_to_end(&mut self) -> Option<ConnId> {
+        self.ending.pop_front()
+    }
+
+    /// Whether connections wait to be removed.
+    pub(super) fn has_ending(&self) -> bool {
+        !self.ending.is_empty()
+    }
+
+    /// The session that gives way when there is no more room.
+    pub(super) fn gives_way(&self) -> Option<ConnId> {
+        self.stages.gives_way()
+    }
+
+    /// Sessions in the order in which they give way.
+    pub(super) fn giving_way(&self) -> impl Iterator<Item = ConnId> {
+        self.stages.giving_way()
+    }
+
+    /// Moves a connection to a stage. Returns whether it was in another.
+    pub(super) fn move_to(&mut self, id: ConnId, stage: Stage) -> bool {
+        let conn = &mut self.conns[id.index()];
+        let before = std::mem::replace(&mut conn.stage, stage);
+        if before != stage {
+            self.stages.leave(id, before);
+            self.stages.enter(id, stage);
+        }
+        before != stage
+    }
+
+    /// The deadlines of all connections.
+    pub(super) const fn timers(&self) -> &Timers {
+        &self.timers
+    }
+
+    /// The first connection with a deadline that has come.
+    pub(super) fn first_due(&self, now: Time) -> Option<ConnId> {
+        self.timers.first_due(now)
+    }
+
+    /// Takes connection `id` out of the order of deadlines, until [`Table::resume_deadlines`].
+    pub(super) fn suspend_deadlines(&mut self, id: ConnId) {
+        self.timers.remove(&mut self.conns[id.index()].timers, id);
+    }
+
+    /// Memory that the connections hold beside their structs, as of the last settlement (bytes).
+    pub(super) const fn held_bytes(&self) -> usize {
+        self.held_bytes
+    }
+
+    /// Memory of the tables themselves, which keep their size (bytes).
+    pub(super) const fn tables_bytes(&self) -> usize {
+        self.places * (size_of::<Conn<T>>() + BESIDE_BYTES)
+    }
+
+    /// Gives tables back that have room for four times as many connections as there are, as far
+    /// as the places of those allow it: when half of the connections have ended since the last
+    /// time, and whenever it `is_due`.
+    pub(super) fn shrink(&mut self, is_due: bool) {
+        let connections = self.conns.len();
+        let is_small = connections < self.shrinks_below
+            || connections == 0
+            || is_due && connections < self.places / 4;
+        if !is_small || self.places == 0 {
+            return;
+        }
+        self.conns.shrink_to_fit();
+        self.places = self.end();
+        // The connection in the last place may stay for long: not each that ends is worth a look.
+        self.shrinks_below = connections / 2;
+        self.stages.shrink_to(self.places);
+        if let Some(addresses) = &mut self.addresses {
+            addresses.shrink_to_fit();
+        }
+        self.to_read.shrink_to_fit();
+        self.to_write.shrink_to_fit();
+        self.ending.shrink_to_fit();
+        self.changed.shrink_to_fit();
+    }
+}
+
+impl<T: Transport> Table<T> {
+    /// Adds a connection.
+    pub(super) fn insert(&mut self, conn: Conn<T>) -> ConnId {
+        if let Some(counts) = &mut self.addresses {
+            *counts.entry(conn.peer().ip()).or_insert(0) += 1;
+        }
+        let stage = conn.stage;
+        let id = ConnId::new(self.conns.insert(conn) as u32);
+        self.stages.enter(id, stage);
+        if id.index() >= self.places {
+            self.places = id.index() + 1;
+            self.shrinks_below = self.places / 4;
+        }
+        self.mark(id);
+        id
+    }
+
+    /// Takes a connection out of the table and of everything beside it.
+    pub(super) fn remove(&mut self, id: ConnId) -> Conn<T> {
+        let mut conn = self.conns.remove(id.index());
+        self.held_bytes -= conn.accounted_bytes as usize;
+        self.timers.remove(&mut conn.timers, id);
+        self.stages.leave(id, conn.stage);
+        if let Some(counts) = &mut self.addresses
+            && let Some(count) = counts.get_mut(&conn.peer().ip())
+        {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&conn.peer().ip());
+            }
+        }
+        conn
+    }
+
+    /// Sets a deadline of a connection; [`Time::NEVER`] clears it.
+    pub(super) fn arm(&mut self, id: ConnId, kind: TimerKind, at: Time) {
+        self.timers.set(self.conns[id.index()].deadlines(), id, kind, at);
+    }
+
+    /// Takes one kind of deadline of a connection that has come.
+    pub(super) fn take_due(&mut self, id: ConnId, now: Time) -> Option<TimerKind> {
+        self.conns[id.index()].deadlines().take_due(now)
+    }
+
+    /// Puts a connection where its earliest deadline belongs.
+    pub(super) fn resume_deadlines(&mut self, id: ConnId) {
+        self.timers.settle(self.conns[id.index()].deadlines(), id);
+    }
+
+    /// Has the kernel's share of a connection that takes no more counted as so many bytes.
+    pub(super) fn set_unsent_bytes(&mut self, unsent_bytes: usize) {
+        self.unsent_bytes = unsent_bytes;
+        for id in self.ids() {
+            self.mark(id);
+        }
+    }
+
+    /// Accounts the connections that have changed, so that the sum is true.
+    pub(super) fn settle(&mut self) {
+        for id in self.changed.drain(..) {
+            let Some(conn) = self.conns.get_mut(id.index()) else { continue };
+            if !std::mem::take(&mut conn.is_changed) {
+                continue;
+            }
+            let held = u32::try_from(conn.held_bytes(self.unsent_bytes)).unwrap_or(u32::MAX);
+            self.held_bytes = self.held_bytes - conn.accounted_bytes as usize + held as usize;
+            conn.accounted_bytes = held;
+        }
+    }
+
+    /// Checks what this structure promises, in debug builds.
+    ///
+    /// # Panics
+    /// If an invariant is broken.
+    pub(super) fn check_invariants(&self) {
+        #[cfg(debug_assertions)]
+        if self.conns.len() <= CHECKED_MAX {
+            let mut sum = 0;
+            for (id, conn) in self.iter() {
+                sum += conn.accounted_bytes as usize;
+                let held = conn.held_bytes(self.unsent_bytes);
+                let accounted = conn.accounted_bytes as usize;
+                assert!(conn.is_changed || held == accounted, "{id:?}: {held}, not {accounted}");
+                conn.check_invariants();
+            }
+            assert_eq!(sum, self.held_bytes, "what is accounted adds up");
+            let listed: usize = Stage::ALL.iter().map(|stage| self.stages.len(*stage)).sum();
+            assert_eq!(listed, self.conns.len(), "each connection is in one stage");
+            let over = self.iter().filter(|(_, conn)| conn.is_over()).count();
+            assert_eq!(over, self.ending.len(), "those that are over wait to be removed");
+            if let Some(counts) = &self.addresses {
+                assert_eq!(counts.values().sum::<usize>(), self.conns.len(), "each has an address");
+            }
+        }
+    }
+}
