@@ -1,7 +1,7 @@
 //! A point in time as the server sees it: microseconds since the process began.
 //!
-//! Owns the arithmetic of deadlines. It never reads a clock: the loop does, once a turn, and
-//! passes the answer down, so that tests run the same code in virtual time.
+//! Owns the arithmetic of deadlines. It never reads a clock: the loop does, and passes
+//! one time to each turn, so that tests run the same code in virtual time.
 
 use std::ops::Add;
 use std::time::Duration;

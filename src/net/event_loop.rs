@@ -1,8 +1,9 @@
 //! The loop: poll, note what happened, accept, let the server take its turn.
 //!
-//! Reads the clock once a turn. With nothing due it sleeps without a timeout, so that idle
-//! connections cause no wakeup at all. The clock is the monotonic one: nothing that is done to the
-//! time of day reaches a deadline, and while the machine is suspended none comes nearer.
+//! Each turn has one time, which is read after the poll. With nothing due the loop sleeps without
+//! a timeout, so that idle connections cause no wakeup at all. The clock is the monotonic one:
+//! nothing that is done to the time of day reaches a deadline, and while the machine is suspended
+//! none comes nearer.
 
 use super::listener::{Listener, MissingOption, Polled};
 use super::notify::Notifier;

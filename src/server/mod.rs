@@ -9,8 +9,9 @@
 //!       ─▶ write to the players of streams with news ─▶ end streams ─▶ remove
 //! ```
 //!
-//! Nobody removes a connection inside its own call: it is marked with a reason and goes at the
-//! end of the turn, after a last write, so an id is never used twice within a batch of events.
+//! No call removes the connection that it serves: the connection is marked with a reason and
+//! removed at the end of a turn, after a last write. [`Server::admits`] alone removes one at once,
+//! and its id may pass to the newcomer: the loop accepts after it has noted the poll's events.
 
 pub mod accepting;
 pub mod conn;
