@@ -4,6 +4,7 @@
 //! touches a payload, and never decides whether a message is allowed.
 
 use super::partial::NO_ASSEMBLY;
+use crate::limits::CHUNK_HEADER_BYTES_MAX;
 use crate::rtmp::message::MessageHeader;
 
 /// The value of a timestamp field that announces an extended timestamp (section 5.3.1.3).
@@ -14,9 +15,43 @@ pub(super) const TYPE_0_DELTA_MS_MAX: u32 = 1000;
 /// A larger delta steps back: times are compared within half their range (section 5.3.1.3).
 pub(super) const BACKWARD_DELTA_ABOVE: u32 = 1 << 31;
 
+/// Where the format stands in the first byte of a basic header; the six bits below it are an id
+/// or one of the two forms below (section 5.3.1.1).
+pub(super) const FORMAT_SHIFT: u32 = 6;
+const ID_MASK: u8 = 0x3f;
+/// In place of an id: the byte that follows is the id less [`LONG_ID_MIN`].
+pub(super) const ID_IN_ONE_BYTE: u8 = 0;
+/// In place of an id: the two bytes that follow, the low one first, are the id less
+/// [`LONG_ID_MIN`].
+pub(super) const ID_IN_TWO_BYTES: u8 = 1;
+/// Smallest id that a basic header of one byte can hold. It is that of control messages.
+pub(super) const ID_MIN: u32 = 2;
+/// Smallest id that does not fit the first byte.
+pub(super) const LONG_ID_MIN: u32 = 64;
+/// Smallest id that does not fit one more byte.
+pub(super) const TWO_BYTE_ID_MIN: u32 = LONG_ID_MIN + 256;
+/// Largest id (section 5.3.1.1).
+pub(super) const ID_MAX: u32 = LONG_ID_MIN + u16::MAX as u32;
+
+/// Bytes of a basic header in its longest form.
+pub(super) const BASIC_HEADER_BYTES_MAX: usize = 3;
+/// Bytes of a message header of type 0: timestamp 3, length 3, type id 1, message stream id 4
+/// (section 5.3.1.2.1).
+pub(super) const MESSAGE_HEADER_BYTES: usize = 11;
+/// Bytes of an extended timestamp (section 5.3.1.3).
+pub(super) const EXTENDED_BYTES: usize = 4;
+
+const _: () = assert!(
+    BASIC_HEADER_BYTES_MAX + MESSAGE_HEADER_BYTES + EXTENDED_BYTES == CHUNK_HEADER_BYTES_MAX
+);
+
+/// Every field (section 5.3.1.2.1).
 pub(super) const TYPE_0: u8 = 0;
+/// All but the message stream id (section 5.3.1.2.2).
 pub(super) const TYPE_1: u8 = 1;
+/// A timestamp delta alone (section 5.3.1.2.3).
 pub(super) const TYPE_2: u8 = 2;
+/// No field (section 5.3.1.2.4).
 pub(super) const TYPE_3: u8 = 3;
 
 const _: () = assert!(size_of::<ChunkStream>() <= 32);
@@ -136,9 +171,6 @@ impl ChunkStream {
     }
 }
 
-/// Bytes of an extended timestamp.
-pub(super) const EXTENDED_BYTES: usize = 4;
-
 /// Whether a chunk header has an extended timestamp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Extended {
@@ -172,15 +204,15 @@ pub(super) struct MessageFields {
 /// Section 5.3.1.1: type, chunk stream id and what lies behind.
 pub(super) fn parse_basic_header(bytes: &[u8]) -> Option<(u8, u32, &[u8])> {
     let (&first, rest) = bytes.split_first()?;
-    let format = first >> 6;
-    match first & 0x3f {
-        0 => {
+    let format = first >> FORMAT_SHIFT;
+    match first & ID_MASK {
+        ID_IN_ONE_BYTE => {
             let (&low, rest) = rest.split_first()?;
-            Some((format, 64 + u32::from(low), rest))
+            Some((format, LONG_ID_MIN + u32::from(low), rest))
         }
-        1 => {
+        ID_IN_TWO_BYTES => {
             let (id, rest) = rest.split_first_chunk()?;
-            Some((format, 64 + u32::from(u16::from_le_bytes(*id)), rest))
+            Some((format, LONG_ID_MIN + u32::from(u16::from_le_bytes(*id)), rest))
         }
         id => Some((format, u32::from(id), rest)),
     }

@@ -7,7 +7,10 @@
 
 use bytes::BufMut;
 
-use super::header::{TIMESTAMP_EXTENDED, TYPE_0, TYPE_3};
+use super::header::{
+    BASIC_HEADER_BYTES_MAX, EXTENDED_BYTES, FORMAT_SHIFT, ID_IN_ONE_BYTE, ID_IN_TWO_BYTES, ID_MAX,
+    ID_MIN, LONG_ID_MIN, MESSAGE_HEADER_BYTES, TIMESTAMP_EXTENDED, TWO_BYTE_ID_MIN, TYPE_0, TYPE_3,
+};
 use crate::limits::MESSAGE_BYTES_MAX;
 use crate::rtmp::message::{CONTROL_PAYLOAD_BYTES_MAX, Control, MessageHeader};
 
@@ -73,13 +76,10 @@ pub fn write_control(out: &mut impl BufMut, control: &Control, chunk_size: u32) 
 /// Bytes that [`write_message`] appends for a payload of `payload_len` bytes.
 pub fn wire_len(header: &MessageHeader, payload_len: usize, chunk_size: u32) -> usize {
     let basic = basic_header_bytes(header.chunk_stream_id);
-    let extended = if header.timestamp >= TIMESTAMP_EXTENDED { 4 } else { 0 };
+    let extended = if header.timestamp >= TIMESTAMP_EXTENDED { EXTENDED_BYTES } else { 0 };
     let chunks = payload_len.div_ceil(chunk_payload_bytes(chunk_size)).max(1);
     chunks * (basic + extended) + MESSAGE_HEADER_BYTES + payload_len
 }
-
-/// Message header of type 0: timestamp 3, length 3, type id 1, message stream id 4.
-const MESSAGE_HEADER_BYTES: usize = 11;
 
 /// A size of zero cannot be announced, so one that gets here is taken as the smallest there is.
 fn chunk_payload_bytes(chunk_size: u32) -> usize {
@@ -88,20 +88,21 @@ fn chunk_payload_bytes(chunk_size: u32) -> usize {
 
 const fn basic_header_bytes(chunk_stream_id: u32) -> usize {
     match chunk_stream_id {
-        0..64 => 1,
-        64..320 => 2,
-        _ => 3,
+        0..LONG_ID_MIN => 1,
+        LONG_ID_MIN..TWO_BYTE_ID_MIN => 2,
+        _ => BASIC_HEADER_BYTES_MAX,
     }
 }
 
 /// Section 5.3.1.1, in the shortest of the three forms.
 fn put_basic_header(out: &mut impl BufMut, format: u8, chunk_stream_id: u32) {
-    debug_assert!((2..=65599).contains(&chunk_stream_id), "ids outside have no wire form");
-    let [low, high, ..] = chunk_stream_id.wrapping_sub(64).to_le_bytes();
+    debug_assert!((ID_MIN..=ID_MAX).contains(&chunk_stream_id), "ids outside have no wire form");
+    let format = format << FORMAT_SHIFT;
+    let [low, high, ..] = chunk_stream_id.wrapping_sub(LONG_ID_MIN).to_le_bytes();
     match basic_header_bytes(chunk_stream_id) {
-        1 => out.put_u8(format << 6 | chunk_stream_id as u8),
-        2 => out.put_slice(&[format << 6, low]),
-        _ => out.put_slice(&[format << 6 | 1, low, high]),
+        1 => out.put_u8(format | chunk_stream_id as u8),
+        2 => out.put_slice(&[format | ID_IN_ONE_BYTE, low]),
+        _ => out.put_slice(&[format | ID_IN_TWO_BYTES, low, high]),
     }
 }
 
