@@ -8,6 +8,43 @@
 use crate::amf0::{Property, Value};
 use crate::limits::{AMF_DEPTH_MAX, AMF_NODES_MAX};
 
+// Type markers (AMF3, section 3.1).
+const UNDEFINED_MARKER: u8 = 0x00;
+const NULL_MARKER: u8 = 0x01;
+const FALSE_MARKER: u8 = 0x02;
+const TRUE_MARKER: u8 = 0x03;
+const INTEGER_MARKER: u8 = 0x04;
+const DOUBLE_MARKER: u8 = 0x05;
+const STRING_MARKER: u8 = 0x06;
+const XML_DOC_MARKER: u8 = 0x07;
+const DATE_MARKER: u8 = 0x08;
+const ARRAY_MARKER: u8 = 0x09;
+const OBJECT_MARKER: u8 = 0x0a;
+const XML_MARKER: u8 = 0x0b;
+const BYTE_ARRAY_MARKER: u8 = 0x0c;
+
+/// Set in the head of a string, an array, an object and their like that is written out; clear in
+/// an index of an earlier one (AMF3, sections 1.3.2 and 2.2). The number is above this bit.
+const IS_WRITTEN_OUT: u32 = 1;
+const WRITTEN_OUT_SHIFT: u32 = 1;
+/// Set in the head of an object whose traits are written out (AMF3, section 3.12).
+const HAS_TRAITS: u32 = 1 << 1;
+/// The index of earlier traits is above this bit.
+const TRAITS_INDEX_SHIFT: u32 = 2;
+/// Set in the head of an object in a format that only its class knows.
+const IS_EXTERNALIZABLE: u32 = 1 << 2;
+/// Set in the head of an object that has further members, with their names.
+const IS_DYNAMIC: u32 = 1 << 3;
+/// The number of sealed members is above that bit.
+const SEALED_COUNT_SHIFT: u32 = 4;
+
+/// Set in each of the first three bytes of a U29 that another byte follows (AMF3, section 1.3.1).
+const U29_CONTINUES: u8 = 0x80;
+/// Bits of the number in each of those bytes. The fourth has eight.
+const U29_BITS: u32 = 7;
+/// Bytes of a U29 that hold seven bits.
+const U29_SHORT_BYTES: usize = 3;
+
 /// The properties of the object or the associative array that `bytes` begin with, or `None` if it
 /// is something else or cannot be read.
 pub fn properties(bytes: &[u8]) -> Option<Vec<Property<'_>>> {
@@ -47,42 +84,41 @@ impl<'a> Reader<'a> {
             return None;
         }
         Some(match self.u8()? {
-            0x00 => Value::Undefined,
-            0x01 => Value::Null,
-            0x02 => Value::Boolean(false),
-            0x03 => Value::Boolean(true),
-            0x04 => Value::Number(f64::from(signed(self.u29()?))),
-            0x05 => Value::Number(self.f64()?),
-            0x06 => Value::String(self.string()?),
-            // XML document, XML and byte array.
-            0x07 | 0x0b | 0x0c => {
+            UNDEFINED_MARKER => Value::Undefined,
+            NULL_MARKER => Value::Null,
+            FALSE_MARKER => Value::Boolean(false),
+            TRUE_MARKER => Value::Boolean(true),
+            INTEGER_MARKER => Value::Number(f64::from(signed(self.u29()?))),
+            DOUBLE_MARKER => Value::Number(self.f64()?),
+            STRING_MARKER => Value::String(self.string()?),
+            XML_DOC_MARKER | XML_MARKER | BYTE_ARRAY_MARKER => {
                 let head = self.u29()?;
-                if head & 1 != 0 {
-                    self.take((head >> 1) as usize)?;
+                if head & IS_WRITTEN_OUT != 0 {
+                    self.take((head >> WRITTEN_OUT_SHIFT) as usize)?;
                 }
                 Value::Null
             }
-            0x08 => {
-                if self.u29()? & 1 != 0 {
+            DATE_MARKER => {
+                if self.u29()? & IS_WRITTEN_OUT != 0 {
                     self.f64()?;
                 }
                 Value::Null
             }
-            0x09 => self.array(depth)?,
-            0x0a => self.object(depth)?,
+            ARRAY_MARKER => self.array(depth)?,
+            OBJECT_MARKER => self.object(depth)?,
             _ => return None,
         })
     }
 
     fn array(&mut self, depth: usize) -> Option<Value<'a>> {
         let head = self.u29()?;
-        if head & 1 == 0 {
+        if head & IS_WRITTEN_OUT == 0 {
             return Some(Value::Null);
         }
         let mut named = Vec::new();
         self.named_values(depth, &mut named)?;
         let mut dense = Vec::new();
-        for _ in 0..head >> 1 {
+        for _ in 0..head >> WRITTEN_OUT_SHIFT {
             dense.push(self.value(depth + 1)?);
         }
         Some(if named.is_empty() { Value::StrictArray(dense) } else { Value::EcmaArray(named) })
@@ -90,7 +126,7 @@ impl<'a> Reader<'a> {
 
     fn object(&mut self, depth: usize) -> Option<Value<'a>> {
         let head = self.u29()?;
-        if head & 1 == 0 {
+        if head & IS_WRITTEN_OUT == 0 {
             return Some(Value::Null);
         }
         let traits = self.traits(head)?;
@@ -104,25 +140,25 @@ impl<'a> Reader<'a> {
         Some(Value::Object(properties))
     }
 
-    /// The low bits of the head say where the traits are: 01 in the table, 111 in a format only
-    /// the class knows, 011 here (AMF3, section 3.12).
+    /// The low bits of the head say whether the traits are in the table, in a format that only the
+    /// class knows, or here (AMF3, section 3.12).
     fn traits(&mut self, head: u32) -> Option<Traits<'a>> {
-        if head & 0b10 == 0 {
-            let traits = self.traits.get((head >> 2) as usize)?.clone();
+        if head & HAS_TRAITS == 0 {
+            let traits = self.traits.get((head >> TRAITS_INDEX_SHIFT) as usize)?.clone();
             let names: usize = traits.sealed.iter().map(|name| name.len()).sum();
             self.repeated_bytes_left = self.repeated_bytes_left.checked_sub(names)?;
             return Some(traits);
         }
-        if head & 0b100 != 0 {
+        if head & IS_EXTERNALIZABLE != 0 {
             return None;
         }
         let _class = self.string()?;
         let mut sealed = Vec::new();
-        for _ in 0..head >> 4 {
+        for _ in 0..head >> SEALED_COUNT_SHIFT {
             self.values_left = self.values_left.checked_sub(1)?;
             sealed.push(self.string()?);
         }
-        let traits = Traits { sealed, is_dynamic: head & 0b1000 != 0 };
+        let traits = Traits { sealed, is_dynamic: head & IS_DYNAMIC != 0 };
         self.traits.push(traits.clone());
         Some(traits)
     }
@@ -142,12 +178,12 @@ impl<'a> Reader<'a> {
     /// (AMF3, section 1.3.2).
     fn string(&mut self) -> Option<&'a [u8]> {
         let head = self.u29()?;
-        if head & 1 == 0 {
-            let string = *self.strings.get((head >> 1) as usize)?;
+        if head & IS_WRITTEN_OUT == 0 {
+            let string = *self.strings.get((head >> WRITTEN_OUT_SHIFT) as usize)?;
             self.repeated_bytes_left = self.repeated_bytes_left.checked_sub(string.len())?;
             return Some(string);
         }
-        let string = self.take((head >> 1) as usize)?;
+        let string = self.take((head >> WRITTEN_OUT_SHIFT) as usize)?;
         if !string.is_empty() {
             self.strings.push(string);
         }
@@ -158,14 +194,14 @@ impl<'a> Reader<'a> {
     /// section 1.3.1).
     fn u29(&mut self) -> Option<u32> {
         let mut value = 0;
-        for _ in 0..3 {
+        for _ in 0..U29_SHORT_BYTES {
             let byte = self.u8()?;
-            value = value << 7 | u32::from(byte & 0x7f);
-            if byte & 0x80 == 0 {
+            value = value << U29_BITS | u32::from(byte & !U29_CONTINUES);
+            if byte & U29_CONTINUES == 0 {
                 return Some(value);
             }
         }
-        Some(value << 8 | u32::from(self.u8()?))
+        Some(value << u8::BITS | u32::from(self.u8()?))
     }
 
     fn f64(&mut self) -> Option<f64> {
@@ -189,7 +225,8 @@ impl<'a> Reader<'a> {
 
 /// The two's complement of 29 bits (AMF3, section 3.6).
 const fn signed(value: u32) -> i32 {
-    (value << 3).cast_signed() >> 3
+    const UNUSED_BITS: u32 = u32::BITS - 29;
+    (value << UNUSED_BITS).cast_signed() >> UNUSED_BITS
 }
 
 #[cfg(test)]
