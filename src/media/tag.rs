@@ -310,7 +310,7 @@ fn read_video<'a>(
     each: &mut impl FnMut(TrackBody<'a, VideoCodec>),
 ) -> Result<VideoTag, TagError> {
     let (&first, rest) = payload.split_first().ok_or(TagError::Empty)?;
-    if first & 0x80 == 0 {
+    if first & VIDEO_EX_HEADER == 0 {
         legacy_video(first, rest, each)
     } else {
         enhanced_video(first, rest, each)
@@ -325,11 +325,13 @@ fn read_audio<'a>(
         // Enhanced RTMP v2 keeps the meaning that Flash gave to an empty audio message.
         return Ok(AudioTag::new(AudioCodec::Unnamed, AudioClass::Silence, Tracks::DEFAULT));
     };
-    let (codec, class) = match first >> 4 {
+    let (codec, class) = match first >> UPPER_HALF_SHIFT {
         SOUND_FORMAT_EX_HEADER => return enhanced_audio(first, rest, each),
         SOUND_FORMAT_AAC => return legacy_aac(rest, each),
-        // Device-specific and reserved formats exist in the field; nobody but the player knows.
-        format @ (12 | 15) => (AudioCodec::Legacy(format), AudioClass::Opaque),
+        // These exist in the field. Only the player knows what they are.
+        format @ (SOUND_FORMAT_RESERVED | SOUND_FORMAT_DEVICE_SPECIFIC) => {
+            (AudioCodec::Legacy(format), AudioClass::Opaque)
+        }
         SOUND_FORMAT_MP3 | SOUND_FORMAT_MP3_8KHZ => (AudioCodec::Mp3, AudioClass::Frame),
         format => (AudioCodec::Legacy(format), AudioClass::Frame),
     };
@@ -337,18 +339,53 @@ fn read_audio<'a>(
     Ok(AudioTag::new(codec, class, Tracks::DEFAULT))
 }
 
-// Frame types: the upper half of the first byte of a video message, without the enhanced bit.
+// The first byte of a message has two fields of four bits (FLV 10.1, annex E.4.2.1 and E.4.3.1).
+const UPPER_HALF_SHIFT: u32 = 4;
+const LOWER_HALF_MASK: u8 = 0x0f;
+
+/// `isExVideoHeader`, the highest bit of a video message (Enhanced RTMP v2, "Enhanced Video").
+const VIDEO_EX_HEADER: u8 = 0x80;
+/// The frame type that stands below it, once shifted.
+const EX_FRAME_TYPE_MASK: u8 = 0x07;
+
+// Frame types: the upper half of the first byte of a video message, without `isExVideoHeader`.
 const FRAME_KEY: u8 = 1;
 const FRAME_INTER: u8 = 2;
 const FRAME_DISPOSABLE: u8 = 3;
 const FRAME_GENERATED_KEY: u8 = 4;
 const FRAME_COMMAND: u8 = 5;
 
-// Sound formats: the upper half of the first byte of an audio message.
+// Codec ids: the lower half of the first byte of a legacy video message (FLV 10.1, annex E.4.3.1).
+const CODEC_ID_SORENSON_H263: u8 = 2;
+const CODEC_ID_SCREEN: u8 = 3;
+const CODEC_ID_VP6: u8 = 4;
+const CODEC_ID_VP6_ALPHA: u8 = 5;
+const CODEC_ID_SCREEN_2: u8 = 6;
+const CODEC_ID_AVC: u8 = 7;
+// In no specification: a convention of some networks.
+const CODEC_ID_HEVC: u8 = 12;
+const CODEC_ID_AV1: u8 = 13;
+
+// Packet types of legacy H.264 and AAC (FLV 10.1, annex E.4.2.2 and E.4.3.2). AAC has no end.
+const LEGACY_SEQUENCE_HEADER: u8 = 0;
+const LEGACY_CODED_FRAMES: u8 = 1;
+const LEGACY_END_OF_SEQUENCE: u8 = 2;
+
+// Sound formats: the upper half of the first byte of an audio message (FLV 10.1, annex E.4.2.1).
+const SOUND_FORMAT_PCM: u8 = 0;
+const SOUND_FORMAT_ADPCM: u8 = 1;
 const SOUND_FORMAT_MP3: u8 = 2;
+const SOUND_FORMAT_PCM_LITTLE_ENDIAN: u8 = 3;
+const SOUND_FORMAT_NELLYMOSER_16KHZ: u8 = 4;
+const SOUND_FORMAT_NELLYMOSER: u8 = 6;
+const SOUND_FORMAT_A_LAW: u8 = 7;
+const SOUND_FORMAT_MU_LAW: u8 = 8;
 const SOUND_FORMAT_EX_HEADER: u8 = 9;
 const SOUND_FORMAT_AAC: u8 = 10;
+const SOUND_FORMAT_SPEEX: u8 = 11;
+const SOUND_FORMAT_RESERVED: u8 = 12;
 const SOUND_FORMAT_MP3_8KHZ: u8 = 14;
+const SOUND_FORMAT_DEVICE_SPECIFIC: u8 = 15;
 
 // Packet types of Enhanced RTMP. The first three and ModEx mean the same in audio and video.
 const PACKET_SEQUENCE_START: u8 = 0;
@@ -364,6 +401,8 @@ const AUDIO_PACKET_MULTITRACK: u8 = 5;
 
 /// Enhanced RTMP v2, "CodedFrames": a signed number of 24 bits stands before some frames.
 const COMPOSITION_TIME_BYTES: usize = 3;
+/// Enhanced RTMP v2, "ModEx": a block of this size has its size again behind it, in 16 bits.
+const MOD_EX_LONG_BYTES: usize = 256;
 
 impl VideoTag {
     fn new(codec: VideoCodec, class: VideoClass, tracks: Tracks) -> Self {
@@ -405,12 +444,11 @@ impl fmt::Display for VideoCodec {
             Self::Av1 => f.write_str("AV1"),
             Self::Vp8 => f.write_str("VP8"),
             Self::Vp9 => f.write_str("VP9"),
-            // FLV 10.1, annex E.4.3.1.
-            Self::Legacy(2) => f.write_str("Sorenson H.263"),
-            Self::Legacy(3) => f.write_str("Screen"),
-            Self::Legacy(4) => f.write_str("VP6"),
-            Self::Legacy(5) => f.write_str("VP6 with alpha"),
-            Self::Legacy(6) => f.write_str("Screen 2"),
+            Self::Legacy(CODEC_ID_SORENSON_H263) => f.write_str("Sorenson H.263"),
+            Self::Legacy(CODEC_ID_SCREEN) => f.write_str("Screen"),
+            Self::Legacy(CODEC_ID_VP6) => f.write_str("VP6"),
+            Self::Legacy(CODEC_ID_VP6_ALPHA) => f.write_str("VP6 with alpha"),
+            Self::Legacy(CODEC_ID_SCREEN_2) => f.write_str("Screen 2"),
             Self::Legacy(id) => write!(f, "codec {id}"),
             Self::Other(four_cc) => write!(f, "\"{}\"", four_cc.escape_ascii()),
             Self::Unnamed => f.write_str("none"),
@@ -447,13 +485,14 @@ impl fmt::Display for AudioCodec {
             Self::Flac => f.write_str("FLAC"),
             Self::Ac3 => f.write_str("AC-3"),
             Self::Eac3 => f.write_str("E-AC-3"),
-            // FLV 10.1, annex E.4.2.1.
-            Self::Legacy(0 | 3) => f.write_str("PCM"),
-            Self::Legacy(1) => f.write_str("ADPCM"),
-            Self::Legacy(4..=6) => f.write_str("Nellymoser"),
-            Self::Legacy(7) => f.write_str("G.711 A-law"),
-            Self::Legacy(8) => f.write_str("G.711 µ-law"),
-            Self::Legacy(11) => f.write_str("Speex"),
+            Self::Legacy(SOUND_FORMAT_PCM | SOUND_FORMAT_PCM_LITTLE_ENDIAN) => f.write_str("PCM"),
+            Self::Legacy(SOUND_FORMAT_ADPCM) => f.write_str("ADPCM"),
+            Self::Legacy(SOUND_FORMAT_NELLYMOSER_16KHZ..=SOUND_FORMAT_NELLYMOSER) => {
+                f.write_str("Nellymoser")
+            }
+            Self::Legacy(SOUND_FORMAT_A_LAW) => f.write_str("G.711 A-law"),
+            Self::Legacy(SOUND_FORMAT_MU_LAW) => f.write_str("G.711 µ-law"),
+            Self::Legacy(SOUND_FORMAT_SPEEX) => f.write_str("Speex"),
             Self::Legacy(format) => write!(f, "format {format}"),
             Self::Other(four_cc) => write!(f, "\"{}\"", four_cc.escape_ascii()),
             Self::Unnamed => f.write_str("none"),
@@ -468,11 +507,11 @@ fn legacy_video<'a>(
     rest: &'a [u8],
     each: &mut impl FnMut(TrackBody<'a, VideoCodec>),
 ) -> Result<VideoTag, TagError> {
-    let frame_type = first >> 4;
-    let codec = match first & 0x0f {
-        7 => VideoCodec::Avc,
-        12 => VideoCodec::Hevc,
-        13 => VideoCodec::Av1,
+    let frame_type = first >> UPPER_HALF_SHIFT;
+    let codec = match first & LOWER_HALF_MASK {
+        CODEC_ID_AVC => VideoCodec::Avc,
+        CODEC_ID_HEVC => VideoCodec::Hevc,
+        CODEC_ID_AV1 => VideoCodec::Av1,
         id => VideoCodec::Legacy(id),
     };
     let tag = |class| VideoTag::new(codec, class, Tracks::DEFAULT);
@@ -489,10 +528,12 @@ fn legacy_video<'a>(
         return Err(TagError::Truncated { expected, left: rest.len() });
     };
     each(TrackBody { codec, track: 0, body });
-    Ok(match packet_type {
-        0 => VideoTag { is_empty_config: body.is_empty(), ..tag(VideoClass::SequenceHeader) },
-        1 => tag(class_of_frame(frame_type)),
-        2 => tag(VideoClass::EndOfSequence),
+    Ok(match *packet_type {
+        LEGACY_SEQUENCE_HEADER => {
+            VideoTag { is_empty_config: body.is_empty(), ..tag(VideoClass::SequenceHeader) }
+        }
+        LEGACY_CODED_FRAMES => tag(class_of_frame(frame_type)),
+        LEGACY_END_OF_SEQUENCE => tag(VideoClass::EndOfSequence),
         _ => tag(VideoClass::Opaque),
     })
 }
@@ -507,9 +548,11 @@ fn legacy_aac<'a>(
     };
     each(TrackBody { codec: AudioCodec::Aac, track: 0, body });
     let tag = |class| AudioTag::new(AudioCodec::Aac, class, Tracks::DEFAULT);
-    Ok(match packet_type {
-        0 => AudioTag { is_empty_config: body.is_empty(), ..tag(AudioClass::SequenceHeader) },
-        1 => tag(AudioClass::Frame),
+    Ok(match *packet_type {
+        LEGACY_SEQUENCE_HEADER => {
+            AudioTag { is_empty_config: body.is_empty(), ..tag(AudioClass::SequenceHeader) }
+        }
+        LEGACY_CODED_FRAMES => tag(AudioClass::Frame),
         _ => tag(AudioClass::Opaque),
     })
 }
@@ -531,8 +574,8 @@ fn enhanced_video<'a>(
     mut rest: &'a [u8],
     each: &mut impl FnMut(TrackBody<'a, VideoCodec>),
 ) -> Result<VideoTag, TagError> {
-    let frame_type = (first >> 4) & 0x07;
-    let packet_type = skip_mod_ex(first & 0x0f, &mut rest)?;
+    let frame_type = (first >> UPPER_HALF_SHIFT) & EX_FRAME_TYPE_MASK;
+    let packet_type = skip_mod_ex(first & LOWER_HALF_MASK, &mut rest)?;
     // The metadata packet may carry any frame type; only the others are commands.
     if frame_type == FRAME_COMMAND && packet_type != VIDEO_PACKET_METADATA {
         take_u8(&mut rest, "video command")?;
@@ -568,7 +611,7 @@ fn enhanced_audio<'a>(
     mut rest: &'a [u8],
     each: &mut impl FnMut(TrackBody<'a, AudioCodec>),
 ) -> Result<AudioTag, TagError> {
-    let packet_type = skip_mod_ex(first & 0x0f, &mut rest)?;
+    let packet_type = skip_mod_ex(first & LOWER_HALF_MASK, &mut rest)?;
     let mut each = |_, four_cc, track, body| {
         each(TrackBody { codec: AudioCodec::from_four_cc(four_cc), track, body });
     };
@@ -606,14 +649,14 @@ fn skip_mod_ex(mut packet_type: u8, rest: &mut &[u8]) -> Result<u8, TagError> {
             return Ok(packet_type);
         }
         let mut size = usize::from(take_u8(rest, "ModEx size")?) + 1;
-        if size == 256 {
+        if size == MOD_EX_LONG_BYTES {
             size = usize::from(u16::from_be_bytes(take(rest, "ModEx size")?)) + 1;
         }
         let left = rest.len();
         let (_, behind) =
             rest.split_at_checked(size).ok_or(TagError::ModExPastEnd { size, left })?;
         *rest = behind;
-        packet_type = take_u8(rest, "ModEx type")? & 0x0f;
+        packet_type = take_u8(rest, "ModEx type")? & LOWER_HALF_MASK;
     }
     Err(TagError::TooManyModEx)
 }
@@ -637,11 +680,11 @@ fn read_packet<'a>(
         return Ok(Some(Packet { packet_type, four_cc, tracks: Tracks::DEFAULT, is_empty }));
     }
     let head = take_u8(&mut rest, "multitrack type")?;
-    let packet_type = head & 0x0f;
+    let packet_type = head & LOWER_HALF_MASK;
     if packet_type == multitrack_packet_type {
         return Err(TagError::NestedMultitrack);
     }
-    match head >> 4 {
+    match head >> UPPER_HALF_SHIFT {
         ONE_TRACK => {
             let four_cc = take(&mut rest, "FourCC")?;
             let track = take_u8(&mut rest, "track id")?;
