@@ -8,7 +8,56 @@ use super::avc::{read_timing, skip_signal_description};
 use super::bits::{Bits, first_unit, without_emulation_prevention};
 use super::{FrameRate, Level, VideoFacts};
 
+/// `nal_unit_type` of a sequence parameter set (H.265, table 7-1).
 const SEQUENCE_PARAMETER_SET: u8 = 33;
+
+/// Fields of the record (ISO/IEC 14496-15, section 8.3.3.1.2): where each stands, and its bits.
+mod hvcc {
+    /// Bytes before the arrays of parameter sets.
+    pub(super) const HEAD_BYTES: usize = 23;
+    /// `configurationVersion`
+    pub(super) const VERSION_AT: usize = 0;
+    /// The only version that there is.
+    pub(super) const VERSION: u8 = 1;
+    /// `general_profile_space`, `general_tier_flag` and `general_profile_idc`
+    pub(super) const PROFILE_AT: usize = 1;
+    /// `general_profile_idc`
+    pub(super) const PROFILE_IDC_MASK: u8 = 0x1f;
+    /// `general_constraint_indicator_flags`, the first 16 of its 48 bits
+    pub(super) const CONSTRAINTS_AT: usize = 6;
+    /// `general_level_idc`
+    pub(super) const LEVEL_IDC_AT: usize = 12;
+    /// `bitDepthLumaMinus8`
+    pub(super) const BIT_DEPTH_AT: usize = 17;
+    pub(super) const BIT_DEPTH_MASK: u8 = 0x07;
+    pub(super) const BIT_DEPTH_MIN: u8 = 8;
+    /// `avgFrameRate`, frames in 256 seconds
+    pub(super) const AVERAGE_RATE_AT: usize = 19;
+    pub(super) const AVERAGE_RATE_SECONDS: u64 = 256;
+    /// `numOfArrays`
+    pub(super) const ARRAYS_AT: usize = 22;
+    /// `NAL_unit_type`, in the first byte of an array
+    pub(super) const UNIT_TYPE_MASK: u8 = 0x3f;
+}
+
+/// Constraints that tell the profiles of the range extensions apart: six bits behind the first
+/// four (H.265, section 7.3.3 and table A.2).
+const RANGE_CONSTRAINTS_SHIFT: u32 = 6;
+const RANGE_CONSTRAINTS_MASK: u16 = 0x3f;
+/// Units of `general_level_idc` in a tenth of a level (H.265, annex A.4).
+const LEVEL_IDC_PER_TENTH: u8 = 3;
+/// Smallest `general_level_idc`, which is level 1.
+const LEVEL_IDC_MIN: u8 = 30;
+
+/// Bits before the fields of a parameter set (H.265, section 7.3.1.2).
+const UNIT_HEADER_BITS: u32 = 16;
+/// `sps_video_parameter_set_id` (H.265, section 7.3.2.2.1).
+const VIDEO_PARAMETER_SET_ID_BITS: u32 = 4;
+/// From `general_profile_space` to the last constraint; each sub-layer has as many (H.265,
+/// section 7.3.3).
+const PROFILE_BITS: u32 = 88;
+/// `general_level_idc` and `sub_layer_level_idc`.
+const LEVEL_BITS: u32 = 8;
 const SUB_LAYERS_MAX: u32 = 7;
 const SHORT_TERM_SETS_MAX: u32 = 64;
 const LONG_TERM_PICTURES_MAX: u32 = 32;
@@ -17,21 +66,25 @@ const REFERENCES_MAX: usize = 16;
 
 /// What the record says.
 pub(super) fn facts(record: &[u8]) -> Option<VideoFacts> {
-    let (head, rest) = record.split_first_chunk::<23>()?;
-    if head[0] != 1 {
+    let (head, rest) = record.split_first_chunk::<{ hvcc::HEAD_BYTES }>()?;
+    if head[hvcc::VERSION_AT] != hvcc::VERSION {
         return None;
     }
+    let u16_at = |at: usize| u16::from_be_bytes([head[at], head[at + 1]]);
+    let profile_idc = head[hvcc::PROFILE_AT] & hvcc::PROFILE_IDC_MASK;
+    let level_idc = head[hvcc::LEVEL_IDC_AT];
     let mut facts = VideoFacts {
-        profile: profile(head[1] & 0x1f, u16::from_be_bytes([head[6], head[7]])),
-        // H.265, annex A.4: thirtieths.
-        level: (30..=255).contains(&head[12]).then_some(Level(head[12] / 3)),
-        bit_depth: Some(8 + (head[17] & 0x07)),
+        profile: profile(profile_idc, u16_at(hvcc::CONSTRAINTS_AT)),
+        level: (level_idc >= LEVEL_IDC_MIN).then_some(Level(level_idc / LEVEL_IDC_PER_TENTH)),
+        bit_depth: Some(hvcc::BIT_DEPTH_MIN + (head[hvcc::BIT_DEPTH_AT] & hvcc::BIT_DEPTH_MASK)),
         ..VideoFacts::default()
     };
-    if let Some(set) = first_unit(rest, head[22], 0x3f, &[], SEQUENCE_PARAMETER_SET) {
-        let average = u16::from_be_bytes([head[19], head[20]]);
+    let (arrays, unit_type_mask) = (head[hvcc::ARRAYS_AT], hvcc::UNIT_TYPE_MASK);
+    if let Some(set) = first_unit(rest, arrays, unit_type_mask, &[], SEQUENCE_PARAMETER_SET) {
+        let average = u16_at(hvcc::AVERAGE_RATE_AT).into();
         if let Some(stated) = read_sequence_parameter_set(set, &mut facts) {
-            facts.frame_rate = stated.or_else(|| FrameRate::new(average.into(), 256, 1));
+            let averaged = || FrameRate::new(average, hvcc::AVERAGE_RATE_SECONDS, 1);
+            facts.frame_rate = stated.or_else(averaged);
         }
     }
     Some(facts)
@@ -43,7 +96,7 @@ fn profile(profile_idc: u8, constraints: u16) -> Option<&'static str> {
         2 => "Main 10",
         3 => "Main Still Picture",
         // H.265, table A.2: six of the constraints tell these profiles apart.
-        4 => match constraints >> 6 & 0x3f {
+        4 => match constraints >> RANGE_CONSTRAINTS_SHIFT & RANGE_CONSTRAINTS_MASK {
             0b10_0110 => "Main 12",
             0b11_0100 => "Main 4:2:2 10",
             0b10_0100 => "Main 4:2:2 12",
@@ -67,7 +120,7 @@ fn profile(profile_idc: u8, constraints: u16) -> Option<&'static str> {
 fn read_sequence_parameter_set(set: &[u8], facts: &mut VideoFacts) -> Option<Option<FrameRate>> {
     let bytes = without_emulation_prevention(set);
     let bits = &mut Bits::new(&bytes);
-    bits.skip(16 + 4)?;
+    bits.skip(UNIT_HEADER_BITS + VIDEO_PARAMETER_SET_ID_BITS)?;
     let sub_layers = bits.u(3)?;
     bits.skip(1)?;
     skip_profile_tier_level(bits, sub_layers)?;
@@ -105,14 +158,14 @@ fn skip_profile_tier_level(bits: &mut Bits<'_>, sub_layers: u32) -> Option<()> {
     if sub_layers >= SUB_LAYERS_MAX {
         return None;
     }
-    bits.skip(88 + 8)?;
+    bits.skip(PROFILE_BITS + LEVEL_BITS)?;
     if sub_layers == 0 {
         return Some(());
     }
     let mut sizes = 0;
     for _ in 0..sub_layers {
-        sizes += if bits.flag()? { 88 } else { 0 };
-        sizes += if bits.flag()? { 8 } else { 0 };
+        sizes += if bits.flag()? { PROFILE_BITS } else { 0 };
+        sizes += if bits.flag()? { LEVEL_BITS } else { 0 };
     }
     bits.skip(2 * (8 - sub_layers) + sizes)
 }
