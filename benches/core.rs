@@ -24,8 +24,8 @@ use tiderace::limits::{
     CHUNK_SIZE_OUT, HANDSHAKE_PACKET_BYTES, READ_BUFFER_BYTES, WINDOW_ACK_BYTES,
 };
 use tiderace::rtmp::auth::Challenger;
-use tiderace::rtmp::chunk::read::ReadLimits;
-use tiderace::rtmp::chunk::write::chunk_stream;
+use tiderace::rtmp::chunk::reader::ReadLimits;
+use tiderace::rtmp::chunk::writer::chunk_stream;
 use tiderace::rtmp::client::{Client, ClientConfig, ClientEvent, Purpose};
 use tiderace::rtmp::command::{CommandMessage, reply};
 use tiderace::rtmp::handshake::Hello;

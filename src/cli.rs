@@ -10,8 +10,8 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tiderace::config::{ConfigError, ConfigErrors, Draft, FileText, FlagValue, Settings};
 use tiderace::load::LoadError;
-use tiderace::load::command::{LoadCommand, Verdict};
 use tiderace::load::help;
+use tiderace::load::subcommand::{LoadCommand, Verdict};
 use tiderace::net::{self, StartError};
 
 use crate::settings_file::{self, Source};

@@ -7,7 +7,7 @@
 mod apps;
 mod error;
 mod field;
-mod read;
+mod settings_reader;
 mod syntax;
 
 use std::collections::BTreeMap;
@@ -20,7 +20,7 @@ pub use self::apps::{App, StreamKey};
 pub use self::error::{ConfigError, ConfigErrors};
 use self::field::{Choice, Written, Wrong, either_zero_or, from_to};
 pub use self::field::{ListenAddress, ReconnectUrl};
-pub use self::read::{Draft, FileText, FlagValue};
+pub use self::settings_reader::{Draft, FileText, FlagValue};
 use crate::limits;
 use crate::rtmp::handshake::C2Check;
 

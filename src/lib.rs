@@ -32,7 +32,7 @@
 //! | a setting, its default, its range, its text | [`config`] |
 //! | a bound that is no setting | [`limits`] |
 //! | what C2 must be, the digests | [`rtmp::handshake`] |
-//! | how chunks are read or written | [`rtmp::chunk::read`], [`rtmp::chunk::write`] |
+//! | how chunks are read or written | [`rtmp::chunk::reader`], [`rtmp::chunk::writer`] |
 //! | what memory a message takes that has come in part | `rtmp/chunk/partial.rs` |
 //! | control messages, aggregates | [`rtmp::message`] |
 //! | acknowledgements, pings, what both ends share | [`rtmp::link`] |
@@ -50,7 +50,7 @@
 //! | what becomes of `onMetaData` | [`media::metadata`] |
 //! | what holds of a parser whatever it is fed | `tests/fuzz/bodies/` |
 //! | what a stream keeps, and for how long | [`stream::tape`] |
-//! | what of it is sent from memory files, and when | [`stream::segment`], `net/segment.rs` |
+//! | what of it is sent from memory files, and when | [`stream::segment`], `net/memfd.rs` |
 //! | which timestamps players see, what of an encoder's clock is repaired | `stream/timeline.rs` |
 //! | what is measured of a stream, and said when its publisher leaves | [`stream::meter`] |
 //! | where a player starts, when it skips | [`stream::cursor`] |
@@ -70,13 +70,13 @@
 //! | what the service manager is told, the watchdog | `net/notify.rs` |
 //! | sockets that it hands over, the units for systemd | `net/activation.rs`, `systemd/` |
 //! | how many descriptors the process may open | [`descriptors`] |
-//! | what `tiderace load` can be asked for, its flags | [`load::command`], [`load::options`] |
+//! | what `tiderace load` can be asked for, its flags | [`load::subcommand`], [`load::options`] |
 //! | sessions that are held, or come and go, under load | [`load::idle`], [`load::churn`] |
 //! | how several processes share the work of a measurement | [`load::processes`] |
 //! | the loop of the load generator, its connections | [`load`] |
 //! | what a measurement reports, the table, page and log of it | [`load::report`] |
 //! | what is measured beside nginx-rtmp and bare relays, its goals | `benches/peers/works.rs` |
-//! | thresholds, comparisons, exit codes of a measurement | [`load::command`], [`load::compare`] |
+//! | thresholds, comparisons, exit codes of a measurement | [`load::subcommand`], [`load::compare`] |
 //! | what is published and looked at frame by frame, when a frame counts | [`load::streams`] |
 //! | what the synthetic encoder sends | [`load::encoder`] |
 //! | what a player finds in a stream | `load/observer.rs` |

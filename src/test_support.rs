@@ -1,7 +1,7 @@
 //! What unit tests of several modules share: bytes from text, recorded sessions, random splits.
 
 use crate::limits::HANDSHAKE_PACKET_BYTES;
-use crate::rtmp::chunk::read::{ChunkReader, ReadLimits};
+use crate::rtmp::chunk::reader::{ChunkReader, ReadLimits};
 use crate::rtmp::message::{Control, MessageHeader};
 use crate::rtmp::quirks::Tolerated;
 use crate::stream::tape::TapeSettings;

@@ -12,7 +12,9 @@ use toml::de::{DeString, DeTable, DeValue};
 use super::ChangedKey;
 use super::error::ConfigError;
 use super::field::{self, Choice};
-use super::read::{ERRORS_MAX, FileText, in_file_order, join, nearest, one_line, written};
+use super::settings_reader::{
+    ERRORS_MAX, FileText, in_file_order, join, nearest, one_line, written,
+};
 use crate::limits::USER_BYTES_MAX;
 use crate::rtmp::auth::{Authmod, Secret};
 use crate::rtmp::name::{is_app, is_key};

@@ -14,7 +14,7 @@ use toml::de::{DeTable, DeValue, Error};
 
 use super::error::ConfigError;
 use super::keys;
-use super::read::{ERRORS_MAX, FileText, in_file_order, join, one_line};
+use super::settings_reader::{ERRORS_MAX, FileText, in_file_order, join, one_line};
 
 /// A value of the file, tables apart.
 struct Leaf {

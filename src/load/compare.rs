@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::LoadError;
-use super::command::{Outcome, Verdict};
 use super::options::write_out;
 use super::report::{Comparison, Report, Threshold};
+use super::subcommand::{Outcome, Verdict};
 use crate::text::Escaped;
 
 /// What is compared.

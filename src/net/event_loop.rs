@@ -8,8 +8,8 @@
 use super::listener::{Listener, MissingOption, Polled};
 use super::notify::Notifier;
 use super::signals::{Request, Signals};
-use super::transport::Tcp;
-use super::{descriptors, memory, segment};
+use super::tcp::Tcp;
+use super::{descriptor_bounds, memfd, memory_budget};
 use crate::config::{ConfigErrors, Settings};
 use crate::limits;
 use crate::rtmp::auth::Challenger;
@@ -73,9 +73,9 @@ impl EventLoop {
         announce(&listeners, &settings);
         warn_of_missing_options(&listeners);
         let began = Instant::now();
-        let files_max = descriptors::files_max(settings.limits.connections_max);
+        let files_max = descriptor_bounds::files_max(settings.limits.connections_max);
         let mut server = Server::new(settings, hello, challenger);
-        server.set_segments(segment::settings(files_max));
+        server.set_segments(memfd::settings(files_max));
         server.measure_turns(Clocks {
             wall: Box::new(move || Time::ZERO + began.elapsed()),
             cpu: Box::new(cpu_time),
@@ -237,7 +237,7 @@ impl EventLoop {
         if settings.limits.connections_max == 0 {
             settings.limits.connections_max = running.limits.connections_max;
         }
-        settings.limits.memory_bytes_max = memory::budget(settings.limits.memory_bytes_max);
+        settings.limits.memory_bytes_max = memory_budget::budget(settings.limits.memory_bytes_max);
         let at_restart = running.changed_at_restart_only(&settings);
         if !at_restart.is_empty() {
             warn!("changed in the file, but only a restart applies: {}", at_restart.join(", "));

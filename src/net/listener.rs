@@ -2,7 +2,7 @@
 //! for a connection is decided in `server/accepting.rs`.
 
 use super::StartError;
-use super::transport::Tcp;
+use super::tcp::Tcp;
 use crate::config::{Limits, Settings};
 use crate::server::accepting::{AcceptError, Acceptor, Listen};
 use crate::stream::ids::ConnId;

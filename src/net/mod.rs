@@ -4,14 +4,14 @@
 //! decides nothing about the protocol.
 
 mod activation;
-mod descriptors;
+mod descriptor_bounds;
 mod event_loop;
 mod listener;
-mod memory;
+mod memfd;
+mod memory_budget;
 mod notify;
-mod segment;
 mod signals;
-mod transport;
+mod tcp;
 
 use crate::config::{ConfigErrors, ListenAddress, Settings};
 use crate::limits;
@@ -42,7 +42,7 @@ pub fn run(
     reload: impl Fn(&Settings) -> Result<Settings, ConfigErrors>,
 ) -> Result<(), Vec<StartError>> {
     let mut errors = Vec::new();
-    match descriptors::connections_max(settings.limits.connections_max) {
+    match descriptor_bounds::connections_max(settings.limits.connections_max) {
         Ok(connections_max) => settings.limits.connections_max = connections_max,
         Err(error) => errors.push(error),
     }
@@ -57,7 +57,7 @@ pub fn run(
     if !errors.is_empty() {
         return Err(errors);
     }
-    settings.limits.memory_bytes_max = memory::budget(settings.limits.memory_bytes_max);
+    settings.limits.memory_bytes_max = memory_budget::budget(settings.limits.memory_bytes_max);
     let mut random = [0; limits::HANDSHAKE_RANDOM_BYTES];
     rand::rng().fill_bytes(&mut random);
     let mut secret = [0; 32];
@@ -72,7 +72,7 @@ pub fn run(
 /// at, since they replace `listen`.
 pub fn check(settings: &Settings) -> Vec<StartError> {
     let mut errors = Vec::new();
-    errors.extend(descriptors::connections_max(settings.limits.connections_max).err());
+    errors.extend(descriptor_bounds::connections_max(settings.limits.connections_max).err());
     if env::var_os("LISTEN_FDS").is_none() {
         drop(listen(settings, &mut errors));
     }

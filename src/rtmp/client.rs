@@ -10,8 +10,8 @@ use std::error::Error;
 use std::fmt;
 
 use crate::limits;
-use crate::rtmp::chunk::read::{ReadLimits, skip};
-use crate::rtmp::chunk::write::chunk_stream;
+use crate::rtmp::chunk::reader::{ReadLimits, skip};
+use crate::rtmp::chunk::writer::chunk_stream;
 use crate::rtmp::command::{
     Command, CommandError, CommandMessage, PublishKind, Status, code, level, request,
 };
@@ -528,7 +528,7 @@ impl Dialogue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rtmp::chunk::read::ChunkReader;
+    use crate::rtmp::chunk::reader::ChunkReader;
     use crate::rtmp::command::reply;
     use crate::rtmp::message::BandwidthLimit;
     use crate::test_support::{HANDSHAKE_BYTES, Random, hex, recorded};

@@ -4,8 +4,8 @@
 //! its acknowledgements; [`Output`] collects what is to be sent. Neither knows what a command
 //! means.
 
-use super::chunk::read::{ChunkError, ChunkReader, ReadLimits};
-use super::chunk::write::{chunk_stream, write_control, write_message};
+use super::chunk::reader::{ChunkError, ChunkReader, ReadLimits};
+use super::chunk::writer::{chunk_stream, write_control, write_message};
 use super::message::{Control, ControlError, Message, MessageHeader, UserControl, kind};
 use super::quirks::{Quirk, Tolerated};
 use crate::limits;

@@ -403,7 +403,7 @@ fn be_u32(bytes: &[u8]) -> Option<u32> {
 pub(in crate::rtmp) mod tests {
     use super::*;
     use crate::limits::CHUNK_SIZE_INITIAL;
-    use crate::rtmp::chunk::write::write_control;
+    use crate::rtmp::chunk::writer::write_control;
 
     fn chunk(control: Control) -> Vec<u8> {
         let mut out = Vec::new();

@@ -13,7 +13,7 @@
 //!                       (closed by the caller)
 //! ```
 
-use super::chunk::read::{ReadLimits, skip};
+use super::chunk::reader::{ReadLimits, skip};
 use super::command::{caps_ex, code, level, reply};
 pub use super::dialogue::{
     Asked, ConnectRequest, Event, PlayRequest, PublishRequest, Receive, Receives, SessionError,

@@ -39,7 +39,7 @@ mod write;
 use crate::config::{Settings, Start};
 use crate::limits;
 use crate::rtmp::auth::Challenger;
-use crate::rtmp::chunk::read::ReadLimits;
+use crate::rtmp::chunk::reader::ReadLimits;
 use crate::rtmp::handshake::Hello;
 use crate::rtmp::session::SessionSettings;
 use crate::stream::cursor::LagSettings;

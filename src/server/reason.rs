@@ -1,6 +1,6 @@
 //! Why connections end: a closed list, so that log, counters and tests speak of the same things.
 
-use crate::rtmp::chunk::read::ChunkError;
+use crate::rtmp::chunk::reader::ChunkError;
 use crate::rtmp::handshake::HandshakeError;
 use crate::rtmp::link::LinkError;
 use crate::rtmp::session::SessionError;

@@ -111,7 +111,7 @@ impl HalfSent {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rtmp::chunk::write::write_message;
+    use crate::rtmp::chunk::writer::write_message;
     use crate::rtmp::message::{MessageHeader, kind};
 
     const CHUNK_SIZE: u32 = 128;

@@ -15,7 +15,7 @@ use super::framing::MESSAGE_STREAM_ID;
 use super::gauge::{Counted, Gauge};
 use crate::limits;
 use crate::media::{self, Codec, MediaKind, Tracks, codec};
-use crate::rtmp::chunk::write::{chunk_stream, wire_len, write_message};
+use crate::rtmp::chunk::writer::{chunk_stream, wire_len, write_message};
 use crate::rtmp::message::{MessageHeader, kind};
 use crate::rtmp::session::Receives;
 use bytes::Bytes;

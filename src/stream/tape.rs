@@ -21,7 +21,7 @@ use super::segment::{Discarded, FileRun, SegmentSettings, Segments};
 use crate::budget::Budget;
 use crate::media::codec::{self, Slice, Units};
 use crate::media::{self, Codec, MediaKind, Tracks};
-use crate::rtmp::chunk::write::{wire_len, write_message};
+use crate::rtmp::chunk::writer::{wire_len, write_message};
 use crate::rtmp::session::Receives;
 use crate::time::Time;
 use bytes::Bytes;

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use tiderace::limits;
-use tiderace::rtmp::chunk::write::{chunk_stream, write_message};
+use tiderace::rtmp::chunk::writer::{chunk_stream, write_message};
 use tiderace::rtmp::command::code;
 use tiderace::rtmp::handshake::Hello;
 use tiderace::rtmp::message::{MessageHeader, kind};

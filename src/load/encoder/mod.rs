@@ -6,9 +6,9 @@
 //! far as its frames can be so small and a message so large; its keyframe is larger than the
 //! others, as that of a real encoder. Pure: it reads no clock.
 
-mod aac;
-mod avc;
-mod bits;
+mod bit_writer;
+mod synthetic_aac;
+mod synthetic_avc;
 
 use std::fmt;
 use std::str::FromStr;
@@ -182,7 +182,7 @@ impl Encoder {
         let gop = fps.due(frames_per_gop).as_micros() as u64;
         let gop_bytes = (u128::from(options.bitrate) * u128::from(gop) / 8_000_000) as u64;
         let mut smallest = Vec::new();
-        avc::write_keyframe(&mut smallest, options.size, false, 0);
+        synthetic_avc::write_keyframe(&mut smallest, options.size, false, 0);
         let share = gop_bytes * KEYFRAME_WEIGHT / (KEYFRAME_WEIGHT + frames_per_gop - 1);
         let keyframe_bytes = share.max(smallest.len() as u64).min(FRAME_BYTES_MAX);
         let repeats_bytes_max = (frames_per_gop - 1).saturating_mul(FRAME_BYTES_MAX);
@@ -201,10 +201,10 @@ impl Encoder {
         let EncoderOptions { size, fps, bitrate, audio_bitrate, .. } = self.options;
         let mut video = vec![AVC_KEYFRAME, CONFIGURATION];
         video.extend(SHOWN_AT_ONCE);
-        video.extend(avc::configuration(size, fps, bitrate));
+        video.extend(synthetic_avc::configuration(size, fps, bitrate));
         let mut headers = vec![(MediaKind::Data, self.metadata()), (MediaKind::Video, video)];
         if audio_bitrate > 0 {
-            let audio = [&[AAC, CONFIGURATION], &aac::CONFIGURATION[..]].concat();
+            let audio = [&[AAC, CONFIGURATION], &synthetic_aac::CONFIGURATION[..]].concat();
             headers.push((MediaKind::Audio, audio));
         }
         headers
@@ -224,7 +224,7 @@ impl Encoder {
             properties.extend([
                 ("audiocodecid", Value::Number(10.0)),
                 ("audiodatarate", kilobits(audio_bitrate)),
-                ("audiosamplerate", Value::Number(aac::SAMPLE_RATE_HZ as f64)),
+                ("audiosamplerate", Value::Number(synthetic_aac::SAMPLE_RATE_HZ as f64)),
                 ("audiosamplesize", Value::Number(16.0)),
                 ("stereo", Value::Boolean(true)),
             ]);
@@ -251,8 +251,8 @@ impl Encoder {
     }
 
     fn audio_due(&self) -> Duration {
-        let samples = self.next_audio * aac::FRAME_SAMPLES;
-        Duration::from_micros(samples * 1_000_000 / aac::SAMPLE_RATE_HZ)
+        let samples = self.next_audio * synthetic_aac::FRAME_SAMPLES;
+        Duration::from_micros(samples * 1_000_000 / synthetic_aac::SAMPLE_RATE_HZ)
     }
 
     fn write_video(&self, number: u64, payload: &mut Vec<u8>) {
@@ -262,19 +262,25 @@ impl Encoder {
         payload.extend([if is_key { AVC_KEYFRAME } else { AVC_INTER }, FRAME]);
         payload.extend(SHOWN_AT_ONCE);
         if is_key {
-            avc::write_keyframe(payload, size, gop % 2 == 1, self.keyframe_bytes as usize);
+            synthetic_avc::write_keyframe(
+                payload,
+                size,
+                gop % 2 == 1,
+                self.keyframe_bytes as usize,
+            );
         } else {
             let repeats = self.frames_per_gop - 1;
             let bytes = part(self.repeats_bytes, in_gop - 1, repeats);
-            avc::write_repeat(payload, size, in_gop as u32, bytes);
+            synthetic_avc::write_repeat(payload, size, in_gop as u32, bytes);
         }
     }
 
     fn write_audio(&self, number: u64, payload: &mut Vec<u8>) {
         payload.extend([AAC, FRAME]);
-        let second = self.options.audio_bitrate * aac::FRAME_SAMPLES / 8;
-        let bytes = part(second, number % aac::SAMPLE_RATE_HZ, aac::SAMPLE_RATE_HZ);
-        aac::write_silence(payload, bytes);
+        let second = self.options.audio_bitrate * synthetic_aac::FRAME_SAMPLES / 8;
+        let bytes =
+            part(second, number % synthetic_aac::SAMPLE_RATE_HZ, synthetic_aac::SAMPLE_RATE_HZ);
+        synthetic_aac::write_silence(payload, bytes);
     }
 }
 

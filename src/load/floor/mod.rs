@@ -12,8 +12,8 @@
 //! what a player is still to be sent, `memory_file` where `sendfile` sends from.
 
 mod memory_file;
-mod outbox;
 mod relay;
+mod send_queue;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;

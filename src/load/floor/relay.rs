@@ -19,7 +19,7 @@ use signal_hook_mio::v1_0::Signals;
 use slab::Slab;
 
 use super::memory_file::MemoryFiles;
-use super::outbox::{Lost, Outbox, Payload};
+use super::send_queue::{Lost, Outbox, Payload};
 use super::{Floor, Form};
 use crate::limits;
 use crate::load::alarm;

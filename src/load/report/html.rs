@@ -8,9 +8,9 @@ use std::fmt::{self, Display, Write};
 use super::distribution::Distribution;
 use super::model::{Better, Figure, Report, Series};
 use super::plot::{Axis, HALF, Line, Plot, Size, WIDE};
+use super::plot_points::{self, Moment};
 use super::quantity::{Quantity, number};
 use super::table::{Summary, flags, milliseconds, ordered};
-use super::timeline::{self, Moment};
 use crate::load::manifest::Manifest;
 
 const STYLE: &str = include_str!("page.css");
@@ -126,7 +126,7 @@ fn percentiles(distributions: &[Distribution]) -> String {
     }
     let curves: Vec<_> = classes
         .iter()
-        .map(|(distribution, class)| (*distribution, *class, timeline::curve(distribution)))
+        .map(|(distribution, class)| (*distribution, *class, plot_points::curve(distribution)))
         .collect();
     let points = || curves.iter().flat_map(|(_, _, curve)| curve);
     let end = points().map(|(decades, _)| *decades).fold(0.0, f64::max);
@@ -144,7 +144,7 @@ fn percentiles(distributions: &[Distribution]) -> String {
         x: Axis::percentiles(end),
         y: Axis::milliseconds(low, high),
         lines: curves.iter().map(line).collect(),
-        tips: timeline::curve_tips(
+        tips: plot_points::curve_tips(
             curves.iter().map(|(distribution, _, curve)| (distribution.name(), curve.as_slice())),
             end,
         ),
@@ -195,7 +195,7 @@ fn over_time(report: &Report) -> String {
 }
 
 fn moments(distribution: &Distribution, size: Size, class: &str, end_s: f64) -> String {
-    let (width_s, moments) = timeline::moments(distribution, end_s);
+    let (width_s, moments) = plot_points::moments(distribution, end_s);
     let line = |class, value: fn(&Moment) -> f64| {
         let points: Vec<_> =
             moments.iter().map(|moment| (moment.middle_s(), value(moment))).collect();
@@ -251,14 +251,14 @@ fn one_series(series: &Series, class: &'static str, end_s: f64) -> String {
         return String::new();
     };
     let quantity = Quantity::of_series(&series.unit);
-    let points = timeline::thinned(&series.points);
+    let points = plot_points::thinned(&series.points);
     let end_s = points.last().map_or(end_s, |(at_s, _)| end_s.max(*at_s));
     let plot = Plot {
         size: HALF,
         title: format!("{} over time", series.name),
         x: Axis::time(end_s),
         y: Axis::from_zero(&series.unit, max, |value| quantity.text(value)),
-        tips: timeline::series_tips(&points, |value| quantity.text(value)),
+        tips: plot_points::series_tips(&points, |value| quantity.text(value)),
         lines: vec![Line { class, pieces: vec![points] }],
     };
     let [first, mean, max, last] = [first, mean, max, last].map(|value| quantity.text(value));

@@ -11,10 +11,10 @@ mod html;
 mod layout;
 mod model;
 mod plot;
+mod plot_points;
 mod quantity;
 mod table;
 mod threshold;
-mod timeline;
 
 pub use comparison::Comparison;
 pub use distribution::{Distribution, Interval};

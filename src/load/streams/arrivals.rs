@@ -7,7 +7,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use super::frame::Judged;
+use super::stamped_frame::Judged;
 use crate::load::report::Distribution;
 use crate::time::Time;
 

@@ -13,18 +13,18 @@
 mod arrivals;
 pub mod fanout;
 mod found;
-mod frame;
 pub mod ingest;
 pub mod offer;
 mod publisher;
+mod stamped_frame;
 
 use std::time::Duration;
 
 use arrivals::{Arrival, Track, Window};
 use found::Found;
-use frame::{FrameWriter, Judged, SEQUENCE_HEADER, Stamp, judge};
 use offer::{Offer, OfferWire};
 use publisher::Publisher;
+use stamped_frame::{FrameWriter, Judged, SEQUENCE_HEADER, Stamp, judge};
 
 use super::LoadError;
 use super::connection::{ConnId, Connection, Ended, Event, Head, Phase};

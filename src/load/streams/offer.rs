@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::frame::FRAME_BYTES_MIN;
+use super::stamped_frame::FRAME_BYTES_MIN;
 use crate::limits;
 use crate::load::encoder::bits_per_second;
 use crate::load::options::{rate, seconds};

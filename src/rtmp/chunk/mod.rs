@@ -2,5 +2,5 @@
 
 mod header;
 mod partial;
-pub mod read;
-pub mod write;
+pub mod reader;
+pub mod writer;

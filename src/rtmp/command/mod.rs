@@ -5,12 +5,12 @@
 //! write them. It builds and reads payloads only: chunks, message stream ids and what a command
 //! leads to are decided elsewhere. Shared objects and remote calls of applications do not exist.
 
-mod read;
+mod parse;
 pub mod reply;
 pub mod request;
 
 use crate::amf0::{Error as AmfError, Value};
-use read::without_nul;
+use parse::without_nul;
 use std::fmt;
 
 /// One command message.

@@ -1,6 +1,6 @@
 //! Tests of command messages: as captured, as odd clients write them, and as we write them.
 
-use super::read::COMMANDS;
+use super::parse::COMMANDS;
 use super::request::ConnectRequest;
 use super::*;
 use crate::amf0::{self, Decoder};

@@ -3,7 +3,7 @@
 use super::*;
 use crate::config::{Duplicate, Start};
 use crate::limits;
-use crate::rtmp::chunk::write::wire_len;
+use crate::rtmp::chunk::writer::wire_len;
 use crate::rtmp::handshake::Hello;
 use crate::rtmp::message::{Message, MessageHeader, UserControl, kind};
 use crate::rtmp::session::{Receives, SessionSettings};

@@ -5,7 +5,7 @@
 //! the same.
 
 use arbitrary::{Arbitrary, Result, Unstructured};
-use tiderace::rtmp::chunk::read::{ChunkError, ReadLimits};
+use tiderace::rtmp::chunk::reader::{ChunkError, ReadLimits};
 use tiderace::rtmp::link::{Inbound, Incoming, LinkError, Output};
 use tiderace::rtmp::message::{Control, Message, MessageHeader};
 use tiderace::rtmp::quirks::Tolerated;

@@ -3,7 +3,7 @@
 use super::*;
 use crate::rtmp::chunk::header::{TIMESTAMP_EXTENDED, TYPE_0_DELTA_MS_MAX};
 use crate::rtmp::chunk::partial::SPARES_MAX;
-use crate::rtmp::chunk::write::{write_control, write_message};
+use crate::rtmp::chunk::writer::{write_control, write_message};
 use crate::rtmp::message::Control;
 use crate::rtmp::message::MessageHeader;
 use crate::rtmp::message::tests::hex;

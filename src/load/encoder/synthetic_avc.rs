@@ -5,7 +5,7 @@
 //! and corrects nothing; all other pictures skip every macroblock. What a frame lacks in size is
 //! filler, which decoders pass over.
 
-use super::bits::BitWriter;
+use super::bit_writer::BitWriter;
 use super::{Fps, Size};
 
 /// A unit with the reference id of a keyframe, of another picture, and with none.

@@ -3,7 +3,7 @@
 //! Owns the configuration and the frames, in which both channels have a gain and no band. What a
 //! frame lacks in size is filler, which decoders pass over.
 
-use super::bits::BitWriter;
+use super::bit_writer::BitWriter;
 
 /// Samples of a channel in a frame.
 pub(super) const FRAME_SAMPLES: u64 = 1024;
