@@ -27,21 +27,21 @@ use crate::settings_file::{self, Source};
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]
-    command: Option<Command>,
+    command: Option<CliCommand>,
     #[command(flatten)]
     serve: Serve,
 }
 
 impl Cli {
     /// What to run: the server, unless a command says otherwise.
-    pub(crate) fn into_command(self) -> Command {
-        self.command.unwrap_or(Command::Serve(self.serve))
+    pub(crate) fn into_command(self) -> CliCommand {
+        self.command.unwrap_or(CliCommand::Serve(self.serve))
     }
 }
 
 /// What a process does.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Command {
+pub(crate) enum CliCommand {
     /// Run the server; this is also what happens without a command.
     #[command(after_long_help = AFTER_LONG_HELP)]
     Serve(Serve),
@@ -56,7 +56,7 @@ pub(crate) enum Command {
     /// Print the unit with which systemd runs the server.
     Systemd {
         /// The service, or the socket that keeps its port open while it restarts.
-        unit: Unit,
+        unit: SystemdUnit,
     },
     /// Measure an RTMP server, this one or another.
     #[command(subcommand, after_long_help = help::LOAD)]
@@ -65,12 +65,12 @@ pub(crate) enum Command {
 
 /// A unit of systemd.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum Unit {
+pub(crate) enum SystemdUnit {
     Service,
     Socket,
 }
 
-impl Unit {
+impl SystemdUnit {
     /// The unit as a file.
     pub(crate) const fn text(self) -> &'static str {
         match self {
@@ -367,13 +367,13 @@ mod tests {
 
     use super::*;
 
-    fn command(line: &str) -> Command {
+    fn command(line: &str) -> CliCommand {
         Cli::try_parse_from(line.split(' ')).unwrap().into_command()
     }
 
     fn serve(line: &str) -> Serve {
         match command(line) {
-            Command::Serve(serve) => serve,
+            CliCommand::Serve(serve) => serve,
             other => panic!("{line} is {other:?}"),
         }
     }
@@ -520,7 +520,7 @@ mod tests {
         assert!(Cli::try_parse_from(publish).is_ok());
         let synthetic = ["--fps", "25"];
         assert!(Cli::try_parse_from(publish.into_iter().chain(synthetic)).is_err());
-        assert!(matches!(command("tiderace config"), Command::Config));
-        assert!(matches!(command("tiderace check a.toml"), Command::Check { .. }));
+        assert!(matches!(command("tiderace config"), CliCommand::Config));
+        assert!(matches!(command("tiderace check a.toml"), CliCommand::Check { .. }));
     }
 }

@@ -76,7 +76,7 @@
 //! | the loop of the load generator, its connections | [`load`] |
 //! | what a measurement reports, the table, page and log of it | [`load::report`] |
 //! | what is measured beside nginx-rtmp and bare relays, its goals | `benches/peers/works.rs` |
-//! | thresholds, comparisons, exit codes of a measurement | [`load::subcommand`], [`load::compare`] |
+//! | thresholds, comparisons, exit codes | [`load::subcommand`], [`load::compare`] |
 //! | what is published and looked at frame by frame, when a frame counts | [`load::streams`] |
 //! | what the synthetic encoder sends | [`load::encoder`] |
 //! | what a player finds in a stream | `load/observer.rs` |

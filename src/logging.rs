@@ -14,12 +14,12 @@ use std::sync::{Mutex, PoisonError};
 use log::{Level, Log, Metadata, Record};
 use time::OffsetDateTime;
 
-use crate::output::{self, Output};
+use crate::output::{self, LineOutput};
 
 /// Starts the log. It goes to standard output, where journals and pipes take it; standard error
 /// is left to what keeps the process from its work.
 pub(crate) fn start(level: Level) {
-    let lines = Lines::new(Output::new(io::stdout()), Output::new(io::stderr()));
+    let lines = Lines::new(LineOutput::new(io::stdout()), LineOutput::new(io::stderr()));
     if log::set_boxed_logger(Box::new(Logger(Mutex::new(lines)))).is_ok() {
         report_panics_without_waiting();
         log::set_max_level(level.to_level_filter());
@@ -66,8 +66,8 @@ impl Log for Logger {
 
 /// Lines on their way out.
 struct Lines<O, E> {
-    out: Output<O>,
-    errors: Output<E>,
+    out: LineOutput<O>,
+    errors: LineOutput<E>,
     /// Lines that were lost since the last one that was not.
     lost: u64,
     /// Why the last of them was.
@@ -75,7 +75,7 @@ struct Lines<O, E> {
 }
 
 impl<O: AsFd, E: AsFd> Lines<O, E> {
-    const fn new(out: Output<O>, errors: Output<E>) -> Self {
+    const fn new(out: LineOutput<O>, errors: LineOutput<E>) -> Self {
         Self { out, errors, lost: 0, why: String::new() }
     }
 
@@ -129,7 +129,7 @@ mod tests {
     fn lost_lines_are_counted_and_reported_when_there_is_room_again() {
         let (mut out_read, out) = pipe().unwrap();
         let (mut errors_read, errors) = pipe().unwrap();
-        let mut lines = Lines::new(Output::new(out), Output::new(errors));
+        let mut lines = Lines::new(LineOutput::new(out), LineOutput::new(errors));
         let long = format!("{}\n", "x".repeat(4095));
         for _ in 0..2 {
             while lines.lost == 0 {
@@ -155,7 +155,7 @@ mod tests {
     #[test]
     fn a_log_that_goes_nowhere_and_errors_that_go_nowhere_are_no_error() {
         let full = || File::options().write(true).open("/dev/full").unwrap();
-        let mut lines = Lines::new(Output::new(full()), Output::new(full()));
+        let mut lines = Lines::new(LineOutput::new(full()), LineOutput::new(full()));
         (0..3).for_each(|_| lines.write("lost\n"));
         assert_eq!(lines.lost, 3);
         assert_eq!(lines.why, "No space left on device (os error 28)");

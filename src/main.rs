@@ -15,16 +15,16 @@ use clap::Parser;
 use tiderace::config::Settings;
 use tiderace::net::{self, Signals, StartError};
 
-use crate::cli::{Cli, Command, Exit, Findings, Serve};
+use crate::cli::{Cli, CliCommand, Exit, Findings, Serve};
 
 fn main() -> ExitCode {
     let signals = cli::runs_server(env::args_os().nth(1).as_deref()).then(Signals::catch);
     let exit = match Cli::parse().into_command() {
-        Command::Serve(args) => serve(&args, signals.unwrap_or_else(Signals::catch)),
-        Command::Check { file } => check(&file),
-        Command::Config => print(&Settings::sample()),
-        Command::Systemd { unit } => print(unit.text()),
-        Command::Load(command) => match command.run() {
+        CliCommand::Serve(args) => serve(&args, signals.unwrap_or_else(Signals::catch)),
+        CliCommand::Check { file } => check(&file),
+        CliCommand::Config => print(&Settings::sample()),
+        CliCommand::Systemd { unit } => print(unit.text()),
+        CliCommand::Load(command) => match command.run() {
             Ok(outcome) => {
                 outcome.lines.iter().for_each(|line| say(&format_args!("tiderace: {line}")));
                 outcome.verdict.into()

@@ -33,7 +33,7 @@ const TERMINAL_ROOM_BYTES: usize = 128;
 
 /// A place for lines.
 #[derive(Debug)]
-pub(crate) struct Output<F> {
+pub(crate) struct LineOutput<F> {
     shared: F,
     way: Way,
     /// The rest of a line that was written in part. It goes first, so that no line is cut.
@@ -63,7 +63,7 @@ enum Room {
     Any,
 }
 
-impl<F: AsFd> Output<F> {
+impl<F: AsFd> LineOutput<F> {
     /// Finds the best way to write to `shared`.
     pub(crate) fn new(shared: F) -> Self {
         let way = match open_again(&shared) {
@@ -214,7 +214,7 @@ fn is_multiplexer(stat: &Stat) -> bool {
 /// Writes the last line of the server to standard error. A caller that does not read the line
 /// still gets the exit code.
 pub(crate) fn last_words(line: &dyn Display) {
-    Output::new(io::stderr()).last_words(format!("{line}\n").as_bytes());
+    LineOutput::new(io::stderr()).last_words(format!("{line}\n").as_bytes());
 }
 
 #[cfg(all(test, target_os = "linux"))]
@@ -253,7 +253,7 @@ mod tests {
     /// gets every line that was not reported lost, whole and in order.
     fn fill_and_read(way: Option<Way>, (written, read_end): (OwnedFd, OwnedFd)) {
         let flags = fcntl_getfl(&written).unwrap();
-        let mut output = Output::new(written);
+        let mut output = LineOutput::new(written);
         if let Some(way) = way {
             output.way = way;
         }
@@ -307,16 +307,16 @@ mod tests {
     #[test]
     fn terminals_and_pipes_get_a_description_of_their_own() {
         let (written, _reader) = pipe_ends();
-        assert!(matches!(Output::new(written).way, Way::Own(_)));
+        assert!(matches!(LineOutput::new(written).way, Way::Own(_)));
         let (written, other) = terminal();
-        assert!(matches!(Output::new(written).way, Way::Own(_)));
+        assert!(matches!(LineOutput::new(written).way, Way::Own(_)));
         assert!(open_again(&other).is_none(), "it would be another terminal");
     }
 
     #[test]
     fn a_reader_that_left_is_an_error_and_no_signal() {
         for (written, reader) in [pipe_ends(), socket_ends()] {
-            let mut output = Output::new(written);
+            let mut output = LineOutput::new(written);
             drop(reader);
             let error = output.line(b"lost\n").unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);

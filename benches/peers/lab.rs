@@ -17,7 +17,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 use tiderace::descriptors;
 use tiderace::load::manifest::Manifest;
-use tiderace::load::report::Report;
+use tiderace::load::report::LoadReport;
 
 use crate::Result;
 use crate::peer::{Peer, TIDERACE};
@@ -89,7 +89,7 @@ impl Lab {
     }
 
     /// Runs `tiderace load` with `flags` against a server, and reads its report.
-    pub(crate) fn load(&self, server: &Server, command: &str, flags: &str) -> Result<Report> {
+    pub(crate) fn load(&self, server: &Server, command: &str, flags: &str) -> Result<LoadReport> {
         let json = self.folder.join("report.json");
         let json_flags = format!("--json {} --server-pid {}", json.display(), server.pid());
         let words = load_words(server, command, &format!("{flags} {json_flags}"));
@@ -98,7 +98,7 @@ impl Lab {
         if !status.success() && status.code() != Some(LAGGED) {
             return Err(format!("load {command}: {status}: {}", self.said("load")).into());
         }
-        let report = Report::from_json(&fs::read_to_string(json)?)?;
+        let report = LoadReport::from_json(&fs::read_to_string(json)?)?;
         if report.lagged.is_some() {
             self.has_lagged.set(true);
         }

@@ -3,7 +3,7 @@
 //! Owns the flags of each load and which figures of a report count. A work is bounded in time by
 //! its flags: all of them take some six minutes a round.
 
-use tiderace::load::report::Report;
+use tiderace::load::report::LoadReport;
 
 use crate::Result;
 use crate::lab::Lab;
@@ -241,7 +241,7 @@ fn once(lab: &Lab, peer: Peer, command: &str, flags: &str, figures: &[&str]) -> 
     values(&lab.load(&lab.start(peer)?, command, flags)?, figures)
 }
 
-fn values(report: &Report, names: &[&str]) -> Result<Figures> {
+fn values(report: &LoadReport, names: &[&str]) -> Result<Figures> {
     let value = |name: &&str| {
         let figure = report.figure(name);
         figure.map(|figure| figure.value).ok_or_else(|| format!("no figure {name} in the report"))

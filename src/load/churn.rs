@@ -12,15 +12,15 @@ use clap::Args;
 
 use super::LoadError;
 use super::alarm;
-use super::connection::{ConnId, Ended, Event, Head, Reason};
+use super::connection::{ConnectionEvent, ConnectionHead, ConnectionKey, Ended, Reason};
 use super::engine::{self, Agenda, Engine, Scenario};
 use super::kernel;
 use super::measured::Measured;
 use super::measurement::Measurement;
 use super::options::{Options, rate, seconds};
 use super::processes::{Processes, Share, Sharing};
-use super::report::{Better, Distribution, Figure, Report};
-use super::sessions::{Stage, TIMED, Tally, add_quotient};
+use super::report::{Better, Distribution, Figure, LoadReport};
+use super::sessions::{SessionStage, TIMED, Tally, add_quotient};
 use super::target::Target;
 use crate::time::Time;
 
@@ -38,7 +38,7 @@ pub struct Churn {
     pub concurrency: Option<u32>,
     /// How far each is brought.
     #[arg(long, value_enum, default_value = "connect")]
-    pub stage: Stage,
+    pub stage: SessionStage,
     /// How many seconds each stays there.
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub hold_s: Option<Duration>,
@@ -62,7 +62,7 @@ impl Churn {
     ///
     /// # Errors
     /// Why nothing could be measured.
-    pub fn measure(&self) -> Result<Report, LoadError> {
+    pub fn measure(&self) -> Result<LoadReport, LoadError> {
         let target = Target::parse(&self.url)?;
         let share = self.sharing.share();
         let connections = share.part(self.at_once_max()) as usize;
@@ -140,7 +140,7 @@ impl Churn {
 }
 
 /// What of the machine or of the way of measuring a reader should know.
-fn add_doubts(report: &mut Report, overflows_before: Option<u64>, is_closed_loop: bool) {
+fn add_doubts(report: &mut LoadReport, overflows_before: Option<u64>, is_closed_loop: bool) {
     if is_closed_loop {
         report.add_doubt(CLOSED_LOOP);
     }
@@ -166,7 +166,7 @@ fn add_doubts(report: &mut Report, overflows_before: Option<u64>, is_closed_loop
 /// What can be due.
 enum Due {
     Open,
-    Leave(ConnId),
+    Leave(ConnectionKey),
 }
 
 struct Run<'a> {
@@ -205,7 +205,7 @@ impl Run<'_> {
         all_opened && self.tally.ended() == self.tally.opened()
     }
 
-    fn finish(mut self, measured: &Measured) -> Result<Report, LoadError> {
+    fn finish(mut self, measured: &Measured) -> Result<LoadReport, LoadError> {
         let others = self.processes.finish(measured)?;
         // What the server has done since the last second is not known yet.
         self.measurement.sample(alarm::now().since(measured.began))?;
@@ -254,8 +254,14 @@ impl Scenario for Run<'_> {
         }
     }
 
-    fn event(&mut self, agenda: &mut Agenda<Due>, (): &mut (), head: &Head, event: Event<'_>) {
-        let Event::Reached { phase, took_us } = event else { return };
+    fn event(
+        &mut self,
+        agenda: &mut Agenda<Due>,
+        (): &mut (),
+        head: &ConnectionHead,
+        event: ConnectionEvent<'_>,
+    ) {
+        let ConnectionEvent::Reached { phase, took_us } = event else { return };
         let at = agenda.now().since(agenda.began());
         if self.tally.note_phase(head, phase, took_us, at) {
             match self.churn.hold_s {

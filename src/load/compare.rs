@@ -9,8 +9,8 @@ use clap::Args;
 
 use super::LoadError;
 use super::options::write_out;
-use super::report::{Comparison, Report, Threshold};
-use super::subcommand::{Outcome, Verdict};
+use super::report::{Comparison, LoadReport, Threshold};
+use super::subcommand::{Judgement, Verdict};
 use crate::text::Escaped;
 
 /// What is compared.
@@ -34,27 +34,27 @@ impl Compare {
     ///
     /// # Errors
     /// A file is no report, or a threshold names no figure.
-    pub fn run(&self) -> Result<Outcome, LoadError> {
+    pub fn run(&self) -> Result<Judgement, LoadError> {
         let (first, second) = (read(&self.first)?, read(&self.second)?);
         let comparison = Comparison::new(&first, &second);
         if let Some((ours, theirs)) = comparison.commands() {
             let [ours, theirs] = [ours, theirs].map(|command| Escaped(command.as_bytes()));
             let line =
                 format!("a run of load {ours} and one of load {theirs} have nothing to compare");
-            return Ok(Outcome { verdict: Verdict::Incomparable, lines: vec![line] });
+            return Ok(Judgement { verdict: Verdict::Incomparable, lines: vec![line] });
         }
         let mut differences = comparison.differences();
         if !differences.is_empty() && !self.anyway {
             differences.push("these runs do not compare; --anyway does it all the same".to_owned());
-            return Ok(Outcome { verdict: Verdict::Incomparable, lines: differences });
+            return Ok(Judgement { verdict: Verdict::Incomparable, lines: differences });
         }
         write_out(&comparison.text())?;
-        Outcome::of(&self.fail_if, None, |threshold| threshold.judge_ratio(&first, &second))
+        Judgement::of(&self.fail_if, None, |threshold| threshold.judge_ratio(&first, &second))
     }
 }
 
-fn read(path: &Path) -> Result<Report, LoadError> {
+fn read(path: &Path) -> Result<LoadReport, LoadError> {
     let text = fs::read_to_string(path).map_err(|error| LoadError::file(path, error))?;
-    Report::from_json(&text)
+    LoadReport::from_json(&text)
         .map_err(|error| LoadError::Report { file: path.display().to_string(), error })
 }

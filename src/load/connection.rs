@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use mio::net::TcpStream;
 
-use super::wire::{Arrival, Wire, WireError};
+use super::wire::{Wire, WireError, WireEvent};
 use crate::limits;
 use crate::rtmp::client::Client;
 use crate::rtmp::command::Status;
@@ -21,7 +21,7 @@ use crate::time::Time;
 
 /// How far a connection has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Phase {
+pub enum ConnectionPhase {
     /// The SYN is on its way.
     Opening,
     /// TCP has connected.
@@ -38,7 +38,7 @@ pub enum Phase {
     Play,
 }
 
-impl Phase {
+impl ConnectionPhase {
     /// The name of the phase, and of the figures about it.
     pub const fn name(self) -> &'static str {
         match self {
@@ -55,7 +55,7 @@ impl Phase {
 
 /// Which connection; one that was closed is never meant again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ConnId {
+pub struct ConnectionKey {
     pub(super) index: u32,
     pub(super) generation: u32,
 }
@@ -65,24 +65,24 @@ pub struct ConnId {
 pub struct Connection<C> {
     /// What the scenario keeps of it.
     pub data: C,
-    pub(super) head: Head,
+    pub(super) head: ConnectionHead,
     wire: Wire,
     socket: TcpStream,
 }
 
 /// What is known of a connection beside its bytes.
 #[derive(Clone, Copy, Debug)]
-pub struct Head {
+pub struct ConnectionHead {
     /// Which connection it is.
-    pub id: ConnId,
+    pub id: ConnectionKey,
     /// When it was to be opened.
     pub intended: Time,
     /// How far it has come.
-    pub phase: Phase,
+    pub phase: ConnectionPhase,
     /// When it came there.
     pub phase_at: Time,
     /// The phase that it is opened for.
-    pub goal: Phase,
+    pub goal: ConnectionPhase,
     /// Bytes read.
     pub received_bytes: u64,
     /// Bytes written.
@@ -109,11 +109,11 @@ pub(super) struct Flags {
 
 /// What happened on a connection.
 #[derive(Debug)]
-pub enum Event<'a> {
+pub enum ConnectionEvent<'a> {
     /// It has come to a phase.
     Reached {
         /// The phase.
-        phase: Phase,
+        phase: ConnectionPhase,
         /// Since the phase before; for the first one since it was to be opened (us).
         took_us: u64,
     },
@@ -205,7 +205,7 @@ impl fmt::Display for Reason {
 #[derive(Debug)]
 pub struct Ended {
     /// What was known of it.
-    pub head: Head,
+    pub head: ConnectionHead,
     /// Why it ended.
     pub reason: Reason,
     /// When.
@@ -240,12 +240,12 @@ pub(super) enum Left {
 }
 
 impl<C> Connection<C> {
-    pub(super) const fn new(head: Head, socket: TcpStream, wire: Wire, data: C) -> Self {
+    pub(super) const fn new(head: ConnectionHead, socket: TcpStream, wire: Wire, data: C) -> Self {
         Self { data, head, wire, socket }
     }
 
     /// What is known of it.
-    pub const fn head(&self) -> &Head {
+    pub const fn head(&self) -> &ConnectionHead {
         &self.head
     }
 
@@ -276,7 +276,7 @@ impl<C> Connection<C> {
 
     /// Whether connecting is over. Until then nothing else is asked of the socket.
     pub(super) fn finish_opening(&self) -> Result<bool, Reason> {
-        if self.head.phase != Phase::Opening {
+        if self.head.phase != ConnectionPhase::Opening {
             return Ok(true);
         }
         if !self.head.flags.writable && !self.head.flags.read_closed {
@@ -300,24 +300,24 @@ impl<C> Connection<C> {
         &mut self,
         mut input: &mut [u8],
         now: Time,
-        mut hand_on: impl FnMut(&mut C, &Head, Event<'_>),
+        mut hand_on: impl FnMut(&mut C, &ConnectionHead, ConnectionEvent<'_>),
     ) -> Result<(), Reason> {
         let Self { data, head, wire, .. } = self;
         head.received_bytes += input.len() as u64;
         while let Some(arrival) = wire.next(&mut input).map_err(Reason::Protocol)? {
             let event = match arrival {
-                Arrival::Phase(phase) => head.reach(phase, now),
-                Arrival::Media(message) => Event::Media(message),
-                Arrival::Frame(frame) => Event::Frame(frame),
-                Arrival::Status(status) => Event::Status(status),
-                Arrival::StreamEof => Event::StreamEof,
-                Arrival::Acknowledged(bytes) => Event::Acknowledged(bytes),
-                Arrival::Refused(Status { code, description, .. }) => {
+                WireEvent::Phase(phase) => head.reach(phase, now),
+                WireEvent::Media(message) => ConnectionEvent::Media(message),
+                WireEvent::Frame(frame) => ConnectionEvent::Frame(frame),
+                WireEvent::Status(status) => ConnectionEvent::Status(status),
+                WireEvent::StreamEof => ConnectionEvent::StreamEof,
+                WireEvent::Acknowledged(bytes) => ConnectionEvent::Acknowledged(bytes),
+                WireEvent::Refused(Status { code, description, .. }) => {
                     let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
                     let (code, description) = (text(code), text(description));
                     return Err(Reason::Refused { code, description });
                 }
-                Arrival::Other => continue,
+                WireEvent::Other => continue,
             };
             hand_on(data, head, event);
         }
@@ -376,11 +376,11 @@ pub(super) fn read(
     }
 }
 
-impl Head {
-    pub(super) fn reach(&mut self, phase: Phase, now: Time) -> Event<'static> {
+impl ConnectionHead {
+    pub(super) fn reach(&mut self, phase: ConnectionPhase, now: Time) -> ConnectionEvent<'static> {
         let took_us = now.since(self.phase_at).as_micros() as u64;
         (self.phase, self.phase_at) = (phase, now);
-        Event::Reached { phase, took_us }
+        ConnectionEvent::Reached { phase, took_us }
     }
 
     /// Whether it has come to what it was opened for.

@@ -16,7 +16,10 @@ use slab::Slab;
 
 use super::LoadError;
 use super::alarm::{self, Alarm};
-use super::connection::{ConnId, Connection, Ended, Event, Flags, Head, Left, Phase, Reason};
+use super::connection::{
+    Connection, ConnectionEvent, ConnectionHead, ConnectionKey, ConnectionPhase, Ended, Flags,
+    Left, Reason,
+};
 use super::measured::Measured;
 use super::processes;
 use super::target::Target;
@@ -47,13 +50,19 @@ pub trait Scenario: Sized {
         &mut self,
         agenda: &mut Agenda<Self::Due>,
         data: &mut Self::Conn,
-        head: &Head,
-        event: Event<'_>,
+        head: &ConnectionHead,
+        event: ConnectionEvent<'_>,
     );
 
-    /// The kernel has taken more of what was written to a connection: [`Head::sent_bytes`] in all,
-    /// at [`Agenda::now`].
-    fn written(&mut self, _agenda: &mut Agenda<Self::Due>, _data: &mut Self::Conn, _head: &Head) {}
+    /// The kernel has taken more of what was written to a connection:
+    /// [`ConnectionHead::sent_bytes`] in all, at [`Agenda::now`].
+    fn written(
+        &mut self,
+        _agenda: &mut Agenda<Self::Due>,
+        _data: &mut Self::Conn,
+        _head: &ConnectionHead,
+    ) {
+    }
 
     /// A connection has ended, or could not be opened; also when the run is over.
     fn closed(&mut self, agenda: &mut Agenda<Self::Due>, data: Self::Conn, ended: Ended);
@@ -102,20 +111,20 @@ pub enum Speak {
 
 impl Speak {
     /// The phase at which a connection has what it was opened for.
-    const fn goal(&self) -> Phase {
+    const fn goal(&self) -> ConnectionPhase {
         match self {
-            Self::Silence | Self::Frames => Phase::Tcp,
+            Self::Silence | Self::Frames => ConnectionPhase::Tcp,
             Self::Rtmp(config) => goal(&config.purpose),
         }
     }
 }
 
-const fn goal(purpose: &Purpose) -> Phase {
+const fn goal(purpose: &Purpose) -> ConnectionPhase {
     match purpose {
-        Purpose::Handshake => Phase::Handshake,
-        Purpose::Connect => Phase::Connect,
-        Purpose::Publish { .. } => Phase::Publish,
-        Purpose::Play { .. } => Phase::Play,
+        Purpose::Handshake => ConnectionPhase::Handshake,
+        Purpose::Connect => ConnectionPhase::Connect,
+        Purpose::Publish { .. } => ConnectionPhase::Publish,
+        Purpose::Play { .. } => ConnectionPhase::Play,
     }
 }
 
@@ -138,7 +147,7 @@ pub struct Agenda<D> {
     queue: BTreeMap<(Time, u64), D>,
     /// Keeps what is due at the same time in the order in which it was asked for.
     sequence: u64,
-    ending: Vec<(ConnId, Ending)>,
+    ending: Vec<(ConnectionKey, Ending)>,
     is_over: bool,
 }
 
@@ -167,13 +176,13 @@ impl<D> Agenda<D> {
     }
 
     /// Ends a connection at the end of this turn, after what waits was written if it can be.
-    pub fn close(&mut self, id: ConnId) {
+    pub fn close(&mut self, id: ConnectionKey) {
         self.ending.push((id, Ending::Close));
     }
 
     /// Sends no more on a connection and waits for the server to close it, which is told as
     /// [`Reason::Done`].
-    pub fn leave(&mut self, id: ConnId) {
+    pub fn leave(&mut self, id: ConnectionKey) {
         self.ending.push((id, Ending::Leave));
     }
 
@@ -192,7 +201,7 @@ pub struct Engine<S: Scenario> {
     generation: u32,
     /// Connections in the order in which they have to have come to their goal: they are all
     /// given the same time.
-    timeouts: VecDeque<(Time, ConnId)>,
+    timeouts: VecDeque<(Time, ConnectionKey)>,
     /// Connections with something to read or to finish.
     ready: Vec<u32>,
     /// Connections that a scenario has written to.
@@ -292,14 +301,14 @@ impl<S: Scenario> Engine<S> {
 
     /// Opens a connection that was to be opened at `intended`. Where that fails at once, the
     /// scenario is told as of any other end, at the end of this turn.
-    pub fn open(&mut self, intended: Time, speak: Speak, data: S::Conn) -> Option<ConnId> {
+    pub fn open(&mut self, intended: Time, speak: Speak, data: S::Conn) -> Option<ConnectionKey> {
         let entry = self.connections.vacant_entry();
         self.generation = self.generation.wrapping_add(1);
-        let id = ConnId { index: entry.key() as u32, generation: self.generation };
-        let head = Head {
+        let id = ConnectionKey { index: entry.key() as u32, generation: self.generation };
+        let head = ConnectionHead {
             id,
             intended,
-            phase: Phase::Opening,
+            phase: ConnectionPhase::Opening,
             phase_at: intended,
             goal: speak.goal(),
             received_bytes: 0,
@@ -330,14 +339,14 @@ impl<S: Scenario> Engine<S> {
     }
 
     /// A connection, to look at.
-    pub fn connection(&self, id: ConnId) -> Option<&Connection<S::Conn>> {
+    pub fn connection(&self, id: ConnectionKey) -> Option<&Connection<S::Conn>> {
         let connection = self.connections.get(id.index as usize);
         connection.filter(|connection| connection.head.id == id && !connection.head.flags.ended)
     }
 
     /// A connection, to write to. What is written leaves when all that is due has been dealt
     /// with.
-    pub fn write(&mut self, id: ConnId) -> Option<&mut Connection<S::Conn>> {
+    pub fn write(&mut self, id: ConnectionKey) -> Option<&mut Connection<S::Conn>> {
         let connection = self.connections.get_mut(id.index as usize);
         let connection = connection
             .filter(|connection| connection.head.id == id && !connection.head.flags.ended)?;
@@ -350,7 +359,7 @@ impl<S: Scenario> Engine<S> {
 
     /// Lets a connection go on that has come to its goal, from when that was intended. It has the
     /// same time for that as for the way so far. One that has ended meanwhile stays so.
-    pub fn go_on(&mut self, id: ConnId, intended: Time, config: ClientConfig) {
+    pub fn go_on(&mut self, id: ConnectionKey, intended: Time, config: ClientConfig) {
         let goal = goal(&config.purpose);
         let Some(connection) = self.write(id) else { return };
         (connection.head.goal, connection.head.phase_at) = (goal, intended);
@@ -495,9 +504,9 @@ impl<S: Scenario> Engine<S> {
         if !connection.finish_opening()? {
             return Ok(Left::Drained);
         }
-        if connection.head.phase == Phase::Opening {
+        if connection.head.phase == ConnectionPhase::Opening {
             agenda.now = alarm::now();
-            let reached = connection.head.reach(Phase::Tcp, agenda.now);
+            let reached = connection.head.reach(ConnectionPhase::Tcp, agenda.now);
             let Connection { data, head, .. } = connection;
             scenario.event(agenda, data, head, reached);
         }
@@ -520,7 +529,7 @@ impl<S: Scenario> Engine<S> {
     fn flush(&mut self, index: u32, scenario: &mut S) {
         let Some(connection) = self.connections.get_mut(index as usize) else { return };
         connection.head.flags.is_dirty = false;
-        if connection.head.phase == Phase::Opening || connection.head.flags.ended {
+        if connection.head.phase == ConnectionPhase::Opening || connection.head.flags.ended {
             return;
         }
         let sent_bytes = connection.head.sent_bytes;
@@ -571,7 +580,7 @@ impl<S: Scenario> Engine<S> {
         Ok(())
     }
 
-    fn end_as_asked(&mut self, id: ConnId, ending: Ending) {
+    fn end_as_asked(&mut self, id: ConnectionKey, ending: Ending) {
         let at = self.agenda.now + self.plan.timeout;
         let Some(connection) = self.connections.get_mut(id.index as usize) else { return };
         if connection.head.id != id || connection.head.flags.ended {
@@ -642,7 +651,7 @@ mod tests {
         wanted: u32,
         leaves: bool,
         intended: Vec<Time>,
-        reached: Vec<(u32, Phase)>,
+        reached: Vec<(u32, ConnectionPhase)>,
         ended: Vec<(u32, &'static str)>,
     }
 
@@ -664,10 +673,10 @@ mod tests {
             &mut self,
             agenda: &mut Agenda<u32>,
             data: &mut u32,
-            head: &Head,
-            event: Event<'_>,
+            head: &ConnectionHead,
+            event: ConnectionEvent<'_>,
         ) {
-            if let Event::Reached { phase, .. } = event {
+            if let ConnectionEvent::Reached { phase, .. } = event {
                 self.reached.push((*data, phase));
                 if self.leaves { agenda.leave(head.id) } else { agenda.close(head.id) }
             }
@@ -712,7 +721,10 @@ mod tests {
     fn connections_that_a_scenario_closes_are_done() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let opener = opened(listener.local_addr().unwrap(), LONG, false);
-        assert_eq!(opener.reached, [(0, Phase::Tcp), (1, Phase::Tcp), (2, Phase::Tcp)]);
+        assert_eq!(
+            opener.reached,
+            [(0, ConnectionPhase::Tcp), (1, ConnectionPhase::Tcp), (2, ConnectionPhase::Tcp)]
+        );
         assert_eq!(opener.ended, [(0, "done"), (1, "done"), (2, "done")]);
     }
 

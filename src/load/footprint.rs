@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use super::LoadError;
 use super::kernel::Sockets;
-use super::process::{Memory, ProcessError, Usage, Watch};
-use super::report::{Better, Figure, Report};
+use super::process::{MemoryUsage, ProcessError, Usage, Watch};
+use super::report::{Better, Figure, LoadReport};
 use super::sessions::add_quotient;
 
 /// The figure that memory is divided by.
@@ -26,7 +26,7 @@ const SOCKETS_DOUBT: &str = "kernel_tcp_bytes_per_session is of the whole machin
 /// See the module's head.
 #[derive(Debug)]
 pub struct Footprint {
-    before: Memory,
+    before: MemoryUsage,
     sockets_before: Option<Sockets>,
     /// What the server had used before the first session.
     used_before: Usage,
@@ -46,7 +46,7 @@ struct Rest {
 struct After {
     slept: Duration,
     spent: Usage,
-    memory: Memory,
+    memory: MemoryUsage,
     sockets: Option<Sockets>,
 }
 
@@ -87,7 +87,7 @@ impl Footprint {
 
     /// Adds the figures. The counts of sessions, of all processes that share them, are in
     /// `report` already.
-    pub fn report(self, report: &mut Report) {
+    pub fn report(self, report: &mut LoadReport) {
         let (Some(rest), Some(after)) = (self.rest, self.after) else {
             return report.add_doubt("the sessions did not sleep: the server's share is not known");
         };
@@ -121,7 +121,7 @@ impl Footprint {
 }
 
 /// Adds what was grown by in all, and by each session.
-fn add(report: &mut Report, unit: &str, grown: Result<f64, String>) {
+fn add(report: &mut LoadReport, unit: &str, grown: Result<f64, String>) {
     let name = format!("server_{unit}");
     let name = if unit.starts_with("kernel") { unit.to_owned() } else { name };
     report.add_figure(match grown {
@@ -147,16 +147,16 @@ mod tests {
     use super::*;
     use crate::load::manifest::Manifest;
 
-    fn report(footprint: Footprint) -> Report {
-        let mut report = Report::new("idle", Manifest::new("h", BTreeMap::new()));
+    fn report(footprint: Footprint) -> LoadReport {
+        let mut report = LoadReport::new("idle", Manifest::new("h", BTreeMap::new()));
         report.add_figure(Figure::new("sessions_opened", 125.0, Better::Neither));
         report.add_figure(Figure::new(SESSIONS, 100.0, Better::Higher));
         footprint.report(&mut report);
         report
     }
 
-    fn memory(data_bytes: u64) -> Memory {
-        Memory { resident_bytes: data_bytes + 3_000_000, data_bytes, memory_file_bytes: 0 }
+    fn memory(data_bytes: u64) -> MemoryUsage {
+        MemoryUsage { resident_bytes: data_bytes + 3_000_000, data_bytes, memory_file_bytes: 0 }
     }
 
     fn usage(cpu_ms: u64, wakeups: u64) -> Usage {

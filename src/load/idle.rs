@@ -10,15 +10,15 @@ use std::time::Duration;
 use clap::Args;
 
 use super::LoadError;
-use super::connection::{ConnId, Ended, Event, Head};
+use super::connection::{ConnectionEvent, ConnectionHead, ConnectionKey, Ended};
 use super::engine::{self, Agenda, Engine, Scenario};
 use super::footprint::Footprint;
 use super::measurement::Measurement;
 use super::options::{Options, rate};
 use super::process::Watch;
 use super::processes::{self, Processes, Share, Sharing};
-use super::report::{Better, Figure, Report};
-use super::sessions::{Stage, TIMED, Tally, add_quotient};
+use super::report::{Better, Figure, LoadReport};
+use super::sessions::{SessionStage, TIMED, Tally, add_quotient};
 use super::target::Target;
 use super::wake::{self, Wakes};
 use crate::time::Time;
@@ -36,7 +36,7 @@ pub struct Idle {
     pub rate: f64,
     /// How far each is brought.
     #[arg(long, value_enum, default_value = "connect")]
-    pub stage: Stage,
+    pub stage: SessionStage,
     /// Wake so many of them at the end, one after another, to play a stream that is published
     /// for that, with a keyframe each second; only sessions at the stage connect can be.
     #[arg(long, value_name = "N", default_value = "10")]
@@ -54,7 +54,7 @@ impl Idle {
     ///
     /// # Errors
     /// Why nothing could be measured.
-    pub fn measure(&self) -> Result<Report, LoadError> {
+    pub fn measure(&self) -> Result<LoadReport, LoadError> {
         let target = Target::parse(&self.url)?;
         let share = self.sharing.share();
         let wakes = if self.wakes() { self.wake } else { 0 };
@@ -116,7 +116,7 @@ impl Idle {
 
     /// Whether sessions are woken, and by this process: the first one has some of its own.
     fn wakes(&self) -> bool {
-        self.stage == Stage::Connect && self.wake > 0 && self.sharing.helper.is_none()
+        self.stage == SessionStage::Connect && self.wake > 0 && self.sharing.helper.is_none()
     }
 
     /// A helper ends when it is told to.
@@ -167,7 +167,7 @@ struct Run<'a> {
     processes: Processes,
     tally: Tally,
     step: Step,
-    sleepers: Vec<ConnId>,
+    sleepers: Vec<ConnectionKey>,
     /// Sessions of this process that were there when all had slept.
     held: Option<u32>,
     wakes: Option<Wakes>,
@@ -253,11 +253,17 @@ impl Scenario for Run<'_> {
         }
     }
 
-    fn event(&mut self, agenda: &mut Agenda<Due>, (): &mut (), head: &Head, event: Event<'_>) {
+    fn event(
+        &mut self,
+        agenda: &mut Agenda<Due>,
+        (): &mut (),
+        head: &ConnectionHead,
+        event: ConnectionEvent<'_>,
+    ) {
         if let Some(wakes) = self.wakes.as_mut().filter(|wakes| wakes.owns(head)) {
             return wakes.event(agenda, head, &event);
         }
-        let Event::Reached { phase, took_us } = event else { return };
+        let ConnectionEvent::Reached { phase, took_us } = event else { return };
         let at = agenda.now().since(agenda.began());
         if self.tally.note_phase(head, phase, took_us, at) {
             self.sleepers.push(head.id);

@@ -12,7 +12,7 @@ use super::measured::Measured;
 use super::options::Options;
 use super::process::{ProcessTree, Usage, Watch};
 use super::processes::Sharing;
-use super::report::{Better, Figure, Report};
+use super::report::{Better, Figure, LoadReport};
 use super::scout;
 use super::target::{Target, check_descriptors};
 
@@ -20,7 +20,7 @@ use super::target::{Target, check_descriptors};
 #[derive(Debug)]
 pub struct Measurement {
     /// What is found.
-    pub report: Report,
+    pub report: LoadReport,
     /// What it costs the server, if it was told which process that is.
     pub server: Option<Watch>,
     plan: Plan,
@@ -66,7 +66,7 @@ impl Measurement {
             target.probe()?;
         }
         parameters.extend(options.parameters());
-        let mut report = Report::new(command, target.manifest(parameters));
+        let mut report = LoadReport::new(command, target.manifest(parameters));
         report.manifest.label.clone_from(&options.outputs.label);
         let server_pid = options.server_pid.filter(|_| !is_helper);
         let server = server_pid.map(ProcessTree::open).transpose()?;
@@ -122,7 +122,7 @@ impl Measurement {
 
     /// Adds how the generator itself has fared. Where it did not keep up, what bears one of the
     /// names in `depends_on_time` is withheld.
-    pub fn finish(mut self, measured: &Measured, depends_on_time: &[&str]) -> Report {
+    pub fn finish(mut self, measured: &Measured, depends_on_time: &[&str]) -> LoadReport {
         let mut report = self.report;
         report.manifest.duration_s = measured.elapsed.as_secs_f64();
         let share = Figure::new("generator_cpu_share", measured.cpu_share(), Better::Lower);

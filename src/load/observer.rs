@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use super::connection::Message;
-use super::report::{Better, Distribution, Figure, Report};
+use super::report::{Better, Distribution, Figure, LoadReport};
 use crate::media::codec::{self, AudioFacts, VideoFacts};
 use crate::media::{self, AudioClass, AudioCodec, Tracks, VideoClass, VideoCodec};
 use crate::rtmp::message::{AggregateParts, kind};
@@ -89,7 +89,7 @@ impl Holes {
         }
     }
 
-    fn add_to(self, report: &mut Report, name: &str) {
+    fn add_to(self, report: &mut LoadReport, name: &str) {
         report.add_figure(Figure::new(&format!("{name}s"), self.count as f64, Better::Lower));
         let longest = Figure::new(&format!("{name}_max_ms"), self.max_ms as f64, Better::Lower);
         report.add_figure(longest);
@@ -259,7 +259,7 @@ impl Observer {
     }
 
     /// Adds all that was found, the distributions by their names in [`DISTRIBUTIONS`].
-    pub(super) fn add_to(self, report: &mut Report) {
+    pub(super) fn add_to(self, report: &mut LoadReport) {
         for (name, at) in [
             ("first_media_ms", self.first_media),
             ("metadata_ms", self.metadata),
@@ -375,7 +375,7 @@ impl<Said> Track<Said> {
         }
     }
 
-    fn add_to(self, report: &mut Report) {
+    fn add_to(self, report: &mut LoadReport) {
         let Self { name, frames, .. } = self;
         let mut add = |what: &str, value: f64, better| {
             report.add_figure(Figure::new(&format!("{name}_{what}"), value, better));
@@ -415,15 +415,15 @@ mod tests {
         observer.note(Message { header, payload }, at(arrived_ms));
     }
 
-    fn report(mut observer: Observer, end_ms: u64) -> Report {
+    fn report(mut observer: Observer, end_ms: u64) -> LoadReport {
         observer.end(at(end_ms));
-        let mut report = Report::new("play", Manifest::new("rtmp://h/a/k", BTreeMap::new()));
+        let mut report = LoadReport::new("play", Manifest::new("rtmp://h/a/k", BTreeMap::new()));
         observer.add_to(&mut report);
         report
     }
 
     #[track_caller]
-    fn expect(report: &Report, figures: &[(&str, f64)]) {
+    fn expect(report: &LoadReport, figures: &[(&str, f64)]) {
         for (name, value) in figures {
             let figure = report.figure(name).unwrap_or_else(|| panic!("no {name}"));
             assert_eq!(figure.value, Some(*value), "{name}");

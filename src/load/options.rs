@@ -12,7 +12,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::LoadError;
-use super::report::{self, Report, ReportError, Threshold};
+use super::report::{self, LoadReport, ReportError, Threshold};
 
 /// How a measurement is run.
 #[derive(Clone, Debug, Args)]
@@ -84,7 +84,7 @@ impl Options {
 }
 
 /// Makes the text of a file of a report.
-type Form = fn(&Report) -> Result<String, ReportError>;
+type Form = fn(&LoadReport) -> Result<String, ReportError>;
 
 /// The file name that stands for standard output.
 const STDOUT: &str = "-";
@@ -118,9 +118,9 @@ impl Outputs {
     ///
     /// # Errors
     /// [`LoadError::File`], or [`LoadError::Report`] where the report has no such form.
-    pub fn write(&self, report: &Report) -> Result<(), LoadError> {
+    pub fn write(&self, report: &LoadReport) -> Result<(), LoadError> {
         let forms: [(_, Form); 3] = [
-            (&self.json, Report::to_json),
+            (&self.json, LoadReport::to_json),
             (&self.hdr, report::interval_log),
             (&self.html, |report| Ok(report::page(report))),
         ];

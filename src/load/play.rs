@@ -8,12 +8,12 @@ use std::time::Duration;
 use clap::Args;
 
 use super::LoadError;
-use super::connection::{ConnId, Ended, Event, Head, Reason};
+use super::connection::{ConnectionEvent, ConnectionHead, ConnectionKey, Ended, Reason};
 use super::engine::{self, Agenda, Engine, Scenario, Speak};
 use super::measurement::Measurement;
 use super::observer::{DISTRIBUTIONS, Observer};
 use super::options::Options;
-use super::report::Report;
+use super::report::LoadReport;
 use super::target::Target;
 use super::way::Way;
 use crate::rtmp::client::Purpose;
@@ -21,7 +21,7 @@ use crate::time::Time;
 
 /// What is to be played.
 #[derive(Clone, Debug, Args)]
-pub struct Play {
+pub struct PlayCommand {
     /// The stream, as `rtmp://HOST[:PORT]/APP/KEY`.
     pub url: String,
     #[allow(missing_docs, reason = "a doc would become the text of the help")]
@@ -29,12 +29,12 @@ pub struct Play {
     pub options: Options,
 }
 
-impl Play {
+impl PlayCommand {
     /// Plays for the time asked for, or until the stream is over, and says what came.
     ///
     /// # Errors
     /// Why nothing could be measured.
-    pub fn measure(&self) -> Result<Report, LoadError> {
+    pub fn measure(&self) -> Result<LoadReport, LoadError> {
         let target = Target::parse(&self.url)?;
         let measurement =
             Measurement::prepare("play", target.clone(), &self.options, 1, BTreeMap::new())?;
@@ -77,7 +77,7 @@ struct Run {
     duration: Duration,
     measurement: Measurement,
     way: Way,
-    connection: Option<ConnId>,
+    connection: Option<ConnectionKey>,
     /// What is found, from the time at which the connection was to be opened.
     observer: Option<Observer>,
     /// The server ended the stream, or the connection after it had sent some of it.
@@ -106,26 +106,32 @@ impl Scenario for Run {
         }
     }
 
-    fn event(&mut self, agenda: &mut Agenda<Due>, (): &mut (), head: &Head, event: Event<'_>) {
+    fn event(
+        &mut self,
+        agenda: &mut Agenda<Due>,
+        (): &mut (),
+        head: &ConnectionHead,
+        event: ConnectionEvent<'_>,
+    ) {
         let now = agenda.now();
         match event {
-            Event::Reached { phase, took_us } => {
+            ConnectionEvent::Reached { phase, took_us } => {
                 self.way.reached(phase, took_us, head.goal, now);
                 if phase == head.goal {
                     agenda.at(now + self.duration, Due::End);
                 }
             }
-            Event::Media(message) => {
+            ConnectionEvent::Media(message) => {
                 if let Some(observer) = &mut self.observer {
                     observer.note(message, now);
                 }
             }
-            Event::Status(status) => self.way.status(&status),
-            Event::StreamEof => {
+            ConnectionEvent::Status(status) => self.way.status(&status),
+            ConnectionEvent::StreamEof => {
                 self.has_ended = true;
                 agenda.close(head.id);
             }
-            Event::Frame(_) | Event::Acknowledged(_) => {}
+            ConnectionEvent::Frame(_) | ConnectionEvent::Acknowledged(_) => {}
         }
     }
 

@@ -89,7 +89,7 @@ pub struct Sample {
 
 /// The memory of a tree of processes, read page by page.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Memory {
+pub struct MemoryUsage {
     /// Resident memory; a page that several processes share counts once in all.
     pub resident_bytes: u64,
     /// What of it is no part of a file, as programs are: heap, stacks and shared memory. The share
@@ -165,9 +165,9 @@ impl ProcessTree {
 
     /// Reads the memory page by page. That takes milliseconds where there is much of it: for the
     /// moments before and after the work, and not in it.
-    pub fn memory(&self) -> Result<Memory, ProcessError> {
+    pub fn memory(&self) -> Result<MemoryUsage, ProcessError> {
         self.root_stat()?;
-        let (mut memory, mut counted) = (Memory::default(), BTreeSet::new());
+        let (mut memory, mut counted) = (MemoryUsage::default(), BTreeSet::new());
         for pid in self.pids() {
             let (resident_bytes, data_bytes) = shares(pid);
             memory.resident_bytes += resident_bytes;

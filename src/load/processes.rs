@@ -45,7 +45,7 @@ use rustix::io::ioctl_fionbio;
 use super::LoadError;
 use super::alarm;
 use super::measured::Measured;
-use super::report::{Report, ReportError};
+use super::report::{LoadReport, ReportError};
 use crate::time::Time;
 
 /// Processes that may share the work.
@@ -208,14 +208,14 @@ impl Processes {
 
 /// What the helpers have found.
 #[derive(Debug)]
-pub struct Others(Vec<Report>);
+pub struct Others(Vec<LoadReport>);
 
 impl Others {
     /// Adds it to what this process has found.
     ///
     /// # Errors
     /// One of them did other work.
-    pub fn add_to(self, report: &mut Report) -> Result<(), LoadError> {
+    pub fn add_to(self, report: &mut LoadReport) -> Result<(), LoadError> {
         self.0.into_iter().try_for_each(|other| report.merge(other)).map_err(bad_report)
     }
 }
@@ -265,7 +265,7 @@ impl Helper {
     }
 
     /// Waits for its end and takes its report.
-    fn finish(mut self) -> Result<Report, LoadError> {
+    fn finish(mut self) -> Result<LoadReport, LoadError> {
         ioctl_fionbio(&self.output, false).map_err(io::Error::from)?;
         let mut rest = Vec::new();
         self.output.read_to_end(&mut rest)?;
@@ -273,7 +273,7 @@ impl Helper {
         if !self.child.wait()?.success() || self.said.report().is_empty() {
             return Err(self.failure());
         }
-        Report::from_json(&String::from_utf8_lossy(self.said.report())).map_err(bad_report)
+        LoadReport::from_json(&String::from_utf8_lossy(self.said.report())).map_err(bad_report)
     }
 
     /// Why it has ended without a report, which it says in one line.
@@ -351,7 +351,7 @@ fn say(line: &str) {
 ///
 /// # Errors
 /// That one is gone.
-pub fn hand_over(report: &Report) -> Result<(), LoadError> {
+pub fn hand_over(report: &LoadReport) -> Result<(), LoadError> {
     let text = report.to_json().map_err(bad_report)?;
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(LoadError::Io)

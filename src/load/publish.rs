@@ -10,13 +10,13 @@ use std::time::Duration;
 use clap::Args;
 
 use super::LoadError;
-use super::connection::{ConnId, Connection, Ended, Event, Head};
+use super::connection::{Connection, ConnectionEvent, ConnectionHead, ConnectionKey, Ended};
 use super::encoder::{EncoderOptions, Frame};
 use super::engine::{self, Agenda, Engine, Scenario, Speak};
 use super::measurement::Measurement;
 use super::options::Options;
-use super::report::{Better, Distribution, Figure, Report, Series};
-use super::source::Source;
+use super::report::{Better, Distribution, Figure, LoadReport, Series};
+use super::source::MediaSource;
 use super::target::Target;
 use super::way::Way;
 use crate::media::{AudioClass, MediaKind, VideoClass, classify_audio, classify_video};
@@ -25,7 +25,7 @@ use crate::time::Time;
 
 /// What is to be published.
 #[derive(Clone, Debug, Args)]
-pub struct Publish {
+pub struct PublishCommand {
     /// The stream, as `rtmp://HOST[:PORT]/APP/KEY`.
     pub url: String,
     /// Publish this FLV file in place of the synthetic encoder, again and again.
@@ -43,16 +43,16 @@ pub struct Publish {
     pub options: Options,
 }
 
-impl Publish {
+impl PublishCommand {
     /// Publishes for the time asked for, and says how that went.
     ///
     /// # Errors
     /// Why nothing could be measured.
-    pub fn measure(&self) -> Result<Report, LoadError> {
+    pub fn measure(&self) -> Result<LoadReport, LoadError> {
         let target = Target::parse(&self.url)?;
         let source = match &self.file {
-            Some(path) => Source::of_file(path)?,
-            None => Source::of_encoder(self.encoder.clone()),
+            Some(path) => MediaSource::of_file(path)?,
+            None => MediaSource::of_encoder(self.encoder.clone()),
         };
         let measurement =
             Measurement::prepare("publish", target.clone(), &self.options, 1, self.parameters())?;
@@ -96,10 +96,10 @@ enum Due {
 
 struct Run {
     duration: Duration,
-    source: Source,
+    source: MediaSource,
     measurement: Measurement,
     way: Way,
-    connection: Option<ConnId>,
+    connection: Option<ConnectionKey>,
     /// The next message, and its payload.
     next: Option<Frame>,
     payload: Vec<u8>,
@@ -193,7 +193,7 @@ impl Sent {
     }
 
     /// Adds what was sent in the time for which the stream was `held`.
-    fn add_to(self, report: &mut Report, held: Duration) {
+    fn add_to(self, report: &mut LoadReport, held: Duration) {
         let rate = |count: u64| count as f64 / held.as_secs_f64();
         let counts = [
             ("video_frames", self.pictures, Better::Higher),
@@ -228,7 +228,7 @@ impl Sent {
 }
 
 impl Run {
-    fn new(duration: Duration, source: Source, measurement: Measurement) -> Self {
+    fn new(duration: Duration, source: MediaSource, measurement: Measurement) -> Self {
         Self {
             duration,
             source,
@@ -310,29 +310,35 @@ impl Scenario for Run {
         }
     }
 
-    fn event(&mut self, agenda: &mut Agenda<Due>, (): &mut (), head: &Head, event: Event<'_>) {
+    fn event(
+        &mut self,
+        agenda: &mut Agenda<Due>,
+        (): &mut (),
+        head: &ConnectionHead,
+        event: ConnectionEvent<'_>,
+    ) {
         let now = agenda.now();
         match event {
-            Event::Reached { phase, took_us } => {
+            ConnectionEvent::Reached { phase, took_us } => {
                 self.way.reached(phase, took_us, head.goal, now);
                 if phase == head.goal {
                     agenda.at(now, Due::Frame);
                     agenda.at(now + self.duration, Due::End);
                 }
             }
-            Event::Status(status) => self.way.status(&status),
-            Event::Acknowledged(bytes) => {
+            ConnectionEvent::Status(status) => self.way.status(&status),
+            ConnectionEvent::Acknowledged(bytes) => {
                 // The number wraps, and so does what it is compared with.
                 let unacknowledged = (head.sent_bytes as u32).wrapping_sub(bytes);
                 self.sent.acknowledgements += 1;
                 let max = &mut self.sent.unacknowledged_bytes_max;
                 *max = (*max).max(unacknowledged);
             }
-            Event::Media(_) | Event::Frame(_) | Event::StreamEof => {}
+            ConnectionEvent::Media(_) | ConnectionEvent::Frame(_) | ConnectionEvent::StreamEof => {}
         }
     }
 
-    fn written(&mut self, agenda: &mut Agenda<Due>, (): &mut (), head: &Head) {
+    fn written(&mut self, agenda: &mut Agenda<Due>, (): &mut (), head: &ConnectionHead) {
         let since_began = agenda.now().since(agenda.began());
         while let Some((end, written)) = self.waiting.front()
             && *end <= head.sent_bytes

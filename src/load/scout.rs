@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use super::LoadError;
-use super::connection::{Ended, Event, Head, Phase, Reason};
+use super::connection::{ConnectionEvent, ConnectionHead, ConnectionPhase, Ended, Reason};
 use super::engine::{self, Agenda, Engine, Plan, Scenario, Speak};
 use crate::time::Time;
 
@@ -27,10 +27,10 @@ pub fn run(plan: Plan, speak: Speak) -> Result<(), LoadError> {
         return Ok(());
     };
     let answer = match (reason, head.phase) {
-        (Reason::Socket(error), Phase::Opening) => {
+        (Reason::Socket(error), ConnectionPhase::Opening) => {
             return Err(LoadError::Unreachable { address, error });
         }
-        (Reason::Timeout, Phase::Opening) => "there is no connection".to_owned(),
+        (Reason::Timeout, ConnectionPhase::Opening) => "there is no connection".to_owned(),
         (Reason::Timeout, phase) => {
             format!("no answer within {timeout:?}, after {}", phase.name())
         }
@@ -44,14 +44,14 @@ pub fn run(plan: Plan, speak: Speak) -> Result<(), LoadError> {
 }
 
 /// What a session asks for to come to `goal`.
-const fn request(goal: Phase) -> &'static str {
+const fn request(goal: ConnectionPhase) -> &'static str {
     match goal {
-        Phase::Opening | Phase::Tcp => "accept",
-        Phase::Handshake => "shake hands",
-        Phase::Connect => "connect",
-        Phase::Stream => "create a stream",
-        Phase::Publish => "take a stream",
-        Phase::Play => "play a stream",
+        ConnectionPhase::Opening | ConnectionPhase::Tcp => "accept",
+        ConnectionPhase::Handshake => "shake hands",
+        ConnectionPhase::Connect => "connect",
+        ConnectionPhase::Stream => "create a stream",
+        ConnectionPhase::Publish => "take a stream",
+        ConnectionPhase::Play => "play a stream",
     }
 }
 
@@ -75,9 +75,15 @@ impl Scenario for Scout {
         }
     }
 
-    fn event(&mut self, agenda: &mut Agenda<()>, (): &mut (), head: &Head, event: Event<'_>) {
+    fn event(
+        &mut self,
+        agenda: &mut Agenda<()>,
+        (): &mut (),
+        head: &ConnectionHead,
+        event: ConnectionEvent<'_>,
+    ) {
         // It waits for the server's side to close, so that nothing of it is left when all begin.
-        if matches!(event, Event::Reached { phase, .. } if phase == head.goal) {
+        if matches!(event, ConnectionEvent::Reached { phase, .. } if phase == head.goal) {
             agenda.leave(head.id);
         }
     }

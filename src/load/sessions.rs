@@ -8,16 +8,16 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
-use super::connection::{Ended, Head, Phase, Reason};
+use super::connection::{ConnectionHead, ConnectionPhase, Ended, Reason};
 use super::engine::Speak;
-use super::report::{Better, Distribution, Figure, Report};
+use super::report::{Better, Distribution, Figure, LoadReport};
 use super::target::Target;
 use crate::rtmp::client::Purpose;
 use crate::time::Time;
 
 /// How far a session is brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Stage {
+pub enum SessionStage {
     /// TCP has connected, and nothing is said.
     Tcp,
     /// The handshake is over.
@@ -30,7 +30,7 @@ pub enum Stage {
     Play,
 }
 
-impl Stage {
+impl SessionStage {
     /// What session `number` says to come here.
     pub fn speak(self, target: &Target, number: u32) -> Speak {
         let purpose = match self {
@@ -83,24 +83,24 @@ pub const TIMED: [&str; 10] = [
     "session",
     "wake",
     "to_stage",
-    Phase::Tcp.name(),
-    Phase::Handshake.name(),
-    Phase::Connect.name(),
-    Phase::Stream.name(),
-    Phase::Publish.name(),
-    Phase::Play.name(),
+    ConnectionPhase::Tcp.name(),
+    ConnectionPhase::Handshake.name(),
+    ConnectionPhase::Connect.name(),
+    ConnectionPhase::Stream.name(),
+    ConnectionPhase::Publish.name(),
+    ConnectionPhase::Play.name(),
 ];
 
 impl Tally {
     /// Of sessions of which the first is due at `begins_at`.
     pub fn new(begins_at: Time) -> Self {
-        const PHASES: [Phase; 6] = [
-            Phase::Tcp,
-            Phase::Handshake,
-            Phase::Connect,
-            Phase::Stream,
-            Phase::Publish,
-            Phase::Play,
+        const PHASES: [ConnectionPhase; 6] = [
+            ConnectionPhase::Tcp,
+            ConnectionPhase::Handshake,
+            ConnectionPhase::Connect,
+            ConnectionPhase::Stream,
+            ConnectionPhase::Publish,
+            ConnectionPhase::Play,
         ];
         Self {
             begins_at,
@@ -148,7 +148,13 @@ impl Tally {
 
     /// A session has come to `phase`, `at` since the start of the run. True where that is its
     /// stage.
-    pub fn note_phase(&mut self, head: &Head, phase: Phase, took_us: u64, at: Duration) -> bool {
+    pub fn note_phase(
+        &mut self,
+        head: &ConnectionHead,
+        phase: ConnectionPhase,
+        took_us: u64,
+        at: Duration,
+    ) -> bool {
         if let Some(known) = self.phases.iter_mut().find(|known| known.name() == phase.name()) {
             known.record(at, took_us);
         }
@@ -181,7 +187,7 @@ impl Tally {
     }
 
     /// Adds the figures, and the distributions before those that are there.
-    pub fn report(self, report: &mut Report) {
+    pub fn report(self, report: &mut LoadReport) {
         let mut count = |name: &str, value: u32, better| {
             report.add_figure(Figure::new(name, f64::from(value), better));
         };
@@ -200,7 +206,7 @@ impl Tally {
 }
 
 /// Adds the quotient of two figures. Where one of them is withheld or is not there, so is it.
-pub fn add_quotient(report: &mut Report, name: &str, over: &str, under: &str, better: Better) {
+pub fn add_quotient(report: &mut LoadReport, name: &str, over: &str, under: &str, better: Better) {
     let known = |name: &str| {
         let figure = report.figures.iter().find(|figure| figure.name == name);
         let why = figure.and_then(|figure| figure.withheld.clone());
@@ -227,7 +233,7 @@ mod tests {
 
     #[test]
     fn quotients_are_made_of_counts_and_withheld_with_them() {
-        let mut report = Report::new("churn", Manifest::new("h", BTreeMap::new()));
+        let mut report = LoadReport::new("churn", Manifest::new("h", BTreeMap::new()));
         let figure = |name, value| Figure::new(name, value, Better::Neither);
         report.add_figure(figure("sessions", 30.0));
         report.add_figure(figure("opening_s", 1.5));

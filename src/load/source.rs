@@ -19,7 +19,7 @@ use crate::media::flv::{FlvError, FlvReader};
 
 /// See the module's head.
 #[derive(Debug)]
-pub(super) enum Source {
+pub(super) enum MediaSource {
     Encoder {
         encoder: Encoder,
         /// What stands before all frames.
@@ -28,7 +28,7 @@ pub(super) enum Source {
     File(Film),
 }
 
-impl Source {
+impl MediaSource {
     pub(super) fn of_encoder(options: EncoderOptions) -> Self {
         let encoder = Encoder::new(options);
         Self::Encoder { headers: encoder.headers().into(), encoder }
@@ -185,7 +185,7 @@ mod tests {
             bitrate: 300_000,
             audio_bitrate: 64_000,
         };
-        let mut source = Source::of_encoder(options);
+        let mut source = MediaSource::of_encoder(options);
         let media: Vec<_> = (0..5).map(|_| source.next_frame(&mut Vec::new()).media).collect();
         use MediaKind::{Audio, Data, Video};
         assert_eq!(media, [Data, Video, Audio, Video, Audio]);

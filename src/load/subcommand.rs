@@ -12,10 +12,10 @@ use super::floor::Floor;
 use super::help;
 use super::idle::Idle;
 use super::options::Outputs;
-use super::play::Play;
+use super::play::PlayCommand;
 use super::processes::{self, Sharing};
-use super::publish::Publish;
-use super::report::{Report, Threshold};
+use super::publish::PublishCommand;
+use super::report::{LoadReport, Threshold};
 use super::streams::fanout::Fanout;
 use super::streams::ingest::Ingest;
 
@@ -52,10 +52,10 @@ pub enum LoadCommand {
     Floor(Floor),
     /// Play one stream, and look at it in detail.
     #[command(after_long_help = help::PLAY)]
-    Play(Play),
+    Play(PlayCommand),
     /// Publish one stream, and look at it in detail.
     #[command(after_long_help = help::PUBLISH)]
-    Publish(Publish),
+    Publish(PublishCommand),
 }
 
 impl LoadCommand {
@@ -63,7 +63,7 @@ impl LoadCommand {
     ///
     /// # Errors
     /// Why there is no measurement, or no report of it.
-    pub fn run(&self) -> Result<Outcome, LoadError> {
+    pub fn run(&self) -> Result<Judgement, LoadError> {
         match self {
             Self::Idle(idle) => {
                 deliver_share(&idle.measure()?, &idle.sharing, &idle.options.outputs)
@@ -74,7 +74,7 @@ impl LoadCommand {
             Self::Fanout(fanout) => deliver(&fanout.measure()?, &fanout.options.outputs),
             Self::Ingest(ingest) => deliver(&ingest.measure()?, &ingest.options.outputs),
             Self::Compare(compare) => compare.run(),
-            Self::Floor(floor) => floor.serve().map(|()| Outcome::default()),
+            Self::Floor(floor) => floor.serve().map(|()| Judgement::default()),
             Self::Play(play) => deliver(&play.measure()?, &play.options.outputs),
             Self::Publish(publish) => deliver(&publish.measure()?, &publish.options.outputs),
         }
@@ -83,7 +83,7 @@ impl LoadCommand {
 
 /// How a measurement that took place came out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Outcome {
+pub struct Judgement {
     /// In a word.
     pub verdict: Verdict,
     /// What a person should know beside the report, in lines.
@@ -104,7 +104,7 @@ pub enum Verdict {
     Incomparable,
 }
 
-impl Outcome {
+impl Judgement {
     /// Judges by all thresholds. A generator that lagged weighs more: what it found is no fault
     /// of the server's.
     pub(super) fn of(
@@ -126,20 +126,20 @@ impl Outcome {
 
 /// A helper hands its report over, and the first process delivers for all.
 fn deliver_share(
-    report: &Report,
+    report: &LoadReport,
     sharing: &Sharing,
     outputs: &Outputs,
-) -> Result<Outcome, LoadError> {
+) -> Result<Judgement, LoadError> {
     match sharing.helper {
-        Some(_) => processes::hand_over(report).map(|()| Outcome::default()),
+        Some(_) => processes::hand_over(report).map(|()| Judgement::default()),
         None => deliver(report, outputs),
     }
 }
 
-fn deliver(report: &Report, outputs: &Outputs) -> Result<Outcome, LoadError> {
+fn deliver(report: &LoadReport, outputs: &Outputs) -> Result<Judgement, LoadError> {
     outputs.write(report)?;
     let lagged = report.lagged.as_deref();
-    Outcome::of(&outputs.fail_if, lagged, |threshold| threshold.judge(report))
+    Judgement::of(&outputs.fail_if, lagged, |threshold| threshold.judge(report))
 }
 
 #[cfg(test)]
@@ -150,17 +150,17 @@ mod tests {
     use super::super::report::{Better, Figure};
     use super::*;
 
-    fn judged(bounds: &[&str], lagged: Option<&str>) -> Result<Outcome, LoadError> {
-        let mut report = Report::new("idle", Manifest::new("h", BTreeMap::new()));
+    fn judged(bounds: &[&str], lagged: Option<&str>) -> Result<Judgement, LoadError> {
+        let mut report = LoadReport::new("idle", Manifest::new("h", BTreeMap::new()));
         report.add_figure(Figure::new("lost", 3.0, Better::Lower));
         let thresholds: Vec<_> =
             bounds.iter().map(|text| Threshold::of_figure(text).unwrap()).collect();
-        Outcome::of(&thresholds, lagged, |threshold| threshold.judge(&report))
+        Judgement::of(&thresholds, lagged, |threshold| threshold.judge(&report))
     }
 
     #[test]
     fn every_missed_threshold_has_its_line_and_one_is_enough() {
-        let outcome = |verdict, lines: &[&str]| Outcome {
+        let outcome = |verdict, lines: &[&str]| Judgement {
             verdict,
             lines: lines.iter().map(|line| (*line).to_owned()).collect(),
         };

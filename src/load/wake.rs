@@ -8,9 +8,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::connection::{ConnId, Ended, Event, Head, Message, Phase};
+use super::connection::{
+    ConnectionEvent, ConnectionHead, ConnectionKey, ConnectionPhase, Ended, Message,
+};
 use super::engine::{Agenda, Engine, Scenario, Speak};
-use super::report::{Better, Distribution, Figure, Report};
+use super::report::{Better, Distribution, Figure, LoadReport};
 use super::sessions::key_of;
 use crate::rtmp::client::Purpose;
 use crate::rtmp::message::kind;
@@ -45,17 +47,17 @@ pub(super) enum Due {
     /// The next session is woken.
     Wake,
     /// This one has had its time.
-    Overdue(ConnId),
+    Overdue(ConnectionKey),
 }
 
 /// See the module's head.
 #[derive(Debug)]
 pub(super) struct Wakes {
     /// To be woken, the next one last.
-    sleepers: Vec<ConnId>,
+    sleepers: Vec<ConnectionKey>,
     woken: u32,
-    current: Option<(ConnId, Time)>,
-    publisher: Option<ConnId>,
+    current: Option<(ConnectionKey, Time)>,
+    publisher: Option<ConnectionKey>,
     frames: u32,
     /// From when a session was to be woken to the first picture that it read (us).
     wake: Distribution,
@@ -68,7 +70,7 @@ impl Wakes {
     /// Begins to wake `count` of `sleepers`, spread over all of them.
     pub(super) fn begin<D: From<Due>>(
         agenda: &mut Agenda<D>,
-        sleepers: &[ConnId],
+        sleepers: &[ConnectionKey],
         count: usize,
     ) -> Self {
         let step = (sleepers.len() / count.max(1)).max(1);
@@ -116,22 +118,22 @@ impl Wakes {
     }
 
     /// Whether the session is one that plays or publishes for the wakes.
-    pub(super) fn owns(&self, head: &Head) -> bool {
-        matches!(head.goal, Phase::Play | Phase::Publish)
+    pub(super) fn owns(&self, head: &ConnectionHead) -> bool {
+        matches!(head.goal, ConnectionPhase::Play | ConnectionPhase::Publish)
     }
 
     /// What happened on a session that belongs here.
     pub(super) fn event<D: From<Due>>(
         &mut self,
         agenda: &mut Agenda<D>,
-        head: &Head,
-        event: &Event<'_>,
+        head: &ConnectionHead,
+        event: &ConnectionEvent<'_>,
     ) {
         match event {
-            Event::Reached { phase: Phase::Publish, .. } => {
+            ConnectionEvent::Reached { phase: ConnectionPhase::Publish, .. } => {
                 agenda.at(agenda.now(), Due::Frame.into());
             }
-            Event::Media(message) if is_picture(message) => {
+            ConnectionEvent::Media(message) if is_picture(message) => {
                 let Some((_, intended)) = self.current.filter(|(id, _)| *id == head.id) else {
                     return;
                 };
@@ -149,7 +151,7 @@ impl Wakes {
         if !ended.reason.is_failure() {
             return;
         }
-        if ended.head.goal == Phase::Publish {
+        if ended.head.goal == ConnectionPhase::Publish {
             self.unpublished = Some(ended.reason.to_string());
             agenda.stop();
         } else if self.current.is_some_and(|(id, _)| id == ended.head.id) {
@@ -162,7 +164,7 @@ impl Wakes {
         self.woken
     }
 
-    pub(super) fn report(self, report: &mut Report) {
+    pub(super) fn report(self, report: &mut LoadReport) {
         if let Some(reason) = self.unpublished {
             report.add_doubt(format!(
                 "the stream for the sessions that were to be woken could not be published: {reason}"

@@ -6,8 +6,8 @@
 use std::time::Duration;
 
 use super::LoadError;
-use super::connection::{Ended, Phase, Reason};
-use super::report::{Better, Figure, Report};
+use super::connection::{ConnectionPhase, Ended, Reason};
+use super::report::{Better, Figure, LoadReport};
 use super::target::Target;
 use crate::rtmp::command::Status;
 use crate::text::Escaped;
@@ -20,7 +20,7 @@ const STATUSES_MAX: usize = 16;
 #[derive(Debug, Default)]
 pub(super) struct Way {
     /// How long each phase took (us).
-    phases: Vec<(Phase, u64)>,
+    phases: Vec<(ConnectionPhase, u64)>,
     /// When the server accepted the stream.
     pub(super) accepted_at: Option<Time>,
     statuses: u64,
@@ -29,7 +29,13 @@ pub(super) struct Way {
 }
 
 impl Way {
-    pub(super) fn reached(&mut self, phase: Phase, took_us: u64, goal: Phase, now: Time) {
+    pub(super) fn reached(
+        &mut self,
+        phase: ConnectionPhase,
+        took_us: u64,
+        goal: ConnectionPhase,
+        now: Time,
+    ) {
         self.phases.push((phase, took_us));
         if phase == goal {
             self.accepted_at = Some(now);
@@ -67,14 +73,15 @@ impl Way {
             let after = ended.at.since(accepted_at);
             return Some(LoadError::BrokenOff { address, what, answer, after });
         }
-        if let (Phase::Opening, Reason::Socket(error)) = (ended.head.phase, ended.reason) {
+        if let (ConnectionPhase::Opening, Reason::Socket(error)) = (ended.head.phase, ended.reason)
+        {
             return Some(LoadError::Unreachable { address, error });
         }
         Some(LoadError::Refused { address, what, answer })
     }
 
     /// Adds how long each phase took and what the server said.
-    pub(super) fn add_to(&self, report: &mut Report) {
+    pub(super) fn add_to(&self, report: &mut LoadReport) {
         for (phase, took_us) in &self.phases {
             let name = format!("{}_ms", phase.name());
             report.add_figure(Figure::new(&name, *took_us as f64 / 1000.0, Better::Lower));

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use super::connection::Phase;
+use super::connection::ConnectionPhase;
 use crate::limits;
 use crate::rtmp::client::{Client, ClientError, ClientEvent};
 use crate::rtmp::command::Status;
@@ -24,9 +24,9 @@ pub enum Wire {
 
 /// What arrived, borrowed from where it lies.
 #[derive(Debug)]
-pub enum Arrival<'a> {
+pub enum WireEvent<'a> {
     /// The server has let the connection come this far.
-    Phase(Phase),
+    Phase(ConnectionPhase),
     /// Audio, video, data or an aggregate of them.
     Media(Message<'a>),
     /// A frame behind its length.
@@ -73,7 +73,7 @@ impl Wire {
     pub(super) fn next<'a, 'i: 'a>(
         &'a mut self,
         input: &mut &'i mut [u8],
-    ) -> Result<Option<Arrival<'a>>, WireError> {
+    ) -> Result<Option<WireEvent<'a>>, WireError> {
         match self {
             Self::Silent => {
                 *input = &mut [];
@@ -81,9 +81,9 @@ impl Wire {
             }
             Self::Rtmp(client) => {
                 let event = client.next_event(input).map_err(WireError::Rtmp)?;
-                Ok(event.map(Arrival::from))
+                Ok(event.map(WireEvent::from))
             }
-            Self::Framed(framed) => Ok(framed.next(input)?.map(Arrival::Frame)),
+            Self::Framed(framed) => Ok(framed.next(input)?.map(WireEvent::Frame)),
         }
     }
 
@@ -135,14 +135,14 @@ impl Wire {
     }
 }
 
-impl<'a> From<ClientEvent<'a>> for Arrival<'a> {
+impl<'a> From<ClientEvent<'a>> for WireEvent<'a> {
     fn from(event: ClientEvent<'a>) -> Self {
         match event {
-            ClientEvent::HandshakeDone => Self::Phase(Phase::Handshake),
-            ClientEvent::Connected => Self::Phase(Phase::Connect),
-            ClientEvent::StreamCreated { .. } => Self::Phase(Phase::Stream),
-            ClientEvent::Publishing => Self::Phase(Phase::Publish),
-            ClientEvent::Playing => Self::Phase(Phase::Play),
+            ClientEvent::HandshakeDone => Self::Phase(ConnectionPhase::Handshake),
+            ClientEvent::Connected => Self::Phase(ConnectionPhase::Connect),
+            ClientEvent::StreamCreated { .. } => Self::Phase(ConnectionPhase::Stream),
+            ClientEvent::Publishing => Self::Phase(ConnectionPhase::Publish),
+            ClientEvent::Playing => Self::Phase(ConnectionPhase::Play),
             ClientEvent::Media(message) => Self::Media(message),
             ClientEvent::Refused(status) => Self::Refused(status),
             ClientEvent::Status(status) => Self::Status(status),

@@ -441,7 +441,7 @@ impl Dialogue {
             self.output.set_chunk_size(config.chunk_size);
         }
         self.command(0, |transaction_id, out| {
-            let request = request::ConnectRequest {
+            let request = request::ConnectCommand {
                 app: &config.app,
                 tc_url: &config.tc_url,
                 flash_ver: &config.flash_ver,

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use tiderace::load::report::Report;
+use tiderace::load::report::LoadReport;
 
 use crate::lab::clip::{Film, clip};
 use crate::lab::frames::Frames;
@@ -67,7 +67,7 @@ fn what_ffmpeg_publishes_is_described_and_counted() {
     let clip = clip(Film::Main, 4);
     ffmpeg::publish(&lab, "publisher", &clip, &url).finish(END);
     finish(player);
-    let report = Report::from_json(&fs::read_to_string(json).unwrap()).unwrap();
+    let report = LoadReport::from_json(&fs::read_to_string(json).unwrap()).unwrap();
     assert_eq!(report.findings["video"], "H.264 High 1.3 320x180");
     assert_eq!(report.findings["audio"], "AAC LC 44.1 kHz mono");
     for (name, value) in [

@@ -12,7 +12,7 @@ use hdrhistogram::Histogram;
 use hdrhistogram::serialization::Deserializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
 use tiderace::load::manifest::Manifest;
-use tiderace::load::report::{Better, Distribution, Figure, Report};
+use tiderace::load::report::{Better, Distribution, Figure, LoadReport};
 
 use crate::load_runs::NEVER_LATE;
 use crate::process::Tiderace;
@@ -24,7 +24,7 @@ fn one_run_is_told_in_every_form_with_the_same_numbers() {
     let [json, hdr, html] = ["r.json", "r.hlog", "r.html"].map(|name| folder.path(name));
     let output = idle(&server, &["--json", &json, "--hdr", &hdr, "--html", &html]);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
-    let report = Report::from_json(&fs::read_to_string(&json).unwrap()).unwrap();
+    let report = LoadReport::from_json(&fs::read_to_string(&json).unwrap()).unwrap();
     assert_eq!(report.lagged, None);
     assert_eq!(report.figure("sessions_held").unwrap().value, Some(5.0));
 
@@ -51,7 +51,7 @@ fn one_run_is_told_in_every_form_with_the_same_numbers() {
 fn json_on_standard_output_takes_the_place_of_the_table() {
     let server = Tiderace::command("json", |_| {}).start();
     let output = idle(&server, &["--json", "-", "--label", "two\nlines"]);
-    let report = Report::from_json(text(&output.stdout)).unwrap();
+    let report = LoadReport::from_json(text(&output.stdout)).unwrap();
     assert_eq!(report.manifest.label.as_deref(), Some("two\nlines"));
 }
 
@@ -178,8 +178,8 @@ fn help_of_every_command_has_examples_and_exit_codes() {
 }
 
 /// Of a fanout on this machine, with as many microseconds of latency.
-fn report(latency_us: u64) -> Report {
-    let mut report = Report::new("fanout", Manifest::new("rtmp://h/live/a", [].into()));
+fn report(latency_us: u64) -> LoadReport {
+    let mut report = LoadReport::new("fanout", Manifest::new("rtmp://h/live/a", [].into()));
     report.add_figure(Figure::new("frames_lost", 3.0, Better::Lower));
     let mut latency = Distribution::new("latency");
     latency.record(Duration::from_secs(1), latency_us);
@@ -235,7 +235,7 @@ impl Folder {
         self.0.join(name).to_str().unwrap().to_owned()
     }
 
-    fn report(&self, name: &str, report: &Report) -> String {
+    fn report(&self, name: &str, report: &LoadReport) -> String {
         let path = self.path(name);
         fs::write(&path, report.to_json().unwrap()).unwrap();
         path

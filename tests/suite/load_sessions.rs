@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use tiderace::load::report::Report;
+use tiderace::load::report::LoadReport;
 
 use crate::load_runs::{NEVER_LATE, report};
 use crate::process::{Tiderace, wait_until};
@@ -272,7 +272,7 @@ fn load(address: SocketAddr, args: &str) -> Command {
     command
 }
 
-fn measure(address: SocketAddr, args: &str) -> Report {
+fn measure(address: SocketAddr, args: &str) -> LoadReport {
     report(&load(address, args).output().unwrap())
 }
 
@@ -281,7 +281,7 @@ fn outcome(output: &Output) -> (Option<i32>, String) {
 }
 
 /// The figures of these names, all of which must have a value.
-fn values<const N: usize>(report: &Report, names: [&str; N]) -> [f64; N] {
+fn values<const N: usize>(report: &LoadReport, names: [&str; N]) -> [f64; N] {
     names.map(|name| {
         let figure = report.figure(name).unwrap_or_else(|| panic!("no {name}: {report:?}"));
         figure.value.unwrap_or_else(|| panic!("{figure:?}"))

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use tiderace::load::report::Report;
+use tiderace::load::report::LoadReport;
 use tiderace::media::flv::FlvReader;
 use tiderace::media::{MediaKind, VideoClass, classify_video};
 
@@ -259,7 +259,7 @@ fn load(args: &[&str]) -> Command {
 }
 
 #[track_caller]
-fn expect(report: &Report, figures: &[(&str, f64)]) {
+fn expect(report: &LoadReport, figures: &[(&str, f64)]) {
     for (name, value) in figures {
         assert_eq!(report.figure(name).and_then(|figure| figure.value), Some(*value), "{name}");
     }

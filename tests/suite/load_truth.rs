@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
-use tiderace::load::report::{Distribution, Report};
+use tiderace::load::report::{Distribution, LoadReport};
 
 use crate::load_runs::report;
 use crate::process::Tiderace;
@@ -148,7 +148,7 @@ fn a_generator_that_lags_gives_counts_and_no_times() {
     let flags = "--players 1 --warmup-s 0.1 --duration-s 0.5 --lateness-max-ms 0.0001";
     let output = load("fanout", relay.address, flags);
     assert_eq!(output.status.code(), Some(14));
-    let report = Report::from_json(str::from_utf8(&output.stdout).unwrap()).unwrap();
+    let report = LoadReport::from_json(str::from_utf8(&output.stdout).unwrap()).unwrap();
     assert_eq!(value(&report, "frames_lost"), 0.0);
     assert_eq!(value(&report, "frames_received"), 15.0);
     for name in ["latency_p50_ms", "first_frame_p50_ms", "stalls", "longest_gap_ms"] {
@@ -210,7 +210,7 @@ fn servers_that_refuse_or_die_end_the_measurement_in_one_line_with_a_code_of_the
     }
 }
 
-fn measured(relay: &Relay, flags: &str) -> Report {
+fn measured(relay: &Relay, flags: &str) -> LoadReport {
     report(&load("fanout", relay.address, flags))
 }
 
@@ -226,12 +226,12 @@ fn load_command(name: &str, server: SocketAddr, flags: &str) -> Command {
     command
 }
 
-fn value(report: &Report, name: &str) -> f64 {
+fn value(report: &LoadReport, name: &str) -> f64 {
     let figure = report.figure(name).unwrap_or_else(|| panic!("no figure {name}"));
     figure.value.unwrap_or_else(|| panic!("{name} is withheld: {:?}", figure.withheld))
 }
 
-fn distribution<'a>(report: &'a Report, name: &str) -> &'a Distribution {
+fn distribution<'a>(report: &'a LoadReport, name: &str) -> &'a Distribution {
     report.distributions.iter().find(|known| known.name() == name).unwrap()
 }
 

@@ -26,7 +26,7 @@ use crate::media::MediaKind;
 pub struct EncoderOptions {
     /// The picture size of the synthetic encoder.
     #[arg(long, value_name = "WIDTHxHEIGHT", default_value = "1280x720")]
-    pub size: Size,
+    pub size: PictureSize,
     /// Its frame rate.
     #[arg(long, value_name = "FPS", default_value = "30")]
     pub fps: Fps,
@@ -43,7 +43,7 @@ pub struct EncoderOptions {
 
 /// A picture size: even, for the colours have half of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Size {
+pub struct PictureSize {
     width: u16,
     height: u16,
 }
@@ -51,7 +51,7 @@ pub struct Size {
 /// The largest side of a picture, which the highest level allows.
 const SIDE_MAX: u16 = 8192;
 
-impl Size {
+impl PictureSize {
     const fn columns(self) -> u32 {
         self.width.div_ceil(16) as u32
     }
@@ -65,7 +65,7 @@ impl Size {
     }
 }
 
-impl FromStr for Size {
+impl FromStr for PictureSize {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -82,7 +82,7 @@ impl FromStr for Size {
     }
 }
 
-impl fmt::Display for Size {
+impl fmt::Display for PictureSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}x{}", self.width, self.height)
     }
@@ -390,7 +390,10 @@ mod tests {
     #[test]
     fn what_is_no_size_rate_or_bitrate_says_what_is() {
         for size in ["", "1280", "1281x720", "x", "8x8", "9000x16", "-2x16"] {
-            assert!(size.parse::<Size>().unwrap_err().contains("such as 1280x720"), "{size}");
+            assert!(
+                size.parse::<PictureSize>().unwrap_err().contains("such as 1280x720"),
+                "{size}"
+            );
         }
         for fps in ["0", "x", "nan", "1001", "-1"] {
             assert!(fps.parse::<Fps>().unwrap_err().contains("such as 30 or 29.97"), "{fps}");

@@ -6,7 +6,7 @@
 //! filler, which decoders pass over.
 
 use super::bit_writer::BitWriter;
-use super::{Fps, Size};
+use super::{Fps, PictureSize};
 
 /// A unit with the reference id of a keyframe, of another picture, and with none.
 const IDR_SLICE: u8 = 0x65;
@@ -50,7 +50,7 @@ const LEVELS: [(u8, u64, u64, u64); 19] = [
 ];
 
 /// The lowest level that allows it; the highest where none does.
-fn level(size: Size, fps: Fps, bitrate: u64) -> u8 {
+fn level(size: PictureSize, fps: Fps, bitrate: u64) -> u8 {
     let macroblocks = u64::from(size.macroblocks());
     let rate = (macroblocks * u64::from(fps.millihertz)).div_ceil(1000);
     let allows = |&&(_, per_second, of_picture, kbits): &&(u8, u64, u64, u64)| {
@@ -60,7 +60,7 @@ fn level(size: Size, fps: Fps, bitrate: u64) -> u8 {
 }
 
 /// The `AVCDecoderConfigurationRecord` of ISO/IEC 14496-15, section 5.3.3.
-pub(super) fn configuration(size: Size, fps: Fps, bitrate: u64) -> Vec<u8> {
+pub(super) fn configuration(size: PictureSize, fps: Fps, bitrate: u64) -> Vec<u8> {
     let level = level(size, fps, bitrate);
     let sequence = sequence_parameter_set(size, fps, level);
     let picture = picture_parameter_set();
@@ -76,7 +76,7 @@ pub(super) fn configuration(size: Size, fps: Fps, bitrate: u64) -> Vec<u8> {
 }
 
 /// H.264, section 7.3.2.1.1, with the clock of annex E.
-fn sequence_parameter_set(size: Size, fps: Fps, level: u8) -> Vec<u8> {
+fn sequence_parameter_set(size: PictureSize, fps: Fps, level: u8) -> Vec<u8> {
     let mut bits = BitWriter::default();
     bits.u(8, PROFILE_BASELINE.into()).u(8, CONSTRAINTS.into()).u(8, level.into()).ue(0);
     // Pictures are shown in the order in which they are coded.
@@ -113,7 +113,7 @@ fn picture_parameter_set() -> Vec<u8> {
 
 /// A keyframe of `bytes`, or a little more if it cannot be so small. Of two that follow each
 /// other, `is_odd` tells the one from the other, as H.264 demands.
-pub(super) fn write_keyframe(out: &mut Vec<u8>, size: Size, is_odd: bool, bytes: usize) {
+pub(super) fn write_keyframe(out: &mut Vec<u8>, size: PictureSize, is_odd: bool, bytes: usize) {
     let mut bits = BitWriter::default();
     // All slices of the picture are I, and this is all of it; number 0.
     bits.ue(0).ue(7).ue(0).u(FRAME_NUM_BITS, 0).ue(is_odd.into());
@@ -131,7 +131,7 @@ pub(super) fn write_keyframe(out: &mut Vec<u8>, size: Size, is_odd: bool, bytes:
 }
 
 /// The picture that comes `number` pictures behind its keyframe, likewise.
-pub(super) fn write_repeat(out: &mut Vec<u8>, size: Size, number: u32, bytes: usize) {
+pub(super) fn write_repeat(out: &mut Vec<u8>, size: PictureSize, number: u32, bytes: usize) {
     let mut bits = BitWriter::default();
     // All slices of the picture are P, and this is all of it.
     bits.ue(0).ue(5).ue(0).u(FRAME_NUM_BITS, number % (1 << FRAME_NUM_BITS));
@@ -171,7 +171,7 @@ mod tests {
             ("3840x2160", "60", 90_000_000, "H.264 Constrained Baseline 5.2 3840x2160 60"),
             ("640x360", "30", 30_000_000, "H.264 Constrained Baseline 4.1 640x360 30"),
         ] {
-            let (size, fps): (Size, Fps) = (size.parse().unwrap(), fps.parse().unwrap());
+            let (size, fps): (PictureSize, Fps) = (size.parse().unwrap(), fps.parse().unwrap());
             let record = configuration(size, fps, bitrate);
             let facts = codec::video_facts(VideoCodec::Avc, &record).expect("a record");
             let text = codec::describe_video(VideoCodec::Avc, &facts);
@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn frames_have_the_size_that_was_asked_for_unless_they_cannot_be_so_small() {
-        let size: Size = "320x240".parse().unwrap();
+        let size: PictureSize = "320x240".parse().unwrap();
         let lengths = |bytes| {
             let (mut key, mut repeat) = (Vec::new(), Vec::new());
             write_keyframe(&mut key, size, false, bytes);

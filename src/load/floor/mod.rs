@@ -34,7 +34,7 @@ pub struct Floor {
     pub listen: SocketAddr,
     /// How the kernel is handed what players are sent.
     #[arg(long, value_enum, default_value = "write")]
-    pub send: Form,
+    pub send: SendMethod,
     /// Send all frames of a stream that arrive in one turn of the loop together.
     #[arg(long)]
     pub merge: bool,
@@ -45,7 +45,7 @@ pub struct Floor {
 
 /// How the kernel is handed what players are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Form {
+pub enum SendMethod {
     /// One `write` from memory for each frame and player, as a plain relay does it.
     Write,
     /// One `write` of each frame into a file in memory, and one `sendfile` from there for each
@@ -59,7 +59,7 @@ impl Floor {
     /// # Errors
     /// Why it cannot listen, or what the system refused later.
     pub fn serve(&self) -> Result<(), LoadError> {
-        if self.send == Form::Sendfile {
+        if self.send == SendMethod::Sendfile {
             memory_file::check()?;
         }
         descriptors::raise_limit();

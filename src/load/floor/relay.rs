@@ -19,8 +19,8 @@ use signal_hook_mio::v1_0::Signals;
 use slab::Slab;
 
 use super::memory_file::MemoryFiles;
-use super::send_queue::{Lost, Outbox, Payload};
-use super::{Floor, Form};
+use super::send_queue::{Payload, SendError, SendQueue};
+use super::{Floor, SendMethod};
 use crate::limits;
 use crate::load::alarm;
 use crate::load::connection::{Left, read};
@@ -33,7 +33,7 @@ const LISTENER: Token = Token(usize::MAX - 2);
 
 /// See the module's head.
 pub(super) struct Relay {
-    form: Form,
+    form: SendMethod,
     merges: bool,
     poll: Poll,
     signals: Signals,
@@ -77,7 +77,7 @@ struct Peer {
     socket: TcpStream,
     role: Role,
     frames: Framed,
-    outbox: Outbox,
+    outbox: SendQueue,
     /// The kernel told that the peer sends no more: only a read that says so ends it.
     read_closed: bool,
     /// It is on the list of those with bytes to read.
@@ -302,8 +302,8 @@ impl Relay {
     fn send(&mut self, key: usize, bytes: &[u8]) -> io::Result<()> {
         let stream = &mut self.streams[key];
         let mut payload = match self.form {
-            Form::Write => Payload::Memory(bytes, None),
-            Form::Sendfile => Payload::File(stream.files.append(bytes)?),
+            SendMethod::Write => Payload::Memory(bytes, None),
+            SendMethod::Sendfile => Payload::File(stream.files.append(bytes)?),
         };
         // Who plays changes at the end of the turn alone, or when a peer enters: not meanwhile.
         let players = std::mem::take(&mut stream.players);
@@ -318,11 +318,11 @@ impl Relay {
         Ok(())
     }
 
-    fn account(&mut self, index: usize, sent: Result<usize, Lost>) {
+    fn account(&mut self, index: usize, sent: Result<usize, SendError>) {
         match sent {
             Ok(count) => self.totals.sent_bytes += count as u64,
             Err(lost) => {
-                self.totals.dropped_players += u64::from(matches!(lost, Lost::DoesNotRead));
+                self.totals.dropped_players += u64::from(matches!(lost, SendError::DoesNotRead));
                 self.end(index);
             }
         }
@@ -395,7 +395,7 @@ impl Relay {
                 socket,
                 role: Role::Unknown,
                 frames: Framed::default(),
-                outbox: Outbox::default(),
+                outbox: SendQueue::default(),
                 read_closed: false,
                 is_ready: false,
                 ended: false,

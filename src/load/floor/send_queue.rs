@@ -80,28 +80,28 @@ impl Piece {
 
 /// What waits for one player, in its order.
 #[derive(Debug, Default)]
-pub(super) struct Outbox {
+pub(super) struct SendQueue {
     pieces: VecDeque<Piece>,
     waiting_bytes: usize,
 }
 
 /// Why a player is let go.
 #[derive(Debug)]
-pub(super) enum Lost {
+pub(super) enum SendError {
     /// Its connection broke.
     Broken,
     /// More than [`limits::FLOOR_WAITING_BYTES_MAX`] wait for it.
     DoesNotRead,
 }
 
-impl Outbox {
+impl SendQueue {
     /// Sends `payload`, or as much of it as the kernel takes, and keeps the rest. Behind what
     /// waits already, all of it waits. Returns the bytes sent.
     pub(super) fn send(
         &mut self,
         socket: &mut TcpStream,
         payload: &mut Payload<'_>,
-    ) -> Result<usize, Lost> {
+    ) -> Result<usize, SendError> {
         let mut sent = 0;
         if self.pieces.is_empty() {
             sent = send_all(payload.len(), |offset| payload.send(socket, offset))?;
@@ -110,7 +110,7 @@ impl Outbox {
         if left > 0 {
             self.waiting_bytes += left;
             if self.waiting_bytes > limits::FLOOR_WAITING_BYTES_MAX {
-                return Err(Lost::DoesNotRead);
+                return Err(SendError::DoesNotRead);
             }
             self.pieces.push_back(payload.behind(sent));
         }
@@ -118,7 +118,7 @@ impl Outbox {
     }
 
     /// Sends what waits, as far as the kernel takes it. Returns the bytes sent.
-    pub(super) fn flush(&mut self, socket: &mut TcpStream) -> Result<usize, Lost> {
+    pub(super) fn flush(&mut self, socket: &mut TcpStream) -> Result<usize, SendError> {
         let mut total = 0;
         while let Some(piece) = self.pieces.front_mut() {
             let sent = send_all(piece.len(), |offset| piece.send(socket, offset))?;
@@ -135,7 +135,10 @@ impl Outbox {
 }
 
 /// Sends until all `bytes` are sent or the kernel takes no more. Returns how many it took.
-fn send_all(bytes: usize, mut send: impl FnMut(usize) -> io::Result<usize>) -> Result<usize, Lost> {
+fn send_all(
+    bytes: usize,
+    mut send: impl FnMut(usize) -> io::Result<usize>,
+) -> Result<usize, SendError> {
     let mut sent = 0;
     while sent < bytes {
         match send(sent) {
@@ -143,7 +146,7 @@ fn send_all(bytes: usize, mut send: impl FnMut(usize) -> io::Result<usize>) -> R
             Err(error) => match error.kind() {
                 ErrorKind::WouldBlock => break,
                 ErrorKind::Interrupted => {}
-                _ => return Err(Lost::Broken),
+                _ => return Err(SendError::Broken),
             },
         }
     }

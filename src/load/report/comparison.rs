@@ -3,7 +3,7 @@
 //! Owns what is better and by how much. It never says why: that is for who reads the conditions.
 
 use super::layout::{Grid, Notes, harmless, wrapped};
-use super::model::{Better, Figure, Report};
+use super::model::{Better, Figure, LoadReport};
 use super::quantity::number;
 use super::table::{identity, ordered, shown};
 use super::threshold::ratio;
@@ -15,13 +15,13 @@ const SAME_WITHIN: f64 = 0.002;
 /// Two reports, of which the second is judged by the first.
 #[derive(Clone, Copy, Debug)]
 pub struct Comparison<'a> {
-    first: &'a Report,
-    second: &'a Report,
+    first: &'a LoadReport,
+    second: &'a LoadReport,
 }
 
 impl<'a> Comparison<'a> {
     /// Nothing is judged yet.
-    pub const fn new(first: &'a Report, second: &'a Report) -> Self {
+    pub const fn new(first: &'a LoadReport, second: &'a LoadReport) -> Self {
         Self { first, second }
     }
 
@@ -53,7 +53,7 @@ impl<'a> Comparison<'a> {
             text.extend(differences.iter().map(|difference| wrapped("  - ", difference)));
         }
         let (mut notes, mut grid) = (Notes::default(), Grid::default());
-        let [first, second] = [self.first, self.second].map(Report::all_figures);
+        let [first, second] = [self.first, self.second].map(LoadReport::all_figures);
         let only_second = |figure: &&Figure| !first.iter().any(|known| known.name == figure.name);
         for ours in ordered(&first) {
             let theirs = second.iter().find(|figure| figure.name == ours.name);
@@ -74,7 +74,7 @@ impl<'a> Comparison<'a> {
 }
 
 /// What tells a run from another.
-fn run(report: &Report) -> String {
+fn run(report: &LoadReport) -> String {
     let manifest = &report.manifest;
     let label = manifest.label.iter().map(|label| format!(", {label}"));
     let server = manifest.server.iter().map(|server| format!(", {}", identity(server)));
@@ -115,7 +115,7 @@ mod tests {
     use super::super::{layout::COLUMNS, sample};
     use super::*;
 
-    fn changed() -> Report {
+    fn changed() -> LoadReport {
         let mut report = sample::report();
         report.add_figure(Figure::new("frames_delivered", 8_991.0, Better::Higher));
         report.add_figure(Figure::new("frames_lost", 0.0, Better::Lower));

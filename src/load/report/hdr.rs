@@ -9,7 +9,7 @@ use hdrhistogram::serialization::V2DeflateSerializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
 
 use super::distribution::INTERVAL;
-use super::model::{Report, ReportError};
+use super::model::{LoadReport, ReportError};
 
 /// What the log says of itself first, as the writers of other languages do.
 const FORMAT: &str = "[Histogram log format version 1.3]";
@@ -19,7 +19,7 @@ const FORMAT: &str = "[Histogram log format version 1.3]";
 ///
 /// # Errors
 /// [`ReportError::Unwritable`].
-pub fn interval_log(report: &Report) -> Result<String, ReportError> {
+pub fn interval_log(report: &LoadReport) -> Result<String, ReportError> {
     let distributions = report.distributions.iter();
     let mut intervals: Vec<_> = distributions
         .flat_map(|distribution| {

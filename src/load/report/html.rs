@@ -6,11 +6,11 @@
 use std::fmt::{self, Display, Write};
 
 use super::distribution::Distribution;
-use super::model::{Better, Figure, Report, Series};
-use super::plot::{Axis, HALF, Line, Plot, Size, WIDE};
+use super::model::{Better, Figure, LoadReport, Series};
+use super::plot::{Axis, HALF, Line, Plot, PlotSize, WIDE};
 use super::plot_points::{self, Moment};
 use super::quantity::{Quantity, number};
-use super::table::{Summary, flags, milliseconds, ordered};
+use super::table::{SeriesSummary, flags, milliseconds, ordered};
 use crate::load::manifest::Manifest;
 
 const STYLE: &str = include_str!("page.css");
@@ -22,7 +22,7 @@ const LEAST_DECADES: f64 = 0.02;
 const OWN: [&str; 2] = ["lateness", "turn"];
 
 /// The page.
-pub fn page(report: &Report) -> String {
+pub fn page(report: &LoadReport) -> String {
     let title = format!("tiderace load {}: {}", report.command, report.manifest.target);
     let title = Html(&title);
     let mut page = format!(
@@ -59,7 +59,7 @@ impl Display for Html<'_> {
     }
 }
 
-fn head(report: &Report) -> String {
+fn head(report: &LoadReport) -> String {
     let manifest = &report.manifest;
     let mut text = format!("<h1>tiderace load {}</h1>\n<p>", Html(&report.command));
     if let Some(label) = &manifest.label {
@@ -87,7 +87,7 @@ fn head(report: &Report) -> String {
 }
 
 /// What a reader came for: the main distribution in five numbers.
-fn tiles(report: &Report) -> String {
+fn tiles(report: &LoadReport) -> String {
     let Some(main) = report.distributions.first().filter(|main| !main.is_empty()) else {
         return String::new();
     };
@@ -174,7 +174,7 @@ fn missing(distributions: &[Distribution]) -> String {
     lines.iter().map(|line| format!("<div class=\"empty\">{}</div>\n", Html(line))).collect()
 }
 
-fn over_time(report: &Report) -> String {
+fn over_time(report: &LoadReport) -> String {
     let filled = || report.distributions.iter().filter(|distribution| !distribution.is_empty());
     let end_s = report.manifest.duration_s;
     // The first is what the command is about, unless nothing of that is told.
@@ -194,7 +194,7 @@ fn over_time(report: &Report) -> String {
     text
 }
 
-fn moments(distribution: &Distribution, size: Size, class: &str, end_s: f64) -> String {
+fn moments(distribution: &Distribution, size: PlotSize, class: &str, end_s: f64) -> String {
     let (width_s, moments) = plot_points::moments(distribution, end_s);
     let line = |class, value: fn(&Moment) -> f64| {
         let points: Vec<_> =
@@ -222,7 +222,7 @@ fn moments(distribution: &Distribution, size: Size, class: &str, end_s: f64) -> 
     figure(class, distribution.name(), &legend, &plot, &caption)
 }
 
-fn server(report: &Report) -> String {
+fn server(report: &LoadReport) -> String {
     let is_server = |series: &&Series| series.name.starts_with("server_");
     let (server, others): (Vec<_>, Vec<_>) =
         report.series.iter().filter(|series| !series.points.is_empty()).partition(is_server);
@@ -247,7 +247,7 @@ fn all_series(series: &[&Series], end_s: f64) -> String {
 }
 
 fn one_series(series: &Series, class: &'static str, end_s: f64) -> String {
-    let Some(Summary { first, mean, max, last }) = Summary::of(series) else {
+    let Some(SeriesSummary { first, mean, max, last }) = SeriesSummary::of(series) else {
         return String::new();
     };
     let quantity = Quantity::of_series(&series.unit);
@@ -287,7 +287,7 @@ fn legend_of<'a>(lines: impl IntoIterator<Item = (&'a str, &'a str)>) -> String 
     text + "</ul>\n"
 }
 
-fn tables(report: &Report) -> String {
+fn tables(report: &LoadReport) -> String {
     let mut text = "<h2>All figures</h2>\n".to_owned();
     if !report.figures.is_empty() {
         text += "<div class=\"scroll\"><table>\n<thead><tr><th>figure</th><th>value</th>\
@@ -343,7 +343,7 @@ fn distribution_row(distribution: &Distribution) -> String {
     row + &format!("<td>{}</td></tr>\n", number(distribution.histogram().len() as f64))
 }
 
-fn manifest(report: &Report) -> String {
+fn manifest(report: &LoadReport) -> String {
     let manifest = &report.manifest;
     let parameters =
         manifest.parameters.iter().map(|(name, value)| (format!("--{name}"), value.clone()));
@@ -368,7 +368,7 @@ fn manifest(report: &Report) -> String {
             write the same numbers for programs.</footer>\n"
 }
 
-fn run(report: &Report) -> [(String, String); 5] {
+fn run(report: &LoadReport) -> [(String, String); 5] {
     let manifest = &report.manifest;
     [
         ("command", report.command.clone()),
@@ -416,7 +416,7 @@ mod tests {
     use super::*;
 
     /// The page, in which every tag that is opened is closed in its turn.
-    fn well_formed(report: &Report) -> String {
+    fn well_formed(report: &LoadReport) -> String {
         let page = page(report);
         let body = page.strip_prefix("<!DOCTYPE html>\n").unwrap();
         let mut open = Vec::new();

@@ -18,12 +18,13 @@ const VERSION: u64 = 1;
 
 /// What one measurement found.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Report {
+pub struct LoadReport {
     /// What was run: `idle`, `fanout`, ...
     pub command: String,
     /// Where, with what and when it was run.
     pub manifest: Manifest,
-    /// Single numbers, without the percentiles of the distributions: see [`Report::all_figures`].
+    /// Single numbers, without the percentiles of the distributions: see
+    /// [`LoadReport::all_figures`].
     pub figures: Vec<Figure>,
     /// Durations by how often they occurred. The first is the command's main one: its percentiles
     /// may be named without its name.
@@ -40,7 +41,7 @@ pub struct Report {
     pub lagged: Option<String>,
 }
 
-impl Report {
+impl LoadReport {
     /// A report that has found nothing yet.
     pub fn new(command: &str, manifest: Manifest) -> Self {
         Self {
@@ -365,9 +366,10 @@ mod tests {
 
     use super::*;
 
-    fn report() -> Report {
+    fn report() -> LoadReport {
         let parameters = BTreeMap::from([("players".to_owned(), "10".to_owned())]);
-        let mut report = Report::new("fanout", Manifest::new("rtmp://[::1]/live/a", parameters));
+        let mut report =
+            LoadReport::new("fanout", Manifest::new("rtmp://[::1]/live/a", parameters));
         report.add_figure(Figure::new("frames_lost", 3.0, Better::Lower));
         report.add_figure(Figure::new("cpu_s_per_gb", 0.1 + 0.2, Better::Lower).worst_of_all());
         let mut latency = Distribution::new("latency");
@@ -386,7 +388,7 @@ mod tests {
         report
     }
 
-    fn value(report: &Report, name: &str) -> Option<f64> {
+    fn value(report: &LoadReport, name: &str) -> Option<f64> {
         report.figure(name).unwrap_or_else(|| panic!("no {name}")).value
     }
 
@@ -397,7 +399,7 @@ mod tests {
         withheld.withhold("latency", "the generator lagged");
         for report in [report(), withheld] {
             let text = report.to_json().unwrap();
-            let read = Report::from_json(&text).unwrap();
+            let read = LoadReport::from_json(&text).unwrap();
             assert_eq!(read.to_json().unwrap(), text);
             assert_eq!(read.all_figures(), report.all_figures());
             assert_eq!(read.series, report.series);
@@ -433,7 +435,7 @@ mod tests {
             ),
             (r#"{"format":"tiderace-load","version":1}"#, "damaged report: missing field"),
         ] {
-            let error = Report::from_json(text).unwrap_err().to_string();
+            let error = LoadReport::from_json(text).unwrap_err().to_string();
             assert!(error.starts_with(expected), "{text}: {error}");
             assert_eq!(error.lines().count(), 1);
         }
@@ -449,7 +451,7 @@ mod tests {
             format!("{}A{}", &text[..at + 40], &text[at + 60..]),
             text.replacen("\"unit\": \"us\"", "\"unit\": \"ms\"", 1),
         ] {
-            let error = Report::from_json(&damaged).unwrap_err();
+            let error = LoadReport::from_json(&damaged).unwrap_err();
             assert!(matches!(error, ReportError::Damaged(_)), "{error:?}");
         }
     }
@@ -486,7 +488,7 @@ mod tests {
     #[test]
     fn figures_of_processes_add_up_or_the_worst_stands_for_all() {
         let figures = |lost, cpu, rate| {
-            let mut report = Report::new("churn", Manifest::new("h", BTreeMap::new()));
+            let mut report = LoadReport::new("churn", Manifest::new("h", BTreeMap::new()));
             report.add_figure(Figure::new("lost", lost, Better::Lower));
             report.add_figure(Figure::new("cpu", cpu, Better::Lower).worst_of_all());
             report.add_figure(Figure::new("rate", rate, Better::Higher).worst_of_all());
@@ -506,11 +508,11 @@ mod tests {
     #[test]
     fn one_process_that_lagged_is_enough() {
         let mut sum = report();
-        let lagged = Report { lagged: Some("it was late".to_owned()), ..report() };
+        let lagged = LoadReport { lagged: Some("it was late".to_owned()), ..report() };
         sum.merge(lagged.clone()).unwrap();
         assert_eq!(sum.lagged, lagged.lagged);
         sum.merge(report()).unwrap();
-        let read = Report::from_json(&sum.to_json().unwrap()).unwrap();
+        let read = LoadReport::from_json(&sum.to_json().unwrap()).unwrap();
         assert_eq!(read.lagged, lagged.lagged);
     }
 
@@ -569,7 +571,7 @@ mod tests {
     }
 
     /// The report of [`report`] at the time of another.
-    fn report_like(other: &Report) -> Report {
+    fn report_like(other: &LoadReport) -> LoadReport {
         let mut report = report();
         report.manifest.started_utc.clone_from(&other.manifest.started_utc);
         report

@@ -10,15 +10,15 @@ use super::quantity::number;
 
 /// The size of a plot, in units that the browser scales.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Size {
+pub(super) struct PlotSize {
     pub(super) width: f64,
     pub(super) height: f64,
 }
 
 /// One for the width of the page.
-pub(super) const WIDE: Size = Size { width: 960.0, height: 340.0 };
+pub(super) const WIDE: PlotSize = PlotSize { width: 960.0, height: 340.0 };
 /// One of two beside each other.
-pub(super) const HALF: Size = Size { width: 470.0, height: 230.0 };
+pub(super) const HALF: PlotSize = PlotSize { width: 470.0, height: 230.0 };
 
 const LEFT: f64 = 72.0;
 const RIGHT: f64 = 18.0;
@@ -28,7 +28,7 @@ const BOTTOM: f64 = 46.0;
 /// A picture of lines over a common axis.
 #[derive(Debug)]
 pub(super) struct Plot {
-    pub(super) size: Size,
+    pub(super) size: PlotSize,
     /// What it shows, for who cannot see it.
     pub(super) title: String,
     pub(super) x: Axis,
@@ -186,7 +186,7 @@ fn round_up(value: f64) -> f64 {
 impl Plot {
     /// The picture as an element of a page.
     pub(super) fn svg(&self) -> String {
-        let Size { width, height } = self.size;
+        let PlotSize { width, height } = self.size;
         let title = Html(&self.title);
         let mut svg = format!(
             "<svg viewBox=\"0 0 {width} {height}\" style=\"max-width:{width}px\" role=\"img\" \
@@ -219,7 +219,7 @@ impl Plot {
     }
 
     fn draw_axes(&self, svg: &mut String) {
-        let Size { width, height } = self.size;
+        let PlotSize { width, height } = self.size;
         let (right, bottom) = (width - RIGHT, height - BOTTOM);
         for (value, label) in &self.y.ticks {
             let (y, label) = (self.y_of(*value), Html(label));

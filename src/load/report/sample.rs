@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{Better, Distribution, Figure, Report, Series};
+use super::{Better, Distribution, Figure, LoadReport, Series};
 use crate::load::manifest::{Machine, Manifest};
 use crate::load::process::Identity;
 
 /// Ten players for three seconds.
-pub(super) fn report() -> Report {
-    let mut report = Report::new("fanout", manifest());
+pub(super) fn report() -> LoadReport {
+    let mut report = LoadReport::new("fanout", manifest());
     for (name, value, better) in [
         ("frames_delivered", 9_000.0, Better::Higher),
         ("frames_lost", 3.0, Better::Lower),

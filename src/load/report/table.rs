@@ -4,13 +4,13 @@
 
 use super::distribution::Distribution;
 use super::layout::{Grid, Notes, harmless, wrapped};
-use super::model::{Figure, Report, Series};
+use super::model::{Figure, LoadReport, Series};
 use super::quantity::{Quantity, number};
 use crate::load::manifest::Manifest;
 use crate::load::process::Identity;
 
 /// The report as plain text of no more than 100 columns.
-pub fn table(report: &Report) -> String {
+pub fn table(report: &LoadReport) -> String {
     let mut notes = Notes::default();
     let mut text = head(report);
     for block in [
@@ -30,7 +30,7 @@ pub fn table(report: &Report) -> String {
     text
 }
 
-fn head(report: &Report) -> String {
+fn head(report: &LoadReport) -> String {
     let manifest = &report.manifest;
     let mut text = format!(
         "tiderace load {} {}: {} s from {}\n",
@@ -133,7 +133,9 @@ pub(super) fn milliseconds(value: f64) -> String {
 fn series(series: &[Series]) -> String {
     let mut grid = Grid::default();
     for series in series {
-        let Some(Summary { first, mean, max, last }) = Summary::of(series) else { continue };
+        let Some(SeriesSummary { first, mean, max, last }) = SeriesSummary::of(series) else {
+            continue;
+        };
         let quantity = Quantity::of_series(&series.unit);
         let values = [first, mean, max, last].map(|value| quantity.text(value));
         grid.push([harmless(&series.name)].into_iter().chain(values));
@@ -144,14 +146,14 @@ fn series(series: &[Series]) -> String {
 
 /// A series in four numbers.
 #[derive(Debug)]
-pub(super) struct Summary {
+pub(super) struct SeriesSummary {
     pub(super) first: f64,
     pub(super) mean: f64,
     pub(super) max: f64,
     pub(super) last: f64,
 }
 
-impl Summary {
+impl SeriesSummary {
     /// Nothing where there is no point.
     pub(super) fn of(series: &Series) -> Option<Self> {
         let values = || series.points.iter().map(|(_, value)| *value);

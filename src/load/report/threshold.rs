@@ -6,7 +6,7 @@
 use std::fmt::{self, Display};
 
 use super::layout::harmless;
-use super::model::{Figure, Report};
+use super::model::{Figure, LoadReport};
 use super::quantity::number;
 use crate::load::LoadError;
 use crate::text::edit_distance;
@@ -80,7 +80,7 @@ impl Threshold {
     ///
     /// # Errors
     /// [`LoadError::UnknownFigure`].
-    pub fn judge(&self, report: &Report) -> Result<Option<String>, LoadError> {
+    pub fn judge(&self, report: &LoadReport) -> Result<Option<String>, LoadError> {
         let figure = self.find(report)?;
         Ok(match figure.value {
             Some(value) if !self.holds(value) => None,
@@ -95,8 +95,8 @@ impl Threshold {
     /// [`LoadError::UnknownFigure`].
     pub fn judge_ratio(
         &self,
-        first: &Report,
-        second: &Report,
+        first: &LoadReport,
+        second: &LoadReport,
     ) -> Result<Option<String>, LoadError> {
         let (ours, theirs) = (self.find(first)?, self.find(second)?);
         let (Some(first), Some(second)) = (ours.value, theirs.value) else {
@@ -110,7 +110,7 @@ impl Threshold {
         }))
     }
 
-    fn find(&self, report: &Report) -> Result<Figure, LoadError> {
+    fn find(&self, report: &LoadReport) -> Result<Figure, LoadError> {
         report.figure(&self.figure).ok_or_else(|| {
             let figures = report.all_figures();
             let mut near: Vec<_> = figures

@@ -12,7 +12,7 @@ use crate::load::LoadError;
 use crate::load::measured::Measured;
 use crate::load::measurement::Measurement;
 use crate::load::options::Options;
-use crate::load::report::{Better, Figure, Report};
+use crate::load::report::{Better, Figure, LoadReport};
 use crate::load::target::Target;
 
 /// What is published and played.
@@ -48,7 +48,7 @@ impl Fanout {
     ///
     /// # Errors
     /// Why nothing could be measured.
-    pub fn measure(&self) -> Result<Report, LoadError> {
+    pub fn measure(&self) -> Result<LoadReport, LoadError> {
         let target = Target::parse(&self.url)?;
         let mut parameters = self.offer.parameters();
         parameters.insert("players".to_owned(), self.players.to_string());
@@ -80,7 +80,7 @@ fn stall_frames(text: &str) -> Result<f64, String> {
     frames.ok_or_else(|| "expected how many times the interval of frames, at least 1".to_owned())
 }
 
-fn fill(report: &mut Report, found: Found, measured: &Measured) {
+fn fill(report: &mut LoadReport, found: Found, measured: &Measured) {
     let arrivals = &found.arrivals;
     let lost = found.expected.saturating_sub(arrivals.frames);
     count(report, "players", found.players.into(), Better::Neither);
@@ -128,7 +128,7 @@ fn fill(report: &mut Report, found: Found, measured: &Measured) {
 }
 
 /// Makes the quotients of the report from its counts, those of one process or of several.
-pub(in crate::load) fn conclude(report: &mut Report) {
+pub(in crate::load) fn conclude(report: &mut LoadReport) {
     let cost = ["server_cpu_s", "delivered_bytes"];
     quotient(report, "server_cpu_s_per_gb", cost, GB_BYTES, Better::Lower);
     let lost = ["frames_lost", "frames_expected"];

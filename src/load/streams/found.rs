@@ -11,7 +11,7 @@ use super::arrivals::Arrivals;
 use super::publisher::Sent;
 use crate::load::measured::Measured;
 use crate::load::process::Sample;
-use crate::load::report::{Better, Distribution, Figure, Report};
+use crate::load::report::{Better, Distribution, Figure, LoadReport};
 
 /// See the module's head.
 pub(super) struct Found {
@@ -64,7 +64,7 @@ impl Found {
     }
 
     /// Adds what the server used while the window was open, if it is known.
-    pub(super) fn add_server(&self, report: &mut Report) {
+    pub(super) fn add_server(&self, report: &mut LoadReport) {
         let (Some(before), Some(after)) = (self.server_before, self.server_after) else { return };
         let used = after.usage.since(before.usage);
         let wakeups = used.wakeups as f64 / self.open_for.as_secs_f64();
@@ -79,7 +79,7 @@ impl Found {
     }
 
     /// Withholds what a run that ended before its window closed does not know.
-    pub(super) fn withhold_unknown(&self, report: &mut Report, names: &[&str]) {
+    pub(super) fn withhold_unknown(&self, report: &mut LoadReport, names: &[&str]) {
         if !self.has_ended {
             let reason = "the run ended before its time was over";
             names.iter().for_each(|name| report.withhold(name, reason));
@@ -88,13 +88,13 @@ impl Found {
 }
 
 /// Adds a count.
-pub(super) fn count(report: &mut Report, name: &str, count: u64, better: Better) {
+pub(super) fn count(report: &mut LoadReport, name: &str, count: u64, better: Better) {
     report.add_figure(Figure::new(name, count as f64, better));
 }
 
 /// Adds the quotient of two figures, times `scale`, unless one of them is not there.
 pub(super) fn quotient(
-    report: &mut Report,
+    report: &mut LoadReport,
     name: &str,
     [upper, lower]: [&str; 2],
     scale: f64,

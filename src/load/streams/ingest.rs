@@ -12,7 +12,7 @@ use crate::load::LoadError;
 use crate::load::measured::Measured;
 use crate::load::measurement::Measurement;
 use crate::load::options::Options;
-use crate::load::report::{Better, Figure, Report};
+use crate::load::report::{Better, Figure, LoadReport};
 use crate::load::target::Target;
 
 /// What is published.
@@ -45,7 +45,7 @@ impl Ingest {
     ///
     /// # Errors
     /// Why nothing could be measured.
-    pub fn measure(&self) -> Result<Report, LoadError> {
+    pub fn measure(&self) -> Result<LoadReport, LoadError> {
         let target = Target::parse(&self.url)?;
         let (options, offer) = (&self.options, &self.offer);
         let (connections, parameters) = (offer.publishers as usize, offer.parameters());
@@ -58,7 +58,7 @@ impl Ingest {
     }
 }
 
-fn fill(report: &mut Report, found: Found, offer: &Offer, measured: &Measured) {
+fn fill(report: &mut LoadReport, found: Found, offer: &Offer, measured: &Measured) {
     let sent = &found.sent;
     let accepted_bytes = sent.accepted * offer.frame_bytes() as u64;
     count(report, "publishers", offer.publishers.into(), Better::Neither);
@@ -82,7 +82,7 @@ fn fill(report: &mut Report, found: Found, offer: &Offer, measured: &Measured) {
 }
 
 /// Makes the quotients of the report from its counts, those of one process or of several.
-pub(in crate::load) fn conclude(report: &mut Report) {
+pub(in crate::load) fn conclude(report: &mut LoadReport) {
     let accepted = ["frames_accepted", "frames_intended"];
     quotient(report, "accepted_share", accepted, 1.0, Better::Higher);
     let cost = ["server_cpu_s", "accepted_bytes"];

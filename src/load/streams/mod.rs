@@ -27,7 +27,9 @@ use publisher::Publisher;
 use stamped_frame::{FrameWriter, Judged, SEQUENCE_HEADER, Stamp, judge};
 
 use super::LoadError;
-use super::connection::{ConnId, Connection, Ended, Event, Head, Phase};
+use super::connection::{
+    Connection, ConnectionEvent, ConnectionHead, ConnectionKey, ConnectionPhase, Ended,
+};
 use super::engine::{self, Agenda, Engine, Scenario, Speak};
 use super::measured::Measured;
 use super::measurement::Measurement;
@@ -201,7 +203,7 @@ impl<'a> Streams<'a> {
         role: &str,
         key: String,
         side: Side,
-    ) -> Option<ConnId> {
+    ) -> Option<ConnectionKey> {
         match self.offer.wire {
             OfferWire::Rtmp => {
                 let purpose = match side {
@@ -241,7 +243,13 @@ impl<'a> Streams<'a> {
         engine.agenda().at(next_at, Due::Frame(stream));
     }
 
-    fn reached(&mut self, agenda: &mut Agenda<Due>, side: Side, head: &Head, phase: Phase) {
+    fn reached(
+        &mut self,
+        agenda: &mut Agenda<Due>,
+        side: Side,
+        head: &ConnectionHead,
+        phase: ConnectionPhase,
+    ) {
         let now = agenda.now();
         match side {
             Side::Publisher(stream) if phase == head.goal => {
@@ -254,7 +262,7 @@ impl<'a> Streams<'a> {
                 let player = &mut self.players[number as usize];
                 // The command follows at once; on a wire without answers it was sent with the
                 // connection.
-                if phase == Phase::Stream || head.goal == Phase::Tcp {
+                if phase == ConnectionPhase::Stream || head.goal == ConnectionPhase::Tcp {
                     player.play_at = now;
                 }
                 if phase == head.goal {
@@ -331,7 +339,13 @@ impl<'a> Streams<'a> {
         }
     }
 
-    fn receive(&mut self, agenda: &mut Agenda<Due>, number: u32, head: &Head, payload: &[u8]) {
+    fn receive(
+        &mut self,
+        agenda: &mut Agenda<Due>,
+        number: u32,
+        head: &ConnectionHead,
+        payload: &[u8],
+    ) {
         let judged = judge(payload);
         if judged == Judged::Header {
             return;
@@ -434,16 +448,26 @@ impl Scenario for Streams<'_> {
         }
     }
 
-    fn event(&mut self, agenda: &mut Agenda<Due>, side: &mut Side, head: &Head, event: Event<'_>) {
+    fn event(
+        &mut self,
+        agenda: &mut Agenda<Due>,
+        side: &mut Side,
+        head: &ConnectionHead,
+        event: ConnectionEvent<'_>,
+    ) {
         match (*side, event) {
-            (side, Event::Reached { phase, .. }) => self.reached(agenda, side, head, phase),
-            (Side::Player(number), Event::Media(message)) if message.header.kind == kind::VIDEO => {
+            (side, ConnectionEvent::Reached { phase, .. }) => {
+                self.reached(agenda, side, head, phase)
+            }
+            (Side::Player(number), ConnectionEvent::Media(message))
+                if message.header.kind == kind::VIDEO =>
+            {
                 self.receive(agenda, number, head, message.payload);
             }
-            (Side::Player(number), Event::Frame(payload)) => {
+            (Side::Player(number), ConnectionEvent::Frame(payload)) => {
                 self.receive(agenda, number, head, payload);
             }
-            (Side::Publisher(stream), Event::Acknowledged(bytes)) => {
+            (Side::Publisher(stream), ConnectionEvent::Acknowledged(bytes)) => {
                 let publisher = &mut self.publishers[stream as usize];
                 publisher.acknowledged(bytes, agenda.now(), &self.window, &mut self.found.sent);
             }
@@ -451,7 +475,7 @@ impl Scenario for Streams<'_> {
         }
     }
 
-    fn written(&mut self, agenda: &mut Agenda<Due>, side: &mut Side, head: &Head) {
+    fn written(&mut self, agenda: &mut Agenda<Due>, side: &mut Side, head: &ConnectionHead) {
         if let Side::Publisher(stream) = side {
             let (now, since_began) = (agenda.now(), agenda.now().since(agenda.began()));
             let publisher = &mut self.publishers[*stream as usize];

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::arrivals::Window;
-use crate::load::connection::ConnId;
+use crate::load::connection::ConnectionKey;
 use crate::load::report::Distribution;
 use crate::time::Time;
 
@@ -39,7 +39,7 @@ impl Sent {
 #[derive(Debug)]
 pub(super) struct Publisher {
     /// Its connection, once that was opened.
-    pub(super) id: Option<ConnId>,
+    pub(super) id: Option<ConnectionKey>,
     /// When its first frame is intended.
     pub(super) first_at: Time,
     /// The number of its next frame.

@@ -5,7 +5,7 @@ use crate::amf0::{self, Value};
 
 /// What `connect` says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ConnectRequest<'a> {
+pub struct ConnectCommand<'a> {
     /// The application, with its query.
     pub app: &'a str,
     /// The URL of the application.
@@ -17,7 +17,7 @@ pub struct ConnectRequest<'a> {
 }
 
 /// Opens the application.
-pub fn connect(out: &mut Vec<u8>, transaction_id: f64, request: &ConnectRequest<'_>) {
+pub fn connect(out: &mut Vec<u8>, transaction_id: f64, request: &ConnectCommand<'_>) {
     super::begin(out, "connect", transaction_id);
     let text = |text: &'static str| Value::String(text.as_bytes());
     let mut properties = vec![("app", Value::String(request.app.as_bytes()))];

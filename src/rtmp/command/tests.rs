@@ -1,7 +1,7 @@
 //! Tests of command messages: as captured, as odd clients write them, and as we write them.
 
 use super::parse::COMMANDS;
-use super::request::ConnectRequest;
+use super::request::ConnectCommand;
 use super::*;
 use crate::amf0::{self, Decoder};
 use crate::media::{self, AudioCodec, VideoCodec};
@@ -583,7 +583,7 @@ fn a_client_reads_results_errors_and_statuses() {
 fn requests_are_what_clients_send() {
     let connect = captured(FFMPEG9_PLAY, "connect", 197, 128);
     let tc_url = connect_of(&connect).tc_url.unwrap().to_vec();
-    let request = ConnectRequest {
+    let request = ConnectCommand {
         app: "live",
         tc_url: std::str::from_utf8(&tc_url).unwrap(),
         flash_ver: "LNX 9,0,124,2",
@@ -640,7 +640,7 @@ fn requests_are_read_as_they_were_meant() {
 
 #[test]
 fn publishers_connect_is_the_minimal_one() {
-    let request = ConnectRequest {
+    let request = ConnectCommand {
         app: "live",
         tc_url: "rtmp://h/live",
         flash_ver: "FMLE/3.0 (compatible; FMSc/1.0)",
