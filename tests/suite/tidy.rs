@@ -1,7 +1,7 @@
 //! The house rules that a program can check: which layer knows what, how long things are, which
 //! words may not stay. A rule that bites is kept or changed here, never gone round.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -9,6 +9,12 @@ const LINE_CHARS_MAX: usize = 100;
 const FUNCTION_LINES_MAX: usize = 70;
 /// Functions that may be longer, as `path name`, each with its reason.
 const LONG_FUNCTIONS: [&str; 0] = [];
+
+/// Modules that may share a name. `tests` is the test module of each file.
+const SHARED_MODULES: [&str; 1] = ["tests"];
+/// Public types that may share a name. `Gops` is the state of the GOP rule in `stream/gops.rs` and
+/// a figure about their lengths in `stream/meter.rs`: neither is named outside `stream`.
+const SHARED_TYPES: [&str; 1] = ["Gops"];
 
 /// What each part of the library may use beside itself. Dependencies point one way: net, server,
 /// stream, then the protocol and the media, then values and bounds; load beside net and server.
@@ -81,6 +87,32 @@ fn dependencies_point_one_way() {
             .map(|(number, used)| format!("{}:{number}: {part} uses {used:?}", source.path))
             .collect::<Vec<_>>()
     }));
+}
+
+#[test]
+fn no_two_modules_share_a_name() {
+    expect_unique(&SHARED_MODULES, Source::modules);
+}
+
+#[test]
+fn no_two_public_types_share_a_name() {
+    expect_unique(&SHARED_TYPES, Source::public_types);
+}
+
+/// Expects that no name that `names` finds is in two files, except those in `shared`. A re-export
+/// defines no name.
+fn expect_unique(shared: &[&str], names: impl Fn(&Source) -> Vec<String>) {
+    let mut paths: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for source in sources("src") {
+        for name in names(&source) {
+            paths.entry(name).or_default().insert(source.path.clone());
+        }
+    }
+    paths.retain(|_, paths| paths.len() > 1);
+    let unused = shared.iter().filter(|name| !paths.contains_key(**name));
+    let unused = unused.map(|name| format!("{name} is no longer shared, and needs no exception"));
+    let clashes = paths.iter().filter(|(name, _)| !shared.contains(&name.as_str()));
+    expect_none(clashes.map(|(name, paths)| format!("{name}: {paths:?}")).chain(unused));
 }
 
 #[test]
@@ -277,6 +309,22 @@ impl Source {
             .collect()
     }
 
+    /// The modules that the file is and has, without those of its tests.
+    fn modules(&self) -> Vec<String> {
+        let path = self.path.trim_end_matches(".rs").trim_end_matches("/mod");
+        let own = path.rsplit('/').next().unwrap_or(path).to_owned();
+        let inline = self.code().filter(|(_, line)| line.ends_with('{'));
+        let inline = inline.filter_map(|(_, line)| item_name(line, &["mod"]));
+        inline.map(str::to_owned).chain([own]).collect()
+    }
+
+    /// The types before the tests that other files can name.
+    fn public_types(&self) -> Vec<String> {
+        let kinds = ["struct", "enum", "union", "trait", "type"];
+        let public = self.code().filter(|(_, line)| line.trim_start().starts_with("pub"));
+        public.filter_map(|(_, line)| item_name(line, &kinds)).map(str::to_owned).collect()
+    }
+
     /// The functions before the tests, as `path name`, with their lines.
     fn functions(&self) -> Vec<(String, usize)> {
         let lines: Vec<_> = self.code().map(|(_, line)| line).collect();
@@ -301,6 +349,19 @@ fn function_name(line: &str) -> Option<&str> {
     let (before, rest) = line.split_once("fn ")?;
     let is_modifier = |word: &str| word == "const" || word.starts_with("pub") || word == "super)";
     before.split_whitespace().all(is_modifier).then(|| word(rest))
+}
+
+/// The name of the item of one of `kinds` that begins on a line.
+fn item_name<'a>(line: &'a str, kinds: &[&str]) -> Option<&'a str> {
+    let line = line.trim_start();
+    let line = match line.strip_prefix("pub") {
+        Some(rest) if rest.starts_with('(') => rest.split_once(") ")?.1,
+        Some(rest) => rest.trim_start(),
+        None => line,
+    };
+    let (kind, rest) = line.split_once(' ')?;
+    // A macro names its item by a variable.
+    kinds.contains(&kind).then(|| word(rest)).filter(|name| !name.is_empty())
 }
 
 fn indent(line: &str) -> usize {
