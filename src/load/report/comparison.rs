@@ -5,7 +5,7 @@
 use super::layout::{Grid, Notes, harmless, wrapped};
 use super::model::{Better, Figure, LoadReport};
 use super::quantity::number;
-use super::table::{identity, ordered, shown};
+use super::terminal::{identity, ordered, shown};
 use super::threshold::ratio;
 use crate::load::manifest::{Difference, differences};
 

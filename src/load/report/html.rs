@@ -10,7 +10,7 @@ use super::model::{Better, Figure, LoadReport, Series};
 use super::plot::{Axis, HALF, Line, Plot, PlotSize, WIDE};
 use super::plot_points::{self, Moment};
 use super::quantity::{Quantity, number};
-use super::table::{SeriesSummary, flags, milliseconds, ordered};
+use super::terminal::{SeriesSummary, flags, milliseconds, ordered};
 use crate::load::manifest::Manifest;
 
 const STYLE: &str = include_str!("page.css");

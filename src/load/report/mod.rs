@@ -13,7 +13,7 @@ mod model;
 mod plot;
 mod plot_points;
 mod quantity;
-mod table;
+mod terminal;
 mod threshold;
 
 pub use comparison::Comparison;
@@ -21,7 +21,7 @@ pub use distribution::{Distribution, Interval};
 pub use hdr::interval_log;
 pub use html::page;
 pub use model::{Better, Combine, Figure, LoadReport, ReportError, Series};
-pub use table::table;
+pub use terminal::table;
 pub use threshold::Threshold;
 
 #[cfg(test)]

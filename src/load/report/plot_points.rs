@@ -5,7 +5,7 @@
 use hdrhistogram::Histogram;
 
 use super::distribution::{Distribution, INTERVAL};
-use super::table::milliseconds;
+use super::terminal::milliseconds;
 
 /// Points beside each other that can still be told apart.
 const POINTS_MAX: usize = 240;
