@@ -62,6 +62,7 @@
 //! | what is accounted as memory, what is given up when it runs short | [`server::memory`] |
 //! | when a listening socket is asked, what becomes of each answer | [`server::accepting`] |
 //! | which turns are said to take too long, and whose doing it was | [`server::stopwatch`] |
+//! | the states of a connection, what is kept beside it | [`server::conn`], `server/table.rs` |
 //! | deadlines | [`server::timers`], `server/watch.rs` |
 //! | why connections end, and how loud that is said | [`server::reason`] |
 //! | how many lines of the log peers can cause | [`server::lines`] |

@@ -12,6 +12,32 @@
 //! No call removes the connection that it serves: the connection is marked with a reason and
 //! removed at the end of a turn, after a last write. [`Server::admits`] alone removes one at once,
 //! and its id may pass to the newcomer: the loop accepts after it has noted the poll's events.
+//!
+//! # The way of a video message
+//!
+//! 1. `event` notes that the socket is readable and queues the connection in the table.
+//! 2. `read_all` takes it from the queue, `read` spends its share, `read_once` makes the call.
+//! 3. `consume` asks `Session::next_event` for the message, whose payload lies in the read buffer.
+//! 4. `record` hands it to `Hub::record`, and that to `Stream::record`: what it is (`frame`), its
+//!    time (`timeline`), and its copy on the tape (`Tape::record`).
+//! 5. `Hub::visit_players_at` notes that its players have something new.
+//! 6. `write_all` takes the news, `store` writes it to a memory file if many play it,
+//!    `write_players` visits the players.
+//! 7. `write` catches up with the tape, `Outbox::flush` sends a run of a memory file
+//!    (`Play::file_run`) or gathers slices of the tape (`Play::gather`), and moves the cursor
+//!    (`Play::advance`).
+//!
+//! # Other ways
+//!
+//! - **connect and publish**: `consume` gets a `Step`, `decide` takes it to `connect` or `publish`
+//!   (`role.rs`), which asks the access rules, then the hub, then answers by the session. The reply
+//!   leaves with the writes of the same turn.
+//! - **a deadline**: `fire_timers` takes the first that has come from the table and calls what
+//!   acts on its kind, all in `watch.rs`, where all deadlines are armed as well.
+//! - **a slow player's skip**: `write` calls `Play::catch_up`, which moves a cursor that lags to
+//!   the newest start point of the tape and counts the skip.
+//! - **a shortage of memory**: `relieve_memory` settles the sum of the table, finds the level and
+//!   gives up what it asks for (`memory.rs`).
 
 pub mod accepting;
 pub mod conn;
