@@ -1,9 +1,12 @@
 //! The attack suite: hostile clients against the real server, each beside healthy ones.
 //!
 //! ```text
-//! cargo test --release --test attack               all cases, and the table
-//! cargo test --release --test attack -- A13 B      some, by the beginning of their names
+//! tests/run attack            all cases, and the table
+//! tests/run attack A13 B      some, by the beginning of their names
 //! ```
+//!
+//! `tests/run` builds the server as it is shipped. `cargo test --test attack` attacks the build of
+//! its own profile, and `TIDERACE_PROGRAM` names another one.
 //!
 //! What each case does stands in `cases/`, what must hold whatever it does in `trial.rs`, how to
 //! read the table in `README.md`. The suite has a network of its own where the system allows it
@@ -47,12 +50,19 @@ fn main() -> ExitCode {
     }
     enter_own_network(&args);
     tiderace::descriptors::raise_limit();
+    if !Server::is_named() {
+        println!("attack: the server is {}", server::program().display());
+    }
     let asked: Vec<_> = args.iter().filter(|arg| !arg.starts_with('-')).collect();
     let is_asked = |case: &Case| {
         asked.is_empty() || asked.iter().any(|start| case.id.starts_with(start.as_str()))
     };
     let began = Instant::now();
     let mut rows = run(is_asked);
+    if rows.is_empty() {
+        println!("attack: no case was run");
+        return ExitCode::FAILURE;
+    }
     rows.sort_by_key(|row| row.id);
     report(&rows, began);
     let all_ran = asked.is_empty() && !Server::is_named();

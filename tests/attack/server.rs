@@ -3,8 +3,10 @@
 //! Owns the process and what can be seen of it from outside: memory, descriptors, processor time
 //! and the log. `TIDERACE_ATTACK_ADDR=127.0.0.1:PORT` and `TIDERACE_ATTACK_PID=PID` name another
 //! server of this machine; of that one nothing is read but `/proc`, and nothing is kept.
+//! `TIDERACE_PROGRAM=PATH` names another build of our own program.
 
 use std::env;
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -75,7 +77,7 @@ impl Server {
             if setup.settings.is_empty() { "log_level = \"info\"\n" } else { setup.settings };
         fs::write(directory.join("config"), settings).expect("its configuration");
         let mut command = Command::new("sh");
-        command.args(["-c", setup.shell, env!("CARGO_BIN_EXE_tiderace")]);
+        command.args(["-c", setup.shell]).arg(program());
         command.args(["--listen", &address.to_string(), "--log-level", setup.log_level]);
         command.arg("--config").arg(directory.join("config"));
         // What the allocator keeps for the next time would hide what the server holds. It gives
@@ -223,6 +225,12 @@ pub(crate) fn closing_reason(log: &str, peer: SocketAddr) -> Option<String> {
     let line = rest.lines().next()?;
     let reason = line.split_once(": ")?.1;
     Some(reason.split([' ', ';']).next()?.to_owned())
+}
+
+/// The program under attack: the one that the environment names, or the one that cargo built along
+/// with the suite.
+pub(crate) fn program() -> OsString {
+    env::var_os("TIDERACE_PROGRAM").unwrap_or_else(|| env!("CARGO_BIN_EXE_tiderace").into())
 }
 
 /// Waits until something is true, and says whether it came true.

@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use crate::lab::clip::{Film, clip};
 use crate::lab::program::Program;
 use crate::lab::raw::Player;
-use crate::lab::server::{SHORT_LINGER, Server, Setup};
+use crate::lab::server::{self, SHORT_LINGER, Server, Setup};
 use crate::lab::{Lab, Need, ffmpeg, wait_until};
 
 #[test]
@@ -126,7 +126,7 @@ fn count_frames(name: &str, settings: &str, frame_bytes: usize) -> Option<Counte
         "--frame-bytes {frame_bytes} --fps 30 --warmup-s 1 --duration-s 8 --lateness-max-ms 600000"
     );
     let counted = count_calls(&lab, settings, |url| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tiderace"));
+        let mut command = Command::new(server::program());
         command.args(["load", "ingest", url]).args(frames.split(' '));
         Program::start(&lab, "publisher", &mut command)
     });

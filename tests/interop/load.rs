@@ -11,7 +11,7 @@ use tiderace::load::report::LoadReport;
 use crate::lab::clip::{Film, clip};
 use crate::lab::frames::Frames;
 use crate::lab::program::Program;
-use crate::lab::server::Server;
+use crate::lab::server::{self, Server};
 use crate::lab::{Lab, Need, ffmpeg};
 
 const END: Duration = Duration::from_secs(20);
@@ -106,7 +106,7 @@ fn film_that_ffmpeg_wrote_is_published_as_it_is() {
 }
 
 fn load(lab: &Lab, name: &str, args: &[&str], options: &[&str]) -> Program {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tiderace"));
+    let mut command = Command::new(server::program());
     // What is sent and counted is right on a machine that is late.
     command.arg("load").args(args).args(options).args(["--quiet", "--lateness-max-ms", "600000"]);
     Program::start(lab, name, &mut command)

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::attacker::{Attacker, End, SOON, session};
-use crate::server::{Server, Setup, own_address, wait_until};
+use crate::server::{Server, Setup, own_address, program, wait_until};
 use crate::trial::{Ring, Verdict};
 use crate::wire;
 
@@ -31,7 +31,7 @@ pub(super) fn g01(verdict: &mut Verdict) {
     ] {
         let began = Instant::now();
         let mut command = Command::new("sh");
-        command.args(["-c", shell, env!("CARGO_BIN_EXE_tiderace")]).args(args);
+        command.args(["-c", shell]).arg(program()).args(args);
         let output = command.output().expect("the program can be started");
         longest = longest.max(began.elapsed());
         let errors = String::from_utf8_lossy(&output.stderr);

@@ -1,13 +1,16 @@
 //! The server under test: our own binary on a free port, or one that already runs.
 //!
 //! `TIDERACE_INTEROP_ADDR=127.0.0.1:PORT` points the tests at a running server. What needs
-//! settings, signals or a look into the process is skipped then.
+//! settings, signals or a look into the process is skipped then. `TIDERACE_PROGRAM=PATH` names
+//! another build of the program: `tests/run` names the one that is shipped.
 
 use std::env;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
@@ -15,7 +18,7 @@ use rustix::process::Signal;
 
 use super::program::Program;
 use super::raw::Player;
-use super::{Lab, wait_until};
+use super::{Lab, say, wait_until};
 
 /// How to start the server.
 pub(crate) struct Setup<'a> {
@@ -61,7 +64,7 @@ impl Server {
             if setup.settings.is_empty() { "log_level = \"info\"\n" } else { setup.settings };
         fs::write(&config, settings).expect("the configuration can be written");
         let address = free_address();
-        let mut command = wrapped(setup.wrapper, env!("CARGO_BIN_EXE_tiderace"));
+        let mut command = wrapped(setup.wrapper, program());
         command.args(["serve", "--listen", &address.to_string()]);
         command.args(["--log-level", setup.log_level]).arg("--config").arg(&config);
         let mut program = Program::start(lab, "tiderace", &mut command);
@@ -111,12 +114,29 @@ pub(crate) fn is_stand_in() -> bool {
 /// Players of a stream without a publisher are let go after this, not after the default 15 s.
 pub(crate) const SHORT_LINGER: &str = "[publish]\nlinger_ms = 1000\n";
 
+/// The program under test, server and load generator alike: the one that the environment names, or
+/// the one that cargo built along with the tests. The first caller reports which.
+pub(crate) fn program() -> &'static OsStr {
+    static PROGRAM: OnceLock<OsString> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        if let Some(program) = env::var_os("TIDERACE_PROGRAM") {
+            say(&format!("interop: the server is {}", program.display()));
+            return program;
+        }
+        let program = env!("CARGO_BIN_EXE_tiderace");
+        say(&format!(
+            "interop: the server is {program}; `tests/run interop` has the release build"
+        ));
+        program.into()
+    })
+}
+
 fn stand_in() -> Option<SocketAddr> {
     let address = env::var("TIDERACE_INTEROP_ADDR").ok()?;
     Some(address.parse().expect("TIDERACE_INTEROP_ADDR is an address and a port"))
 }
 
-fn wrapped(wrapper: &[&str], program: &str) -> Command {
+fn wrapped(wrapper: &[&str], program: &OsStr) -> Command {
     let Some((first, rest)) = wrapper.split_first() else { return Command::new(program) };
     let mut command = Command::new(first);
     command.args(rest).arg(program);
