@@ -12,6 +12,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 
 use tiderace::config::Settings;
+use tiderace::limits;
 use tiderace::limits::TAPE_BLOCK_BYTES_MIN;
 use tiderace::rtmp::auth::Challenger;
 use tiderace::rtmp::handshake::Hello;
@@ -22,6 +23,7 @@ use tiderace::stream::ids::ConnId;
 use tiderace::stream::segment::SegmentSettings;
 use tiderace::time::Time;
 
+use super::ledger::{Ledger, Socket, uncounted};
 use super::model::ClientId;
 use crate::faults::{Counts, Fault, Faults, Sabotage};
 use crate::random::Random;
@@ -60,9 +62,23 @@ impl Backlog {
 }
 
 impl Listen for Backlog {
-    type Transport = MemoryTransport;
+    type Transport = Socket;
 
-    fn accept(&mut self) -> Result<(MemoryTransport, SocketAddr), AcceptError> {
+    fn accept(&mut self) -> Result<(Socket, SocketAddr), AcceptError> {
+        uncounted(|| self.take())
+    }
+
+    fn register(&mut self, _: &mut Socket, id: ConnId) -> io::Result<()> {
+        uncounted(|| self.register_taken(id))
+    }
+
+    fn name(&self) -> String {
+        "memory".to_owned()
+    }
+}
+
+impl Backlog {
+    fn take(&mut self) -> Result<(Socket, SocketAddr), AcceptError> {
         if self.waiting.is_empty() {
             return Err(AcceptError::Empty);
         }
@@ -75,7 +91,7 @@ impl Listen for Backlog {
         let Some(Waiting { id, link }) = self.waiting.pop_front() else {
             return Err(AcceptError::Empty);
         };
-        let transport = MemoryTransport(link);
+        let transport = Socket::new(MemoryTransport(link));
         if self.strikes(Fault::AcceptDied) {
             return Err(AcceptError::Died);
         }
@@ -84,17 +100,13 @@ impl Listen for Backlog {
         Ok((transport, SocketAddr::from((Ipv4Addr::from(0x0a00_0000 + id), 40_000))))
     }
 
-    fn register(&mut self, _: &mut MemoryTransport, id: ConnId) -> io::Result<()> {
+    fn register_taken(&mut self, id: ConnId) -> io::Result<()> {
         let client = self.accepted.take().expect("a connection that was accepted");
         if self.strikes(Fault::RegisterFails) {
             return Err(io::Error::from_raw_os_error(28));
         }
         self.registered.push((client, id));
         Ok(())
-    }
-
-    fn name(&self) -> String {
-        "memory".to_owned()
     }
 }
 
@@ -114,7 +126,7 @@ pub(super) struct Turn {
 
 /// See the module's head.
 pub(super) struct Host {
-    pub(super) server: Server<MemoryTransport>,
+    pub(super) server: Server<Socket>,
     pub(super) now: Time,
     acceptor: Acceptor,
     backlog: Backlog,
@@ -131,6 +143,9 @@ pub(super) struct Host {
     pub(super) unread: BTreeSet<ClientId>,
     /// What was known of the last turn from outside the server.
     pub(super) turn: Turn,
+    ledger: Ledger,
+    /// Players may be sent from memory files.
+    has_files: bool,
     next: ClientId,
 }
 
@@ -156,6 +171,7 @@ impl Host {
             let open = if lacks_files { no_file } else { segments.open };
             SegmentSettings { open, ..segments }
         }));
+        let has_files = server.has_segments();
         Self {
             server,
             now: Time::ZERO,
@@ -179,6 +195,8 @@ impl Host {
             conns: BTreeMap::new(),
             unread: BTreeSet::new(),
             turn: Turn::default(),
+            ledger: Ledger::default(),
+            has_files,
             next: 0,
         }
     }
@@ -206,7 +224,7 @@ impl Host {
     }
 
     /// The server's side of a client's connection.
-    pub(super) fn conn(&self, id: ClientId) -> Option<&Conn<MemoryTransport>> {
+    pub(super) fn conn(&self, id: ClientId) -> Option<&Conn<Socket>> {
         self.server.conn(*self.conns.get(&id)?)
     }
 
@@ -228,12 +246,13 @@ impl Host {
         let connections_max = self.server.settings().limits.connections_max;
         self.turn.was_full = connections_max != 0
             && self.server.len() + self.backlog.waiting.len() > connections_max;
-        self.server.accept_from(&mut self.acceptor, &mut self.backlog, self.now);
+        let Self { server, ledger, acceptor, backlog, now, .. } = self;
+        ledger.count(|| server.accept_from(acceptor, backlog, *now));
         self.conns.extend(self.backlog.registered.drain(..));
         let is_unread = |conn: &ConnId| self.server.conn(*conn).is_some_and(|c| c.queued_to_read);
         self.unread = self.conns.iter().filter(|(_, c)| is_unread(c)).map(|(id, _)| *id).collect();
         let (held, of_streams) = (self.held_by_each(), self.server.hub().held_bytes());
-        self.server.turn(&mut self.buffer, self.now);
+        self.ledger.count(|| self.server.turn(&mut self.buffer, self.now));
         let seen = self.witness.take();
         self.turn.refused.clear();
         let freed = of_streams.saturating_sub(self.server.hub().held_bytes());
@@ -260,6 +279,7 @@ impl Host {
         let blocked = |id: &&ClientId| self.sockets[*id].borrow().owes_writable();
         self.turn.blocked = self.conns.keys().filter(blocked).copied().collect();
         self.check();
+        self.check_memory();
         Some(seen)
     }
 
@@ -269,7 +289,7 @@ impl Host {
         if limits.memory_bytes_max == 0 {
             return BTreeMap::new();
         }
-        let held = |conn: &Conn<MemoryTransport>| {
+        let held = |conn: &Conn<Socket>| {
             size_of_val(conn) + conn.held_bytes(limits.socket_unsent_bytes_max)
         };
         let conns =
@@ -293,15 +313,36 @@ impl Host {
         for _ in 0..count {
             let (id, conn) = ready.swap_remove(self.random.below(ready.len()));
             let Some(event) = self.sockets[&id].borrow_mut().take_event() else { continue };
-            self.server.event(conn, event.readable, event.writable, event.read_closed);
+            let server = &mut self.server;
+            self.ledger
+                .count(|| server.event(conn, event.readable, event.writable, event.read_closed));
             reported = true;
         }
         if self.backlog.strikes(Fault::StrayEvent) {
             let anybody = ConnId::new(self.random.below(40) as u32);
-            self.server.event(anybody, true, true, false);
+            self.ledger.count(|| self.server.event(anybody, true, true, false));
             reported = true;
         }
         reported
+    }
+
+    /// Other settings, live.
+    pub(super) fn reload(&mut self, settings: Settings) {
+        self.ledger.count(|| self.server.reload(settings));
+    }
+
+    /// Holds what the server believes it holds against what the allocator gave it. Memory files
+    /// are not the allocator's.
+    fn check_memory(&self) {
+        if self.has_files {
+            return;
+        }
+        let server = &self.server;
+        let unsent_bytes = server.settings().limits.socket_unsent_bytes_max;
+        let conns = self.conns.values().filter_map(|conn| server.conn(*conn));
+        let full = conns.filter(|conn| !conn.writable).count();
+        let of_kernel = server.len() * limits::SOCKET_BYTES + full * unsent_bytes;
+        self.ledger.assert_agrees(server.memory_bytes() - of_kernel);
     }
 
     /// What must hold after every turn.

@@ -8,6 +8,7 @@
 //! are the same.
 
 mod host;
+mod ledger;
 mod media;
 mod model;
 
@@ -534,7 +535,7 @@ impl Simulation {
         running.limits.memory_bytes_max = settings.limits.memory_bytes_max;
         running.publish = settings.publish;
         running.play.skips_max = settings.play.skips_max;
-        self.host.server.reload(running.clone());
+        self.host.reload(running.clone());
     }
 
     fn pick(&mut self, suits: impl Fn(&Client) -> bool) -> Option<ClientId> {
