@@ -184,12 +184,12 @@ pub struct Closing {
     /// a refusal.
     pub asked: String,
     /// How far it has come.
-    pub step: Exit,
+    pub step: Departure,
 }
 
 /// How far a connection has come on its way out. The diagram is in the module's head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Exit {
+pub enum Departure {
     /// What it was told is being sent.
     Farewell,
     /// All is sent and the sending direction is shut; the peer has a moment to close.
@@ -200,7 +200,7 @@ pub enum Exit {
 
 impl Closing {
     /// On its way out, with or without time to read why.
-    pub const fn new(reason: CloseReason, detail: String, step: Exit) -> Self {
+    pub const fn new(reason: CloseReason, detail: String, step: Departure) -> Self {
         Self { reason, detail, asked: String::new(), step }
     }
 
@@ -465,7 +465,7 @@ impl<T: Transport> Conn<T> {
 
     /// Whether it is removed at the end of the turn; then it is not read any more.
     pub fn is_over(&self) -> bool {
-        self.closing.as_ref().is_some_and(|closing| closing.step == Exit::Over)
+        self.closing.as_ref().is_some_and(|closing| closing.step == Departure::Over)
     }
 
     /// Checks what this structure promises: the legal combinations of its states, as drawn in the

@@ -74,7 +74,7 @@ use crate::stream::ids::StreamId;
 use crate::stream::segment::SegmentSettings;
 use crate::stream::tape::TapeSettings;
 use crate::time::Time;
-use conn::{Closing, ClosingLine, Conn, Exit};
+use conn::{Closing, ClosingLine, Conn, Departure};
 use encoders::Encoders;
 use hub::{DuplicatePolicy, Hub};
 use judge::access::Access;
@@ -457,10 +457,10 @@ impl<T: Transport> Server<T> {
     fn close(&mut self, id: ConnId, reason: CloseReason, detail: String, now: Time) {
         let conn = &mut self.table[id];
         match &mut conn.closing {
-            Some(closing) if closing.step == Exit::Over => return,
-            Some(closing) => closing.step = Exit::Over,
+            Some(closing) if closing.step == Departure::Over => return,
+            Some(closing) => closing.step = Departure::Over,
             None => {
-                conn.closing = Some(Box::new(Closing::new(reason, detail, Exit::Over)));
+                conn.closing = Some(Box::new(Closing::new(reason, detail, Departure::Over)));
                 self.leave_streams(id, now);
             }
         }
@@ -474,7 +474,7 @@ impl<T: Transport> Server<T> {
         if conn.is_closing() {
             return;
         }
-        conn.closing = Some(Box::new(Closing::new(reason, detail, Exit::Farewell)));
+        conn.closing = Some(Box::new(Closing::new(reason, detail, Departure::Farewell)));
         self.leave_streams(id, now);
         self.enter_stage(id, Stage::Leaving, now);
         self.table.queue_write(id);

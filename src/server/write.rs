@@ -4,7 +4,7 @@
 //! budget. The players of streams with new messages come next, and then connections again.
 //! `outbox.rs` decides what one write consists of.
 
-use super::conn::{Closing, Conn, Exit};
+use super::conn::{Closing, Conn, Departure};
 use super::hub::Hub;
 use super::lines::Topic;
 use super::outbox::Flushed;
@@ -208,12 +208,12 @@ impl<T: Transport> Server<T> {
     /// Handles a write after which nothing is pending. A connection that is being closed is done.
     fn written_out(&mut self, id: ConnId) {
         let conn = &mut self.table[id];
-        let is_told = |closing: &&mut Box<Closing>| closing.step == Exit::Farewell;
+        let is_told = |closing: &&mut Box<Closing>| closing.step == Departure::Farewell;
         let Some(closing) = conn.closing.as_mut().filter(is_told) else { return };
         if conn.transport.shutdown_write().is_ok() {
-            closing.step = Exit::Shut;
+            closing.step = Departure::Shut;
         } else {
-            closing.step = Exit::Over;
+            closing.step = Departure::Over;
             self.table.queue_end(id);
         }
     }

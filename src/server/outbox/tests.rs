@@ -7,7 +7,7 @@ use crate::rtmp::chunk::writer::wire_len;
 use crate::rtmp::handshake::Hello;
 use crate::rtmp::message::{Message, MessageHeader, UserControl, kind};
 use crate::rtmp::session::{Receives, SessionSettings};
-use crate::server::conn::{Closing, Exit};
+use crate::server::conn::{Closing, Departure};
 use crate::server::hub::DuplicatePolicy;
 use crate::server::reason::CloseReason;
 use crate::stream::cursor::Play;
@@ -251,7 +251,7 @@ fn who_is_on_its_way_out_gets_the_rest_of_a_message_and_why_but_no_more_media() 
     bench.publish(0, 2, 300);
     bench.script([Answer::Takes(50), Answer::Fails(ErrorKind::WouldBlock)]);
     bench.flush();
-    let closing = Closing::new(CloseReason::ServerShutdown, String::new(), Exit::Farewell);
+    let closing = Closing::new(CloseReason::ServerShutdown, String::new(), Departure::Farewell);
     bench.conn.closing = Some(Box::new(closing));
     bench.control();
     assert_eq!(bench.flush(), Flushed::All);
