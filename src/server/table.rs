@@ -6,7 +6,7 @@
 //!
 //! **Accounting.** Whoever borrows a connection to change it marks it as changed. Marked
 //! connections are accounted when the turn asks for the sum ([`Table::settle`]), once however often
-//! they have changed. A guard that accounts when it is dropped was tried on paper and rejected:
+//! they have changed. A guard that accounts when it is dropped was rejected:
 //! it would account several times in each turn, and hold the whole table borrowed to the end of its
 //! scope.
 
@@ -139,7 +139,7 @@ impl<T> Table<T> {
         let _ = &mut self[id];
     }
 
-    /// The id for which so many connections of an address are counted, if they are.
+    /// Connections from an address; 0 while they are not counted.
     pub(super) fn of_address(&self, ip: &IpAddr) -> usize {
         let counts = self.addresses.as_ref();
         counts.and_then(|counts| counts.get(ip)).copied().unwrap_or_default()
