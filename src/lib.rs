@@ -50,11 +50,11 @@
 //! | what becomes of `onMetaData` | [`media::metadata`] |
 //! | what holds of a parser whatever it is fed | `tests/fuzz/bodies/` |
 //! | what a stream keeps, and for how long | [`stream::tape`] |
-//! | what of it is sent from memory files, and when | [`stream::segment`], `net/memfd.rs` |
-//! | which timestamps players see, what of an encoder's clock is repaired | `stream/timeline.rs` |
+//! | when players are sent from memory files | [`stream::segment`], `net/memfd.rs` |
+//! | players' timestamps, the repair of an encoder's clock | `stream/timeline.rs` |
 //! | what is measured of a stream, and said when its publisher leaves | [`stream::meter`] |
 //! | where a player starts, when it skips | [`stream::cursor`] |
-//! | users, stream keys, what of a name a log shows | [`server::judge::access`], `config/apps.rs` |
+//! | users, stream keys, secret parts of a name | [`server::judge::access`], `config/apps.rs` |
 //! | who may publish, takeover, linger | [`server::hub`], `server/role.rs` |
 //! | in which order bytes go out | `server/outbox.rs` |
 //! | budgets of a turn | [`budget`], [`limits`] |
@@ -62,7 +62,8 @@
 //! | what is accounted as memory, what is given up when it runs short | [`server::memory`] |
 //! | when a listening socket is asked, what becomes of each answer | [`server::accepting`] |
 //! | which turns are said to take too long, and whose doing it was | [`server::stopwatch`] |
-//! | the states of a connection, what is kept beside it | [`server::conn`], `server/table.rs` |
+//! | the states of a connection | [`server::conn`] |
+//! | the queues, deadlines and accounting of all connections | `server/table.rs` |
 //! | deadlines | [`server::timers`], `server/watch.rs` |
 //! | why connections end, and how loud that is said | [`server::reason`] |
 //! | how many lines of the log peers can cause | [`server::lines`] |

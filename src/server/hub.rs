@@ -104,11 +104,6 @@ impl Channel {
         &self.name
     }
 
-    /// What is kept of it.
-    pub const fn stream(&self) -> &Stream {
-        &self.stream
-    }
-
     /// Its tape.
     pub const fn tape(&self) -> &Tape {
         self.stream.tape()
@@ -198,12 +193,12 @@ pub struct Hub {
 }
 
 impl Hub {
-    /// The stream with this id, which must exist.
+    /// The channel of the stream with this id, which must exist.
     pub fn stream(&self, id: StreamId) -> &Channel {
         &self.channels[id.0 as usize]
     }
 
-    /// The stream with this name.
+    /// The channel of the stream with this name.
     pub fn find(&self, name: &str) -> Option<&Channel> {
         self.names.get(name).map(|id| self.stream(*id))
     }
@@ -464,8 +459,7 @@ impl Hub {
     }
 
     /// Gives up the memory files of all streams. A few of them are closed at once, and their
-    /// descriptors with them, and the others in the turns that follow.
-    /// Returns whether any were closed.
+    /// descriptors with them, the others in the turns that follow. Returns whether any were closed.
     pub fn drop_segments(&mut self) -> bool {
         let ids: Vec<_> = self.channels.iter().map(|(index, _)| StreamId(index as u32)).collect();
         for id in ids {

@@ -278,15 +278,16 @@ impl<T: Transport> Server<T> {
             return;
         }
         let conn = self.table.unmarked(id);
+        let has_input = readable || read_closed;
+        conn.readable |= has_input;
         conn.read_closed |= read_closed;
-        if readable || read_closed {
-            conn.readable = true;
+        // Every event of a socket with room reports it; only a change is worth a write.
+        let has_room_again = writable && !conn.writable;
+        if has_input {
             self.table.queue_read(id);
         }
-        // Every event of a socket with room says so; only news of it is worth a write.
-        if writable && !self.table[id].writable {
-            let conn = &mut self.table[id];
-            conn.writable = true;
+        if has_room_again {
+            self.table[id].writable = true;
             self.table.queue_write(id);
         }
     }
@@ -364,7 +365,7 @@ impl<T: Transport> Server<T> {
         let end = self.table.end();
         let range = sweep.next..end.min(sweep.next + limits::FAREWELLS_PER_TURN_MAX);
         sweep.next = range.end;
-        for id in range.map(|index| ConnId(index as u32)) {
+        for id in range.map(|index| ConnId::new(index as u32)) {
             if self.table.contains(id) {
                 self.sweep_one(&mut sweep, id, now);
             }

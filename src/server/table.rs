@@ -2,13 +2,12 @@
 //!
 //! Owns the connections, the lists that say how far each has come, their deadlines, the queues of
 //! those to be read, written and removed, the count for each address, and the sum of the memory
-//! that they hold. It decides nothing: who is closed, and when a deadline is, is said by others.
+//! that they hold. It decides nothing: others say who is closed, and when a deadline falls due.
 //!
 //! **Accounting.** Whoever borrows a connection to change it marks it as changed. Marked
 //! connections are accounted when the turn asks for the sum ([`Table::settle`]), once however often
-//! they have changed. A guard that accounts when it is dropped was rejected:
-//! it would account several times in each turn, and hold the whole table borrowed to the end of its
-//! scope.
+//! they have changed. A guard that accounts when it is dropped was rejected: it would account
+//! several times in each turn, and hold the whole table borrowed to the end of its scope.
 
 use super::Ready;
 use super::conn::Conn;
@@ -26,9 +25,8 @@ use std::ops::{Index, IndexMut};
 
 /// A place for a connection in what is kept beside the slab (bytes).
 const BESIDE_BYTES: usize = 64;
-/// Connections up to which the invariants of all are checked after a turn; of more of them, those
-/// that have changed.
-#[cfg(debug_assertions)]
+/// Connections up to which debug builds check the invariants after a turn. With more of them the
+/// checks would take longer than the turn.
 const CHECKED_MAX: usize = 64;
 
 /// See the module's head.
@@ -364,9 +362,8 @@ impl<T: Transport> Table<T> {
 
     /// Has the kernel's share of a connection that takes no more counted as so many bytes.
     pub(super) fn set_unsent_bytes(&mut self, unsent_bytes: usize) {
-        self.unsent_bytes = unsent_bytes;
-        for id in self.ids() {
-            self.mark(id);
+        if std::mem::replace(&mut self.unsent_bytes, unsent_bytes) != unsent_bytes {
+            self.ids().into_iter().for_each(|id| self.mark(id));
         }
     }
 
@@ -388,8 +385,7 @@ impl<T: Transport> Table<T> {
     /// # Panics
     /// If an invariant is broken.
     pub(super) fn check_invariants(&self) {
-        #[cfg(debug_assertions)]
-        if self.conns.len() <= CHECKED_MAX {
+        if cfg!(debug_assertions) && self.conns.len() <= CHECKED_MAX {
             let mut sum = 0;
             for (id, conn) in self.iter() {
                 sum += conn.accounted_bytes as usize;

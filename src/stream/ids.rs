@@ -4,7 +4,7 @@
 
 /// A connection's place in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ConnId(pub(crate) u32);
+pub struct ConnId(u32);
 
 impl ConnId {
     /// The connection at place `raw`.

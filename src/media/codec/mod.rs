@@ -1,4 +1,4 @@
-//! What a decoder configuration, or a frame of a codec without one, says about a track.
+//! Reads what a decoder configuration, or a frame of a codec without one, says about a track.
 //!
 //! Owns the layout of configurations as far as a report shows it: profile, level, picture size,
 //! frame rate, sample rate, channels. Never decodes, keeps no state, and never fails: what cannot
@@ -26,7 +26,7 @@ use crate::media::{AudioCodec, TrackBody, VideoCodec};
 /// time base there, 1/1000 s or finer.
 const FRAME_RATE_MILLIHERTZ_MAX: u64 = 999_999;
 
-/// What is known of a video track.
+/// The facts about a video track.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct VideoFacts {
     /// The profile, as its specification calls it.
@@ -43,7 +43,7 @@ pub struct VideoFacts {
     pub bit_depth: Option<u8>,
 }
 
-/// What is known of an audio track.
+/// The facts about an audio track.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AudioFacts {
     /// The profile, as decoders call it.
@@ -103,8 +103,8 @@ impl fmt::Display for FrameRate {
     }
 }
 
-/// What the body of a sequence header says, or of a keyframe: those of AV1, VP8, VP9 and of the
-/// legacy codecs say more than their sequence headers, if they have any.
+/// Reads the facts from the body of a sequence header, or of a keyframe: those of AV1, VP8, VP9 and
+/// of the legacy codecs say more than their sequence headers, if they have any.
 pub fn video_facts(codec: VideoCodec, body: &[u8]) -> Option<VideoFacts> {
     match codec {
         VideoCodec::Avc => avc::facts(body),
@@ -133,9 +133,9 @@ pub fn is_keyframe(codec: VideoCodec, frame: &[u8], length_bytes: usize) -> bool
     }
 }
 
-/// What the body of a sequence header says, or of a frame for codecs without one: AC-3, E-AC-3,
-/// MP3 and the legacy formats. `tag_head` is the first byte of the message, which is all that
-/// those formats say of themselves.
+/// Reads the facts from the body of a sequence header, or of a frame for codecs without one: AC-3,
+/// E-AC-3, MP3 and the legacy formats. `tag_head` is the first byte of the message, which is all
+/// that those formats say of themselves.
 pub fn audio_facts(codec: AudioCodec, tag_head: u8, body: &[u8]) -> Option<AudioFacts> {
     match codec {
         AudioCodec::Aac => aac::facts(body),
@@ -191,7 +191,7 @@ pub fn learn_audio(
     found.is_some() || is_frame
 }
 
-/// What is known of a video track but its rate, as in `H.264 High 4.1 1920x1080`.
+/// Describes a video track without its rate, as in `H.264 High 4.1 1920x1080`.
 pub fn describe_video(codec: VideoCodec, facts: &VideoFacts) -> String {
     let mut said = codec.to_string();
     let mut add = |what: String| said.extend([" ", &what]);
@@ -207,7 +207,7 @@ pub fn describe_video(codec: VideoCodec, facts: &VideoFacts) -> String {
     said
 }
 
-/// What is known of an audio track, as in `AAC LC 48 kHz stereo`.
+/// Describes an audio track, as in `AAC LC 48 kHz stereo`.
 pub fn describe_audio(codec: AudioCodec, facts: &AudioFacts) -> String {
     let mut said = codec.to_string();
     let mut add = |what: String| said.extend([" ", &what]);

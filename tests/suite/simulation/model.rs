@@ -413,8 +413,8 @@ impl Model {
                 Role::None => {
                     let age_ms = now_ms - client.since_ms;
                     let is_late = !client.is_connected && age_ms >= timeouts.handshake_ms;
-                    // One that does not read is not waited for.
-                    let may_go = is_late || gave_way || !client.is_good;
+                    let stalled = !client.is_good && age_ms >= timeouts.player_stalled_ms;
+                    let may_go = is_late || gave_way || stalled;
                     assert!(may_go, "session {id} was closed after {age_ms} ms");
                 }
                 Role::Publishes(index) => {
