@@ -430,7 +430,7 @@ impl<T: Transport> Conn<T> {
     /// The play on a message stream.
     pub fn play_mut(&mut self, message_stream_id: u32) -> Option<&mut Play> {
         let plays = &mut self.activity.as_mut()?.plays;
-        plays.iter_mut().find(|play| play.message_stream_id == message_stream_id)
+        plays.iter_mut().find(|play| play.lane == message_stream_id)
     }
 
     /// Bytes that go before any media.

@@ -719,14 +719,14 @@ mod tests {
         fn joined(&self) -> Vec<Vec<u8>> {
             let tape = self.hub.stream(self.stream).tape();
             let Some(start) = tape.start_sequence() else { return self.headers() };
-            let mut wire = tape.start_prelude(Receives::ALL, 1, TAPE.chunk_size).to_vec();
+            let mut wire = tape.start_prelude(Receives::ALL).to_vec();
             tape.from(start).for_each(|entry| wire.extend(&entry.wire));
             payloads(&wire)
         }
 
         fn headers(&self) -> Vec<Vec<u8>> {
             let tape = self.hub.stream(self.stream).tape();
-            payloads(&tape.live_prelude(Receives::ALL, 1, TAPE.chunk_size))
+            payloads(&tape.live_prelude(Receives::ALL))
         }
     }
 
@@ -973,8 +973,7 @@ mod tests {
         bench.hub.unpublish(bench.stream, at(0), 1000);
         assert!(take_ended(&mut bench.hub, at(1000), |_| true).is_some());
         bench.publish(2, 5000).unwrap();
-        let before =
-            bench.hub.stream(bench.stream).tape().live_prelude(Receives::ALL, 1, TAPE.chunk_size);
+        let before = bench.hub.stream(bench.stream).tape().live_prelude(Receives::ALL);
         assert!(before.is_empty());
         for (sent, millis) in [(0, 5000), (21, 5021)] {
             bench.record_with(sent, kind::AUDIO, &[0xaf, 1, 0x21], at(millis), &TAPE);

@@ -186,8 +186,7 @@ fn gather<'s>(
 ) -> bool {
     let half_sent = activity.and_then(|activity| activity.half_sent.as_deref());
     if let Some(half_sent) = half_sent.filter(|half_sent| !half_sent.is_empty()) {
-        slices.push(half_sent.head());
-        slices.push(half_sent.rest());
+        half_sent.add(slices);
     }
     let control = session.output().bytes();
     if !control.is_empty() {

@@ -263,9 +263,8 @@ impl<T: Transport> Server<T> {
                 self.settle_stage(id, now);
             }
             Step::Pause { message_stream_id, paused } => {
-                let chunk_size = self.policies.tape.chunk_size;
                 if let Some(play) = self.table[id].play_mut(message_stream_id) {
-                    play.pause(paused, self.hub.stream(play.stream).tape(), chunk_size);
+                    play.pause(paused, self.hub.stream(play.stream).tape());
                 }
                 self.table.queue_write(id);
             }
@@ -317,12 +316,11 @@ impl<T: Transport> Server<T> {
     }
 
     fn receive(&mut self, id: ConnId, message_stream_id: u32, media: Receive, on: bool) {
-        let chunk_size = self.policies.tape.chunk_size;
         if let Some(play) = self.table[id].play_mut(message_stream_id) {
             let tape = self.hub.stream(play.stream).tape();
             match media {
-                Receive::Audio => play.receive_audio(on, tape, chunk_size),
-                Receive::Video => play.receive_video(on, tape, chunk_size),
+                Receive::Audio => play.receive_audio(on, tape),
+                Receive::Video => play.receive_video(on, tape),
             }
         }
         self.table.queue_write(id);

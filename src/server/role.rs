@@ -14,6 +14,7 @@ use crate::config::{Absent, Duplicate};
 use crate::rtmp::command::code;
 use crate::rtmp::session::{PlayRequest, PublishRequest};
 use crate::stream::cursor::Play;
+use crate::stream::framing::Framing;
 use crate::stream::ids::{ConnId, Endpoint};
 use crate::time::Time;
 use log::{Level, debug, log};
@@ -152,9 +153,9 @@ impl<T: Transport> Server<T> {
                 continue;
             }
             if has_begun {
-                conn.session.play_began(play.message_stream_id);
+                conn.session.play_began(play.lane);
             } else {
-                conn.session.play_ended(play.message_stream_id);
+                conn.session.play_ended(play.lane);
             }
         }
         self.settle_stage(id, now);
@@ -185,10 +186,10 @@ impl<T: Transport> Server<T> {
         let mut play = Play::new(
             stream,
             endpoint.message_stream_id,
+            Framing::Rtmp,
             self.hub.stream(stream).tape(),
             self.settings.play.start,
             request.receives(),
-            self.policies.tape.chunk_size,
         );
         play.slot = self.hub.add_player(stream, endpoint);
         play.told_begun = self.hub.stream(stream).has_begun();
@@ -286,7 +287,7 @@ impl<T: Transport> Server<T> {
     /// Ends a play, if there is one on this message stream.
     pub(super) fn stop_playing(&mut self, endpoint: Endpoint) {
         let Some(activity) = &mut self.table[endpoint.conn].activity else { return };
-        let at = |play: &Play| play.message_stream_id == endpoint.message_stream_id;
+        let at = |play: &Play| play.lane == endpoint.message_stream_id;
         let Some(index) = activity.plays.iter().position(at) else { return };
         let play = activity.plays.remove(index);
         let name = Rc::clone(self.hub.stream(play.stream).name());
@@ -305,7 +306,7 @@ impl<T: Transport> Server<T> {
     pub(super) fn leave_streams(&mut self, id: ConnId, now: Time) {
         while let Some(activity) = &self.table[id].activity {
             if let Some(play) = activity.plays.first() {
-                let message_stream_id = play.message_stream_id;
+                let message_stream_id = play.lane;
                 self.stop_playing(Endpoint { conn: id, message_stream_id });
             } else if let Some(publish) = activity.publishes().first() {
                 let message_stream_id = publish.message_stream_id;
@@ -340,7 +341,7 @@ impl<T: Transport> Server<T> {
                 conn.session.error_status(id, code::PUBLISH_DENIED, description);
             }
             for play in &activity.plays {
-                conn.session.play_ended(play.message_stream_id);
+                conn.session.play_ended(play.lane);
             }
         }
         if conn.is_idle() {

@@ -71,7 +71,7 @@ impl<T: Transport> Server<T> {
         let conn = &mut self.table[id];
         let description = format!("not published within {} ms", self.settings.play.wait_ms);
         let waiting = conn.activity.as_ref().and_then(|activity| activity.plays.first());
-        if let Some(message_stream_id) = waiting.map(|play| play.message_stream_id) {
+        if let Some(message_stream_id) = waiting.map(|play| play.lane) {
             conn.session.error_status(message_stream_id, code::PLAY_STREAM_NOT_FOUND, &description);
         }
         self.dismiss(id, CloseReason::WaitTimeout, description, now);

@@ -253,7 +253,7 @@ fn catch_up<T>(
         if play.told_begun != stream.has_begun() {
             changes = Changes::Some;
         }
-        play.catch_up(stream.tape(), now, &policies.lag, policies.tape.chunk_size)?;
+        play.catch_up(stream.tape(), now, &policies.lag)?;
     }
     Ok(changes)
 }

@@ -4,7 +4,7 @@
 //! moves only the cursor. After a gap a player gets the headers, and of each video track what
 //! begins with a keyframe behind the gap (`gops.rs`).
 
-use super::framing::{self, HEAD_BYTES, HalfSent, MESSAGE_STREAM_ID};
+use super::framing::{Framing, HalfSent, View};
 use super::gops::LOST;
 use super::headers;
 use super::ids::StreamId;
@@ -41,12 +41,13 @@ pub struct Play {
     pub stream: StreamId,
     /// Its place in the stream's list of players.
     pub slot: u32,
-    /// The message stream that carries it.
-    pub message_stream_id: u32,
+    /// The lane of its connection that carries it: the message stream id of an RTMP player.
+    pub lane: u32,
+    framing: Framing,
     pause: Pause,
     /// Whether the player believes that its stream has begun.
     pub told_begun: bool,
-    receives: Receives,
+    receives: Packed,
     /// Sequence number of the next message.
     next: u64,
     /// Sequence number of the message since which it has missed nothing that it wants.
@@ -59,6 +60,20 @@ pub struct Play {
 }
 
 const _: () = assert!(size_of::<Play>() <= 48);
+
+/// What a player receives, in one byte.
+#[derive(Clone, Copy, Debug)]
+struct Packed(u8);
+
+impl Packed {
+    const fn new(receives: Receives) -> Self {
+        Self(receives.audio as u8 | (receives.video as u8) << 1)
+    }
+
+    const fn get(self) -> Receives {
+        Receives { audio: self.0 & 1 != 0, video: self.0 & 2 != 0 }
+    }
+}
 
 /// Whether media is held back (`pause`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,28 +99,29 @@ impl Play {
     /// publishes it yet, begins with its first message.
     pub fn new(
         stream: StreamId,
-        message_stream_id: u32,
+        lane: u32,
+        framing: Framing,
         tape: &Tape,
         start: Start,
         receives: Receives,
-        chunk_size: u32,
     ) -> Self {
         let mut play = Self {
             stream,
             slot: 0,
-            message_stream_id,
+            lane,
+            framing,
             pause: Pause::Off,
             told_begun: false,
-            receives,
+            receives: Packed::new(receives),
             next: tape.next_sequence(),
             since: if start == Start::Live { LOST } else { tape.next_sequence() },
             prelude: None,
             skips: None,
         };
         if start == Start::Keyframe && tape.start_sequence().is_some() {
-            play.jump_to_start(tape, chunk_size);
+            play.jump_to_start(tape);
         } else {
-            play.take_headers(tape, chunk_size);
+            play.take_headers(tape);
         }
         play
     }
@@ -126,7 +142,7 @@ impl Play {
     /// Holds media back, or goes on from where the player was. It goes on with the headers that
     /// it has not been sent. If those have changed in the meantime, it goes on after the change,
     /// since what was recorded before it needs headers that are gone.
-    pub fn pause(&mut self, on: bool, tape: &Tape, chunk_size: u32) {
+    pub fn pause(&mut self, on: bool, tape: &Tape) {
         if !on && !self.is_paused() {
             return;
         }
@@ -140,13 +156,13 @@ impl Play {
             return;
         }
         if tape.start_sequence().is_some_and(|start| start >= self.next) {
-            return self.jump_to_start(tape, chunk_size);
+            return self.jump_to_start(tape);
         }
         if tape.headers_since() > self.next {
             self.next = tape.headers_since();
             self.since = self.since.max(self.next);
         }
-        self.take_headers(tape, chunk_size);
+        self.take_headers(tape);
     }
 
     /// Returns whether the tape no longer has the next message.
@@ -155,21 +171,23 @@ impl Play {
     }
 
     /// Turns audio on or off. Turned on, it begins with the headers.
-    pub fn receive_audio(&mut self, on: bool, tape: &Tape, chunk_size: u32) {
-        let begins = on && !self.receives.audio;
-        self.receives.audio = on;
+    pub fn receive_audio(&mut self, on: bool, tape: &Tape) {
+        let receives = self.receives.get();
+        let begins = on && !receives.audio;
+        self.receives = Packed::new(Receives { audio: on, ..receives });
         if begins {
-            self.take_headers(tape, chunk_size);
+            self.take_headers(tape);
         }
     }
 
     /// Turns video on or off. Turned on, it begins with the headers and the next GOP.
-    pub fn receive_video(&mut self, on: bool, tape: &Tape, chunk_size: u32) {
-        let begins = on && !self.receives.video;
-        self.receives.video = on;
+    pub fn receive_video(&mut self, on: bool, tape: &Tape) {
+        let receives = self.receives.get();
+        let begins = on && !receives.video;
+        self.receives = Packed::new(Receives { video: on, ..receives });
         if begins {
             self.since = self.next;
-            self.take_headers(tape, chunk_size);
+            self.take_headers(tape);
         }
     }
 
@@ -182,7 +200,6 @@ impl Play {
         tape: &Tape,
         now: Time,
         settings: &LagSettings,
-        chunk_size: u32,
     ) -> Result<(), TooSlow> {
         if !self.lags(tape, now, settings) {
             return Ok(());
@@ -191,7 +208,7 @@ impl Play {
         // Unread messages of a stream that has ended are not the player's fault.
         let is_over = self.next < tape.over();
         if tape.start_sequence().is_some_and(|start| start > self.next) {
-            self.jump_to_start(tape, chunk_size);
+            self.jump_to_start(tape);
         } else if is_over && tape.over() >= tape.first_sequence() {
             // All that came since the end is still there, its headers among it.
             self.next = tape.over();
@@ -200,7 +217,7 @@ impl Play {
         } else if fell_off {
             self.next = tape.next_sequence();
             self.since = self.next;
-            self.take_headers(tape, chunk_size);
+            self.take_headers(tape);
         } else {
             return Ok(());
         }
@@ -236,7 +253,8 @@ impl Play {
         if self.is_paused() {
             return true;
         }
-        if self.prelude.as_ref().is_some_and(|prelude| !slices.push(prelude)) {
+        let view = self.view(tape);
+        if self.prelude.as_ref().is_some_and(|prelude| !view.add(prelude, 0, slices)) {
             return false;
         }
         if slices.until_file() && self.run(tape, slices.room_bytes(), visits).is_some() {
@@ -245,19 +263,16 @@ impl Play {
         for entry in tape.from(self.next) {
             let Some(left) = visits.checked_sub(1) else { return false };
             *visits = left;
-            if self.wants(entry) && !self.add(&entry.wire, slices) {
+            if self.wants(entry) && !view.add(&entry.wire, 0, slices) {
                 return false;
             }
         }
         true
     }
 
-    /// Adds a message, and returns whether there is room for another.
-    fn add<'t>(&self, wire: &'t Bytes, slices: &mut Slices<'t, '_>) -> bool {
-        match framing::head(wire, self.message_stream_id) {
-            None => slices.push(wire),
-            Some(head) => slices.push_copy(&head) && slices.push(&wire[HEAD_BYTES..]),
-        }
+    /// How this player sees the tape.
+    const fn view(&self, tape: &Tape) -> View {
+        View { framing: self.framing, lane: self.lane, chunk_size: tape.chunk_size() }
     }
 
     /// Returns the next messages if they lie in a memory file: see [`Play::run`].
@@ -281,7 +296,7 @@ impl Play {
         bytes_max: usize,
         visits: &mut usize,
     ) -> Option<(FileRun<'t>, bool)> {
-        if self.message_stream_id != MESSAGE_STREAM_ID || !tape.has_segments() {
+        if !self.view(tape).is_plain() || !tape.has_segments() {
             return None;
         }
         let mut wanted = tape.from(self.next).take_while(|entry| self.wants(entry));
@@ -314,13 +329,15 @@ impl Play {
         if self.is_paused() {
             return written;
         }
+        let view = self.view(tape);
         if written > 0
             && let Some(prelude) = self.prelude.take()
         {
-            if written < prelude.len() {
-                *half_sent = HalfSent::new(&prelude, MESSAGE_STREAM_ID, written);
+            let len = view.len(&prelude);
+            if written < len {
+                *half_sent = HalfSent::new(&prelude, written, view);
             }
-            written = written.saturating_sub(prelude.len());
+            written = written.saturating_sub(len);
         }
         // No write looks at more; what is left of a longer run is not wanted and skipped later.
         for entry in tape.from(self.next).take(limits::WRITE_MESSAGES_PER_TURN_MAX) {
@@ -328,10 +345,11 @@ impl Play {
                 if written == 0 {
                     break;
                 }
-                if written < entry.wire.len() {
-                    *half_sent = HalfSent::new(&entry.wire, self.message_stream_id, written);
+                let len = view.len(&entry.wire);
+                if written < len {
+                    *half_sent = HalfSent::new(&entry.wire, written, view);
                 }
-                written = written.saturating_sub(entry.wire.len());
+                written = written.saturating_sub(len);
             }
             self.next += 1;
         }
@@ -350,7 +368,7 @@ impl Play {
     }
 
     const fn wants(&self, entry: &Entry) -> bool {
-        entry.needs >= self.since && headers::wants(self.receives, entry.media)
+        entry.needs >= self.since && headers::wants(self.receives.get(), entry.media)
     }
 
     fn lags(&self, tape: &Tape, now: Time, settings: &LagSettings) -> bool {
@@ -366,19 +384,17 @@ impl Play {
         }
     }
 
-    fn jump_to_start(&mut self, tape: &Tape, chunk_size: u32) {
+    fn jump_to_start(&mut self, tape: &Tape) {
         if let Some(start) = tape.start_sequence() {
             self.next = start;
             self.since = start;
-            let to = self.message_stream_id;
-            self.hold(tape.start_prelude(self.receives, to, chunk_size));
+            self.hold(tape.start_prelude(self.receives.get()));
         }
     }
 
     /// Schedules the headers in force before the next message.
-    fn take_headers(&mut self, tape: &Tape, chunk_size: u32) {
-        let to = self.message_stream_id;
-        self.hold(tape.live_prelude(self.receives, to, chunk_size));
+    fn take_headers(&mut self, tape: &Tape) {
+        self.hold(tape.live_prelude(self.receives.get()));
     }
 
     fn hold(&mut self, headers: Bytes) {
@@ -477,7 +493,7 @@ mod tests {
     }
 
     fn join_for(tape: &Tape, start: Start, receives: Receives) -> Play {
-        Play::new(some_stream(), 1, tape, start, receives, CHUNK_SIZE)
+        Play::new(some_stream(), 1, Framing::Rtmp, tape, start, receives)
     }
 
     fn pending(play: &mut Play, tape: &Tape) -> Vec<u8> {
@@ -488,6 +504,13 @@ mod tests {
         let wire: Vec<u8> = slices.io_slices().iter().flat_map(|slice| slice.to_vec()).collect();
         assert_eq!(play.has_pending(tape), !wire.is_empty());
         wire
+    }
+
+    fn rest(half_sent: &HalfSent) -> Vec<u8> {
+        let mut scratch = Vec::new();
+        let mut slices = Slices::new(usize::MAX, &mut scratch, true);
+        half_sent.add(&mut slices);
+        slices.io_slices().iter().flat_map(|slice| slice.to_vec()).collect()
     }
 
     /// What the player is sent when the transport takes all of it.
@@ -545,14 +568,14 @@ mod tests {
         let mut tape = Tape::default();
         record(&mut tape, "VKi", 0);
         let (mut old, mut off) = (join(&tape, Start::Keyframe), join(&tape, Start::Keyframe));
-        off.receive_video(false, &tape, CHUNK_SIZE);
+        off.receive_video(false, &tape);
         sent(&mut old, &tape);
         sent(&mut off, &tape);
         record(&mut tape, "WKi", 40);
         assert_eq!(sent(&mut old, &tape), "WKi");
         assert_eq!(sent(&mut off, &tape), "");
         assert_eq!(sent(&mut join(&tape, Start::Keyframe), &tape), "WKi");
-        off.receive_video(true, &tape, CHUNK_SIZE);
+        off.receive_video(true, &tape);
         record(&mut tape, "iKi", 80);
         assert_eq!(sent(&mut off, &tape), "WKi", "headers, then the next GOP");
     }
@@ -563,13 +586,13 @@ mod tests {
         record(&mut tape, "Ki", 0);
         let mut play = join(&tape, Start::Keyframe);
         sent(&mut play, &tape);
-        play.receive_audio(false, &tape, CHUNK_SIZE);
+        play.receive_audio(false, &tape);
         record(&mut tape, "AaVia", 20);
         assert_eq!(sent(&mut play, &tape), "Vi");
-        play.receive_audio(true, &tape, CHUNK_SIZE);
+        play.receive_audio(true, &tape);
         record(&mut tape, "ai", 40);
         assert_eq!(sent(&mut play, &tape), "AVai", "the header that it has not had");
-        play.receive_audio(true, &tape, CHUNK_SIZE);
+        play.receive_audio(true, &tape);
         record(&mut tape, "a", 60);
         assert_eq!(sent(&mut play, &tape), "a", "it was on");
     }
@@ -600,13 +623,13 @@ mod tests {
             record(&mut tape, "VKi", 0);
             let mut play = join(&tape, Start::Keyframe);
             sent(&mut play, &tape);
-            play.pause(true, &tape, CHUNK_SIZE);
+            play.pause(true, &tape);
             record(&mut tape, "ia", 40);
             record(&mut tape, "Ki", millis);
-            play.catch_up(&tape, at(millis), &LAG, CHUNK_SIZE).unwrap();
+            play.catch_up(&tape, at(millis), &LAG).unwrap();
             assert_eq!(sent(&mut play, &tape), "");
-            play.pause(false, &tape, CHUNK_SIZE);
-            play.catch_up(&tape, at(millis), &LAG, CHUNK_SIZE).unwrap();
+            play.pause(false, &tape);
+            play.catch_up(&tape, at(millis), &LAG).unwrap();
             assert_eq!((sent(&mut play, &tape), play.skips()), (resumed.to_owned(), skips));
         }
     }
@@ -623,11 +646,11 @@ mod tests {
             let mut tape = Tape::default();
             record(&mut tape, "VKi", 0);
             let mut play = join(&tape, Start::Keyframe);
-            play.pause(true, &tape, CHUNK_SIZE);
+            play.pause(true, &tape);
             assert!(play.prelude.is_none());
             record(&mut tape, meanwhile, 40);
-            play.pause(false, &tape, CHUNK_SIZE);
-            play.catch_up(&tape, at(40), &LAG, CHUNK_SIZE).unwrap();
+            play.pause(false, &tape);
+            play.catch_up(&tape, at(40), &LAG).unwrap();
             assert_eq!(sent(&mut play, &tape), resumed, "after {meanwhile}");
         }
     }
@@ -638,12 +661,12 @@ mod tests {
         record(&mut tape, "VKi", 0);
         let mut play = join(&tape, Start::Keyframe);
         sent(&mut play, &tape);
-        play.receive_video(false, &tape, CHUNK_SIZE);
-        play.pause(true, &tape, CHUNK_SIZE);
-        play.receive_video(true, &tape, CHUNK_SIZE);
+        play.receive_video(false, &tape);
+        play.pause(true, &tape);
+        play.receive_video(true, &tape);
         assert!(play.prelude.is_none());
         record(&mut tape, "iKi", 40);
-        play.pause(false, &tape, CHUNK_SIZE);
+        play.pause(false, &tape);
         assert_eq!(sent(&mut play, &tape), "VKi");
     }
 
@@ -656,7 +679,7 @@ mod tests {
             sent(&mut play, &tape);
             record(&mut tape, "ia", 0);
             record(&mut tape, "Ki", 10);
-            play.catch_up(&tape, at(millis), &LAG, CHUNK_SIZE).unwrap();
+            play.catch_up(&tape, at(millis), &LAG).unwrap();
             assert_eq!((sent(&mut play, &tape), play.skips()), (expected.to_owned(), skips));
         }
     }
@@ -670,7 +693,7 @@ mod tests {
             sent(&mut play, &tape);
             record(&mut tape, "iaKi", 0);
             let settings = LagSettings { lag_bytes, ..LAG };
-            play.catch_up(&tape, at(0), &settings, CHUNK_SIZE).unwrap();
+            play.catch_up(&tape, at(0), &settings).unwrap();
             assert_eq!(sent(&mut play, &tape), expected);
         }
     }
@@ -680,7 +703,7 @@ mod tests {
         let mut tape = Tape::default();
         record(&mut tape, "VKi", 0);
         let mut play = join(&tape, Start::Keyframe);
-        play.catch_up(&tape, at(20_000), &LAG, CHUNK_SIZE).unwrap();
+        play.catch_up(&tape, at(20_000), &LAG).unwrap();
         assert_eq!((sent(&mut play, &tape), play.skips()), ("VKi".to_owned(), 0));
     }
 
@@ -692,7 +715,7 @@ mod tests {
         let mut play = join(&tape, Start::Keyframe);
         sent(&mut play, &tape);
         record_with(&mut tape, "iiiaiai", 20, &settings);
-        play.catch_up(&tape, at(20), &LAG, CHUNK_SIZE).unwrap();
+        play.catch_up(&tape, at(20), &LAG).unwrap();
         assert_eq!((sent(&mut play, &tape), play.skips()), ("V".to_owned(), 1));
         record_with(&mut tape, "iaK", 40, &settings);
         assert_eq!(sent(&mut play, &tape), "aK");
@@ -706,7 +729,7 @@ mod tests {
         let mut play = join(&tape, Start::Keyframe);
         sent(&mut play, &tape);
         record_with(&mut tape, "aaaBa", 20, &settings);
-        play.catch_up(&tape, at(20), &LAG, CHUNK_SIZE).unwrap();
+        play.catch_up(&tape, at(20), &LAG).unwrap();
         record_with(&mut tape, "a", 40, &settings);
         assert_eq!(sent(&mut play, &tape), "Ba");
     }
@@ -725,12 +748,12 @@ mod tests {
                 tape.begin(false);
                 record(&mut tape, "WKi", 2000);
             }
-            play.catch_up(&tape, at(2000), &LAG, CHUNK_SIZE).unwrap();
+            play.catch_up(&tape, at(2000), &LAG).unwrap();
             assert_eq!(sent(&mut play, &tape), if publishes_again { "WKi" } else { "" });
             assert_eq!(play.skips(), 0);
             record(&mut tape, "i", 4000);
             record(&mut tape, "Ki", 9001);
-            play.catch_up(&tape, at(9001), &LAG, CHUNK_SIZE).unwrap();
+            play.catch_up(&tape, at(9001), &LAG).unwrap();
             assert_eq!(play.skips(), 1, "from here on it is");
         }
     }
@@ -747,7 +770,7 @@ mod tests {
                 let millis = 100_000 + jump * gap_ms;
                 record(&mut tape, "i", millis - 6000);
                 record(&mut tape, "Ki", millis);
-                results.push(play.catch_up(&tape, at(millis), &LAG, CHUNK_SIZE));
+                results.push(play.catch_up(&tape, at(millis), &LAG));
                 sent(&mut play, &tape);
             }
             assert_eq!(results[..2], [Ok(()), Ok(())]);
@@ -764,7 +787,7 @@ mod tests {
             let (mut play, mut half_sent, mut wire) =
                 (join(&tape, Start::Keyframe), HalfSent::default(), Vec::new());
             loop {
-                let mut offered = half_sent.rest().to_vec();
+                let mut offered = rest(&half_sent);
                 offered.extend(pending(&mut play, &tape));
                 if offered.is_empty() {
                     break;
@@ -805,8 +828,8 @@ mod tests {
         wire.truncate(5);
         assert_eq!(play.advance(&tape, 5, &mut half_sent), 0);
         record(&mut tape, "Ki", 6000);
-        play.catch_up(&tape, at(6000), &LAG, CHUNK_SIZE).unwrap();
-        wire.extend_from_slice(half_sent.rest());
+        play.catch_up(&tape, at(6000), &LAG).unwrap();
+        wire.extend(rest(&half_sent));
         wire.extend(pending(&mut play, &tape));
         assert_eq!(names(&wire), "iVKi");
     }

@@ -1,10 +1,17 @@
-//! The messages of a tape on the message stream that a player has chosen.
+//! How the messages of a tape look to a player.
 //!
-//! A tape holds each message once, as chunks on message stream [`MESSAGE_STREAM_ID`]. A player on
-//! another message stream gets the same chunks with a patched first header. No other byte of a
-//! message depends on its message stream.
+//! A tape holds each message once, as RTMP chunks on message stream [`MESSAGE_STREAM_ID`]. A
+//! [`View`] shows those bytes in the framing of one player. It turns each message into up to three
+//! pieces: a head that is made when it is sent, the payload as slices of the tape, and a tail.
+//! Nothing is copied but heads and tails. Owns no message and no position in one, except for the
+//! message that a write has cut ([`HalfSent`]).
+//!
+//! A framing derives its head and tail from the chunk header on the tape, which holds the type, the
+//! timestamp and the length of the message. Fields beside the wire form would be a second source of
+//! the same facts, and 16 more bytes for each message.
 
-use bytes::Bytes;
+use super::slices::Slices;
+use bytes::{Buf, Bytes};
 
 /// The message stream on which a tape holds its messages: nearly every player plays on the first
 /// stream that it creates.
@@ -12,107 +19,335 @@ pub const MESSAGE_STREAM_ID: u32 = 1;
 
 /// Length of the basic header and the message header of type 0 on a tape (bytes): chunk stream ids
 /// are below 64. An extended timestamp follows and is the same for all players.
-pub(crate) const HEAD_BYTES: usize = 12;
-/// Where the message stream id stands in it, little-endian (RTMP 1.0, section 5.3.1.2.1).
-const STREAM_ID_AT: usize = 8;
-/// Where the message length stands in it.
+const HEADER_BYTES: usize = 12;
+/// Length of an extended timestamp (RTMP 1.0, section 5.3.1.3).
+const EXTENDED_BYTES: usize = 4;
+/// Length of the basic header that begins each further chunk of a message.
+const BASIC_HEADER_BYTES: usize = 1;
+/// Where the timestamp, the length and the message stream id stand in the header (RTMP 1.0, section
+/// 5.3.1.2.1).
+const TIMESTAMP_AT: usize = 1;
 const LENGTH_AT: usize = 4;
+const STREAM_ID_AT: usize = 8;
+/// Says that the timestamp follows the header.
+const EXTENDED: [u8; 3] = [0xff; 3];
 
-/// The first header of a message, with another message stream.
-pub(crate) type Head = [u8; HEAD_BYTES];
-
-/// The header with which the message `wire` of a tape begins for a player on `message_stream_id`;
-/// `None` if it begins as it stands on the tape.
-pub(crate) fn head(wire: &[u8], message_stream_id: u32) -> Option<Head> {
-    if message_stream_id == MESSAGE_STREAM_ID {
-        return None;
-    }
-    let mut head = *wire.first_chunk::<HEAD_BYTES>()?;
-    head[STREAM_ID_AT..].copy_from_slice(&message_stream_id.to_le_bytes());
-    Some(head)
+/// A protocol in which players are sent media.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Framing {
+    /// RTMP chunks (RTMP 1.0, section 5.3.1).
+    Rtmp,
+    /// FLV tags, each followed by its size (FLV 10.1, annex E.4.1). It shows that a further framing
+    /// is one arm of each `match` here; no connection can ask for it yet.
+    #[cfg(test)]
+    Flv,
 }
 
-/// Several messages of a tape, such as the headers that a newcomer gets, for a player on
-/// `message_stream_id`; `None` if they go as they stand. They are our own chunks, so walking them
-/// needs no checks against a peer.
-pub(crate) fn addressed(wire: &[u8], message_stream_id: u32, chunk_size: u32) -> Option<Vec<u8>> {
-    head(wire, message_stream_id)?;
-    let mut copy = wire.to_vec();
-    let mut at = 0;
-    while let Some(head) = copy.get(at..).and_then(|wire| head(wire, message_stream_id)) {
-        copy[at..at + HEAD_BYTES].copy_from_slice(&head);
-        let extended_len = if head[1..LENGTH_AT] == [0xff; 3] { 4 } else { 0 };
-        let length = u32::from_be_bytes([0, head[LENGTH_AT], head[5], head[6]]);
-        let continuations = length.saturating_sub(1) / chunk_size;
-        at += HEAD_BYTES + extended_len + length as usize;
-        at += continuations as usize * (1 + extended_len);
-    }
-    Some(copy)
+/// How one player sees a tape.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct View {
+    pub(crate) framing: Framing,
+    /// The message stream id, where the framing has one.
+    pub(crate) lane: u32,
+    /// Chunk size of the tape.
+    pub(crate) chunk_size: u32,
 }
 
-/// The rest of a message that was sent in part. It shares the memory of the tape.
-#[derive(Debug, Default)]
+/// A message on a tape: its header, and the chunks of its payload.
+#[derive(Clone, Copy)]
+struct Chunked<'w> {
+    /// From the header to the last byte of the payload.
+    wire: &'w [u8],
+    header: &'w [u8; HEADER_BYTES],
+    extended_len: usize,
+    payload_len: usize,
+    chunk_size: usize,
+}
+
+impl<'w> Chunked<'w> {
+    /// Takes the message at the front of `wire`, which is never cut within a message: these are our
+    /// own chunks.
+    fn first(wire: &mut &'w [u8], chunk_size: u32) -> Option<Self> {
+        let header = wire.first_chunk::<HEADER_BYTES>()?;
+        let is_extended = header[TIMESTAMP_AT..LENGTH_AT] == EXTENDED;
+        let extended_len = if is_extended { EXTENDED_BYTES } else { 0 };
+        let length = [0, header[LENGTH_AT], header[LENGTH_AT + 1], header[LENGTH_AT + 2]];
+        let payload_len = u32::from_be_bytes(length) as usize;
+        let chunk_size = chunk_size as usize;
+        let further_chunks = payload_len.saturating_sub(1) / chunk_size;
+        let further_headers = further_chunks * (BASIC_HEADER_BYTES + extended_len);
+        let len = HEADER_BYTES + extended_len + payload_len + further_headers;
+        let (message, rest) = wire.split_at_checked(len)?;
+        *wire = rest;
+        Some(Self { wire: message, header, extended_len, payload_len, chunk_size })
+    }
+}
+
+/// What a framing other than the plain one makes of a message.
+#[derive(Clone, Copy)]
+struct Piece<'w> {
+    head: Small,
+    body: Body<'w>,
+    tail: Small,
+}
+
+/// The middle of a message.
+#[derive(Clone, Copy)]
+enum Body<'w> {
+    /// As it lies on the tape, behind the header of type 0.
+    Chunks(&'w [u8]),
+    /// The payload, without the headers of its chunks.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for framings other than RTMP"))]
+    Payload(Chunked<'w>),
+}
+
+/// The most bytes that a framing puts before or after a payload.
+const SMALL_BYTES_MAX: usize = 12;
+
+/// A head or a tail.
+#[derive(Clone, Copy, Default)]
+struct Small {
+    bytes: [u8; SMALL_BYTES_MAX],
+    len: usize,
+}
+
+impl Small {
+    fn new<const LEN: usize>(bytes: [u8; LEN]) -> Self {
+        let mut small = Self { len: LEN, ..Self::default() };
+        small.bytes[..LEN].copy_from_slice(&bytes);
+        small
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+impl Body<'_> {
+    const fn len(&self) -> usize {
+        match self {
+            Self::Chunks(chunks) => chunks.len(),
+            Self::Payload(message) => message.payload_len,
+        }
+    }
+}
+
+impl<'w> Body<'w> {
+    /// Adds what follows the first `skipped` bytes. Returns whether there is room for more.
+    fn add(&self, skipped: usize, slices: &mut Slices<'w, '_>) -> bool {
+        match self {
+            Self::Chunks(chunks) => slices.push(&chunks[skipped..]),
+            Self::Payload(message) => {
+                let Chunked { wire, extended_len, payload_len, chunk_size, .. } = *message;
+                let between = BASIC_HEADER_BYTES + extended_len;
+                let mut at = skipped;
+                while at < payload_len {
+                    // The chunk is computed: a walk from the first would cost each of many short
+                    // writes as much as all that were sent before.
+                    let (chunk, within) = (at / chunk_size, at % chunk_size);
+                    let len = (chunk_size - within).min(payload_len - at);
+                    let start = HEADER_BYTES + extended_len + at + chunk * between;
+                    if !slices.push(&wire[start..start + len]) {
+                        return false;
+                    }
+                    at += len;
+                }
+                slices.has_room()
+            }
+        }
+    }
+}
+
+impl View {
+    /// Returns whether this player is sent the bytes of the tape as they are, so that they can come
+    /// from a memory file.
+    pub(crate) const fn is_plain(&self) -> bool {
+        matches!(self.framing, Framing::Rtmp) && self.lane == MESSAGE_STREAM_ID
+    }
+
+    /// Returns the bytes that `wire`, whole messages of a tape, is for this player.
+    pub(crate) fn len(&self, wire: &[u8]) -> usize {
+        match self.framing {
+            // A message stream id is as long as any other.
+            Framing::Rtmp => wire.len(),
+            #[cfg(test)]
+            Framing::Flv => self.pieces(wire).map(|piece| piece.len()).sum(),
+        }
+    }
+
+    /// Adds `wire`, whole messages of a tape, without the first `sent` bytes that this player has.
+    /// Returns whether there is room for more.
+    pub(crate) fn add<'w>(&self, wire: &'w [u8], sent: usize, slices: &mut Slices<'w, '_>) -> bool {
+        if self.is_plain() {
+            return slices.push(&wire[sent..]);
+        }
+        let mut sent = sent;
+        self.pieces(wire).all(|piece| {
+            let skipped = sent.min(piece.len());
+            sent -= skipped;
+            piece.add(skipped, slices)
+        })
+    }
+
+    /// The bytes of the first message of `wire`, on the tape and for this player.
+    fn first_lens(&self, wire: &[u8]) -> Option<(usize, usize)> {
+        let message = Chunked::first(&mut { wire }, self.chunk_size)?;
+        Some((message.wire.len(), self.len(message.wire)))
+    }
+
+    fn pieces<'w>(&self, mut wire: &'w [u8]) -> impl Iterator<Item = Piece<'w>> {
+        let view = *self;
+        std::iter::from_fn(move || Chunked::first(&mut wire, view.chunk_size))
+            .map(move |message| view.piece(message))
+    }
+
+    fn piece<'w>(&self, message: Chunked<'w>) -> Piece<'w> {
+        match self.framing {
+            Framing::Rtmp => {
+                let mut header = *message.header;
+                header[STREAM_ID_AT..].copy_from_slice(&self.lane.to_le_bytes());
+                Piece {
+                    head: Small::new(header),
+                    body: Body::Chunks(&message.wire[HEADER_BYTES..]),
+                    tail: Small::default(),
+                }
+            }
+            #[cfg(test)]
+            Framing::Flv => {
+                let head = flv_tag_header(&message);
+                let tag_len = (head.len + message.payload_len) as u32;
+                let tail = Small::new(tag_len.to_be_bytes());
+                Piece { head, body: Body::Payload(message), tail }
+            }
+        }
+    }
+}
+
+impl<'w> Piece<'w> {
+    const fn len(&self) -> usize {
+        self.head.len + self.body.len() + self.tail.len
+    }
+
+    /// Adds what follows the first `skipped` bytes. Returns whether there is room for more.
+    fn add(&self, skipped: usize, slices: &mut Slices<'w, '_>) -> bool {
+        let mut left = skipped;
+        let mut take = |len: usize| {
+            let taken = left.min(len);
+            left -= taken;
+            taken
+        };
+        let of_head = take(self.head.len);
+        let of_body = take(self.body.len());
+        let of_tail = take(self.tail.len);
+        slices.push_copy(&self.head.bytes()[of_head..])
+            && self.body.add(of_body, slices)
+            && slices.push_copy(&self.tail.bytes()[of_tail..])
+    }
+}
+
+/// The header of the tag that a message is in an FLV file (FLV 10.1, annex E.4.1).
+#[cfg(test)]
+fn flv_tag_header(message: &Chunked<'_>) -> Small {
+    use crate::rtmp::message::kind;
+    const KIND_AT: usize = 7;
+    const SCRIPT_DATA: u8 = 18;
+    const STREAM_ID: [u8; 3] = [0; 3];
+    let header = message.header;
+    let timestamp = match message.extended_len {
+        0 => [0, header[1], header[2], header[3]],
+        _ => *message.wire[HEADER_BYTES..].first_chunk().unwrap_or(&[0; EXTENDED_BYTES]),
+    };
+    let tag_type = match header[KIND_AT] {
+        kind @ (kind::AUDIO | kind::VIDEO) => kind,
+        _ => SCRIPT_DATA,
+    };
+    let mut tag = [0; 11];
+    tag[0] = tag_type;
+    tag[1..4].copy_from_slice(&header[LENGTH_AT..KIND_AT]);
+    tag[4..7].copy_from_slice(&timestamp[1..]);
+    tag[7] = timestamp[0];
+    tag[8..].copy_from_slice(&STREAM_ID);
+    Small::new(tag)
+}
+
+/// The rest of messages that were sent in part. It shares the memory of the tape.
+#[derive(Debug)]
 pub struct HalfSent {
-    /// The patched header, of which the last `head_left` bytes go first.
-    head: Head,
-    head_left: u8,
-    rest: Bytes,
+    /// Whole messages. Invariant: the first is not sent completely, so there are none when nothing
+    /// is left.
+    wire: Bytes,
+    /// Bytes that the player has of them.
+    sent: usize,
+    view: View,
+}
+
+impl Default for HalfSent {
+    fn default() -> Self {
+        let view = View { framing: Framing::Rtmp, lane: MESSAGE_STREAM_ID, chunk_size: 1 };
+        Self { wire: Bytes::new(), sent: 0, view }
+    }
 }
 
 impl HalfSent {
-    /// What is left of the message `wire` of a tape for a player on `message_stream_id` after its
-    /// first `sent` bytes.
-    pub(crate) fn new(wire: &Bytes, message_stream_id: u32, sent: usize) -> Self {
-        match head(wire, message_stream_id) {
-            Some(head) if sent < HEAD_BYTES => Self {
-                head,
-                // No more than `HEAD_BYTES`.
-                head_left: (HEAD_BYTES - sent) as u8,
-                rest: wire.slice(HEAD_BYTES..),
-            },
-            _ => Self { rest: wire.slice(sent..), ..Self::default() },
-        }
+    /// What is left of `wire`, whole messages of a tape, after the first `sent` bytes.
+    pub(crate) fn new(wire: &Bytes, sent: usize, view: View) -> Self {
+        let mut half_sent = Self { wire: wire.clone(), sent: 0, view };
+        half_sent.advance(sent);
+        half_sent
     }
 
     /// Bytes that are left.
     pub fn len(&self) -> usize {
-        usize::from(self.head_left) + self.rest.len()
+        self.view.len(&self.wire) - self.sent
     }
 
     /// Returns whether no bytes are left.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.wire.is_empty()
     }
 
-    /// What is left of the patched header.
-    pub(crate) fn head(&self) -> &[u8] {
-        &self.head[HEAD_BYTES - usize::from(self.head_left)..]
-    }
-
-    /// What is left of the bytes that stand on the tape.
-    pub(crate) fn rest(&self) -> &[u8] {
-        &self.rest
+    /// Adds what is left. Returns whether there is room for more.
+    pub(crate) fn add<'s>(&'s self, slices: &mut Slices<'s, '_>) -> bool {
+        self.view.add(&self.wire, self.sent, slices)
     }
 
     /// Takes up to `written` bytes as sent. Returns how many were its own.
     pub(crate) fn advance(&mut self, written: usize) -> usize {
-        let of_head = written.min(usize::from(self.head_left));
-        self.head_left -= of_head as u8;
-        let of_rest = (written - of_head).min(self.rest.len());
-        bytes::Buf::advance(&mut self.rest, of_rest);
-        if self.rest.is_empty() {
+        let taken = written.min(self.len());
+        self.sent += taken;
+        if self.sent == self.view.len(&self.wire) {
             // An empty slice would hold its block of the tape.
-            self.rest = Bytes::new();
+            *self = Self::default();
         }
-        of_head + of_rest
+        // Headers are many messages. Those that are sent are not walked through again.
+        while let Some((len, framed_len)) = self.view.first_lens(&self.wire)
+            && framed_len <= self.sent
+        {
+            self.wire.advance(len);
+            self.sent -= framed_len;
+        }
+        taken
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Start;
+    use crate::media::MediaKind;
+    use crate::media::flv::{FlvReader, Tag};
     use crate::rtmp::chunk::writer::write_message;
-    use crate::rtmp::message::{MessageHeader, kind};
+    use crate::rtmp::message::{Message, MessageHeader, kind};
+    use crate::rtmp::session::Receives;
+    use crate::stream::Stream;
+    use crate::stream::cursor::Play;
+    use crate::stream::gauge::Gauge;
+    use crate::stream::headers::message_header;
+    use crate::stream::ids::StreamId;
+    use crate::stream::tape::TapeSettings;
+    use crate::test_support::{Random, TAPE};
+    use crate::time::Time;
 
     const CHUNK_SIZE: u32 = 128;
     const HEADER: MessageHeader = MessageHeader {
@@ -125,7 +360,11 @@ mod tests {
     const MESSAGES: [(usize, u32); 6] =
         [(0, 0), (1, 0xff_fffe), (127, 40), (128, 0xff_ffff), (129, 40), (1000, u32::MAX)];
 
-    fn encode(message_stream_id: u32, messages: &[(usize, u32)]) -> Bytes {
+    const fn view(framing: Framing, lane: u32) -> View {
+        View { framing, lane, chunk_size: CHUNK_SIZE }
+    }
+
+    fn chunks(message_stream_id: u32, messages: &[(usize, u32)]) -> Bytes {
         let mut wire = Vec::new();
         for (len, timestamp) in messages {
             let header = MessageHeader { timestamp: *timestamp, message_stream_id, ..HEADER };
@@ -134,29 +373,157 @@ mod tests {
         Bytes::from(wire)
     }
 
+    fn tags(messages: &[(usize, u32)]) -> Vec<u8> {
+        let mut file = Vec::new();
+        for (len, timestamp) in messages {
+            let [high, middle, low] = (*len as u32).to_be_bytes()[1..] else { unreachable!() };
+            let [extension, time @ ..] = timestamp.to_be_bytes();
+            file.extend([9, high, middle, low, time[0], time[1], time[2], extension, 0, 0, 0]);
+            file.extend(vec![0xc6; *len]);
+            file.extend((*len as u32 + 11).to_be_bytes());
+        }
+        file
+    }
+
+    fn added(half_sent: &HalfSent, bytes_max: usize) -> Vec<u8> {
+        let mut scratch = Vec::new();
+        let mut slices = Slices::new(bytes_max, &mut scratch, true);
+        half_sent.add(&mut slices);
+        slices.io_slices().iter().flat_map(|slice| slice.to_vec()).collect()
+    }
+
+    /// What each view makes of messages of a tape.
+    fn expected(messages: &[(usize, u32)]) -> Vec<(View, Vec<u8>)> {
+        let of_lane = |lane| (view(Framing::Rtmp, lane), chunks(lane, messages).to_vec());
+        let mut expected: Vec<_> = [1, 2, 0x0102_0304, u32::MAX].map(of_lane).into();
+        expected.push((view(Framing::Flv, 0), tags(messages)));
+        expected
+    }
+
     #[test]
-    fn addressed_bytes_are_those_that_would_have_been_written_for_the_message_stream() {
-        for id in [1, 2, 0x0102_0304, u32::MAX] {
-            let addressed = addressed(&encode(1, &MESSAGES), id, CHUNK_SIZE);
-            let expected = (id != 1).then(|| encode(id, &MESSAGES).to_vec());
-            assert_eq!(addressed, expected, "id {id}");
+    fn each_view_adds_the_bytes_that_its_protocol_writes() {
+        let wire = chunks(1, &MESSAGES);
+        for (view, expected) in expected(&MESSAGES) {
+            assert_eq!(view.len(&wire), expected.len(), "{view:?}");
+            let half_sent = HalfSent::new(&wire, 0, view);
+            assert_eq!(added(&half_sent, usize::MAX), expected, "{view:?}");
+            assert_eq!(added(&half_sent, 70), expected[..70], "{view:?}");
         }
     }
 
     #[test]
-    fn the_rest_of_a_message_follows_what_was_sent_wherever_it_was_cut() {
-        for id in [1, 7] {
-            for message in MESSAGES {
-                let (on_tape, expected) = (encode(1, &[message]), encode(id, &[message]));
+    fn the_rest_follows_what_was_sent_wherever_a_write_cut_it() {
+        let one_by_one = MESSAGES.iter().map(std::slice::from_ref);
+        for messages in one_by_one.chain([&MESSAGES[..]]) {
+            let wire = chunks(1, messages);
+            for (view, expected) in expected(messages) {
                 for sent in 0..=expected.len() {
-                    let mut half_sent = HalfSent::new(&on_tape, id, sent);
+                    let mut half_sent = HalfSent::new(&wire, sent, view);
                     assert_eq!(half_sent.len(), expected.len() - sent);
-                    let rest = [half_sent.head(), half_sent.rest()].concat();
-                    assert_eq!(rest, expected[sent..], "{sent} bytes of {message:?} on {id}");
+                    let rest = added(&half_sent, usize::MAX);
+                    assert_eq!(rest, expected[sent..], "{sent} bytes of {messages:?}, {view:?}");
                     assert_eq!(half_sent.advance(5), rest.len().min(5));
-                    let rest_later = [half_sent.head(), half_sent.rest()].concat();
-                    assert_eq!(rest_later, rest[rest.len().min(5)..]);
+                    assert_eq!(added(&half_sent, usize::MAX), rest[rest.len().min(5)..]);
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_sent_completely_holds_no_memory() {
+        let wire = chunks(1, &MESSAGES);
+        for (view, expected) in expected(&MESSAGES) {
+            let mut half_sent = HalfSent::new(&wire, 1, view);
+            assert!(!wire.is_unique());
+            assert_eq!(half_sent.advance(usize::MAX), expected.len() - 1);
+            assert!(half_sent.is_empty());
+            assert!(wire.is_unique(), "{view:?}");
+        }
+    }
+
+    #[test]
+    fn a_short_write_of_a_long_message_walks_through_none_of_its_chunks() {
+        // Four million bytes in chunks of 128: a walk for each write would take 10^9 steps.
+        let wire = chunks(1, &[(4_000_000, 0)]);
+        let mut half_sent = HalfSent::new(&wire, 0, view(Framing::Flv, 0));
+        let mut writes = 0;
+        while !half_sent.is_empty() {
+            let len = added(&half_sent, 100).len();
+            half_sent.advance(len);
+            writes += 1;
+        }
+        assert_eq!(writes, 40_001);
+    }
+
+    /// Whether a tag is recorded as it is. A server drops what metadata says of the file.
+    fn is_packet(tag: &Tag<'_>) -> bool {
+        tag.media != MediaKind::Data
+    }
+
+    /// The tags of a file with the size that follows each.
+    fn packets(file: &[u8]) -> Vec<u8> {
+        let (mut reader, mut packets) = (FlvReader::new(file).unwrap(), Vec::new());
+        while let Some(tag) = reader.next_tag().unwrap() {
+            let (start, end) = (tag.offset - 11, tag.offset + tag.payload.len() + 4);
+            if is_packet(&tag) {
+                packets.extend_from_slice(&file[start..end]);
+            }
+        }
+        packets
+    }
+
+    /// Publishes the packets of `file` over RTMP and plays them with FLV framing, in writes of up
+    /// to `write_bytes_max` bytes.
+    fn played(file: &[u8], chunk_size: u32, write_bytes_max: usize) -> Vec<u8> {
+        let settings = TapeSettings { chunk_size, ..TAPE };
+        let mut stream = Stream::new(Gauge::default());
+        let (framing, start, all) = (Framing::Flv, Start::Live, Receives::ALL);
+        let mut play = Play::new(StreamId(0), 0, framing, stream.tape(), start, all);
+        stream.begin(false, Time::ZERO);
+        let (mut reader, mut now) = (FlvReader::new(file).unwrap(), Time::ZERO);
+        while let Some(tag) = reader.next_tag().unwrap() {
+            if !is_packet(&tag) {
+                continue;
+            }
+            let header = message_header(tag.media, tag.timestamp);
+            now = now.max(Time::ZERO.plus_millis(tag.timestamp.into()));
+            stream.record(&Message { header, payload: tag.payload }, true, now, &settings);
+        }
+        let (mut sent, mut half_sent) = (Vec::new(), HalfSent::default());
+        let mut random = Random::new(7);
+        loop {
+            let (mut scratch, mut visits) = (Vec::new(), usize::MAX);
+            let bytes_max = 1 + random.below(write_bytes_max);
+            let mut slices = Slices::new(bytes_max, &mut scratch, true);
+            half_sent.add(&mut slices);
+            play.gather(stream.tape(), &mut slices, &mut visits);
+            let written = slices.bytes();
+            if written == 0 {
+                return sent;
+            }
+            slices.hand_to(|slices| slices.iter().for_each(|slice| sent.extend_from_slice(slice)));
+            drop(slices);
+            let of_others = written - half_sent.advance(written);
+            let mut cut = HalfSent::default();
+            assert_eq!(play.advance(stream.tape(), of_others, &mut cut), 0);
+            if !cut.is_empty() {
+                half_sent = cut;
+            }
+        }
+    }
+
+    #[test]
+    fn flv_framing_writes_what_ffmpeg_writes_for_the_same_packets() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/ffmpeg5_h264_aac.flv");
+        let file = std::fs::read(path).unwrap();
+        let expected = packets(&file);
+        assert!(expected.len() > 10_000, "{} bytes", expected.len());
+        for chunk_size in [128, 4096, 60_000] {
+            for write_bytes_max in [1, 17, 1000, 1 << 20] {
+                let played = played(&file, chunk_size, write_bytes_max);
+                let differs = played.iter().zip(&expected).position(|(a, b)| a != b);
+                assert_eq!(differs, None, "chunks of {chunk_size}, writes of {write_bytes_max}");
+                assert_eq!(played.len(), expected.len());
             }
         }
     }

@@ -13,12 +13,12 @@
 
 use super::blocks::{Blocks, Lent};
 use super::frame::{HeaderKind, Needs, Recording};
-use super::framing;
 use super::gauge::Gauge;
 use super::gops::{Gops, LOST, OpenUnit, StartPoint, Starts};
 use super::headers::{Headers, Kept, METADATA_TIMESTAMP, message_header};
 use super::segment::{Discarded, FileRun, SegmentSettings, Segments};
 use crate::budget::Budget;
+use crate::limits;
 use crate::media::codec::{self, Slice, Units};
 use crate::media::{self, Codec, MediaKind, Tracks};
 use crate::rtmp::chunk::writer::{wire_len, write_message};
@@ -86,6 +86,8 @@ pub struct Tape {
     /// behind [`LOST`].
     first: u64,
     blocks: Blocks,
+    /// Chunk size of the wire form. Invariant: the same for all entries, since no reload changes it.
+    chunk_size: u32,
     /// Invariant: the sum of the entries' wire bytes.
     bytes: usize,
     /// Wire bytes ever recorded.
@@ -128,6 +130,7 @@ impl Tape {
             entries: VecDeque::new(),
             first: LOST + 1,
             blocks: Blocks::default(),
+            chunk_size: limits::CHUNK_SIZE_OUT,
             bytes: 0,
             recorded: 0,
             segments: Segments::default(),
@@ -155,6 +158,8 @@ impl Tape {
         now: Time,
         settings: &TapeSettings,
     ) -> bool {
+        debug_assert!(self.entries.is_empty() || self.chunk_size == settings.chunk_size);
+        self.chunk_size = settings.chunk_size;
         let timestamp = match message.header {
             Some(HeaderKind::Metadata) => METADATA_TIMESTAMP,
             _ => message.timestamp,
@@ -178,7 +183,7 @@ impl Tape {
             Needs::StartsGop => {
                 let unit = self.gops.open_unit(&message.tracks, self.next_sequence());
                 if let Some(unit) = unit {
-                    self.find_picture(&message, unit, settings.chunk_size);
+                    self.find_picture(&message, unit);
                 }
                 self.gops.begin_gop(&message.tracks, self.first)
             }
@@ -190,7 +195,7 @@ impl Tape {
             settings.keep_start && (is_picture || self.starts.oldest_sequence().is_some());
         let recorded = has_players || kept_for_newcomers;
         if recorded {
-            self.append(&message, timestamp, now, settings.chunk_size);
+            self.append(&message, timestamp, now);
             if let Some(first) = begins {
                 self.begin_gop(&message.tracks, first, timestamp);
             }
@@ -394,36 +399,22 @@ impl Tape {
         self.headers.nal_length_bytes(tracks)
     }
 
-    /// The headers of the newest start point in wire form, stamped with its time, for a player on
-    /// `message_stream_id` that receives these.
-    pub fn start_prelude(
-        &self,
-        receives: Receives,
-        message_stream_id: u32,
-        chunk_size: u32,
-    ) -> Bytes {
-        let prelude = |start: &StartPoint| start.prelude(receives, chunk_size);
-        let wire = self.starts.newest().map_or_else(Bytes::new, prelude);
-        self.addressed(wire, message_stream_id, chunk_size)
+    /// Returns the headers of the newest start point in wire form, stamped with its time, for
+    /// players that receive these.
+    pub fn start_prelude(&self, receives: Receives) -> Bytes {
+        let prelude = |start: &StartPoint| start.prelude(receives, self.chunk_size);
+        self.starts.newest().map_or_else(Bytes::new, prelude)
     }
 
-    /// The headers in force in wire form, stamped with about the time of the newest frame, for a
-    /// player on `message_stream_id` that receives these.
-    pub fn live_prelude(
-        &self,
-        receives: Receives,
-        message_stream_id: u32,
-        chunk_size: u32,
-    ) -> Bytes {
-        let wire = self.headers.recent(self.last_frame, receives, chunk_size);
-        self.addressed(wire, message_stream_id, chunk_size)
+    /// Returns the headers in force in wire form, stamped with about the time of the newest frame,
+    /// for players that receive these.
+    pub fn live_prelude(&self, receives: Receives) -> Bytes {
+        self.headers.recent(self.last_frame, receives, self.chunk_size)
     }
 
-    fn addressed(&self, wire: Bytes, message_stream_id: u32, chunk_size: u32) -> Bytes {
-        match framing::addressed(&wire, message_stream_id, chunk_size) {
-            Some(copy) => self.headers.gauge().share(copy),
-            None => wire,
-        }
+    /// Chunk size of the wire form (bytes).
+    pub const fn chunk_size(&self) -> u32 {
+        self.chunk_size
     }
 
     /// GOPs that were too large to be kept until the next one began.
@@ -456,12 +447,12 @@ impl Tape {
     /// Finds the first message of the picture of a keyframe message: its access unit may hold
     /// earlier pictures as well, which its slices tell apart.
     #[cold]
-    fn find_picture(&mut self, message: &Recording<'_>, unit: OpenUnit, chunk_size: u32) {
+    fn find_picture(&mut self, message: &Recording<'_>, unit: OpenUnit) {
         let length_bytes = self.headers.nal_length_bytes(&message.tracks);
         let units = read_units(message.payload, length_bytes);
         let began = match units.map(|units| (units.slice, units.is_random_access)) {
             Some((Slice::First | Slice::None, _)) => {
-                self.after_last_slice(message, unit.began, length_bytes, chunk_size)
+                self.after_last_slice(message, unit.began, length_bytes)
             }
             Some((Slice::Further, is_idr)) if is_idr || !unit.has_more => unit.began,
             // Codecs without slices have one picture in a message, or layers of it.
@@ -474,15 +465,9 @@ impl Tape {
     }
 
     /// The first message from `began` on that no slice of another message of these tracks follows.
-    fn after_last_slice(
-        &self,
-        message: &Recording<'_>,
-        began: u64,
-        length_bytes: usize,
-        chunk_size: u32,
-    ) -> u64 {
+    fn after_last_slice(&self, message: &Recording<'_>, began: u64, length_bytes: usize) -> u64 {
         let look = |entry: &Entry| {
-            let units = read_units(payload_head(&entry.wire, chunk_size), length_bytes);
+            let units = read_units(payload_head(&entry.wire, self.chunk_size), length_bytes);
             let has_slice = units.is_none_or(|units| units.slice != Slice::None);
             entry.has_slice.set(Some(has_slice));
             has_slice
@@ -513,12 +498,12 @@ impl Tape {
         self.starts.keyframe(tracks, point);
     }
 
-    fn append(&mut self, message: &Recording<'_>, timestamp: u32, now: Time, chunk_size: u32) {
+    fn append(&mut self, message: &Recording<'_>, timestamp: u32, now: Time) {
         let needs = self.needs_of(message);
         let header = message_header(message.media, timestamp);
-        let len = wire_len(&header, message.payload.len(), chunk_size);
+        let len = wire_len(&header, message.payload.len(), self.chunk_size);
         let room = self.blocks.room(len, self.bytes);
-        write_message(room, header, message.payload, chunk_size);
+        write_message(room, header, message.payload, self.chunk_size);
         let wire = room.split().freeze();
         self.bytes += wire.len();
         self.entries.push_back(Entry {

@@ -347,7 +347,7 @@ impl World {
     fn play_of(&self, player: Endpoint) -> Option<(usize, &str)> {
         let conn = self.server.conn(player.conn)?;
         let plays = &conn.activity.as_ref()?.plays;
-        let play = plays.iter().find(|play| play.message_stream_id == player.message_stream_id)?;
+        let play = plays.iter().find(|play| play.lane == player.message_stream_id)?;
         Some((play.slot as usize, self.server.hub().stream(play.stream).name()))
     }
 

@@ -11,7 +11,7 @@ use crate::server::conn::{Closing, Departure};
 use crate::server::hub::DuplicatePolicy;
 use crate::server::reason::CloseReason;
 use crate::stream::cursor::Play;
-use crate::stream::framing::MESSAGE_STREAM_ID;
+use crate::stream::framing::{Framing, MESSAGE_STREAM_ID};
 use crate::stream::ids::{ConnId, Endpoint, StreamId};
 use crate::stream::tape::TapeSettings;
 use crate::test_support::{self, wire_messages};
@@ -85,7 +85,8 @@ impl Bench {
             let published = hub.publish(&name, endpoint, Time::ZERO, &policy, 0).unwrap();
             let tape = hub.stream(published.stream).tape();
             let receives = Receives::ALL;
-            let play = Play::new(published.stream, *id, tape, Start::Live, receives, CHUNK_SIZE);
+            let (framing, start) = (Framing::Rtmp, Start::Live);
+            let play = Play::new(published.stream, *id, framing, tape, start, receives);
             hub.add_player(published.stream, endpoint);
             conn.activity_mut().plays.push(play);
             streams.push(published.stream);
@@ -316,7 +317,7 @@ fn a_join_to_a_long_backlog_of_tiny_messages_costs_one_visit_a_message() {
 fn a_player_that_wants_nothing_of_a_long_backlog_is_past_it_in_a_bounded_time() {
     let mut bench = Bench::new(&[1]);
     let tape = bench.hub.stream(bench.streams[0]).tape();
-    bench.conn.play_mut(1).unwrap().receive_audio(false, tape, CHUNK_SIZE);
+    bench.conn.play_mut(1).unwrap().receive_audio(false, tape);
     (0..3 * Budget::WRITE.messages).for_each(|_| bench.publish(0, 1, 1));
     for expected in [Flushed::Budget, Flushed::Budget, Flushed::All] {
         let mut budget = Budget::WRITE;

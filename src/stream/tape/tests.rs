@@ -127,7 +127,7 @@ fn a_newcomer_gets_the_headers_and_the_newest_gop() {
     }
     assert_eq!(bench.all(), [(b'K', 2000), (b'a', 2005), (b'i', 2040)]);
     assert_eq!(bench.tape.start_sequence(), Some(bench.tape.first_sequence()));
-    let prelude = bench.tape.start_prelude(Receives::ALL, 1, SETTINGS.chunk_size);
+    let prelude = bench.tape.start_prelude(Receives::ALL);
     assert_eq!(bench.brief(&prelude), [(b'M', 0), (b'A', 2000), (b'V', 2000)]);
 }
 
@@ -144,7 +144,7 @@ fn headers_come_in_one_order_however_they_arrived() {
     for (kind, name) in kinds.into_iter().zip(b"54321") {
         bench.record(&header(kind, &[*name]), 0);
     }
-    let prelude = bench.tape.live_prelude(Receives::ALL, 1, SETTINGS.chunk_size);
+    let prelude = bench.tape.live_prelude(Receives::ALL);
     let order: Vec<_> = bench.brief(&prelude).iter().map(|(name, _)| *name).collect();
     assert_eq!(order, b"12345");
 }
@@ -154,8 +154,8 @@ fn the_prelude_is_encoded_once_for_all_newcomers() {
     let mut bench = Bench::new(false);
     bench.record(&header(HeaderKind::VideoSequence, b"V"), 0);
     bench.record(&key(0), 0);
-    let first = bench.tape.start_prelude(Receives::ALL, 1, SETTINGS.chunk_size);
-    let second = bench.tape.start_prelude(Receives::ALL, 1, SETTINGS.chunk_size);
+    let first = bench.tape.start_prelude(Receives::ALL);
+    let second = bench.tape.start_prelude(Receives::ALL);
     assert_eq!(first.as_ptr(), second.as_ptr());
 }
 
@@ -169,7 +169,7 @@ fn fl_04_a_changed_decoder_configuration_ends_the_start_point() {
     bench.record(&header(HeaderKind::VideoSequence, b"W"), 20);
     assert_eq!(bench.tape.start_sequence(), None);
     bench.record(&key(40), 40);
-    let prelude = bench.tape.start_prelude(Receives::ALL, 1, SETTINGS.chunk_size);
+    let prelude = bench.tape.start_prelude(Receives::ALL);
     assert_eq!(bench.brief(&prelude), [(b'W', 40)]);
     assert_eq!(bench.all(), [(b'K', 40)]);
 }
@@ -180,10 +180,10 @@ fn a_start_point_keeps_the_headers_of_its_own_time() {
     bench.record(&header(HeaderKind::AudioSequence, b"A"), 0);
     bench.record(&key(0), 0);
     bench.record(&header(HeaderKind::AudioSequence, b"B"), 20);
-    let prelude = bench.tape.start_prelude(Receives::ALL, 1, SETTINGS.chunk_size);
+    let prelude = bench.tape.start_prelude(Receives::ALL);
     assert_eq!(bench.brief(&prelude), [(b'A', 0)], "B follows on the tape");
     assert_eq!(bench.from(bench.tape.start_sequence().unwrap()), [(b'K', 0), (b'B', 0)]);
-    assert_eq!(bench.brief(&bench.tape.live_prelude(Receives::ALL, 1, 60_000)), [(b'B', 0)]);
+    assert_eq!(bench.brief(&bench.tape.live_prelude(Receives::ALL)), [(b'B', 0)]);
 }
 
 #[test]
@@ -194,7 +194,7 @@ fn kept_headers_are_bounded_in_bytes() {
         bench.settings.bytes_max = limits::TAPE_BYTES_MAX;
         bench.record(&header(HeaderKind::AudioSequence, &half), 0);
         bench.record(&header(HeaderKind::VideoSequence, &vec![2; second_len]), 0);
-        let prelude = bench.tape.live_prelude(Receives::ALL, 1, 60_000);
+        let prelude = bench.tape.live_prelude(Receives::ALL);
         assert_eq!(wire_messages(&prelude, 60_000).len(), kept);
     }
 }
@@ -206,7 +206,7 @@ fn a_header_counts_only_while_its_codec_is_sent() {
     let mut bench = Bench::new(true);
     let mut headers_after = |frame: &Frame| {
         bench.record(frame, 0);
-        let prelude = bench.tape.live_prelude(Receives::ALL, 1, 60_000);
+        let prelude = bench.tape.live_prelude(Receives::ALL);
         bench.brief(&prelude).iter().map(|(name, _)| char::from(*name)).collect::<String>()
     };
     let [sequence, channels] =
@@ -241,7 +241,7 @@ fn a_video_codec_without_a_header_ends_the_start_of_the_one_before() {
     assert_eq!(bench.tape.start_sequence(), None);
     bench.record(&vp6(key(80)), 0);
     assert_eq!(bench.tape.start_sequence(), Some(4));
-    assert!(bench.tape.start_prelude(Receives::ALL, 1, 60_000).is_empty());
+    assert!(bench.tape.start_prelude(Receives::ALL).is_empty());
 }
 
 #[test]
@@ -259,7 +259,7 @@ fn a_codec_ends_the_headers_of_its_own_track_alone() {
     ] {
         bench.record(&frame, 0);
     }
-    assert_eq!(bench.brief(&bench.tape.live_prelude(Receives::ALL, 1, 60_000)), [(b'1', 40)]);
+    assert_eq!(bench.brief(&bench.tape.live_prelude(Receives::ALL)), [(b'1', 40)]);
 }
 
 #[test]
@@ -268,7 +268,7 @@ fn cleared_metadata_reaches_no_newcomer() {
     bench.record(&header(HeaderKind::Metadata, b"M"), 0);
     bench.record(&header(HeaderKind::AudioSequence, b"A"), 0);
     bench.tape.clear_metadata();
-    assert_eq!(bench.brief(&bench.tape.live_prelude(Receives::ALL, 1, 60_000)), [(b'A', 0)]);
+    assert_eq!(bench.brief(&bench.tape.live_prelude(Receives::ALL)), [(b'A', 0)]);
 }
 
 #[test]
@@ -717,7 +717,7 @@ fn fl_07_a_new_publisher_begins_with_nothing_of_the_last_one() {
     assert_eq!(bench.tape.start_sequence(), None);
     bench.tape.begin(false);
     assert_eq!((bench.tape.first_sequence(), bench.tape.bytes()), (sequence, 0));
-    assert!(bench.tape.live_prelude(Receives::ALL, 1, 60_000).is_empty());
+    assert!(bench.tape.live_prelude(Receives::ALL).is_empty());
     bench.record(&inter(7), 10);
     assert_eq!(bench.tape.start_sequence(), None, "its first GOP has not begun");
     bench.record(&key(20), 20);
@@ -745,7 +745,7 @@ fn a_tape_that_is_over_holds_no_memory() {
     assert_eq!((bench.tape.first_sequence(), bench.tape.next_sequence()), (3, 3));
     assert_eq!((bench.tape.bytes(), bench.tape.blocks.bytes()), (0, 0));
     assert_eq!(bench.tape.entries.capacity(), 0);
-    assert!(bench.tape.live_prelude(Receives::ALL, 1, 60_000).is_empty());
+    assert!(bench.tape.live_prelude(Receives::ALL).is_empty());
 }
 
 #[test]
