@@ -34,7 +34,7 @@ use tiderace::rtmp::message::{MessageHeader, kind};
 use tiderace::rtmp::quirks::Tolerated;
 use tiderace::rtmp::session::{Event, Session, SessionSettings, Step};
 use tiderace::server::Server;
-use tiderace::server::transport::Transport;
+use tiderace::server::transport::{Received, Transport};
 use tiderace::stream::ids::ConnId;
 use tiderace::time::Time;
 
@@ -266,7 +266,7 @@ struct Wire {
 struct Socket(Rc<RefCell<Wire>>);
 
 impl Transport for Socket {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<Received> {
         let wire = &mut *self.0.borrow_mut();
         let rest = &wire.incoming[wire.read_bytes..];
         if rest.is_empty() {
@@ -275,7 +275,7 @@ impl Transport for Socket {
         let count = rest.len().min(buffer.len());
         buffer[..count].copy_from_slice(&rest[..count]);
         wire.read_bytes += count;
-        Ok(count)
+        Ok(Received { bytes: count, is_drained: count < buffer.len() })
     }
 
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {

@@ -1,6 +1,6 @@
 //! A TCP socket as the server's [`Transport`].
 
-use crate::server::transport::Transport;
+use crate::server::transport::{Received, Transport};
 use mio::net::TcpStream;
 #[cfg(target_os = "linux")]
 use std::fs::File;
@@ -12,8 +12,10 @@ use std::net::Shutdown;
 pub(super) struct Tcp(pub(super) TcpStream);
 
 impl Transport for Tcp {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.0.read(buffer)
+    /// A short read has emptied the socket, so the call that would find nothing is spared.
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<Received> {
+        let bytes = self.0.read(buffer)?;
+        Ok(Received { bytes, is_drained: bytes < buffer.len() })
     }
 
     /// One slice, the usual case, is spared the vectored call.

@@ -450,7 +450,7 @@ impl<T: Transport> Conn<T> {
     }
 
     fn owes(&self, media: impl Fn(&Play) -> bool) -> bool {
-        if !self.session.output().is_empty() {
+        if !self.session.output().is_empty() || self.transport.has_unsent() {
             return true;
         }
         let Some(activity) = &self.activity else { return false };
@@ -475,6 +475,8 @@ impl<T: Transport> Conn<T> {
     /// If an invariant is broken.
     pub(super) fn check_invariants(&self) {
         debug_assert!(self.is_idle() || !self.is_closing(), "who leaves has no stream");
+        let reads_on = self.readable || self.is_over();
+        debug_assert!(reads_on || !self.transport.has_unread(), "no event would report the rest");
         debug_assert!(self.is_idle() || self.stage >= Stage::Connected, "a stream needs a connect");
         debug_assert!(self.stage != Stage::Leaving || self.is_closing(), "{:?}", self.closing);
         let has_roles = matches!(self.stage, Stage::Waiting | Stage::Streaming);

@@ -53,6 +53,11 @@ impl Outbox {
         budget: &mut Budget,
     ) -> io::Result<Flushed> {
         while !budget.is_spent() {
+            if conn.transport.has_unsent()
+                && let Some(unfinished) = flush_transport(conn)?
+            {
+                return Ok(unfinished);
+            }
             let Written { bytes, is_all } = match self.write_once(conn, hub, budget) {
                 Ok(written) => written,
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
@@ -68,10 +73,10 @@ impl Outbox {
                 advance(conn, hub, bytes);
             }
             if is_all {
-                return Ok(Flushed::All);
+                return Ok(flushed_all(conn));
             }
         }
-        Ok(if conn.is_behind(hub) { Flushed::Budget } else { Flushed::All })
+        Ok(if conn.is_behind(hub) { Flushed::Budget } else { flushed_all(conn) })
     }
 
     /// Returns the error with which the system refused to send from files, if it has.
@@ -138,6 +143,31 @@ impl Outbox {
         }
         Ok(Written { bytes, is_all: is_all && bytes == offered })
     }
+}
+
+/// Passes on what the transport holds. Returns the outcome of the write if some of it is left.
+fn flush_transport<T: Transport>(conn: &mut Conn<T>) -> io::Result<Option<Flushed>> {
+    loop {
+        match conn.transport.flush() {
+            Ok(()) => return Ok(None),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                conn.writable = false;
+                return Ok(Some(Flushed::Blocked));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// The outcome of a write after which nothing is pending. What the transport still holds goes with
+/// its next event, so the connection is blocked until then.
+fn flushed_all<T: Transport>(conn: &mut Conn<T>) -> Flushed {
+    if conn.transport.has_unsent() {
+        conn.writable = false;
+        return Flushed::Blocked;
+    }
+    Flushed::All
 }
 
 /// Returns whether the same call may succeed later.

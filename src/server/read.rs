@@ -6,7 +6,7 @@ use super::ready::Next;
 use super::reason::CloseReason;
 use super::stages::Stage;
 use super::stopwatch::Work;
-use super::transport::Transport;
+use super::transport::{Received, Transport};
 use super::{Policies, Server};
 use crate::budget::Budget;
 use crate::limits;
@@ -100,13 +100,13 @@ impl<T: Transport> Server<T> {
         let buffer = &mut buffer[..room];
         share.spend_call();
         match conn.transport.read(buffer) {
-            Ok(0) => {
+            Ok(Received { bytes: 0, .. }) => {
                 conn.readable = false;
                 self.close(id, CloseReason::PeerClosed, String::new(), now);
             }
-            Ok(count) => {
-                // A short read has emptied the socket; only an end would go unnoticed.
-                conn.readable = count == buffer.len() || conn.read_closed;
+            Ok(Received { bytes: count, is_drained }) => {
+                // The event that reported an end may have come before these bytes were read.
+                conn.readable = !is_drained || conn.read_closed;
                 conn.heard = now;
                 conn.pinged = false;
                 conn.bytes_in += count as u64;

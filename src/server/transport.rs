@@ -1,7 +1,23 @@
 //! What the server needs of a socket.
+//!
+//! The contract holds for sockets and for transports that are a layer above one, such as TLS. Such
+//! a layer reads whole records, so it may hold bytes that the poll cannot see. It also takes bytes
+//! before the socket does, so it may hold bytes that still have to be sent. Assuming otherwise, as
+//! for TCP, loses wakeups: a short read would count as the last, and a write that was taken as a
+//! write that was sent.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, IoSlice};
+
+/// Outcome of a read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Received {
+    /// Bytes that were read; 0 is the peer's orderly end.
+    pub bytes: usize,
+    /// Nothing is left to be read by then. The transport owes an event for what comes after, and
+    /// one that reports an end or an error as such.
+    pub is_drained: bool,
+}
 
 /// A non-blocking byte stream with edge-triggered readiness.
 ///
@@ -9,14 +25,32 @@ use std::io::{self, ErrorKind, IoSlice};
 /// [`io::ErrorKind::WouldBlock`] clears it, upon which the transport owes an event when that
 /// changes.
 pub trait Transport {
-    /// Reads what has arrived. 0 is the peer's orderly end.
-    ///
-    /// A count below `buffer.len()` says that nothing more has arrived by then; the transport
-    /// owes an event for what comes after, and one that reports an end or an error as such.
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
+    /// Reads what has arrived, as far as it fits into `buffer`.
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<Received>;
 
-    /// Writes the slices in order, as far as there is room.
+    /// Returns whether bytes can be read that no event will report, since they have left the
+    /// socket already.
+    fn has_unread(&self) -> bool {
+        false
+    }
+
+    /// Writes the slices in order, as far as there is room. A transport that keeps bytes that it
+    /// has taken says so with [`Transport::has_unsent`].
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize>;
+
+    /// Returns whether bytes that it has taken have not reached the socket.
+    fn has_unsent(&self) -> bool {
+        false
+    }
+
+    /// Passes on the bytes that it has taken. Called before each write while
+    /// [`Transport::has_unsent`], also when there is nothing else to write.
+    ///
+    /// # Errors
+    /// [`ErrorKind::WouldBlock`] if some are left.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 
     /// Returns whether [`Transport::write_file`] may be called.
     fn sends_files(&self) -> bool {

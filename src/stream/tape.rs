@@ -86,7 +86,7 @@ pub struct Tape {
     /// behind [`LOST`].
     first: u64,
     blocks: Blocks,
-    /// Chunk size of the wire form. Invariant: the same for all entries, since no reload changes it.
+    /// Chunk size of the wire form. Invariant: all entries have it, since no reload changes it.
     chunk_size: u32,
     /// Invariant: the sum of the entries' wire bytes.
     bytes: usize,

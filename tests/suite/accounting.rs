@@ -17,7 +17,7 @@ use tiderace::limits;
 use tiderace::rtmp::auth::Challenger;
 use tiderace::rtmp::handshake::Hello;
 use tiderace::server::Server;
-use tiderace::server::transport::Transport;
+use tiderace::server::transport::{Received, Transport};
 use tiderace::stream::ids::ConnId;
 use tiderace::time::Time;
 
@@ -42,7 +42,7 @@ impl Scripted {
 }
 
 impl Transport for Scripted {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<Received> {
         let script = &mut *self.0.borrow_mut();
         let rest = &script.input[script.read..];
         if rest.is_empty() {
@@ -51,7 +51,7 @@ impl Transport for Scripted {
         let count = rest.len().min(buffer.len());
         buffer[..count].copy_from_slice(&rest[..count]);
         script.read += count;
-        Ok(count)
+        Ok(Received { bytes: count, is_drained: count < buffer.len() })
     }
 
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {

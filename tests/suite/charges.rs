@@ -5,6 +5,7 @@ use tiderace::config::Settings;
 use tiderace::limits;
 
 use crate::frames::payload;
+use crate::socket::is_about_sockets;
 use crate::wire::{self, AGGREGATE, AUDIO, Message, SET_CHUNK_SIZE};
 use crate::world::{ClientHandle, World};
 
@@ -46,6 +47,7 @@ fn header(label: &str, len: usize) -> Message {
 
 #[test]
 fn a_frame_of_another_codec_costs_what_a_header_costs() {
+    is_about_sockets();
     const MESSAGES: usize = 2000;
     let mut world = World::new(Settings::default());
     let publisher = publishing(&mut world);

@@ -4,6 +4,7 @@ use tiderace::config::Settings;
 use tiderace::rtmp::quirks::Quirk;
 use tiderace::server::reason::CloseReason;
 
+use crate::socket::is_about_sockets;
 use crate::wire::{
     self, ACKNOWLEDGEMENT, AUDIO, Message, SET_CHUNK_SIZE, VIDEO, WINDOW_ACK_SIZE, big, control,
     hex,
@@ -228,6 +229,7 @@ fn ch_38_media_is_acknowledged_by_the_bytes_so_far() {
 
 #[test]
 fn ch_40_media_is_acknowledged_without_a_window_of_the_peer() {
+    is_about_sockets();
     let mut world = World::new(Settings::default());
     let publisher = world.publishing("cam");
     world.say(publisher, &[control(SET_CHUNK_SIZE, 60_000)]);

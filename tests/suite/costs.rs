@@ -13,7 +13,7 @@ use tiderace::rtmp::auth::Challenger;
 use tiderace::rtmp::handshake::Hello;
 use tiderace::server::Server;
 use tiderace::server::conn::Conn;
-use tiderace::server::transport::Transport;
+use tiderace::server::transport::{Received, Transport};
 use tiderace::stream::ids::ConnId;
 use tiderace::time::Time;
 
@@ -38,7 +38,7 @@ struct Script {
 struct Scripted(Rc<RefCell<Script>>);
 
 impl Transport for Scripted {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<Received> {
         let script = &mut *self.0.borrow_mut();
         let rest = &script.input[script.read..];
         if rest.is_empty() {
@@ -47,7 +47,7 @@ impl Transport for Scripted {
         let count = rest.len().min(buffer.len());
         buffer[..count].copy_from_slice(&rest[..count]);
         script.read += count;
-        Ok(count)
+        Ok(Received { bytes: count, is_drained: count < buffer.len() })
     }
 
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {

@@ -9,6 +9,7 @@ use tiderace::server::stopwatch::Clocks;
 use tiderace::time::Time;
 
 use crate::frames::{payload, publish_sized, take_labels, write};
+use crate::socket::is_about_sockets;
 use crate::wire::{self, Message};
 use crate::world::{ClientHandle, World};
 
@@ -23,6 +24,7 @@ fn bytes_of(world: &World, client: ClientHandle) -> (u64, u64) {
 
 #[test]
 fn e07_a_publisher_at_line_rate_leaves_a_hundred_at_1_mbit_untouched() {
+    is_about_sockets();
     let mut world = World::new(Settings::default());
     world.socket_bytes = 1 << 20;
     let slow: Vec<_> = (0..100)

@@ -4,6 +4,7 @@ use tiderace::config::Settings;
 use tiderace::server::reason::CloseReason;
 use tiderace::server::stages::Stage;
 
+use crate::socket::is_about_sockets;
 use crate::wire::{self, HANDSHAKE_BYTES, hex};
 use crate::world::{Split, World};
 
@@ -188,6 +189,7 @@ fn hs_18_many_peers_that_send_only_c0_hold_nothing_and_go_at_the_timeout() {
 /// for an acknowledgement that the kernel puts off; a publisher's media needs none of that.
 #[test]
 fn what_has_no_reply_is_acknowledged_at_once_until_there_is_a_stream() {
+    is_about_sockets();
     let mut world = World::new(Settings::default());
     let client = world.connect();
     let mut acknowledged = |bytes: &[u8]| {

@@ -5,6 +5,7 @@ use tiderace::limits::MIB;
 use tiderace::server::reason::CloseReason;
 
 use crate::frames::{labels, message, publish, session, stream_command};
+use crate::socket::is_about_sockets;
 use crate::wire::{self, AUDIO, DATA, Message, SHARED_OBJECT, VIDEO};
 use crate::world::{ClientHandle, World};
 
@@ -214,6 +215,7 @@ fn a29_a_flood_in_one_piece_ends_at_the_same_bound() {
 
 #[test]
 fn a29_a_publisher_that_comes_and_goes_piles_up_one_notice_at_players_that_do_not_read() {
+    is_about_sockets();
     let mut world = with(|settings| settings.publish.linger_ms = 0);
     let publisher = session(&mut world, 1);
     let reader = world.player("cam");

@@ -7,6 +7,7 @@ use tiderace::server::memory::MemoryLevel;
 use tiderace::server::reason::CloseReason;
 
 use crate::frames::{message, payload, publish_sized, take_labels};
+use crate::socket::is_about_sockets;
 use crate::wire::{self, VIDEO};
 use crate::world::{ClientHandle, World};
 
@@ -211,6 +212,7 @@ fn a_level_ends_when_memory_is_free_again() {
 
 #[test]
 fn a_stalled_player_is_accounted_what_its_socket_holds() {
+    is_about_sockets();
     let mut bench = Bench::new();
     let before = bench.world.server.conns_bytes();
     let stalled = bench.world.player("cam");
@@ -281,6 +283,7 @@ fn memory_that_only_a_half_sent_message_holds_counts_until_it_is_sent() {
 
 #[test]
 fn the_budget_holds_while_watched_streams_come_in_fast_and_players_that_keep_up_miss_nothing() {
+    is_about_sockets();
     const STREAMS: usize = 4;
     const FRAME_BYTES: usize = 30 * KIB;
     let mut settings = Settings::default();

@@ -16,7 +16,7 @@ use tiderace::stream::segment::{FileRun, SegmentSettings, Segments};
 use tiderace::time::Time;
 
 use crate::frames::{labels, publish, publish_sized};
-use crate::socket::{FileAnswer, Link, MemoryTransport};
+use crate::socket::{FileAnswer, Link, MemoryTransport, is_about_sockets};
 use crate::world::{World, memory_file, segments};
 
 const FRAMES: &str = "M1 V1 A1 K1 a1 i2 a2 i3 K4 a4 i5";
@@ -33,6 +33,7 @@ fn sent(players: usize) -> Vec<(Vec<u8>, u64)> {
 
 #[test]
 fn players_get_the_same_bytes_from_files_as_from_memory() {
+    is_about_sockets();
     let alone = sent(1);
     assert_eq!(alone[0].1, 0, "one player is not worth a file");
     for (bytes, from_files) in sent(3) {
@@ -43,6 +44,7 @@ fn players_get_the_same_bytes_from_files_as_from_memory() {
 
 #[test]
 fn a_newcomer_joins_from_files_and_gets_what_the_others_got_from_there_on() {
+    is_about_sockets();
     let mut world = World::new(Settings::default());
     let publisher = world.publisher("cam");
     let [first, _] = [(); 2].map(|()| world.player("cam"));
@@ -73,6 +75,7 @@ fn without_a_file_to_be_had_players_are_sent_from_memory() {
 
 #[test]
 fn a_system_that_refuses_to_send_from_files_costs_no_player_a_byte_and_is_asked_once() {
+    is_about_sockets();
     let answers = [
         ErrorKind::PermissionDenied,
         ErrorKind::Unsupported,
@@ -103,6 +106,7 @@ fn a_system_that_refuses_to_send_from_files_costs_no_player_a_byte_and_is_asked_
 
 #[test]
 fn a_connection_that_breaks_while_it_is_sent_from_a_file_costs_the_others_nothing() {
+    is_about_sockets();
     let mut world = World::new(Settings::default());
     let publisher = world.publisher("cam");
     let [broken, well, other] = [(); 3].map(|()| world.player("cam"));

@@ -6,6 +6,7 @@ use tiderace::server::reason::CloseReason;
 use tiderace::time::Time;
 
 use crate::frames::{label, labels, publish, publish_sized};
+use crate::socket::is_about_sockets;
 use crate::wire;
 use crate::world::{ClientHandle, World};
 
@@ -239,6 +240,7 @@ fn a_player_that_takes_no_byte_is_closed() {
 
 #[test]
 fn whoever_has_stopped_playing_is_closed_as_well_if_it_takes_no_byte() {
+    is_about_sockets();
     for leaves in ["closeStream", "deleteStream"] {
         for (reads_after_ms, closed) in [(9_960, false), (10_040, true)] {
             let mut settings = settings();

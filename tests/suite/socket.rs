@@ -4,14 +4,15 @@
 //! that, so a server that overlooks one hangs here as it would on a real socket. What else may
 //! go wrong with a call is of `faults.rs`.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, ErrorKind, IoSlice};
 use std::os::unix::fs::FileExt;
 use std::rc::Rc;
+use std::sync::LazyLock;
 
-use tiderace::server::transport::Transport;
+use tiderace::server::transport::{Received, Transport};
 
 use crate::faults::{Fault, Faults, Sabotage};
 
@@ -85,6 +86,36 @@ pub(crate) struct Link {
     faults: Option<Faults>,
     sabotage: Option<Sabotage>,
     witness: Option<Witness>,
+    /// Set if the server's end is a layer like TLS.
+    records: Option<Records>,
+}
+
+/// The most bytes in one record. Real ones hold up to 16 KiB; short ones are split more often.
+const RECORD_BYTES: usize = 700;
+
+/// What a layer like TLS holds between the server and its socket. It opens and seals one record
+/// at a time, and cannot send from files.
+#[derive(Debug, Default)]
+struct Records {
+    /// Bytes of an opened record that the server has not read, and no event reports.
+    opened: VecDeque<u8>,
+    /// Bytes of a sealed record for which the socket had no room.
+    sealed: VecDeque<u8>,
+}
+
+/// Whether connections are of that kind unless a test is about sockets:
+/// `TIDERACE_TRANSPORT=records`.
+static RECORDS: LazyLock<bool> =
+    LazyLock::new(|| std::env::var("TIDERACE_TRANSPORT").is_ok_and(|kind| kind == "records"));
+
+thread_local! {
+    static IS_ABOUT_SOCKETS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Declares that the test that calls it counts what a TCP socket does: its reads, its files, its
+/// acknowledgements, the moment from which it is full. Such a test runs with sockets in every run.
+pub(crate) fn is_about_sockets() {
+    IS_ABOUT_SOCKETS.set(true);
 }
 
 /// What the server did with a socket, in the order in which it did so.
@@ -155,7 +186,13 @@ impl Link {
             faults,
             sabotage: None,
             witness: None,
+            records: (*RECORDS && !IS_ABOUT_SOCKETS.get()).then(Records::default),
         }
+    }
+
+    /// Puts a layer like TLS between the server and its socket.
+    pub(crate) fn use_records(&mut self) {
+        self.records = Some(Records::default());
     }
 
     /// Sends what there is room for and returns how much that was.
@@ -251,7 +288,56 @@ impl Link {
 
     /// Bytes that the server has not read yet.
     pub(crate) fn unread(&self) -> usize {
-        self.to_server.bytes.len()
+        let opened = self.records.as_ref().map_or(0, |records| records.opened.len());
+        opened + self.to_server.bytes.len()
+    }
+
+    /// Bytes that the server has written and that are not on their way yet.
+    pub(crate) fn unsent(&self) -> usize {
+        self.records.as_ref().map_or(0, |records| records.sealed.len())
+    }
+
+    /// Takes up to `count` bytes of what the client has sent, of one record at a time.
+    fn take_unread(&mut self, count: usize) -> Vec<u8> {
+        let Some(records) = &mut self.records else { return self.to_server.take(count) };
+        if records.opened.is_empty() {
+            records.opened.extend(self.to_server.take(RECORD_BYTES));
+        }
+        records.opened.drain(..count.min(records.opened.len())).collect()
+    }
+
+    /// Takes up to `may_take` bytes that the server writes. Returns how many.
+    fn take(&mut self, slices: &[IoSlice<'_>], may_take: usize) -> usize {
+        let may_take = match &self.records {
+            Some(records) => {
+                assert!(records.sealed.is_empty(), "a write before the flush");
+                may_take.min(RECORD_BYTES)
+            }
+            None => may_take,
+        };
+        let mut taken = 0;
+        for slice in slices {
+            let part = &slice[..slice.len().min(may_take - taken)];
+            taken += match &mut self.records {
+                Some(records) => {
+                    records.sealed.extend(part);
+                    part.len()
+                }
+                None => self.to_client.put(part),
+            };
+        }
+        self.write_refused |= taken < may_take;
+        self.pass_on();
+        taken
+    }
+
+    /// Sends the rest of the last record, as far as there is room. Returns whether that was all.
+    fn pass_on(&mut self) -> bool {
+        let Some(records) = &mut self.records else { return true };
+        let sent = self.to_client.put(records.sealed.make_contiguous());
+        records.sealed.drain(..sent);
+        self.write_refused |= !records.sealed.is_empty();
+        records.sealed.is_empty()
     }
 
     /// Room for what the server sends.
@@ -280,7 +366,7 @@ impl Link {
 pub(crate) struct MemoryTransport(pub(crate) Rc<RefCell<Link>>);
 
 impl Transport for MemoryTransport {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<Received> {
         let link = &mut *self.0.borrow_mut();
         if link.reset {
             link.note(Seen::Ended);
@@ -289,13 +375,13 @@ impl Transport for MemoryTransport {
         if link.strikes(Fault::ReadInterrupted) {
             return Err(ErrorKind::Interrupted.into());
         }
-        if link.to_server.bytes.is_empty() {
+        if link.unread() == 0 {
             if !link.to_server.finished {
                 link.note(Seen::Read(0));
                 return Err(ErrorKind::WouldBlock.into());
             }
             link.note(Seen::Ended);
-            return Ok(0);
+            return Ok(Received { bytes: 0, is_drained: true });
         }
         for (fault, kind) in [
             (Fault::ReadReset, ErrorKind::ConnectionReset),
@@ -305,8 +391,9 @@ impl Transport for MemoryTransport {
                 return Err(link.fail(kind));
             }
         }
-        // What is there comes a moment later, and with it its event.
-        if link.strikes(Fault::ReadAgain) {
+        // What is there comes a moment later, and with it its event. An open record is there.
+        let has_opened = link.records.as_ref().is_some_and(|records| !records.opened.is_empty());
+        if !has_opened && link.strikes(Fault::ReadAgain) {
             link.owed.readable = true;
             link.note(Seen::Read(0));
             return Err(ErrorKind::WouldBlock.into());
@@ -315,11 +402,36 @@ impl Transport for MemoryTransport {
         if link.strikes(Fault::ReadShort) {
             count = link.faults.as_mut().map_or(count, |faults| 1 + faults.below(count));
         }
-        let bytes = link.to_server.take(count);
+        let bytes = link.take_unread(count);
         buffer[..bytes.len()].copy_from_slice(&bytes);
-        link.owed.readable |= bytes.len() < buffer.len() && link.unread() > 0;
+        let is_drained = match link.records {
+            Some(_) => link.unread() == 0,
+            // As of a socket, from which a short read has taken all.
+            None => bytes.len() < buffer.len(),
+        };
+        link.owed.readable |= is_drained && link.unread() > 0;
         link.note(Seen::Read(bytes.len()));
-        Ok(bytes.len())
+        Ok(Received { bytes: bytes.len(), is_drained })
+    }
+
+    fn has_unread(&self) -> bool {
+        self.0.borrow().records.as_ref().is_some_and(|records| !records.opened.is_empty())
+    }
+
+    fn has_unsent(&self) -> bool {
+        self.0.borrow().records.as_ref().is_some_and(|records| !records.sealed.is_empty())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let link = &mut *self.0.borrow_mut();
+        if link.reset {
+            link.note(Seen::Ended);
+            return Err(ErrorKind::BrokenPipe.into());
+        }
+        if link.strikes(Fault::WriteInterrupted) {
+            return Err(ErrorKind::Interrupted.into());
+        }
+        if link.pass_on() { Ok(()) } else { Err(ErrorKind::WouldBlock.into()) }
     }
 
     fn consumed(&mut self, bytes: usize) {
@@ -327,7 +439,7 @@ impl Transport for MemoryTransport {
     }
 
     fn sends_files(&self) -> bool {
-        true
+        self.0.borrow().records.is_none()
     }
 
     fn write_file(&mut self, file: &File, position: u64, len: usize) -> io::Result<usize> {
@@ -378,12 +490,7 @@ impl Transport for MemoryTransport {
         if link.strikes(Fault::WriteShort) {
             may_take = link.faults.as_mut().map_or(len, |faults| 1 + faults.below(len));
         }
-        let mut taken = 0;
-        for slice in slices {
-            let part = &slice[..slice.len().min(may_take - taken)];
-            taken += link.to_client.put(part);
-        }
-        link.write_refused |= taken < may_take;
+        let taken = link.take(slices, may_take);
         if let Some(sabotage) = link.sabotage.as_mut().filter(|_| taken > 0) {
             sabotage.spoil(&mut link.to_client.bytes, taken);
         }
@@ -395,6 +502,7 @@ impl Transport for MemoryTransport {
         if link.reset || link.strikes(Fault::ShutdownFails) {
             return Err(ErrorKind::NotConnected.into());
         }
+        assert_eq!(link.unsent(), 0, "what was written goes before the end");
         link.to_client.finished = true;
         Ok(())
     }

@@ -281,7 +281,7 @@ impl Source {
         if self.path.ends_with("/tests.rs") {
             return "";
         }
-        self.text.find("#[cfg(test)]\n").map_or(&self.text, |tests| &self.text[..tests])
+        self.text.find("#[cfg(test)]\nmod ").map_or(&self.text, |tests| &self.text[..tests])
     }
 
     /// The numbered lines before the tests, without comments.

@@ -10,6 +10,7 @@ use crate::rtmp::session::{Receives, SessionSettings};
 use crate::server::conn::{Closing, Departure};
 use crate::server::hub::DuplicatePolicy;
 use crate::server::reason::CloseReason;
+use crate::server::transport::Received;
 use crate::stream::cursor::Play;
 use crate::stream::framing::{Framing, MESSAGE_STREAM_ID};
 use crate::stream::ids::{ConnId, Endpoint, StreamId};
@@ -39,7 +40,7 @@ struct Scripted {
 }
 
 impl Transport for Scripted {
-    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<Received> {
         Err(ErrorKind::WouldBlock.into())
     }
 

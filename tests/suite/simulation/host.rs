@@ -209,6 +209,9 @@ impl Host {
         let faults = self.counts.as_ref().map(|counts| Faults::all(seed, counts));
         let (witness, sabotage) = (self.witness.of(id), self.sabotage.clone());
         let link = Link::open_before(witness, bytes_max, faults, sabotage);
+        if Random::new(seed ^ 0x7ec0_7d5e).one_in(4) {
+            link.borrow_mut().use_records();
+        }
         self.sockets.insert(id, Rc::clone(&link));
         self.backlog.waiting.push_back(Waiting { id, link });
         self.backlog.owed = true;

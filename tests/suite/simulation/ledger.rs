@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{self, IoSlice};
 
 use allocation_counter::{measure, opt_out};
-use tiderace::server::transport::Transport;
+use tiderace::server::transport::{Received, Transport};
 
 use crate::socket::MemoryTransport;
 
@@ -57,6 +57,10 @@ impl Socket {
     fn with<R>(&mut self, work: impl FnOnce(&mut MemoryTransport) -> R) -> R {
         uncounted(|| work(self.0.as_mut().expect("a socket is there until it is dropped")))
     }
+
+    fn has(&self, what: impl FnOnce(&MemoryTransport) -> bool) -> bool {
+        self.0.as_ref().is_some_and(what)
+    }
 }
 
 impl Drop for Socket {
@@ -66,7 +70,7 @@ impl Drop for Socket {
 }
 
 impl Transport for Socket {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<Received> {
         self.with(|socket| socket.read(buffer))
     }
 
@@ -74,8 +78,20 @@ impl Transport for Socket {
         self.with(|socket| socket.write_vectored(slices))
     }
 
+    fn has_unread(&self) -> bool {
+        self.has(Transport::has_unread)
+    }
+
+    fn has_unsent(&self) -> bool {
+        self.has(Transport::has_unsent)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.with(Transport::flush)
+    }
+
     fn sends_files(&self) -> bool {
-        self.0.as_ref().is_some_and(MemoryTransport::sends_files)
+        self.has(Transport::sends_files)
     }
 
     fn write_file(&mut self, file: &File, position: u64, len: usize) -> io::Result<usize> {
