@@ -122,6 +122,10 @@ pub const SEGMENT_PLAYERS_MIN: usize = 16;
 /// [`SEGMENT_PLAYERS_MIN`].
 pub const SEGMENT_RUN_BYTES_MIN: usize = 4 * KIB;
 
+/// How long a judge outside of the server may take to decide about a request (ms). Encoders give
+/// up after 10 s and more.
+pub const VERDICT_MS: u64 = 5000;
+
 // Per turn of the loop: some milliseconds of work each, whatever peers send or ask for.
 
 /// The one read buffer of the process.

@@ -174,6 +174,12 @@ struct Proof {
 }
 
 impl Login {
+    /// Memory that it holds in addition to itself (bytes).
+    pub(super) fn held_bytes(&self) -> usize {
+        let of_proof = |p: &Proof| p.chance.capacity() + p.count.capacity() + p.response.capacity();
+        self.user.capacity() + self.app.capacity() + self.proof.as_ref().map_or(0, of_proof)
+    }
+
     /// Reads what [`split`] cut from `app`. `None` for a form that nobody knows, and for text that
     /// is none.
     pub fn parse(app: &[u8], parameters: &[u8]) -> Option<Self> {

@@ -124,7 +124,7 @@ impl Receives {
 
 /// A `connect` that waits for its answer (RTMP 1.0, section 7.2.1.1).
 #[derive(Debug)]
-#[must_use = "a connect is answered before the next byte is read"]
+#[must_use = "a session takes no input until the connect is answered"]
 pub struct ConnectRequest {
     pub(super) transaction_id: f64,
     pub(super) object_encoding: f64,
@@ -148,6 +148,12 @@ impl ConnectRequest {
         self.login.as_ref()
     }
 
+    /// Memory that it holds in addition to itself (bytes).
+    pub fn held_bytes(&self) -> usize {
+        let login = self.login.as_ref().map_or(0, Login::held_bytes);
+        self.app.held_bytes() + login + self.flash_ver.len()
+    }
+
     /// Whether the peer says that it is an encoder.
     pub const fn is_encoder(&self) -> bool {
         self.is_encoder
@@ -162,7 +168,7 @@ impl ConnectRequest {
 
 /// A `publish` that waits for its answer (RTMP 1.0, section 7.2.2.6).
 #[derive(Debug)]
-#[must_use = "a publish is answered before the next byte is read"]
+#[must_use = "a session takes no input until the publish is answered"]
 pub struct PublishRequest {
     pub(super) message_stream_id: u32,
     /// The stream's canonical name and the query that came with it.
@@ -178,7 +184,7 @@ impl PublishRequest {
 
 /// A `play` or `play2` that waits for its answer (RTMP 1.0, sections 7.2.2.1 and 7.2.2.2).
 #[derive(Debug)]
-#[must_use = "a play is answered before the next byte is read"]
+#[must_use = "a session takes no input until the play is answered"]
 pub struct PlayRequest {
     pub(super) message_stream_id: u32,
     pub(super) reset: bool,
@@ -246,6 +252,8 @@ impl From<LinkError> for SessionError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
     Idle,
+    /// A publish or play waits for its answer.
+    Asking,
     Publishing,
     Playing,
 }
@@ -285,6 +293,8 @@ pub(super) type MessageStreams = SmallVec<[MessageStream; 2]>;
 pub(super) enum Phase {
     Handshake(Box<ServerHandshake>),
     Connecting,
+    /// The connect waits for its answer.
+    Asking,
     Connected(AppName),
 }
 
@@ -382,16 +392,19 @@ impl Dialogue<'_> {
         let flash_ver = connect.flash_ver.unwrap_or_default();
         let flash_ver: Box<[u8]> = flash_ver[..flash_ver.len().min(ENCODER_NAME_BYTES_MAX)].into();
         match AppName::parse(app, tc_url) {
-            Ok(name) => Step::Connect(ConnectRequest {
-                transaction_id,
-                object_encoding: connect.object_encoding,
-                is_enhanced: connect.is_enhanced(),
-                app: name,
-                reconnect: if understands { Reconnect::Understood } else { Reconnect::Unheard },
-                login: login.and_then(|parameters| Login::parse(app, parameters)),
-                is_encoder: connect.is_encoder,
-                flash_ver,
-            }),
+            Ok(name) => {
+                *self.phase = Phase::Asking;
+                Step::Connect(ConnectRequest {
+                    transaction_id,
+                    object_encoding: connect.object_encoding,
+                    is_enhanced: connect.is_enhanced(),
+                    app: name,
+                    reconnect: if understands { Reconnect::Understood } else { Reconnect::Unheard },
+                    login: login.and_then(|parameters| Login::parse(app, parameters)),
+                    is_encoder: connect.is_encoder,
+                    flash_ver,
+                })
+            }
             Err(error) => {
                 let (code, description) = (code::CONNECT_INVALID_APP, error.to_string());
                 self.output.command(0, |body| {
@@ -546,7 +559,10 @@ impl Dialogue<'_> {
             self.tolerated.note(Quirk::BusyMessageStream);
         }
         match self.target(key) {
-            Ok(target) => Step::Publish(PublishRequest { message_stream_id: stream.id, target }),
+            Ok(target) => {
+                set_role(self.streams, stream.id, Role::Asking);
+                Step::Publish(PublishRequest { message_stream_id: stream.id, target })
+            }
             Err(error) => {
                 self.status(stream.id, level::ERROR, code::PUBLISH_BAD_NAME, &error.to_string());
                 Step::NameRefused { error, asked: Asked::Publish }
@@ -564,6 +580,7 @@ impl Dialogue<'_> {
         match self.target(key) {
             Ok(target) => {
                 let MessageStream { id: message_stream_id, receives, .. } = stream;
+                set_role(self.streams, message_stream_id, Role::Asking);
                 Step::Play(PlayRequest { message_stream_id, reset, transition, receives, target })
             }
             Err(error) => {
@@ -598,7 +615,7 @@ impl Dialogue<'_> {
         let (code, description) = match stream.role {
             Role::Publishing => (code::UNPUBLISH_SUCCESS, "Stopped publishing"),
             Role::Playing => (code::PLAY_STOP, "Stopped playing"),
-            Role::Idle => return Step::Handled,
+            Role::Idle | Role::Asking => return Step::Handled,
         };
         self.status(stream.id, level::STATUS, code, description);
         ended(stream)
@@ -679,7 +696,7 @@ const fn ended(stream: MessageStream) -> Step {
     match stream.role {
         Role::Publishing => Step::Unpublish { message_stream_id: stream.id },
         Role::Playing => Step::Stop { message_stream_id: stream.id },
-        Role::Idle => Step::Handled,
+        Role::Idle | Role::Asking => Step::Handled,
     }
 }
 

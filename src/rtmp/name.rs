@@ -90,6 +90,13 @@ pub struct StreamTarget {
     pub query: String,
 }
 
+impl StreamTarget {
+    /// Memory that it holds in addition to itself (bytes).
+    pub const fn held_bytes(&self) -> usize {
+        self.name.capacity() + self.query.capacity()
+    }
+}
+
 impl AppName {
     /// Memory that it holds (bytes).
     pub(super) fn held_bytes(&self) -> usize {

@@ -1,16 +1,25 @@
 //! The server's side of one connection: handshake, command dialogue, media events.
 //!
 //! Owns the state of the protocol and the bytes of its replies. It decides nothing that is
-//! policy: a connect, publish or play is a [`Step`] that the caller answers with a call
-//! before the next byte is read. It keeps no copy of media: a message lies in the caller's
-//! input or in the reader's assembly buffer.
+//! policy: a connect, publish or play is a [`Step`] that the caller answers with a call, at once or
+//! later. Until then the session takes no input. It keeps no copy of media: a message lies in the
+//! caller's input or in the reader's assembly buffer.
 //!
 //! ```text
-//!            C2 read              accept_connect
-//! Handshake ─────────▶ Connecting ──────────────▶ Connected
-//!                          │ reject_connect           │ a message stream is Idle, Publishing
-//!                          ▼                          ▼ or Playing (RTMP 1.0, section 7.2.2)
-//!                       (closed by the caller)
+//!            C2 read             connect         accept_connect
+//! Handshake ─────────▶ Connecting ──────▶ Asking ──────────────▶ Connected
+//!                                           │ reject_connect
+//!                                           ▼
+//!                                  (closed by the caller)
+//! ```
+//!
+//! Once connected, each message stream has a role (RTMP 1.0, section 7.2.2):
+//!
+//! ```text
+//!        publish, play         accept_publish, accept_play
+//! Idle ────────────────▶ Asking ──────────────────────────▶ Publishing or Playing
+//!  ▲ ◀────────────────────┘ reject_publish, reject_play          │
+//!  └────────────── closeStream, deleteStream, publish(false) ────┘
 //! ```
 
 use super::chunk::reader::{ReadLimits, skip};
@@ -103,8 +112,9 @@ impl Session {
     }
 
     /// Consumes `input` up to and including what makes the next event; `None` when it is used
-    /// up, however the bytes were cut. What is consumed is no longer what came. After an error
-    /// the session is of no more use.
+    /// up, however the bytes were cut, or while the session waits for an answer
+    /// ([`Session::is_asking`]). What is consumed is no longer what came. After an error the
+    /// session is of no more use.
     pub fn next_event<'s, 'i: 's>(
         &'s mut self,
         input: &mut &'i mut [u8],
@@ -124,6 +134,9 @@ impl Session {
                 }
                 Event::Step(Step::HandshakeDone { c2_matches: done.c2_matches })
             }));
+        }
+        if self.is_asking() {
+            return Ok(None);
         }
         let limits = if publishes(&self.streams) {
             &settings.limits_publishing
@@ -170,7 +183,7 @@ impl Session {
     pub fn held_bytes(&self) -> usize {
         let phase = match &self.phase {
             Phase::Handshake(handshake) => handshake.held_bytes(),
-            Phase::Connecting => 0,
+            Phase::Connecting | Phase::Asking => 0,
             Phase::Connected(app) => app.held_bytes(),
         };
         let streams = if self.streams.spilled() { self.streams.capacity() } else { 0 };
@@ -185,8 +198,15 @@ impl Session {
     pub fn app(&self) -> Option<&AppName> {
         match &self.phase {
             Phase::Connected(app) => Some(app),
-            Phase::Handshake(_) | Phase::Connecting => None,
+            Phase::Handshake(_) | Phase::Connecting | Phase::Asking => None,
         }
+    }
+
+    /// Returns whether a connect, publish or play waits for its answer. Until then the session
+    /// takes no input.
+    pub fn is_asking(&self) -> bool {
+        matches!(self.phase, Phase::Asking)
+            || self.streams.iter().any(|stream| stream.role == Role::Asking)
     }
 
     /// What was tolerated so far.
@@ -228,6 +248,7 @@ impl Session {
 
     /// Refuses a connect. The caller closes once this is written.
     pub fn reject_connect(&mut self, request: &ConnectRequest, code: &str, description: &str) {
+        self.phase = Phase::Connecting;
         self.output.command(0, |body| {
             reply::connect_error(body, request.transaction_id, code, description);
         });
@@ -243,6 +264,7 @@ impl Session {
 
     /// Refuses a publish; the message stream stays idle.
     pub fn reject_publish(&mut self, request: &PublishRequest, code: &str, description: &str) {
+        set_role(&mut self.streams, request.message_stream_id, Role::Idle);
         self.error_status(request.message_stream_id, code, description);
     }
 
@@ -263,6 +285,7 @@ impl Session {
 
     /// Refuses a play; the message stream stays idle.
     pub fn reject_play(&mut self, request: &PlayRequest, code: &str, description: &str) {
+        set_role(&mut self.streams, request.message_stream_id, Role::Idle);
         self.error_status(request.message_stream_id, code, description);
     }
 

@@ -11,8 +11,9 @@
 //!                               └─▶ removed at the end of the turn
 //! ```
 //!
-//! The upper line is its [`Stage`], with a deadline each (`watch.rs`). From any of them it may go
-//! either way: with a farewell, if it can be told why, or at once. Who leaves has no stream any
+//! The upper line is its [`Stage`], with a deadline each (`watch.rs`). In Connecting and the stages
+//! after it, a connection is listening, or parked while a request is decided (`parking.rs`). From
+//! any of them it may go either way: with a farewell, if it can be told why, or at once. Who leaves has no stream any
 //! more, and gets no media.
 //!
 //! Owns its half-sent message. A connection that is idle holds nothing but this struct: see
@@ -20,7 +21,9 @@
 
 use super::encoders::EncoderId;
 use super::hub::{Departed, Hub};
+use super::judge::Ticket;
 use super::judge::access::{Access, LoggedIn};
+use super::parking::Parked;
 use super::read::Unread;
 use super::reason::CloseReason;
 use super::stages::Stage;
@@ -275,11 +278,13 @@ struct Rare {
     logged_in: Option<LoggedIn>,
     /// Bytes that were read beyond its share of a turn.
     unread: Option<Unread>,
+    /// Its request that waits for a decision.
+    parked: Option<Box<Parked>>,
 }
 
 impl Default for Rare {
     fn default() -> Self {
-        Self { stalls_at: Time::NEVER, logged_in: None, unread: None }
+        Self { stalls_at: Time::NEVER, logged_in: None, unread: None, parked: None }
     }
 }
 
@@ -289,6 +294,7 @@ impl Rare {
         size_of::<Self>()
             + self.logged_in.as_ref().map_or(0, LoggedIn::held_bytes)
             + self.unread.as_ref().map_or(0, Unread::held_bytes)
+            + self.parked.as_deref().map_or(0, Parked::held_bytes)
     }
 }
 
@@ -331,12 +337,16 @@ impl<T: Transport> Conn<T> {
 
     /// Its deadlines.
     pub fn deadlines(&mut self) -> Deadlines<'_> {
-        let (mut silence, mut stall) = (None, self.rare.as_mut().map(|rare| &mut rare.stalls_at));
+        let (mut silence, mut stall, mut verdict) = (None, None, None);
+        if let Some(rare) = self.rare.as_deref_mut() {
+            stall = Some(&mut rare.stalls_at);
+            verdict = rare.parked.as_mut().map(|parked| &mut parked.until);
+        }
         if let Some(activity) = self.activity.as_deref_mut() {
             silence = activity.publishing.as_mut().map(|publishing| &mut publishing.silent_at);
             stall = Some(&mut activity.stalls_at);
         }
-        Deadlines { conn: &mut self.timers, silence, stall }
+        Deadlines { conn: &mut self.timers, silence, stall, verdict }
     }
 
     /// When it has to have taken another byte; [`Time::NEVER`] when that is not waited for.
@@ -407,6 +417,33 @@ impl<T: Transport> Conn<T> {
         self.rare.get_or_insert_default().unread = Some(unread);
     }
 
+    /// Has it wait for a decision. Until then it is not read.
+    pub(super) fn park(&mut self, parked: Parked) {
+        self.rare.get_or_insert_default().parked = Some(Box::new(parked));
+    }
+
+    /// Ends the wait, if there is one, and returns what was waited for.
+    pub(super) fn unpark(&mut self) -> Option<Parked> {
+        Some(*self.rare.as_mut()?.parked.take()?)
+    }
+
+    /// Returns whether a request of it is being decided, so that it is not read.
+    pub fn is_parked(&self) -> bool {
+        self.rare.as_ref().is_some_and(|rare| rare.parked.is_some())
+    }
+
+    /// Returns whether it waits for the decision with this ticket.
+    pub(super) fn waits_for(&self, ticket: Ticket) -> bool {
+        let parked = self.rare.as_ref().and_then(|rare| rare.parked.as_ref());
+        parked.is_some_and(|parked| parked.ticket == ticket)
+    }
+
+    /// Deadline for the decision about its request; [`Time::NEVER`] if it waits for none.
+    pub fn undecided_at(&self) -> Time {
+        let parked = self.rare.as_ref().and_then(|rare| rare.parked.as_ref());
+        parked.map_or(Time::NEVER, |parked| parked.until)
+    }
+
     /// Whether it neither publishes nor plays.
     pub fn is_idle(&self) -> bool {
         self.activity.as_ref().is_none_or(|a| a.publishes().is_empty() && a.plays.is_empty())
@@ -475,6 +512,9 @@ impl<T: Transport> Conn<T> {
     /// If an invariant is broken.
     pub(super) fn check_invariants(&self) {
         debug_assert!(self.is_idle() || !self.is_closing(), "who leaves has no stream");
+        debug_assert!(!self.is_parked() || !self.is_closing(), "who leaves waits for no decision");
+        let is_asking = self.session.is_asking() && !self.is_closing();
+        debug_assert_eq!(self.is_parked(), is_asking, "a session asks while it is parked");
         let reads_on = self.readable || self.is_over();
         debug_assert!(reads_on || !self.transport.has_unread(), "no event would report the rest");
         debug_assert!(self.is_idle() || self.stage >= Stage::Connected, "a stream needs a connect");

@@ -56,6 +56,7 @@ pub mod transport;
 mod advice;
 mod encoders;
 mod outbox;
+mod parking;
 mod read;
 mod role;
 mod table;
@@ -77,6 +78,7 @@ use crate::time::Time;
 use conn::{Closing, ClosingLine, Conn, Departure};
 use encoders::Encoders;
 use hub::{DuplicatePolicy, Hub};
+use judge::OutsideJudge;
 use judge::access::Access;
 use lines::{Chatter, Topic};
 use log::{Level, debug, info, log, warn};
@@ -115,6 +117,7 @@ pub struct Server<T> {
     hub: Hub,
     settings: Settings,
     policies: Policies,
+    outside_judge: Option<OutsideJudge>,
     stats: Stats,
     encoders: Encoders,
     /// Streams whose players are being visited.
@@ -175,6 +178,7 @@ impl<T: Transport> Server<T> {
             hub: Hub::default(),
             settings,
             policies,
+            outside_judge: None,
             stats: Stats::default(),
             encoders: Encoders::default(),
             news: Ready::default(),
@@ -462,6 +466,7 @@ impl<T: Transport> Server<T> {
             Some(closing) => closing.step = Departure::Over,
             None => {
                 conn.closing = Some(Box::new(Closing::new(reason, detail, Departure::Over)));
+                self.abandon(id);
                 self.leave_streams(id, now);
             }
         }
@@ -476,6 +481,7 @@ impl<T: Transport> Server<T> {
             return;
         }
         conn.closing = Some(Box::new(Closing::new(reason, detail, Departure::Farewell)));
+        self.abandon(id);
         self.leave_streams(id, now);
         self.enter_stage(id, Stage::Leaving, now);
         self.table.queue_write(id);

@@ -2,6 +2,8 @@
 
 use super::conn::Conn;
 use super::hub::Hub;
+use super::judge::access::LoggedIn;
+use super::judge::{Ask, Judges, Refused, Verdict};
 use super::ready::Next;
 use super::reason::CloseReason;
 use super::stages::Stage;
@@ -59,6 +61,13 @@ impl<T: Transport> Server<T> {
         loop {
             let conn = &mut self.table[id];
             if conn.is_over() {
+                break;
+            }
+            if conn.is_parked() {
+                // A peer that ends its direction meanwhile has given up.
+                if conn.read_closed {
+                    self.close(id, CloseReason::PeerClosed, String::new(), now);
+                }
                 break;
             }
             if let Some(mut unread) = conn.take_unread() {
@@ -152,7 +161,8 @@ impl<T: Transport> Server<T> {
             let event = match conn.session.next_event(&mut input, &self.policies.session) {
                 Ok(Some(event)) => event,
                 Ok(None) => {
-                    debug_assert!(input.is_empty(), "a session takes all it is given");
+                    let is_asking = conn.session.is_asking();
+                    debug_assert!(input.is_empty() || is_asking, "a session takes all it is given");
                     break;
                 }
                 Err(error) => {
@@ -251,8 +261,8 @@ impl<T: Transport> Server<T> {
                 self.enter_stage(id, Stage::Connecting, now);
             }
             Step::Connect(request) => self.connect(id, request, now),
-            Step::Publish(request) => self.publish(id, &request, now),
-            Step::Play(request) => self.play(id, &request, now),
+            Step::Publish(request) => self.publish(id, request, now),
+            Step::Play(request) => self.play(id, request, now),
             Step::NameRefused { error, asked } => self.refuse_name(id, error, &asked, now),
             Step::Unpublish { message_stream_id } => {
                 self.unpublish(Endpoint { conn: id, message_stream_id }, now);
@@ -279,20 +289,46 @@ impl<T: Transport> Server<T> {
         let conn = &mut self.table[id];
         let access = &self.policies.access;
         debug!("{} connects to {}", conn.peer(), access.shown_path(request.app().path()));
-        match access.connect(&request, now) {
-            Ok(logged_in) => {
-                conn.set_logged_in(logged_in);
-                conn.session.accept_connect(request, &self.policies.session);
-                self.enter_stage(id, Stage::Connected, now);
-                self.arm_ping(id, now);
-            }
-            Err(refused) => {
-                let code = code::CONNECT_REJECTED;
-                conn.session.reject_connect(&request, code, &refused.description);
-                let asked = format!("connect to {}", access.shown_path(request.app().path()));
-                self.refuse(id, &asked, refused.reason, refused.detail, now);
+        let logged_in = match access.connect(&request, now) {
+            Ok(logged_in) => logged_in,
+            Err(refused) => return self.refuse_connect(id, &request, refused, now),
+        };
+        let peer = conn.peer();
+        match Judges::new(access, &mut self.outside_judge).connect(id, peer, request.app().path()) {
+            Verdict::Granted { .. } => self.accept_connect(id, request, logged_in, now),
+            Verdict::Refused(refused) => self.refuse_connect(id, &request, refused, now),
+            Verdict::Later(ticket) => {
+                self.park(id, ticket, Ask::Connect { request, logged_in }, now);
             }
         }
+    }
+
+    pub(super) fn accept_connect(
+        &mut self,
+        id: ConnId,
+        request: ConnectRequest,
+        logged_in: Option<LoggedIn>,
+        now: Time,
+    ) {
+        let conn = &mut self.table[id];
+        conn.set_logged_in(logged_in);
+        conn.session.accept_connect(request, &self.policies.session);
+        self.enter_stage(id, Stage::Connected, now);
+        self.arm_ping(id, now);
+    }
+
+    pub(super) fn refuse_connect(
+        &mut self,
+        id: ConnId,
+        request: &ConnectRequest,
+        refused: Refused,
+        now: Time,
+    ) {
+        let session = &mut self.table[id].session;
+        session.reject_connect(request, code::CONNECT_REJECTED, &refused.description);
+        let path = self.policies.access.shown_path(request.app().path());
+        let asked = format!("connect to {path}");
+        self.refuse(id, &asked, refused.reason, refused.detail, now);
     }
 
     /// The name of a stream may hold a secret where it is refused, so the line has its application.

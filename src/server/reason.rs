@@ -79,6 +79,8 @@ reasons! {
     LoginFailed = "login_failed", Info;
     /// The application accepts other stream keys.
     KeyRefused = "key_refused", Info;
+    /// A judge did not decide about a request in time.
+    VerdictTimeout = "verdict_timeout", Warn;
     /// Replies piled up for a peer that does not read.
     ControlOverflow = "control_overflow", Warn;
     /// The stream has a publisher already.

@@ -4,6 +4,7 @@ use super::Server;
 use super::conn::Publish;
 use super::hub::{Channel, Departed, DuplicatePolicy, Refusal};
 use super::judge::access::LoggedIn;
+use super::judge::{Ask, Judges, Refused, Verdict};
 use super::lines::Topic;
 use super::memory::MemoryLevel;
 use super::reason::CloseReason;
@@ -21,38 +22,65 @@ use log::{Level, debug, log};
 use std::rc::Rc;
 
 impl<T: Transport> Server<T> {
-    pub(super) fn publish(&mut self, id: ConnId, request: &PublishRequest, now: Time) {
+    pub(super) fn publish(&mut self, id: ConnId, request: PublishRequest, now: Time) {
+        let conn = &self.table[id];
+        let judges = Judges::new(&self.policies.access, &mut self.outside_judge);
+        match judges.publish(id, conn.peer(), &request.target.name, conn.logged_in()) {
+            Verdict::Granted { name } => self.accept_publish(id, &request, &name, now),
+            Verdict::Refused(refused) => self.refuse_publish(id, &request, refused, now),
+            Verdict::Later(ticket) => self.park(id, ticket, Ask::Publish(request), now),
+        }
+    }
+
+    /// Holds a publish that was allowed some time ago against the rules of now. Returns why it is
+    /// not allowed any more.
+    pub(super) fn recheck_publish(&self, id: ConnId, request: &PublishRequest) -> Option<Refused> {
+        let logged_in = self.table[id].logged_in();
+        self.policies.access.publish(&request.target.name, logged_in).err()
+    }
+
+    pub(super) fn refuse_publish(
+        &mut self,
+        id: ConnId,
+        request: &PublishRequest,
+        refused: Refused,
+        now: Time,
+    ) {
+        let Refused { reason, detail, description } = refused;
+        self.table[id].session.reject_publish(request, code::PUBLISH_DENIED, &description);
+        let asked = self.asked("publish", &request.target.name);
+        self.refuse(id, &asked, reason, detail, now);
+    }
+
+    /// Lets a connection publish that may, unless another publisher or a limit stands against it.
+    pub(super) fn accept_publish(
+        &mut self,
+        id: ConnId,
+        request: &PublishRequest,
+        name: &Rc<str>,
+        now: Time,
+    ) {
         let endpoint = Endpoint { conn: id, message_stream_id: request.message_stream_id() };
         let conn = &mut self.table[id];
-        let logged_in = conn.logged_in();
-        let name = match self.policies.access.publish(&request.target.name, logged_in) {
-            Ok(name) => name,
-            Err(refused) => {
-                let code = code::PUBLISH_DENIED;
-                conn.session.reject_publish(request, code, &refused.description);
-                let asked = self.asked("publish", &request.target.name);
-                return self.refuse(id, &asked, refused.reason, refused.detail, now);
-            }
-        };
         if let Some(stream) = conn.published(endpoint.message_stream_id) {
-            if **self.hub.stream(stream).name() == *name {
+            if self.hub.stream(stream).name() == name {
                 // A repeated publish is answered again. The stream goes on.
                 return conn.session.accept_publish(request);
             }
             self.unpublish(endpoint, now);
         }
         let conn = &mut self.table[id];
-        if self.memory.level == MemoryLevel::Critical && self.hub.find(&name).is_none() {
+        if self.memory.level == MemoryLevel::Critical && self.hub.find(name).is_none() {
             let description = "the server has no memory for another stream".to_owned();
             conn.session.reject_publish(request, code::PUBLISH_BAD_NAME, &description);
-            let asked = self.asked("publish", &name);
+            let asked = self.asked("publish", name);
             return self.refuse(id, &asked, CloseReason::MemoryPressure, description, now);
         }
-        let policy = self.duplicate_policy(&name, id, now);
+        let policy = self.duplicate_policy(name, id, now);
         let streams_max = self.settings.limits.streams_max;
-        let published = match self.hub.publish(&name, endpoint, now, &policy, streams_max) {
+        let published = match self.hub.publish(name, endpoint, now, &policy, streams_max) {
             Ok(published) => published,
-            Err(refusal) => return self.refuse_publish(id, request, &name, refusal, now),
+            Err(refusal) => return self.refuse_taken(id, request, name, refusal, now),
         };
         if let Some(displaced) = &published.displaced {
             let name = Rc::clone(self.hub.stream(published.stream).name());
@@ -64,7 +92,7 @@ impl<T: Transport> Server<T> {
         let conn = &mut self.table[id];
         conn.session.accept_publish(request);
         let user = LoggedIn::as_user(conn.logged_in());
-        log!(level, "{} publishes {}{user}", conn.peer(), self.policies.access.shown(&name));
+        log!(level, "{} publishes {}{user}", conn.peer(), self.policies.access.shown(name));
         conn.activity_mut().publish(Publish {
             stream: published.stream,
             message_stream_id: endpoint.message_stream_id,
@@ -82,7 +110,7 @@ impl<T: Transport> Server<T> {
     /// A connection never blocks itself: it takes its stream over to another message stream,
     /// whatever the rule. So does a publisher that was asked to connect again, which publishes
     /// before it leaves; its address tells that it is the same one. A publisher that has not been
-    /// read yet is not silent.
+    /// read yet, or is not read at all while a request of it is decided, is not silent.
     fn duplicate_policy(&self, name: &str, newcomer: ConnId, now: Time) -> DuplicatePolicy {
         let policy = self.policies.duplicate;
         let Some(publisher) = self.hub.find(name).and_then(Channel::publisher) else {
@@ -95,14 +123,14 @@ impl<T: Transport> Server<T> {
         };
         if publisher.conn == newcomer || returns() {
             DuplicatePolicy { rule: Duplicate::Replace, ..policy }
-        } else if self.is_unread(publisher.conn, now) {
+        } else if self.is_unread(publisher.conn, now) || conn.is_parked() {
             DuplicatePolicy { silent_ms: u64::MAX, ..policy }
         } else {
             policy
         }
     }
 
-    fn refuse_publish(
+    fn refuse_taken(
         &mut self,
         id: ConnId,
         request: &PublishRequest,
@@ -161,27 +189,43 @@ impl<T: Transport> Server<T> {
         self.settle_stage(id, now);
     }
 
-    pub(super) fn play(&mut self, id: ConnId, request: &PlayRequest, now: Time) {
+    pub(super) fn play(&mut self, id: ConnId, request: PlayRequest, now: Time) {
+        let peer = self.table[id].peer();
+        let judges = Judges::new(&self.policies.access, &mut self.outside_judge);
+        match judges.play(id, peer, &request.target.name) {
+            Verdict::Granted { name } => self.accept_play(id, &request, &name, now),
+            Verdict::Refused(refused) => self.refuse_play(id, &request, refused, now),
+            Verdict::Later(ticket) => self.park(id, ticket, Ask::Play(request), now),
+        }
+    }
+
+    /// Lets a connection play that may, unless a limit stands against it.
+    pub(super) fn accept_play(
+        &mut self,
+        id: ConnId,
+        request: &PlayRequest,
+        name: &Rc<str>,
+        now: Time,
+    ) {
         let endpoint = Endpoint { conn: id, message_stream_id: request.message_stream_id() };
         if self.memory.level >= MemoryLevel::Tight && !self.table[id].plays() {
             let (reason, code) = (CloseReason::MemoryPressure, code::PLAY_FAILED);
             let description = "the server has no memory for another player".to_owned();
-            return self.refuse_play(id, request, reason, code, description, now);
+            return self.refuse_play_with(id, request, reason, code, description, now);
         }
         self.stop_playing(endpoint);
-        let name = self.policies.access.play(&request.target.name);
         let code = code::PLAY_STREAM_NOT_FOUND;
-        let absent = self.hub.find(&name).is_none_or(|stream| !stream.is_live());
+        let absent = self.hub.find(name).is_none_or(|stream| !stream.is_live());
         if absent && self.settings.play.absent == Absent::Refuse {
-            let description = format!("{} is not published", self.policies.access.shown(&name));
+            let description = format!("{} is not published", self.policies.access.shown(name));
             let reason = CloseReason::StreamNotFound;
-            return self.refuse_play(id, request, reason, code, description, now);
+            return self.refuse_play_with(id, request, reason, code, description, now);
         }
         let streams_max = self.settings.limits.streams_max;
-        let Ok(stream) = self.hub.find_or_wait(&name, streams_max) else {
+        let Ok(stream) = self.hub.find_or_wait(name, streams_max) else {
             let description = "as many streams are waited for as may be".to_owned();
             let reason = CloseReason::StreamLimit;
-            return self.refuse_play(id, request, reason, code, description, now);
+            return self.refuse_play_with(id, request, reason, code, description, now);
         };
         let mut play = Play::new(
             stream,
@@ -200,7 +244,7 @@ impl<T: Transport> Server<T> {
             level,
             "{} plays {}{}",
             conn.peer(),
-            self.policies.access.shown(&name),
+            self.policies.access.shown(name),
             if absent { ", which is not published yet" } else { "" }
         );
         conn.activity_mut().plays.push(play);
@@ -214,7 +258,20 @@ impl<T: Transport> Server<T> {
         }
     }
 
-    fn refuse_play(
+    pub(super) fn refuse_play(
+        &mut self,
+        id: ConnId,
+        request: &PlayRequest,
+        refused: Refused,
+        now: Time,
+    ) {
+        let Refused { reason, detail, description } = refused;
+        self.table[id].session.reject_play(request, code::PLAY_FAILED, &description);
+        let asked = self.asked("play", &request.target.name);
+        self.refuse(id, &asked, reason, detail, now);
+    }
+
+    fn refuse_play_with(
         &mut self,
         id: ConnId,
         request: &PlayRequest,

@@ -20,6 +20,8 @@ pub enum TimerKind {
     Stall,
     /// The next ping.
     Ping,
+    /// The decision about a request.
+    Verdict,
 }
 
 /// The deadlines that every connection has.
@@ -59,14 +61,16 @@ pub struct Deadlines<'c> {
     pub silence: Option<&'c mut Time>,
     /// That of a player, or of another connection that has not taken what it was sent.
     pub stall: Option<&'c mut Time>,
+    /// That of a connection whose request is being decided.
+    pub verdict: Option<&'c mut Time>,
 }
 
 impl Deadlines<'_> {
     /// Takes one kind that is due at `now`; its deadline is cleared.
     pub fn take_due(&mut self, now: Time) -> Option<TimerKind> {
-        use TimerKind::{Ping, Silence, Stage, Stall};
+        use TimerKind::{Ping, Silence, Stage, Stall, Verdict};
         let is_due = |kind: &TimerKind| self.slot(*kind).is_some_and(|at| *at <= now);
-        let kind = [Stage, Silence, Stall, Ping].into_iter().find(is_due)?;
+        let kind = [Verdict, Stage, Silence, Stall, Ping].into_iter().find(is_due)?;
         *self.slot(kind)? = Time::NEVER;
         Some(kind)
     }
@@ -77,12 +81,13 @@ impl Deadlines<'_> {
             TimerKind::Ping => Some(&mut self.conn.ping),
             TimerKind::Silence => self.silence.as_deref_mut(),
             TimerKind::Stall => self.stall.as_deref_mut(),
+            TimerKind::Verdict => self.verdict.as_deref_mut(),
         }
     }
 
     fn earliest(&self) -> Time {
-        let of_streams = [self.silence.as_deref(), self.stall.as_deref()];
-        of_streams.into_iter().flatten().fold(self.conn.earliest(), |first, at| first.min(*at))
+        let others = [self.silence.as_deref(), self.stall.as_deref(), self.verdict.as_deref()];
+        others.into_iter().flatten().fold(self.conn.earliest(), |first, at| first.min(*at))
     }
 }
 
@@ -174,7 +179,7 @@ mod tests {
 
         fn deadlines(&mut self) -> Deadlines<'_> {
             let (silence, stall) = (Some(&mut self.silence), Some(&mut self.stall));
-            Deadlines { conn: &mut self.timers, silence, stall }
+            Deadlines { conn: &mut self.timers, silence, stall, verdict: None }
         }
     }
 

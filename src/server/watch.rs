@@ -34,6 +34,7 @@ impl<T: Transport> Server<T> {
                     TimerKind::Silence => self.publisher_silent(id, now),
                     TimerKind::Stall => self.player_stalled(id, now),
                     TimerKind::Ping => self.ping(id, now),
+                    TimerKind::Verdict => self.undecided(id, now),
                 }
             }
             self.table.resume_deadlines(id);
@@ -46,10 +47,15 @@ impl<T: Transport> Server<T> {
     /// Whether a connection has sent something, and none of it has been read at `now`.
     pub(super) fn is_unread(&self, id: ConnId, now: Time) -> bool {
         let conn = &self.table[id];
-        conn.queued_to_read && conn.heard < now
+        conn.queued_to_read && conn.heard < now && !conn.is_parked()
     }
 
     fn stage_over(&mut self, id: ConnId, now: Time) {
+        if self.table[id].is_parked() {
+            // It waits for us. What it waits for has a deadline of its own.
+            let at = self.table[id].undecided_at().plus_millis(1);
+            return self.table.arm(id, TimerKind::Stage, at);
+        }
         let timeouts = &self.settings.timeouts;
         let (reason, limit_ms) = match self.table[id].stage {
             Stage::Handshaking => (CloseReason::HandshakeTimeout, timeouts.handshake_ms),
@@ -121,6 +127,9 @@ impl<T: Transport> Server<T> {
         let hub = &self.hub;
         let last = publishes.filter_map(|publish| hub.silent_at(publish.stream, limit_ms)).max();
         let Some((at, heard)) = last.filter(|_| limit_ms != 0) else { return };
+        if conn.is_parked() {
+            return self.arm_silence(id, now);
+        }
         if at > now {
             return self.table.arm(id, TimerKind::Silence, at);
         }
@@ -161,6 +170,10 @@ impl<T: Transport> Server<T> {
         let conn = &mut self.table[id];
         if interval_ms == 0 || conn.is_closing() {
             return;
+        }
+        if conn.is_parked() {
+            // Nobody reads what it may have sent.
+            return self.arm_ping(id, now);
         }
         if now < conn.heard.plus_millis(interval_ms) {
             let at = conn.heard.plus_millis(interval_ms);

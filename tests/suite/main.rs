@@ -8,6 +8,7 @@ mod random;
 #[cfg(target_os = "linux")]
 mod relay;
 mod socket;
+mod verdicts;
 mod wire;
 mod world;
 

@@ -368,7 +368,8 @@ fn a_million_deadlines_set_moved_and_cleared_leave_nothing_behind() {
     let none = || (ConnTimers::default(), Time::NEVER, Time::NEVER);
     let mut conns: Vec<_> = (0..1000).map(|_| none()).collect();
     let mut set = |(conn, silence, stall): &mut (ConnTimers, Time, Time), index, kind, at| {
-        let deadlines = Deadlines { conn, silence: Some(silence), stall: Some(stall) };
+        let (silence, stall) = (Some(silence), Some(stall));
+        let deadlines = Deadlines { conn, silence, stall, verdict: None };
         timers.set(deadlines, ConnId::new(index as u32), kind, at);
         timers.len()
     };

@@ -4,6 +4,7 @@
 //! stream, so that no way to cut a URL into application and key gets round them. It keeps nothing
 //! of a connection: what it grants is handed out as a [`LoggedIn`].
 
+use super::Refused;
 use crate::config::{App, StreamKey};
 use crate::limits::{CHALLENGE_PERIOD_MS, USER_BYTES_MAX};
 use crate::rtmp::auth::{Authmod, Challenger, Login, Secret};
@@ -30,17 +31,6 @@ pub struct LoggedIn {
     app: String,
     /// The name that was proved.
     pub user: String,
-}
-
-/// Why something is not granted.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Refused {
-    /// The reason for log and counters.
-    pub reason: CloseReason,
-    /// The particulars for the log.
-    pub detail: String,
-    /// What the peer is told.
-    pub description: String,
 }
 
 impl Access {

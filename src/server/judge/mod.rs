@@ -1,6 +1,190 @@
 //! The judges: who may connect, publish and play.
 //!
-//! A judge sees a request and what is known of the peer. It never touches a connection. An error
-//! in a rule, a file or a judge never lets anybody in.
+//! Judges are asked in order. The access rules of the configuration answer at once. A judge outside
+//! of the server, if there is one, is asked what the rules allow, and answers later: it is handed a
+//! [`Question`], and its decision comes back with the question's [`Ticket`]. A judge sees a request
+//! and what is known of the peer. It never touches a connection: `parking.rs` has the connections
+//! that wait.
+//!
+//! **Fail closed.** An error in a rule, a file or a judge lets nobody in. A judge that gives no
+//! answer has refused, and what was granted late is held against the rules of that moment, which a
+//! reload may have changed.
 
 pub mod access;
+
+use crate::limits;
+use crate::rtmp::session::{ConnectRequest, PlayRequest, PublishRequest};
+use crate::server::reason::CloseReason;
+use crate::stream::ids::ConnId;
+use access::{Access, LoggedIn};
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+/// Why something is not granted.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// The reason for log and counters.
+    pub reason: CloseReason,
+    /// The particulars for the log.
+    pub detail: String,
+    /// What the peer is told.
+    pub description: String,
+}
+
+/// What a judge decided about a publish or play.
+#[derive(Debug)]
+pub enum Verdict {
+    /// The peer may.
+    Granted {
+        /// The canonical name of the stream that it is given, which may differ from the one that it
+        /// asked for.
+        name: Rc<str>,
+    },
+    /// The peer may not.
+    Refused(Refused),
+    /// The decision comes later, with this ticket.
+    Later(Ticket),
+}
+
+/// A decision that was asked for: the name that is granted, or a refusal.
+pub type Decision = Result<Rc<str>, Refused>;
+
+/// Names one decision that is waited for. Each is given out once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Ticket {
+    pub(in crate::server) conn: ConnId,
+    number: u64,
+}
+
+/// The commands that are judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// `connect` (RTMP 1.0, section 7.2.1.1).
+    Connect,
+    /// `publish` (RTMP 1.0, section 7.2.2.6).
+    Publish,
+    /// `play` or `play2` (RTMP 1.0, sections 7.2.2.1 and 7.2.2.2).
+    Play,
+}
+
+/// What a judge outside of the server is asked.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// What its decision has to come with.
+    pub ticket: Ticket,
+    /// Who asks.
+    pub peer: SocketAddr,
+    /// For what.
+    pub command: Command,
+    /// The canonical name of the stream, as the access rules grant it; the path of the application
+    /// for a connect.
+    pub name: Rc<str>,
+}
+
+/// A request that waits for its decision.
+#[derive(Debug)]
+pub(in crate::server) enum Ask {
+    Connect { request: ConnectRequest, logged_in: Option<LoggedIn> },
+    Publish(PublishRequest),
+    Play(PlayRequest),
+}
+
+impl Ask {
+    /// Memory that it holds in addition to itself (bytes).
+    pub(in crate::server) fn held_bytes(&self) -> usize {
+        match self {
+            Self::Connect { request, logged_in } => {
+                request.held_bytes() + logged_in.as_ref().map_or(0, LoggedIn::held_bytes)
+            }
+            Self::Publish(request) => request.target.held_bytes(),
+            Self::Play(request) => request.target.held_bytes(),
+        }
+    }
+}
+
+/// A judge outside of the server: what it is asked, and what it has not been asked yet.
+#[derive(Debug)]
+pub struct OutsideJudge {
+    /// The commands that it decides.
+    pub commands: Vec<Command>,
+    /// How long a decision may take (ms). Later it is a refusal.
+    pub verdict_ms: u64,
+    questions: VecDeque<Question>,
+    tickets: u64,
+}
+
+impl OutsideJudge {
+    /// A judge of these commands.
+    pub fn new(commands: &[Command]) -> Self {
+        Self {
+            commands: commands.to_vec(),
+            verdict_ms: limits::VERDICT_MS,
+            questions: VecDeque::new(),
+            tickets: 0,
+        }
+    }
+
+    /// Asks for a decision.
+    fn ask(&mut self, conn: ConnId, peer: SocketAddr, command: Command, name: Rc<str>) -> Ticket {
+        self.tickets += 1;
+        let ticket = Ticket { conn, number: self.tickets };
+        self.questions.push_back(Question { ticket, peer, command, name });
+        ticket
+    }
+
+    /// Takes the next question.
+    pub(in crate::server) fn next_question(&mut self) -> Option<Question> {
+        self.questions.pop_front()
+    }
+}
+
+/// All judges, in the order in which they are asked.
+pub(in crate::server) struct Judges<'j> {
+    access: &'j Access,
+    outside: &'j mut Option<OutsideJudge>,
+}
+
+impl<'j> Judges<'j> {
+    pub(in crate::server) const fn new(
+        access: &'j Access,
+        outside: &'j mut Option<OutsideJudge>,
+    ) -> Self {
+        Self { access, outside }
+    }
+
+    /// Judges a publish of the stream called `name`.
+    pub(in crate::server) fn publish(
+        self,
+        conn: ConnId,
+        peer: SocketAddr,
+        name: &str,
+        logged_in: Option<&LoggedIn>,
+    ) -> Verdict {
+        match self.access.publish(name, logged_in) {
+            Ok(name) => self.outside(conn, peer, Command::Publish, name.into()),
+            Err(refused) => Verdict::Refused(refused),
+        }
+    }
+
+    /// Judges a play of the stream called `name`.
+    pub(in crate::server) fn play(self, conn: ConnId, peer: SocketAddr, name: &str) -> Verdict {
+        let name = self.access.play(name).into();
+        self.outside(conn, peer, Command::Play, name)
+    }
+
+    /// Judges a connect to the application at `path`, which the access rules allow.
+    pub(in crate::server) fn connect(self, conn: ConnId, peer: SocketAddr, path: &str) -> Verdict {
+        self.outside(conn, peer, Command::Connect, path.into())
+    }
+
+    /// Has the judge outside decide what the others allow, if it decides such commands.
+    fn outside(self, conn: ConnId, peer: SocketAddr, command: Command, name: Rc<str>) -> Verdict {
+        match self.outside {
+            Some(judge) if judge.commands.contains(&command) => {
+                Verdict::Later(judge.ask(conn, peer, command, name))
+            }
+            _ => Verdict::Granted { name },
+        }
+    }
+}

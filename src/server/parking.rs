@@ -1,0 +1,127 @@
+//! Connections that wait for a decision.
+//!
+//! ```text
+//!            a judge says later               decision, or its deadline
+//! listening ───────────────────▶ parked ───────────────────────────────▶ listening, or refused
+//!                                   │ the peer leaves, or is closed
+//!                                   ▼
+//!                               abandoned: the decision is not waited for
+//! ```
+//!
+//! A parked connection is not read: its bytes stay in the kernel, and what had been read with the
+//! request is kept and accounted. It goes on to take what it plays. Owns the way into that state
+//! and out of it, and what happens upon a decision, which is the same as without a wait. It judges
+//! nothing.
+//!
+//! Reading on, and keeping what comes, was rejected: a peer that is refused in the end could make
+//! the server hold as much as it likes to send.
+
+use super::Server;
+use super::conn::Conn;
+use super::judge::{Ask, Decision, OutsideJudge, Question, Refused, Ticket};
+use super::reason::CloseReason;
+use super::timers::TimerKind;
+use super::transport::Transport;
+use crate::stream::ids::ConnId;
+use crate::time::Time;
+
+/// A request that waits for its decision, with the connection that made it.
+#[derive(Debug)]
+pub(super) struct Parked {
+    pub(super) ticket: Ticket,
+    pub(super) ask: Ask,
+    /// Deadline for the decision.
+    pub(super) until: Time,
+}
+
+impl Parked {
+    /// Memory that it holds, itself among it (bytes).
+    pub(super) fn held_bytes(&self) -> usize {
+        size_of::<Self>() + self.ask.held_bytes()
+    }
+}
+
+impl<T: Transport> Server<T> {
+    /// Has a judge outside of the server decide what the access rules allow, or no longer. What it
+    /// has been asked before stays open until it is decided or its time is up.
+    pub fn set_judge(&mut self, judge: Option<OutsideJudge>) {
+        self.outside_judge = judge;
+    }
+
+    /// Takes the next question for the judge outside, except for those whose connection has been
+    /// closed since.
+    pub fn next_question(&mut self) -> Option<Question> {
+        let judge = self.outside_judge.as_mut()?;
+        loop {
+            let question = judge.next_question()?;
+            let conn = self.table.get(question.ticket.conn);
+            if conn.is_some_and(|conn| conn.waits_for(question.ticket)) {
+                return Some(question);
+            }
+        }
+    }
+
+    /// Parks a connection until its request is decided.
+    pub(super) fn park(&mut self, id: ConnId, ticket: Ticket, ask: Ask, now: Time) {
+        let verdict_ms = self.outside_judge.as_ref().map_or(0, |judge| judge.verdict_ms);
+        let until = now.plus_millis(verdict_ms);
+        self.table[id].park(Parked { ticket, ask, until: Time::NEVER });
+        self.table.arm(id, TimerKind::Verdict, until);
+    }
+
+    /// Takes a decision. One that comes too late, or for a connection that is gone, changes nothing.
+    /// The decision about a connect grants or refuses the application that was asked for.
+    pub fn decided(&mut self, ticket: Ticket, decision: Decision, now: Time) {
+        let is_waited_for = |conn: &Conn<T>| conn.waits_for(ticket);
+        if self.table.get(ticket.conn).is_some_and(is_waited_for) {
+            self.unpark(ticket.conn, decision, now);
+        }
+    }
+
+    /// A decision that has not come in time is a refusal.
+    pub(super) fn undecided(&mut self, id: ConnId, now: Time) {
+        let refused = Refused {
+            reason: CloseReason::VerdictTimeout,
+            detail: "no decision in time".to_owned(),
+            description: "the server cannot decide about this now: try again later".to_owned(),
+        };
+        self.unpark(id, Err(refused), now);
+    }
+
+    /// A connection that is closed waits for no decision.
+    pub(super) fn abandon(&mut self, id: ConnId) {
+        if self.table[id].unpark().is_some() {
+            self.table.arm(id, TimerKind::Verdict, Time::NEVER);
+        }
+    }
+
+    fn unpark(&mut self, id: ConnId, decision: Decision, now: Time) {
+        let conn = &mut self.table[id];
+        let Some(Parked { ask, .. }) = conn.unpark() else { return };
+        // It was not read meanwhile, so nothing of the wait counts as its silence.
+        conn.heard = now;
+        let goes_on = conn.readable || conn.has_unread();
+        self.table.arm(id, TimerKind::Verdict, Time::NEVER);
+        match (ask, decision) {
+            (Ask::Connect { request, logged_in }, Ok(_)) => {
+                self.accept_connect(id, request, logged_in, now);
+            }
+            (Ask::Connect { request, .. }, Err(refused)) => {
+                self.refuse_connect(id, &request, refused, now);
+            }
+            (Ask::Publish(request), Ok(name)) => match self.recheck_publish(id, &request) {
+                None => self.accept_publish(id, &request, &name, now),
+                Some(refused) => self.refuse_publish(id, &request, refused, now),
+            },
+            (Ask::Publish(request), Err(refused)) => {
+                self.refuse_publish(id, &request, refused, now);
+            }
+            (Ask::Play(request), Ok(name)) => self.accept_play(id, &request, &name, now),
+            (Ask::Play(request), Err(refused)) => self.refuse_play(id, &request, refused, now),
+        }
+        if goes_on {
+            self.table.queue_read(id);
+        }
+        self.table.queue_write(id);
+    }
+}
