@@ -1,7 +1,7 @@
 //! How the messages of a tape look to a player.
 //!
 //! A tape holds each message once, as RTMP chunks on message stream [`MESSAGE_STREAM_ID`]. A
-//! [`View`] shows those bytes in the framing of one player. It turns each message into up to three
+//! `View` shows those bytes in the framing of one player. It turns each message into up to three
 //! pieces: a head that is made when it is sent, the payload as slices of the tape, and a tail.
 //! Nothing is copied but heads and tails. Owns no message and no position in one, except for the
 //! message that a write has cut ([`HalfSent`]).

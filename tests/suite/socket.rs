@@ -355,6 +355,11 @@ impl Link {
         self.to_client.finished || self.server_closed
     }
 
+    /// Whether the client has ended its direction, or broken the connection.
+    pub(crate) const fn has_left(&self) -> bool {
+        self.to_server.finished || self.reset
+    }
+
     /// Whether the server has given the connection up.
     pub(crate) const fn is_closed(&self) -> bool {
         self.server_closed

@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::File;
 use std::io::{self, ErrorKind};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 
 use tiderace::config::Settings;
@@ -19,6 +19,7 @@ use tiderace::rtmp::handshake::Hello;
 use tiderace::server::Server;
 use tiderace::server::accepting::{AcceptError, Acceptor, Listen};
 use tiderace::server::conn::Conn;
+use tiderace::server::judge::{Decision, Question, Ticket};
 use tiderace::stream::ids::ConnId;
 use tiderace::stream::segment::SegmentSettings;
 use tiderace::time::Time;
@@ -97,7 +98,7 @@ impl Backlog {
         }
         self.descriptors += 1;
         self.accepted = Some(id);
-        Ok((transport, SocketAddr::from((Ipv4Addr::from(0x0a00_0000 + id), 40_000))))
+        Ok((transport, SocketAddr::from((Ipv4Addr::from(CLIENT_ADDRESSES + id), 40_000))))
     }
 
     fn register_taken(&mut self, id: ConnId) -> io::Result<()> {
@@ -109,6 +110,9 @@ impl Backlog {
         Ok(())
     }
 }
+
+/// The address of the first client; the others follow it.
+const CLIENT_ADDRESSES: u32 = 0x0a00_0000;
 
 /// A turn as the machine sees it.
 #[derive(Debug, Default)]
@@ -218,8 +222,9 @@ impl Host {
         id
     }
 
-    /// From here on nothing goes wrong, and descriptors are to be had.
+    /// From here on nothing goes wrong, descriptors are to be had, and no request waits for a judge.
     pub(super) fn repair(&mut self) {
+        self.server.set_judge(None);
         self.counts = None;
         self.backlog.faults = None;
         self.backlog.descriptors_max = usize::MAX;
@@ -252,8 +257,7 @@ impl Host {
         let Self { server, ledger, acceptor, backlog, now, .. } = self;
         ledger.count(|| server.accept_from(acceptor, backlog, *now));
         self.conns.extend(self.backlog.registered.drain(..));
-        let is_unread = |conn: &ConnId| self.server.conn(*conn).is_some_and(|c| c.queued_to_read);
-        self.unread = self.conns.iter().filter(|(_, c)| is_unread(c)).map(|(id, _)| *id).collect();
+        self.note_unread();
         let (held, of_streams) = (self.held_by_each(), self.server.hub().held_bytes());
         self.ledger.count(|| self.server.turn(&mut self.buffer, self.now));
         let seen = self.witness.take();
@@ -329,6 +333,25 @@ impl Host {
         reported
     }
 
+    /// Takes the next question that the server has for its judge, and says whose request it is.
+    pub(super) fn next_question(&mut self) -> Option<(ClientId, Question)> {
+        let question = self.ledger.count(|| self.server.next_question())?;
+        let IpAddr::V4(address) = question.peer.ip() else { return None };
+        Some((u32::from(address) - CLIENT_ADDRESSES, question))
+    }
+
+    /// The judge decides. Whose bytes the server has not read by then is noted as before a turn.
+    pub(super) fn decide(&mut self, ticket: Ticket, decision: Decision) {
+        self.note_unread();
+        let Self { server, ledger, now, .. } = self;
+        ledger.count(|| server.decided(ticket, decision, *now));
+    }
+
+    fn note_unread(&mut self) {
+        let is_unread = |conn: &ConnId| self.server.conn(*conn).is_some_and(|c| c.queued_to_read);
+        self.unread = self.conns.iter().filter(|(_, c)| is_unread(c)).map(|(id, _)| *id).collect();
+    }
+
     /// Other settings, live.
     pub(super) fn reload(&mut self, settings: Settings) {
         self.ledger.count(|| self.server.reload(settings));
@@ -361,7 +384,8 @@ impl Host {
             let conn = server.conn(*conn).expect("a connection for each socket");
             held += conn.held_bytes(limits.socket_unsent_bytes_max);
             entries += usize::from(conn.timers.entry() != Time::NEVER);
-            let first = conn.timers.earliest().min(conn.stalls_at()).min(conn.silent_at());
+            let of_streams = conn.stalls_at().min(conn.silent_at());
+            let first = conn.timers.earliest().min(of_streams).min(conn.undecided_at());
             assert!(conn.timers.entry() <= first, "a deadline without entry");
             let waits_for_turn = conn.queued_to_write || conn.closing.is_some();
             let plays = conn.activity.iter().flat_map(|activity| &activity.plays);
@@ -374,7 +398,7 @@ impl Host {
                 assert!(!conn.writable, "client {id}: room, bytes, and no turn for them");
                 assert!(link.owes_writable(), "client {id}: waits for an edge that nobody owes");
             }
-            if link.unread() > 0 && conn.closing.is_none() {
+            if link.unread() > 0 && conn.closing.is_none() && !conn.is_parked() {
                 let is_told = conn.readable && conn.queued_to_read;
                 assert!(is_told || link.owes_readable(), "client {id}: bytes that nobody reads");
             }

@@ -23,7 +23,8 @@ use std::thread;
 use std::time::Duration;
 
 use tiderace::config::{Duplicate, Settings, Start};
-use tiderace::limits::{KIB, MIB};
+use tiderace::limits::{self, KIB, MIB};
+use tiderace::server::judge::{Command, OutsideJudge, Question, Refused};
 use tiderace::server::memory::MemoryLevel;
 use tiderace::server::reason::CloseReason;
 use tiderace::time::Time;
@@ -237,11 +238,77 @@ impl Client {
     }
 }
 
+/// A request that waits for a judge.
+#[derive(Clone, Copy, Debug)]
+struct Asking {
+    said: Said,
+    /// When the server refuses it by itself.
+    until: Time,
+}
+
+/// What a judge will say, and when.
+#[derive(Debug)]
+struct Ruling {
+    at: Time,
+    client: ClientId,
+    question: Question,
+    grants: bool,
+}
+
+/// A judge outside of the server, whose decisions take any time.
+#[derive(Debug)]
+struct Judge {
+    commands: Vec<Command>,
+    random: Random,
+    rulings: Vec<Ruling>,
+    asking: BTreeMap<ClientId, Asking>,
+}
+
+impl Judge {
+    /// The judge of a seed. A third of them decides nothing.
+    fn new(seed: u64) -> Self {
+        let mut random = Random::new(seed ^ 0x0007_06e5);
+        let sets: [&[Command]; 6] = [
+            &[],
+            &[],
+            &[Command::Publish],
+            &[Command::Play],
+            &[Command::Publish, Command::Play],
+            &[Command::Connect, Command::Publish, Command::Play],
+        ];
+        let commands = sets[random.below(sets.len())].to_vec();
+        Self { commands, random, rulings: Vec::new(), asking: BTreeMap::new() }
+    }
+
+    fn decides(&self, said: Said) -> bool {
+        let command = match said {
+            Said::Connect => Command::Connect,
+            Said::Publish(_) => Command::Publish,
+            Said::Play(_) => Command::Play,
+            _ => return false,
+        };
+        self.commands.contains(&command)
+    }
+
+    /// Thinks about a question: often for no time at all, and sometimes for too long.
+    fn ask(&mut self, client: ClientId, question: Question, now: Time) {
+        let wait_ms = [0, 0, 1, 50, 1000, 4000, 5000, 9000][self.random.below(8)];
+        let grants = !self.random.one_in(6);
+        self.rulings.push(Ruling { at: now.plus_millis(wait_ms), client, question, grants });
+    }
+
+    fn next_ruling(&mut self, now: Time) -> Option<Ruling> {
+        let index = self.rulings.iter().position(|ruling| ruling.at <= now)?;
+        Some(self.rulings.remove(index))
+    }
+}
+
 struct Simulation {
     step: u32,
     trace: Option<Trace>,
     host: Host,
     model: Model,
+    judge: Judge,
     random: Random,
     clients: BTreeMap<ClientId, Client>,
     socket_bytes: usize,
@@ -277,11 +344,17 @@ impl Simulation {
         let settings = settings(&mut random);
         let counts = Some(counts).filter(|_| !random.one_in(4) && sabotage.is_none());
         let descriptors_max = [6, 10, 1000][random.below(3)];
+        let judge = Judge::new(seed);
+        let mut host = Host::new(settings.clone(), descriptors_max, seed, counts, sabotage);
+        if !judge.commands.is_empty() {
+            host.server.set_judge(Some(OutsideJudge::new(&judge.commands)));
+        }
         Self {
             step: 0,
             trace: None,
-            host: Host::new(settings.clone(), descriptors_max, seed, counts, sabotage),
+            host,
             model: Model::new(settings, STREAMS),
+            judge,
             socket_bytes: [4 * KIB, 16 * KIB, 64 * KIB][random.below(3)],
             random,
             clients: BTreeMap::new(),
@@ -584,7 +657,8 @@ impl Simulation {
 
     /// The server takes a turn, if it would; the model hears of it.
     fn turn(&mut self, all: bool) -> bool {
-        let Some(seen) = self.host.turn(all) else { return false };
+        let was_decided = self.decide();
+        let Some(seen) = self.host.turn(all) else { return was_decided };
         self.turns += 1;
         let now_ms = self.now_ms();
         self.model.turn_begins(std::mem::take(&mut self.host.unread), self.host.now);
@@ -595,6 +669,11 @@ impl Simulation {
                 Seen::Consumed(count) => self.heard(id, count, now_ms),
                 Seen::Ended => self.model.ended(id, now_ms),
                 Seen::Closed => {
+                    // While a request is decided, the end of its connection is not read.
+                    let was_asking = self.judge.asking.remove(&id).is_some();
+                    if was_asking && self.host.sockets[&id].borrow().has_left() {
+                        self.model.ended(id, now_ms);
+                    }
                     self.model.closed(id, &self.host.turn, now_ms);
                     self.clients.remove(&id);
                     self.host.sockets.remove(&id);
@@ -624,9 +703,45 @@ impl Simulation {
         client.heard_bytes += count as u64;
         let heard_bytes = client.heard_bytes;
         while let Some((_, said)) = client.script.front().filter(|(end, _)| *end <= heard_bytes) {
-            self.model.read(id, *said, now_ms);
+            if self.judge.decides(*said) {
+                let until = self.host.now.plus_millis(limits::VERDICT_MS);
+                self.judge.asking.insert(id, Asking { said: *said, until });
+            } else {
+                self.model.read(id, *said, now_ms);
+            }
             client.script.pop_front();
         }
+    }
+
+    /// Has the judge decide what it is asked, at its own time. Returns whether it decided anything.
+    fn decide(&mut self) -> bool {
+        let (now, now_ms) = (self.host.now, self.now_ms());
+        while let Some((client, question)) = self.host.next_question() {
+            self.judge.ask(client, question, now);
+        }
+        let mut was_decided = false;
+        while let Some(Ruling { client, question, grants, .. }) = self.judge.next_ruling(now) {
+            let decision = if grants { Ok(question.name) } else { Err(refusal()) };
+            self.note(|| format!("the request of client {client} is granted: {grants}"));
+            self.host.decide(question.ticket, decision);
+            was_decided = true;
+            let Some(Asking { said, .. }) = self.judge.asking.remove(&client) else { continue };
+            self.model.turn_begins(std::mem::take(&mut self.host.unread), now);
+            if grants {
+                self.model.heard(client, 1, now);
+                self.model.read(client, said, now_ms);
+            } else {
+                self.model.refused(client);
+            }
+        }
+        let late = self.judge.asking.iter().filter(|(_, asking)| asking.until <= now);
+        let late: Vec<_> = late.map(|(id, _)| *id).collect();
+        for client in late {
+            self.note(|| format!("the request of client {client} is decided too late"));
+            self.judge.asking.remove(&client);
+            self.model.refused(client);
+        }
+        was_decided
     }
 
     /// Lets everything happen that can happen at this instant.
@@ -643,7 +758,11 @@ impl Simulation {
     /// Lets milliseconds pass, with all that falls due meanwhile.
     fn advance(&mut self, millis: u64) {
         let end = self.host.now.plus_millis(millis);
-        while let Some(at) = self.host.next_wakeup().filter(|at| *at <= end) {
+        let next = |simulation: &Self| {
+            let rulings = simulation.judge.rulings.iter().map(|ruling| ruling.at);
+            simulation.host.next_wakeup().into_iter().chain(rulings).min()
+        };
+        while let Some(at) = next(self).filter(|at| *at <= end) {
             self.host.now = at.max(self.host.now);
             self.rest();
         }
@@ -683,6 +802,7 @@ impl Simulation {
     /// may stay behind.
     fn wind_up(&mut self) {
         self.host.repair();
+        self.judge.commands.clear();
         self.advance(1000);
         self.clients.values_mut().for_each(|client| client.is_done = true);
         self.advance(60_000);
@@ -704,6 +824,11 @@ impl Simulation {
         assert!(server.memory_level() <= MemoryLevel::Lean);
         assert_eq!(server.next_deadline(), None::<Time>);
     }
+}
+
+fn refusal() -> Refused {
+    let reason = CloseReason::KeyRefused;
+    Refused { reason, detail: String::new(), description: "the judge refuses".to_owned() }
 }
 
 fn key(stream: usize) -> String {

@@ -276,7 +276,14 @@ impl Model {
         }
     }
 
-    /// The server has read all of what a client said.
+    /// A judge has refused what a client asked for.
+    pub(super) fn refused(&mut self, id: ClientId) {
+        if let Some(client) = self.clients.get_mut(&id) {
+            client.leaves = true;
+        }
+    }
+
+    /// The server has read all of what a client said, or a judge has granted it.
     pub(super) fn read(&mut self, id: ClientId, said: Said, now_ms: u64) {
         let Some(client) = self.clients.get_mut(&id).filter(|client| !client.leaves) else {
             return;
