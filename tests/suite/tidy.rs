@@ -255,6 +255,14 @@ pub(crate) struct Source {
 }
 
 impl Source {
+    pub(crate) fn path(&self) -> &str {
+        &self.path
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
     /// The part of the library that it belongs to; `bin` for the program's own files, and nothing
     /// for what only says which parts there are.
     fn part(&self) -> &str {
