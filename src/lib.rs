@@ -2,7 +2,8 @@
 //!
 //! One thread, one poll, no async runtime: a connection is a struct in a slab that advances when
 //! bytes arrive. The program is a thin shell around this library, and the protocol in it,
-//! [`rtmp`], can be driven by any other loop.
+//! [`rtmp`], can be driven by any other loop. The [`manual`] explains how to run, measure, test and
+//! change it.
 //!
 //! # Layers
 //!
@@ -93,6 +94,7 @@ pub mod config;
 pub mod descriptors;
 pub mod limits;
 pub mod load;
+pub mod manual;
 pub mod media;
 pub mod net;
 pub mod rtmp;

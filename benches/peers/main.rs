@@ -4,7 +4,8 @@
 //! ```text
 //! cargo bench --bench peers                          all works, five rounds
 //! cargo bench --bench peers -- churn --rounds 3      one of them
-//! cargo bench --bench peers -- --markdown            the rows for the README
+//! cargo bench --bench peers -- --markdown            the table in Markdown
+//! cargo bench --bench peers -- --write               all works, and the table into the manual
 //! ```
 //!
 //! Needs `taskset`, Debian's `nginx` and `libnginx-mod-rtmp`, and a machine that does nothing else:
@@ -14,6 +15,9 @@
 //! Owns the order of the runs. `works` is what is measured and what is to be reached, `lab` starts
 //! programs and ends them, `peer` is who is measured, `table` what is made of the figures.
 
+#[allow(dead_code, reason = "what the suites need of it as well")]
+#[path = "../../tests/suite/manual/generated.rs"]
+mod generated;
 mod lab;
 mod peer;
 mod table;
@@ -25,6 +29,7 @@ use std::process::ExitCode;
 use clap::builder::PossibleValuesParser;
 use clap::{Parser, value_parser};
 
+use generated::Part;
 use lab::Lab;
 use peer::Peer;
 use table::Outcome;
@@ -47,6 +52,9 @@ struct Args {
     /// Print the rows of a table in Markdown.
     #[arg(long)]
     markdown: bool,
+    /// Write the table of all works to the manual (src/manual/figures.md).
+    #[arg(long, conflicts_with = "works")]
+    write: bool,
     /// What cargo passes to every bench.
     #[arg(long, hide = true)]
     bench: bool,
@@ -80,7 +88,12 @@ fn run(args: &Args) -> Result<()> {
         print!("{}", table::rows(&outcomes, args.markdown));
         println!("\n{tally}");
     }
-    measured
+    measured?;
+    if args.write {
+        let table = [table::head(&lab, true), table::rows(&outcomes, true)].concat();
+        Part::find("figures.md", "peers").write(&table);
+    }
+    Ok(())
 }
 
 /// Gives each work to each of its peers once. Another one begins each round.

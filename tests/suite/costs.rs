@@ -173,11 +173,12 @@ fn a_stream_allocates_blocks_of_its_tape_and_nothing_per_message_or_player() {
     // Blocks are used again, so the stream's 4 MB cost no memory: what is left are counters.
     assert!(wire_bytes > 4_000_000, "{wire_bytes} bytes");
     let row = format!(
-        "| allocations for 2000 messages and 4 MB of a stream, to one player or to a hundred \
-         | {}, of {} bytes in all: blocks are used again |",
+        "| allocations for 2000 messages (4 MB) of a stream, to one player or to 100 \
+         | {}, together {} bytes |",
         alone.count_total, alone.bytes_total
     );
-    assert!(include_str!("../../README.md").contains(&row), "README.md lacks this row:\n{row}");
+    let page = include_str!("../../src/manual/figures.md");
+    assert!(page.contains(&row), "src/manual/figures.md lacks this row:\n{row}");
 }
 
 #[test]

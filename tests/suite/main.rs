@@ -43,13 +43,13 @@ mod load_stream;
 #[cfg(target_os = "linux")]
 mod load_truth;
 mod malformed;
+mod manual;
 mod memory;
 mod pictures;
 #[cfg(target_os = "linux")]
 mod process;
 mod publisher_return;
 mod quirks;
-mod readme;
 mod reconnect;
 mod replay;
 #[cfg(target_os = "linux")]

@@ -122,7 +122,8 @@ fn nothing_unfinished_stays() {
     let texts = ["CHANGELOG.md", "CONTRIBUTING.md", "Cargo.toml", "README.md", "SECURITY.md"]
         .into_iter()
         .chain(["deny.toml", "tests/run", "tests/fuzz/run", ".ci/run"])
-        .map(read);
+        .map(read)
+        .chain(files("src/manual", "md"));
     let this = file!();
     expect_none(["src", "tests", "benches"].into_iter().flat_map(sources).chain(texts).flat_map(
         |source| {
@@ -254,6 +255,14 @@ pub(crate) struct Source {
 }
 
 impl Source {
+    pub(crate) fn path(&self) -> &str {
+        &self.path
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
     /// The part of the library that it belongs to; `bin` for the program's own files, and nothing
     /// for what only says which parts there are.
     fn part(&self) -> &str {
@@ -370,6 +379,11 @@ fn indent(line: &str) -> usize {
 
 /// The Rust files below a directory; none where there is none.
 pub(crate) fn sources(directory: &str) -> impl Iterator<Item = Source> {
+    files(directory, "rs")
+}
+
+/// The files with an ending below a directory; none where there is none.
+fn files(directory: &str, ending: &str) -> impl Iterator<Item = Source> + use<> {
     let mut files = Vec::new();
     let mut directories = vec![top().join(directory)];
     while let Some(directory) = directories.pop() {
@@ -377,7 +391,7 @@ pub(crate) fn sources(directory: &str) -> impl Iterator<Item = Source> {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 directories.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
+            } else if path.extension().is_some_and(|extension| extension == ending) {
                 files.push(path.strip_prefix(top()).unwrap().to_str().unwrap().to_owned());
             }
         }

@@ -27,7 +27,7 @@ pub(crate) enum Film {
     VideoOnly,
 }
 
-/// What a film with pictures and sound has, in the names of the README's table.
+/// What a film with pictures and sound has, in the names of the manual's table.
 pub(crate) const MAIN_CODECS: [&str; 2] = ["H.264", "AAC"];
 
 /// A film as a file, and what is in it.

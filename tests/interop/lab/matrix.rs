@@ -1,9 +1,9 @@
 //! What the tests have proven: which client publishes and plays which codec. The table of it in
-//! the README is made from this and from nothing else.
+//! the manual is made from this and from nothing else.
 //!
 //! A test says what it has seen, and that goes to the file that `TIDERACE_PROVEN` names, a line
 //! each; without the variable, or against a server that is not ours, it goes nowhere. That a test
-//! was skipped is written down too: such a run proves less than the README may say.
+//! was skipped is written down too: such a run proves less than the manual may say.
 
 use std::collections::BTreeSet;
 use std::env;
