@@ -34,6 +34,7 @@ use tiderace::rtmp::message::{MessageHeader, kind};
 use tiderace::rtmp::quirks::Tolerated;
 use tiderace::rtmp::session::{Event, Session, SessionSettings, Step};
 use tiderace::server::Server;
+use tiderace::server::peer::Protocol;
 use tiderace::server::transport::{Received, Transport};
 use tiderace::stream::ids::ConnId;
 use tiderace::time::Time;
@@ -359,7 +360,7 @@ impl House {
         assert!(self.server.admits(&peer, self.now), "an open server");
         let socket = Socket::default();
         socket.0.borrow_mut().is_kept = true;
-        let id = self.server.accept(socket.clone(), peer, self.now);
+        let id = self.server.accept(socket.clone(), peer, Protocol::Rtmp, self.now);
         let mut is_there = false;
         while !is_there {
             self.deliver(id, &socket, client.take_output());

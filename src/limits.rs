@@ -126,6 +126,9 @@ pub const SEGMENT_RUN_BYTES_MIN: usize = 4 * KIB;
 /// up after 10 s and more.
 pub const VERDICT_MS: u64 = 5000;
 
+/// How long connecting to another server may take (ms).
+pub const DIAL_MS: u64 = 5000;
+
 // Per turn of the loop: some milliseconds of work each, whatever peers send or ask for.
 
 /// The one read buffer of the process.

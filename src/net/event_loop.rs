@@ -5,6 +5,7 @@
 //! nothing that is done to the time of day reaches a deadline, and while the machine is suspended
 //! none comes nearer.
 
+use super::dial::{DIALS_MAX, Dials};
 use super::listener::{Listener, MissingOption, Polled};
 use super::notify::Notifier;
 use super::signals::{Request, Signals};
@@ -29,9 +30,14 @@ use std::time::{Duration, Instant};
 const EVENTS_PER_POLL: usize = 1024;
 /// What the end of a drain takes beyond the drain itself (ms).
 const STOP_MS: u64 = 1000;
-/// Tokens from the top are the signals and the listeners, below them connections.
+/// Tokens from the top are the signals, the listeners and what is being connected to; below them
+/// are connections.
 const SIGNALS: Token = Token(usize::MAX - 1);
 const LISTENERS_END: usize = usize::MAX - 2;
+
+/// The first token of [`Dials`].
+const DIALS: Token = Token(LISTENERS_END - limits::LISTENERS_MAX);
+const _: () = assert!(DIALS.0 - DIALS_MAX > u32::MAX as usize / 2);
 
 const fn listener_token(index: usize) -> Token {
     Token(LISTENERS_END - index)
@@ -42,6 +48,7 @@ pub(super) struct EventLoop {
     poll: Poll,
     signals: Signals,
     listeners: Vec<Listener>,
+    dials: Dials,
     server: Server<Tcp>,
     notifier: Notifier,
     buffer: Box<[u8]>,
@@ -84,6 +91,7 @@ impl EventLoop {
             poll,
             signals,
             listeners,
+            dials: Dials::new(DIALS),
             server,
             notifier: Notifier::from_env(),
             buffer: vec![0; limits::READ_BUFFER_BYTES].into_boxed_slice(),
@@ -109,6 +117,7 @@ impl EventLoop {
             // After the events, since a connection that gives way frees an id for a new one.
             self.accept(now);
             self.server.turn(&mut self.buffer, now);
+            self.dials.run(&mut self.server, self.poll.registry(), now);
             self.notifier.turn(now, || status(&self.server));
         }
         let left = self.server.len();
@@ -152,6 +161,7 @@ impl EventLoop {
                         listener.acceptor.edge();
                     }
                 }
+                token if self.dials.event(token) => {}
                 Token(token) => self.server.event(
                     ConnId::new(token as u32),
                     event.is_readable(),
@@ -185,8 +195,8 @@ impl EventLoop {
     }
 
     fn accept(&mut self, now: Time) {
-        for Listener { socket, acceptor, .. } in &mut self.listeners {
-            let mut polled = Polled { socket, registry: self.poll.registry() };
+        for Listener { socket, protocol, acceptor, .. } in &mut self.listeners {
+            let mut polled = Polled { socket, protocol: *protocol, registry: self.poll.registry() };
             self.server.accept_from(acceptor, &mut polled, now);
         }
     }

@@ -5,6 +5,7 @@ use super::StartError;
 use super::tcp::Tcp;
 use crate::config::{Limits, Settings};
 use crate::server::accepting::{AcceptError, Acceptor, Listen};
+use crate::server::peer::Protocol;
 use crate::stream::ids::ConnId;
 use mio::net::TcpListener;
 use mio::{Interest, Registry, Token};
@@ -16,7 +17,7 @@ use rustix::net::{AddressFamily, SocketType, bind, listen, socket, sockopt};
 use socket2::SockRef;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 /// Connections that may wait to be accepted: as many as reconnect at once after an outage.
@@ -26,16 +27,19 @@ const KEEPALIVE_PROBES: u32 = 3;
 /// What is asked of a connection. Linux ends a read at urgent data (RFC 9293, section 3.8.5) as it
 /// does at an end, so who sends such is read until there is no more.
 #[cfg(target_os = "linux")]
-const INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE).add(Interest::PRIORITY);
+pub(super) const INTEREST: Interest =
+    Interest::READABLE.add(Interest::WRITABLE).add(Interest::PRIORITY);
 #[cfg(not(target_os = "linux"))]
-const INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE);
+pub(super) const INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE);
 
 /// One listening socket.
 #[derive(Debug)]
 pub(super) struct Listener {
     pub(super) socket: TcpListener,
+    /// What its connections speak.
+    pub(super) protocol: Protocol,
     pub(super) acceptor: Acceptor,
-    /// Options that the system did not set.
+    /// SocketOptions that the system did not set.
     pub(super) missing: Vec<MissingOption>,
 }
 
@@ -79,14 +83,14 @@ impl Listener {
         }
         fcntl_setfd(&socket, FdFlags::CLOEXEC)?;
         ioctl_fionbio(&socket, true)?;
-        let mut options = Options::default();
+        let mut options = SocketOptions::default();
         options.set_inheritable(&socket, settings);
         listen(&socket, BACKLOG)?;
         Ok(Self::of(TcpListener::from_std(socket.into()), options.missing))
     }
 
     fn of(socket: TcpListener, missing: Vec<MissingOption>) -> Self {
-        Self { socket, acceptor: Acceptor::default(), missing }
+        Self { socket, protocol: Protocol::Rtmp, acceptor: Acceptor::default(), missing }
     }
 }
 
@@ -94,6 +98,7 @@ impl Listener {
 #[derive(Debug)]
 pub(super) struct Polled<'a> {
     pub(super) socket: &'a TcpListener,
+    pub(super) protocol: Protocol,
     pub(super) registry: &'a Registry,
 }
 
@@ -105,6 +110,10 @@ impl Listen for Polled<'_> {
             Ok((stream, peer)) => Ok((Tcp(stream), canonical(peer))),
             Err(error) => Err(accept_error(error)),
         }
+    }
+
+    fn protocol(&self) -> Protocol {
+        self.protocol
     }
 
     fn register(&mut self, transport: &mut Tcp, id: ConnId) -> io::Result<()> {
@@ -173,7 +182,7 @@ fn open(
     let socket = socket(family, SocketType::STREAM, None)?;
     fcntl_setfd(&socket, FdFlags::CLOEXEC)?;
     ioctl_fionbio(&socket, true)?;
-    let mut options = Options::default();
+    let mut options = SocketOptions::default();
     if address.is_ipv6() {
         let set = sockopt::set_ipv6_v6only(&socket, v6_only);
         options.note("IPV6_V6ONLY", set, "[::] takes IPv4 as the system sees fit");
@@ -188,11 +197,11 @@ fn open(
 
 /// Sets options without which the server is slower or notices less, but serves.
 #[derive(Debug, Default)]
-struct Options {
+pub(super) struct SocketOptions {
     missing: Vec<MissingOption>,
 }
 
-impl Options {
+impl SocketOptions {
     /// Notes whether an option was set, and what follows where it was not.
     fn note(&mut self, name: &'static str, set: Result<(), Errno>, lack: &'static str) {
         if let Err(errno) = set {
@@ -201,7 +210,7 @@ impl Options {
     }
 
     /// Sets the options that accepted sockets inherit, which saves six system calls for each.
-    fn set_inheritable(&mut self, socket: &OwnedFd, settings: &Settings) {
+    pub(super) fn set_inheritable(&mut self, socket: &impl AsFd, settings: &Settings) {
         let nodelay = sockopt::set_tcp_nodelay(socket, true);
         self.note("TCP_NODELAY", nodelay, "frames may reach players up to 200 ms late");
         let timeouts = &settings.timeouts;
@@ -225,7 +234,7 @@ impl Options {
 
     /// Bounds what the kernel holds for each connection. The receive buffer is set before
     /// listening, since the window's scale is agreed upon with the first segment.
-    fn set_buffers(&mut self, socket: &OwnedFd, limits: &Limits) {
+    fn set_buffers(&mut self, socket: &impl AsFd, limits: &Limits) {
         if limits.socket_send_bytes_max != 0 {
             let set = sockopt::set_socket_send_buffer_size(socket, limits.socket_send_bytes_max);
             self.note("SO_SNDBUF", set, "limits.socket_send_bytes_max has no effect");
@@ -334,7 +343,7 @@ mod tests {
 
     #[test]
     fn options_that_the_system_does_not_set_are_noted_with_what_follows() {
-        let mut options = Options::default();
+        let mut options = SocketOptions::default();
         options.note("TCP_NODELAY", Ok(()), "nothing");
         options.note("TCP_USER_TIMEOUT", Err(Errno::NOPROTOOPT), "no effect");
         let (name, errno) = ("TCP_USER_TIMEOUT", Errno::NOPROTOOPT);

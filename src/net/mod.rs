@@ -5,6 +5,7 @@
 
 mod activation;
 mod descriptor_bounds;
+mod dial;
 mod event_loop;
 mod listener;
 mod memfd;

@@ -9,7 +9,7 @@
 use std::error::Error;
 use std::fmt;
 
-use crate::limits;
+use crate::limits::{self, HANDSHAKE_PACKET_BYTES};
 use crate::rtmp::chunk::reader::{ReadLimits, skip};
 use crate::rtmp::chunk::writer::chunk_stream;
 use crate::rtmp::command::{
@@ -275,6 +275,27 @@ impl Client {
         if config.purpose.wants_stream() {
             self.dialogue.ask_for_stream(Box::new(config));
         }
+    }
+
+    /// Asks the server for a sign of life (RTMP 1.0, section 7.1.7).
+    pub fn ping(&mut self, millis: u32) {
+        self.dialogue.output.user_control(UserControl::PingRequest(millis));
+    }
+
+    /// The receiving side, for its accounting.
+    pub const fn inbound(&self) -> &Inbound {
+        &self.inbound
+    }
+
+    /// Memory that it holds in addition to itself: what is under assembly, and what waits for the
+    /// server (bytes).
+    pub fn held_bytes(&self) -> usize {
+        let of_stage = match &self.dialogue.stage {
+            Stage::Handshake(_) => size_of::<ClientConfig>() + HANDSHAKE_PACKET_BYTES,
+            Stage::Connect(_) | Stage::CreateStream(..) => size_of::<ClientConfig>(),
+            Stage::Publish(_) | Stage::Play(_) | Stage::Settled => 0,
+        };
+        of_stage + self.inbound.reader().assembly_bytes() + self.dialogue.output.held_bytes()
     }
 
     /// Writes an audio message. Whether the server has accepted the stream is the caller's to

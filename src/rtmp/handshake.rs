@@ -105,6 +105,11 @@ pub struct FirstBytes {
 }
 
 impl Hello {
+    /// Bytes for the C1 of a client of the same process: they are public, as those of S1 are.
+    pub fn c1_random(&self) -> &[u8; 1528] {
+        self.simple.last_chunk().unwrap_or(&[0; 1528])
+    }
+
     /// Makes S1 out of random bytes, in all its forms.
     pub fn new(random: &[u8; 1528]) -> Self {
         let simple = packet([0; 4], random);

@@ -5,6 +5,7 @@
 
 use super::Server;
 use super::lines::Topic;
+use super::peer::Protocol;
 use super::stopwatch::Work;
 use super::transport::Transport;
 use crate::limits;
@@ -27,6 +28,9 @@ pub trait Listen {
 
     /// Has the poll report what becomes readable and writable on `transport` as `id`.
     fn register(&mut self, transport: &mut Self::Transport, id: ConnId) -> io::Result<()>;
+
+    /// What its connections speak.
+    fn protocol(&self) -> Protocol;
 
     /// The address that is listened on, for the log.
     fn name(&self) -> String;
@@ -142,7 +146,7 @@ impl<T: Transport> Server<T> {
         }
         match listener.register(&mut transport, self.next_id()) {
             Ok(()) => {
-                self.accept(transport, peer, now);
+                self.accept(transport, peer, listener.protocol(), now);
             }
             // It may hold for each newcomer, as when the system has no more watches to give.
             Err(error) => {

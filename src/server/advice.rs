@@ -19,7 +19,7 @@ impl<T: Transport> Server<T> {
         let Recorded { malformed, unusable, note, .. } = *recorded;
         if malformed + unusable > 0 {
             self.stats.messages_dropped += (malformed + unusable) as u64;
-            let session = &mut self.table[id].session;
+            let session = &mut self.table[id].peer;
             (0..malformed).for_each(|_| session.tolerate(Quirk::MalformedMedia));
             (0..unusable).for_each(|_| session.tolerate(Quirk::UnusableData));
         }
@@ -31,7 +31,7 @@ impl<T: Transport> Server<T> {
     fn note(&mut self, id: ConnId, stream: StreamId, note: Note, now: Time) {
         match note {
             Note::Unmarked(unmarked) => {
-                self.table[id].session.tolerate(Quirk::KeyframesUnmarked);
+                self.table[id].peer.tolerate(Quirk::KeyframesUnmarked);
                 self.advise(id, stream, unmarked_advice(unmarked), now);
             }
             Note::GopCut { is_first } => {
@@ -64,8 +64,8 @@ impl<T: Transport> Server<T> {
 
     fn advise(&mut self, id: ConnId, stream: StreamId, advice: &str, now: Time) {
         let level = self.level(Topic::Stream, Level::Warn, now);
-        let name = self.policies.access.shown(self.hub.stream(stream).name());
-        log!(level, "{} publishes {name}: {advice}", self.table[id].peer());
+        let name = self.policies.access.shown(self.hub.channel(stream).name());
+        log!(level, "{} publishes {name}: {advice}", self.table[id].address());
     }
 }
 

@@ -12,9 +12,10 @@
 //! ```
 //!
 //! The upper line is its [`Stage`], with a deadline each (`watch.rs`). In Connecting and the stages
-//! after it, a connection is listening, or parked while a request is decided (`parking.rs`). From
-//! any of them it may go either way: with a farewell, if it can be told why, or at once. Who leaves has no stream any
-//! more, and gets no media.
+//! after it, a connection listens, or is parked while a request is decided (`parking.rs`). From any
+//! stage a connection may leave in one of two ways: with a farewell, if it can be told why,
+//! or at once. A connection that leaves has no stream any more, waits for no decision, and gets no
+//! media.
 //!
 //! Owns its half-sent message. A connection that is idle holds nothing but this struct: see
 //! the assertion at the end. It never touches another connection.
@@ -24,13 +25,13 @@ use super::hub::{Departed, Hub};
 use super::judge::Ticket;
 use super::judge::access::{Access, LoggedIn};
 use super::parking::Parked;
+use super::peer::Peer;
 use super::read::Unread;
 use super::reason::CloseReason;
 use super::stages::Stage;
 use super::timers::{ConnTimers, Deadlines};
 use super::transport::Transport;
 use crate::rtmp::quirks::Repairs;
-use crate::rtmp::session::{Session, SessionSettings};
 use crate::stream::cursor::Play;
 use crate::stream::framing::HalfSent;
 use crate::stream::ids::StreamId;
@@ -112,15 +113,15 @@ impl Activity {
     }
 
     /// Publishes nothing any more on a message stream.
-    pub fn unpublish(&mut self, message_stream_id: u32) {
+    pub fn unpublish(&mut self, lane: u32) {
         if let Some(publishing) = &mut self.publishing {
-            publishing.list.retain(|publish| publish.message_stream_id != message_stream_id);
+            publishing.list.retain(|publish| publish.lane != lane);
         }
     }
 
     /// The stream that is published on a message stream.
-    pub fn published(&self, message_stream_id: u32) -> Option<StreamId> {
-        let publish = self.publishes().iter().find(|p| p.message_stream_id == message_stream_id)?;
+    pub fn published(&self, lane: u32) -> Option<StreamId> {
+        let publish = self.publishes().iter().find(|p| p.lane == lane)?;
         Some(publish.stream)
     }
 
@@ -144,7 +145,7 @@ pub struct Publish {
     /// The stream.
     pub stream: StreamId,
     /// The message stream that carries it.
-    pub message_stream_id: u32,
+    pub lane: u32,
 }
 
 /// What a connection has done with streams, for the line that ends it.
@@ -221,8 +222,8 @@ impl Closing {
 #[derive(Debug)]
 #[repr(C)]
 pub struct Conn<T> {
-    /// The protocol.
-    pub session: Session,
+    /// What speaks on it.
+    pub peer: Peer,
     /// Streams, once there are any.
     pub activity: Option<Box<Activity>>,
     /// Set when it is on its way out.
@@ -300,19 +301,19 @@ impl Rare {
 
 impl<T> Conn<T> {
     /// Who it is.
-    pub const fn peer(&self) -> SocketAddr {
+    pub const fn address(&self) -> SocketAddr {
         SocketAddr::new(self.peer_ip, self.peer_port)
     }
 }
 
 impl<T: Transport> Conn<T> {
     /// A connection just accepted. Its transport is taken to be writable.
-    pub fn new(transport: T, peer: SocketAddr, settings: &SessionSettings, now: Time) -> Self {
+    pub fn new(transport: T, address: SocketAddr, peer: Peer, now: Time) -> Self {
         Self {
             transport,
-            session: Session::new(settings),
-            peer_ip: peer.ip(),
-            peer_port: peer.port(),
+            peer,
+            peer_ip: address.ip(),
+            peer_port: address.port(),
             timers: ConnTimers::default(),
             stage: Stage::Handshaking,
             readable: false,
@@ -383,7 +384,7 @@ impl<T: Transport> Conn<T> {
     /// Memory that it holds in addition to this struct: what is under assembly, what waits to be
     /// sent, and `unsent_bytes` in the kernel while the socket takes no more (bytes).
     pub fn held_bytes(&self, unsent_bytes: usize) -> usize {
-        self.session.held_bytes()
+        self.peer.held_bytes()
             + self.rare.as_deref().map_or(0, Rare::held_bytes)
             + self.activity.as_deref().map_or(0, Activity::held_bytes)
             + self.closing.as_deref().map_or(0, Closing::held_bytes)
@@ -460,34 +461,34 @@ impl<T: Transport> Conn<T> {
     }
 
     /// The stream that it publishes on a message stream.
-    pub fn published(&self, message_stream_id: u32) -> Option<StreamId> {
-        self.activity.as_ref()?.published(message_stream_id)
+    pub fn published(&self, lane: u32) -> Option<StreamId> {
+        self.activity.as_ref()?.published(lane)
     }
 
     /// The play on a message stream.
-    pub fn play_mut(&mut self, message_stream_id: u32) -> Option<&mut Play> {
+    pub fn play_mut(&mut self, lane: u32) -> Option<&mut Play> {
         let plays = &mut self.activity.as_mut()?.plays;
-        plays.iter_mut().find(|play| play.lane == message_stream_id)
+        plays.iter_mut().find(|play| play.lane == lane)
     }
 
     /// Bytes that go before any media.
     pub fn reply_bytes(&self) -> usize {
         let half_sent = self.activity.as_deref().map_or(0, Activity::half_sent_bytes);
-        half_sent + self.session.output().bytes().len()
+        half_sent + self.peer.output().bytes().len()
     }
 
     /// Whether anything waits to be written.
     pub fn has_pending(&self, hub: &Hub) -> bool {
-        self.owes(|play| play.has_pending(hub.stream(play.stream).tape()))
+        self.owes(|play| play.has_pending(hub.channel(play.stream).tape()))
     }
 
     /// Returns whether a write would find anything to look at, wanted or not.
     pub fn is_behind(&self, hub: &Hub) -> bool {
-        self.owes(|play| play.is_behind(hub.stream(play.stream).tape()))
+        self.owes(|play| play.is_behind(hub.channel(play.stream).tape()))
     }
 
     fn owes(&self, media: impl Fn(&Play) -> bool) -> bool {
-        if !self.session.output().is_empty() || self.transport.has_unsent() {
+        if !self.peer.output().is_empty() || self.transport.has_unsent() {
             return true;
         }
         let Some(activity) = &self.activity else { return false };
@@ -513,7 +514,7 @@ impl<T: Transport> Conn<T> {
     pub(super) fn check_invariants(&self) {
         debug_assert!(self.is_idle() || !self.is_closing(), "who leaves has no stream");
         debug_assert!(!self.is_parked() || !self.is_closing(), "who leaves waits for no decision");
-        let is_asking = self.session.is_asking() && !self.is_closing();
+        let is_asking = self.peer.is_asking() && !self.is_closing();
         debug_assert_eq!(self.is_parked(), is_asking, "a session asks while it is parked");
         let reads_on = self.readable || self.is_over();
         debug_assert!(reads_on || !self.transport.has_unread(), "no event would report the rest");
@@ -542,7 +543,7 @@ pub struct ClosingLine<'c, T> {
 impl<T> fmt::Display for ClosingLine<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { conn, now, access } = self;
-        write!(f, "closed {}", conn.peer())?;
+        write!(f, "closed {}", conn.address())?;
         let summary = conn.activity.as_ref().and_then(|activity| activity.summary.as_deref());
         let asked = conn.closing.as_ref().map_or("", |closing| &closing.asked);
         if !asked.is_empty() {
@@ -562,8 +563,7 @@ impl<T> fmt::Display for ClosingLine<'_, T> {
         }
         write!(f, ", {:.1} s", now.since(conn.accepted).as_secs_f64())?;
         let mut separator = "; tolerated: ";
-        let tolerated = conn.session.tolerated();
-        if !tolerated.is_empty() {
+        if let Some(tolerated) = conn.peer.tolerated().filter(|tolerated| !tolerated.is_empty()) {
             write!(f, "{separator}{tolerated}")?;
             separator = ", ";
         }

@@ -6,8 +6,8 @@
 use crate::budget::Budget;
 use crate::config::Duplicate;
 use crate::limits;
-use crate::rtmp::message::Message;
 use crate::stream::blocks::Lent;
+use crate::stream::frame::MediaFrame;
 use crate::stream::gauge::Gauge;
 use crate::stream::ids::{Endpoint, StreamId};
 use crate::stream::meter::Report;
@@ -194,13 +194,13 @@ pub struct Hub {
 
 impl Hub {
     /// The channel of the stream with this id, which must exist.
-    pub fn stream(&self, id: StreamId) -> &Channel {
-        &self.channels[id.0 as usize]
+    pub fn channel(&self, id: StreamId) -> &Channel {
+        &self.channels[id.index()]
     }
 
     /// The channel of the stream with this name.
     pub fn find(&self, name: &str) -> Option<&Channel> {
-        self.names.get(name).map(|id| self.stream(*id))
+        self.names.get(name).map(|id| self.channel(*id))
     }
 
     /// Streams that are published or waited for.
@@ -229,13 +229,13 @@ impl Hub {
         streams_max: usize,
     ) -> Result<Published, Refusal> {
         let known = self.names.get(name).copied();
-        let is_published = known.is_some_and(|id| self.stream(id).has_begun());
+        let is_published = known.is_some_and(|id| self.channel(id).has_begun());
         if !is_published && streams_max != 0 && self.published >= streams_max {
             return Err(Refusal::TooManyStreams);
         }
         let id = known.unwrap_or_else(|| self.create(name));
         self.published += usize::from(!is_published);
-        let channel = &mut self.channels[id.0 as usize];
+        let channel = &mut self.channels[id.index()];
         if let Some(rhythm) = channel.stream.rhythm() {
             match policy.rule {
                 Duplicate::Replace => {}
@@ -260,7 +260,7 @@ impl Hub {
     /// The publisher of a stream is gone. Its players stay for `linger_ms`, in which it may
     /// come back.
     pub fn unpublish(&mut self, id: StreamId, now: Time, linger_ms: u64) -> Option<Departed> {
-        let channel = &mut self.channels[id.0 as usize];
+        let channel = &mut self.channels[id.index()];
         let departed = channel.take_publisher(now);
         channel.stream.end();
         channel.lingers_until = now.plus_millis(linger_ms);
@@ -280,13 +280,13 @@ impl Hub {
     /// When the publisher of `id` counts as silent by a limit of `limit_ms`, and when it was last
     /// heard.
     pub fn silent_at(&self, id: StreamId, limit_ms: u64) -> Option<(Time, Time)> {
-        let rhythm = self.channels[id.0 as usize].stream.rhythm()?;
+        let rhythm = self.channels[id.index()].stream.rhythm()?;
         Some((rhythm.silent_at(limit_ms), rhythm.heard()))
     }
 
     /// Notes bytes of the stream's publisher that are no whole message yet.
     pub fn note_part(&mut self, id: StreamId, bytes: usize, now: Time) {
-        self.channels[id.0 as usize].stream.note_part(bytes, now);
+        self.channels[id.index()].stream.note_part(bytes, now);
     }
 
     /// The stream called `name`, for a player. At most `streams_max` streams are waited for at a
@@ -328,7 +328,7 @@ impl Hub {
 
     /// Adds a player; returns its slot in the list.
     pub fn add_player(&mut self, id: StreamId, endpoint: Endpoint) -> u32 {
-        let players = &mut self.channels[id.0 as usize].players;
+        let players = &mut self.channels[id.index()].players;
         let slot = players.len() as u32;
         if players.len() == players.capacity() {
             // By an eighth: what is not needed yet is there for each of many players.
@@ -341,7 +341,7 @@ impl Hub {
 
     /// Takes a player out. Returns the endpoint that now has its slot, if there is one.
     pub fn remove_player(&mut self, id: StreamId, slot: u32) -> Option<Endpoint> {
-        let channel = &mut self.channels[id.0 as usize];
+        let channel = &mut self.channels[id.index()];
         channel.players.swap_remove(slot as usize);
         let moved = channel.players.get(slot as usize).copied();
         if channel.players.is_empty() && channel.publisher.is_none() {
@@ -350,17 +350,17 @@ impl Hub {
         moved
     }
 
-    /// Records a message of the stream's publisher.
+    /// Records a frame of the stream's publisher.
     pub fn record(
         &mut self,
         id: StreamId,
-        message: &Message<'_>,
+        frame: &MediaFrame<'_>,
         now: Time,
         settings: &TapeSettings,
     ) -> Outcome {
-        let channel = &mut self.channels[id.0 as usize];
+        let channel = &mut self.channels[id.index()];
         let has_players = !channel.players.is_empty();
-        let (outcome, is_news) = channel.stream.record(message, has_players, now, settings);
+        let (outcome, is_news) = channel.stream.record(frame, has_players, now, settings);
         if is_news {
             self.visit_players_at(id, now.plus_millis(settings.merge_ms), now);
         }
@@ -370,7 +370,7 @@ impl Hub {
 
     /// Schedules a visit of the players of a stream at `at`, unless an earlier visit is scheduled.
     fn visit_players_at(&mut self, id: StreamId, at: Time, now: Time) {
-        let channel = &mut self.channels[id.0 as usize];
+        let channel = &mut self.channels[id.index()];
         if at >= channel.news_at || channel.players.is_empty() {
             return;
         }
@@ -386,7 +386,7 @@ impl Hub {
     /// Has the players of a stream told that it has begun or is over. However often a publisher
     /// comes and goes, they are visited for it at the pace of [`limits::PLAYERS_TOLD_PER_MS`].
     fn announce_change(&mut self, id: StreamId, now: Time) {
-        let channel = &mut self.channels[id.0 as usize];
+        let channel = &mut self.channels[id.index()];
         let at = channel.changes_from.max(now).min(channel.news_at);
         let apart_ms = channel.players.len() as u64 / limits::PLAYERS_TOLD_PER_MS;
         channel.changes_from = at.plus_millis(apart_ms);
@@ -396,7 +396,7 @@ impl Hub {
     /// Begins a visit of all players of a stream, or extends the one under way. Returns whether
     /// none was.
     pub fn begin_round(&mut self, id: StreamId) -> bool {
-        let channel = &mut self.channels[id.0 as usize];
+        let channel = &mut self.channels[id.index()];
         let begins = channel.round.left == 0;
         channel.round.left = channel.players.len();
         begins && channel.round.left > 0
@@ -404,7 +404,7 @@ impl Hub {
 
     /// Takes the player that is visited next; `None` once the round is over, or the stream is gone.
     pub fn next_in_round(&mut self, id: StreamId) -> Option<Endpoint> {
-        let Channel { players, round, .. } = self.channels.get_mut(id.0 as usize)?;
+        let Channel { players, round, .. } = self.channels.get_mut(id.index())?;
         // Players that left in the meantime are not visited: without any, the round is over.
         let left = round.left.min(players.len());
         round.left = left.saturating_sub(1);
@@ -423,7 +423,7 @@ impl Hub {
     pub fn take_news(&mut self, now: Time) -> Option<StreamId> {
         while let Some(id) = self.fresh.pop_front() {
             // A stream that is gone leaves its id behind.
-            let channel = self.channels.get_mut(id.0 as usize).filter(|c| c.news_at <= now);
+            let channel = self.channels.get_mut(id.index()).filter(|c| c.news_at <= now);
             if let Some(channel) = channel {
                 channel.visit_begins();
                 return Some(id);
@@ -431,7 +431,7 @@ impl Hub {
         }
         let (at, id) = *self.news.first().filter(|(at, _)| *at <= now)?;
         self.news.remove(&(at, id));
-        self.channels[id.0 as usize].visit_begins();
+        self.channels[id.index()].visit_begins();
         Some(id)
     }
 
@@ -451,7 +451,7 @@ impl Hub {
         settings: &SegmentSettings,
         budget: &mut Budget,
     ) -> io::Result<bool> {
-        let channel = &mut self.channels[id.0 as usize];
+        let channel = &mut self.channels[id.index()];
         let may_open = self.files + self.discarded.files() < settings.files_max;
         let stored = channel.stream.store(channel.players.len(), may_open, settings, budget);
         self.account(id);
@@ -463,7 +463,7 @@ impl Hub {
     pub fn drop_segments(&mut self) -> bool {
         let ids: Vec<_> = self.channels.iter().map(|(index, _)| StreamId(index as u32)).collect();
         for id in ids {
-            if self.channels[id.0 as usize].stream.discard_segments(&mut self.discarded) {
+            if self.channels[id.index()].stream.discard_segments(&mut self.discarded) {
                 self.account(id);
             }
         }
@@ -494,11 +494,11 @@ impl Hub {
         settings: &TapeSettings,
     ) -> usize {
         let ids = self.with_tape();
-        let backlogs = ids.iter().map(|id| self.stream(*id).tape().backlog_bytes());
+        let backlogs = ids.iter().map(|id| self.channel(*id).tape().backlog_bytes());
         let share = fair_share(backlogs_bytes, backlogs.collect());
         let settings = TapeSettings { backlog_bytes_max: share, ..*settings };
         for id in ids {
-            let channel = &mut self.channels[id.0 as usize];
+            let channel = &mut self.channels[id.index()];
             if channel.stream.shrink(!channel.players.is_empty(), now, &settings) {
                 // A player that has lost its place goes on, even if nothing more is published.
                 self.visit_players_at(id, now, now);
@@ -517,7 +517,7 @@ impl Hub {
     /// Gives back the memory of tapes that is free.
     pub(super) fn give_back(&mut self) {
         for id in self.with_tape() {
-            self.channels[id.0 as usize].stream.give_back();
+            self.channels[id.index()].stream.give_back();
             self.account(id);
         }
     }
@@ -529,7 +529,7 @@ impl Hub {
         let due = self.lingering.iter().take_while(|(until, _)| *until <= now);
         let is_over = |(until, id): &&(Time, StreamId)| {
             let is_late = now.millis_since(*until) >= LAST_MESSAGES_MS_MAX;
-            let channel = &self.channels[id.0 as usize];
+            let channel = &self.channels[id.index()];
             let is_visited = !channel.has_new_media() && channel.round.left == 0;
             is_late || is_visited && channel.players.iter().all(&is_served)
         };
@@ -539,7 +539,7 @@ impl Hub {
     /// Ends a stream. It keeps its players, the time that they have come to, and nothing of what
     /// was published.
     pub fn end(&mut self, id: StreamId, now: Time) {
-        let channel = &mut self.channels[id.0 as usize];
+        let channel = &mut self.channels[id.index()];
         self.lingering.remove(&(channel.lingers_until, id));
         channel.lingers_until = Time::NEVER;
         self.published -= 1;
@@ -605,7 +605,7 @@ impl Hub {
 
     /// Brings the sum up to date with a stream that has changed.
     fn account(&mut self, id: StreamId) {
-        let channel = &mut self.channels[id.0 as usize];
+        let channel = &mut self.channels[id.index()];
         channel.stream.lend(&mut self.lent);
         let (held, files) = (channel.held_bytes(), channel.tape().files());
         self.held_bytes = self.held_bytes - channel.accounted_bytes + held;
@@ -614,7 +614,7 @@ impl Hub {
     }
 
     fn remove(&mut self, id: StreamId) {
-        let mut channel = self.channels.remove(id.0 as usize);
+        let mut channel = self.channels.remove(id.index());
         self.published -= usize::from(channel.has_begun());
         channel.stream.forget(&mut self.discarded);
         channel.stream.lend(&mut self.lent);
@@ -646,7 +646,7 @@ fn fair_share(total: usize, mut sizes: Vec<usize>) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rtmp::message::{MessageHeader, kind};
+    use crate::rtmp::message::{Message, MessageHeader, kind};
     use crate::rtmp::session::Receives;
     use crate::stream::ids::ConnId;
     use crate::test_support::{TAPE, hex, wire_messages};
@@ -670,7 +670,7 @@ mod tests {
     }
 
     fn endpoint(conn: u32) -> Endpoint {
-        Endpoint { conn: ConnId::new(conn), message_stream_id: 1 }
+        Endpoint { conn: ConnId::new(conn), lane: 1 }
     }
 
     /// A hub with one stream, which connection 1 publishes from time 0.
@@ -704,7 +704,7 @@ mod tests {
         ) -> Outcome {
             let header =
                 MessageHeader { chunk_stream_id: 4, timestamp, kind, message_stream_id: 1 };
-            self.hub.record(self.stream, &Message { header, payload }, now, settings)
+            self.hub.record(self.stream, &Message { header, payload }.into(), now, settings)
         }
 
         fn video(&mut self, payload: &str) -> Outcome {
@@ -717,7 +717,7 @@ mod tests {
 
         /// The payloads that somebody gets who joins now and begins at the newest start point.
         fn joined(&self) -> Vec<Vec<u8>> {
-            let tape = self.hub.stream(self.stream).tape();
+            let tape = self.hub.channel(self.stream).tape();
             let Some(start) = tape.start_sequence() else { return self.headers() };
             let mut wire = tape.start_prelude(Receives::ALL).to_vec();
             tape.from(start).for_each(|entry| wire.extend(&entry.wire));
@@ -725,7 +725,7 @@ mod tests {
         }
 
         fn headers(&self) -> Vec<Vec<u8>> {
-            let tape = self.hub.stream(self.stream).tape();
+            let tape = self.hub.channel(self.stream).tape();
             payloads(&tape.live_prelude(Receives::ALL))
         }
     }
@@ -751,11 +751,11 @@ mod tests {
                     assert!(displaces, "{rule:?} after {silence_ms}");
                     assert_eq!(published.displaced.map(|d| d.endpoint), Some(endpoint(1)));
                     assert!(!bench.hub.has_news(), "players notice nothing");
-                    assert_eq!(bench.hub.stream(bench.stream).publisher(), Some(endpoint(2)));
+                    assert_eq!(bench.hub.channel(bench.stream).publisher(), Some(endpoint(2)));
                 }
                 Err(refusal) => {
                     assert_eq!((refusal, displaces), (Refusal::AlreadyPublishing, false));
-                    assert_eq!(bench.hub.stream(bench.stream).publisher(), Some(endpoint(1)));
+                    assert_eq!(bench.hub.channel(bench.stream).publisher(), Some(endpoint(1)));
                 }
             }
         }
@@ -767,7 +767,7 @@ mod tests {
         for timestamp in [960, 1000] {
             let header =
                 MessageHeader { chunk_stream_id: 4, timestamp, kind: 8, message_stream_id: 1 };
-            let message = Message { header, payload: &[0xaf, 1] };
+            let message = Message { header, payload: &[0xaf, 1] }.into();
             bench.hub.record(bench.stream, &message, at(u64::from(timestamp)), &TAPE);
         }
         assert_eq!(bench.hub.silent_at(bench.stream, 500), Some((at(1500), at(1000))));
@@ -861,10 +861,10 @@ mod tests {
         assert_eq!(take_ended(&mut bench.hub, at(1000), |_| true), None);
         assert_eq!(bench.hub.tape_bytes(), 0);
         assert!(bench.headers().is_empty(), "who joins now waits for another publisher");
-        assert!(!bench.hub.stream(bench.stream).has_begun());
+        assert!(!bench.hub.channel(bench.stream).has_begun());
         assert_eq!(bench.hub.take_news(at(1000)), Some(bench.stream), "players are told");
         bench.publish(2, 1001).unwrap();
-        assert!(bench.hub.stream(bench.stream).has_begun());
+        assert!(bench.hub.channel(bench.stream).has_begun());
         assert_eq!(bench.hub.take_news(at(1001)), Some(bench.stream), "and told again");
     }
 
@@ -973,12 +973,12 @@ mod tests {
         bench.hub.unpublish(bench.stream, at(0), 1000);
         assert!(take_ended(&mut bench.hub, at(1000), |_| true).is_some());
         bench.publish(2, 5000).unwrap();
-        let before = bench.hub.stream(bench.stream).tape().live_prelude(Receives::ALL);
+        let before = bench.hub.channel(bench.stream).tape().live_prelude(Receives::ALL);
         assert!(before.is_empty());
         for (sent, millis) in [(0, 5000), (21, 5021)] {
             bench.record_with(sent, kind::AUDIO, &[0xaf, 1, 0x21], at(millis), &TAPE);
         }
-        let tape = bench.hub.stream(bench.stream).tape();
+        let tape = bench.hub.channel(bench.stream).tape();
         let wire: Vec<_> = tape.from(0).flat_map(|entry| entry.wire.to_vec()).collect();
         let timestamps = wire_messages(&wire, TAPE.chunk_size);
         let timestamps: Vec<_> = timestamps.iter().map(|(header, _)| header.timestamp).collect();
@@ -1003,7 +1003,7 @@ mod tests {
         }
         assert_eq!(bench.hub.remove_player(bench.stream, 0), Some(endpoint(12)));
         assert_eq!(bench.hub.remove_player(bench.stream, 1), None);
-        assert_eq!(bench.hub.stream(bench.stream).players(), [endpoint(12)]);
+        assert_eq!(bench.hub.channel(bench.stream).players(), [endpoint(12)]);
     }
 
     #[test]
@@ -1039,7 +1039,7 @@ mod tests {
                 kind: kind::AUDIO,
                 message_stream_id: 1,
             };
-            let message = Message { header, payload: &[0xaf, 1, 0x21] };
+            let message = Message { header, payload: &[0xaf, 1, 0x21] }.into();
             let settings = TapeSettings { merge_ms: 350, ..TAPE };
             bench.hub.record(bench.stream, &message, at(millis), &settings);
         };
@@ -1115,7 +1115,7 @@ mod tests {
         let mut bench = Bench::new();
         let color = "d4 68766331 02 0009 636f6c6f72496e666f 03 000009";
         bench.video(color);
-        assert_eq!(bench.hub.stream(bench.stream).tape().start_sequence(), None);
+        assert_eq!(bench.hub.channel(bench.stream).tape().start_sequence(), None);
         bench.video("90 68766331 0101");
         assert_eq!(bench.headers(), ["90 68766331 0101", color].map(hex));
     }
@@ -1128,7 +1128,7 @@ mod tests {
             assert_ne!(bench.video(payload), Outcome::Malformed, "{payload}");
         }
         let relayed: Vec<_> =
-            bench.hub.stream(bench.stream).tape().from(0).map(|e| e.wire.len()).collect();
+            bench.hub.channel(bench.stream).tape().from(0).map(|e| e.wire.len()).collect();
         assert_eq!(relayed[0], 12 + 2);
     }
 

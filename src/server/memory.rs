@@ -326,7 +326,7 @@ impl<T: Transport> Server<T> {
     fn bytes_of(&self, id: ConnId) -> usize {
         let conn = &self.table[id];
         let publishes = conn.activity.iter().flat_map(|activity| activity.publishes());
-        let streams = publishes.map(|publish| self.hub.stream(publish.stream));
+        let streams = publishes.map(|publish| self.hub.channel(publish.stream));
         let streams: usize = streams.map(|s| s.held_bytes() + s.tape().headers_bytes()).sum();
         limits::SOCKET_BYTES + conn.accounted_bytes as usize + streams
     }
@@ -355,7 +355,7 @@ impl<T: Transport> Server<T> {
     fn unwatched_publishers(&self, _: Time) -> Vec<ConnId> {
         let mut unwatched = self.select(|conn| {
             let activity = conn.activity.as_ref().filter(|a| !a.publishes().is_empty())?;
-            let is_watched = |p: &Publish| !self.hub.stream(p.stream).players().is_empty();
+            let is_watched = |p: &Publish| !self.hub.channel(p.stream).players().is_empty();
             let serves = !activity.plays.is_empty() || activity.publishes().iter().any(is_watched);
             (!serves).then_some(())
         });
@@ -367,7 +367,7 @@ impl<T: Transport> Server<T> {
     /// hold a block of its own.
     fn fallen_players(&self, _: Time) -> Vec<ConnId> {
         first_ids(self.select(|conn| {
-            let has_fallen = |play: &Play| play.has_fallen(self.hub.stream(play.stream).tape());
+            let has_fallen = |play: &Play| play.has_fallen(self.hub.channel(play.stream).tape());
             let plays = &conn.activity.as_ref()?.plays;
             (!conn.writable && plays.iter().any(has_fallen)).then_some(())
         }))

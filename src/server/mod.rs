@@ -41,12 +41,15 @@
 
 pub mod accepting;
 pub mod conn;
+pub mod errand;
 pub mod hub;
 pub mod judge;
 pub mod lines;
 pub mod memory;
+pub mod peer;
 pub mod ready;
 pub mod reason;
+pub mod relaying;
 pub mod stages;
 pub mod stats;
 pub mod stopwatch;
@@ -77,6 +80,7 @@ use crate::stream::tape::TapeSettings;
 use crate::time::Time;
 use conn::{Closing, ClosingLine, Conn, Departure};
 use encoders::Encoders;
+use errand::Errands;
 use hub::{DuplicatePolicy, Hub};
 use judge::OutsideJudge;
 use judge::access::Access;
@@ -84,6 +88,7 @@ use lines::{Chatter, Topic};
 use log::{Level, debug, info, log, warn};
 use memory::{Memory, MemoryLevel};
 use outbox::Outbox;
+use peer::{Peer, Protocol};
 use ready::Ready;
 use reason::CloseReason;
 use stages::Stage;
@@ -118,6 +123,7 @@ pub struct Server<T> {
     settings: Settings,
     policies: Policies,
     outside_judge: Option<OutsideJudge>,
+    errands: Errands,
     stats: Stats,
     encoders: Encoders,
     /// Streams whose players are being visited.
@@ -179,6 +185,7 @@ impl<T: Transport> Server<T> {
             settings,
             policies,
             outside_judge: None,
+            errands: Errands::default(),
             stats: Stats::default(),
             encoders: Encoders::default(),
             news: Ready::default(),
@@ -267,9 +274,17 @@ impl<T: Transport> Server<T> {
         warn!("all {connections_max} connections are taken: {what}");
     }
 
-    /// Takes a connection. It must have been admitted; its id is [`Server::next_id`].
-    pub fn accept(&mut self, transport: T, peer: SocketAddr, now: Time) -> ConnId {
-        let conn = Conn::new(transport, peer, &self.policies.session, now);
+    /// Takes a connection that speaks `protocol`. It must have been admitted; its id is
+    /// [`Server::next_id`].
+    pub fn accept(
+        &mut self,
+        transport: T,
+        address: SocketAddr,
+        protocol: Protocol,
+        now: Time,
+    ) -> ConnId {
+        let peer = Peer::new(protocol, &self.policies.session);
+        let conn = Conn::new(transport, address, peer, now);
         let id = self.table.insert(conn);
         self.stats.accepted += 1;
         self.arm_stage(id, now);
@@ -302,6 +317,7 @@ impl<T: Transport> Server<T> {
         self.stopwatch.start();
         self.read_all(buffer, now);
         self.fire_timers(now);
+        self.cancel_late_errands(now);
         self.sweep(now);
         self.stopwatch.lap(Work::Deadlines);
         self.write_all(now);
@@ -338,7 +354,8 @@ impl<T: Transport> Server<T> {
     pub fn next_deadline(&self) -> Option<Time> {
         let of_conns = self.table.timers().next().unwrap_or(Time::NEVER);
         let of_lines = self.chatter.due().unwrap_or(Time::NEVER);
-        let first = of_conns.min(of_lines).min(self.hub.next_deadline());
+        let of_others = self.hub.next_deadline().min(self.errands.next_deadline());
+        let first = of_conns.min(of_lines).min(of_others);
         (first != Time::NEVER).then_some(first)
     }
 

@@ -8,9 +8,9 @@
 
 use super::conn::{Activity, Conn};
 use super::hub::Hub;
+use super::peer::Peer;
 use super::transport::Transport;
 use crate::budget::Budget;
-use crate::rtmp::session::Session;
 use crate::stream::framing::HalfSent;
 use crate::stream::segment::FileRun;
 use crate::stream::slices::Slices;
@@ -130,7 +130,7 @@ impl Outbox {
         let mut slices = Slices::new(budget.bytes, &mut self.scratch, until_file);
         let (is_closing, activity) = (conn.is_closing(), conn.activity.as_deref());
         let visits = &mut budget.messages;
-        let is_all = gather(&conn.session, activity, is_closing, hub, &mut slices, visits);
+        let is_all = gather(&conn.peer, activity, is_closing, hub, &mut slices, visits);
         if slices.is_empty() {
             return Ok(Written { bytes: 0, is_all });
         }
@@ -183,7 +183,7 @@ fn skip_unwanted<T>(conn: &mut Conn<T>, hub: &Hub, visits: &mut usize) -> bool {
     }
     let Some(activity) = conn.activity.as_deref_mut() else { return true };
     let mut plays = activity.plays.iter_mut();
-    plays.all(|play| play.skip_unwanted(hub.stream(play.stream).tape(), visits))
+    plays.all(|play| play.skip_unwanted(hub.channel(play.stream).tape(), visits))
 }
 
 /// Returns the media to be written next if it lies in a memory file and nothing goes before it,
@@ -194,11 +194,11 @@ fn file_run<'h, T: Transport>(
     budget: &mut Budget,
 ) -> Option<(FileRun<'h>, bool)> {
     let activity = conn.activity.as_deref().filter(|a| a.half_sent_bytes() == 0)?;
-    if conn.is_closing() || !conn.session.output().is_empty() {
+    if conn.is_closing() || !conn.peer.output().is_empty() {
         return None;
     }
     let is_only = activity.plays.len() == 1;
-    let mut tapes = activity.plays.iter().map(|play| (play, hub.stream(play.stream).tape()));
+    let mut tapes = activity.plays.iter().map(|play| (play, hub.channel(play.stream).tape()));
     let (play, tape) = tapes.find(|(play, tape)| is_only || play.has_pending(tape))?;
     let (run, is_last) = play.file_run(tape, budget.bytes, &mut budget.messages)?;
     Some((run, is_last && is_only))
@@ -207,7 +207,7 @@ fn file_run<'h, T: Transport>(
 /// Collects pending bytes into slices. A connection that is being closed gets no more media.
 /// Returns whether no more is pending.
 fn gather<'s>(
-    session: &'s Session,
+    peer: &'s Peer,
     activity: Option<&'s Activity>,
     is_closing: bool,
     hub: &'s Hub,
@@ -218,21 +218,21 @@ fn gather<'s>(
     if let Some(half_sent) = half_sent.filter(|half_sent| !half_sent.is_empty()) {
         half_sent.add(slices);
     }
-    let control = session.output().bytes();
+    let control = peer.output().bytes();
     if !control.is_empty() {
         slices.push(control);
     }
     let Some(activity) = activity.filter(|_| !is_closing) else { return slices.has_room() };
     let mut plays = activity.plays.iter();
     // If the budget cut the slices, more is pending, even if the last player added none.
-    plays.all(|play| play.gather(hub.stream(play.stream).tape(), slices, visits))
+    plays.all(|play| play.gather(hub.channel(play.stream).tape(), slices, visits))
         && slices.has_room()
 }
 
 /// Takes `written` bytes of what was gathered as sent.
 fn advance<T>(conn: &mut Conn<T>, hub: &Hub, mut written: usize) {
     let is_closing = conn.closing.is_some();
-    let output = conn.session.output_mut();
+    let output = conn.peer.output_mut();
     let Some(activity) = conn.activity.as_deref_mut() else {
         output.written(written);
         return;
@@ -250,7 +250,7 @@ fn advance<T>(conn: &mut Conn<T>, hub: &Hub, mut written: usize) {
     }
     let mut half_sent = HalfSent::default();
     for play in &mut activity.plays {
-        written = play.advance(hub.stream(play.stream).tape(), written, &mut half_sent);
+        written = play.advance(hub.channel(play.stream).tape(), written, &mut half_sent);
     }
     debug_assert_eq!(written, 0, "no more is written than was gathered");
     if !half_sent.is_empty() {

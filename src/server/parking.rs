@@ -69,7 +69,8 @@ impl<T: Transport> Server<T> {
         self.table.arm(id, TimerKind::Verdict, until);
     }
 
-    /// Takes a decision. One that comes too late, or for a connection that is gone, changes nothing.
+    /// Takes a decision. One that comes too late, or for a connection that is gone, changes
+    /// nothing.
     /// The decision about a connect grants or refuses the application that was asked for.
     pub fn decided(&mut self, ticket: Ticket, decision: Decision, now: Time) {
         let is_waited_for = |conn: &Conn<T>| conn.waits_for(ticket);
@@ -103,10 +104,8 @@ impl<T: Transport> Server<T> {
         let goes_on = conn.readable || conn.has_unread();
         self.table.arm(id, TimerKind::Verdict, Time::NEVER);
         match (ask, decision) {
-            (Ask::Connect { request, logged_in }, Ok(_)) => {
-                self.accept_connect(id, request, logged_in, now);
-            }
-            (Ask::Connect { request, .. }, Err(refused)) => {
+            (Ask::Connect(request), Ok(_)) => self.accept_connect(id, request, now),
+            (Ask::Connect(request), Err(refused)) => {
                 self.refuse_connect(id, &request, refused, now);
             }
             (Ask::Publish(request), Ok(name)) => match self.recheck_publish(id, &request) {

@@ -2,8 +2,8 @@
 
 use super::conn::Conn;
 use super::hub::Hub;
-use super::judge::access::LoggedIn;
 use super::judge::{Ask, Judges, Refused, Verdict};
+use super::peer::{Intent, Tune, Wish};
 use super::ready::Next;
 use super::reason::CloseReason;
 use super::stages::Stage;
@@ -12,10 +12,10 @@ use super::transport::{Received, Transport};
 use super::{Policies, Server};
 use crate::budget::Budget;
 use crate::limits;
-use crate::rtmp::command::code;
-use crate::rtmp::message::{AggregateParts, Message};
+use crate::rtmp::message::AggregateParts;
 use crate::rtmp::name::{AppName, NameError};
-use crate::rtmp::session::{Asked, ConnectRequest, Event, Receive, Step};
+use crate::rtmp::session::{Asked, ConnectRequest, Receive};
+use crate::stream::frame::MediaFrame;
 use crate::stream::ids::{ConnId, Endpoint, StreamId};
 use crate::stream::{Note, Outcome};
 use crate::time::Time;
@@ -51,7 +51,7 @@ impl<T: Transport> Server<T> {
             let unspent = self.read(id, share, buffer, now);
             left.settle(&share, &unspent);
             let table = &self.table;
-            self.stopwatch.lap_for(Work::Reading, || Some(table[id].peer()));
+            self.stopwatch.lap_for(Work::Reading, || Some(table[id].address()));
         }
     }
 
@@ -157,12 +157,12 @@ impl<T: Transport> Server<T> {
         while share.messages > 0 && self.keeps_up(id, now) {
             let conn = &mut self.table[id];
             let before = input.len();
-            chunk_size = chunk_size.min(conn.session.inbound().reader().chunk_size());
-            let event = match conn.session.next_event(&mut input, &self.policies.session) {
-                Ok(Some(event)) => event,
+            chunk_size = chunk_size.min(conn.peer.chunk_size());
+            let intent = match conn.peer.next(&mut input, &self.policies.session) {
+                Ok(Some(intent)) => intent,
                 Ok(None) => {
-                    let is_asking = conn.session.is_asking();
-                    debug_assert!(input.is_empty() || is_asking, "a session takes all it is given");
+                    let is_asking = conn.peer.is_asking();
+                    debug_assert!(input.is_empty() || is_asking, "a peer takes all it is given");
                     break;
                 }
                 Err(error) => {
@@ -174,22 +174,22 @@ impl<T: Transport> Server<T> {
             };
             has_event = true;
             let taken = before - input.len();
-            let published = |id| conn.activity.as_ref().and_then(|a| a.published(id));
-            let recorded = match event {
-                Event::Media(message) => match published(message.header.message_stream_id) {
-                    Some(stream) => record(&mut self.hub, stream, &message, now, &self.policies),
+            let published = |lane| conn.activity.as_ref().and_then(|a| a.published(lane));
+            let recorded = match intent {
+                Intent::Frame { lane, frame } => match published(lane) {
+                    Some(stream) => record(&mut self.hub, stream, &frame, now, &self.policies),
                     None => Recorded::NOTHING,
                 },
-                Event::Aggregate(parts) => match published(parts.message_stream_id()) {
+                Intent::Parts(parts) => match published(parts.message_stream_id()) {
                     Some(stream) => record_parts(&mut self.hub, stream, parts, now, &self.policies),
                     None => Recorded::NOTHING,
                 },
-                Event::Step(step) => {
-                    let mut cost = cost_of(&step) + taken / limits::READ_PARSED_BYTES_PER_MESSAGE;
-                    let plays_on = plays_on(&step);
-                    self.decide(id, step, now);
-                    if let Some(message_stream_id) = plays_on {
-                        cost += self.headers_cost(id, message_stream_id);
+                Intent::Wish(wish) => {
+                    let mut cost = cost_of(&wish) + taken / limits::READ_PARSED_BYTES_PER_MESSAGE;
+                    let plays_on = plays_on(&wish);
+                    self.decide(id, wish, now);
+                    if let Some(lane) = plays_on {
+                        cost += self.headers_cost(id, lane);
                     }
                     Recorded { cost, ..Recorded::NOTHING }
                 }
@@ -204,11 +204,11 @@ impl<T: Transport> Server<T> {
         }
         let conn = &mut self.table[id];
         conn.transport.consumed(consumed);
-        let chunk_size = chunk_size.min(conn.session.inbound().reader().chunk_size());
+        let chunk_size = chunk_size.min(conn.peer.chunk_size());
         let chunks = consumed / (chunk_size as usize + 1);
         share.spend_messages(chunks / limits::READ_CHUNKS_PER_MESSAGE);
         // Replies, and what else the input made wait.
-        if !conn.session.output().is_empty() {
+        if !conn.peer.output().is_empty() {
             self.table.queue_write(id);
         } else if conn.stage <= Stage::Connected && !conn.read_closed {
             // C2 and Set Chunk Size have no reply. ffmpeg, whose socket holds a small message
@@ -227,12 +227,12 @@ impl<T: Transport> Server<T> {
         if conn.is_closing() {
             return false;
         }
-        if conn.session.check_output(&self.policies.session).is_ok() {
+        if conn.peer.check_output(&self.policies.session).is_ok() {
             return true;
         }
         self.write_replies(id, now);
         let conn = &self.table[id];
-        match conn.session.check_output(&self.policies.session) {
+        match conn.peer.check_output(&self.policies.session) {
             _ if conn.is_closing() => false,
             Ok(()) => true,
             Err(error) => {
@@ -243,44 +243,36 @@ impl<T: Transport> Server<T> {
     }
 
     /// The cost of the headers that a player may have been made (in media messages).
-    fn headers_cost(&mut self, id: ConnId, message_stream_id: u32) -> usize {
-        let Some(play) = self.table[id].play_mut(message_stream_id) else { return 0 };
-        let headers_bytes = self.hub.stream(play.stream).tape().headers_bytes();
+    fn headers_cost(&mut self, id: ConnId, lane: u32) -> usize {
+        let Some(play) = self.table[id].play_mut(lane) else { return 0 };
+        let headers_bytes = self.hub.channel(play.stream).tape().headers_bytes();
         headers_bytes / limits::READ_PARSED_BYTES_PER_MESSAGE
     }
 
-    /// What needs more than one connection, or a policy.
-    fn decide(&mut self, id: ConnId, step: Step, now: Time) {
-        match step {
-            Step::Handled => {}
-            Step::HandshakeDone { c2_matches } => {
+    /// Does what a peer wants, where that takes more than its connection, or a policy.
+    fn decide(&mut self, id: ConnId, wish: Wish, now: Time) {
+        match wish {
+            Wish::Nothing => {}
+            Wish::HandshakeDone { c2_matches } => {
                 if c2_matches == Some(false) {
                     self.stats.c2_mismatches += 1;
-                    debug!("{}: C2 is not an echo of S1", self.table[id].peer());
+                    debug!("{}: C2 is not an echo of S1", self.table[id].address());
                 }
                 self.enter_stage(id, Stage::Connecting, now);
             }
-            Step::Connect(request) => self.connect(id, request, now),
-            Step::Publish(request) => self.publish(id, request, now),
-            Step::Play(request) => self.play(id, request, now),
-            Step::NameRefused { error, asked } => self.refuse_name(id, error, &asked, now),
-            Step::Unpublish { message_stream_id } => {
-                self.unpublish(Endpoint { conn: id, message_stream_id }, now);
+            Wish::Ask(Ask::Connect(request)) => self.connect(id, request, now),
+            Wish::Ask(Ask::Publish(request)) => self.publish(id, request, now),
+            Wish::Ask(Ask::Play(request)) => self.play(id, request, now),
+            Wish::NameRefused { error, asked } => self.refuse_name(id, error, &asked, now),
+            Wish::Leave { lane } => {
+                self.unpublish(Endpoint { conn: id, lane }, now);
+                self.stop_playing(Endpoint { conn: id, lane });
                 self.settle_stage(id, now);
             }
-            Step::Stop { message_stream_id } => {
-                self.stop_playing(Endpoint { conn: id, message_stream_id });
-                self.settle_stage(id, now);
-            }
-            Step::Pause { message_stream_id, paused } => {
-                if let Some(play) = self.table[id].play_mut(message_stream_id) {
-                    play.pause(paused, self.hub.stream(play.stream).tape());
-                }
-                self.table.queue_write(id);
-            }
-            Step::Receive { message_stream_id, media, on } => {
-                self.receive(id, message_stream_id, media, on);
-            }
+            Wish::Tune { lane, tune } => self.tune(id, lane, tune),
+            Wish::LetIn => self.relay_let_in(id, now),
+            Wish::TakesStream => self.relay_begins(id, now),
+            Wish::RefusedThere { detail } => self.relay_refused(id, detail, now),
         }
     }
 
@@ -288,31 +280,23 @@ impl<T: Transport> Server<T> {
         self.set_encoder(id, request.flash_ver());
         let conn = &mut self.table[id];
         let access = &self.policies.access;
-        debug!("{} connects to {}", conn.peer(), access.shown_path(request.app().path()));
-        let logged_in = match access.connect(&request, now) {
-            Ok(logged_in) => logged_in,
+        debug!("{} connects to {}", conn.address(), access.shown_path(request.app().path()));
+        match access.connect(&request, now) {
+            // Of no use before the connect is accepted.
+            Ok(logged_in) => conn.set_logged_in(logged_in),
             Err(refused) => return self.refuse_connect(id, &request, refused, now),
-        };
-        let peer = conn.peer();
+        }
+        let peer = conn.address();
         match Judges::new(access, &mut self.outside_judge).connect(id, peer, request.app().path()) {
-            Verdict::Granted { .. } => self.accept_connect(id, request, logged_in, now),
+            Verdict::Granted { .. } => self.accept_connect(id, request, now),
             Verdict::Refused(refused) => self.refuse_connect(id, &request, refused, now),
-            Verdict::Later(ticket) => {
-                self.park(id, ticket, Ask::Connect { request, logged_in }, now);
-            }
+            Verdict::Later(ticket) => self.park(id, ticket, Ask::Connect(request), now),
         }
     }
 
-    pub(super) fn accept_connect(
-        &mut self,
-        id: ConnId,
-        request: ConnectRequest,
-        logged_in: Option<LoggedIn>,
-        now: Time,
-    ) {
+    pub(super) fn accept_connect(&mut self, id: ConnId, request: ConnectRequest, now: Time) {
         let conn = &mut self.table[id];
-        conn.set_logged_in(logged_in);
-        conn.session.accept_connect(request, &self.policies.session);
+        conn.peer.accept_connect(request, &self.policies.session);
         self.enter_stage(id, Stage::Connected, now);
         self.arm_ping(id, now);
     }
@@ -324,8 +308,7 @@ impl<T: Transport> Server<T> {
         refused: Refused,
         now: Time,
     ) {
-        let session = &mut self.table[id].session;
-        session.reject_connect(request, code::CONNECT_REJECTED, &refused.description);
+        self.table[id].peer.reject_connect(request, &refused.description);
         let path = self.policies.access.shown_path(request.app().path());
         let asked = format!("connect to {path}");
         self.refuse(id, &asked, refused.reason, refused.detail, now);
@@ -339,7 +322,7 @@ impl<T: Transport> Server<T> {
                 String::from_utf8_lossy(app)
             }
             Asked::Publish | Asked::Play => {
-                self.table[id].session.app().map_or("", AppName::path).into()
+                self.table[id].peer.app().map_or("", AppName::path).into()
             }
         };
         let app = self.policies.access.shown_path(&app);
@@ -351,12 +334,13 @@ impl<T: Transport> Server<T> {
         self.refuse(id, &asked, CloseReason::BadName, error.to_string(), now);
     }
 
-    fn receive(&mut self, id: ConnId, message_stream_id: u32, media: Receive, on: bool) {
-        if let Some(play) = self.table[id].play_mut(message_stream_id) {
-            let tape = self.hub.stream(play.stream).tape();
-            match media {
-                Receive::Audio => play.receive_audio(on, tape),
-                Receive::Video => play.receive_video(on, tape),
+    fn tune(&mut self, id: ConnId, lane: u32, tune: Tune) {
+        if let Some(play) = self.table[id].play_mut(lane) {
+            let tape = self.hub.channel(play.stream).tape();
+            match tune {
+                Tune::Pause(paused) => play.pause(paused, tape),
+                Tune::Receive(Receive::Audio, on) => play.receive_audio(on, tape),
+                Tune::Receive(Receive::Video, on) => play.receive_video(on, tape),
             }
         }
         self.table.queue_write(id);
@@ -382,33 +366,33 @@ impl Recorded {
     const NOTHING: Self = Self { cost: 1, bytes: 0, malformed: 0, unusable: 0, note: None };
 }
 
-/// Puts a message on the tape of its stream.
+/// Puts a frame on the tape of its stream.
 fn record(
     hub: &mut Hub,
     stream: StreamId,
-    message: &Message<'_>,
+    frame: &MediaFrame<'_>,
     now: Time,
     policies: &Policies,
 ) -> Recorded {
-    let recorded = match hub.record(stream, message, now, &policies.tape) {
+    let recorded = match hub.record(stream, frame, now, &policies.tape) {
         Outcome::Taken => Recorded::NOTHING,
-        Outcome::Parsed => Recorded { cost: parsed_cost(message), ..Recorded::NOTHING },
+        Outcome::Parsed => Recorded { cost: parsed_cost(frame), ..Recorded::NOTHING },
         Outcome::Malformed => {
-            Recorded { cost: parsed_cost(message), malformed: 1, ..Recorded::NOTHING }
+            Recorded { cost: parsed_cost(frame), malformed: 1, ..Recorded::NOTHING }
         }
         Outcome::Unusable => {
-            Recorded { cost: parsed_cost(message), unusable: 1, ..Recorded::NOTHING }
+            Recorded { cost: parsed_cost(frame), unusable: 1, ..Recorded::NOTHING }
         }
         // Each is a header that was compared, or has drawn more work than a frame.
         Outcome::Noted(note) => {
-            Recorded { cost: parsed_cost(message), note: Some((stream, note)), ..Recorded::NOTHING }
+            Recorded { cost: parsed_cost(frame), note: Some((stream, note)), ..Recorded::NOTHING }
         }
     };
-    Recorded { bytes: message.payload.len(), ..recorded }
+    Recorded { bytes: frame.payload.len(), ..recorded }
 }
 
-fn parsed_cost(message: &Message<'_>) -> usize {
-    let parsed = message.payload.len() / limits::READ_PARSED_BYTES_PER_MESSAGE;
+fn parsed_cost(frame: &MediaFrame<'_>) -> usize {
+    let parsed = frame.payload.len() / limits::READ_PARSED_BYTES_PER_MESSAGE;
     limits::READ_COMMAND_MESSAGES + parsed
 }
 
@@ -426,7 +410,7 @@ fn record_parts(
     while all.cost < 2 * limits::READ_MESSAGES_PER_TURN_MAX
         && let Some(message) = parts.next()
     {
-        let one = record(hub, stream, &message, now, policies);
+        let one = record(hub, stream, &message.into(), now, policies);
         all.cost += one.cost;
         all.bytes += one.bytes;
         all.malformed += one.malformed;
@@ -439,21 +423,19 @@ fn record_parts(
     all
 }
 
-/// The message stream whose player may be made headers by a step.
-const fn plays_on(step: &Step) -> Option<u32> {
-    match step {
-        Step::Play(request) => Some(request.message_stream_id()),
-        Step::Pause { message_stream_id, .. } | Step::Receive { message_stream_id, .. } => {
-            Some(*message_stream_id)
-        }
+/// The lane whose player may be made headers by a wish.
+const fn plays_on(wish: &Wish) -> Option<u32> {
+    match wish {
+        Wish::Ask(Ask::Play(request)) => Some(request.message_stream_id()),
+        Wish::Tune { lane, .. } => Some(*lane),
         _ => None,
     }
 }
 
-/// The cost of a step of the dialogue besides the length of its message, in media messages.
-const fn cost_of(step: &Step) -> usize {
-    match step {
-        Step::HandshakeDone { .. } => limits::READ_HANDSHAKE_MESSAGES,
+/// The cost of a wish besides the length of its message, in media messages.
+const fn cost_of(wish: &Wish) -> usize {
+    match wish {
+        Wish::HandshakeDone { .. } => limits::READ_HANDSHAKE_MESSAGES,
         _ => limits::READ_COMMAND_MESSAGES,
     }
 }
@@ -461,7 +443,7 @@ const fn cost_of(step: &Step) -> usize {
 /// How much to ask for with one read (bytes). A publisher's messages are assembled in the read
 /// buffer, so more is better. For other connections, much of a large read would have to be kept.
 fn read_bytes_max<T>(conn: &Conn<T>) -> usize {
-    let chunk_size = conn.session.inbound().reader().chunk_size();
+    let chunk_size = conn.peer.chunk_size();
     if !conn.reads_little && chunk_size >= limits::CHUNK_BYTES_TINY {
         limits::READ_BUFFER_BYTES
     } else {

@@ -81,6 +81,8 @@ reasons! {
     KeyRefused = "key_refused", Info;
     /// A judge did not decide about a request in time.
     VerdictTimeout = "verdict_timeout", Warn;
+    /// The server that a stream is relayed to has refused it.
+    RelayRefused = "relay_refused", Warn;
     /// Replies piled up for a peer that does not read.
     ControlOverflow = "control_overflow", Warn;
     /// The stream has a publisher already.
@@ -120,10 +122,18 @@ impl From<&SessionError> for CloseReason {
     fn from(error: &SessionError) -> Self {
         match error {
             SessionError::Handshake(error) => error.into(),
-            SessionError::Link(LinkError::Chunk(error)) => error.into(),
-            SessionError::Link(LinkError::Control(_)) => Self::BadControl,
+            SessionError::Link(error) => error.into(),
             SessionError::BadConnect(_) | SessionError::NotConnected => Self::BadCommand,
             SessionError::ControlOverflow { .. } => Self::ControlOverflow,
+        }
+    }
+}
+
+impl From<&LinkError> for CloseReason {
+    fn from(error: &LinkError) -> Self {
+        match error {
+            LinkError::Chunk(error) => error.into(),
+            LinkError::Control(_) => Self::BadControl,
         }
     }
 }

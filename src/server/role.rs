@@ -25,7 +25,7 @@ impl<T: Transport> Server<T> {
     pub(super) fn publish(&mut self, id: ConnId, request: PublishRequest, now: Time) {
         let conn = &self.table[id];
         let judges = Judges::new(&self.policies.access, &mut self.outside_judge);
-        match judges.publish(id, conn.peer(), &request.target.name, conn.logged_in()) {
+        match judges.publish(id, conn.address(), &request.target.name, conn.logged_in()) {
             Verdict::Granted { name } => self.accept_publish(id, &request, &name, now),
             Verdict::Refused(refused) => self.refuse_publish(id, &request, refused, now),
             Verdict::Later(ticket) => self.park(id, ticket, Ask::Publish(request), now),
@@ -47,7 +47,7 @@ impl<T: Transport> Server<T> {
         now: Time,
     ) {
         let Refused { reason, detail, description } = refused;
-        self.table[id].session.reject_publish(request, code::PUBLISH_DENIED, &description);
+        self.table[id].peer.reject_publish(request, code::PUBLISH_DENIED, &description);
         let asked = self.asked("publish", &request.target.name);
         self.refuse(id, &asked, reason, detail, now);
     }
@@ -60,19 +60,19 @@ impl<T: Transport> Server<T> {
         name: &Rc<str>,
         now: Time,
     ) {
-        let endpoint = Endpoint { conn: id, message_stream_id: request.message_stream_id() };
+        let endpoint = Endpoint { conn: id, lane: request.message_stream_id() };
         let conn = &mut self.table[id];
-        if let Some(stream) = conn.published(endpoint.message_stream_id) {
-            if self.hub.stream(stream).name() == name {
+        if let Some(stream) = conn.published(endpoint.lane) {
+            if self.hub.channel(stream).name() == name {
                 // A repeated publish is answered again. The stream goes on.
-                return conn.session.accept_publish(request);
+                return conn.peer.accept_publish(request);
             }
             self.unpublish(endpoint, now);
         }
         let conn = &mut self.table[id];
         if self.memory.level == MemoryLevel::Critical && self.hub.find(name).is_none() {
             let description = "the server has no memory for another stream".to_owned();
-            conn.session.reject_publish(request, code::PUBLISH_BAD_NAME, &description);
+            conn.peer.reject_publish(request, code::PUBLISH_BAD_NAME, &description);
             let asked = self.asked("publish", name);
             return self.refuse(id, &asked, CloseReason::MemoryPressure, description, now);
         }
@@ -83,20 +83,17 @@ impl<T: Transport> Server<T> {
             Err(refusal) => return self.refuse_taken(id, request, name, refusal, now),
         };
         if let Some(displaced) = &published.displaced {
-            let name = Rc::clone(self.hub.stream(published.stream).name());
+            let name = Rc::clone(self.hub.channel(published.stream).name());
             self.publisher_left(displaced, &name, now);
             self.displace(displaced.endpoint, id, now);
         }
         self.stop_playing(endpoint);
         let level = self.level(Topic::Stream, Level::Info, now);
         let conn = &mut self.table[id];
-        conn.session.accept_publish(request);
+        conn.peer.accept_publish(request);
         let user = LoggedIn::as_user(conn.logged_in());
-        log!(level, "{} publishes {}{user}", conn.peer(), self.policies.access.shown(name));
-        conn.activity_mut().publish(Publish {
-            stream: published.stream,
-            message_stream_id: endpoint.message_stream_id,
-        });
+        log!(level, "{} publishes {}{user}", conn.address(), self.policies.access.shown(name));
+        conn.activity_mut().publish(Publish { stream: published.stream, lane: endpoint.lane });
         self.stats.publishes += 1;
         self.enter_stage(id, Stage::Streaming, now);
         self.arm_silence(id, now);
@@ -118,8 +115,8 @@ impl<T: Transport> Server<T> {
         };
         let conn = &self.table[publisher.conn];
         let returns = || {
-            let newcomer = self.table[newcomer].peer().ip();
-            conn.session.is_to_reconnect() && conn.peer().ip() == newcomer
+            let newcomer = self.table[newcomer].address().ip();
+            conn.peer.is_to_reconnect() && conn.address().ip() == newcomer
         };
         if publisher.conn == newcomer || returns() {
             DuplicatePolicy { rule: Duplicate::Replace, ..policy }
@@ -148,7 +145,7 @@ impl<T: Transport> Server<T> {
             }
         };
         let asked = format!("publish of {name}");
-        let session = &mut self.table[id].session;
+        let session = &mut self.table[id].peer;
         session.reject_publish(request, code::PUBLISH_BAD_NAME, &description);
         self.refuse(id, &asked, reason, description, now);
     }
@@ -159,12 +156,12 @@ impl<T: Transport> Server<T> {
     fn displace(&mut self, old: Endpoint, by: ConnId, now: Time) {
         let conn = &mut self.table[old.conn];
         if let Some(activity) = &mut conn.activity {
-            activity.unpublish(old.message_stream_id);
+            activity.unpublish(old.lane);
         }
         if old.conn == by {
-            return conn.session.publish_ended(old.message_stream_id);
+            return conn.peer.publish_ended(old.lane);
         }
-        conn.session.publish_displaced(old.message_stream_id);
+        conn.peer.publish_displaced(old.lane);
         self.dismiss(old.conn, CloseReason::Replaced, String::new(), now);
     }
 
@@ -176,21 +173,21 @@ impl<T: Transport> Server<T> {
         let conn = &mut self.table[id];
         let Some(activity) = &mut conn.activity else { return };
         for play in &mut activity.plays {
-            let has_begun = self.hub.stream(play.stream).has_begun();
+            let has_begun = self.hub.channel(play.stream).has_begun();
             if std::mem::replace(&mut play.told_begun, has_begun) == has_begun {
                 continue;
             }
             if has_begun {
-                conn.session.play_began(play.lane);
+                conn.peer.play_began(play.lane);
             } else {
-                conn.session.play_ended(play.lane);
+                conn.peer.play_ended(play.lane);
             }
         }
         self.settle_stage(id, now);
     }
 
     pub(super) fn play(&mut self, id: ConnId, request: PlayRequest, now: Time) {
-        let peer = self.table[id].peer();
+        let peer = self.table[id].address();
         let judges = Judges::new(&self.policies.access, &mut self.outside_judge);
         match judges.play(id, peer, &request.target.name) {
             Verdict::Granted { name } => self.accept_play(id, &request, &name, now),
@@ -207,7 +204,7 @@ impl<T: Transport> Server<T> {
         name: &Rc<str>,
         now: Time,
     ) {
-        let endpoint = Endpoint { conn: id, message_stream_id: request.message_stream_id() };
+        let endpoint = Endpoint { conn: id, lane: request.message_stream_id() };
         if self.memory.level >= MemoryLevel::Tight && !self.table[id].plays() {
             let (reason, code) = (CloseReason::MemoryPressure, code::PLAY_FAILED);
             let description = "the server has no memory for another player".to_owned();
@@ -229,21 +226,21 @@ impl<T: Transport> Server<T> {
         };
         let mut play = Play::new(
             stream,
-            endpoint.message_stream_id,
+            endpoint.lane,
             Framing::Rtmp,
-            self.hub.stream(stream).tape(),
+            self.hub.channel(stream).tape(),
             self.settings.play.start,
             request.receives(),
         );
         play.slot = self.hub.add_player(stream, endpoint);
-        play.told_begun = self.hub.stream(stream).has_begun();
+        play.told_begun = self.hub.channel(stream).has_begun();
         let level = self.level(Topic::Stream, Level::Info, now);
         let conn = &mut self.table[id];
-        conn.session.accept_play(request);
+        conn.peer.accept_play(request);
         log!(
             level,
             "{} plays {}{}",
-            conn.peer(),
+            conn.address(),
             self.policies.access.shown(name),
             if absent { ", which is not published yet" } else { "" }
         );
@@ -266,7 +263,7 @@ impl<T: Transport> Server<T> {
         now: Time,
     ) {
         let Refused { reason, detail, description } = refused;
-        self.table[id].session.reject_play(request, code::PLAY_FAILED, &description);
+        self.table[id].peer.reject_play(request, code::PLAY_FAILED, &description);
         let asked = self.asked("play", &request.target.name);
         self.refuse(id, &asked, reason, detail, now);
     }
@@ -280,7 +277,7 @@ impl<T: Transport> Server<T> {
         description: String,
         now: Time,
     ) {
-        let session = &mut self.table[id].session;
+        let session = &mut self.table[id].peer;
         session.reject_play(request, code, &description);
         let asked = self.asked("play", &request.target.name);
         self.refuse(id, &asked, reason, description, now);
@@ -293,7 +290,7 @@ impl<T: Transport> Server<T> {
             return;
         }
         let stage = conn.activity.as_ref().map_or(Stage::Connected, |activity| {
-            let live = |play: &Play| self.hub.stream(play.stream).has_begun();
+            let live = |play: &Play| self.hub.channel(play.stream).has_begun();
             match (activity.publishes(), &activity.plays[..]) {
                 ([], []) => Stage::Connected,
                 ([], plays) if !plays.iter().any(live) => Stage::Waiting,
@@ -307,13 +304,13 @@ impl<T: Transport> Server<T> {
     pub(super) fn unpublish(&mut self, endpoint: Endpoint, now: Time) {
         let conn = &mut self.table[endpoint.conn];
         let Some(activity) = &mut conn.activity else { return };
-        let Some(stream) = activity.published(endpoint.message_stream_id) else { return };
-        activity.unpublish(endpoint.message_stream_id);
+        let Some(stream) = activity.published(endpoint.lane) else { return };
+        activity.unpublish(endpoint.lane);
         if activity.publishes().is_empty() {
-            conn.session.release();
+            conn.peer.release();
             self.table.arm(endpoint.conn, TimerKind::Silence, Time::NEVER);
         }
-        let name = Rc::clone(self.hub.stream(stream).name());
+        let name = Rc::clone(self.hub.channel(stream).name());
         let departed = self.hub.unpublish(stream, now, self.settings.publish.linger_ms);
         if let Some(departed) = departed {
             self.publisher_left(&departed, &name, now);
@@ -326,7 +323,7 @@ impl<T: Transport> Server<T> {
         let conn = &mut self.table[departed.endpoint.conn];
         conn.activity_mut().role_over("publisher", Rc::clone(name)).publisher_left(departed);
         let name = self.policies.access.shown(name);
-        log!(level, "{} no longer publishes {name} after {}", conn.peer(), departed.report);
+        log!(level, "{} no longer publishes {name} after {}", conn.address(), departed.report);
     }
 
     /// Streams whose publisher did not come back in time.
@@ -336,7 +333,7 @@ impl<T: Transport> Server<T> {
         for stream in self.hub.ended(now, is_served) {
             self.hub.end(stream, now);
             let level = self.level(Topic::Stream, Level::Info, now);
-            let name = self.policies.access.shown(self.hub.stream(stream).name());
+            let name = self.policies.access.shown(self.hub.channel(stream).name());
             log!(level, "{name} is over: its publisher did not come back");
         }
     }
@@ -344,14 +341,14 @@ impl<T: Transport> Server<T> {
     /// Ends a play, if there is one on this message stream.
     pub(super) fn stop_playing(&mut self, endpoint: Endpoint) {
         let Some(activity) = &mut self.table[endpoint.conn].activity else { return };
-        let at = |play: &Play| play.lane == endpoint.message_stream_id;
+        let at = |play: &Play| play.lane == endpoint.lane;
         let Some(index) = activity.plays.iter().position(at) else { return };
         let play = activity.plays.remove(index);
-        let name = Rc::clone(self.hub.stream(play.stream).name());
+        let name = Rc::clone(self.hub.channel(play.stream).name());
         activity.role_over("player", name).skips += play.skips();
         let moved = self.hub.remove_player(play.stream, play.slot);
         let Some(moved) = moved else { return };
-        if let Some(other) = self.table[moved.conn].play_mut(moved.message_stream_id) {
+        if let Some(other) = self.table[moved.conn].play_mut(moved.lane) {
             other.slot = play.slot;
         }
         // A round that is under way may have passed its new slot.
@@ -363,11 +360,11 @@ impl<T: Transport> Server<T> {
     pub(super) fn leave_streams(&mut self, id: ConnId, now: Time) {
         while let Some(activity) = &self.table[id].activity {
             if let Some(play) = activity.plays.first() {
-                let message_stream_id = play.lane;
-                self.stop_playing(Endpoint { conn: id, message_stream_id });
+                let lane = play.lane;
+                self.stop_playing(Endpoint { conn: id, lane });
             } else if let Some(publish) = activity.publishes().first() {
-                let message_stream_id = publish.message_stream_id;
-                self.unpublish(Endpoint { conn: id, message_stream_id }, now);
+                let lane = publish.lane;
+                self.unpublish(Endpoint { conn: id, lane }, now);
             } else {
                 return;
             }
@@ -378,9 +375,9 @@ impl<T: Transport> Server<T> {
     pub(super) fn request_reconnect(&mut self, id: ConnId, description: &str) -> bool {
         let conn = &mut self.table[id];
         let tc_url = self.settings.drain_url.get();
-        let asked = !conn.is_closing() && conn.session.request_reconnect(tc_url, description);
+        let asked = !conn.is_closing() && conn.peer.request_reconnect(tc_url, description);
         if asked {
-            debug!("{} is asked to connect anew", conn.peer());
+            debug!("{} is asked to connect anew", conn.address());
             self.table.queue_write(id);
         }
         asked
@@ -394,15 +391,15 @@ impl<T: Transport> Server<T> {
         }
         if let Some(activity) = &conn.activity {
             for publish in activity.publishes() {
-                let id = publish.message_stream_id;
-                conn.session.error_status(id, code::PUBLISH_DENIED, description);
+                let id = publish.lane;
+                conn.peer.error_status(id, code::PUBLISH_DENIED, description);
             }
             for play in &activity.plays {
-                conn.session.play_ended(play.lane);
+                conn.peer.play_ended(play.lane);
             }
         }
         if conn.is_idle() {
-            conn.session.error_status(0, code::CONNECT_APP_SHUTDOWN, description);
+            conn.peer.error_status(0, code::CONNECT_APP_SHUTDOWN, description);
         }
     }
 }

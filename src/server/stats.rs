@@ -9,6 +9,10 @@ pub struct Stats {
     pub accepted: u64,
     /// Connections that were not let in: the table or the address had its share.
     pub refused: u64,
+    /// Connections to other servers.
+    pub dialed: u64,
+    /// Connections to other servers that failed.
+    pub dials_failed: u64,
     /// Bytes read.
     pub bytes_in: u64,
     /// Bytes written.
@@ -35,6 +39,8 @@ impl Default for Stats {
         Self {
             accepted: 0,
             refused: 0,
+            dialed: 0,
+            dials_failed: 0,
             bytes_in: 0,
             bytes_out: 0,
             publishes: 0,

@@ -151,7 +151,7 @@ impl<T> Table<T> {
         self.addresses = counts.then(HashMap::new);
         for (_, conn) in &self.conns {
             if let Some(counts) = &mut self.addresses {
-                *counts.entry(conn.peer().ip()).or_insert(0) += 1;
+                *counts.entry(conn.address().ip()).or_insert(0) += 1;
             }
         }
     }
@@ -315,7 +315,7 @@ impl<T: Transport> Table<T> {
     /// Adds a connection.
     pub(super) fn insert(&mut self, conn: Conn<T>) -> ConnId {
         if let Some(counts) = &mut self.addresses {
-            *counts.entry(conn.peer().ip()).or_insert(0) += 1;
+            *counts.entry(conn.address().ip()).or_insert(0) += 1;
         }
         let stage = conn.stage;
         let id = ConnId::new(self.conns.insert(conn) as u32);
@@ -335,11 +335,11 @@ impl<T: Transport> Table<T> {
         self.timers.remove(&mut conn.timers, id);
         self.stages.leave(id, conn.stage);
         if let Some(counts) = &mut self.addresses
-            && let Some(count) = counts.get_mut(&conn.peer().ip())
+            && let Some(count) = counts.get_mut(&conn.address().ip())
         {
             *count -= 1;
             if *count == 0 {
-                counts.remove(&conn.peer().ip());
+                counts.remove(&conn.address().ip());
             }
         }
         conn

@@ -77,8 +77,8 @@ impl<T: Transport> Server<T> {
         let conn = &mut self.table[id];
         let description = format!("not published within {} ms", self.settings.play.wait_ms);
         let waiting = conn.activity.as_ref().and_then(|activity| activity.plays.first());
-        if let Some(message_stream_id) = waiting.map(|play| play.lane) {
-            conn.session.error_status(message_stream_id, code::PLAY_STREAM_NOT_FOUND, &description);
+        if let Some(lane) = waiting.map(|play| play.lane) {
+            conn.peer.error_status(lane, code::PLAY_STREAM_NOT_FOUND, &description);
         }
         self.dismiss(id, CloseReason::WaitTimeout, description, now);
     }
@@ -185,7 +185,7 @@ impl<T: Transport> Server<T> {
         }
         conn.pinged = true;
         // The field is 32 bits of milliseconds; what it says is only echoed.
-        conn.session.ping((now.as_micros() / 1000) as u32);
+        conn.peer.ping((now.as_micros() / 1000) as u32);
         self.table.queue_write(id);
         self.arm_ping(id, now);
     }

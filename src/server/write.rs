@@ -92,7 +92,7 @@ impl<T: Transport> Server<T> {
         let unspent = self.write(id, share, now);
         left.settle(&share, &unspent);
         let table = &self.table;
-        self.stopwatch.lap_for(Work::Writing, || Some(table[id].peer()));
+        self.stopwatch.lap_for(Work::Writing, || Some(table[id].address()));
     }
 
     /// If the system has no memory file to give, players are sent from memory, like those of small
@@ -249,7 +249,7 @@ fn catch_up<T>(
     let Some(activity) = &mut conn.activity else { return Ok(Changes::None) };
     let mut changes = Changes::None;
     for play in &mut activity.plays {
-        let stream = hub.stream(play.stream);
+        let stream = hub.channel(play.stream);
         if play.told_begun != stream.has_begun() {
             changes = Changes::Some;
         }

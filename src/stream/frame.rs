@@ -8,6 +8,33 @@ use crate::media::metadata::{self, DataMessage};
 use crate::media::{self, AudioClass, Codec, MediaKind, Tracks, VideoClass, VideoCodec};
 use crate::rtmp::message::{Message, kind};
 
+/// A frame of a publisher, in whatever protocol it came: the body of an FLV tag, which RTMP
+/// messages have as payload.
+#[derive(Clone, Copy, Debug)]
+pub struct MediaFrame<'a> {
+    /// Audio, video or data.
+    pub media: MediaKind,
+    /// Its data is AMF3, as few clients write it.
+    pub is_amf3: bool,
+    /// When it is due (ms).
+    pub timestamp: u32,
+    /// Its bytes.
+    pub payload: &'a [u8],
+}
+
+impl<'a> From<Message<'a>> for MediaFrame<'a> {
+    #[inline]
+    fn from(message: Message<'a>) -> Self {
+        let media = match message.header.kind {
+            kind::AUDIO => MediaKind::Audio,
+            kind::VIDEO => MediaKind::Video,
+            _ => MediaKind::Data,
+        };
+        let is_amf3 = message.header.kind == kind::DATA_AMF3;
+        Self { media, is_amf3, timestamp: message.header.timestamp, payload: message.payload }
+    }
+}
+
 /// What a decoder needs before it can take a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Needs {
@@ -85,15 +112,17 @@ impl Recording<'_> {
     }
 }
 
-pub(crate) fn interpret(kind: u8, payload: &[u8]) -> Result<DataMessage<'_>, amf0::Error> {
-    match kind {
-        kind::DATA_AMF3 => metadata::interpret_amf3(payload),
-        _ => metadata::interpret(payload),
+/// Reads the data of a frame.
+pub(crate) fn interpret<'a>(frame: &MediaFrame<'a>) -> Result<DataMessage<'a>, amf0::Error> {
+    if frame.is_amf3 {
+        metadata::interpret_amf3(frame.payload)
+    } else {
+        metadata::interpret(frame.payload)
     }
 }
 
 pub(crate) fn data<'a>(
-    message: &Message<'_>,
+    frame: &MediaFrame<'_>,
     payload: &'a [u8],
     is_metadata: bool,
 ) -> Recording<'a> {
@@ -104,14 +133,14 @@ pub(crate) fn data<'a>(
         needs: Needs::Nothing,
         header: is_metadata.then_some(HeaderKind::Metadata),
         is_frame: false,
-        sent: message.header.timestamp,
-        timestamp: message.header.timestamp,
+        sent: frame.timestamp,
+        timestamp: frame.timestamp,
         payload,
     }
 }
 
-pub(crate) fn audio<'a>(message: &Message<'a>) -> Option<Recording<'a>> {
-    let tag = media::classify_audio(message.payload).ok()?;
+pub(crate) fn audio<'a>(frame: &MediaFrame<'a>) -> Option<Recording<'a>> {
+    let tag = media::classify_audio(frame.payload).ok()?;
     let header = match tag.class {
         AudioClass::SequenceHeader => Some(HeaderKind::AudioSequence),
         AudioClass::Multichannel => Some(HeaderKind::Multichannel),
@@ -125,14 +154,14 @@ pub(crate) fn audio<'a>(message: &Message<'a>) -> Option<Recording<'a>> {
         needs: Needs::Nothing,
         is_frame: header.is_none() && tag.class != AudioClass::EndOfSequence,
         header: header.filter(|_| !tag.is_empty_config),
-        sent: message.header.timestamp,
-        timestamp: message.header.timestamp,
-        payload: message.payload,
+        sent: frame.timestamp,
+        timestamp: frame.timestamp,
+        payload: frame.payload,
     })
 }
 
-pub(crate) fn video<'a>(message: &Message<'a>) -> Option<Recording<'a>> {
-    let tag = media::classify_video(message.payload).ok()?;
+pub(crate) fn video<'a>(frame: &MediaFrame<'a>) -> Option<Recording<'a>> {
+    let tag = media::classify_video(frame.payload).ok()?;
     let header = match tag.class {
         VideoClass::SequenceHeader => Some(HeaderKind::VideoSequence),
         VideoClass::ColorInfo => Some(HeaderKind::ColorInfo),
@@ -157,8 +186,8 @@ pub(crate) fn video<'a>(message: &Message<'a>) -> Option<Recording<'a>> {
         is_frame: header.is_none()
             && !matches!(tag.class, VideoClass::EndOfSequence | VideoClass::Command),
         header: header.filter(|_| !tag.is_empty_config),
-        sent: message.header.timestamp,
-        timestamp: message.header.timestamp,
-        payload: message.payload,
+        sent: frame.timestamp,
+        timestamp: frame.timestamp,
+        payload: frame.payload,
     })
 }

@@ -487,7 +487,8 @@ mod tests {
             }
             let header = message_header(tag.media, tag.timestamp);
             now = now.max(Time::ZERO.plus_millis(tag.timestamp.into()));
-            stream.record(&Message { header, payload: tag.payload }, true, now, &settings);
+            let message = Message { header, payload: tag.payload };
+            stream.record(&message.into(), true, now, &settings);
         }
         let (mut sent, mut half_sent) = (Vec::new(), HalfSent::default());
         let mut random = Random::new(7);

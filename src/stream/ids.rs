@@ -27,11 +27,18 @@ impl ConnId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId(pub(crate) u32);
 
-/// One message stream of one connection.
+impl StreamId {
+    /// The place as an index.
+    pub(crate) const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// One lane of one connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     /// The connection.
     pub conn: ConnId,
-    /// The message stream on it.
-    pub message_stream_id: u32,
+    /// What separates the streams of one connection: the message stream id in RTMP.
+    pub lane: u32,
 }

@@ -29,10 +29,9 @@ pub(crate) mod timeline;
 use crate::budget::Budget;
 use crate::media::MediaKind;
 use crate::media::metadata::DataMessage;
-use crate::rtmp::message::{Message, kind};
 use crate::time::Time;
 use blocks::Lent;
-use frame::{HeaderKind, Recording};
+use frame::{HeaderKind, MediaFrame, Recording};
 use gauge::Gauge;
 use keyframes::{Keyframes, Unmarked};
 use meter::{Meter, Report};
@@ -177,11 +176,11 @@ impl Stream {
         }
     }
 
-    /// Records a message of the publisher. Returns what it did, and whether there is anything new
+    /// Records a frame of the publisher. Returns what it did, and whether there is anything new
     /// for players.
     pub(crate) fn record(
         &mut self,
-        message: &Message<'_>,
+        frame: &MediaFrame<'_>,
         has_players: bool,
         now: Time,
         settings: &TapeSettings,
@@ -189,15 +188,15 @@ impl Stream {
         let Some(source) = &mut self.source else { return (Outcome::Taken, false) };
         source.rhythm.note_message(now);
         let metadata;
-        let recording = match message.header.kind {
-            kind::AUDIO => frame::audio(message),
-            kind::VIDEO => frame::video(message),
-            data_kind => match frame::interpret(data_kind, message.payload) {
+        let recording = match frame.media {
+            MediaKind::Audio => frame::audio(frame),
+            MediaKind::Video => frame::video(frame),
+            MediaKind::Data => match frame::interpret(frame) {
                 Ok(DataMessage::Metadata(payload)) => {
                     metadata = payload;
-                    Some(frame::data(message, &metadata, true))
+                    Some(frame::data(frame, &metadata, true))
                 }
-                Ok(DataMessage::Relay(payload)) => Some(frame::data(message, payload, false)),
+                Ok(DataMessage::Relay(payload)) => Some(frame::data(frame, payload, false)),
                 Ok(DataMessage::ClearMetadata) => {
                     self.tape.clear_metadata();
                     return (Outcome::Parsed, false);

@@ -7,6 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use tiderace::config::Settings;
 use tiderace::limits::ACCEPTS_PER_TURN_MAX;
 use tiderace::server::accepting::{AcceptError, Acceptor, Listen};
+use tiderace::server::peer::Protocol;
 use tiderace::stream::ids::ConnId;
 use tiderace::time::Time;
 
@@ -26,6 +27,10 @@ struct Scripted {
 
 impl Listen for Scripted {
     type Transport = MemoryTransport;
+
+    fn protocol(&self) -> Protocol {
+        Protocol::Rtmp
+    }
 
     fn accept(&mut self) -> Result<(MemoryTransport, SocketAddr), AcceptError> {
         self.asked += 1;

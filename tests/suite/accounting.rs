@@ -17,6 +17,7 @@ use tiderace::limits;
 use tiderace::rtmp::auth::Challenger;
 use tiderace::rtmp::handshake::Hello;
 use tiderace::server::Server;
+use tiderace::server::peer::Protocol;
 use tiderace::server::transport::{Received, Transport};
 use tiderace::stream::ids::ConnId;
 use tiderace::time::Time;
@@ -147,7 +148,7 @@ impl Bench {
         if saying.conn == self.ids.len() {
             let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 40_000));
             assert!(self.server.admits(&peer, self.now));
-            self.ids.push(self.server.accept(script.clone(), peer, self.now));
+            self.ids.push(self.server.accept(script.clone(), peer, Protocol::Rtmp, self.now));
         }
         let id = self.ids[saying.conn];
         self.server.event(id, true, true, false);

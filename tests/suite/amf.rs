@@ -70,7 +70,7 @@ fn am_05_ten_thousand_nested_objects_are_dropped() {
     let mut world = World::new(Settings::default());
     let client = world.connected();
     world.say(client, &[wire::command("call", 3.0, &[deep])]);
-    let tolerated = world.conn(client).unwrap().session.tolerated();
+    let tolerated = world.conn(client).unwrap().peer.session().unwrap().tolerated();
     assert_eq!(tolerated.count(Quirk::MalformedMessage), 1);
     world.assert_lives(client);
 }

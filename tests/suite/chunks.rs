@@ -136,7 +136,8 @@ fn ch_24_memory_of_an_announced_message_grows_with_what_arrived() {
     world[publisher].send_raw(&hex("06 000000 ffffff 09 01000000"));
     world[publisher].send_raw(&[0x17; 1024]);
     world.run();
-    let assembly = world.conn(publisher).unwrap().session.inbound().reader().assembly_bytes();
+    let assembly =
+        world.conn(publisher).unwrap().peer.session().unwrap().inbound().reader().assembly_bytes();
     assert!((1024..=16 * 1024).contains(&assembly), "{assembly} bytes for 1024");
     world.advance_ms(30_000);
     assert!(world[publisher].is_closed());
@@ -278,7 +279,7 @@ fn ch_45_messages_of_unknown_types_are_counted() {
     let client = world.connected();
     for (count, kind) in [0, 7, 10, 21, 200].into_iter().enumerate() {
         world.say(client, &[Message::new(3, kind, [1, 2, 3])]);
-        let tolerated = world.conn(client).unwrap().session.tolerated();
+        let tolerated = world.conn(client).unwrap().peer.session().unwrap().tolerated();
         assert_eq!(usize::from(tolerated.count(Quirk::UnknownMessage)), count + 1, "type {kind}");
     }
     world.assert_lives(client);

@@ -297,7 +297,7 @@ fn commands_of_type_20_are_read_with_a_format_byte_as_well() {
     };
     world.say(client, &[wire::connect("live"), create_stream(2.0), publish("cam")].map(with_byte));
     assert!(world[client].was_told("NetStream.Publish.Start"));
-    let tolerated = world.conn(client).unwrap().session.tolerated();
+    let tolerated = world.conn(client).unwrap().peer.session().unwrap().tolerated();
     assert_eq!(tolerated.count(Quirk::FormatByteAdded), 3);
     assert_eq!(tolerated.count(Quirk::FormatByteOmitted), 0);
 }
@@ -368,7 +368,10 @@ fn cm_20_media_before_publish_is_dropped_and_counted() {
     let player = world.playing("cam");
     let client = world.connected();
     world.say(client, &[wire::audio(0, 1), create_stream(2.0), wire::audio(1, 1)]);
-    assert_eq!(world.conn(client).unwrap().session.tolerated().count(Quirk::StrayMedia), 2);
+    assert_eq!(
+        world.conn(client).unwrap().peer.session().unwrap().tolerated().count(Quirk::StrayMedia),
+        2
+    );
     world.say(client, &[publish("cam"), wire::audio(2, 1)]);
     let times: Vec<_> = world[player].media().iter().map(|m| m.timestamp).collect();
     assert_eq!(times, [2]);
@@ -755,7 +758,7 @@ fn cm_34_a_publisher_that_never_reads_is_heard_for_ten_minutes_and_owed_little()
             world.run();
         }
         world.advance_ms(1000);
-        let owed = world.conn(publisher).unwrap().session.output().bytes().len();
+        let owed = world.conn(publisher).unwrap().peer.session().unwrap().output().bytes().len();
         assert!(owed <= 16, "{owed} bytes");
         assert_eq!(world[player].take_messages().last().map(|m| m.kind), Some(AUDIO));
     }
@@ -815,6 +818,6 @@ fn a_message_stream_that_was_taken_over_no_longer_publishes() {
     world.say(client, &[create_stream(2.0), create_stream(3.0)]);
     world.say(client, &[on(1, "publish"), on(2, "publish")]);
     world.say(client, &[wire::audio(0, 10).on(1)]);
-    let tolerated = world.conn(client).unwrap().session.tolerated();
+    let tolerated = world.conn(client).unwrap().peer.session().unwrap().tolerated();
     assert_eq!(tolerated.count(Quirk::StrayMedia), 1);
 }

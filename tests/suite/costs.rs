@@ -13,6 +13,7 @@ use tiderace::rtmp::auth::Challenger;
 use tiderace::rtmp::handshake::Hello;
 use tiderace::server::Server;
 use tiderace::server::conn::Conn;
+use tiderace::server::peer::Protocol;
 use tiderace::server::transport::{Received, Transport};
 use tiderace::stream::ids::ConnId;
 use tiderace::time::Time;
@@ -78,7 +79,7 @@ impl Bench {
     fn accept(&mut self, script: &Scripted, input: &[u8]) -> ConnId {
         let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 40_000));
         assert!(self.server.admits(&peer, self.now));
-        let id = self.server.accept(script.clone(), peer, self.now);
+        let id = self.server.accept(script.clone(), peer, Protocol::Rtmp, self.now);
         self.say(id, script, input);
         id
     }
@@ -250,7 +251,7 @@ fn an_idle_session_costs_few_bytes_and_no_buffer() {
     assert!(each <= IDLE_SESSION_BYTES_MAX, "{each} heap bytes per idle session");
     for index in 0..SESSIONS as u32 {
         let conn = bench.server.conn(ConnId::new(index)).expect("it stays");
-        assert!(conn.session.output().bytes().is_empty());
+        assert!(conn.peer.session().unwrap().output().bytes().is_empty());
         assert!(conn.activity.is_none() && conn.closing.is_none());
     }
 }

@@ -176,8 +176,8 @@ fn hs_18_many_peers_that_send_only_c0_hold_nothing_and_go_at_the_timeout() {
     assert_eq!(world.server.len(), clients.len());
     for client in &clients {
         let conn = world.conn(*client).unwrap();
-        assert_eq!(conn.session.output().bytes().len(), 0);
-        assert_eq!(conn.session.inbound().reader().assembly_bytes(), 0);
+        assert_eq!(conn.peer.session().unwrap().output().bytes().len(), 0);
+        assert_eq!(conn.peer.session().unwrap().inbound().reader().assembly_bytes(), 0);
         assert!(conn.activity.is_none());
     }
     world.advance_ms(10_000);

@@ -192,7 +192,7 @@ fn a29_replies_to_a_peer_that_does_not_read_are_bounded() {
     let mut waiting_max = 0;
     let mut pings = 0;
     while let Some(conn) = world.conn(client) {
-        waiting_max = waiting_max.max(conn.session.output().bytes().len());
+        waiting_max = waiting_max.max(conn.peer.session().unwrap().output().bytes().len());
         world[client].send(&[wire::user_control(6, pings)]);
         world.run();
         pings += 1;
@@ -226,7 +226,9 @@ fn a29_a_publisher_that_comes_and_goes_piles_up_one_notice_at_players_that_do_no
         world[client].reads = false;
     }
     world[reader].take_messages();
-    let waits = |world: &World, client| world.conn(client).unwrap().session.output().bytes().len();
+    let waits = |world: &World, client| {
+        world.conn(client).unwrap().peer.session().unwrap().output().bytes().len()
+    };
     let (publishes, notice_bytes) = (200, 300);
     let mut blocked = 0;
     for _ in 0..publishes {

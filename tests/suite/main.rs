@@ -26,6 +26,7 @@ mod control;
 mod costs;
 mod data;
 mod enhanced;
+mod errands;
 mod fairness;
 mod fuzz;
 mod handshake;

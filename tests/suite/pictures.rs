@@ -34,7 +34,7 @@ fn video_payloads(world: &World, client: ClientHandle) -> Vec<Vec<u8>> {
 }
 
 fn tolerated(world: &World, publisher: ClientHandle) -> String {
-    world.conn(publisher).expect("a publisher").session.tolerated().to_string()
+    world.conn(publisher).expect("a publisher").peer.session().unwrap().tolerated().to_string()
 }
 
 #[test]

@@ -199,7 +199,7 @@ fn quirk_11_type_3_without_extended_timestamp() {
         if !repeats {
             assert_tolerates(&mut world, publisher, "extended timestamp omitted");
         }
-        let count = world.conn(publisher).unwrap().session.tolerated();
+        let count = world.conn(publisher).unwrap().peer.session().unwrap().tolerated();
         assert_eq!(count.count(Quirk::ExtendedTimestampOmitted) > 0, !repeats);
     }
 }

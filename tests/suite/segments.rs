@@ -11,6 +11,7 @@ use tiderace::limits::{
     ACCEPTS_PER_TURN_MAX, FILES_CLOSED_PER_TURN_MAX, SEGMENT_BYTES, WRITE_SLICES_MAX,
 };
 use tiderace::server::accepting::{AcceptError, Acceptor, Listen};
+use tiderace::server::peer::Protocol;
 use tiderace::stream::ids::ConnId;
 use tiderace::stream::segment::{FileRun, SegmentSettings, Segments};
 use tiderace::time::Time;
@@ -132,6 +133,10 @@ struct Waiting {
 
 impl Listen for Waiting {
     type Transport = MemoryTransport;
+
+    fn protocol(&self) -> Protocol {
+        Protocol::Rtmp
+    }
 
     fn accept(&mut self) -> Result<(MemoryTransport, SocketAddr), AcceptError> {
         if let Some(error) = self.errors.pop() {

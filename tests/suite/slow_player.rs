@@ -275,7 +275,7 @@ fn a_session_that_leaves_replies_unread_is_closed_unless_it_publishes() {
     let publisher = world.publishing("cam");
     for client in [idle, reads_late, publisher] {
         world[client].reads = false;
-        while world.conn(client).unwrap().session.output().is_empty() {
+        while world.conn(client).unwrap().peer.session().unwrap().output().is_empty() {
             world.say(client, &[wire::user_control(6, 7)]);
         }
     }

@@ -3,7 +3,7 @@
 
 use tiderace::config::Settings;
 use tiderace::limits;
-use tiderace::server::judge::{Command, Decision, OutsideJudge, Question, Refused};
+use tiderace::server::judge::{Decision, JudgedCommand, OutsideJudge, Question, Refused};
 use tiderace::server::reason::CloseReason;
 
 use crate::wire::{self, Message};
@@ -13,7 +13,7 @@ use crate::world::{ClientHandle, World};
 const SOCKET_BYTES: usize = 8 * 1024;
 
 /// A world whose judge decides these commands.
-fn judged(commands: &[Command]) -> World {
+fn judged(commands: &[JudgedCommand]) -> World {
     let mut world = World::new(Settings::default());
     world.socket_bytes = SOCKET_BYTES;
     world.server.set_judge(Some(OutsideJudge::new(commands)));
@@ -55,19 +55,19 @@ fn publish_and_frames(frames: u32) -> Vec<Message> {
     [wire::create_stream(2.0), wire::publish("cam")].into_iter().chain(frames).collect()
 }
 
-fn asks(world: &mut World, command: Command) -> ClientHandle {
+fn asks(world: &mut World, command: JudgedCommand) -> ClientHandle {
     match command {
-        Command::Connect => {
+        JudgedCommand::Connect => {
             let client = world.handshaken();
             world.say(client, &[wire::connect("live")]);
             client
         }
-        Command::Publish => {
+        JudgedCommand::Publish => {
             let client = world.connected();
             world.say(client, &publish_and_frames(3));
             client
         }
-        Command::Play => {
+        JudgedCommand::Play => {
             let client = world.connected();
             world.say(client, &[wire::create_stream(2.0), wire::play("cam")]);
             client
@@ -75,10 +75,10 @@ fn asks(world: &mut World, command: Command) -> ClientHandle {
     }
 }
 
-const ALL: [(Command, &str); 3] = [
-    (Command::Connect, "_result 1"),
-    (Command::Publish, "NetStream.Publish.Start"),
-    (Command::Play, "NetStream.Play.Start"),
+const ALL: [(JudgedCommand, &str); 3] = [
+    (JudgedCommand::Connect, "_result 1"),
+    (JudgedCommand::Publish, "NetStream.Publish.Start"),
+    (JudgedCommand::Play, "NetStream.Play.Start"),
 ];
 
 #[test]
@@ -91,7 +91,7 @@ fn a_request_is_answered_when_it_is_decided_and_not_before() {
         assert!(!world[client].was_told(answer), "{command:?}");
         let question = question(&mut world);
         assert_eq!(question.command, command);
-        let name = if command == Command::Connect { "live" } else { "live/cam" };
+        let name = if command == JudgedCommand::Connect { "live" } else { "live/cam" };
         assert_eq!(&*question.name, name);
         decide(&mut world, &question, granted(&question));
         assert!(world[client].was_told(answer), "{command:?}: {:?}", world[client].answers());
@@ -158,8 +158,9 @@ fn a_peer_that_leaves_while_it_waits_gets_nothing_and_takes_nothing_from_others(
 
 #[test]
 fn a_question_of_a_peer_that_has_left_is_not_asked() {
-    let mut world = judged(&[Command::Publish]);
-    let (first, second) = (asks(&mut world, Command::Publish), asks(&mut world, Command::Publish));
+    let mut world = judged(&[JudgedCommand::Publish]);
+    let (first, second) =
+        (asks(&mut world, JudgedCommand::Publish), asks(&mut world, JudgedCommand::Publish));
     world[first].reset();
     world.run();
     let question = question(&mut world);
@@ -169,7 +170,7 @@ fn a_question_of_a_peer_that_has_left_is_not_asked() {
 
 #[test]
 fn what_follows_a_request_stays_in_the_kernel_and_is_bounded_and_accounted() {
-    let mut world = judged(&[Command::Publish]);
+    let mut world = judged(&[JudgedCommand::Publish]);
     let player = world.playing("cam");
     let publisher = world.connected();
     let before = world.server.conns_bytes();
@@ -188,13 +189,13 @@ fn what_follows_a_request_stays_in_the_kernel_and_is_bounded_and_accounted() {
 
 #[test]
 fn a_parked_publisher_is_neither_silent_nor_without_life() {
-    let mut world = judged(&[Command::Publish]);
+    let mut world = judged(&[JudgedCommand::Publish]);
     let publisher = world.connected();
     world.say(publisher, &[wire::create_stream(2.0), wire::publish("one")]);
     let first = question(&mut world);
     decide(&mut world, &first, granted(&first));
     // It asks for a second stream, and the judge takes its time.
-    let mut judge = OutsideJudge::new(&[Command::Publish]);
+    let mut judge = OutsideJudge::new(&[JudgedCommand::Publish]);
     judge.verdict_ms = 300_000;
     world.server.set_judge(Some(judge));
     let again = wire::command("publish", 0.0, &[wire::null(), wire::string("two")]).on(2);
@@ -220,8 +221,8 @@ fn a_grant_is_held_against_the_rules_that_a_reload_has_brought() {
         ("[apps.live]\nkeys = [\"other\"]\n", false),
         ("[apps.live.users]\nbob = \"pw\"\n", false),
     ] {
-        let mut world = judged(&[Command::Publish]);
-        let publisher = asks(&mut world, Command::Publish);
+        let mut world = judged(&[JudgedCommand::Publish]);
+        let publisher = asks(&mut world, JudgedCommand::Publish);
         let question = question(&mut world);
         let file = tiderace::config::FileText { name: "t.toml", text };
         world.server.reload(Settings::read(Some(file), &[]).unwrap());
@@ -250,12 +251,12 @@ fn a_drain_ends_what_waits_and_a_decision_lets_nobody_in_any_more() {
 
 #[test]
 fn the_name_that_is_granted_is_the_one_that_is_published_and_played() {
-    let mut world = judged(&[Command::Publish, Command::Play]);
-    let publisher = asks(&mut world, Command::Publish);
+    let mut world = judged(&[JudgedCommand::Publish, JudgedCommand::Play]);
+    let publisher = asks(&mut world, JudgedCommand::Publish);
     let asked = question(&mut world);
     decide(&mut world, &asked, Ok("live/mapped".into()));
     assert!(world.server.hub().find("live/mapped").is_some_and(|channel| channel.is_live()));
-    let player = asks(&mut world, Command::Play);
+    let player = asks(&mut world, JudgedCommand::Play);
     let asked = question(&mut world);
     decide(&mut world, &asked, Ok("live/mapped".into()));
     assert_eq!(world.server.hub().find("live/mapped").map(|c| c.players().len()), Some(1));
@@ -265,23 +266,23 @@ fn the_name_that_is_granted_is_the_one_that_is_published_and_played() {
 
 #[test]
 fn what_the_judge_does_not_decide_and_what_the_rules_refuse_is_not_asked() {
-    let mut world = judged(&[Command::Play]);
+    let mut world = judged(&[JudgedCommand::Play]);
     world.publishing("cam");
     assert!(world.server.next_question().is_none(), "it decides plays alone");
     let text = "[apps.live]\nkeys = [\"key\"]\n";
     let file = tiderace::config::FileText { name: "t.toml", text };
     let mut world = World::new(Settings::read(Some(file), &[]).unwrap());
-    world.server.set_judge(Some(OutsideJudge::new(&[Command::Publish])));
-    let client = asks(&mut world, Command::Publish);
+    world.server.set_judge(Some(OutsideJudge::new(&[JudgedCommand::Publish])));
+    let client = asks(&mut world, JudgedCommand::Publish);
     assert!(world.server.next_question().is_none(), "the rules have refused it");
     assert!(world[client].is_finished());
 }
 
 #[test]
 fn a_player_that_waits_for_a_second_stream_goes_on_with_the_first() {
-    let mut world = judged(&[Command::Play]);
+    let mut world = judged(&[JudgedCommand::Play]);
     let publisher = world.publishing("cam");
-    let player = asks(&mut world, Command::Play);
+    let player = asks(&mut world, JudgedCommand::Play);
     let asked = question(&mut world);
     decide(&mut world, &asked, granted(&asked));
     let again = wire::command("play", 0.0, &[wire::null(), wire::string("other")]).on(2);

@@ -33,6 +33,8 @@ use tiderace::rtmp::command::{Command, CommandMessage};
 use tiderace::rtmp::handshake::Hello;
 use tiderace::server::Server;
 use tiderace::server::conn::Conn;
+use tiderace::server::errand::ErrandId;
+use tiderace::server::peer::Protocol;
 use tiderace::server::reason::CloseReason;
 use tiderace::stream::ids::{ConnId, Endpoint};
 use tiderace::stream::segment::SegmentSettings;
@@ -160,12 +162,23 @@ impl World {
         let transport = MemoryTransport(Rc::clone(&link));
         let conn = if self.server.admits(&address, self.now) {
             let expected = self.server.next_id();
-            let id = self.server.accept(transport, address, self.now);
+            let id = self.server.accept(transport, address, Protocol::Rtmp, self.now);
             assert_eq!(id, expected, "the id that was announced");
             Some(id)
         } else {
             None
         };
+        self.clients.push(Peer::new(link, conn));
+        handle
+    }
+
+    /// Connects the server, whose errand it is, to another end, which the test is.
+    pub(crate) fn dialed(&mut self, id: ErrandId) -> ClientHandle {
+        let handle = ClientHandle(self.clients.len());
+        let faults = self.faults.map(|seed| Faults::harmless(seed ^ (handle.0 as u64) << 32));
+        let link = Link::open(self.socket_bytes, faults);
+        let transport = MemoryTransport(Rc::clone(&link));
+        let conn = self.server.done(id, Ok(transport), self.now);
         self.clients.push(Peer::new(link, conn));
         handle
     }
@@ -330,8 +343,8 @@ impl World {
     fn check_invariants(&self) {
         let server = &self.server;
         let stats = server.stats();
-        let live = stats.accepted - stats.closed_total();
-        assert_eq!(live, server.len() as u64, "accepted less closed is live");
+        let live = stats.accepted + stats.dialed - stats.closed_total();
+        assert_eq!(live, server.len() as u64, "accepted and dialed less closed is live");
         assert!(server.timers().len() <= server.len(), "one timer entry per connection");
         for stream in server.hub().iter() {
             let name = stream.name();
@@ -347,8 +360,8 @@ impl World {
     fn play_of(&self, player: Endpoint) -> Option<(usize, &str)> {
         let conn = self.server.conn(player.conn)?;
         let plays = &conn.activity.as_ref()?.plays;
-        let play = plays.iter().find(|play| play.lane == player.message_stream_id)?;
-        Some((play.slot as usize, self.server.hub().stream(play.stream).name()))
+        let play = plays.iter().find(|play| play.lane == player.lane)?;
+        Some((play.slot as usize, self.server.hub().channel(play.stream).name()))
     }
 
     /// What holds when nothing more happens: nobody waits for an event that nobody owes.
@@ -363,7 +376,7 @@ impl World {
                 assert!(peer.reader.is_between_messages(), "client {index}: half a message");
             }
             let plays = conn.activity.iter().flat_map(|activity| &activity.plays);
-            let mut news = plays.map(|play| self.server.hub().stream(play.stream).news_at());
+            let mut news = plays.map(|play| self.server.hub().channel(play.stream).news_at());
             let waits_for_more = news.any(|at| at != Time::NEVER && at > self.now);
             if conn.has_pending(self.server.hub()) && !waits_for_more {
                 assert_eq!(link.room(), 0, "client {index}: room, and bytes that wait for it");
@@ -468,6 +481,11 @@ impl Peer {
             while client.next_event(&mut input).expect("a good server").is_some() {}
         }
         bytes.len()
+    }
+
+    /// Takes all bytes that wait in the socket, for a test that passes them on.
+    pub(crate) fn take_raw(&self) -> Vec<u8> {
+        self.link.borrow_mut().receive(usize::MAX)
     }
 
     /// All bytes that came, the handshake too.

@@ -59,7 +59,7 @@ pub struct Ticket {
 
 /// The commands that are judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Command {
+pub enum JudgedCommand {
     /// `connect` (RTMP 1.0, section 7.2.1.1).
     Connect,
     /// `publish` (RTMP 1.0, section 7.2.2.6).
@@ -76,16 +76,16 @@ pub struct Question {
     /// Who asks.
     pub peer: SocketAddr,
     /// For what.
-    pub command: Command,
+    pub command: JudgedCommand,
     /// The canonical name of the stream, as the access rules grant it; the path of the application
     /// for a connect.
     pub name: Rc<str>,
 }
 
-/// A request that waits for its decision.
+/// A request that has to be decided.
 #[derive(Debug)]
 pub(in crate::server) enum Ask {
-    Connect { request: ConnectRequest, logged_in: Option<LoggedIn> },
+    Connect(ConnectRequest),
     Publish(PublishRequest),
     Play(PlayRequest),
 }
@@ -94,9 +94,7 @@ impl Ask {
     /// Memory that it holds in addition to itself (bytes).
     pub(in crate::server) fn held_bytes(&self) -> usize {
         match self {
-            Self::Connect { request, logged_in } => {
-                request.held_bytes() + logged_in.as_ref().map_or(0, LoggedIn::held_bytes)
-            }
+            Self::Connect(request) => request.held_bytes(),
             Self::Publish(request) => request.target.held_bytes(),
             Self::Play(request) => request.target.held_bytes(),
         }
@@ -107,7 +105,7 @@ impl Ask {
 #[derive(Debug)]
 pub struct OutsideJudge {
     /// The commands that it decides.
-    pub commands: Vec<Command>,
+    pub commands: Vec<JudgedCommand>,
     /// How long a decision may take (ms). Later it is a refusal.
     pub verdict_ms: u64,
     questions: VecDeque<Question>,
@@ -116,7 +114,7 @@ pub struct OutsideJudge {
 
 impl OutsideJudge {
     /// A judge of these commands.
-    pub fn new(commands: &[Command]) -> Self {
+    pub fn new(commands: &[JudgedCommand]) -> Self {
         Self {
             commands: commands.to_vec(),
             verdict_ms: limits::VERDICT_MS,
@@ -126,7 +124,13 @@ impl OutsideJudge {
     }
 
     /// Asks for a decision.
-    fn ask(&mut self, conn: ConnId, peer: SocketAddr, command: Command, name: Rc<str>) -> Ticket {
+    fn ask(
+        &mut self,
+        conn: ConnId,
+        peer: SocketAddr,
+        command: JudgedCommand,
+        name: Rc<str>,
+    ) -> Ticket {
         self.tickets += 1;
         let ticket = Ticket { conn, number: self.tickets };
         self.questions.push_back(Question { ticket, peer, command, name });
@@ -162,7 +166,7 @@ impl<'j> Judges<'j> {
         logged_in: Option<&LoggedIn>,
     ) -> Verdict {
         match self.access.publish(name, logged_in) {
-            Ok(name) => self.outside(conn, peer, Command::Publish, name.into()),
+            Ok(name) => self.outside(conn, peer, JudgedCommand::Publish, name.into()),
             Err(refused) => Verdict::Refused(refused),
         }
     }
@@ -170,16 +174,22 @@ impl<'j> Judges<'j> {
     /// Judges a play of the stream called `name`.
     pub(in crate::server) fn play(self, conn: ConnId, peer: SocketAddr, name: &str) -> Verdict {
         let name = self.access.play(name).into();
-        self.outside(conn, peer, Command::Play, name)
+        self.outside(conn, peer, JudgedCommand::Play, name)
     }
 
     /// Judges a connect to the application at `path`, which the access rules allow.
     pub(in crate::server) fn connect(self, conn: ConnId, peer: SocketAddr, path: &str) -> Verdict {
-        self.outside(conn, peer, Command::Connect, path.into())
+        self.outside(conn, peer, JudgedCommand::Connect, path.into())
     }
 
     /// Has the judge outside decide what the others allow, if it decides such commands.
-    fn outside(self, conn: ConnId, peer: SocketAddr, command: Command, name: Rc<str>) -> Verdict {
+    fn outside(
+        self,
+        conn: ConnId,
+        peer: SocketAddr,
+        command: JudgedCommand,
+        name: Rc<str>,
+    ) -> Verdict {
         match self.outside {
             Some(judge) if judge.commands.contains(&command) => {
                 Verdict::Later(judge.ask(conn, peer, command, name))

@@ -9,6 +9,7 @@ use crate::rtmp::message::{Message, MessageHeader, UserControl, kind};
 use crate::rtmp::session::{Receives, SessionSettings};
 use crate::server::conn::{Closing, Departure};
 use crate::server::hub::DuplicatePolicy;
+use crate::server::peer::Protocol;
 use crate::server::reason::CloseReason;
 use crate::server::transport::Received;
 use crate::stream::cursor::Play;
@@ -75,16 +76,17 @@ struct Bench {
 impl Bench {
     fn new(message_stream_ids: &[u32]) -> Self {
         let settings = SessionSettings::new(Hello::new(&[7; 1528]));
-        let peer = SocketAddr::from(([10, 0, 0, 1], 4000));
-        let mut conn = Conn::new(Scripted::default(), peer, &settings, Time::ZERO);
+        let address = SocketAddr::from(([10, 0, 0, 1], 4000));
+        let peer = Peer::new(Protocol::Rtmp, &settings);
+        let mut conn = Conn::new(Scripted::default(), address, peer, Time::ZERO);
         let mut hub = Hub::default();
         let policy = DuplicatePolicy { rule: Duplicate::Reject, silent_ms: 0 };
         let mut streams = Vec::new();
         for id in message_stream_ids {
-            let endpoint = Endpoint { conn: ConnId::new(9), message_stream_id: *id };
+            let endpoint = Endpoint { conn: ConnId::new(9), lane: *id };
             let name = format!("live/{id}");
             let published = hub.publish(&name, endpoint, Time::ZERO, &policy, 0).unwrap();
-            let tape = hub.stream(published.stream).tape();
+            let tape = hub.channel(published.stream).tape();
             let receives = Receives::ALL;
             let (framing, start) = (Framing::Rtmp, Start::Live);
             let play = Play::new(published.stream, *id, framing, tape, start, receives);
@@ -92,7 +94,7 @@ impl Bench {
             conn.activity_mut().plays.push(play);
             streams.push(published.stream);
         }
-        conn.session.output_mut().set_chunk_size(CHUNK_SIZE);
+        conn.peer.output_mut().set_chunk_size(CHUNK_SIZE);
         let mut bench = Self { hub, streams, conn };
         assert_eq!(bench.flush(), Flushed::All);
         bench.conn.transport = Scripted::default();
@@ -111,7 +113,7 @@ impl Bench {
         // of one byte on.
         let mut payload = vec![fill; len];
         payload[0] = 0x20 | fill & 0x0f;
-        let message = Message { header, payload: &payload };
+        let message = Message { header, payload: &payload }.into();
         self.hub.record(self.streams[stream], &message, Time::ZERO, &TAPE);
     }
 
@@ -133,7 +135,7 @@ impl Bench {
     }
 
     fn control(&mut self) {
-        self.conn.session.ping(1);
+        self.conn.peer.ping(1);
     }
 
     /// Message type, message stream id and payload length of all that was written.
@@ -278,9 +280,9 @@ fn players_on_any_message_stream_get_their_own_id() {
 #[test]
 fn control_output_gives_its_memory_back() {
     let mut bench = Bench::new(&[]);
-    bench.conn.session.output_mut().user_control(UserControl::StreamBegin(1));
+    bench.conn.peer.output_mut().user_control(UserControl::StreamBegin(1));
     bench.flush();
-    assert!(bench.conn.session.output().bytes().is_empty());
+    assert!(bench.conn.peer.output().bytes().is_empty());
 }
 
 const HEADER: MessageHeader = MessageHeader {
@@ -317,7 +319,7 @@ fn a_join_to_a_long_backlog_of_tiny_messages_costs_one_visit_a_message() {
 #[test]
 fn a_player_that_wants_nothing_of_a_long_backlog_is_past_it_in_a_bounded_time() {
     let mut bench = Bench::new(&[1]);
-    let tape = bench.hub.stream(bench.streams[0]).tape();
+    let tape = bench.hub.channel(bench.streams[0]).tape();
     bench.conn.play_mut(1).unwrap().receive_audio(false, tape);
     (0..3 * Budget::WRITE.messages).for_each(|_| bench.publish(0, 1, 1));
     for expected in [Flushed::Budget, Flushed::Budget, Flushed::All] {

@@ -20,6 +20,7 @@ use tiderace::server::Server;
 use tiderace::server::accepting::{AcceptError, Acceptor, Listen};
 use tiderace::server::conn::Conn;
 use tiderace::server::judge::{Decision, Question, Ticket};
+use tiderace::server::peer::Protocol;
 use tiderace::stream::ids::ConnId;
 use tiderace::stream::segment::SegmentSettings;
 use tiderace::time::Time;
@@ -64,6 +65,10 @@ impl Backlog {
 
 impl Listen for Backlog {
     type Transport = Socket;
+
+    fn protocol(&self) -> Protocol {
+        Protocol::Rtmp
+    }
 
     fn accept(&mut self) -> Result<(Socket, SocketAddr), AcceptError> {
         uncounted(|| self.take())
@@ -222,7 +227,7 @@ impl Host {
         id
     }
 
-    /// From here on nothing goes wrong, descriptors are to be had, and no request waits for a judge.
+    /// From here on nothing goes wrong, descriptors are to be had, and no judge is asked.
     pub(super) fn repair(&mut self) {
         self.server.set_judge(None);
         self.counts = None;
@@ -389,7 +394,7 @@ impl Host {
             assert!(conn.timers.entry() <= first, "a deadline without entry");
             let waits_for_turn = conn.queued_to_write || conn.closing.is_some();
             let plays = conn.activity.iter().flat_map(|activity| &activity.plays);
-            let mut news = plays.map(|play| server.hub().stream(play.stream).news_at());
+            let mut news = plays.map(|play| server.hub().channel(play.stream).news_at());
             // The end of a publish at the end of a turn makes news of what waited for more.
             let is_due =
                 |at| server.hub().has_news() || server.next_deadline().is_some_and(|due| due <= at);

@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use tiderace::config::{Duplicate, Settings, Start};
 use tiderace::limits::{self, KIB, MIB};
-use tiderace::server::judge::{Command, OutsideJudge, Question, Refused};
+use tiderace::server::judge::{JudgedCommand, OutsideJudge, Question, Refused};
 use tiderace::server::memory::MemoryLevel;
 use tiderace::server::reason::CloseReason;
 use tiderace::time::Time;
@@ -258,7 +258,7 @@ struct Ruling {
 /// A judge outside of the server, whose decisions take any time.
 #[derive(Debug)]
 struct Judge {
-    commands: Vec<Command>,
+    commands: Vec<JudgedCommand>,
     random: Random,
     rulings: Vec<Ruling>,
     asking: BTreeMap<ClientId, Asking>,
@@ -268,13 +268,13 @@ impl Judge {
     /// The judge of a seed. A third of them decides nothing.
     fn new(seed: u64) -> Self {
         let mut random = Random::new(seed ^ 0x0007_06e5);
-        let sets: [&[Command]; 6] = [
+        let sets: [&[JudgedCommand]; 6] = [
             &[],
             &[],
-            &[Command::Publish],
-            &[Command::Play],
-            &[Command::Publish, Command::Play],
-            &[Command::Connect, Command::Publish, Command::Play],
+            &[JudgedCommand::Publish],
+            &[JudgedCommand::Play],
+            &[JudgedCommand::Publish, JudgedCommand::Play],
+            &[JudgedCommand::Connect, JudgedCommand::Publish, JudgedCommand::Play],
         ];
         let commands = sets[random.below(sets.len())].to_vec();
         Self { commands, random, rulings: Vec::new(), asking: BTreeMap::new() }
@@ -282,9 +282,9 @@ impl Judge {
 
     fn decides(&self, said: Said) -> bool {
         let command = match said {
-            Said::Connect => Command::Connect,
-            Said::Publish(_) => Command::Publish,
-            Said::Play(_) => Command::Play,
+            Said::Connect => JudgedCommand::Connect,
+            Said::Publish(_) => JudgedCommand::Publish,
+            Said::Play(_) => JudgedCommand::Play,
             _ => return false,
         };
         self.commands.contains(&command)

@@ -83,6 +83,8 @@ struct Frame {
 #[derive(Debug, Default)]
 struct Stream {
     publisher: Option<ClientId>,
+    /// When its newest publisher began.
+    begun: Time,
     rhythm: Rhythm,
     /// While its publisher is gone and may come back: until when.
     lingers_until_ms: Option<u64>,
@@ -347,6 +349,7 @@ impl Model {
         let displaced = stream.publisher.replace(id);
         stream.rhythm = Rhythm { last_media: self.now, ..Rhythm::default() };
         stream.lingers_until_ms = None;
+        stream.begun = self.now;
         stream.awaits_gop = true;
         stream.published_from = stream.frames.len();
         self.tally.publishes += 1;
@@ -432,7 +435,10 @@ impl Model {
                     assert!(silent || given_up, "publisher {id} was closed: {rhythm:?}");
                 }
                 Role::Plays(player) => {
-                    let waits = self.streams[player.stream].publisher.is_none();
+                    let stream = &self.streams[player.stream];
+                    // A judge decides between turns. The players that waited for the publisher are
+                    // visited in the next one, and may give way to newcomers until then.
+                    let waits = stream.publisher.is_none() || stream.begun == self.now;
                     // What it lost with the end of its stream counts as moves.
                     let moved = waits && player.was_cut_off;
                     let may_go = !client.is_good || moved || waits && gave_way;

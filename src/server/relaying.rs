@@ -1,0 +1,104 @@
+//! A stream that is sent to another server, as a publisher there.
+//!
+//! Owns what one relay needs: the local stream, and the application and key at the other end. The
+//! relayed stream is played like any other: a read position on its tape, whose lane is the message
+//! stream that the other server gave. It opens no socket: that is an errand. When it should begin,
+//! and whether it is tried again, is for whoever asks for it.
+
+use super::Server;
+use super::errand::ErrandId;
+use super::peer::Uplink;
+use super::reason::CloseReason;
+use super::stages::Stage;
+use super::transport::Transport;
+use crate::config::Start;
+use crate::rtmp::client::{ClientConfig, Purpose};
+use crate::rtmp::session::Receives;
+use crate::stream::cursor::Play;
+use crate::stream::framing::Framing;
+use crate::stream::ids::{ConnId, Endpoint};
+use crate::time::Time;
+use log::{debug, info};
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+/// Where a stream is relayed to.
+#[derive(Clone, Debug)]
+pub struct RelayTarget {
+    /// The address of the other server.
+    pub address: SocketAddr,
+    /// The application there.
+    pub app: String,
+    /// The stream key there.
+    pub key: String,
+}
+
+/// A local stream, and where it goes.
+#[derive(Debug)]
+pub(super) struct Relayed {
+    name: Rc<str>,
+    target: RelayTarget,
+}
+
+impl Relayed {
+    /// The canonical name of the local stream.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Memory that it holds in addition to itself (bytes).
+    pub(super) fn held_bytes(&self) -> usize {
+        self.name.len() + self.target.app.capacity() + self.target.key.capacity()
+    }
+
+    /// What the client at this end asks for. It sends in the chunk size of the tape.
+    pub(super) fn client_config(&self, chunk_size: u32) -> ClientConfig {
+        let RelayTarget { address, app, key } = &self.target;
+        let purpose = Purpose::Publish { key: key.clone() };
+        let config = ClientConfig::new(app, format!("rtmp://{address}/{app}"), purpose);
+        ClientConfig { chunk_size, ..config }
+    }
+}
+
+impl<T: Transport> Server<T> {
+    /// Sends the stream called `name` to another server from its newest keyframe on, once that
+    /// server takes it. A stream that is not published yet is waited for.
+    pub fn relay(&mut self, name: &str, target: RelayTarget, now: Time) -> ErrandId {
+        let address = target.address;
+        self.errands.dial(address, Relayed { name: name.into(), target }, now)
+    }
+
+    /// The other server has let the relay in.
+    pub(super) fn relay_let_in(&mut self, id: ConnId, now: Time) {
+        self.enter_stage(id, Stage::Connected, now);
+        self.arm_ping(id, now);
+    }
+
+    /// The other server takes the stream.
+    pub(super) fn relay_begins(&mut self, id: ConnId, now: Time) {
+        let conn = &self.table[id];
+        let Some(Uplink { client, relayed }) = conn.peer.uplink() else { return };
+        let lane = client.message_stream_id();
+        let streams_max = self.settings.limits.streams_max;
+        let Ok(stream) = self.hub.find_or_wait(relayed.name(), streams_max) else {
+            let detail = "as many streams are waited for as may be".to_owned();
+            return self.close(id, CloseReason::StreamLimit, detail, now);
+        };
+        let name = self.policies.access.shown(relayed.name());
+        info!("{name} is relayed to {}", conn.address());
+        let tape = self.hub.channel(stream).tape();
+        let (framing, receives) = (Framing::Rtmp, Receives::ALL);
+        let mut play = Play::new(stream, lane, framing, tape, Start::Keyframe, receives);
+        play.slot = self.hub.add_player(stream, Endpoint { conn: id, lane });
+        play.told_begun = self.hub.channel(stream).has_begun();
+        self.table[id].activity_mut().plays.push(play);
+        self.settle_stage(id, now);
+        self.table.queue_write(id);
+    }
+
+    /// The other server has refused the relay.
+    pub(super) fn relay_refused(&mut self, id: ConnId, detail: String, now: Time) {
+        debug!("{} refuses a relay: {detail}", self.table[id].address());
+        self.close(id, CloseReason::RelayRefused, detail, now);
+    }
+}
