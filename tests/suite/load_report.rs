@@ -150,7 +150,7 @@ fn runs_of_other_conditions_are_compared_only_when_that_is_asked_for() {
     let never = load(&["compare", &first, &third, "--anyway"]);
     assert_eq!(never.status.code(), Some(16));
     let expected =
-        "tiderace: a run of load fanout and one of load ingest have nothing to compare\n";
+        "tiderace: a run of load fanout and a run of load ingest cannot be compared\n";
     assert_eq!(text(&never.stderr), expected);
 }
 
