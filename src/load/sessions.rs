@@ -249,7 +249,7 @@ mod tests {
         assert_eq!(quotient("late", "opening_s").1.unwrap(), "the generator lagged");
         assert_eq!(quotient("sessions", "late").1.unwrap(), "the generator lagged");
         assert_eq!(quotient("sessions", "nothing").1.unwrap(), "there is no nothing");
-        let nothing = "there was nothing to measure it by";
+        let nothing = "the quotient is undefined: nothing was counted to divide by";
         assert_eq!(quotient("sessions", "none"), (None, Some(nothing.to_owned())));
     }
 }

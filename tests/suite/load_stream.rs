@@ -63,7 +63,10 @@ fn floor_drops_a_player_that_does_not_read_and_keeps_the_others() {
         let _ = stuck.read_to_end(&mut received);
         assert!(received.len() < FRAMES * frame.len() / 2, "{form:?}: {} bytes", received.len());
         assert!(received.chunks(frame.len()).all(|got| *got == frame[..got.len()]), "{form:?}");
-        assert!(floor.end().ends_with(" 1 players dropped because they did not read\n"), "{form:?}");
+        assert!(
+            floor.end().ends_with(" 1 players dropped because they did not read\n"),
+            "{form:?}"
+        );
     }
 }
 
