@@ -1,5 +1,5 @@
-//! What `tiderace load` publishes is played by ffmpeg, and what ffmpeg publishes is described by
-//! `tiderace load`.
+//! ffmpeg plays the stream that `tiderace load` publishes, and `tiderace load` describes the stream
+//! that ffmpeg publishes.
 
 use std::fs;
 use std::path::Path;
@@ -17,7 +17,7 @@ use crate::lab::{Lab, Need, ffmpeg};
 const END: Duration = Duration::from_secs(20);
 
 #[test]
-fn synthetic_stream_decodes_without_a_complaint() {
+fn synthetic_stream_decodes_without_errors() {
     let Some(lab) = Lab::open("load_synthetic", &[Need::Program("ffmpeg")]) else { return };
     let server = Server::start(&lab);
     let streams = [
@@ -57,7 +57,7 @@ fn synthetic_stream_decodes_without_a_complaint() {
 }
 
 #[test]
-fn what_ffmpeg_publishes_is_described_and_counted() {
+fn stream_of_ffmpeg_is_described_and_counted() {
     let Some(lab) = Lab::open("load_describes", &[Need::Program("ffmpeg")]) else { return };
     let server = Server::start(&lab);
     let url = server.url("live/described");
@@ -87,7 +87,7 @@ fn what_ffmpeg_publishes_is_described_and_counted() {
 }
 
 #[test]
-fn film_that_ffmpeg_wrote_is_published_as_it_is() {
+fn film_of_ffmpeg_is_published_unchanged() {
     let Some(lab) = Lab::open("load_film", &[Need::Program("ffmpeg")]) else { return };
     let server = Server::start(&lab);
     let url = server.url("live/film");
@@ -107,18 +107,18 @@ fn film_that_ffmpeg_wrote_is_published_as_it_is() {
 
 fn load(lab: &Lab, name: &str, args: &[&str], options: &[&str]) -> Program {
     let mut command = Command::new(server::program());
-    // What is sent and counted is right on a machine that is late.
+    // A late generator does not change the streams and counts.
     command.arg("load").args(args).args(options).args(["--quiet", "--lateness-max-ms", "600000"]);
     Program::start(lab, name, &mut command)
 }
 
-/// Waits for the end, which must be success: three pictures at once are less than a core.
+/// Waits for success. Three streams at once take less than a core.
 #[track_caller]
 fn finish(load: Program) {
     load.finish(END);
 }
 
-/// What ffprobe says of the first track of a kind, which it decodes for that, in its order.
+/// Returns the entries that ffprobe prints for the first track of a kind, after decoding it.
 fn probe(path: &Path, kind: &str, entries: &str) -> String {
     let output = Command::new("ffprobe")
         .args(["-v", "error", "-count_frames", "-select_streams", kind, "-of", "csv=p=0"])

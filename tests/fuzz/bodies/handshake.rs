@@ -1,5 +1,5 @@
-//! The handshake of both sides: whatever a peer says, a server answers nothing before C1 is whole
-//! and 3073 bytes then, and takes exactly what belongs to it.
+//! The handshake of both sides. A server sends nothing before C1 is complete and then 3073 bytes,
+//! and takes exactly the bytes of the handshake.
 
 use tiderace::limits::HANDSHAKE_PACKET_BYTES;
 use tiderace::rtmp::handshake::{
@@ -8,12 +8,12 @@ use tiderace::rtmp::handshake::{
 
 use super::oracle::{Kept, note, same_however_cut};
 
-/// C0 and C1, and C2 behind them; in the other direction as many.
+/// Length of C0 and C1, and with C2 after them. The other direction has the same lengths.
 const HELLO_BYTES: usize = 1 + HANDSHAKE_PACKET_BYTES;
 const ALL_BYTES: usize = HELLO_BYTES + HANDSHAKE_PACKET_BYTES;
 const RANDOM: [u8; 1528] = [7; 1528];
 
-/// The first byte chooses the side and the check, the second how the others are cut.
+/// The first byte chooses the side and the check, the second one the split of the others.
 pub(crate) fn run(data: &[u8]) {
     let Some((&[side, cut], bytes)) = data.split_first_chunk() else { return };
     let check = [C2Check::Off, C2Check::Log, C2Check::Strict][usize::from(side % 3)];
@@ -63,7 +63,7 @@ fn client(pieces: &[&[u8]]) -> Outcome {
     outcome
 }
 
-/// Feeds pieces until the handshake is done or refused. An open one has taken all of them.
+/// Feeds pieces until the handshake is complete or refused. An incomplete handshake has taken all.
 fn feed(
     pieces: &[&[u8]],
     mut advance: impl FnMut(
@@ -81,15 +81,15 @@ fn feed(
                 assert_eq!(taken, ALL_BYTES, "bytes of a whole handshake");
                 return note(|| Outcome { said, taken, end: End::Done(completed) });
             }
-            Ok(None) => assert!(input.is_empty(), "an open handshake takes all that comes"),
+            Ok(None) => assert!(input.is_empty(), "an incomplete handshake takes all input"),
             Err(error) => return Outcome { said, taken, end: End::Refused(known(error)) },
         }
     }
     Outcome { said, taken, end: End::Open }
 }
 
-/// What does not depend on how much came with the first byte: which other protocol a peer speaks is
-/// told by the bytes behind it, as many as are there.
+/// Drops errors that depend on how many bytes came with the first one, because another protocol is
+/// recognized by the bytes that follow it.
 fn known(error: HandshakeError) -> Option<HandshakeError> {
     use HandshakeError::{Http, ProxyProtocol, Version};
     (!matches!(error, Http(_) | ProxyProtocol | Version(_))).then_some(error)
