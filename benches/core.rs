@@ -156,7 +156,7 @@ impl Receiver {
         piece.chunks(1024).for_each(|step| buffer.extend_from_slice(black_box(step)));
         let mut input = &mut buffer[..];
         while let Some(incoming) =
-            inbound.next(&mut input, limits, output, tolerated).expect("what was sent")
+            inbound.next(&mut input, limits, output, tolerated).expect("valid input")
         {
             black_box(&incoming);
         }

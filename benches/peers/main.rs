@@ -44,7 +44,7 @@ const REPEATS_MAX: u32 = 2;
 #[derive(Debug, Parser)]
 struct Args {
     /// The workloads to measure; all by default.
-    #[arg(value_name = "WORKLOAD", value_parser = PossibleValuesParser::new(WORKLOADS.map(|w| w.name)))]
+    #[arg(value_name = "WORKLOAD", value_parser = workload_names())]
     workloads: Vec<String>,
     /// Number of rounds. The figures are medians over the rounds.
     #[arg(long, default_value_t = 5, value_parser = value_parser!(u32).range(1..))]
@@ -58,6 +58,10 @@ struct Args {
     /// Passed by cargo to every bench.
     #[arg(long, hide = true)]
     bench: bool,
+}
+
+fn workload_names() -> PossibleValuesParser {
+    PossibleValuesParser::new(WORKLOADS.map(|workload| workload.name))
 }
 
 fn main() -> ExitCode {

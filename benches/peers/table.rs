@@ -59,7 +59,7 @@ impl Outcome {
         };
         let ratio = row.reference.and_then(|reference| self.ratio(reference, index));
         let compared = row.reference.map_or_else(String::new, |reference| {
-            format!("{} of {}", number(ratio), self.told(reference, index))
+            format!("{} of {}", number(ratio), self.describe(reference, index))
         });
         let (goal, is_reached) = match row.goal {
             Goal::Figure(most) => {
@@ -87,7 +87,7 @@ impl Outcome {
     }
 
     /// Returns the name of a reference, with its median if it has no column.
-    fn told(&self, reference: Peer, index: usize) -> String {
+    fn describe(&self, reference: Peer, index: usize) -> String {
         match reference {
             Peer::Nginx | Peer::WriteFloor | Peer::SendfileFloor => reference.name().to_owned(),
             _ => format!("{}'s {}", reference.name(), number(self.median(reference, index))),

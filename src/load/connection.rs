@@ -384,8 +384,8 @@ impl ConnectionHead {
         (self.phase, self.phase_at) = (phase, now);
         ConnectionEvent::Reached { phase, took_us }
     }
+
     /// Returns whether the connection has reached its goal.
-    /// Whether it has come to what it was opened for.
     pub fn is_settled(&self) -> bool {
         self.phase >= self.goal
     }

@@ -53,8 +53,8 @@ impl Measured {
 
     /// Restarts the measurements, and returns those until now.
     pub(super) fn restart(&mut self) -> Self {
-        let anew = Self { began: self.began, ..Self::new(self.is_busy) };
-        let mut before = std::mem::replace(self, anew);
+        let restarted = Self { began: self.began, ..Self::new(self.is_busy) };
+        let mut before = std::mem::replace(self, restarted);
         before.finish();
         before
     }

@@ -50,7 +50,7 @@ const fn request(goal: ConnectionPhase) -> &'static str {
         ConnectionPhase::Handshake => "shake hands",
         ConnectionPhase::Connect => "connect",
         ConnectionPhase::Stream => "create a stream",
-        ConnectionPhase::Publish => "take a stream",
+        ConnectionPhase::Publish => "publish a stream",
         ConnectionPhase::Play => "play a stream",
     }
 }

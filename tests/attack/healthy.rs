@@ -299,9 +299,9 @@ impl Party {
         receive_bytes: usize,
     ) -> Result<Self, String> {
         let anywhere = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0);
-        let socket = connect_from(anywhere, receive_bytes, server).map_err(said)?;
-        socket.set_nodelay(true).map_err(said)?;
-        socket.set_write_timeout(Some(SOON)).map_err(said)?;
+        let socket = connect_from(anywhere, receive_bytes, server).map_err(text_of)?;
+        socket.set_nodelay(true).map_err(text_of)?;
+        socket.set_write_timeout(Some(SOON)).map_err(text_of)?;
         let config = ClientConfig::new(app, format!("rtmp://{server}/{app}"), purpose);
         Ok(Self { socket, client: Client::new(config, &[7; 1528]) })
     }
@@ -309,7 +309,7 @@ impl Party {
     /// Writes all pending output.
     fn flush(&mut self) -> Result<(), String> {
         let output = self.client.take_output();
-        self.socket.write_all(&output).map_err(said)
+        self.socket.write_all(&output).map_err(text_of)
     }
 
     /// Processes events until one matches.
@@ -332,22 +332,22 @@ impl Party {
     ) -> Result<usize, String> {
         self.flush()?;
         let mut buffer = [0; 64 * 1024];
-        self.socket.set_nonblocking(wait.is_zero()).map_err(said)?;
+        self.socket.set_nonblocking(wait.is_zero()).map_err(text_of)?;
         if !wait.is_zero() {
-            self.socket.set_read_timeout(Some(wait)).map_err(said)?;
+            self.socket.set_read_timeout(Some(wait)).map_err(text_of)?;
         }
         let read = self.socket.read(&mut buffer);
         if wait.is_zero() {
-            self.socket.set_nonblocking(false).map_err(said)?;
+            self.socket.set_nonblocking(false).map_err(text_of)?;
         }
         let count = match read {
             Ok(0) => return Err("closed by the server".to_owned()),
             Ok(count) => count,
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => 0,
-            Err(error) => return Err(said(error)),
+            Err(error) => return Err(text_of(error)),
         };
         let mut input = &mut buffer[..count];
-        while let Some(event) = self.client.next_event(&mut input).map_err(said)? {
+        while let Some(event) = self.client.next_event(&mut input).map_err(text_of)? {
             if let ClientEvent::Refused(status) = &event {
                 return Err(format!("refused: {}", status.code.escape_ascii()));
             }
@@ -383,6 +383,6 @@ fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
     shared.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-fn said(error: impl ToString) -> String {
+fn text_of(error: impl ToString) -> String {
     error.to_string()
 }

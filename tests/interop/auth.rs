@@ -43,14 +43,14 @@ impl Guarded {
         assert_eq!(span.video.end, film.frames.video.len(), "{publishes}: {span:?}");
     }
 
-    /// Expects ffmpeg to be refused, to end at once and to print `said`.
-    fn expect_refused(&self, credentials: &str, path: &str, said: &str) {
+    /// Expects ffmpeg to be refused, to end at once and to print `message`.
+    fn expect_refused(&self, credentials: &str, path: &str, message: &str) {
         let url = self.url(credentials, path);
         let film = clip(Film::Main, 4);
         let mut publisher = ffmpeg::publish(&self.lab, "refused", &film, &url);
         let status = publisher.wait(Duration::from_secs(3));
         let text = publisher.error_text();
-        assert!(!status.success() && text.contains(said), "{url}: {text}");
+        assert!(!status.success() && text.contains(message), "{url}: {text}");
     }
 
     fn wait_for_log(&self, text: &str) {

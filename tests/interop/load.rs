@@ -41,16 +41,16 @@ fn synthetic_stream_decodes_without_errors() {
         ffmpeg::expect_decodable(&path);
         let count = frames.video.len();
         let sides = size.replace('x', ",");
-        let said = probe(&path, "v", "codec_name,profile,width,height,nb_read_frames");
-        assert_eq!(said, format!("h264,Constrained Baseline,{sides},{count}"));
-        let said = probe(&path, "a", "codec_name,profile,sample_rate,channels,nb_read_frames");
-        assert_eq!(said, format!("aac,LC,48000,2,{}", frames.audio.len()));
+        let printed = probe(&path, "v", "codec_name,profile,width,height,nb_read_frames");
+        assert_eq!(printed, format!("h264,Constrained Baseline,{sides},{count}"));
+        let printed = probe(&path, "a", "codec_name,profile,sample_rate,channels,nb_read_frames");
+        assert_eq!(printed, format!("aac,LC,48000,2,{}", frames.audio.len()));
         let steps: Vec<_> = frames.video.windows(2).map(|pair| pair[1].dts - pair[0].dts).collect();
         let interval_ms = 1000.0 / fps.parse::<f64>().unwrap();
         let is_step = |step: &i64| (*step as f64 - interval_ms).abs() <= 1.0;
         assert!(steps.len() > 20 && steps.iter().all(is_step), "{steps:?}");
-        let said = probe(&path, "v", "r_frame_rate");
-        let (frames, seconds) = said.split_once('/').unwrap();
+        let printed = probe(&path, "v", "r_frame_rate");
+        let (frames, seconds) = printed.split_once('/').unwrap();
         let rate = frames.parse::<f64>().unwrap() / seconds.parse::<f64>().unwrap();
         assert!((rate - fps.parse::<f64>().unwrap()).abs() < 0.1, "{rate} is not {fps}");
     }

@@ -60,9 +60,9 @@ fn an_empty_key_is_refused_with_a_reason_that_ffmpeg_shows() {
     for url in [server.url("live"), server.url("live/")] {
         let mut publisher = ffmpeg::publish(&lab, "publisher", &clip(Film::Main, 4), &url);
         let status = publisher.wait(Duration::from_secs(3));
-        let said = publisher.error_text();
+        let printed = publisher.error_text();
         assert!(!status.success(), "{url} was accepted");
-        assert!(said.contains("Server error"), "ffmpeg shows no reason: {said}");
+        assert!(printed.contains("Server error"), "ffmpeg shows no reason: {printed}");
     }
 }
 

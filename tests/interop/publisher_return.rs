@@ -82,8 +82,8 @@ fn a_second_publisher_is_refused_while_the_first_one_sends() {
     let mut second = ffmpeg::publish(&lab, "second", &clip, &url);
     let status = second.wait(Duration::from_secs(5));
     assert!(!status.success(), "two publishers on one name");
-    let said = second.error_text();
-    assert!(said.contains("Server error"), "ffmpeg shows no reason: {said}");
+    let printed = second.error_text();
+    assert!(printed.contains("Server error"), "ffmpeg shows no reason: {printed}");
     first.finish(Duration::from_secs(15));
     let span = player.finish(Duration::from_secs(15)).expect_contiguous_in(&clip.frames);
     assert_eq!(span.video.end, clip.frames.video.len(), "the first lost a frame: {span:?}");

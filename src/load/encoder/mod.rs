@@ -24,7 +24,7 @@ use crate::media::MediaKind;
 /// Options of the synthetic encoder.
 #[derive(Clone, Debug, PartialEq, Args)]
 pub struct EncoderOptions {
-    /// The picture size.
+    /// The picture size of the synthetic encoder.
     #[arg(long, value_name = "WIDTHxHEIGHT", default_value = "1280x720")]
     pub size: PictureSize,
     /// The frame rate.

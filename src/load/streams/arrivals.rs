@@ -138,12 +138,12 @@ impl Track {
         }
         arrivals.corrupt += u64::from(!is_whole);
         match self.received.insert(stamp.sequence) {
-            Place::Known => {
+            Position::Duplicate => {
                 arrivals.duplicated += 1;
                 return false;
             }
-            Place::Behind => arrivals.out_of_order += 1,
-            Place::Ahead => {}
+            Position::OutOfOrder => arrivals.out_of_order += 1,
+            Position::Newest => {}
         }
         arrivals.frames += 1;
         if is_whole {
@@ -167,13 +167,13 @@ impl Track {
 
 /// Position of a frame relative to those already received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum Position {
     /// Later than all others.
-    Ahead,
+    Newest,
     /// Earlier than a frame that was already received.
-    Behind,
+    OutOfOrder,
     /// Received before.
-    Known,
+    Duplicate,
 }
 
 /// A set of sequence numbers, stored as contiguous ranges: one range if nothing was lost, and one
@@ -186,28 +186,28 @@ struct Sequences {
 }
 
 impl Sequences {
-    fn insert(&mut self, sequence: u64) -> Place {
+    fn insert(&mut self, sequence: u64) -> Position {
         let place = match self.ranges.last_mut() {
             Some(last) if last.end == sequence => {
                 last.end += 1;
-                Place::Ahead
+                Position::Newest
             }
-            Some(last) if last.end > sequence => self.insert_behind(sequence),
+            Some(last) if last.end > sequence => self.insert_out_of_order(sequence),
             _ => {
                 self.ranges.push(sequence..sequence + 1);
-                Place::Ahead
+                Position::Newest
             }
         };
-        self.count += u64::from(place != Place::Known);
+        self.count += u64::from(place != Position::Duplicate);
         place
     }
 
-    fn insert_behind(&mut self, sequence: u64) -> Place {
+    fn insert_out_of_order(&mut self, sequence: u64) -> Position {
         // The first range that does not end before the sequence number.
         let at = self.ranges.partition_point(|range| range.end < sequence);
-        let Some(range) = self.ranges.get_mut(at) else { return Place::Known };
+        let Some(range) = self.ranges.get_mut(at) else { return Position::Duplicate };
         if range.contains(&sequence) {
-            return Place::Known;
+            return Position::Duplicate;
         }
         if range.end == sequence {
             range.end += 1;
@@ -221,7 +221,7 @@ impl Sequences {
         } else {
             self.ranges.insert(at, sequence..sequence + 1);
         }
-        Place::Behind
+        Position::OutOfOrder
     }
 }
 
@@ -240,9 +240,9 @@ mod tests {
             for _ in 0..100 {
                 let sequence = random.below(60) as u64;
                 let expected = match plain.last() {
-                    _ if plain.contains(&sequence) => Place::Known,
-                    Some(last) if *last > sequence => Place::Behind,
-                    _ => Place::Ahead,
+                    _ if plain.contains(&sequence) => Position::Duplicate,
+                    Some(last) if *last > sequence => Position::OutOfOrder,
+                    _ => Position::Newest,
                 };
                 plain.insert(sequence);
                 assert_eq!(sequences.insert(sequence), expected, "seed {seed}");

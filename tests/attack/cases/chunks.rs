@@ -59,9 +59,9 @@ pub(super) fn a04(trial: &mut Trial<'_>) {
 
 pub(super) fn a05(trial: &mut Trial<'_>) {
     let chunk = announced(20, 16_777_215, VIDEO, 128);
-    let mut nobody = trial.session(&[]);
-    nobody.send(&chunk);
-    trial.closes("before a publish", nobody, "message_too_large");
+    let mut idle = trial.session(&[]);
+    idle.send(&chunk);
+    trial.closes("before a publish", idle, "message_too_large");
     let mut publisher = trial.publisher("a05");
     publisher.send(&chunk);
     trial.closes("a publisher", publisher, "message_too_large");

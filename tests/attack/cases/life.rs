@@ -25,7 +25,7 @@ pub(super) fn g01(verdict: &mut Verdict) {
         ("a port in use", as_it_is, ["--listen", &taken]),
         ("an address of another machine", as_it_is, ["--listen", "192.0.2.1:1935"]),
         ("no such file", as_it_is, ["--config", "/nonexistent/tiderace.toml"]),
-        ("a file that is no configuration", as_it_is, ["--config", "/proc/self/status"]),
+        ("a file that is not a configuration", as_it_is, ["--config", "/proc/self/status"]),
         ("a flag that does not exist", as_it_is, ["--no-such-flag", "1"]),
         ("too few descriptors", "ulimit -n 64; exec \"$0\" \"$@\"", ["--connections-max", "100"]),
     ] {
@@ -58,13 +58,13 @@ pub(super) fn g02(verdict: &mut Verdict) {
     let all_in = parties.iter_mut().all(|party| party.hears(".Start", SOON));
     verdict.expect(all_in, || "some clients did not reach their streams".to_owned());
     server.signal(Signal::TERM);
-    let told = Instant::now();
+    let signalled = Instant::now();
     let mut ends = parties.iter_mut().map(|party| party.wait_end(DRAIN + SOON));
     let well = ends.all(|end| end == Some(End::Closed));
     verdict.expect(well, || "some clients were not closed in an orderly way".to_owned());
     drop(parties);
     let status = server.wait(DRAIN + SOON).and_then(|status| status.code());
-    let took = told.elapsed();
+    let took = signalled.elapsed();
     verdict.expect(status == Some(0), || format!("ended with {status:?}"));
     verdict.expect(took < DRAIN + Duration::from_secs(1), || format!("took {took:?}"));
     verdict.outcome("ends with 0");
@@ -83,12 +83,12 @@ pub(super) fn g03(verdict: &mut Verdict) {
     verdict.expect(stays, || "the server does not survive signals without a meaning".to_owned());
     let _held = Attacker::connect(server.address, &Arc::default()).expect("the server accepts");
     server.signal(Signal::TERM);
-    let says = wait_until(SOON, || server.log_from(0).contains("going down"));
+    let reports = wait_until(SOON, || server.log_from(0).contains("going down"));
     server.signal(Signal::TERM);
-    let told = Instant::now();
+    let signalled = Instant::now();
     let status = server.wait(SOON).and_then(|status| status.code());
-    verdict.expect(says && status == Some(0), || format!("two SIGTERM: {status:?}"));
-    verdict.figure(format!("{} ms after the second SIGTERM", told.elapsed().as_millis()));
+    verdict.expect(reports && status == Some(0), || format!("two SIGTERM: {status:?}"));
+    verdict.figure(format!("{} ms after the second SIGTERM", signalled.elapsed().as_millis()));
     let mut server = Server::start(&DRAINING);
     server.signal(Signal::INT);
     let status = server.wait(SOON).and_then(|status| status.code());

@@ -146,11 +146,11 @@ pub(super) fn c04(trial: &mut Trial<'_>) {
         early.send(&request.chunks());
         trial.closes("before connect", early, "bad_command");
     }
-    let mut nobody = trial.send(wire::handshake());
-    nobody.send(&wire::connect("studio").chunks());
-    nobody.send(&wire::create_stream(2.0).chunks());
-    nobody.send(&wire::publish("any").chunks());
-    trial.closes("without the login", nobody, "login_failed");
+    let mut anonymous = trial.send(wire::handshake());
+    anonymous.send(&wire::connect("studio").chunks());
+    anonymous.send(&wire::create_stream(2.0).chunks());
+    anonymous.send(&wire::publish("any").chunks());
+    trial.closes("without the login", anonymous, "login_failed");
     let wrong = "studio?authmod=adobe&user=camera&challenge=x&response=y&opaque=z";
     let mut wrong_proof = trial.send(wire::handshake());
     wrong_proof.send(&wire::connect(wrong).chunks());

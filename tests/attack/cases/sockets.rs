@@ -69,7 +69,7 @@ pub(super) fn e01(trial: &mut Trial<'_>) {
     prlimit(Some(pid), Resource::Nofile, limit(Some(room))).expect("the limit can be lowered");
     let held: Vec<_> = (0..200).map(|_| trial.connect()).collect();
     let mut waiting = trial.send(&wire::handshake()[..1537]);
-    let says = wait_until(SOON, || trial.log().contains("cannot accept on"));
+    let reports = wait_until(SOON, || trial.log().contains("cannot accept on"));
     let before = trial.cpu();
     thread::sleep(Duration::from_secs(1));
     let spent = trial.cpu() - before;
@@ -80,7 +80,7 @@ pub(super) fn e01(trial: &mut Trial<'_>) {
     }
     let recovered = freed.elapsed();
     prlimit(Some(pid), Resource::Nofile, limit(usual)).expect("the limit can be raised again");
-    trial.verdict.expect(says, || "the log does not say that it cannot accept".to_owned());
+    trial.verdict.expect(reports, || "the log does not say that it cannot accept".to_owned());
     trial.verdict.expect(spent < Duration::from_millis(150), || format!("{spent:?} in a second"));
     trial.verdict.expect(recovered < Duration::from_secs(1), || {
         format!("a waiting client was served {recovered:?} after descriptors were free again")

@@ -146,8 +146,8 @@ pub(super) fn a16(trial: &mut Trial<'_>) {
 }
 
 pub(super) fn a17(trial: &mut Trial<'_>) {
-    let tag = |kind: u8, says: usize, body: &[u8]| {
-        let length = &(says as u32).to_be_bytes()[1..];
+    let tag = |kind: u8, claimed: usize, body: &[u8]| {
+        let length = &(claimed as u32).to_be_bytes()[1..];
         let back = (body.len() as u32 + 11).to_be_bytes();
         [&[kind], length, &[0, 0, 0, 0, 0, 0, 0], body, &back[..]].concat()
     };

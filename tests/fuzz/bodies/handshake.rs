@@ -26,7 +26,7 @@ pub(crate) fn run(data: &[u8]) {
 
 #[derive(Debug, PartialEq)]
 struct Outcome {
-    said: Vec<u8>,
+    output: Vec<u8>,
     taken: usize,
     end: End,
 }
@@ -41,25 +41,25 @@ enum End {
 fn server(pieces: &[&[u8]], check: C2Check) -> Outcome {
     let hello = Hello::new(&RANDOM);
     let (mut handshake, mut kept) = (ServerHandshake::new(), Kept::default());
-    let outcome = feed(pieces, |input, said| {
+    let outcome = feed(pieces, |input, output| {
         kept.receive(input.len(), || {
-            handshake.advance(input, &hello, check, said).map(|done| done.map(Some))
+            handshake.advance(input, &hello, check, output).map(|done| done.map(Some))
         })
     });
     let answered = outcome.taken >= HELLO_BYTES;
-    assert_eq!(outcome.said.len(), if answered { ALL_BYTES } else { 0 });
+    assert_eq!(outcome.output.len(), if answered { ALL_BYTES } else { 0 });
     outcome
 }
 
 fn client(pieces: &[&[u8]]) -> Outcome {
     let (mut handshake, mut kept) = (ClientHandshake::new(&RANDOM), Kept::default());
-    let outcome = feed(pieces, |input, said| {
+    let outcome = feed(pieces, |input, output| {
         kept.receive(input.len(), || {
-            handshake.advance(input, said).map(|is_done| is_done.then_some(None))
+            handshake.advance(input, output).map(|is_done| is_done.then_some(None))
         })
     });
     let answered = outcome.taken >= HELLO_BYTES;
-    assert_eq!(outcome.said.len(), if answered { HANDSHAKE_PACKET_BYTES } else { 0 });
+    assert_eq!(outcome.output.len(), if answered { HANDSHAKE_PACKET_BYTES } else { 0 });
     outcome
 }
 
@@ -71,21 +71,21 @@ fn feed(
         &mut Vec<u8>,
     ) -> Result<Option<Option<Completed>>, HandshakeError>,
 ) -> Outcome {
-    let (mut said, mut taken) = (Vec::new(), 0);
+    let (mut output, mut taken) = (Vec::new(), 0);
     for piece in pieces {
         let mut input = *piece;
-        let result = advance(&mut input, &mut said);
+        let result = advance(&mut input, &mut output);
         taken += piece.len() - input.len();
         match result {
             Ok(Some(completed)) => {
                 assert_eq!(taken, ALL_BYTES, "bytes of a whole handshake");
-                return note(|| Outcome { said, taken, end: End::Done(completed) });
+                return note(|| Outcome { output, taken, end: End::Done(completed) });
             }
             Ok(None) => assert!(input.is_empty(), "an incomplete handshake takes all input"),
-            Err(error) => return Outcome { said, taken, end: End::Refused(known(error)) },
+            Err(error) => return Outcome { output, taken, end: End::Refused(known(error)) },
         }
     }
-    Outcome { said, taken, end: End::Open }
+    Outcome { output, taken, end: End::Open }
 }
 
 /// Drops errors that depend on how many bytes came with the first one, because another protocol is

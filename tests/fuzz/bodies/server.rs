@@ -44,7 +44,7 @@ struct Client {
     handle: ClientHandle,
     accepted_ms: u64,
     /// Bytes that the client has sent or is about to send.
-    said: usize,
+    sent_bytes: usize,
     chunk_size: usize,
 }
 
@@ -84,7 +84,7 @@ impl Play {
             Step::Reload => self.world.server.reload(settings(source)),
         }
         self.world.run();
-        self.nobody_outstays_the_handshake();
+        self.check_handshake_deadline();
         Ok(())
     }
 
@@ -102,9 +102,9 @@ impl Play {
             self.world[handle].split = Split::Bytes(usize::from(segment) * 8);
         }
         let accepted_ms = self.world.now().as_micros() / 1000;
-        let mut client = Client { handle, accepted_ms, said: 0, chunk_size: 128 };
+        let mut client = Client { handle, accepted_ms, sent_bytes: 0, chunk_size: 128 };
         if shakes_hands {
-            client.says(&mut self.world, &wire::handshake());
+            client.send(&mut self.world, &wire::handshake());
         }
         self.clients.push(client);
     }
@@ -119,15 +119,15 @@ impl Play {
                 break;
             }
             let bytes = script::say(source, &mut client.chunk_size)?;
-            client.says(&mut self.world, &bytes);
+            client.send(&mut self.world, &bytes);
         }
         Ok(())
     }
 
     /// The handshake deadline is absolute: a client without a complete handshake is gone by then.
-    fn nobody_outstays_the_handshake(&self) {
+    fn check_handshake_deadline(&self) {
         let now_ms = self.world.now().as_micros() / 1000;
-        for client in self.clients.iter().filter(|client| client.said < HANDSHAKE_BYTES) {
+        for client in self.clients.iter().filter(|client| client.sent_bytes < HANDSHAKE_BYTES) {
             let age_ms = now_ms - client.accepted_ms;
             let is_there = self.world.conn(client.handle).is_some();
             assert!(!is_there || age_ms <= HANDSHAKE_MS_MAX, "a handshake of {age_ms} ms");
@@ -155,8 +155,8 @@ impl Play {
 }
 
 impl Client {
-    fn says(&mut self, world: &mut World, bytes: &[u8]) {
-        self.said += bytes.len();
+    fn send(&mut self, world: &mut World, bytes: &[u8]) {
+        self.sent_bytes += bytes.len();
         world[self.handle].send_raw(bytes);
     }
 }

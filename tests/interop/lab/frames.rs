@@ -171,7 +171,7 @@ pub(crate) fn runs(track: &str, got: &[Frame], sent: &[Frame]) -> Vec<Range<usiz
         let Some(distance) = found else {
             let before = sent[..from].iter().rposition(|other| other.hash == frame.hash);
             panic!(
-                "{track} packet {index} of {}, dts {}, {} bytes, was not sent behind {from} of {}, \
+                "{track} packet {index} of {}, dts {}, {} bytes, was not sent after {from} of {}, \
                  earlier at {before:?}; runs so far {runs:?}",
                 got.len(),
                 frame.dts,

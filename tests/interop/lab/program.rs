@@ -83,8 +83,8 @@ impl Drop for Program {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if thread::panicking() {
-            let said = self.output_text() + &self.error_text();
-            eprintln!("--- {} printed:\n{}---", self.name, last_lines(&said, 60));
+            let printed = self.output_text() + &self.error_text();
+            eprintln!("--- {} printed:\n{}---", self.name, last_lines(&printed, 60));
         }
     }
 }

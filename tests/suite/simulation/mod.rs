@@ -399,8 +399,8 @@ impl Simulation {
             14..77 => self.media(),
             77..90 => self.read_a_little(),
             90..93 => self.pass_time(),
-            93..95 => self.somebody_leaves(),
-            95 => self.somebody_stops(),
+            93..95 => self.one_client_leaves(),
+            95 => self.one_publisher_stops(),
             96..98 => self.hostile_bytes(),
             98 if self.random.one_in(3) => self.reload(),
             _ => {}
@@ -543,7 +543,7 @@ impl Simulation {
         self.advance(millis);
     }
 
-    fn somebody_leaves(&mut self) {
+    fn one_client_leaves(&mut self) {
         let Some(id) = self.pick(|_| true) else { return };
         let how = self.random.below(3);
         self.note(|| format!("client {id} {}", ["resets", "ends", "leaves"][how]));
@@ -564,7 +564,7 @@ impl Simulation {
         self.client(id).is_done = true;
     }
 
-    fn somebody_stops(&mut self) {
+    fn one_publisher_stops(&mut self) {
         let publishes = |client: &Client| matches!(client.intent, Intent::Publish(_));
         let Some(id) = self.pick(|client| publishes(client) && !client.is_done) else { return };
         let stop = wire::command("deleteStream", 0.0, &[wire::null(), wire::number(1.0)]);
