@@ -11,7 +11,7 @@ use clap::Args;
 use super::LoadError;
 use super::options::write_out;
 use super::report::{Comparison, LoadReport, Threshold};
-use super::subcommand::{Judgement, Verdict};
+use super::subcommand::{Judgement, LoadVerdict};
 use crate::text::Escaped;
 
 /// Options of `load compare`.
@@ -42,12 +42,12 @@ impl Compare {
             let [ours, theirs] = [ours, theirs].map(|command| Escaped(command.as_bytes()));
             let line =
                 format!("a run of load {ours} and a run of load {theirs} cannot be compared");
-            return Ok(Judgement { verdict: Verdict::Incomparable, lines: vec![line] });
+            return Ok(Judgement { verdict: LoadVerdict::Incomparable, lines: vec![line] });
         }
         let mut differences = comparison.differences();
         if !differences.is_empty() && !self.anyway {
             differences.push("the conditions differ; --anyway compares nevertheless".to_owned());
-            return Ok(Judgement { verdict: Verdict::Incomparable, lines: differences });
+            return Ok(Judgement { verdict: LoadVerdict::Incomparable, lines: differences });
         }
         write_out(&comparison.text())?;
         Judgement::of(&self.fail_if, None, |threshold| threshold.judge_ratio(&first, &second))

@@ -84,14 +84,14 @@ impl LoadCommand {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Judgement {
     /// Outcome in one word.
-    pub verdict: Verdict,
+    pub verdict: LoadVerdict,
     /// Lines for standard error, in addition to the report.
     pub lines: Vec<String>,
 }
 
 /// Outcome as a script sees it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Verdict {
+pub enum LoadVerdict {
     /// The figures are reliable and meet all thresholds.
     #[default]
     Good,
@@ -115,9 +115,9 @@ impl Judgement {
         let missed = judged.into_iter().flatten();
         let lines: Vec<_> = lagged.map(str::to_owned).into_iter().chain(missed).collect();
         let verdict = match lagged {
-            Some(_) => Verdict::Lagged,
-            None if lines.is_empty() => Verdict::Good,
-            None => Verdict::Missed,
+            Some(_) => LoadVerdict::Lagged,
+            None if lines.is_empty() => LoadVerdict::Good,
+            None => LoadVerdict::Missed,
         };
         Ok(Self { verdict, lines })
     }
@@ -163,19 +163,19 @@ mod tests {
             verdict,
             lines: lines.iter().map(|line| (*line).to_owned()).collect(),
         };
-        assert_eq!(judged(&[], None).unwrap(), outcome(Verdict::Good, &[]));
-        assert_eq!(judged(&["lost>3"], None).unwrap(), outcome(Verdict::Good, &[]));
+        assert_eq!(judged(&[], None).unwrap(), outcome(LoadVerdict::Good, &[]));
+        assert_eq!(judged(&["lost>3"], None).unwrap(), outcome(LoadVerdict::Good, &[]));
         let (two, one) = ("lost>2: lost is 3", "lost>1: lost is 3");
         let missed = judged(&["lost>2", "lost>5", "lost>1"], None).unwrap();
-        assert_eq!(missed, outcome(Verdict::Missed, &[two, one]));
+        assert_eq!(missed, outcome(LoadVerdict::Missed, &[two, one]));
     }
 
     #[test]
     fn a_lagging_generator_outweighs_missed_thresholds() {
         let outcome = judged(&["lost>2"], Some("it was late")).unwrap();
-        assert_eq!(outcome.verdict, Verdict::Lagged);
+        assert_eq!(outcome.verdict, LoadVerdict::Lagged);
         assert_eq!(outcome.lines, ["it was late", "lost>2: lost is 3"]);
-        assert_eq!(judged(&[], Some("it was late")).unwrap().verdict, Verdict::Lagged);
+        assert_eq!(judged(&[], Some("it was late")).unwrap().verdict, LoadVerdict::Lagged);
     }
 
     #[test]
