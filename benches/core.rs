@@ -1,14 +1,15 @@
-//! What the pure core costs, and the server around it without sockets, in scenarios that repeat
-//! exactly, so that instructions can be counted: a count moves when the code does, whatever else
-//! the machine is doing.
+//! The cost of the protocol core, and of the server around it without sockets. The scenarios are
+//! deterministic, so instructions can be counted: a count changes only with the code, not with
+//! other work of the machine.
 //!
 //! ```text
 //! cargo bench --bench core                      every scenario, with the time it takes here
-//! cargo bench --bench core -- NAME ITERATIONS   one of them, so many times
-//! benches/count                                 the instructions of each, by valgrind
+//! cargo bench --bench core -- NAME ITERATIONS   one scenario with this many iterations
+//! benches/count                                 the instructions of each, counted by valgrind
 //! ```
 //!
-//! Valgrind knows no instructions for SHA-256, so that a handshake counts for more than it takes.
+//! Valgrind does not support the SHA-256 instructions, so a handshake counts for more than it
+//! costs.
 
 use std::cell::RefCell;
 use std::env;
@@ -39,14 +40,14 @@ use tiderace::server::transport::{Received, Transport};
 use tiderace::stream::ids::ConnId;
 use tiderace::time::Time;
 
-/// ffmpeg publishes H.264 and AAC: C0, C1 and C2, the dialogue, some 200 media messages.
+/// A recording of ffmpeg publishing H.264 and AAC: C0, C1 and C2, the dialogue, some 200 messages.
 const RECORDED: &[u8] =
     include_bytes!("../tests/vectors/captures/ffmpeg5_publish_h264_aac.client.bin");
 const HANDSHAKE_BYTES: usize = 1 + 2 * HANDSHAKE_PACKET_BYTES;
-/// What a segment of the network carries.
+/// Payload of a TCP segment.
 const SEGMENT_BYTES: usize = 1448;
 
-/// Runs a scenario so many times. What it prepares comes on top, once.
+/// Runs a scenario for a number of iterations. Its preparation is done once and counts, too.
 type Scenario = fn(iterations: u64);
 
 const SCENARIOS: [(&str, Scenario); 10] = [
@@ -92,14 +93,14 @@ fn time(name: &str, scenario: Scenario) {
     println!("{name:16} {:9.2} µs", each.as_nanos() as f64 / 1000.0);
 }
 
-/// The recorded session in one piece: payloads are taken where they lie.
+/// The recorded session in one piece, so payloads are used in place.
 fn read_whole(iterations: u64) {
     for _ in 0..iterations {
         read(RECORDED.len());
     }
 }
 
-/// The recorded session by segments: most payloads are put together.
+/// The recorded session in TCP segments, so most payloads have to be assembled.
 fn read_segments(iterations: u64) {
     for _ in 0..iterations {
         read(SEGMENT_BYTES);
@@ -129,7 +130,7 @@ fn read(piece_bytes: usize) {
     RECORDED[HANDSHAKE_BYTES..].chunks(piece_bytes).for_each(|piece| receiver.read(piece));
 }
 
-/// The receiving side behind a socket: what comes is copied into a buffer first.
+/// The receiving side of a connection. Input is copied into a buffer first, as from a socket.
 struct Receiver {
     inbound: Inbound,
     output: Output,
@@ -152,11 +153,11 @@ impl Receiver {
     fn read(&mut self, piece: &[u8]) {
         let Self { inbound, output, limits, tolerated, buffer } = self;
         buffer.clear();
-        // In steps: valgrind counts every byte of a long copy as an instruction.
+        // In small steps: valgrind counts every byte of a long copy as an instruction.
         piece.chunks(1024).for_each(|step| buffer.extend_from_slice(black_box(step)));
         let mut input = &mut buffer[..];
         while let Some(incoming) =
-            inbound.next(&mut input, limits, output, tolerated).expect("what was sent")
+            inbound.next(&mut input, limits, output, tolerated).expect("valid input")
         {
             black_box(&incoming);
         }
@@ -181,7 +182,7 @@ fn write(iterations: u64) {
     }
 }
 
-/// The `connect` of ffmpeg, out of its AMF0.
+/// Decodes the `connect` of ffmpeg from AMF0.
 fn decode_connect(iterations: u64) {
     let connect = first_message();
     for _ in 0..iterations {
@@ -199,7 +200,7 @@ fn first_message() -> Vec<u8> {
     }
 }
 
-/// What a player is told: its `connect` and its `play` are accepted.
+/// Encodes the replies to a player whose `connect` and `play` are accepted.
 fn encode_replies(iterations: u64) {
     let mut payload = Vec::new();
     for _ in 0..iterations {
@@ -211,12 +212,12 @@ fn encode_replies(iterations: u64) {
     }
 }
 
-/// From the first byte of the handshake until the publish is accepted.
+/// A session from the first byte of the handshake until the publish is accepted.
 fn session_publish(iterations: u64) {
     let settings = SessionSettings::new(Hello::new(&[7; 1528]));
     for _ in 0..iterations {
         let mut session = Session::new(&settings);
-        // The publish is well within these.
+        // The publish command is well within these bytes.
         let mut bytes = RECORDED[..4096].to_owned();
         let mut input = black_box(&mut bytes[..]);
         while !publishes(&mut session, &mut input, &settings) {
@@ -234,27 +235,27 @@ fn publishes(session: &mut Session, input: &mut &mut [u8], settings: &SessionSet
             return true;
         }
         Some(_) => {}
-        None => panic!("the recording ends before it publishes"),
+        None => panic!("the recording ends before the publish command"),
     }
     false
 }
 
-/// A message of a publisher that nobody plays, through a turn of the server.
+/// A message of a publisher without players, through one turn of the server.
 fn ingest(iterations: u64) {
-    Studio::open(0).publish(iterations);
+    Fixture::open(0).publish(iterations);
 }
 
-/// The same with a player, and with a hundred more: the hundredth part of the difference is what a
-/// player costs for each frame.
+/// The same with one player, and with a hundred more. A hundredth of the difference is the cost of
+/// one player per frame.
 fn fan_out_to_one(iterations: u64) {
-    Studio::open(1).publish(iterations);
+    Fixture::open(1).publish(iterations);
 }
 
 fn fan_out_to_many(iterations: u64) {
-    Studio::open(101).publish(iterations);
+    Fixture::open(101).publish(iterations);
 }
 
-/// A socket whose peer takes everything. What is sent is kept while somebody wants to read it.
+/// A socket whose peer reads everything. The output is kept only while a client needs it.
 #[derive(Debug, Default)]
 struct Wire {
     incoming: Vec<u8>,
@@ -292,69 +293,69 @@ impl Transport for Socket {
     }
 }
 
-/// A server and its time.
-struct House {
+/// A server with its clock and read buffer.
+struct Harness {
     server: Server<Socket>,
     buffer: Vec<u8>,
     now: Time,
 }
 
-/// A server with a publisher, and players of its stream.
-struct Studio {
-    house: House,
+/// A server with a publisher and players of its stream.
+struct Fixture {
+    harness: Harness,
     publisher: Client,
     id: ConnId,
     socket: Socket,
     timestamp: u32,
 }
 
-/// A frame of AVC that is no keyframe, and the time between two.
+/// An AVC frame that is not a keyframe, and the interval between two frames.
 const FRAME: [u8; 1200] = frame(0x27);
 const FRAME_MS: u32 = 33;
 
-/// A message of AVC with this frame type and codec (FLV 10.1, E.4.3).
+/// Returns an AVC message with this frame type and codec (FLV 10.1, E.4.3).
 const fn frame(head: u8) -> [u8; 1200] {
     let mut frame = [0xc6; 1200];
     (frame[0], frame[1]) = (head, 1);
     frame
 }
 
-impl Studio {
+impl Fixture {
     fn open(players: usize) -> Self {
         let (hello, challenger) = (Hello::new(&[7; 1528]), Challenger::new([7; 32]));
-        let mut house = House {
+        let mut harness = Harness {
             server: Server::new(Settings::default(), hello, challenger),
             buffer: vec![0; READ_BUFFER_BYTES],
             now: Time::ZERO,
         };
         let key = || "show".to_owned();
         let mut publisher = client(Purpose::Publish { key: key() });
-        let (id, socket) = house.connect(&mut publisher, &ClientEvent::Publishing);
+        let (id, socket) = harness.connect(&mut publisher, &ClientEvent::Publishing);
         publisher.set_chunk_size(CHUNK_SIZE_OUT);
         for _ in 0..players {
-            house.connect(&mut client(Purpose::Play { key: key() }), &ClientEvent::Playing);
+            harness.connect(&mut client(Purpose::Play { key: key() }), &ClientEvent::Playing);
         }
-        let mut studio = Self { house, publisher, id, socket, timestamp: 0 };
-        // A keyframe, from which on players are given what comes.
-        studio.send(&frame(0x17));
-        studio
+        let mut fixture = Self { harness, publisher, id, socket, timestamp: 0 };
+        // A keyframe, from which on players receive frames.
+        fixture.send(&frame(0x17));
+        fixture
     }
 
-    /// Publishes so many frames, each in a turn of its own.
+    /// Publishes frames, each in a turn of its own.
     fn publish(&mut self, frames: u64) {
         (0..frames).for_each(|_| self.send(&FRAME));
     }
 
     fn send(&mut self, frame: &[u8]) {
-        self.house.now = self.house.now.plus_millis(FRAME_MS.into());
+        self.harness.now = self.harness.now.plus_millis(FRAME_MS.into());
         self.timestamp += FRAME_MS;
         self.publisher.write_video(self.timestamp, black_box(frame));
-        self.house.deliver(self.id, &self.socket, self.publisher.take_output());
+        self.harness.deliver(self.id, &self.socket, self.publisher.take_output());
     }
 }
 
-impl House {
-    /// Lets a client come to where the server has granted what it asks for.
+impl Harness {
+    /// Runs the dialogue of a client until the server has accepted its request.
     fn connect(&mut self, client: &mut Client, last: &ClientEvent<'_>) -> (ConnId, Socket) {
         let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 40_000));
         assert!(self.server.admits(&peer, self.now), "an open server");
@@ -365,7 +366,7 @@ impl House {
         while !is_there {
             self.deliver(id, &socket, client.take_output());
             let mut output = std::mem::take(&mut socket.0.borrow_mut().outgoing);
-            assert!(!output.is_empty(), "the server says nothing");
+            assert!(!output.is_empty(), "the server does not reply");
             let mut input = &mut output[..];
             while let Some(event) = client.next_event(&mut input).expect("a good server") {
                 is_there |= event == *last;

@@ -1,18 +1,18 @@
-//! How much later frames reach a player while a thousand hostile connections do their worst.
+//! The latency that a player loses while a thousand hostile connections attack the server.
 //!
 //! ```text
-//! cargo bench --bench hostile                          all kinds, three rounds
-//! cargo bench --bench hostile -- joins closings        some
+//! cargo bench --bench hostile                          all floods, three rounds
+//! cargo bench --bench hostile -- joins closings        some floods
 //! cargo bench --bench hostile -- --rounds 1 --seconds 4
 //! ```
 //!
-//! For each kind of flood the server is started, a canary player watches a stream of 100 frames a
-//! second alone, then the flood comes up beside it (`tests/attack/flood.rs`). Printed are the
-//! medians over the rounds: the 99th percentile of frame latency alone and under the flood, the
-//! worst frame, and the most processor time that one turn of the server took, by its own account.
-//! A frame counts from when it was due. The server has one core and everything else another; on a
-//! machine that does other work, only the processor time of a turn says anything. Ends with status
-//! 1 when a bound is exceeded.
+//! For each flood the server is started. A canary player first watches a stream of 100 frames a
+//! second alone, then during the flood (`tests/attack/flood.rs`). The table shows medians over the
+//! rounds: the 99th percentile of frame latency alone and during the flood, the maximum, and the
+//! longest turn of the server in processor time, as the server reports it. The latency of a frame
+//! is measured from its due time. The server has one core, and everything else another one. On a
+//! machine with other work only the processor time of a turn is meaningful. The exit status is 1 if
+//! a bound is exceeded.
 
 #[allow(dead_code, reason = "what the attack suite needs of it as well")]
 #[path = "../tests/attack/attacker.rs"]
@@ -43,18 +43,19 @@ use flood::{FLOODS, Flood};
 use healthy::{Feed, Habits, Pace, Viewer};
 use server::{Server, Setup, wait_until};
 
-/// The 99th percentile under a flood may be so much above the one alone (us).
+/// Maximum rise of the 99th percentile during a flood (us).
 const P99_MORE_US_MAX: u64 = 20_000;
-/// What a turn may take of the processor (us).
+/// Maximum processor time of a turn (us).
 const TURN_CPU_US_MAX: u64 = 10_000;
-/// How long the canary is alone.
+/// How long the canary player is alone.
 const ALONE: Duration = Duration::from_secs(4);
-/// How long a frame may take, and the server until it is down.
+/// Timeout for a frame, and for the end of the server.
 const WAIT_MAX: Duration = Duration::from_secs(30);
 
 const PACE: Pace = Pace { interval: Duration::from_millis(10), gop_frames: 100, ..Pace::CANARY };
-/// The server on the first core; everything else runs on the second. Its allocator is as it comes:
-/// the attack suite has it give back each piece at once, which costs two system calls a piece.
+/// The server runs on the first core, everything else on the others. Its allocator has default
+/// settings: the attack suite makes it return each block at once, which costs two system calls per
+/// block.
 const SETUP: Setup = Setup {
     settings: "drain_ms = 500\n",
     log_level: "info",
@@ -65,21 +66,21 @@ const SETUP: Setup = Setup {
 /// Compares the latency of a player alone with that beside hostile connections.
 #[derive(Debug, Parser)]
 struct Args {
-    /// The kinds of flood: all, unless some are named.
+    /// The floods to measure; all by default.
     #[arg(value_name = "FLOOD", value_parser = PossibleValuesParser::new(FLOODS.map(|f| f.name)))]
     floods: Vec<String>,
-    /// How many times each is measured; medians are of these.
+    /// Number of rounds. The figures are medians over the rounds.
     #[arg(long, default_value_t = 3, value_parser = value_parser!(u32).range(1..))]
     rounds: u32,
-    /// How long each flood lasts.
+    /// Seconds that each flood lasts.
     #[arg(long, default_value_t = 8, value_parser = value_parser!(u64).range(1..))]
     seconds: u64,
-    /// What cargo passes to every bench.
+    /// Passed by cargo to every bench.
     #[arg(long, hide = true)]
     bench: bool,
 }
 
-/// What one round has measured (us).
+/// Results of one round (us).
 #[derive(Clone, Copy, Debug)]
 struct Round {
     alone_p99_us: u64,
@@ -118,11 +119,11 @@ fn leave_first_core() {
     if cores > 1
         && let Err(error) = sched_setaffinity(None, &others)
     {
-        println!("the first core is not the server's alone: {error}");
+        println!("the first core is shared with the server: {error}");
     }
 }
 
-/// Measures all rounds of a flood and prints its row: the median of each figure.
+/// Measures all rounds of a flood and prints its row, the median of each figure.
 fn measure(flood: Flood, args: &Args) -> Result<Round, String> {
     let mut done = String::new();
     let rounds: Result<Vec<_>, _> = (0..args.rounds)
@@ -160,12 +161,12 @@ fn measure_once(flood: Flood, length: Duration, done: &mut String) -> Result<Rou
     viewer.take_latencies_us();
     thread::sleep(ALONE);
     let alone_us = viewer.take_latencies_us();
-    // The healthy parties go first where they share a core with it.
+    // The healthy threads have priority over the flood, with which they share a core.
     let running = flood.start(server.address, 19)?;
     viewer.take_latencies_us();
     let before = feed.sent();
     thread::sleep(length);
-    // Frames that are still to come are as late as they will be.
+    // Frames that are still outstanding count with the latency that they will have.
     let due = feed.sent();
     wait_until(WAIT_MAX, || viewer.seen().newest >= Some(due) || viewer.is_over());
     let mut under_us = viewer.take_latencies_us();
@@ -173,7 +174,7 @@ fn measure_once(flood: Flood, length: Duration, done: &mut String) -> Result<Rou
     let lost = (due - before).saturating_sub(under_us.len() as u64);
     if lost > 0 {
         println!(
-            "{}: {lost} of {} frames did not come within {WAIT_MAX:?}",
+            "{}: {lost} of {} frames did not arrive within {WAIT_MAX:?}",
             flood.name,
             due - before
         );
@@ -192,7 +193,7 @@ fn measure_once(flood: Flood, length: Duration, done: &mut String) -> Result<Rou
     })
 }
 
-/// The longest turn, from the last line of the server's log.
+/// Returns the longest turn from the last line of the server's log.
 fn longest_turn_us(log: &str) -> Option<u64> {
     let (_, longest) = log.rsplit_once("the longest turn took ")?;
     let ms: f64 = longest.split(' ').next()?.parse().ok()?;

@@ -1,12 +1,12 @@
-//! What idle sessions cost: starts the server, opens sessions that connect and then sleep, and
-//! prints the server's resident memory for each of them, and what it does while they sleep.
+//! The cost of idle sessions: starts the server, opens sessions that connect and then stay idle,
+//! and prints the server's resident memory per session and its activity meanwhile.
 //!
 //! ```text
 //! cargo bench --bench idle                   10,000 sessions after `connect`
-//! cargo bench --bench idle -- 5000 play      5,000 that wait for a stream which is not there
+//! cargo bench --bench idle -- 5000 play      5,000 that wait for a stream without a publisher
 //! ```
 //!
-//! A session takes a descriptor here and one in the server: `ulimit -n` bounds the number.
+//! Each session takes a descriptor here and one in the server, so `ulimit -n` bounds the number.
 
 use std::env;
 use std::error::Error;
@@ -21,7 +21,7 @@ use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 use tiderace::rtmp::client::{Client, ClientConfig, ClientEvent, Purpose};
 
 const SESSIONS: usize = 10_000;
-/// Few of the ports that one source address has, so that a free one is found at once.
+/// A fraction of the ports of one source address, so that the kernel finds a free one at once.
 const SESSIONS_PER_SOURCE: usize = 1000;
 const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 9, 3, 5)), 11935);
 const IDLE: Duration = Duration::from_secs(10);
@@ -42,7 +42,7 @@ fn main() -> Result<()> {
 
 fn measure(sessions: usize, purpose: &Purpose) -> Result<()> {
     let server = Server::start()?;
-    // What the first session brings to life, such as tables, is not the price of a session.
+    // Costs of the first session, such as tables, are not counted.
     let mut held = vec![open(0, purpose)?];
     let before = server.resident_bytes()?;
     let began = Instant::now();
@@ -66,7 +66,7 @@ fn measure(sessions: usize, purpose: &Purpose) -> Result<()> {
     held.iter_mut().try_for_each(expect_open)
 }
 
-/// Takes what the server still said; an end would be that of the session.
+/// Reads pending output of the server and checks that the session is still open.
 fn expect_open(stream: &mut TcpStream) -> Result<()> {
     stream.set_nonblocking(true)?;
     loop {
@@ -79,7 +79,7 @@ fn expect_open(stream: &mut TcpStream) -> Result<()> {
     }
 }
 
-/// Opens a session and brings it to where it has nothing left to say.
+/// Opens a session and runs the dialogue until `purpose` is accepted.
 fn open(index: usize, purpose: &Purpose) -> Result<TcpStream> {
     let mut stream = connect_from(index / SESSIONS_PER_SOURCE)?;
     stream.set_nodelay(true)?;
@@ -106,8 +106,8 @@ fn open(index: usize, purpose: &Purpose) -> Result<TcpStream> {
     Ok(stream)
 }
 
-/// Connects from one of the many addresses of this host. They are this process's own: ports that
-/// another run has left linger for a minute.
+/// Connects from one of many loopback addresses. Each process uses its own, because the ports of an
+/// earlier run stay in TIME_WAIT for a minute.
 fn connect_from(source: usize) -> Result<TcpStream> {
     let [_, _, high, low] = process::id().to_be_bytes();
     let host = Ipv4Addr::new(127, high | 0x80, low, u8::try_from(1 + source)?);
@@ -117,7 +117,7 @@ fn connect_from(source: usize) -> Result<TcpStream> {
     Ok(TcpStream::from(socket))
 }
 
-/// The server, which ends with the measurement.
+/// The server. It is killed when dropped.
 struct Server(Child);
 
 impl Server {
@@ -146,7 +146,7 @@ impl Server {
 
     fn cpu_ticks(&self) -> Result<u64> {
         let stat = self.read("stat")?;
-        // The name in brackets may hold anything; utime and stime are fields 14 and 15.
+        // The name in parentheses may contain anything; utime and stime are fields 14 and 15.
         let (_, fields) = stat.rsplit_once(") ").ok_or("no fields")?;
         let ticks = fields.split(' ').skip(11).take(2).map(str::parse::<u64>);
         Ok(ticks.sum::<std::result::Result<u64, _>>()?)

@@ -1,15 +1,15 @@
-//! From how many players and bytes on `sendfile` from a memory file costs less than `write` from
-//! memory: the processor time for each GB delivered over loopback, both ways, over sizes of frames
-//! and numbers of players.
+//! The number of players and frame size from which `sendfile` from a memory file costs less than
+//! `write` from memory. Measures the processor time per GB delivered over loopback for both, by
+//! frame size and number of players.
 //!
 //! ```text
 //! cargo bench --bench sendfile
 //! ```
 //!
-//! A frame goes to every player, as the server sends it: from memory by one `write` each, or into
-//! a file of [`Segments`] once and from there by one `sendfile` each. Only the time of the thread
-//! that sends is counted, and of that only what the calls take; another thread on another core
-//! takes everything. What is printed decides `SEGMENT_PLAYERS_MIN` and `SEGMENT_RUN_BYTES_MIN`.
+//! Each frame goes to every player as the server sends it: from memory with one `write` per player,
+//! or once into a file of [`Segments`] and from there with one `sendfile` per player. Only the
+//! processor time of the sending thread within these calls is counted. A thread on another core
+//! reads everything. The results decide `SEGMENT_PLAYERS_MIN` and `SEGMENT_RUN_BYTES_MIN`.
 
 use std::error::Error;
 use std::fs::File;
@@ -29,9 +29,9 @@ use tiderace::stream::segment::{SegmentSettings, Segments};
 
 const FRAME_BYTES: [usize; 6] = [KIB, 2 * KIB, 4 * KIB, 8 * KIB, 16 * KIB, 64 * KIB];
 const PLAYERS: [usize; 6] = [1, 2, 4, 8, 16, 64];
-/// Each way takes turns with the other, so that what the machine does meets both.
+/// Rounds alternate between the two methods, so that disturbances of the machine affect both.
 const ROUNDS: usize = 7;
-/// What is delivered in one round of one way, and how many frames that is at most.
+/// Bytes delivered per round and method, and the maximum number of frames for that.
 const ROUND_BYTES: usize = 8 << 20;
 const ROUND_FRAMES_MAX: usize = 400;
 
@@ -40,7 +40,9 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 fn main() -> Result<()> {
     let (send_core, read_core) = cores()?;
     stay_on(send_core)?;
-    println!("CPU s per GB by write / by sendfile, medians of {ROUNDS}; * where sendfile is less");
+    println!(
+        "CPU s per GB by write / by sendfile, medians of {ROUNDS}; * where sendfile costs less"
+    );
     let heads = PLAYERS.map(|players| format!("{players:>13} pl."));
     println!("{:>8}{}", "bytes", heads.concat());
     for bytes in FRAME_BYTES {
@@ -59,12 +61,12 @@ fn cell([write, sendfile]: [f64; 2]) -> String {
     format!("{write:.2} / {sendfile:.2}{mark}")
 }
 
-/// Two cores that this process may use.
+/// Returns two cores that this process may use.
 fn cores() -> Result<(usize, usize)> {
     let allowed = sched_getaffinity(None)?;
     let mut cores = (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core));
     let pair = cores.next().zip(cores.next());
-    pair.ok_or_else(|| "sending and reading need a core each, and there is one alone".into())
+    pair.ok_or_else(|| "sending and reading need a core each, but there is only one".into())
 }
 
 fn stay_on(core: usize) -> Result<()> {
@@ -73,19 +75,19 @@ fn stay_on(core: usize) -> Result<()> {
     Ok(sched_setaffinity(None, &set)?)
 }
 
-/// Connections to players that take everything.
+/// Connections to players that read everything.
 struct Bench {
     players: Vec<TcpStream>,
-    /// What the players have taken in all.
+    /// Bytes that all players have read.
     taken: Arc<AtomicU64>,
     sent: u64,
     segments: Segments,
-    /// The offset on the tape of what is sent from files next.
+    /// Tape offset of the next frame in the files.
     offset: u64,
 }
 
 #[derive(Clone, Copy)]
-enum Way {
+enum Method {
     Write,
     Sendfile,
 }
@@ -110,25 +112,25 @@ impl Bench {
         }
         let taken = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&taken);
-        // It ends with the connections.
+        // The thread ends with the connections.
         thread::spawn(move || {
             let read = stay_on(read_core).and_then(|()| take_all(ends, &counter));
-            read.expect("players take what they are sent");
+            read.expect("players read what they are sent");
         });
         let segments = Segments::default();
         Ok(Self { players: senders, taken, sent: 0, segments, offset: 0 })
     }
 
-    /// What a GB costs by both ways (s), as medians.
+    /// Returns the cost of a GB with both methods (s), as medians.
     fn compare(&mut self, bytes: usize) -> Result<[f64; 2]> {
         let frame = vec![0x27; bytes];
         let frames = (ROUND_BYTES / bytes / self.players.len()).clamp(8, ROUND_FRAMES_MAX);
         let mut costs = [Vec::new(), Vec::new()];
         for _ in 0..ROUNDS {
-            for (way, costs) in [Way::Write, Way::Sendfile].into_iter().zip(&mut costs) {
+            for (method, costs) in [Method::Write, Method::Sendfile].into_iter().zip(&mut costs) {
                 let mut spent = Duration::ZERO;
                 for _ in 0..frames {
-                    spent += self.deliver(way, &frame)?;
+                    spent += self.deliver(method, &frame)?;
                 }
                 let delivered = frames * bytes * self.players.len();
                 costs.push(spent.as_secs_f64() * 1e9 / delivered as f64);
@@ -140,17 +142,17 @@ impl Bench {
         }))
     }
 
-    /// Sends a frame to all players, says how much processor time that took, and waits until they
-    /// have it: sockets are never full.
-    fn deliver(&mut self, way: Way, frame: &[u8]) -> Result<Duration> {
+    /// Sends a frame to all players and returns the processor time. Then waits until they have read
+    /// it, so that sockets are never full.
+    fn deliver(&mut self, method: Method, frame: &[u8]) -> Result<Duration> {
         let before = cpu();
-        match way {
-            Way::Write => {
+        match method {
+            Method::Write => {
                 for player in &mut self.players {
                     player.write_all(frame)?;
                 }
             }
-            Way::Sendfile => self.send_file(frame)?,
+            Method::Sendfile => self.send_file(frame)?,
         }
         let spent = cpu() - before;
         self.sent += (frame.len() * self.players.len()) as u64;
@@ -163,7 +165,7 @@ impl Bench {
     fn send_file(&mut self, frame: &[u8]) -> Result<()> {
         let end = self.offset + frame.len() as u64;
         self.segments.append(self.offset, [frame].into_iter(), &SETTINGS)?;
-        let run = self.segments.run(self.offset, end).ok_or("it was just written")?;
+        let run = self.segments.run(self.offset, end).ok_or("a frame just written has no run")?;
         for player in &self.players {
             let (mut position, mut left) = (run.position, run.len);
             while left > 0 {
@@ -171,13 +173,13 @@ impl Bench {
             }
         }
         self.offset = end;
-        // As the server drops what has left its tape.
+        // As the server frees segments that have left its tape.
         self.segments.forget_before(end.saturating_sub(4 * SEGMENT_BYTES as u64));
         Ok(())
     }
 }
 
-/// Takes what comes on all connections until they end.
+/// Reads from all connections until they end.
 fn take_all(ends: Vec<TcpStream>, counter: &AtomicU64) -> Result<()> {
     let (mut poll, mut events) = (Poll::new()?, Events::with_capacity(64));
     let mut buffer = vec![0; 256 * KIB];
@@ -207,7 +209,7 @@ fn take_all(ends: Vec<TcpStream>, counter: &AtomicU64) -> Result<()> {
     Ok(())
 }
 
-/// What this thread has taken of the processor.
+/// Returns the processor time of this thread.
 fn cpu() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)

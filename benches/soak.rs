@@ -1,20 +1,20 @@
-//! A soak: mixed load for a given time, and a verdict on what the server holds more and more of.
+//! A soak test: mixed load for a given time, and a verdict on leaks in the server.
 //!
 //! ```text
 //! cargo bench --bench soak                a minute
-//! cargo bench --bench soak -- 600         ten
+//! cargo bench --bench soak -- 600         ten minutes
 //! ```
 //!
-//! Publishers come and go, so do players, of which some never read; sessions sleep; hostile ones
-//! send what is left of recorded sessions with a bit flipped, or half of a handshake. Beside them a
-//! publisher and a player stay, and nothing between them may be lost.
+//! Publishers and players come and go, and some players never read. Other sessions stay idle.
+//! Hostile sessions send parts of recorded sessions with a flipped bit, or half a handshake. In
+//! addition, one publisher and one player stay, and no frame between them may be lost.
 //!
-//! Memory and descriptors are sampled behind a warm-up. Busy moments make them peak, and what leaks
-//! raises what they never fall below: a straight line is laid through the least of each of some
-//! windows, and what it rises over the run is bounded. Timers cannot be seen from outside, but
-//! heard: when all load has left, a deadline that was forgotten wakes the process, which then has
-//! nothing else to wake for. It ends by itself, with status 1 if anything rises, is lost or is
-//! left.
+//! Memory and descriptors are sampled after a warm-up. Bursts of load raise their peaks, but a leak
+//! raises their minima. Therefore the run is divided into windows, a straight line is fitted to the
+//! minima of the windows, and its rise over the run is bounded. Timers are not visible from
+//! outside. But after all load has left, a forgotten deadline wakes the process, which has no other
+//! reason to wake. The exit status is 1 if memory or descriptors rise, a frame is lost or anything
+//! is left over.
 
 #[allow(dead_code, reason = "what the attack suite needs of it as well")]
 #[path = "../tests/attack/attacker.rs"]
@@ -43,27 +43,27 @@ use healthy::{Feed, Habits, Pace, Viewer};
 use server::{Held, Server, Setup, wait_until};
 
 const SECONDS: u64 = 60;
-/// How often the server is looked at.
+/// Interval between two samples of the server.
 const SAMPLE: Duration = Duration::from_secs(2);
-/// Of the run, which is not judged: tables grow to their size.
+/// Fraction of the run that is warm-up, in which tables grow to their size.
 const WARM_UP_PART: u32 = 5;
-/// Into which the rest is divided.
+/// Number of windows in the rest of the run.
 const WINDOWS: usize = 12;
 
-/// What memory may rise over the run (KiB).
+/// Maximum rise of memory over the run (KiB).
 const MEMORY_RISE_KIB_MAX: f64 = 1024.0;
-/// The same of descriptors: connections come and go by the dozen between two samples.
+/// Maximum rise of descriptors: dozens of connections come and go between two samples.
 const DESCRIPTORS_RISE_MAX: f64 = 10.0;
-/// When the load has left, memory may be this much above what it was before (KiB): the warm-up
-/// tables, pages not quite empty.
+/// Maximum rise of memory from before the load to after it (KiB), for tables that have grown and
+/// pages that are not quite empty.
 const MEMORY_LEFT_KIB_MAX: i64 = 4096;
 
 const FEEDS: usize = 20;
 const PLAYERS: usize = 100;
 const IDLE: usize = 500;
-/// A turn of each kind of load.
+/// Interval between two actions of each kind of load.
 const TURN: Duration = Duration::from_millis(50);
-/// Longer than every deadline of the settings below.
+/// Longer than every deadline in the settings below.
 const ALL_DEADLINES: Duration = Duration::from_secs(12);
 
 const SETUP: Setup = Setup {
@@ -109,15 +109,15 @@ fn soak(server: &Server, length: Duration) -> Result<(), Vec<String>> {
     let seen = viewer.seen();
     if !goes_on || seen.lost + seen.foreign > 0 {
         let frames = seen.frames;
-        failures.push(format!("the player that stays lost {} of {frames} frames", seen.lost));
+        failures.push(format!("the permanent player lost {} of {frames} frames", seen.lost));
     }
-    println!("{} frames to the player that stays, {} lost", seen.frames, seen.lost);
+    println!("{} frames to the permanent player, {} lost", seen.frames, seen.lost);
     drop((canary, viewer));
     failures.extend(judge_rest(server, before));
     if failures.is_empty() { Ok(()) } else { Err(failures) }
 }
 
-/// Samples the server until the time is over, with a line a minute.
+/// Samples the server until the time is over, and prints a line per minute.
 fn watch(server: &Server, load: &Load, viewer: &Viewer, length: Duration) -> Vec<(f64, Held)> {
     let (began, mut samples) = (Instant::now(), Vec::new());
     let mut minute = Duration::from_secs(60);
@@ -130,8 +130,8 @@ fn watch(server: &Server, load: &Load, viewer: &Viewer, length: Duration) -> Vec
             let [feeds, players, idle, hostile] =
                 load.counts.each_ref().map(|count| count.load(Ordering::Relaxed));
             println!(
-                "{:>5.1} min: {} KiB, {} descriptors, {:.1} s of the processor; so far {feeds} \
-                 publishers, {players} players, {idle} sleepers, {hostile} hostile; {} frames lost",
+                "{:>5.1} min: {} KiB, {} descriptors, {:.1} s of CPU; so far {feeds} publishers, \
+                 {players} players, {idle} idle sessions, {hostile} hostile ones; {} frames lost",
                 at.as_secs_f64() / 60.0,
                 held.memory_kib,
                 held.descriptors,
@@ -143,7 +143,7 @@ fn watch(server: &Server, load: &Load, viewer: &Viewer, length: Duration) -> Vec
     samples
 }
 
-/// What rises over the run more than it may.
+/// Returns a failure for each value that rises too much over the run.
 fn judge_rise(samples: &[(f64, Held)], length: Duration) -> Vec<String> {
     let start = (length / WARM_UP_PART).as_secs_f64();
     let judged: Vec<_> = samples.iter().filter(|(at, _)| *at >= start).collect();
@@ -158,14 +158,14 @@ fn judge_rise(samples: &[(f64, Held)], length: Duration) -> Vec<String> {
     let descriptors = rise(|held| held.descriptors as f64);
     let most = judged.iter().map(|(_, held)| held.memory_kib).max().unwrap_or_default();
     println!(
-        "over {span:.0} s behind the warm-up, in {} samples: memory {memory:+.0} KiB (at most \
+        "over {span:.0} s after the warm-up, in {} samples: memory {memory:+.0} KiB (at most \
          {MEMORY_RISE_KIB_MAX}), descriptors {descriptors:+.1} (at most {DESCRIPTORS_RISE_MAX}); \
-         the most was {most} KiB",
+         the maximum was {most} KiB",
         judged.len()
     );
     let mut failures = Vec::new();
     if judged.len() < WINDOWS {
-        failures.push(format!("{} samples say nothing: let it run longer", judged.len()));
+        failures.push(format!("{} samples are too few for a verdict: run longer", judged.len()));
     }
     if memory > MEMORY_RISE_KIB_MAX {
         failures.push(format!("memory rises by {memory:.0} KiB"));
@@ -176,7 +176,7 @@ fn judge_rise(samples: &[(f64, Held)], length: Duration) -> Vec<String> {
     failures
 }
 
-/// The slope of the straight line with the least squares of distance.
+/// Returns the slope of the least-squares line.
 fn slope(points: &[(f64, f64)]) -> f64 {
     let count = points.len().max(1) as f64;
     let mean = |value: fn(&(f64, f64)) -> f64| points.iter().map(value).sum::<f64>() / count;
@@ -186,13 +186,13 @@ fn slope(points: &[(f64, f64)]) -> f64 {
     if below > 0.0 { above / below } else { 0.0 }
 }
 
-/// What is left when all load has gone: no descriptor but those of the process itself, the memory
-/// of the beginning, and no deadline.
+/// Checks the server after all load has left: it may have only its own descriptors, the memory from
+/// before the load, and no pending deadline.
 fn judge_rest(server: &Server, before: Held) -> Vec<String> {
-    // Those who stayed had two of them.
+    // The permanent publisher and player had two of them.
     let own = before.descriptors - 2;
     let is_empty = wait_until(SOON, || server.held().descriptors == own);
-    // Streams that linger, and the count of lines that were left out, have their last word.
+    // Streams that linger, and the report of suppressed log lines, have deadlines of their own.
     thread::sleep(Duration::from_secs(2));
     let held = server.held();
     let wakeups = server.wakeups();
@@ -200,8 +200,8 @@ fn judge_rest(server: &Server, before: Held) -> Vec<String> {
     let wakeups = server.wakeups() - wakeups;
     let left_kib = held.memory_kib - before.memory_kib;
     println!(
-        "without load: {} descriptors ({own} are its own), {left_kib:+} KiB, {wakeups} wakeups in \
-         {} s",
+        "without load: {} descriptors ({own} of the server itself), {left_kib:+} KiB, {wakeups} \
+         wakeups in {} s",
         held.descriptors,
         ALL_DEADLINES.as_secs()
     );
@@ -218,11 +218,11 @@ fn judge_rest(server: &Server, before: Held) -> Vec<String> {
     failures
 }
 
-/// What the kinds of load share.
+/// State shared by all kinds of load.
 struct Load {
     server: SocketAddr,
     stop: AtomicBool,
-    /// Publishers, players, sleepers and hostile sessions so far.
+    /// Publishers, players, idle sessions and hostile sessions so far.
     counts: [AtomicU64; 4],
 }
 
@@ -231,7 +231,7 @@ impl Load {
         !self.stop.load(Ordering::Relaxed)
     }
 
-    /// A connection over which `bytes` were sent.
+    /// Opens a connection and sends `bytes`.
     fn open(&self, kind: usize, bytes: &[u8]) -> Attacker {
         self.counts[kind].fetch_add(1, Ordering::Relaxed);
         let traffic = Arc::new(Traffic::default());
@@ -241,7 +241,7 @@ impl Load {
     }
 }
 
-/// Publishers of 1 Mbit/s: the one that has been there longest leaves, and another comes.
+/// Publishers of 1 Mbit/s. The oldest one leaves and a new one comes.
 fn publish(load: &Load) {
     let mut feeds = VecDeque::new();
     let mut next = 0;
@@ -257,7 +257,7 @@ fn publish(load: &Load) {
     }
 }
 
-/// Players of those, of which every tenth never reads.
+/// Players of these streams. Every tenth never reads.
 fn play(load: &Load) {
     let mut players: VecDeque<Attacker> = VecDeque::new();
     let mut next = 0;
@@ -278,7 +278,7 @@ fn play(load: &Load) {
     }
 }
 
-/// Sessions that have connected and sleep.
+/// Sessions that connect and stay idle.
 fn sleep(load: &Load) {
     let mut sessions = VecDeque::new();
     while load.goes_on() {
@@ -286,12 +286,12 @@ fn sleep(load: &Load) {
         if sessions.len() > IDLE {
             sessions.pop_front();
         }
-        // The first of them come at once.
+        // The first sessions come in quick succession.
         thread::sleep(if sessions.len() < IDLE { TURN / 50 } else { 2 * TURN });
     }
 }
 
-/// Sessions that break off, make no sense, or stop half way.
+/// Sessions that end early, send invalid data, or stop half way.
 fn attack(load: &Load) {
     let recorded = wire::vector("captures/ffmpeg5_publish_h264_aac.client.bin");
     let mut held = VecDeque::new();

@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use tiderace::config::{ConfigError, ConfigErrors, Draft, FileText, FlagValue, Settings};
 use tiderace::load::LoadError;
 use tiderace::load::help;
-use tiderace::load::subcommand::{LoadCommand, Verdict};
+use tiderace::load::subcommand::{LoadCommand, LoadVerdict};
 use tiderace::net::{self, StartError};
 
 use crate::settings_file::{self, Source};
@@ -304,13 +304,13 @@ impl From<&LoadError> for Exit {
     }
 }
 
-impl From<Verdict> for Exit {
-    fn from(verdict: Verdict) -> Self {
+impl From<LoadVerdict> for Exit {
+    fn from(verdict: LoadVerdict) -> Self {
         match verdict {
-            Verdict::Good => Self::Ok,
-            Verdict::Lagged => Self::Lagged,
-            Verdict::Missed => Self::Missed,
-            Verdict::Incomparable => Self::Incomparable,
+            LoadVerdict::Good => Self::Ok,
+            LoadVerdict::Lagged => Self::Lagged,
+            LoadVerdict::Missed => Self::Missed,
+            LoadVerdict::Incomparable => Self::Incomparable,
         }
     }
 }

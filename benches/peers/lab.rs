@@ -1,7 +1,7 @@
-//! Starts servers and loads on a core each, and ends them, whatever happens.
+//! Starts servers and load generators, each on its own core, and ends them in every case.
 //!
-//! Owns the temporary folder, the cores, and what the load generator says of itself. It knows no
-//! work.
+//! Owns the temporary directory, the cores, and the reports of the load generator. It does not know
+//! the workloads.
 
 use std::cell::{Cell, RefCell};
 use std::fs::{self, File};
@@ -22,11 +22,11 @@ use tiderace::load::report::LoadReport;
 use crate::Result;
 use crate::peer::{Peer, TIDERACE};
 
-/// More than any load takes.
+/// Longer than any load takes.
 const LOAD_MAX: Duration = Duration::from_secs(90);
 const START_MAX: Duration = Duration::from_secs(5);
 const LOOK_EACH: Duration = Duration::from_millis(10);
-/// The code of `tiderace load` where the generator did not keep up; there is a report.
+/// Exit code of `tiderace load` if the generator did not keep up; the report is there.
 const LAGGED: i32 = 14;
 
 /// See the module's head.
@@ -60,19 +60,19 @@ impl Lab {
         })
     }
 
-    /// Where and when the last load was run.
+    /// Returns the manifest of the last load.
     pub(crate) fn manifest(&self) -> Option<Manifest> {
         self.manifest.borrow().clone()
     }
 
-    /// Whether a generator has not kept up since this was asked last.
+    /// Returns whether a generator did not keep up since the last call.
     pub(crate) fn take_lagged(&self) -> bool {
         self.has_lagged.take()
     }
 
-    /// Starts a server on a port of its own, and waits until it accepts.
+    /// Starts a server on a free port, and waits until it accepts connections.
     pub(crate) fn start(&self, peer: Peer) -> Result<Server> {
-        // The port is free again at once: nobody has connected to it.
+        // The port is free again at once, because no connection was made.
         let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
         let words = peer.command(address, &self.folder)?;
         let program = self.spawn(self.server_core, &words, "server")?;
@@ -81,14 +81,14 @@ impl Lab {
         while TcpStream::connect(address).is_err() {
             let has_ended = server.program.0.try_wait()?.is_some();
             if has_ended || asked.elapsed() > START_MAX {
-                return Err(format!("it does not come up: {}", self.said("server")).into());
+                return Err(format!("it does not start: {}", self.last_line("server")).into());
             }
             self.pause()?;
         }
         Ok(server)
     }
 
-    /// Runs `tiderace load` with `flags` against a server, and reads its report.
+    /// Runs `tiderace load` with `flags` against a server, and returns its report.
     pub(crate) fn load(&self, server: &Server, command: &str, flags: &str) -> Result<LoadReport> {
         let json = self.folder.join("report.json");
         let json_flags = format!("--json {} --server-pid {}", json.display(), server.pid());
@@ -96,7 +96,7 @@ impl Lab {
         let mut program = self.spawn(self.load_core, &words, "load")?;
         let status = self.wait(&mut program, LOAD_MAX)?;
         if !status.success() && status.code() != Some(LAGGED) {
-            return Err(format!("load {command}: {status}: {}", self.said("load")).into());
+            return Err(format!("load {command}: {status}: {}", self.last_line("load")).into());
         }
         let report = LoadReport::from_json(&fs::read_to_string(json)?)?;
         if report.lagged.is_some() {
@@ -106,7 +106,7 @@ impl Lab {
         Ok(report)
     }
 
-    /// Lets so many sessions connect to a server and sleep there until what is returned is dropped.
+    /// Opens idle sessions on a server. They end when the result is dropped.
     pub(crate) fn crowd(&self, server: &Server, sessions: usize) -> Result<Program> {
         let flags = format!("--sessions {sessions} --rate 2000 --wake 0 --duration-s 600");
         let words = load_words(server, "idle", &flags);
@@ -114,14 +114,15 @@ impl Lab {
         let asked = Instant::now();
         while server.descriptors()? < sessions {
             if program.0.try_wait()?.is_some() || asked.elapsed() > LOAD_MAX {
-                return Err(format!("sessions do not come: {}", self.said("crowd")).into());
+                return Err(format!("sessions do not open: {}", self.last_line("crowd")).into());
             }
             self.pause()?;
         }
         Ok(program)
     }
 
-    /// Starts a program on one core. `taskset` becomes the program, so that the process is its own.
+    /// Starts a program on one core. `taskset` replaces itself with the program, so the pid is that
+    /// of the program.
     fn spawn(&self, core: u32, words: &[String], name: &str) -> Result<Program> {
         let log = File::create(self.log(name))?;
         let child = Command::new("taskset")
@@ -131,7 +132,7 @@ impl Lab {
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
-            .map_err(|error| format!("taskset, of util-linux: {error}"))?;
+            .map_err(|error| format!("taskset, from the package util-linux: {error}"))?;
         Ok(Program(child))
     }
 
@@ -148,7 +149,7 @@ impl Lab {
         }
     }
 
-    /// Waits a moment, unless somebody wants an end.
+    /// Waits a moment, or returns an error if a signal asks for the end.
     fn pause(&self) -> Result<()> {
         if self.is_interrupted.load(Ordering::Relaxed) {
             return Err("interrupted".into());
@@ -161,10 +162,10 @@ impl Lab {
         self.folder.join(format!("{name}.txt"))
     }
 
-    /// The last line that a program has said.
-    fn said(&self, name: &str) -> String {
+    /// Returns the last line that a program has printed.
+    fn last_line(&self, name: &str) -> String {
         let text = fs::read_to_string(self.log(name)).unwrap_or_default();
-        text.lines().last().unwrap_or("it says nothing").to_owned()
+        text.lines().last().unwrap_or("it printed nothing").to_owned()
     }
 }
 
@@ -174,7 +175,7 @@ impl Drop for Lab {
     }
 }
 
-/// The first and the last core that this process may use.
+/// Returns the first and the last core that this process may use.
 fn cores() -> Result<(u32, u32)> {
     let status = fs::read_to_string("/proc/self/status")?;
     let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
@@ -183,7 +184,7 @@ fn cores() -> Result<(u32, u32)> {
     let numbers: Vec<u32> = numbers.collect::<std::result::Result<_, _>>()?;
     match numbers[..] {
         [first, .., last] => Ok((first, last)),
-        _ => Err("server and load need a core each, and there is one alone".into()),
+        _ => Err("the server and the load need a core each, but there is only one".into()),
     }
 }
 
@@ -194,7 +195,7 @@ fn load_words(server: &Server, command: &str, flags: &str) -> Vec<String> {
     line.split_whitespace().map(str::to_owned).collect()
 }
 
-/// A program that ends when it is dropped.
+/// A program that is killed when dropped.
 #[derive(Debug)]
 pub(crate) struct Program(Child);
 
@@ -218,7 +219,7 @@ impl Server {
         self.program.0.id()
     }
 
-    /// How many descriptors it has open.
+    /// Returns the number of open descriptors.
     fn descriptors(&self) -> Result<usize> {
         Ok(fs::read_dir(format!("/proc/{}/fd", self.pid()))?.count())
     }

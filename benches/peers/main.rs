@@ -1,19 +1,19 @@
-//! The same work for Tiderace, nginx-rtmp and both floors of `tiderace load floor`, one after the
-//! other and round by round, and the medians of what it cost each of them as a table.
+//! Compares Tiderace with nginx-rtmp and with both variants of `tiderace load floor`: the same
+//! workloads one after the other, round by round. The result is a table of median costs.
 //!
 //! ```text
-//! cargo bench --bench peers                          all works, five rounds
+//! cargo bench --bench peers                          all workloads, five rounds
 //! cargo bench --bench peers -- churn --rounds 3      one of them
 //! cargo bench --bench peers -- --markdown            the table in Markdown
-//! cargo bench --bench peers -- --write               all works, and the table into the manual
+//! cargo bench --bench peers -- --write               all workloads, and the table into the manual
 //! ```
 //!
-//! Needs `taskset`, Debian's `nginx` and `libnginx-mod-rtmp`, and a machine that does nothing else:
-//! the server has a core, the load another. All is on the loopback network. nginx runs with a
-//! configuration of its own, in the foreground; the service that its package brings is left alone.
+//! This needs `taskset`, Debian's `nginx` and `libnginx-mod-rtmp`, and an otherwise idle machine:
+//! the server has one core, the load another. All traffic is on loopback. nginx runs in the
+//! foreground with a configuration of its own. The service of its package is left alone.
 //!
-//! Owns the order of the runs. `works` is what is measured and what is to be reached, `lab` starts
-//! programs and ends them, `peer` is who is measured, `table` what is made of the figures.
+//! Owns the order of the runs. `workloads` lists the workloads with their goals, `lab` starts
+//! and ends programs, `peer` lists the servers, and `table` prints the figures.
 
 #[allow(dead_code, reason = "what the suites need of it as well")]
 #[path = "../../tests/suite/manual/generated.rs"]
@@ -21,7 +21,7 @@ mod generated;
 mod lab;
 mod peer;
 mod table;
-mod works;
+mod workloads;
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -33,31 +33,35 @@ use generated::Part;
 use lab::Lab;
 use peer::Peer;
 use table::Outcome;
-use works::{Figures, WORKS, Work};
+use workloads::{Figures, WORKLOADS, Workload};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-/// A run whose generator did not keep up is made again so many times.
+/// Number of repetitions of a run whose generator did not keep up.
 const REPEATS_MAX: u32 = 2;
 
-/// Compares what work costs Tiderace, nginx-rtmp and a bare relay.
+/// Compares the cost of workloads for Tiderace, nginx-rtmp and a bare relay.
 #[derive(Debug, Parser)]
 struct Args {
-    /// What to measure: everything, unless it is named.
-    #[arg(value_name = "WORK", value_parser = PossibleValuesParser::new(WORKS.map(|w| w.name)))]
-    works: Vec<String>,
-    /// How many times each is measured; medians are of these.
+    /// The workloads to measure; all by default.
+    #[arg(value_name = "WORKLOAD", value_parser = workload_names())]
+    workloads: Vec<String>,
+    /// Number of rounds. The figures are medians over the rounds.
     #[arg(long, default_value_t = 5, value_parser = value_parser!(u32).range(1..))]
     rounds: u32,
-    /// Print the rows of a table in Markdown.
+    /// Print the table in Markdown.
     #[arg(long)]
     markdown: bool,
-    /// Write the table of all works to the manual (src/manual/figures.md).
-    #[arg(long, conflicts_with = "works")]
+    /// Write the table of all workloads to the manual (src/manual/figures.md).
+    #[arg(long, conflicts_with = "workloads")]
     write: bool,
-    /// What cargo passes to every bench.
+    /// Passed by cargo to every bench.
     #[arg(long, hide = true)]
     bench: bool,
+}
+
+fn workload_names() -> PossibleValuesParser {
+    PossibleValuesParser::new(WORKLOADS.map(|workload| workload.name))
 }
 
 fn main() -> ExitCode {
@@ -71,10 +75,11 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<()> {
-    let is_asked_for =
-        |work: &&Work| args.works.is_empty() || args.works.iter().any(|name| name == work.name);
-    let mut outcomes: Vec<_> = WORKS.iter().filter(is_asked_for).map(Outcome::new).collect();
-    let peers = outcomes.iter().flat_map(|outcome| outcome.work.peers);
+    let is_selected = |workload: &&Workload| {
+        args.workloads.is_empty() || args.workloads.iter().any(|name| name == workload.name)
+    };
+    let mut outcomes: Vec<_> = WORKLOADS.iter().filter(is_selected).map(Outcome::new).collect();
+    let peers = outcomes.iter().flat_map(|outcome| outcome.workload.peers);
     if peers.into_iter().any(|peer| *peer == Peer::Nginx) {
         peer::install_nginx()?;
     }
@@ -82,7 +87,7 @@ fn run(args: &Args) -> Result<()> {
     let mut tally = Tally::default();
     let measured = (0..args.rounds)
         .try_for_each(|round| measure_round(&lab, &mut outcomes, &mut tally, round));
-    // What was measured before something failed is told nevertheless.
+    // Results from before a failure are printed nevertheless.
     if tally.runs > 0 {
         print!("{}", table::head(&lab, args.markdown));
         print!("{}", table::rows(&outcomes, args.markdown));
@@ -96,16 +101,16 @@ fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Gives each work to each of its peers once. Another one begins each round.
+/// Runs each workload once on each of its servers. Each round starts with a different server.
 fn measure_round(lab: &Lab, outcomes: &mut [Outcome], tally: &mut Tally, round: u32) -> Result<()> {
     for outcome in outcomes {
-        let peers = outcome.work.peers;
+        let peers = outcome.workload.peers;
         let first = round as usize % peers.len();
         for &peer in peers[first..].iter().chain(&peers[..first]) {
-            let figures = measure(lab, outcome.work, peer, tally)
-                .map_err(|error| format!("{}, {}: {error}", outcome.work.name, peer.name()))?;
+            let figures = measure(lab, outcome.workload, peer, tally)
+                .map_err(|error| format!("{}, {}: {error}", outcome.workload.name, peer.name()))?;
             let shown: Vec<_> = figures.iter().map(|figure| table::number(*figure)).collect();
-            let (work, peer_name, shown) = (outcome.work.name, peer.name(), shown.join(", "));
+            let (work, peer_name, shown) = (outcome.workload.name, peer.name(), shown.join(", "));
             eprintln!("round {}: {work}, {peer_name}: {shown}", round + 1);
             outcome.note(round, peer, figures);
         }
@@ -113,10 +118,10 @@ fn measure_round(lab: &Lab, outcomes: &mut [Outcome], tally: &mut Tally, round: 
     Ok(())
 }
 
-/// Measures once, and again where the generator did not keep up.
-fn measure(lab: &Lab, work: &Work, peer: Peer, tally: &mut Tally) -> Result<Figures> {
+/// Measures once, and again if the generator did not keep up.
+fn measure(lab: &Lab, workload: &Workload, peer: Peer, tally: &mut Tally) -> Result<Figures> {
     for repeat in 0.. {
-        let figures = (work.measure)(lab, peer)?;
+        let figures = (workload.measure)(lab, peer)?;
         tally.runs += 1;
         if !lab.take_lagged() {
             return Ok(figures);
@@ -130,25 +135,25 @@ fn measure(lab: &Lab, work: &Work, peer: Peer, tally: &mut Tally) -> Result<Figu
     unreachable!("the loop ends with the last repeat")
 }
 
-/// How often the generator kept up.
+/// Counts how often the generator kept up.
 #[derive(Debug, Default)]
 struct Tally {
     runs: u32,
-    /// Runs that were made again.
+    /// Runs that were repeated.
     repeated: u32,
-    /// Runs that were late each time.
+    /// Runs whose generator was late in every attempt.
     lagged: u32,
 }
 
 impl std::fmt::Display for Tally {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { runs, repeated, lagged } = self;
-        write!(f, "{runs} runs; {repeated} were made again because the generator did not keep up")?;
+        write!(f, "{runs} runs; {repeated} were repeated because the generator did not keep up")?;
         if *lagged > 0 {
             write!(
                 f,
-                ", and {lagged} had one that was late in all {} attempts: what depends on time is \
-                 left out of these, costs are not",
+                ", and {lagged} were late in all {} attempts: figures that depend on time are left \
+                 out of these, costs are not",
                 REPEATS_MAX + 1
             )?;
         }

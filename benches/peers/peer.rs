@@ -1,6 +1,6 @@
-//! Who is measured, and how each is started.
+//! The servers that are measured, and how each is started.
 //!
-//! Owns the command lines and the configurations of the servers, and what must be installed.
+//! Owns their command lines and configurations, and the packages they need.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -9,23 +9,23 @@ use std::process::{Command, Stdio};
 
 use crate::Result;
 
-/// A server, as it is set up for a work.
+/// A server with a particular setup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Peer {
-    /// With its defaults.
+    /// Default settings.
     Tiderace,
     /// With a merge window.
     TideraceMerging,
-    /// With its defaults, while many other sessions sleep.
+    /// Default settings, with many other idle sessions.
     TideraceCrowded,
-    /// With its defaults, and nothing but sessions that sleep.
+    /// Default settings, with idle sessions only.
     TideraceAsleep,
     Nginx,
     WriteFloor,
     SendfileFloor,
 }
 
-/// The program under test, which is the load generator as well.
+/// The program under test, which is also the load generator.
 pub(crate) const TIDERACE: &str = env!("CARGO_BIN_EXE_tiderace");
 
 const NGINX: &str = "/usr/sbin/nginx";
@@ -45,12 +45,12 @@ impl Peer {
         }
     }
 
-    /// Whether it relays frames behind their length and knows no RTMP.
+    /// Returns whether it relays length-prefixed frames instead of RTMP.
     pub(crate) const fn is_floor(self) -> bool {
         matches!(self, Self::WriteFloor | Self::SendfileFloor)
     }
 
-    /// The command that serves `address` until it is killed. Its files go to `folder`.
+    /// Returns the command that serves `address` until it is killed. Its files go to `folder`.
     pub(crate) fn command(self, address: SocketAddr, folder: &Path) -> Result<Vec<String>> {
         let words = match self {
             Self::Tiderace | Self::TideraceCrowded | Self::TideraceAsleep => {
@@ -77,8 +77,8 @@ impl Peer {
     }
 }
 
-/// One process in the foreground that listens for RTMP alone. What it does not say is left as
-/// nginx-rtmp has it.
+/// Returns the nginx configuration: one process in the foreground that listens for RTMP only.
+/// Everything else has the defaults of nginx-rtmp.
 fn nginx_config(address: SocketAddr, folder: &Path) -> String {
     let folder = folder.display();
     format!(
@@ -97,8 +97,8 @@ fn nginx_config(address: SocketAddr, folder: &Path) -> String {
     )
 }
 
-/// Sees to it that nginx-rtmp is there: installs it where that is allowed, and says what is missing
-/// where it is not.
+/// Checks that nginx-rtmp is installed. Installs it if permitted; otherwise returns an error that
+/// says what is missing.
 pub(crate) fn install_nginx() -> Result<()> {
     let is_there = || [NGINX, NGINX_RTMP].iter().all(|path| Path::new(path).exists());
     let may_install =
@@ -118,7 +118,7 @@ pub(crate) fn install_nginx() -> Result<()> {
     if !is_there() {
         let packages = NGINX_PACKAGES.join(" ");
         return Err(format!(
-            "no nginx-rtmp at {NGINX} and {NGINX_RTMP}: apt-get install {packages}"
+            "nginx-rtmp not found at {NGINX} and {NGINX_RTMP}: apt-get install {packages}"
         )
         .into());
     }

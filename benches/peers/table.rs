@@ -1,33 +1,34 @@
-//! Medians, ratios and goals as a table.
+//! Prints medians, ratios and goals as a table.
 //!
-//! Owns what was found in each round. Ratios are of the same round, so that what the machine does
-//! meanwhile meets both sides; their median is told, and not the ratio of medians.
+//! Owns the figures of each round. A ratio compares figures of the same round, so disturbances of
+//! the machine affect both sides. The table shows the median of these ratios, not the ratio of the
+//! medians.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use crate::lab::Lab;
 use crate::peer::Peer;
-use crate::works::{Figures, Goal, Row, Work};
+use crate::workloads::{Figures, Goal, Row, Workload};
 
-/// The figures of a work, round by round.
+/// The figures of a workload, round by round.
 #[derive(Debug)]
 pub(crate) struct Outcome {
-    pub(crate) work: &'static Work,
+    pub(crate) workload: &'static Workload,
     rounds: BTreeMap<u32, Vec<(Peer, Figures)>>,
 }
 
 impl Outcome {
-    pub(crate) const fn new(work: &'static Work) -> Self {
-        Self { work, rounds: BTreeMap::new() }
+    pub(crate) const fn new(workload: &'static Workload) -> Self {
+        Self { workload, rounds: BTreeMap::new() }
     }
 
-    /// Notes what a peer has come to in a round.
+    /// Records the figures of a server in a round.
     pub(crate) fn note(&mut self, round: u32, peer: Peer, figures: Figures) {
         self.rounds.entry(round).or_default().push((peer, figures));
     }
 
-    /// The figures of a peer for a row, one for each round that has one.
+    /// Returns the figures of a server for a row, for the rounds that have one.
     fn figures(&self, peer: Peer, row: usize) -> BTreeMap<u32, f64> {
         let of_round = |figures: &Vec<(Peer, Figures)>| {
             figures.iter().find(|(known, _)| *known == peer).and_then(|(_, figures)| figures[row])
@@ -40,10 +41,10 @@ impl Outcome {
         median(self.figures(peer, row).into_values().collect())
     }
 
-    /// The median of the ratios of the first peer to the reference.
+    /// Returns the median ratio of the first server to the reference.
     fn ratio(&self, reference: Peer, row: usize) -> Option<f64> {
         let references = self.figures(reference, row);
-        let figures = self.figures(self.work.peers[0], row);
+        let figures = self.figures(self.workload.peers[0], row);
         let pairs = figures.iter().filter_map(|(round, figure)| {
             references.get(round).filter(|reference| **reference > 0.0).map(|r| figure / r)
         });
@@ -51,14 +52,14 @@ impl Outcome {
     }
 
     fn cells(&self, index: usize, row: &Row) -> [String; CELLS] {
-        let subject = self.work.peers[0];
+        let subject = self.workload.peers[0];
         let of = |peer: Peer| {
-            let takes_part = self.work.peers.contains(&peer);
+            let takes_part = self.workload.peers.contains(&peer);
             if takes_part { number(self.median(peer, index)) } else { String::new() }
         };
         let ratio = row.reference.and_then(|reference| self.ratio(reference, index));
         let compared = row.reference.map_or_else(String::new, |reference| {
-            format!("{} of {}", number(ratio), self.told(reference, index))
+            format!("{} of {}", number(ratio), self.describe(reference, index))
         });
         let (goal, is_reached) = match row.goal {
             Goal::Figure(most) => {
@@ -85,8 +86,8 @@ impl Outcome {
         ]
     }
 
-    /// The name of a reference, with its median where it has no column.
-    fn told(&self, reference: Peer, index: usize) -> String {
+    /// Returns the name of a reference, with its median if it has no column.
+    fn describe(&self, reference: Peer, index: usize) -> String {
         match reference {
             Peer::Nginx | Peer::WriteFloor | Peer::SendfileFloor => reference.name().to_owned(),
             _ => format!("{}'s {}", reference.name(), number(self.median(reference, index))),
@@ -105,11 +106,11 @@ const HEADS: [&str; CELLS] = [
     "goal, at most",
 ];
 
-/// When and where it was measured, as a line.
+/// Returns the date and the machine of the measurement in one line.
 pub(crate) fn head(lab: &Lab, is_markdown: bool) -> String {
     let Some(manifest) = lab.manifest() else { return String::new() };
     let (day, machine) = (manifest.started_utc.get(..10).unwrap_or_default(), manifest.machine);
-    // The load, whose manifest this is, was left one core.
+    // The manifest is that of the load generator, which sees only one core.
     let all_cores = std::thread::available_parallelism().map_or(0, usize::from);
     let place = format!("{}, {all_cores} cores, {}", machine.cpu_model, machine.kernel);
     let cores = format!("the server on core {}, the load on {}", lab.server_core, lab.load_core);
@@ -117,10 +118,10 @@ pub(crate) fn head(lab: &Lab, is_markdown: bool) -> String {
     format!("Medians on {day}, {place}; {cores}.\n{blank}")
 }
 
-/// The table, with its heads.
+/// Returns the table with its header.
 pub(crate) fn rows(outcomes: &[Outcome], is_markdown: bool) -> String {
     let cells = outcomes.iter().flat_map(|outcome| {
-        outcome.work.rows.iter().enumerate().map(|(index, row)| outcome.cells(index, row))
+        outcome.workload.rows.iter().enumerate().map(|(index, row)| outcome.cells(index, row))
     });
     let lines: Vec<_> = [HEADS.map(str::to_owned)].into_iter().chain(cells).collect();
     if is_markdown { markdown(&lines) } else { plain(&lines) }
@@ -148,7 +149,7 @@ fn plain(lines: &[[String; CELLS]]) -> String {
     text
 }
 
-/// Three digits that count; a dash for what is not known.
+/// Formats a figure with three significant digits, or a dash if it is unknown.
 pub(crate) fn number(figure: Option<f64>) -> String {
     match figure {
         None => "-".to_owned(),
@@ -160,7 +161,7 @@ pub(crate) fn number(figure: Option<f64>) -> String {
     }
 }
 
-/// The middle one; of an even number the mean of the two in the middle.
+/// Returns the median; of an even number of figures the mean of the middle two.
 fn median(mut figures: Vec<f64>) -> Option<f64> {
     figures.sort_by(f64::total_cmp);
     let middle = figures.len() / 2;

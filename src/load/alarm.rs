@@ -1,6 +1,6 @@
-//! When the loop wakes: to the microsecond, where the poll's own timeout knows milliseconds.
+//! Wakes the loop with microsecond precision. The timeout of a poll has milliseconds only.
 //!
-//! Owns the timer that the poll watches. It never decides what is due.
+//! Owns the timer that the poll watches. It does not decide what is due.
 
 use std::io;
 use std::time::Duration;
@@ -10,16 +10,16 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::time::Time;
 
-/// What is due so soon is waited for awake: falling asleep and waking up again take as long.
+/// Waits shorter than this are spent polling, because sleeping and waking up take as long (us).
 const AWAKE_US: u64 = 50;
 
-/// Microseconds of the machine's monotonic clock, so that processes on one machine agree.
+/// Returns the monotonic clock of the machine in microseconds, which all its processes share.
 pub fn now() -> Time {
     let now = clock_gettime(ClockId::Monotonic);
     Time::from_micros(now.tv_sec as u64 * 1_000_000 + now.tv_nsec as u64 / 1000)
 }
 
-/// The timeouts of a poll.
+/// Computes the timeouts of a poll.
 #[derive(Debug)]
 pub(super) struct Alarm {
     #[cfg(target_os = "linux")]
@@ -36,7 +36,7 @@ impl Alarm {
         })
     }
 
-    /// How long the poll may sleep at `now` when something is due at `due`.
+    /// Returns the timeout of a poll at `now` if something is due at `due`.
     pub(super) fn timeout(&mut self, due: Time, now: Time) -> io::Result<Option<Duration>> {
         if due == Time::NEVER {
             return Ok(None);
@@ -69,8 +69,8 @@ mod timer {
 
     use crate::time::Time;
 
-    /// A timer of the kernel as a descriptor. It is never read: setting it anew is what makes the
-    /// next edge.
+    /// A kernel timer as a descriptor (timerfd). It is never read: setting it again causes the next
+    /// edge.
     #[derive(Debug)]
     pub(super) struct Timer {
         descriptor: OwnedFd,

@@ -1,9 +1,8 @@
-//! `load churn`: sessions that come to a stage and are closed there, at a rate or one after
-//! another.
+//! `load churn`: brings sessions to a stage and closes them, at a rate or with fixed concurrency.
 //!
-//! Owns when each is due and when it is done: not when it is closed here, but when the server has
-//! closed it too. At a rate arrivals are an open loop, which hides no stall; a number that is
-//! always there is a closed loop, which finds what a server can do at most.
+//! Owns when each session is due and when it is done: not when the generator closes it, but when
+//! the server has closed it, too. At a rate, arrivals are open-loop and hide no stall. With fixed
+//! concurrency they are closed-loop, which finds the maximum rate of a server.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -24,22 +23,23 @@ use super::sessions::{SessionStage, TIMED, Tally, add_quotient};
 use super::target::Target;
 use crate::time::Time;
 
-/// What the sessions are to do.
+/// Options of `load churn`.
 #[derive(Clone, Debug, Args)]
 pub struct Churn {
     /// The server, as `rtmp://HOST[:PORT]/APP/KEY`.
     pub url: String,
-    /// How many sessions are opened each second.
+    /// How many sessions to open per second.
     #[arg(long, value_name = "N", default_value = "100", value_parser = rate)]
     pub rate: f64,
-    /// Keep so many sessions going instead, and open the next when one has ended: for what the
-    /// server can do at most. While it stalls nothing is asked of it, so times are too good.
+    /// Keep this many sessions going instead (closed loop) and open the next when one has ended, to
+    /// find the maximum rate of the server. A stalled server gets no further sessions, so times
+    /// come out too good.
     #[arg(long, value_name = "N", conflicts_with = "rate", value_parser = at_least_one())]
     pub concurrency: Option<u32>,
-    /// How far each is brought.
+    /// The stage to bring each session to.
     #[arg(long, value_enum, default_value = "connect")]
     pub stage: SessionStage,
-    /// How many seconds each stays there.
+    /// How many seconds to hold each session at its stage.
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub hold_s: Option<Duration>,
     #[allow(missing_docs, reason = "a doc would become the text of the help")]
@@ -54,14 +54,14 @@ fn at_least_one() -> clap::builder::RangedI64ValueParser<u32> {
     clap::value_parser!(u32).range(1..)
 }
 
-const CLOSED_LOOP: &str = "closed loop (--concurrency): while the server stalls nothing is asked \
-                           of it, so that its stalls are hardly seen; --rate shows them";
+const CLOSED_LOOP: &str = "closed loop (--concurrency): a stalled server gets no further sessions, \
+                           so its stalls hardly show in the times; --rate shows them";
 
 impl Churn {
-    /// Opens and closes the sessions, and says how that went.
+    /// Opens and closes the sessions, and reports the results.
     ///
     /// # Errors
-    /// Why nothing could be measured.
+    /// The reason why nothing could be measured.
     pub fn measure(&self) -> Result<LoadReport, LoadError> {
         let target = Target::parse(&self.url)?;
         let share = self.sharing.share();
@@ -114,13 +114,13 @@ impl Churn {
         self.hold_s.unwrap_or_default()
     }
 
-    /// Sessions in all, where their number is known before.
+    /// Returns the number of sessions in total, for a run at a rate.
     fn sessions(&self) -> u32 {
         (self.rate * self.options.duration_s.as_secs_f64()).ceil().min(f64::from(u32::MAX)) as u32
     }
 
-    /// Sessions that are there at once when the server answers nothing: each has its time to come
-    /// to its stage, and to be closed.
+    /// Returns the maximum number of simultaneous sessions, if the server answers nothing: each
+    /// session has its timeout to reach its stage, and again to be closed.
     fn at_once_max(&self) -> u32 {
         self.concurrency.unwrap_or_else(|| {
             let longest = self.longest().as_secs_f64();
@@ -128,7 +128,7 @@ impl Churn {
         })
     }
 
-    /// How long a session takes at most.
+    /// Returns the longest time that a session takes.
     fn longest(&self) -> Duration {
         self.options.timeout_s.saturating_mul(2).saturating_add(self.hold())
     }
@@ -139,7 +139,7 @@ impl Churn {
     }
 }
 
-/// What of the machine or of the way of measuring a reader should know.
+/// Adds doubts about the machine and the kind of load.
 fn add_doubts(report: &mut LoadReport, overflows_before: Option<u64>, is_closed_loop: bool) {
     if is_closed_loop {
         report.add_doubt(CLOSED_LOOP);
@@ -149,21 +149,21 @@ fn add_doubts(report: &mut LoadReport, overflows_before: Option<u64>, is_closed_
         .map_or(0, |(now, before)| now.saturating_sub(before));
     if dropped > 0 {
         report.add_doubt(format!(
-            "{dropped} times an accept queue of this machine was full and a connection had to wait \
-             for its next SYN: the server accepts too slowly, or its backlog is small \
-             (net.core.somaxconn)"
+            "the accept queue of a listener on this machine overflowed {dropped} times, and a \
+             connection had to wait for its next SYN: the server accepts too slowly, or its \
+             backlog is too small (net.core.somaxconn)"
         ));
     }
     if report.figure("failed_no_local_port").is_some() {
         let waiting = kernel::Sockets::now().map_or(0, |sockets| sockets.time_wait);
         report.add_doubt(format!(
-            "there was no port to connect from: {waiting} are in TIME_WAIT, where each stays for a \
-             minute; ask for a lower rate or share the work with --processes"
+            "no local port was free to connect from: {waiting} are in TIME_WAIT, each for a \
+             minute; use a lower rate or share the work with --processes"
         ));
     }
 }
 
-/// What can be due.
+/// Scheduled actions of the run.
 enum Due {
     Open,
     Leave(ConnectionKey),
@@ -173,21 +173,21 @@ struct Run<'a> {
     churn: &'a Churn,
     share: Share,
     begins_at: Time,
-    /// Until then sessions are opened.
+    /// Time until which sessions are opened.
     ends_at: Time,
     measurement: Measurement,
     processes: Processes,
     tally: Tally,
-    /// From when a session was due to when the server had closed it (us).
+    /// Time from when a session was due to when the server had closed it (us).
     session: Distribution,
-    /// Sessions that came to their stage and were closed by the server.
+    /// Sessions that reached their stage and were closed by the server.
     done: u32,
     last_done: Time,
 }
 
 impl Run<'_> {
-    /// Asks for the session opened next at its time: the others do not move it. In a closed loop
-    /// they do, and nothing is asked for here.
+    /// Schedules the next session for its own due time, whatever the earlier sessions do. In a
+    /// closed loop the end of a session opens the next, so there is nothing to schedule.
     fn plan_next(&self, agenda: &mut Agenda<Due>) {
         let opened = self.tally.opened();
         if self.churn.concurrency.is_none() && opened < self.share.part(self.churn.sessions()) {
@@ -196,7 +196,7 @@ impl Run<'_> {
         }
     }
 
-    /// All that were to be opened have ended.
+    /// Returns whether all sessions have been opened and have ended.
     fn is_over(&self, now: Time) -> bool {
         let all_opened = match self.churn.concurrency {
             Some(_) => now >= self.ends_at,
@@ -207,7 +207,7 @@ impl Run<'_> {
 
     fn finish(mut self, measured: &Measured) -> Result<LoadReport, LoadError> {
         let others = self.processes.finish(measured)?;
-        // What the server has done since the last second is not known yet.
+        // Sample once more: the last sample is up to a second old.
         self.measurement.sample(alarm::now().since(measured.began))?;
         let spent = self.measurement.spent();
         let report = &mut self.measurement.report;
@@ -292,7 +292,7 @@ impl Scenario for Run<'_> {
     fn second(&mut self, agenda: &mut Agenda<Due>) -> Result<(), LoadError> {
         self.measurement.sample(agenda.now().since(agenda.began()))?;
         self.processes.listen()?;
-        // No session may be left whose end could tell.
+        // There may be no session left whose end would be reported.
         if self.is_over(agenda.now()) {
             agenda.stop();
         }

@@ -1,6 +1,7 @@
-//! `load compare`: two reports of the same command side by side.
+//! `load compare`: compares two reports of the same command.
 //!
-//! Owns what is read and what is refused. It measures nothing.
+//! Owns reading the two reports and the refusal of pairs that cannot be compared. It measures
+//! nothing.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,43 +11,43 @@ use clap::Args;
 use super::LoadError;
 use super::options::write_out;
 use super::report::{Comparison, LoadReport, Threshold};
-use super::subcommand::{Judgement, Verdict};
+use super::subcommand::{Judgement, LoadVerdict};
 use crate::text::Escaped;
 
-/// What is compared.
+/// Options of `load compare`.
 #[derive(Clone, Debug, Args)]
 pub struct Compare {
-    /// The run that is compared with, as --json wrote it.
+    /// The report to compare with, as written by --json.
     pub first: PathBuf,
-    /// The run that is judged.
+    /// The report to judge.
     pub second: PathBuf,
-    /// Compare them although their conditions differ, and list what does.
+    /// Compare the reports even if their conditions differ, and list the differences.
     #[arg(long)]
     pub anyway: bool,
-    /// Exit with code 15 if this holds of the second run's figure divided by the first's, such as
-    /// 'p99_ms>1.1x'; may be repeated.
+    /// Exit with code 15 if this condition holds for the figure of the second run divided by that
+    /// of the first, such as 'p99_ms>1.1x'. May be repeated.
     #[arg(long, value_name = "THRESHOLD", value_parser = Threshold::of_ratio)]
     pub fail_if: Vec<Threshold>,
 }
 
 impl Compare {
-    /// Prints the comparison, unless there can be none.
+    /// Prints the comparison, or returns why there is none.
     ///
     /// # Errors
-    /// A file is no report, or a threshold names no figure.
+    /// A file is not a report, or a threshold names an unknown figure.
     pub fn run(&self) -> Result<Judgement, LoadError> {
         let (first, second) = (read(&self.first)?, read(&self.second)?);
         let comparison = Comparison::new(&first, &second);
         if let Some((ours, theirs)) = comparison.commands() {
             let [ours, theirs] = [ours, theirs].map(|command| Escaped(command.as_bytes()));
             let line =
-                format!("a run of load {ours} and one of load {theirs} have nothing to compare");
-            return Ok(Judgement { verdict: Verdict::Incomparable, lines: vec![line] });
+                format!("a run of load {ours} and a run of load {theirs} cannot be compared");
+            return Ok(Judgement { verdict: LoadVerdict::Incomparable, lines: vec![line] });
         }
         let mut differences = comparison.differences();
         if !differences.is_empty() && !self.anyway {
-            differences.push("these runs do not compare; --anyway does it all the same".to_owned());
-            return Ok(Judgement { verdict: Verdict::Incomparable, lines: differences });
+            differences.push("the conditions differ; --anyway compares nevertheless".to_owned());
+            return Ok(Judgement { verdict: LoadVerdict::Incomparable, lines: differences });
         }
         write_out(&comparison.text())?;
         Judgement::of(&self.fail_if, None, |threshold| threshold.judge_ratio(&first, &second))

@@ -1,8 +1,8 @@
-//! One connection of the generator: a socket, what is spoken over it, and how far it has come.
+//! One connection of the generator: a socket, its protocol, and its phase.
 //!
-//! Owns the order of things on one connection: it reads until the kernel has no more, hands on
-//! what arrived, and writes what waits. When to do that is the work of [`engine`](super::engine),
-//! and what it means that of a scenario.
+//! Owns the input and output of one connection: reading until the kernel has no more, passing on
+//! events, and writing pending output. [`engine`](super::engine) decides when to do that, and the
+//! scenario what the events mean.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
@@ -19,7 +19,7 @@ pub use crate::rtmp::message::Message;
 use crate::text::Escaped;
 use crate::time::Time;
 
-/// How far a connection has come.
+/// Phase of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ConnectionPhase {
     /// The SYN is on its way.
@@ -39,7 +39,7 @@ pub enum ConnectionPhase {
 }
 
 impl ConnectionPhase {
-    /// The name of the phase, and of the figures about it.
+    /// Returns the name of the phase and of its figures.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Opening => "opening",
@@ -53,35 +53,35 @@ impl ConnectionPhase {
     }
 }
 
-/// Which connection; one that was closed is never meant again.
+/// Unique key of a connection. The key of a closed connection is never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ConnectionKey {
     pub(super) index: u32,
     pub(super) generation: u32,
 }
 
-/// A socket and all that is known of it.
+/// A socket with its protocol and state.
 #[derive(Debug)]
 pub struct Connection<C> {
-    /// What the scenario keeps of it.
+    /// State that the scenario keeps for the connection.
     pub data: C,
     pub(super) head: ConnectionHead,
     wire: Wire,
     socket: TcpStream,
 }
 
-/// What is known of a connection beside its bytes.
+/// State of a connection apart from its buffers.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectionHead {
-    /// Which connection it is.
+    /// The key of the connection.
     pub id: ConnectionKey,
-    /// When it was to be opened.
+    /// Intended time of opening.
     pub intended: Time,
-    /// How far it has come.
+    /// The current phase.
     pub phase: ConnectionPhase,
-    /// When it came there.
+    /// Time when the connection reached the phase.
     pub phase_at: Time,
-    /// The phase that it is opened for.
+    /// The phase that the connection is to reach.
     pub goal: ConnectionPhase,
     /// Bytes read.
     pub received_bytes: u64,
@@ -90,73 +90,74 @@ pub struct ConnectionHead {
     pub(super) flags: Flags,
 }
 
-/// What a connection has to do, and can.
+/// Readiness and pending work of a connection.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Flags {
     pub(super) readable: bool,
     pub(super) writable: bool,
-    /// The kernel told that the peer sends no more: only a read that says so ends it.
+    /// The kernel reported that the peer sends no more. Only a read of zero bytes ends the
+    /// connection.
     pub(super) read_closed: bool,
-    /// It is on the list of those to be written to.
+    /// The connection is on the list of those to write.
     pub(super) is_dirty: bool,
-    /// It is on the list of those with bytes to read.
+    /// The connection is on the list of those to read.
     pub(super) is_ready: bool,
-    /// The scenario is done with it, and its end is awaited.
+    /// The scenario is done with the connection and waits for the server to close it.
     pub(super) leaving: bool,
-    /// It is to be removed at the end of the turn.
+    /// The connection is removed at the end of the turn.
     pub(super) ended: bool,
 }
 
-/// What happened on a connection.
+/// Event of a connection.
 #[derive(Debug)]
 pub enum ConnectionEvent<'a> {
-    /// It has come to a phase.
+    /// The connection has reached a phase.
     Reached {
         /// The phase.
         phase: ConnectionPhase,
-        /// Since the phase before; for the first one since it was to be opened (us).
+        /// Time since the previous phase, or since the intended opening for the first one (us).
         took_us: u64,
     },
-    /// Audio, video, data or an aggregate of them, where it lies.
+    /// Audio, video, data or an aggregate of them, borrowed from the input.
     Media(Message<'a>),
-    /// A frame behind its length, where it lies.
+    /// A length-prefixed frame, borrowed from the input.
     Frame(&'a [u8]),
-    /// A status that decides nothing.
+    /// A status message that changes nothing.
     Status(Status<'a>),
     /// The stream that is played has ended.
     StreamEof,
-    /// The server has so many bytes of what was sent to it; the number wraps.
+    /// The number of bytes that the server acknowledges; wraps at 2^32.
     Acknowledged(u32),
 }
 
-/// Why a connection ended.
+/// Reason why a connection ended.
 #[derive(Debug)]
 pub enum Reason {
-    /// The scenario was done with it.
+    /// The scenario closed it.
     Done,
     /// The run was over.
     RunOver,
-    /// There was no connecting, or the connection broke.
+    /// Connecting failed, or the connection broke.
     Socket(io::Error),
-    /// The server closed it.
+    /// The server closed the connection.
     PeerClosed,
-    /// It did not come to its goal in time.
+    /// The connection did not reach its goal in time.
     Timeout,
-    /// The server refused what was asked for.
+    /// The server refused the request.
     Refused {
-        /// The code of its status.
+        /// The code of the status message.
         code: String,
-        /// What it said for people.
+        /// The description of the status message.
         description: String,
     },
-    /// What the server sent cannot be followed.
+    /// The input from the server is malformed.
     Protocol(WireError),
-    /// So much waits for a server which does not read.
+    /// Too much output is waiting, because the server does not read.
     Unread,
 }
 
 impl Reason {
-    /// One word for it, to count by.
+    /// Returns a short name to count by.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Done => "done",
@@ -177,7 +178,7 @@ impl Reason {
         }
     }
 
-    /// Whether something went wrong.
+    /// Returns whether the reason is a failure.
     pub const fn is_failure(&self) -> bool {
         !matches!(self, Self::Done | Self::RunOver)
     }
@@ -194,30 +195,30 @@ impl fmt::Display for Reason {
             Self::Protocol(error) => error.fmt(f),
             Self::Unread => {
                 let max = limits::LOAD_UNSENT_BYTES_MAX;
-                write!(f, "the server does not read: more than {max} bytes wait for it")
+                write!(f, "the server does not read: more than {max} bytes are waiting for it")
             }
             _ => f.write_str(self.kind()),
         }
     }
 }
 
-/// The end of a connection.
+/// A connection that has ended.
 #[derive(Debug)]
 pub struct Ended {
-    /// What was known of it.
+    /// The final state of the connection.
     pub head: ConnectionHead,
-    /// Why it ended.
+    /// The reason.
     pub reason: Reason,
-    /// When.
+    /// The time.
     pub at: Time,
 }
 
 impl Ended {
-    /// What the server said, or did instead, when it was given `timeout` to do what was asked.
+    /// Describes the answer of the server within `timeout`, or what happened instead.
     pub(super) fn answer(&self, timeout: Duration) -> String {
         let got_to = match self.head.is_settled() {
             true => String::new(),
-            false => format!(", and it got no further than {}", self.head.phase.name()),
+            false => format!(", and the last phase reached was {}", self.head.phase.name()),
         };
         match &self.reason {
             Reason::Refused { code, description } => {
@@ -231,11 +232,11 @@ impl Ended {
     }
 }
 
-/// What came of reading.
+/// Result of a read.
 pub(super) enum Left {
-    /// The kernel has no more.
+    /// The kernel has no more bytes.
     Drained,
-    /// There may be more.
+    /// There may be more bytes.
     More,
 }
 
@@ -244,12 +245,12 @@ impl<C> Connection<C> {
         Self { data, head, wire, socket }
     }
 
-    /// What is known of it.
+    /// Returns the state of the connection.
     pub const fn head(&self) -> &ConnectionHead {
         &self.head
     }
 
-    /// The RTMP client, if that is what is spoken: to write media with.
+    /// Returns the RTMP client for writing media, if the connection speaks RTMP.
     pub const fn client(&mut self) -> Option<&mut Client> {
         match &mut self.wire {
             Wire::Rtmp(client) => Some(client),
@@ -257,24 +258,24 @@ impl<C> Connection<C> {
         }
     }
 
-    /// Writes a frame behind its length, if that is what is spoken.
+    /// Writes a length-prefixed frame, if that is the protocol.
     pub fn write_frame(&mut self, frame: &[u8]) {
         if let Wire::Framed(framed) = &mut self.wire {
             framed.write(frame);
         }
     }
 
-    /// Bytes that wait for the kernel to take them.
+    /// Returns the number of output bytes that the kernel has not taken yet.
     pub fn unsent_bytes(&self) -> usize {
         self.wire.output().len()
     }
 
-    /// Lends memory to what is written before the next flush.
+    /// Lends memory to the output that is written before the next flush.
     pub(super) fn lend(&mut self, buffer: &mut Vec<u8>) {
         self.wire.lend(buffer);
     }
 
-    /// Whether connecting is over. Until then nothing else is asked of the socket.
+    /// Returns whether connecting is over. Until then the socket is not used otherwise.
     pub(super) fn finish_opening(&self) -> Result<bool, Reason> {
         if self.head.phase != ConnectionPhase::Opening {
             return Ok(true);
@@ -282,7 +283,8 @@ impl<C> Connection<C> {
         if !self.head.flags.writable && !self.head.flags.read_closed {
             return Ok(false);
         }
-        // A failure is told as the end of what can be read; asking each time would cost a call.
+        // A failure to connect also closes the reading side. Asking for it only then saves a system
+        // call for every other connection.
         let error = match self.head.flags.read_closed {
             true => self.socket.take_error().map_err(Reason::Socket)?,
             false => None,
@@ -290,12 +292,12 @@ impl<C> Connection<C> {
         error.map_or(Ok(true), |error| Err(Reason::Socket(error)))
     }
 
-    /// Reads once. What was read is handed on by [`Connection::received`].
+    /// Reads once. [`Connection::received`] processes the bytes.
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> Result<(usize, Left), Reason> {
         read(&mut self.socket, self.head.flags.read_closed, buffer)
     }
 
-    /// Hands on what `input` holds, message by message.
+    /// Parses `input` and passes on its events one by one.
     pub(super) fn received(
         &mut self,
         mut input: &mut [u8],
@@ -324,8 +326,8 @@ impl<C> Connection<C> {
         Ok(())
     }
 
-    /// Writes what waits, as far as the kernel takes it. The memory of an output in which nothing
-    /// waits any more goes to `spare`, if it is larger than that.
+    /// Writes pending output as far as the kernel takes it. Moves the memory of an empty output to
+    /// `spare` if it is larger than that of `spare`.
     pub(super) fn flush(&mut self, spare: &mut Vec<u8>) -> Result<(), Reason> {
         while self.head.flags.writable && !self.wire.output().is_empty() {
             match self.socket.write(self.wire.output()) {
@@ -350,14 +352,14 @@ impl<C> Connection<C> {
         Ok(())
     }
 
-    /// Sends no more, so that the server closes its side.
+    /// Shuts down the sending side, so that the server closes the connection.
     pub(super) fn shutdown(&self) -> io::Result<()> {
         self.socket.shutdown(Shutdown::Write)
     }
 }
 
-/// Reads once. Where the kernel told that the peer sends no more, `read_closed`, only a read that
-/// says so is the end.
+/// Reads once. `read_closed` means that the kernel has reported the end of input. Then reading goes
+/// on until a read returns zero bytes, which is the end.
 pub(super) fn read(
     socket: &mut TcpStream,
     read_closed: bool,
@@ -365,7 +367,7 @@ pub(super) fn read(
 ) -> Result<(usize, Left), Reason> {
     match socket.read(buffer) {
         Ok(0) => Err(Reason::PeerClosed),
-        // A stream that gave less than was asked for has no more, unless it is at its end.
+        // A short read means that the kernel buffer is empty, unless the end of input follows.
         Ok(count) if count < buffer.len() && !read_closed => Ok((count, Left::Drained)),
         Ok(count) => Ok((count, Left::More)),
         Err(error) => match error.kind() {
@@ -383,7 +385,7 @@ impl ConnectionHead {
         ConnectionEvent::Reached { phase, took_us }
     }
 
-    /// Whether it has come to what it was opened for.
+    /// Returns whether the connection has reached its goal.
     pub fn is_settled(&self) -> bool {
         self.phase >= self.goal
     }

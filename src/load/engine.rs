@@ -1,8 +1,9 @@
 //! The loop of the generator: one poll, a slab of connections, one ordered set of due times.
 //!
-//! What is due was intended for a certain time, and that time goes with it: a scenario measures
-//! from there, so that neither a server that stalls nor a generator that is late can hide it. The
-//! loop notes how late it was itself. It knows no scenario: those implement [`Scenario`].
+//! The loop is open-loop: every action has an intended time and carries it along. Scenarios measure
+//! from the intended time, so neither a stalled server nor a late generator can hide a delay
+//! (coordinated omission). The loop also records its own lateness. It knows no scenario; those
+//! implement [`Scenario`].
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, IsTerminal, Write};
@@ -28,24 +29,23 @@ use crate::limits;
 use crate::rtmp::client::{Client, ClientConfig, Purpose};
 use crate::time::Time;
 
-/// What a run does with its connections.
+/// The behaviour of a run.
 ///
-/// All calls come from the loop's one thread. A call that is handed something borrowed from a
-/// connection can ask for what is to happen next through the [`Agenda`] alone; [`Scenario::due`]
-/// has the whole [`Engine`].
+/// All calls come from the one thread of the loop. Most calls borrow from a connection and can only
+/// schedule further actions through the [`Agenda`]; [`Scenario::due`] has the whole [`Engine`].
 pub trait Scenario: Sized {
-    /// What is kept of each connection.
+    /// State that the scenario keeps for each connection.
     type Conn;
-    /// What can be due.
+    /// Actions that the scenario schedules.
     type Due;
 
-    /// The run begins: asks for the first due times.
+    /// Starts the run: schedules the first actions.
     fn start(&mut self, engine: &mut Engine<Self>);
 
-    /// Something is due that was intended for `intended`. The loop has noted how late that is.
+    /// Performs an action that was scheduled for `intended`. The loop has recorded its lateness.
     fn due(&mut self, engine: &mut Engine<Self>, due: Self::Due, intended: Time);
 
-    /// Something happened on a connection, at [`Agenda::now`], when its bytes had been read.
+    /// Handles an event of a connection. [`Agenda::now`] is the time when its bytes had been read.
     fn event(
         &mut self,
         agenda: &mut Agenda<Self::Due>,
@@ -54,8 +54,8 @@ pub trait Scenario: Sized {
         event: ConnectionEvent<'_>,
     );
 
-    /// The kernel has taken more of what was written to a connection:
-    /// [`ConnectionHead::sent_bytes`] in all, at [`Agenda::now`].
+    /// Notes that the kernel has taken more output of a connection: [`ConnectionHead::sent_bytes`]
+    /// in total, at [`Agenda::now`].
     fn written(
         &mut self,
         _agenda: &mut Agenda<Self::Due>,
@@ -64,53 +64,53 @@ pub trait Scenario: Sized {
     ) {
     }
 
-    /// A connection has ended, or could not be opened; also when the run is over.
+    /// Handles the end of a connection, a failure to open one, and the end of the run.
     fn closed(&mut self, agenda: &mut Agenda<Self::Due>, data: Self::Conn, ended: Ended);
 
-    /// Another second of the run is over: the time to look at the server.
+    /// Called once a second, for example to sample the server.
     ///
     /// # Errors
-    /// What ends the run, such as that there is no server any more.
+    /// A reason to end the run, such as a server process that has ended.
     fn second(&mut self, _agenda: &mut Agenda<Self::Due>) -> Result<(), LoadError> {
         Ok(())
     }
 
-    /// How it stands, in a few words for a terminal. The numbers are counts: those of processes
-    /// that share the work are added up.
+    /// Returns the progress in a few words for a terminal. All numbers must be counts, because the
+    /// counts of helper processes are added.
     fn progress(&self) -> String;
 }
 
-/// What a run is given.
+/// Parameters of a run.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Where all connections go.
+    /// Target of all connections.
     pub target: Target,
-    /// The run ends after this whatever happens.
+    /// Time after which the run ends in any case.
     pub duration: Duration,
-    /// How long a connection may take to come to its goal, and to end when it is left.
+    /// Time for a connection to reach its goal, and to close after [`Agenda::leave`].
     pub timeout: Duration,
-    /// Never sleeps: wakes soonest, and takes a whole core for it.
+    /// Busy-polls instead of sleeping: the lowest wakeup latency, at the cost of a whole core.
     pub is_busy: bool,
-    /// Says how it stands on standard error, each second.
+    /// Prints the progress to standard error each second.
     pub shows_progress: bool,
-    /// The process has a share of another's work: it tells that one how it stands, and ends when
-    /// that one says so or is gone.
+    /// This process is a helper: it reports progress to the first process, and ends when that
+    /// process says so or ends.
     pub is_helper: bool,
 }
 
-/// What a connection speaks.
+/// Protocol of a connection.
 #[derive(Debug)]
 pub enum Speak {
-    /// Nothing: it stays at TCP.
+    /// None: the connection stays at TCP.
     Silence,
-    /// RTMP as this says.
+    /// RTMP with this configuration.
     Rtmp(ClientConfig),
-    /// Frames behind their length; its goal is TCP.
+    /// Length-prefixed frames; the goal is TCP.
     Frames,
 }
 
 impl Speak {
-    /// The phase at which a connection has what it was opened for.
+    /// Returns the phase in which a connection has reached its goal.
     const fn goal(&self) -> ConnectionPhase {
         match self {
             Self::Silence | Self::Frames => ConnectionPhase::Tcp,
@@ -128,10 +128,10 @@ const fn goal(purpose: &Purpose) -> ConnectionPhase {
     }
 }
 
-/// Runs a scenario until it stops itself, its time is over or somebody interrupts it.
+/// Runs a scenario until it stops, its time is over or a signal interrupts it.
 ///
 /// # Errors
-/// What keeps it from starting, or what the system refuses while it runs.
+/// A failure to start, or a system error during the run.
 pub fn run<S: Scenario>(plan: Plan, scenario: &mut S) -> Result<Measured, LoadError> {
     let mut engine = Engine::new(plan)?;
     scenario.start(&mut engine);
@@ -139,13 +139,13 @@ pub fn run<S: Scenario>(plan: Plan, scenario: &mut S) -> Result<Measured, LoadEr
     Ok(engine.measured)
 }
 
-/// What is to happen: due times, and connections to end.
+/// The schedule of a run: due actions, and connections to end.
 #[derive(Debug)]
 pub struct Agenda<D> {
     now: Time,
     began: Time,
     queue: BTreeMap<(Time, u64), D>,
-    /// Keeps what is due at the same time in the order in which it was asked for.
+    /// Keeps actions with the same due time in the order in which they were scheduled.
     sequence: u64,
     ending: Vec<(ConnectionKey, Ending)>,
     is_over: bool,
@@ -159,7 +159,7 @@ enum Ending {
 }
 
 impl<D> Agenda<D> {
-    /// The time of what is being dealt with: when the bytes had been read, or now.
+    /// Returns the time of the current event: when its bytes had been read, or the current time.
     pub const fn now(&self) -> Time {
         self.now
     }
@@ -169,19 +169,19 @@ impl<D> Agenda<D> {
         self.began
     }
 
-    /// Asks for a call at a time; one that is over is due at once.
+    /// Schedules an action. A time in the past makes it due at once.
     pub fn at(&mut self, at: Time, due: D) {
         self.sequence += 1;
         self.queue.insert((at, self.sequence), due);
     }
 
-    /// Ends a connection at the end of this turn, after what waits was written if it can be.
+    /// Ends a connection at the end of this turn, after one attempt to write its pending output.
     pub fn close(&mut self, id: ConnectionKey) {
         self.ending.push((id, Ending::Close));
     }
 
-    /// Sends no more on a connection and waits for the server to close it, which is told as
-    /// [`Reason::Done`].
+    /// Shuts down the sending side of a connection and waits for the server to close it. The end is
+    /// reported as [`Reason::Done`].
     pub fn leave(&mut self, id: ConnectionKey) {
         self.ending.push((id, Ending::Leave));
     }
@@ -197,24 +197,24 @@ pub struct Engine<S: Scenario> {
     plan: Plan,
     agenda: Agenda<S::Due>,
     connections: Slab<Connection<S::Conn>>,
-    /// Of the connection opened last; an index is used again, and this tells them apart.
+    /// Generation of the connection opened last. Slab indexes are reused; the generation tells
+    /// connections apart.
     generation: u32,
-    /// Connections in the order in which they have to have come to their goal: they are all
-    /// given the same time.
+    /// Deadlines of connections to reach their goal, in order, because all get the same timeout.
     timeouts: VecDeque<(Time, ConnectionKey)>,
-    /// Connections with something to read or to finish.
+    /// Connections that have something to read or are not yet connected.
     ready: Vec<u32>,
-    /// Connections that a scenario has written to.
+    /// Connections that the scenario has written to.
     dirty: Vec<u32>,
     ended: Vec<(u32, Reason)>,
-    /// Connections that never were.
-    stillborn: Vec<(S::Conn, Ended)>,
+    /// Connections that could not be opened.
+    unopened: Vec<(S::Conn, Ended)>,
     poll: Poll,
     alarm: Alarm,
     signals: Signals,
-    /// The one read buffer.
+    /// The read buffer that all connections share.
     buffer: Box<[u8]>,
-    /// The one write buffer, lent to whoever writes next.
+    /// The write buffer, lent to the connection that writes next.
     spare: Vec<u8>,
     c1_random: Box<[u8; limits::HANDSHAKE_RANDOM_BYTES]>,
     ends_at: Time,
@@ -257,7 +257,7 @@ impl<S: Scenario> Engine<S> {
             ready: Vec::new(),
             dirty: Vec::new(),
             ended: Vec::new(),
-            stillborn: Vec::new(),
+            unopened: Vec::new(),
             poll,
             alarm,
             signals,
@@ -269,38 +269,38 @@ impl<S: Scenario> Engine<S> {
         })
     }
 
-    /// Due times, and connections to end.
+    /// Returns the schedule of the run.
     pub const fn agenda(&mut self) -> &mut Agenda<S::Due> {
         &mut self.agenda
     }
 
-    /// What the run was given.
+    /// Returns the parameters of the run.
     pub const fn plan(&self) -> &Plan {
         &self.plan
     }
 
-    /// How the loop itself has fared so far.
+    /// Returns the measurements of the loop itself so far.
     pub const fn measured(&self) -> &Measured {
         &self.measured
     }
 
-    /// Notes anew from here on how the loop fares, and gives how it has fared so far.
+    /// Restarts the measurements of the loop itself, and returns those until now.
     pub fn restart_measured(&mut self) -> Measured {
         self.measured.restart()
     }
 
-    /// Connections there are, on their way or open.
+    /// Returns the number of connections, including those that are not yet connected.
     pub fn len(&self) -> usize {
         self.connections.len()
     }
 
-    /// Whether there is no connection.
+    /// Returns whether there are no connections.
     pub fn is_empty(&self) -> bool {
         self.connections.is_empty()
     }
 
-    /// Opens a connection that was to be opened at `intended`. Where that fails at once, the
-    /// scenario is told as of any other end, at the end of this turn.
+    /// Opens a connection whose intended time is `intended`. If that fails at once, the scenario
+    /// gets a [`Scenario::closed`] call at the end of this turn.
     pub fn open(&mut self, intended: Time, speak: Speak, data: S::Conn) -> Option<ConnectionKey> {
         let entry = self.connections.vacant_entry();
         self.generation = self.generation.wrapping_add(1);
@@ -324,7 +324,7 @@ impl<S: Scenario> Engine<S> {
             Ok(socket) => socket,
             Err(error) => {
                 let (reason, at) = (Reason::Socket(error), alarm::now());
-                self.stillborn.push((data, Ended { head, reason, at }));
+                self.unopened.push((data, Ended { head, reason, at }));
                 return None;
             }
         };
@@ -338,14 +338,13 @@ impl<S: Scenario> Engine<S> {
         Some(id)
     }
 
-    /// A connection, to look at.
+    /// Returns a connection for reading.
     pub fn connection(&self, id: ConnectionKey) -> Option<&Connection<S::Conn>> {
         let connection = self.connections.get(id.index as usize);
         connection.filter(|connection| connection.head.id == id && !connection.head.flags.ended)
     }
 
-    /// A connection, to write to. What is written leaves when all that is due has been dealt
-    /// with.
+    /// Returns a connection for writing. The output is sent after all due actions.
     pub fn write(&mut self, id: ConnectionKey) -> Option<&mut Connection<S::Conn>> {
         let connection = self.connections.get_mut(id.index as usize);
         let connection = connection
@@ -357,8 +356,8 @@ impl<S: Scenario> Engine<S> {
         Some(connection)
     }
 
-    /// Lets a connection go on that has come to its goal, from when that was intended. It has the
-    /// same time for that as for the way so far. One that has ended meanwhile stays so.
+    /// Gives a connection that has reached its goal a further goal, measured from `intended`. The
+    /// full timeout applies again. Connections that have ended are ignored.
     pub fn go_on(&mut self, id: ConnectionKey, intended: Time, config: ClientConfig) {
         let goal = goal(&config.purpose);
         let Some(connection) = self.write(id) else { return };
@@ -374,14 +373,14 @@ impl<S: Scenario> Engine<S> {
         while !self.agenda.is_over {
             self.sleep(&mut events)?;
             let woke = alarm::now();
-            self.note(&events);
-            self.act(scenario, woke);
+            self.apply_events(&events);
+            self.run_due(scenario, woke);
             let mut ready = std::mem::take(&mut self.ready);
             for index in ready.drain(..) {
                 self.serve(index, scenario);
-                self.act(scenario, self.agenda.now);
+                self.run_due(scenario, self.agenda.now);
             }
-            // What has more to read has been put on the list anew.
+            // Connections with more to read are on the list again.
             if self.ready.is_empty() {
                 self.ready = ready;
             }
@@ -394,7 +393,7 @@ impl<S: Scenario> Engine<S> {
     fn sleep(&mut self, events: &mut Events) -> io::Result<()> {
         let has_work = !self.ready.is_empty()
             || !self.dirty.is_empty()
-            || !self.stillborn.is_empty()
+            || !self.unopened.is_empty()
             || !self.agenda.ending.is_empty();
         let timeout = if self.plan.is_busy || has_work {
             Some(Duration::ZERO)
@@ -413,8 +412,8 @@ impl<S: Scenario> Engine<S> {
         queued.min(self.next_timeout()).min(self.ends_at).min(self.second_at)
     }
 
-    /// When the first connection that is not where it is to be has to be there. The others
-    /// before it are forgotten, so that they wake nobody.
+    /// Returns the earliest deadline of a connection that has not reached its goal. Drops the
+    /// deadlines before it, so that they cause no wakeups.
     fn next_timeout(&mut self) -> Time {
         while let Some((at, id)) = self.timeouts.front().copied() {
             let is_late = |connection: &Connection<_>| {
@@ -428,7 +427,7 @@ impl<S: Scenario> Engine<S> {
         Time::NEVER
     }
 
-    fn note(&mut self, events: &Events) {
+    fn apply_events(&mut self, events: &Events) {
         for event in events {
             let index = match event.token() {
                 SIGNALS => {
@@ -456,8 +455,8 @@ impl<S: Scenario> Engine<S> {
         }
     }
 
-    /// Does all that is due at `now`, and writes what that gave.
-    fn act(&mut self, scenario: &mut S, mut now: Time) {
+    /// Performs all actions due at `now`, and writes the output they produced.
+    fn run_due(&mut self, scenario: &mut S, mut now: Time) {
         while let Some(entry) = self.agenda.queue.first_entry() {
             let (intended, _) = *entry.key();
             if intended > now {
@@ -474,8 +473,7 @@ impl<S: Scenario> Engine<S> {
         }
     }
 
-    /// Finishes opening a connection, reads what it has within its budget, and writes what that
-    /// asked for.
+    /// Finishes opening a connection, reads within its budget, and writes the replies.
     fn serve(&mut self, index: u32, scenario: &mut S) {
         let Some(connection) = self.connections.get_mut(index as usize) else { return };
         connection.head.flags.is_ready = false;
@@ -543,7 +541,7 @@ impl<S: Scenario> Engine<S> {
         }
     }
 
-    /// Marks a connection as ended; it is removed at the end of the turn.
+    /// Marks a connection as ended. It is removed at the end of the turn.
     fn end_connection(&mut self, index: u32, reason: Reason) {
         let Some(connection) = self.connections.get_mut(index as usize) else { return };
         let flags = &mut connection.head.flags;
@@ -557,7 +555,7 @@ impl<S: Scenario> Engine<S> {
 
     fn end_turn(&mut self, scenario: &mut S, woke: Time) -> Result<(), LoadError> {
         for (id, ending) in std::mem::take(&mut self.agenda.ending) {
-            self.end_as_asked(id, ending);
+            self.apply_ending(id, ending);
         }
         let now = alarm::now();
         self.agenda.now = now;
@@ -580,13 +578,13 @@ impl<S: Scenario> Engine<S> {
         Ok(())
     }
 
-    fn end_as_asked(&mut self, id: ConnectionKey, ending: Ending) {
+    fn apply_ending(&mut self, id: ConnectionKey, ending: Ending) {
         let at = self.agenda.now + self.plan.timeout;
         let Some(connection) = self.connections.get_mut(id.index as usize) else { return };
         if connection.head.id != id || connection.head.flags.ended {
             return;
         }
-        // What cannot be written any more is of no use to a connection that ends.
+        // A write error does not matter to a connection that ends anyway.
         let _ = connection.flush(&mut self.spare);
         match ending {
             Ending::Close => self.end_connection(id.index, Reason::Done),
@@ -602,7 +600,7 @@ impl<S: Scenario> Engine<S> {
 
     fn sweep(&mut self, scenario: &mut S) {
         let at = self.agenda.now;
-        while let Some((data, ended)) = self.stillborn.pop() {
+        while let Some((data, ended)) = self.unopened.pop() {
             scenario.closed(&mut self.agenda, data, ended);
         }
         while let Some((index, reason)) = self.ended.pop() {
@@ -624,8 +622,8 @@ impl<S: Scenario> Engine<S> {
     }
 }
 
-/// Writes over the line before, which an empty one clears; where that is no terminal, each line
-/// stays.
+/// Shows a progress line. On a terminal it overwrites the line before, and an empty line clears it;
+/// elsewhere every line is kept.
 fn show_progress(elapsed: Duration, line: &str) {
     let mut err = io::stderr().lock();
     let elapsed_s = elapsed.as_secs();
@@ -635,7 +633,7 @@ fn show_progress(elapsed: Duration, line: &str) {
         (false, "") => Ok(()),
         (false, line) => writeln!(err, "{elapsed_s:4} s  {line}"),
     };
-    // Where nobody reads it nothing is lost.
+    // A failure means that no reader is left, so nothing is lost.
     drop(shown.and_then(|()| err.flush()));
 }
 
@@ -645,7 +643,7 @@ mod tests {
 
     use super::*;
 
-    /// Opens silent connections, and leaves or closes them as soon as they are there.
+    /// Opens silent connections, and leaves or closes them as soon as they are connected.
     #[derive(Default)]
     struct Opener {
         wanted: u32,
@@ -729,7 +727,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_does_not_close_what_is_left_runs_into_the_timeout() {
+    fn a_server_that_does_not_close_connections_that_are_left_runs_into_the_timeout() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let timeout = Duration::from_millis(30);
         let opener = opened(listener.local_addr().unwrap(), timeout, true);
@@ -737,7 +735,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_listening_is_told_of_each_connection() {
+    fn a_refused_connection_is_reported_for_each_attempt() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         drop(listener);

@@ -1,10 +1,9 @@
-//! What sessions that sleep cost the server: memory of each, and what it does while nothing is to
-//! be done.
+//! The cost of resting sessions for the server: memory per session, and activity while idle.
 //!
-//! Owns when that is read and what is honest to say of it. Memory is a difference, before the
-//! first session and when all have slept for a while, so a server that was used before can use
-//! again what it has freed instead of growing: then there is no figure. Programs and other files
-//! do not count: sessions need none.
+//! Owns when the server is sampled and which figures are honest. Memory is the difference between
+//! before the first session and after a rest with all sessions. A server that was used before can
+//! reuse freed memory instead of growing; then the figure is withheld. Only data counts, not
+//! program text and mapped files, because sessions need neither.
 
 use std::time::Duration;
 
@@ -14,34 +13,34 @@ use super::process::{MemoryUsage, ProcessError, Usage, Watch};
 use super::report::{Better, Figure, LoadReport};
 use super::sessions::add_quotient;
 
-/// The figure that memory is divided by.
+/// The figure by which memory is divided.
 const SESSIONS: &str = "sessions_held";
-const USED_BEFORE: &str = "the server uses memory again that it had freed before; measure a fresh \
+const USED_BEFORE: &str = "the server reuses memory that it had freed before; measure a fresh \
                            server, with more sessions";
-const OTHERS: &str = "other connections of the machine have ended meanwhile; measure when it has \
-                      nothing else to do";
-const SOCKETS_DOUBT: &str = "kernel_tcp_bytes_per_session is of the whole machine: the buffers of \
-                             both ends of a connection, and of all others there are";
+const OTHERS: &str = "other connections of this machine ended during the run; measure while the \
+                      machine is otherwise idle";
+const SOCKETS_DOUBT: &str = "kernel_tcp_bytes_per_session covers the whole machine: it counts the \
+                             buffers at both ends of each connection, and of all other connections";
 
 /// See the module's head.
 #[derive(Debug)]
 pub struct Footprint {
     before: MemoryUsage,
     sockets_before: Option<Sockets>,
-    /// What the server had used before the first session.
+    /// Processor usage of the server before the first session.
     used_before: Usage,
     rest: Option<Rest>,
     after: Option<After>,
 }
 
-/// When all had come to their stage.
+/// State when all sessions had reached their stage.
 #[derive(Debug)]
 struct Rest {
     at: Duration,
     spent: Usage,
 }
 
-/// When they had slept for a while.
+/// State after the rest.
 #[derive(Debug)]
 struct After {
     slept: Duration,
@@ -51,7 +50,7 @@ struct After {
 }
 
 impl Footprint {
-    /// Reads what is there before the first session.
+    /// Takes the first readings, before the first session.
     ///
     /// # Errors
     /// The server has ended.
@@ -65,12 +64,13 @@ impl Footprint {
         })
     }
 
-    /// All sessions are there; the server was sampled just now, `at` since the start of the run.
+    /// Starts the rest: all sessions are held. The server was sampled just now, `at` since the
+    /// start of the run.
     pub fn rest_begins(&mut self, server: &Watch, at: Duration) {
         self.rest = Some(Rest { at, spent: server.spent() });
     }
 
-    /// They have slept until now; the server was sampled just now.
+    /// Ends the rest. The server was sampled just now.
     ///
     /// # Errors
     /// The server has ended.
@@ -85,11 +85,11 @@ impl Footprint {
         Ok(())
     }
 
-    /// Adds the figures. The counts of sessions, of all processes that share them, are in
-    /// `report` already.
+    /// Adds the figures. The session counts of all processes are already in `report`.
     pub fn report(self, report: &mut LoadReport) {
         let (Some(rest), Some(after)) = (self.rest, self.after) else {
-            return report.add_doubt("the sessions did not sleep: the server's share is not known");
+            return report
+                .add_doubt("the sessions did not rest, so the cost to the server is unknown");
         };
         let grown = growth(self.before.data_bytes, after.memory.data_bytes, USED_BEFORE);
         add(report, "resident_bytes", grown);
@@ -104,8 +104,8 @@ impl Footprint {
         }
         if self.used_before.cpu > rest.spent.cpu {
             report.add_doubt(
-                "the server had work before this: memory that it has freed and uses again makes \
-                 resident_bytes_per_session too low; a fresh server gives the whole of it",
+                "the server had worked before this run: memory that it had freed and now reuses \
+                 makes resident_bytes_per_session too low; measure a fresh server",
             );
         }
         let slept_s = after.slept.as_secs_f64();
@@ -120,7 +120,7 @@ impl Footprint {
     }
 }
 
-/// Adds what was grown by in all, and by each session.
+/// Adds the growth in total and per session.
 fn add(report: &mut LoadReport, unit: &str, grown: Result<f64, String>) {
     let name = format!("server_{unit}");
     let name = if unit.starts_with("kernel") { unit.to_owned() } else { name };
@@ -132,7 +132,8 @@ fn add(report: &mut LoadReport, unit: &str, grown: Result<f64, String>) {
     add_quotient(report, &quotient, &name, SESSIONS, Better::Lower);
 }
 
-/// What was added; where there is not more than before, that is not known, and `why` says it.
+/// Returns the growth in bytes. Without growth the true value is unknown, and the error gives
+/// `why`.
 fn growth(before: u64, after: u64, why: &str) -> Result<f64, String> {
     match after.checked_sub(before) {
         Some(grown) if grown > 0 => Ok(grown as f64),

@@ -1,8 +1,8 @@
-//! What the help of `tiderace load` says below the flags: examples that work, and exit codes.
+//! The help of `tiderace load` below the flags: examples that work, and exit codes.
 //!
-//! Owns the words alone. Which number stands for what, the program decides.
+//! Owns the texts only. The program decides which exit code stands for which outcome.
 
-/// Puts the exit codes below the examples of a command.
+/// Adds the list of exit codes below the examples of a command.
 macro_rules! with_exit_codes {
     ($examples:literal) => {
         concat!(
@@ -10,24 +10,24 @@ macro_rules! with_exit_codes {
             "
 
 Exit codes:
-  0  it was measured, and is within all thresholds
-  2  the command line is wrong, or a threshold names no figure of the report
+  0  the measurement took place and met all thresholds
+  2  the command line is wrong, or a threshold names a figure that the report does not have
   4  an address cannot be listened on: in use, not of this machine, or not permitted
   5  the descriptor limit is too low for the connections asked for
-  6  a file cannot be read or written, or anything else that the system refused
+  6  a file cannot be read or written, or the system refused something else
  10  the server cannot be reached
- 11  the server refused what the measurement stands on
- 12  the process to be measured is not there
- 13  the server broke off what the measurement stands on
- 14  the generator did not keep up: figures are withheld; the report is written
+ 11  the server refused the request that the measurement depends on
+ 12  the process to measure (--server-pid) does not exist
+ 13  the server ended the stream or connection that the measurement depends on
+ 14  the generator did not keep up: its figures are withheld, but the report is written
  15  a threshold of --fail-if was missed; the report is written
- 16  the two runs do not compare
- 17  the file to be published is no good FLV"
+ 16  the two runs cannot be compared
+ 17  the file to publish is not a valid FLV file"
         )
     };
 }
 
-/// Of `tiderace load`.
+/// Help of `tiderace load`.
 pub const LOAD: &str = with_exit_codes!(
     "\
 Examples:
@@ -35,11 +35,11 @@ Examples:
   tiderace load idle rtmp://localhost/live/show --html idle.html --fail-if 'connect_p99_ms>20'
   tiderace load compare before.json after.json --fail-if 'p99_ms>1.1x'
 
-What a table calls a figure, a threshold calls it too. The percentiles of a distribution are
-figures, such as connect_p99_ms; those of the first one also go by p99_ms alone."
+Thresholds use the names of the table. Each percentile of a distribution is a figure, such as
+connect_p99_ms. For the first distribution of a report the short form p99_ms works, too."
 );
 
-/// Of `load idle`.
+/// Help of `load idle`.
 pub(super) const IDLE: &str = with_exit_codes!(
     "\
 Examples:
@@ -49,7 +49,7 @@ Examples:
   tiderace load idle rtmp://localhost/live/show --server-pid $(pidof tiderace) --html idle.html"
 );
 
-/// Of `load churn`.
+/// Help of `load churn`.
 pub(super) const CHURN: &str = with_exit_codes!(
     "\
 Examples:
@@ -58,7 +58,7 @@ Examples:
   tiderace load churn rtmp://localhost/live/show --concurrency 20 --server-pid $(pidof tiderace)"
 );
 
-/// Of `load fanout`.
+/// Help of `load fanout`.
 pub(super) const FANOUT: &str = with_exit_codes!(
     "\
 Examples:
@@ -67,7 +67,7 @@ Examples:
   tiderace load fanout rtmp://localhost/live/show --fail-if 'p99_ms>20' --fail-if 'frames_lost>0'"
 );
 
-/// Of `load ingest`.
+/// Help of `load ingest`.
 pub(super) const INGEST: &str = with_exit_codes!(
     "\
 Examples:
@@ -75,18 +75,19 @@ Examples:
   tiderace load ingest rtmp://localhost/live/show --publishers 100 --server-pid $(pidof tiderace)"
 );
 
-/// Of `load floor`.
+/// Help of `load floor`.
 pub(super) const FLOOR: &str = with_exit_codes!(
     "\
 Examples:
   tiderace load floor --listen 127.0.0.1:20000
   tiderace load floor --listen 127.0.0.1:20000 --send sendfile --merge
 
-Clients send frames behind their length of four bytes, the highest first. The first one is
-\"publish NAME\" or \"play NAME\"; what a publisher sends then, players get as it is."
+Clients send length-prefixed frames: four bytes of length, big-endian, then the frame. The first
+frame of a client is \"publish NAME\" or \"play NAME\". The relay sends every later frame of a
+publisher unchanged to all players of that name."
 );
 
-/// Of `load play`.
+/// Help of `load play`.
 pub(super) const PLAY: &str = with_exit_codes!(
     "\
 Examples:
@@ -94,7 +95,7 @@ Examples:
   tiderace load play rtmp://localhost/live/show --json play.json --fail-if 'stalls>0'"
 );
 
-/// Of `load publish`.
+/// Help of `load publish`.
 pub(super) const PUBLISH: &str = with_exit_codes!(
     "\
 Examples:
@@ -103,7 +104,7 @@ Examples:
   tiderace load publish rtmp://localhost/live/show --fail-if 'write_delay_p99_ms>100'"
 );
 
-/// Of `load compare`.
+/// Help of `load compare`.
 pub(super) const COMPARE: &str = with_exit_codes!(
     "\
 Examples:

@@ -1,8 +1,8 @@
-//! `load idle`: sessions opened at a rate, brought to a stage, and held.
+//! `load idle`: opens sessions at a rate, brings each to a stage, and holds them.
 //!
-//! Owns when each session is due, and the order of what follows: when all are there they sleep,
-//! then some are woken. Arrivals are an open loop: a session is due at its time whatever became
-//! of those before it, and is measured from then.
+//! Owns the due time of each session and the steps of the run: open all sessions, let them rest,
+//! wake some. Arrivals are open-loop: a session is due at its time regardless of the sessions
+//! before it, and is measured from that time.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -23,22 +23,22 @@ use super::target::Target;
 use super::wake::{self, Wakes};
 use crate::time::Time;
 
-/// What the sessions are to do.
+/// Options of `load idle`.
 #[derive(Clone, Debug, Args)]
 pub struct Idle {
     /// The server, as `rtmp://HOST[:PORT]/APP/KEY`.
     pub url: String,
-    /// How many sessions.
+    /// How many sessions to open.
     #[arg(long, value_name = "N", default_value = "1000")]
     pub sessions: u32,
-    /// How many of them are opened each second.
+    /// How many sessions to open per second.
     #[arg(long, value_name = "N", default_value = "1000", value_parser = rate)]
     pub rate: f64,
-    /// How far each is brought.
+    /// The stage to bring each session to.
     #[arg(long, value_enum, default_value = "connect")]
     pub stage: SessionStage,
-    /// Wake so many of them at the end, one after another, to play a stream that is published
-    /// for that, with a keyframe each second; only sessions at the stage connect can be.
+    /// Wake this many sessions at the end, one after another, each to play a stream that is
+    /// published for this, with a keyframe each second. Requires the stage connect.
     #[arg(long, value_name = "N", default_value = "10")]
     pub wake: u32,
     #[allow(missing_docs, reason = "a doc would become the text of the help")]
@@ -50,15 +50,15 @@ pub struct Idle {
 }
 
 impl Idle {
-    /// Opens the sessions, holds them, and says how that went.
+    /// Opens the sessions, holds them, and reports the results.
     ///
     /// # Errors
-    /// Why nothing could be measured.
+    /// The reason why nothing could be measured.
     pub fn measure(&self) -> Result<LoadReport, LoadError> {
         let target = Target::parse(&self.url)?;
         let share = self.sharing.share();
         let wakes = if self.wakes() { self.wake } else { 0 };
-        // Beside the sessions there is one that publishes.
+        // One further connection publishes the stream for the sessions that are woken.
         let connections = share.part(self.sessions) as usize + usize::from(wakes > 0);
         let mut measurement = Measurement::prepare_share(
             &self.sharing,
@@ -114,12 +114,12 @@ impl Idle {
         ])
     }
 
-    /// Whether sessions are woken, and by this process: the first one has some of its own.
+    /// Returns whether this process wakes sessions. Only the first process does.
     fn wakes(&self) -> bool {
         self.stage == SessionStage::Connect && self.wake > 0 && self.sharing.helper.is_none()
     }
 
-    /// A helper ends when it is told to.
+    /// Returns the longest duration of the run. A helper runs until it is told to end.
     fn duration_max(&self, wakes: u32) -> Duration {
         let Options { timeout_s, duration_s, .. } = &self.options;
         if self.sharing.helper.is_some() {
@@ -127,27 +127,28 @@ impl Idle {
         }
         let opening = Duration::from_secs_f64(f64::from(self.sessions) / self.rate);
         let waking = Wakes::duration_max(wakes, *timeout_s);
-        // Processes begin together, and what is done each second may come a second late.
+        // All processes start at the same time, and steps happen once a second, up to a second
+        // late.
         let spare = Duration::from_secs(5);
         opening + *timeout_s + *duration_s + waking + spare
     }
 }
 
-/// How far the run is.
+/// Progress of the run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
-    /// Sessions are on their way.
+    /// Sessions are being opened.
     Opening,
-    /// All sessions of this process have come to their stage or failed; those of the others may
-    /// be on their way.
+    /// All sessions of this process have reached their stage or failed. Those of other processes
+    /// may still be on their way.
     There,
-    /// All sleep until then.
+    /// All sessions rest until this time.
     Resting { until: Time },
-    /// Some are woken.
+    /// Some sessions are being woken.
     Waking,
 }
 
-/// What can be due.
+/// Scheduled actions of the run.
 enum Due {
     Open,
     Wake(wake::Due),
@@ -168,7 +169,7 @@ struct Run<'a> {
     tally: Tally,
     step: Step,
     sleepers: Vec<ConnectionKey>,
-    /// Sessions of this process that were there when all had slept.
+    /// Sessions of this process that were still held at the end of the rest.
     held: Option<u32>,
     wakes: Option<Wakes>,
 }
@@ -178,7 +179,7 @@ impl Run<'_> {
         self.share.part(self.idle.sessions)
     }
 
-    /// Asks for the session opened next at its time: the others do not move it.
+    /// Schedules the next session for its own due time, whatever the earlier sessions do.
     fn plan_next(&self, agenda: &mut Agenda<Due>) {
         let opened = self.tally.opened();
         if opened < self.sessions() {
@@ -191,7 +192,7 @@ impl Run<'_> {
         self.footprint.as_mut().zip(self.measurement.server.as_ref())
     }
 
-    /// Goes on to the next step if it is time for that.
+    /// Moves on to the next step if its condition is met.
     fn step(&mut self, agenda: &mut Agenda<Due>) -> Result<(), LoadError> {
         let (now, at) = (agenda.now(), agenda.now().since(agenda.began()));
         match self.step {

@@ -1,24 +1,24 @@
-//! What the kernel counts of the whole machine that sessions leave behind: memory of TCP, and
-//! connections that it dropped because a server did not take them.
+//! Kernel counters of the whole machine: TCP memory, and connections dropped because a server did
+//! not accept them.
 //!
-//! Owns how these are read. They know neither processes nor addresses, so whoever tells them must
-//! say that they are of the machine. Where there is no `/proc` there is nothing.
+//! Owns reading these counters. They are not per process or address, so reports must say that they
+//! cover the whole machine. Without `/proc` there are none.
 
 use std::fs;
 
 use rustix::param::page_size;
 
-/// What TCP holds at one moment.
+/// State of TCP at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sockets {
-    /// What all TCP sockets have buffered or reserved for it.
+    /// Memory that all TCP sockets use or have reserved for buffers.
     pub memory_bytes: u64,
-    /// Connections whose side closed first, and whose ports stay taken for a minute.
+    /// Connections in TIME_WAIT: this side closed first, and the port stays in use for a minute.
     pub time_wait: u64,
 }
 
 impl Sockets {
-    /// Reads them.
+    /// Reads the current state.
     pub fn now() -> Option<Self> {
         Self::parse(&fs::read_to_string("/proc/net/sockstat").ok()?)
     }
@@ -26,18 +26,18 @@ impl Sockets {
     fn parse(text: &str) -> Option<Self> {
         let line = text.lines().find_map(|line| line.strip_prefix("TCP:"))?;
         Some(Self {
-            memory_bytes: value_behind(line, "mem")? * page_size() as u64,
-            time_wait: value_behind(line, "tw")?,
+            memory_bytes: value_after(line, "mem")? * page_size() as u64,
+            time_wait: value_after(line, "tw")?,
         })
     }
 }
 
-/// Connections dropped so far because the accept queue of a listener was full.
+/// Returns the number of connections dropped because the accept queue of a listener was full.
 pub fn listen_overflows() -> Option<u64> {
     parse_overflows(&fs::read_to_string("/proc/net/netstat").ok()?)
 }
 
-/// A line of names is followed by one of values, both behind the same word.
+/// Parses the counter. A line of names is followed by a line of values, both with the same prefix.
 fn parse_overflows(text: &str) -> Option<u64> {
     let mut lines = text.lines().filter(|line| line.starts_with("TcpExt:"));
     let (names, values) = (lines.next()?.split_whitespace(), lines.next()?.split_whitespace());
@@ -45,7 +45,7 @@ fn parse_overflows(text: &str) -> Option<u64> {
     value.parse().ok()
 }
 
-fn value_behind(line: &str, name: &str) -> Option<u64> {
+fn value_after(line: &str, name: &str) -> Option<u64> {
     let mut words = line.split_whitespace();
     words.find(|word| *word == name)?;
     words.next()?.parse().ok()
@@ -78,7 +78,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn this_kernel_writes_them_so() {
+    fn this_kernel_has_the_expected_format() {
         assert!(Sockets::now().is_some());
         assert!(listen_overflows().is_some());
     }

@@ -1,4 +1,4 @@
-//! Why there is no measurement, or nothing to say of it: one line each, which names what to do.
+//! Reasons why there is no measurement or no report: one line each, which says what to do.
 
 use std::error::Error;
 use std::fmt;
@@ -17,7 +17,7 @@ use crate::text::Escaped;
 /// See the module's head.
 #[derive(Debug)]
 pub enum LoadError {
-    /// A URL is no target.
+    /// A URL is not a valid target.
     BadTarget {
         /// The URL.
         url: String,
@@ -28,81 +28,81 @@ pub enum LoadError {
     UnknownHost {
         /// The host.
         host: String,
-        /// What the resolver said.
+        /// The error of the resolver.
         error: io::Error,
     },
-    /// Nobody listens there, or nobody answers.
+    /// No server listens on or answers from the address.
     Unreachable {
-        /// Where.
+        /// The address.
         address: SocketAddr,
-        /// What the system said.
+        /// The error of the system.
         error: io::Error,
     },
     /// An address of this machine cannot be listened on.
     CannotListen {
-        /// Which.
+        /// The address.
         address: SocketAddr,
-        /// What the system said.
+        /// The error of the system.
         error: io::Error,
     },
-    /// The server refused what the whole measurement stands on.
+    /// The server refused a request that the whole measurement depends on.
     Refused {
-        /// By whom.
+        /// The address of the server.
         address: SocketAddr,
-        /// What it was asked for.
+        /// The request.
         what: String,
-        /// What it said, or did instead.
+        /// The answer of the server, or what happened instead.
         answer: String,
     },
-    /// The server broke off what the whole measurement stands on, after it had accepted it.
+    /// The server ended something that the whole measurement depends on, after accepting it.
     BrokenOff {
-        /// Which server.
+        /// The address of the server.
         address: SocketAddr,
-        /// What it had accepted.
+        /// The request that the server had accepted.
         what: String,
-        /// What it said, or did instead.
+        /// The message of the server, or what happened instead.
         answer: String,
-        /// How far into the run.
+        /// Time since the start of the run.
         after: Duration,
     },
     /// The process may not open as many descriptors as the connections need.
     DescriptorLimit {
-        /// Connections of the process at once.
+        /// Simultaneous connections of the process.
         connections: usize,
-        /// Descriptors for them and for what the generator needs itself.
+        /// Descriptors for these connections and for the generator itself.
         needed: usize,
-        /// What the process may open.
+        /// The descriptor limit of the process.
         limit: usize,
     },
-    /// A process that shared the work has ended before its time.
+    /// A helper process ended early.
     Helper {
-        /// Its number; the first process has 0.
+        /// The number of the helper; the first process has 0.
         index: u32,
-        /// What it said about that.
-        said: String,
+        /// The error that the helper printed.
+        message: String,
     },
-    /// The process to be measured is not there.
+    /// The process to measure does not exist.
     Process(ProcessError),
     /// A report cannot be made, read or written.
     Report {
-        /// The file, or what stands in its place.
+        /// The file, or a description of the source.
         file: String,
         /// Why.
         error: ReportError,
     },
-    /// A file to be published is no good FLV.
+    /// A file to publish is not valid FLV.
     BadMedia {
         /// The file.
         file: String,
         /// Where and why.
         error: FlvError,
     },
-    /// A file to be published holds neither audio nor video.
+    /// A file to publish holds neither audio nor video.
     NoMedia {
         /// The file.
         file: String,
     },
-    /// A file to be published has more than [`LOAD_FILE_BYTES_MAX`].
+    /// A file to publish is larger than [`LOAD_FILE_BYTES_MAX`].
     FileTooLarge {
         /// The file.
         file: String,
@@ -113,17 +113,17 @@ pub enum LoadError {
     File {
         /// The file.
         file: String,
-        /// What the system said.
+        /// The error of the system.
         error: io::Error,
     },
     /// A threshold names a figure that the report does not have.
     UnknownFigure {
-        /// The threshold, as it was written.
+        /// The threshold as written.
         threshold: String,
-        /// The figures whose names are nearest.
+        /// The figures with the most similar names.
         near: Vec<String>,
     },
-    /// Anything else that the system refused.
+    /// Any other error of the system.
     Io(io::Error),
 }
 
@@ -154,12 +154,12 @@ impl fmt::Display for LoadError {
             Self::DescriptorLimit { connections, needed, limit } => write!(
                 f,
                 "the descriptor limit of {limit} is too low for {connections} connections of one \
-                 process at once: raise it to {needed} (ulimit -n), share the work with \
-                 --processes where a command has that, or ask for fewer"
+                 process: raise it to {needed} (ulimit -n), share the work with \
+                 --processes if the command has that flag, or ask for fewer connections"
             ),
-            Self::Helper { index, said } => {
-                let said = if said.is_empty() { "without a word" } else { said };
-                write!(f, "process {index} that shared the work ended: {said}")
+            Self::Helper { index, message } => {
+                let message = if message.is_empty() { "it printed no error" } else { message };
+                write!(f, "helper process {index} failed: {message}")
             }
             Self::Process(error) => error.fmt(f),
             Self::Report { file, error } => write!(f, "{file}: {error}"),
@@ -169,7 +169,10 @@ impl fmt::Display for LoadError {
             }
             Self::FileTooLarge { file, bytes } => {
                 let max = LOAD_FILE_BYTES_MAX;
-                write!(f, "{file}: expected a file of {max} bytes at most, got {bytes}: cut it")
+                write!(
+                    f,
+                    "{file}: expected at most {max} bytes, got {bytes}; publish a shorter file"
+                )
             }
             Self::File { file, error } => write!(f, "{file}: {error}"),
             Self::UnknownFigure { threshold, near } => {

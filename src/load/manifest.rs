@@ -1,8 +1,8 @@
-//! The manifest of a measurement: what a reader must know to repeat it, and to judge whether two
-//! may be compared.
+//! The manifest of a measurement: the facts that a reader needs to repeat the measurement, and to
+//! judge whether two measurements can be compared.
 //!
-//! Owns which facts those are and where they are read. It never names the host or a user, and keeps
-//! no login, key or query of the target.
+//! Owns the list of these facts and where they are read. The manifest never contains the host name,
+//! a user name, or the login, key or query of the target.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::process::Identity;
 use super::report::ReportError;
 
-/// Settings of the kernel that decide what a socket may hold and how fast sessions may come.
+/// Kernel settings that affect socket buffers and the rate of new sessions.
 const SYSCTLS: [&str; 9] = [
     "net.core.somaxconn",
     "net.core.rmem_max",
@@ -32,7 +32,7 @@ const SYSCTLS: [&str; 9] = [
     "fs.nr_open",
 ];
 
-/// Where, with what and when a measurement was made.
+/// The setup of a measurement: program, parameters, machine and time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
     /// The version of the generator.
@@ -40,17 +40,17 @@ pub struct Manifest {
     /// A name that the user gave the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
-    /// The server, as [`shown_target`] shows a URL.
+    /// The server, with secrets removed by [`shown_target`].
     pub target: String,
-    /// What the command was told, by its flags.
+    /// The flags of the command and their values.
     pub parameters: BTreeMap<String, String>,
-    /// When it began, in UTC.
+    /// Start time in UTC.
     pub started_utc: String,
-    /// How long it ran.
+    /// Duration in seconds.
     pub duration_s: f64,
-    /// What it ran on.
+    /// The machine that the generator ran on.
     pub machine: Machine,
-    /// The process that was measured, where one was named.
+    /// The measured process, if its pid was given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server: Option<Identity>,
 }
@@ -62,25 +62,25 @@ pub struct Machine {
     pub kernel: String,
     /// The instruction set.
     pub architecture: String,
-    /// What the processor calls itself.
+    /// The model name of the processor.
     pub cpu_model: String,
-    /// How many of them this process may use.
+    /// Number of processors that this process may use.
     pub cpus: usize,
-    /// How the clock of the processor is governed; nothing where the kernel does not say.
+    /// The frequency governor of the processor, if the kernel reports it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub governor: Option<String>,
-    /// Memory in all.
+    /// Size of the memory.
     pub memory_bytes: u64,
-    /// The size of a page, in which memory is given out.
+    /// Size of a memory page.
     pub page_bytes: usize,
-    /// Descriptors that one process may have.
+    /// Descriptor limit of the process.
     pub descriptors_max: u64,
-    /// Settings of the kernel, as far as it shows them.
+    /// Kernel settings, as far as they are readable.
     pub sysctls: BTreeMap<String, String>,
 }
 
 impl Manifest {
-    /// The manifest of a run that begins now.
+    /// Returns the manifest of a run that starts now.
     pub fn new(target: &str, parameters: BTreeMap<String, String>) -> Self {
         Self {
             tiderace_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -94,13 +94,13 @@ impl Manifest {
         }
     }
 
-    /// When the run began, if the manifest says it in a form that can be read.
+    /// Returns the start time, if it can be parsed.
     pub fn started(&self) -> Option<SystemTime> {
         UtcDateTime::parse(&self.started_utc, &Rfc3339).ok().map(SystemTime::from)
     }
 
-    /// What decides whether figures may stand beside each other, by name. The target and its
-    /// process are what is compared, and the date only says when.
+    /// Returns the conditions, by name, that must be equal for two runs to be comparable. The
+    /// target and its process are not included, because those are what is being compared.
     pub fn conditions(&self) -> BTreeMap<String, String> {
         let machine = &self.machine;
         let mut conditions = BTreeMap::from([
@@ -119,7 +119,7 @@ impl Manifest {
         conditions
     }
 
-    /// Takes over the times of a process that shared the work.
+    /// Merges the times of another process that shared the work.
     pub(super) fn merge(&mut self, other: Self) -> Result<(), ReportError> {
         let mut all = [self.conditions(), other.conditions()];
         for (conditions, manifest) in all.iter_mut().zip([&*self, &other]) {
@@ -138,18 +138,18 @@ impl Manifest {
     }
 }
 
-/// A condition that two runs do not share.
+/// A condition that differs between two runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
     /// The name of the condition.
     pub what: String,
-    /// What it is in the first run; a dash where it has none.
+    /// The value in the first run, or a dash if it has none.
     pub ours: String,
-    /// What it is in the second run.
+    /// The value in the second run, or a dash.
     pub theirs: String,
 }
 
-/// What differs between the conditions of two runs.
+/// Returns the conditions that differ between two runs.
 pub fn differences<'a>(
     ours: &'a BTreeMap<String, String>,
     theirs: &'a BTreeMap<String, String>,
@@ -166,7 +166,7 @@ pub fn differences<'a>(
 }
 
 impl Machine {
-    /// What can be read of this one; what cannot is left empty.
+    /// Reads the facts of this machine. Unreadable facts stay empty.
     fn this() -> Self {
         let system = uname();
         let text = |field: &std::ffi::CStr| field.to_string_lossy().into_owned();
@@ -187,7 +187,7 @@ impl Machine {
     }
 }
 
-/// A URL without what may be secret: the login, the query, and the key, which is its last part.
+/// Returns a URL without its secrets: the login, the query, and the last path segment, the key.
 pub fn shown_target(url: &str) -> String {
     let url = url.split(['?', '#']).next().unwrap_or_default();
     let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
@@ -219,7 +219,7 @@ fn sysctl(name: &str) -> Option<String> {
     Some(value.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
-/// What a file of the kernel says in one line.
+/// Reads a kernel file of one line.
 fn line(path: &str) -> Option<String> {
     fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
 }
@@ -229,7 +229,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn target_is_shown_without_what_may_be_secret() {
+    fn target_is_shown_without_secrets() {
         for (url, expected) in [
             ("rtmp://127.0.0.1:1935/live/show", "rtmp://127.0.0.1:1935/live/…"),
             ("rtmp://camera:pass@host/studio/key?token=1", "rtmp://host/studio/…"),
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn processes_that_share_the_work_have_one_beginning_and_the_longest_duration() {
+    fn processes_that_share_the_work_have_one_start_and_the_longest_duration() {
         let mut manifest = Manifest::new("h", BTreeMap::new());
         let mut other = manifest.clone();
         (manifest.started_utc, manifest.duration_s) = ("2026-01-01T00:00:01Z".to_owned(), 10.0);

@@ -1,7 +1,7 @@
-//! How the generator itself has fared: how late it was, and what it took of the processor.
+//! Measurements of the generator itself: its lateness and its processor time.
 //!
-//! Owns the judgement whether it kept up. A generator that does not measures itself and not the
-//! server, so a scenario then withholds what depends on time.
+//! Owns the judgement whether the generator kept up. A generator that lags measures itself and not
+//! the server, so the figures that depend on time are withheld.
 
 use std::time::Duration;
 
@@ -11,27 +11,28 @@ use super::alarm;
 use super::report::Distribution;
 use crate::time::Time;
 
-/// A generator that takes more of a core than this has no room for what comes at once.
+/// Share of a core above which a generator has no reserve for bursts.
 pub const CPU_SHARE_MAX: f64 = 0.9;
 
-/// What the loop has noted of itself.
+/// Measurements of the loop itself.
 #[derive(Clone, Debug)]
 pub struct Measured {
-    /// When the run began.
+    /// Start of the run.
     pub began: Time,
-    /// From when something was due to when it was acted upon (us).
+    /// Time from when an action was due to when it was performed (us).
     pub lateness: Distribution,
-    /// From waking up to falling asleep again (us): what arrives meanwhile is read that late.
+    /// Time from waking up to sleeping again (us). Bytes that arrive meanwhile are read late by up
+    /// to this.
     pub turns: Distribution,
-    /// From when it is counted.
+    /// Start of the measurements.
     from: Time,
-    /// How long the run took, from there.
+    /// Length of the run since the start of the measurements.
     pub elapsed: Duration,
-    /// The processor time that it took.
+    /// Processor time used since then.
     pub cpu: Duration,
-    /// Somebody ended it early.
+    /// A signal ended the run early.
     pub is_interrupted: bool,
-    /// It was told never to sleep, so that its share of the processor means nothing.
+    /// The generator busy-polls, so its processor time means nothing.
     pub is_busy: bool,
 }
 
@@ -50,20 +51,20 @@ impl Measured {
         }
     }
 
-    /// Counts anew from here on, and gives what was noted before.
+    /// Restarts the measurements, and returns those until now.
     pub(super) fn restart(&mut self) -> Self {
-        let anew = Self { began: self.began, ..Self::new(self.is_busy) };
-        let mut before = std::mem::replace(self, anew);
+        let restarted = Self { began: self.began, ..Self::new(self.is_busy) };
+        let mut before = std::mem::replace(self, restarted);
         before.finish();
         before
     }
 
-    /// Something that was due at `due` is acted upon at `now`.
+    /// Records that an action due at `due` is performed at `now`.
     pub(super) fn note_lateness(&mut self, due: Time, now: Time) {
         self.lateness.record(now.since(self.began), now.since(due).as_micros() as u64);
     }
 
-    /// A turn that began at `woke` is over at `now`.
+    /// Records a turn that began at `woke` and is over at `now`.
     pub(super) fn note_turn(&mut self, woke: Time, now: Time) {
         self.turns.record(now.since(self.began), now.since(woke).as_micros() as u64);
     }
@@ -73,33 +74,33 @@ impl Measured {
         self.cpu = cpu().saturating_sub(self.cpu);
     }
 
-    /// The generator's share of one core.
+    /// Returns the processor time of the generator as a share of one core.
     pub fn cpu_share(&self) -> f64 {
         self.cpu.as_secs_f64() / self.elapsed.as_secs_f64().max(f64::MIN_POSITIVE)
     }
 
-    /// Why what depends on time is not to be believed, if the generator has not kept up: it was
-    /// later than `lateness_max` more often than once in a hundred times, or took more of a core
-    /// than [`CPU_SHARE_MAX`].
+    /// Returns why figures that depend on time are not reliable, if the generator did not keep up.
+    /// Its 99th percentile of lateness exceeded `lateness_max`, or it used more of a core than
+    /// [`CPU_SHARE_MAX`].
     pub fn lagged(&self, lateness_max: Duration) -> Option<String> {
         let late = Duration::from_micros(self.lateness.histogram().value_at_quantile(0.99));
         if late > lateness_max {
             return Some(format!(
                 "the generator was late by {late:?} (p99), more than {lateness_max:?}: give it \
-                 a core of its own, or less to do"
+                 a core of its own, or reduce the load"
             ));
         }
         let share = self.cpu_share();
         (share > CPU_SHARE_MAX && !self.is_busy).then(|| {
             format!(
-                "the generator took {share:.2} of a core, more than {CPU_SHARE_MAX}: give it \
-                 less to do"
+                "the generator used {share:.2} of a core, more than {CPU_SHARE_MAX}: reduce the \
+                 load, or share it between --processes"
             )
         })
     }
 }
 
-/// The processor time that this process has taken.
+/// Returns the processor time that this process has used.
 fn cpu() -> Duration {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
@@ -121,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_generator_that_is_late_or_has_no_room_says_why_it_is_not_to_be_believed() {
+    fn a_generator_that_is_late_or_overloaded_says_why_it_is_not_reliable() {
         let light = Duration::from_secs(1);
         assert_eq!(measured(900, light).lagged(LATENESS_MAX), None);
         let late = measured(1100, light).lagged(LATENESS_MAX).unwrap();
@@ -131,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_never_sleeps_may_take_a_whole_core() {
+    fn a_busy_polling_generator_may_use_a_whole_core() {
         let busy = Measured { is_busy: true, ..measured(0, Duration::from_secs(10)) };
         assert_eq!(busy.lagged(LATENESS_MAX), None);
     }

@@ -1,7 +1,9 @@
-//! One measurement from its first check to its report: the server is there, the process is the
-//! right one, the descriptors suffice; then what was found, and whether it is to be believed.
+//! One measurement from its first check to its report. Before the run it checks the server, its
+//! process and the descriptor limit. After the run it collects the figures and judges whether they
+//! are reliable.
 //!
-//! Owns what all commands do before and after their run. It knows no scenario.
+//! Owns the steps that all commands have in common before and after their run. It knows no
+//! scenario.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,9 +21,9 @@ use super::target::{Target, check_descriptors};
 /// See the module's head.
 #[derive(Debug)]
 pub struct Measurement {
-    /// What is found.
+    /// The report under construction.
     pub report: LoadReport,
-    /// What it costs the server, if it was told which process that is.
+    /// Observes the server process, if its pid is known.
     pub server: Option<Watch>,
     plan: Plan,
     /// See [`Options::lateness_max_ms`].
@@ -29,12 +31,12 @@ pub struct Measurement {
 }
 
 impl Measurement {
-    /// Makes ready to measure `target`, with as many as `connections` at once. `parameters` are
-    /// the command's own, by their flags.
+    /// Prepares a measurement of `target` with at most `connections` at once. `parameters` are the
+    /// flags of the command itself.
     ///
     /// # Errors
-    /// Whatever would let the run fail: nobody listens, there is no such process, there are too
-    /// few descriptors, or a file cannot be written.
+    /// Anything that would make the run fail: no server listens, the process does not exist, the
+    /// descriptor limit is too low, or a file cannot be written.
     pub fn prepare(
         command: &str,
         target: Target,
@@ -45,9 +47,9 @@ impl Measurement {
         Self::prepare_share(&Sharing::NONE, command, target, options, connections, parameters)
     }
 
-    /// The same for work that may be shared, of which `connections` are this process's. A helper
-    /// of another, which has seen to that, neither asks whether anybody listens, nor looks at the
-    /// server, nor writes files.
+    /// Prepares a measurement whose work may be shared; `connections` is the number of this
+    /// process. A helper does not probe the server, observe it or write files, because the first
+    /// process does that.
     ///
     /// # Errors
     /// As for [`Measurement::prepare`].
@@ -83,16 +85,16 @@ impl Measurement {
         Ok(Self { report, server, plan, lateness_max: options.lateness_max_ms })
     }
 
-    /// What the run is given. It ends by itself after `duration_max`, whatever happens.
+    /// Returns the parameters of a run, which ends after `duration_max` in any case.
     pub fn plan(&self, duration_max: Duration) -> Plan {
         Plan { duration: duration_max, ..self.plan.clone() }
     }
 
-    /// Sends one session ahead, which says what `speak` gives for the target, and begins to count
-    /// what the server uses behind it. A helper leaves that to the first process.
+    /// Runs the scout, one session that speaks as `speak` defines for the target. Afterwards
+    /// restarts the observation of the server. A helper leaves that to the first process.
     ///
     /// # Errors
-    /// What all sessions would meet, and that the server has ended.
+    /// The failure that all sessions would meet, or the end of the server.
     pub fn scout(&mut self, speak: impl FnOnce(&Target) -> Speak) -> Result<(), LoadError> {
         if self.plan.is_helper {
             return Ok(());
@@ -104,7 +106,7 @@ impl Measurement {
         Ok(())
     }
 
-    /// Notes what the server has cost by now, `at` since the run began; to be called each second.
+    /// Samples the server, `at` since the start of the run. To be called once a second.
     ///
     /// # Errors
     /// The server has ended.
@@ -115,13 +117,13 @@ impl Measurement {
         Ok(())
     }
 
-    /// What the server has used since the run began, as of the last sample.
+    /// Returns the usage of the server since the start of the run, as of the last sample.
     pub fn spent(&self) -> Option<Usage> {
         self.server.as_ref().map(Watch::spent)
     }
 
-    /// Adds how the generator itself has fared. Where it did not keep up, what bears one of the
-    /// names in `depends_on_time` is withheld.
+    /// Adds the figures of the generator itself. If it did not keep up, the figures and
+    /// distributions named in `depends_on_time` are withheld.
     pub fn finish(mut self, measured: &Measured, depends_on_time: &[&str]) -> LoadReport {
         let mut report = self.report;
         report.manifest.duration_s = measured.elapsed.as_secs_f64();
@@ -133,7 +135,7 @@ impl Measurement {
             report.lagged = Some(reason);
         }
         if measured.is_interrupted {
-            report.add_doubt("it was interrupted before its time was over");
+            report.add_doubt("the run was interrupted before its time was over");
         }
         report.distributions.push(measured.lateness.clone());
         if let Some(server) = self.server.take() {

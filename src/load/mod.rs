@@ -1,21 +1,23 @@
-//! The load generator: measures any RTMP server, and says what it found.
+//! The load generator: measures any RTMP server and reports the results.
 //!
-//! Owns what a measurement is made of and how it is told. It never uses the server of this
-//! project: what is measured is always another process.
+//! Owns the scenarios, the measurements and the reports. The load generator never uses the server
+//! of this project: the server under test is always another process.
 //!
-//! [`engine`] is the loop that everything runs in, and [`engine::Scenario`] what is asked of a
-//! measurement; [`connection`] is one connection and [`wire`] what is spoken over it; [`target`]
-//! says where all that goes; [`measured`] says whether the generator itself kept up.
-//!
-//! [`idle`], [`churn`] and [`streams`] are the scenarios. [`subcommand`] is what can be asked for,
-//! [`options`] what every measurement can be told, and [`measurement`] what each does before and
-//! after its run; [`processes`] lets several processes share the work. [`report`] is what was found
-//! and how it is told.
+//! - [`engine`] is the loop of every run, and [`engine::Scenario`] the interface of a scenario.
+//! - [`connection`] is one connection, and [`wire`] the protocol it speaks.
+//! - [`target`] is the address and stream that the load goes to.
+//! - [`measured`] decides whether the generator itself kept up.
+//! - [`idle`], [`churn`] and [`streams`] are the scenarios.
+//! - [`subcommand`] lists the commands, and [`options`] the flags they share.
+//! - [`measurement`] holds the steps before and after each run.
+//! - [`processes`] shares the work between several processes.
+//! - [`report`] holds the results and every form in which they are written.
 
 pub mod alarm;
 pub mod churn;
 pub mod compare;
 pub mod connection;
+mod connection_log;
 pub mod encoder;
 pub mod engine;
 pub mod floor;
@@ -41,7 +43,6 @@ pub mod streams;
 pub mod subcommand;
 pub mod target;
 mod wake;
-mod way;
 pub mod wire;
 
 pub use load_error::LoadError;

@@ -1,8 +1,8 @@
-//! What a player finds in one stream, whatever encoder made it and whatever server sent it.
+//! Measures one stream as a player receives it, from any encoder and any server.
 //!
-//! Owns the measuring, in a memory that does not grow with the stream. Bytes, stalls and what
-//! comes first are told by arrival, the rest by timestamps. Of several tracks of a kind the first
-//! one that is heard is measured. Never judges a stream; it reads no clock.
+//! Owns the measuring, in constant memory. Bytes, stalls and startup times are measured by arrival,
+//! everything else by timestamps. Of several tracks of a kind only the first is measured. This
+//! module does not judge a stream and reads no clock.
 
 use std::time::Duration;
 
@@ -13,55 +13,55 @@ use crate::media::{self, AudioClass, AudioCodec, Tracks, VideoClass, VideoCodec}
 use crate::rtmp::message::{AggregateParts, kind};
 use crate::time::Time;
 
-/// What passes without a frame, by timestamps or by arrival, before it is a gap or a stall (ms).
+/// Time without a frame that counts as a gap (by timestamps) or as a stall (by arrival), in ms.
 const GAP_MS: u64 = 1000;
 
 /// See the module's head.
 #[derive(Debug)]
 pub(super) struct Observer {
-    /// When the connection was to be opened.
+    /// Intended time of opening the connection.
     opened: Time,
     first_media: Option<Time>,
     metadata: Option<Time>,
     first_keyframe: Option<Time>,
-    first_sound: Option<Time>,
+    first_audio: Option<Time>,
     arrived: Option<Time>,
     bytes: u64,
     data_messages: u64,
     unreadable: u64,
-    stalls: Holes,
+    stalls: Gaps,
     video: Track<(VideoCodec, VideoFacts)>,
     audio: Track<(AudioCodec, AudioFacts)>,
     keyframes: u64,
-    /// Where the GOP began that goes on, and its frames.
+    /// Start of the current GOP, and its frames so far.
     gop: Option<(u32, u64)>,
     gop_frames: Option<u64>,
     gops: Distribution,
-    /// How far audio is behind video, in the end and when it was furthest from 0 (ms).
+    /// Timestamp of video minus that of audio: the last value, and the one furthest from 0 (ms).
     skew: Option<(i32, i32)>,
 }
 
-/// One track.
+/// Measurements of one track.
 #[derive(Debug)]
-struct Track<Said> {
+struct Track<Facts> {
     name: &'static str,
-    /// The id, once it is heard.
+    /// The id of the first track received.
     id: Option<u8>,
-    /// All of the kind that were heard.
+    /// All tracks of this kind received.
     all: Tracks,
-    said: Option<Said>,
-    /// Whether the facts are known, so that frames need not be looked at.
+    facts: Option<Facts>,
+    /// Codec facts are complete, so further frames need no parsing.
     is_described: bool,
     frames: u64,
     newest: Option<Newest>,
-    /// The frames that came less than a gap behind the one before them, how long they took by
-    /// their timestamps, and the bytes of those before them.
+    /// Steps from one frame to the next without a gap: their number, their length by timestamps,
+    /// and the bytes of the frames before them.
     steps: u64,
     steps_ms: u64,
     steps_bytes: u64,
     back: u64,
-    gaps: Holes,
-    /// What the server had kept for newcomers has been sent: frames come as they are made.
+    gaps: Gaps,
+    /// The server has sent its cached frames; from here frames arrive as they are made.
     is_live: bool,
     jitter: Distribution,
 }
@@ -74,14 +74,14 @@ struct Newest {
     bytes: u64,
 }
 
-/// Times without anything.
+/// Intervals without frames.
 #[derive(Clone, Copy, Debug, Default)]
-struct Holes {
+struct Gaps {
     count: u64,
     max_ms: u64,
 }
 
-impl Holes {
+impl Gaps {
     fn note(&mut self, ms: u64) {
         if ms > GAP_MS {
             self.count += 1;
@@ -103,12 +103,12 @@ impl Observer {
             first_media: None,
             metadata: None,
             first_keyframe: None,
-            first_sound: None,
+            first_audio: None,
             arrived: None,
             bytes: 0,
             data_messages: 0,
             unreadable: 0,
-            stalls: Holes::default(),
+            stalls: Gaps::default(),
             video: Track::new("video", "video_jitter"),
             audio: Track::new("audio", "audio_jitter"),
             keyframes: 0,
@@ -119,7 +119,7 @@ impl Observer {
         }
     }
 
-    /// Notes a message that had arrived at `now`.
+    /// Records a message that arrived at `now`.
     pub(super) fn note(&mut self, message: Message<'_>, now: Time) {
         self.bytes += message.payload.len() as u64;
         if message.header.kind == kind::AGGREGATE {
@@ -129,19 +129,19 @@ impl Observer {
         }
     }
 
-    /// The stream was looked at until `now`.
+    /// Ends the measurement at `now`.
     pub(super) fn end(&mut self, now: Time) {
         if self.arrived.is_some() {
             self.note_arrival(now);
         }
     }
 
-    /// Whether any sound or picture has arrived.
+    /// Returns whether any audio or video has arrived.
     pub(super) const fn has_media(&self) -> bool {
         self.first_media.is_some()
     }
 
-    /// Frames of pictures and of sound, and bytes.
+    /// Returns the number of video frames, audio frames and bytes.
     pub(super) const fn counts(&self) -> (u64, u64, u64) {
         (self.video.frames, self.audio.frames, self.bytes)
     }
@@ -224,7 +224,7 @@ impl Observer {
             self.describe_audio(payload, is_frame);
         }
         if is_frame {
-            self.first_sound.get_or_insert(now);
+            self.first_audio.get_or_insert(now);
             self.audio.note_frame(timestamp, payload.len() as u64, now, self.opened);
             self.note_skew();
         }
@@ -240,38 +240,38 @@ impl Observer {
     }
 
     fn describe_video(&mut self, payload: &[u8], is_frame: bool) {
-        let Track { id, said, is_described, .. } = &mut self.video;
+        let Track { id, facts, is_described, .. } = &mut self.video;
         media::for_each_video_track(payload, |track| {
             if Some(track.track) == *id && track.codec != VideoCodec::Unnamed {
-                *is_described = codec::learn_video(said, &track, is_frame);
+                *is_described = codec::learn_video(facts, &track, is_frame);
             }
         });
     }
 
     fn describe_audio(&mut self, payload: &[u8], is_frame: bool) {
         let tag_head = payload.first().copied().unwrap_or_default();
-        let Track { id, said, is_described, .. } = &mut self.audio;
+        let Track { id, facts, is_described, .. } = &mut self.audio;
         media::for_each_audio_track(payload, |track| {
             if Some(track.track) == *id && track.codec != AudioCodec::Unnamed {
-                *is_described = codec::learn_audio(said, tag_head, &track, is_frame);
+                *is_described = codec::learn_audio(facts, tag_head, &track, is_frame);
             }
         });
     }
 
-    /// Adds all that was found, the distributions by their names in [`DISTRIBUTIONS`].
+    /// Adds all results. The names of the distributions are in [`DISTRIBUTIONS`].
     pub(super) fn add_to(self, report: &mut LoadReport) {
         for (name, at) in [
             ("first_media_ms", self.first_media),
             ("metadata_ms", self.metadata),
             ("first_keyframe_ms", self.first_keyframe),
-            ("first_audio_ms", self.first_sound),
+            ("first_audio_ms", self.first_audio),
         ] {
             report.add_figure(match at {
                 Some(at) => {
                     let took = at.since(self.opened).as_secs_f64() * 1000.0;
                     Figure::new(name, took, Better::Lower)
                 }
-                None => Figure::withheld(name, "it did not come", Better::Lower),
+                None => Figure::withheld(name, "it did not arrive", Better::Lower),
             });
         }
         let further = self.video.further() + self.audio.further();
@@ -292,13 +292,13 @@ impl Observer {
             report.add_figure(Figure::new("av_skew_max_ms", max_ms.into(), Better::Neither));
         }
         self.stalls.add_to(report, "stall");
-        if let Some((codec, facts)) = &self.video.said {
-            let said = codec::describe_video(*codec, facts);
-            report.findings.insert("video".to_owned(), said);
+        if let Some((codec, facts)) = &self.video.facts {
+            let text = codec::describe_video(*codec, facts);
+            report.findings.insert("video".to_owned(), text);
         }
-        if let Some((codec, facts)) = &self.audio.said {
-            let said = codec::describe_audio(*codec, facts);
-            report.findings.insert("audio".to_owned(), said);
+        if let Some((codec, facts)) = &self.audio.facts {
+            let text = codec::describe_audio(*codec, facts);
+            report.findings.insert("audio".to_owned(), text);
         }
         self.video.add_to(report);
         self.audio.add_to(report);
@@ -308,19 +308,19 @@ impl Observer {
     }
 }
 
-/// What of the distributions depends on how punctual the generator is.
+/// Distributions that depend on the punctuality of the generator.
 pub(super) const DISTRIBUTIONS: [&str; 2] = ["video_jitter", "audio_jitter"];
 
-/// A string of AMF0 as metadata begins with it.
+/// The AMF0 string with which metadata starts.
 const ON_METADATA: &[u8] = b"\x02\x00\x0aonMetaData";
 
-impl<Said> Track<Said> {
+impl<Facts> Track<Facts> {
     fn new(name: &'static str, jitter: &str) -> Self {
         Self {
             name,
             id: None,
             all: Tracks::NONE,
-            said: None,
+            facts: None,
             is_described: false,
             frames: 0,
             newest: None,
@@ -328,13 +328,13 @@ impl<Said> Track<Said> {
             steps_ms: 0,
             steps_bytes: 0,
             back: 0,
-            gaps: Holes::default(),
+            gaps: Gaps::default(),
             is_live: false,
             jitter: Distribution::new(jitter),
         }
     }
 
-    /// Whether a message concerns the track: the first of its kind that is heard.
+    /// Returns whether a message belongs to the measured track, the first one received.
     fn has(&mut self, tracks: &Tracks) -> bool {
         self.all = self.all.union(tracks);
         if self.id.is_none() {
@@ -343,7 +343,7 @@ impl<Said> Track<Said> {
         self.id.is_some_and(|id| tracks.contains(id))
     }
 
-    /// Tracks of the kind beside this one.
+    /// Returns the number of tracks of this kind that are not measured.
     fn further(&self) -> u64 {
         self.all.iter().count().saturating_sub(1) as u64
     }
@@ -368,6 +368,9 @@ impl<Said> Track<Said> {
         self.steps_bytes += last.bytes;
         let took = now.since(last.arrived);
         let step = Duration::from_millis(step_ms);
+        // After a backlog frames arrive faster than they were made. The first frame that takes at
+        // least half of its timestamp step shows that the backlog is over. Jitter before that would
+        // only measure the backlog.
         self.is_live |= 2 * took >= step;
         if self.is_live {
             let jitter_us = took.abs_diff(step).as_micros() as u64;
@@ -431,8 +434,8 @@ mod tests {
     }
 
     const KEYFRAME: &[u8] = &[0x17, 1, 0, 0, 0, 0x65];
-    const PICTURE: &[u8] = &[0x27, 1, 0, 0, 0, 0x41];
-    const SOUND: &[u8] = &[0xaf, 1, 0x21];
+    const INTER_FRAME: &[u8] = &[0x27, 1, 0, 0, 0, 0x41];
+    const AUDIO_FRAME: &[u8] = &[0xaf, 1, 0x21];
 
     #[test]
     fn stream_of_a_file_is_described() {
@@ -475,20 +478,20 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_the_time_of_a_stream_is_counted() {
+    fn timing_faults_of_a_stream_are_counted() {
         let mut observer = Observer::new(BEGAN);
         for (arrived_ms, timestamp) in [
             (100, 0),
-            // As it was made, 10 ms late, 10 ms early.
+            // On time, 10 ms late, 10 ms early.
             (140, 40),
             (190, 80),
             (220, 120),
-            // Back, a gap, and a time in which nothing comes.
+            // A timestamp that goes back, a gap, and a stall.
             (260, 100),
             (300, 2100),
             (1800, 2140),
         ] {
-            note(&mut observer, arrived_ms, kind::VIDEO, timestamp, PICTURE);
+            note(&mut observer, arrived_ms, kind::VIDEO, timestamp, INTER_FRAME);
         }
         let report = report(observer, 3000);
         expect(
@@ -513,32 +516,32 @@ mod tests {
     fn what_a_server_had_kept_is_no_jitter() {
         let mut observer = Observer::new(BEGAN);
         for timestamp in [0, 40, 80, 120] {
-            note(&mut observer, 5, kind::VIDEO, timestamp, PICTURE);
+            note(&mut observer, 5, kind::VIDEO, timestamp, INTER_FRAME);
         }
-        note(&mut observer, 30, kind::VIDEO, 160, PICTURE);
-        note(&mut observer, 70, kind::VIDEO, 200, PICTURE);
+        note(&mut observer, 30, kind::VIDEO, 160, INTER_FRAME);
+        note(&mut observer, 70, kind::VIDEO, 200, INTER_FRAME);
         let report = report(observer, 100);
         assert_eq!(report.distributions[0].histogram().len(), 2);
         expect(&report, &[("video_jitter_max_ms", 15.007)]);
     }
 
     #[test]
-    fn skew_is_that_of_the_newest_frames_and_at_most() {
+    fn skew_is_that_of_the_newest_frames_and_its_maximum() {
         let mut observer = Observer::new(BEGAN);
         note(&mut observer, 0, kind::VIDEO, u32::MAX, KEYFRAME);
-        note(&mut observer, 0, kind::AUDIO, u32::MAX - 80, SOUND);
-        note(&mut observer, 0, kind::AUDIO, 19, SOUND);
+        note(&mut observer, 0, kind::AUDIO, u32::MAX - 80, AUDIO_FRAME);
+        note(&mut observer, 0, kind::AUDIO, 19, AUDIO_FRAME);
         expect(&report(observer, 0), &[("av_skew_ms", -20.0), ("av_skew_max_ms", 80.0)]);
     }
 
     #[test]
-    fn parts_of_an_aggregate_count_as_messages_and_what_is_unreadable_as_such() {
+    fn parts_of_an_aggregate_count_as_messages_and_unreadable_ones_as_such() {
         let mut observer = Observer::new(BEGAN);
         let part = |kind: u8, payload: &[u8]| {
             let head = [kind, 0, 0, payload.len() as u8, 0, 0, 9, 0, 0, 0, 0];
             [&head, payload, &[0; 4]].concat()
         };
-        let aggregate = [part(kind::VIDEO, KEYFRAME), part(kind::AUDIO, SOUND)].concat();
+        let aggregate = [part(kind::VIDEO, KEYFRAME), part(kind::AUDIO, AUDIO_FRAME)].concat();
         note(&mut observer, 1, kind::AGGREGATE, 500, &aggregate);
         note(&mut observer, 2, kind::VIDEO, 540, &[]);
         let figures = [("video_frames", 1.0), ("audio_frames", 1.0), ("unreadable_messages", 1.0)];
@@ -546,9 +549,9 @@ mod tests {
     }
 
     #[test]
-    fn further_tracks_are_told_and_not_mixed_in() {
+    fn further_tracks_are_counted_but_not_measured() {
         let mut observer = Observer::new(BEGAN);
-        // Enhanced RTMP: one track of several, its id behind the codec.
+        // Enhanced RTMP: one track of several, with its id after the codec.
         let track = |id: u8| [0x96, 0x01, b'a', b'v', b'c', b'1', id, 0, 0, 0, 0x65];
         for (timestamp, id) in [(0, 3), (7, 4), (40, 3), (47, 4)] {
             note(&mut observer, 0, kind::VIDEO, timestamp, &track(id));

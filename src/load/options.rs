@@ -1,7 +1,7 @@
-//! What every measurement can be told: where to, for how long, what to watch, where to write.
+//! The flags that all measurements share: target, duration, server process and outputs.
 //!
-//! Owns the flags that all commands share, their defaults, and the files that they name. What a
-//! command needs beside them is its own; nothing here opens a connection.
+//! Owns these flags, their defaults and the files that they name. Flags of a single command are in
+//! its own module. Nothing here opens a connection.
 
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
@@ -14,29 +14,29 @@ use clap::Args;
 use super::LoadError;
 use super::report::{self, LoadReport, ReportError, Threshold};
 
-/// How a measurement is run.
+/// Options of a measurement.
 #[derive(Clone, Debug, Args)]
 pub struct Options {
-    /// The pid of the server, on this machine: what it costs is measured as well.
+    /// The pid of the server, on this machine. Its processor time and memory are measured, too.
     #[arg(long, value_name = "PID")]
     pub server_pid: Option<u32>,
-    /// Measure for so many seconds, once everything is up.
+    /// Measure for this many seconds, once everything is up.
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     pub duration_s: Duration,
-    /// How many seconds a connection may take to come to where it is to be.
+    /// How many seconds a connection may take to reach its stage.
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     pub timeout_s: Duration,
-    /// How many milliseconds late the generator itself may be, 99 times of 100: if it is later,
-    /// what depends on time is withheld.
+    /// How many milliseconds late the generator may be at the 99th percentile. If it is later,
+    /// figures that depend on time are withheld.
     #[arg(long, value_name = "MS", default_value = "1", value_parser = millis)]
     pub lateness_max_ms: Duration,
-    /// Never sleep: the truest times, at the price of a whole core.
+    /// Busy-poll instead of sleeping: the most accurate times, at the cost of a whole core.
     #[arg(long)]
     pub busy: bool,
-    /// Show no progress while it runs.
+    /// Show no progress during the run.
     #[arg(long, conflicts_with = "progress")]
     pub quiet: bool,
-    /// Show progress even where standard error is no terminal.
+    /// Show progress even if standard error is not a terminal.
     #[arg(long)]
     pub progress: bool,
     #[allow(missing_docs, reason = "a doc would become the text of the help")]
@@ -44,31 +44,31 @@ pub struct Options {
     pub outputs: Outputs,
 }
 
-/// Where the report goes beside the terminal.
+/// Outputs of a report in addition to the terminal.
 #[derive(Clone, Debug, Default, Args)]
 pub struct Outputs {
-    /// A name for the run, to know it again by.
+    /// A name that identifies the run in reports and comparisons.
     #[arg(long, value_name = "TEXT")]
     pub label: Option<String>,
-    /// Write the report to this file, for programs and `tiderace load compare`; - is standard
-    /// output, in place of the table.
+    /// Write the report to this file as JSON, for programs and for `tiderace load compare`. With -
+    /// it replaces the table on standard output.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Write the distributions, second by second, to this file: an interval log (.hlog) of
-    /// HdrHistogram, in microseconds.
+    /// Write each distribution, second by second, to this file as an HdrHistogram interval log
+    /// (.hlog), in microseconds.
     #[arg(long, value_name = "FILE")]
     pub hdr: Option<PathBuf>,
-    /// Write a page with plots, all figures and the manifest to this file, for a browser.
+    /// Write an HTML page with plots, all figures and the manifest to this file.
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
-    /// Exit with code 15 if this holds, such as 'p99_ms>20': a figure of the table, then >, >=, <
-    /// or <=, then a number; may be repeated.
+    /// Exit with code 15 if this condition holds, such as 'p99_ms>20': a figure of the table, then
+    /// >, >=, < or <=, then a number. May be repeated.
     #[arg(long, value_name = "THRESHOLD", value_parser = Threshold::of_figure)]
     pub fail_if: Vec<Threshold>,
 }
 
 impl Options {
-    /// What of the manifest's parameters all commands have.
+    /// Returns the parameters of the manifest that all commands have.
     pub fn parameters(&self) -> BTreeMap<String, String> {
         BTreeMap::from([
             ("duration-s".to_owned(), self.duration_s.as_secs_f64().to_string()),
@@ -77,26 +77,26 @@ impl Options {
         ])
     }
 
-    /// Whether it is said how the run stands: to a person, unless told otherwise.
+    /// Returns whether progress is shown: by default only if standard error is a terminal.
     pub fn shows_progress(&self) -> bool {
         self.progress || !self.quiet && io::stderr().is_terminal()
     }
 }
 
-/// Makes the text of a file of a report.
+/// Renders a report as the text of a file.
 type Form = fn(&LoadReport) -> Result<String, ReportError>;
 
 /// The file name that stands for standard output.
 const STDOUT: &str = "-";
 
 impl Outputs {
-    /// The files that are to be written, and what may be standard output.
+    /// Returns the files to write; one of them may be standard output.
     fn files(&self) -> impl Iterator<Item = &Path> {
         [&self.json, &self.hdr, &self.html].into_iter().flatten().map(PathBuf::as_path)
     }
 
-    /// Tries whether the files can be written, so that no measurement is made in vain. What stands
-    /// in them stays until there is something better.
+    /// Checks before the measurement that the files can be written. Their contents stay untouched
+    /// until the report is there.
     ///
     /// # Errors
     /// [`LoadError::File`].
@@ -108,16 +108,16 @@ impl Outputs {
         Ok(())
     }
 
-    /// Whether something else than the table goes to standard output.
+    /// Returns whether another output takes the place of the table on standard output.
     fn replaces_table(&self) -> bool {
         self.files().any(|path| path == Path::new(STDOUT))
     }
 
-    /// Writes the table to standard output and the report to all these files: what a person reads
-    /// comes first, so that a full disk does not take it.
+    /// Writes the table to standard output, then the report to all files. The table comes first so
+    /// that a full disk cannot suppress it.
     ///
     /// # Errors
-    /// [`LoadError::File`], or [`LoadError::Report`] where the report has no such form.
+    /// [`LoadError::File`], or [`LoadError::Report`] if the report cannot take a requested form.
     pub fn write(&self, report: &LoadReport) -> Result<(), LoadError> {
         let forms: [(_, Form); 3] = [
             (&self.json, LoadReport::to_json),
@@ -154,10 +154,10 @@ pub(super) fn write_out(text: &str) -> Result<(), LoadError> {
     written.map_err(|error| LoadError::file(Path::new("standard output"), error))
 }
 
-/// Reads seconds, with a fraction or without, more than none and less than a year.
+/// Parses a number of seconds, more than zero and less than a year. Fractions are allowed.
 ///
 /// # Errors
-/// What was expected, where it is something else.
+/// A text that says what was expected.
 pub fn seconds(text: &str) -> Result<Duration, String> {
     const YEAR_S: f64 = 365.0 * 86_400.0;
     let seconds = text.parse().ok().filter(|seconds| *seconds > 0.0 && *seconds < YEAR_S);
@@ -166,20 +166,20 @@ pub fn seconds(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "expected seconds, such as 10 or 0.5".to_owned())
 }
 
-/// Reads milliseconds, with a fraction or without, by the rules of [`seconds`].
+/// Parses a number of milliseconds by the rules of [`seconds`].
 ///
 /// # Errors
-/// What was expected, where it is something else.
+/// A text that says what was expected.
 pub fn millis(text: &str) -> Result<Duration, String> {
     let millis = text.parse().ok().map(|millis: f64| (millis / 1000.0).to_string());
     let duration = millis.and_then(|text| seconds(&text).ok());
     duration.ok_or_else(|| "expected milliseconds, such as 1 or 0.5".to_owned())
 }
 
-/// Reads a number of events per second, more than none.
+/// Parses a rate in events per second, more than zero.
 ///
 /// # Errors
-/// What was expected, where it is something else.
+/// A text that says what was expected.
 pub fn rate(text: &str) -> Result<f64, String> {
     let rate = text.parse().ok().filter(|rate| (1e-3..=1e9).contains(rate));
     rate.ok_or_else(|| "expected a number per second, such as 100 or 0.5".to_owned())

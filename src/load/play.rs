@@ -1,6 +1,6 @@
-//! `load play`: one stream in detail, seen from a player.
+//! `load play`: one stream in detail, as a player sees it.
 //!
-//! Owns the connection of that player; what it finds in the stream is the work of `observer`.
+//! Owns the connection of the player. `observer` measures the stream.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,17 +9,17 @@ use clap::Args;
 
 use super::LoadError;
 use super::connection::{ConnectionEvent, ConnectionHead, ConnectionKey, Ended, Reason};
+use super::connection_log::ConnectionLog;
 use super::engine::{self, Agenda, Engine, Scenario, Speak};
 use super::measurement::Measurement;
 use super::observer::{DISTRIBUTIONS, Observer};
 use super::options::Options;
 use super::report::LoadReport;
 use super::target::Target;
-use super::way::Way;
 use crate::rtmp::client::Purpose;
 use crate::time::Time;
 
-/// What is to be played.
+/// Options of `load play`.
 #[derive(Clone, Debug, Args)]
 pub struct PlayCommand {
     /// The stream, as `rtmp://HOST[:PORT]/APP/KEY`.
@@ -30,10 +30,10 @@ pub struct PlayCommand {
 }
 
 impl PlayCommand {
-    /// Plays for the time asked for, or until the stream is over, and says what came.
+    /// Plays for the requested time, or until the stream ends, and reports the results.
     ///
     /// # Errors
-    /// Why nothing could be measured.
+    /// The reason why nothing could be measured.
     pub fn measure(&self) -> Result<LoadReport, LoadError> {
         let target = Target::parse(&self.url)?;
         let measurement =
@@ -42,32 +42,32 @@ impl PlayCommand {
         let mut run = Run {
             duration: self.options.duration_s,
             measurement,
-            way: Way::default(),
+            log: ConnectionLog::default(),
             connection: None,
             observer: None,
             has_ended: false,
         };
         let measured = engine::run(plan, &mut run)?;
-        let Run { mut way, observer, mut measurement, has_ended, .. } = run;
-        if let Some(error) = way.failure(&target, "play the stream", self.options.timeout_s) {
+        let Run { mut log, observer, mut measurement, has_ended, .. } = run;
+        if let Some(error) = log.failure(&target, "play the stream", self.options.timeout_s) {
             return Err(error);
         }
         let report = &mut measurement.report;
-        way.add_to(report);
+        log.add_to(report);
         if let Some(observer) = observer {
             if !observer.has_media() {
-                report.add_doubt("nothing of the stream arrived; does anybody publish it?");
+                report.add_doubt("no media arrived; is the stream being published?");
             }
             observer.add_to(report);
         }
         if has_ended {
-            report.add_doubt("the stream ended before the time was over");
+            report.add_doubt("the stream ended before the measurement did");
         }
         Ok(measurement.finish(&measured, &DISTRIBUTIONS))
     }
 }
 
-/// What can be due.
+/// Scheduled actions of the run.
 enum Due {
     Open,
     End,
@@ -76,11 +76,11 @@ enum Due {
 struct Run {
     duration: Duration,
     measurement: Measurement,
-    way: Way,
+    log: ConnectionLog,
     connection: Option<ConnectionKey>,
-    /// What is found, from the time at which the connection was to be opened.
+    /// Measures the stream, from the intended time of the connection.
     observer: Option<Observer>,
-    /// The server ended the stream, or the connection after it had sent some of it.
+    /// The server ended the stream, or closed the connection after sending some of it.
     has_ended: bool,
 }
 
@@ -116,7 +116,7 @@ impl Scenario for Run {
         let now = agenda.now();
         match event {
             ConnectionEvent::Reached { phase, took_us } => {
-                self.way.reached(phase, took_us, head.goal, now);
+                self.log.reached(phase, took_us, head.goal, now);
                 if phase == head.goal {
                     agenda.at(now + self.duration, Due::End);
                 }
@@ -126,7 +126,7 @@ impl Scenario for Run {
                     observer.note(message, now);
                 }
             }
-            ConnectionEvent::Status(status) => self.way.status(&status),
+            ConnectionEvent::Status(status) => self.log.status(&status),
             ConnectionEvent::StreamEof => {
                 self.has_ended = true;
                 agenda.close(head.id);
@@ -140,12 +140,12 @@ impl Scenario for Run {
         if !self.has_ended {
             observer.end(ended.at);
         }
-        // Some servers end a stream by closing.
+        // Some servers end a stream by closing the connection.
         if matches!(ended.reason, Reason::PeerClosed) && observer.has_media() {
             self.has_ended = true;
             ended.reason = Reason::Done;
         }
-        self.way.closed(ended);
+        self.log.closed(ended);
         agenda.stop();
     }
 
@@ -154,8 +154,8 @@ impl Scenario for Run {
     }
 
     fn progress(&self) -> String {
-        let (pictures, sounds, bytes) =
+        let (video_frames, audio_frames, bytes) =
             self.observer.as_ref().map(Observer::counts).unwrap_or_default();
-        format!("{pictures} pictures, {sounds} frames of sound, {bytes} bytes received")
+        format!("{video_frames} video frames, {audio_frames} audio frames, {bytes} bytes received")
     }
 }

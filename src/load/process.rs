@@ -1,8 +1,8 @@
-//! What a process costs, as the kernel counts it: memory, processor time, wakeups.
+//! The cost of a process as the kernel counts it: memory, processor time, wakeups.
 //!
-//! Owns how `/proc` is read, and what of a server counts when it is several processes: all that
-//! descend from the one that was named, with all their threads. It never starts, stops or signals
-//! anything, and where there is no `/proc` it says so.
+//! Owns reading `/proc`, and which processes belong to a server: all descendants of the named
+//! process, with all their threads. This module never starts, stops or signals a process. Without
+//! `/proc` it returns an error.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Display};
@@ -20,35 +20,35 @@ use sha2::{Digest, Sha256};
 
 use super::report::Series;
 
-/// `st_blocks` counts in these, whatever the file system does.
+/// The unit of `st_blocks`, whatever the block size of the file system.
 const BLOCK_BYTES: u64 = 512;
 
-/// What was measured, by what tells two builds of it apart.
+/// Identity of a measured program, specific enough to tell two builds apart.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
-    /// The name that the process bears.
+    /// The process name.
     pub name: String,
-    /// The file that it runs, without its folder; nothing where it may not be read.
+    /// The file name of the executable without its directory; `None` if it cannot be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub executable: Option<String>,
-    /// SHA-256 of that file: programs tell their versions in too many ways to ask them.
+    /// SHA-256 of the executable. Programs have no uniform way to ask for their version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
 }
 
-/// What the processes of a tree have used since they began.
+/// Resources that a process tree has used since its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Processor time of all threads, to the nanosecond where the kernel keeps it so.
+    /// Processor time of all threads, in nanoseconds if the kernel keeps them.
     pub cpu: Duration,
-    /// How often a thread had waited and ran again: voluntary context switches.
+    /// Voluntary context switches: how often a thread waited and ran again.
     pub wakeups: u64,
-    /// How often a thread had to give way to another.
+    /// Involuntary context switches: how often a thread was preempted.
     pub preemptions: u64,
 }
 
 impl Usage {
-    /// What was used since `earlier`.
+    /// Returns the usage since `earlier`.
     #[must_use]
     pub fn since(self, earlier: Self) -> Self {
         Self {
@@ -64,7 +64,7 @@ impl Usage {
         self.preemptions += other.preemptions;
     }
 
-    /// The larger of each count: they never fall while a process lives.
+    /// Returns the larger of each count. Counts never fall while a process lives.
     fn max(self, other: Self) -> Self {
         Self {
             cpu: self.cpu.max(other.cpu),
@@ -74,51 +74,51 @@ impl Usage {
     }
 }
 
-/// What a tree of processes is at one moment, at a price that allows to ask often.
+/// State of a process tree at one moment, cheap enough to read every second.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sample {
-    /// Used since the beginning, by processes that have ended meanwhile, too.
+    /// Usage since the start, including processes that have ended since.
     pub usage: Usage,
-    /// Resident memory; pages that processes share count once for each of them.
+    /// Resident memory. Shared pages count once per process.
     pub resident_bytes: u64,
-    /// Processes that live.
+    /// Processes that are running.
     pub processes: usize,
-    /// Their threads.
+    /// Threads of these processes.
     pub threads: usize,
 }
 
-/// The memory of a tree of processes, read page by page.
+/// Exact memory of a process tree, read page by page.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MemoryUsage {
-    /// Resident memory; a page that several processes share counts once in all.
+    /// Resident memory. Shared pages count once in total.
     pub resident_bytes: u64,
-    /// What of it is no part of a file, as programs are: heap, stacks and shared memory. The share
-    /// in a program falls as soon as somebody else runs the same, like a generator that is one
-    /// with the server.
+    /// The part of it that is not backed by a file: heap, stacks and shared memory. The share in
+    /// program text is excluded, because it falls as soon as another process runs the same program,
+    /// such as a generator that is the same binary as the server.
     pub data_bytes: u64,
-    /// Files in memory (`memfd_create`) that the processes hold open. The kernel counts them as
-    /// resident only where they are mapped, so a server could hide what it keeps there.
+    /// Memory files (`memfd_create`) that the processes hold open. The kernel counts them as
+    /// resident only if they are mapped, so they would otherwise be missed.
     pub memory_file_bytes: u64,
 }
 
-/// A process and all that descend from it.
+/// A process and all its descendants.
 #[derive(Debug)]
 pub struct ProcessTree {
     root: Key,
-    /// Each process that was ever seen, with what it had used then.
+    /// Every process seen so far, with its usage when last seen.
     seen: BTreeMap<Key, Usage>,
 }
 
-/// A process for good: its number may be given to another when it has ended.
+/// Unique key of a process. The pid alone can be reused after the process has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Key {
     pid: u32,
-    /// In ticks since the start of the system.
+    /// Start time in clock ticks since boot.
     started: u64,
 }
 
 impl ProcessTree {
-    /// Finds the process.
+    /// Opens the process tree of `pid`.
     pub fn open(pid: u32) -> Result<Self, ProcessError> {
         if !Path::new("/proc/self/stat").exists() {
             return Err(ProcessError::NoProc);
@@ -130,11 +130,11 @@ impl ProcessTree {
         Ok(tree)
     }
 
-    /// What the process is.
+    /// Returns the identity of the process.
     pub fn identity(&self) -> Result<Identity, ProcessError> {
         let stat = self.root_stat()?;
         let path = fs::read_link(of(self.root.pid, "exe")).ok();
-        // The kernel marks a file that was replaced meanwhile.
+        // The kernel marks a file that has been replaced with this suffix.
         let name = path.as_deref().and_then(Path::file_name).map(|name| name.to_string_lossy());
         Ok(Identity {
             name: stat.comm,
@@ -143,7 +143,7 @@ impl ProcessTree {
         })
     }
 
-    /// Reads the counters: a few small files for each thread.
+    /// Reads the counters: a few small files per thread.
     pub fn sample(&mut self) -> Result<Sample, ProcessError> {
         self.root_stat()?;
         let mut sample = Sample::default();
@@ -163,8 +163,8 @@ impl ProcessTree {
         Ok(sample)
     }
 
-    /// Reads the memory page by page. That takes milliseconds where there is much of it: for the
-    /// moments before and after the work, and not in it.
+    /// Reads the exact memory. With much memory that takes milliseconds of kernel time, so it is
+    /// meant for the times before and after the load, not during it.
     pub fn memory(&self) -> Result<MemoryUsage, ProcessError> {
         self.root_stat()?;
         let (mut memory, mut counted) = (MemoryUsage::default(), BTreeSet::new());
@@ -180,15 +180,15 @@ impl ProcessTree {
         Ok(memory)
     }
 
-    /// The process that was named must still be that one.
+    /// Reads the state of the root process, and checks that its pid has not been reused.
     fn root_stat(&self) -> Result<Stat, ProcessError> {
         live_stat(self.root.pid)
             .filter(|stat| stat.starttime == self.root.started)
             .ok_or(ProcessError::Ended { pid: self.root.pid })
     }
 
-    /// The process and all below it, except the one that asks: a shell that was named by mistake
-    /// may have started both.
+    /// Returns the pids of the process tree without this process: a shell that was named by mistake
+    /// may be the parent of both.
     fn pids(&self) -> Vec<u32> {
         let mut pids = vec![self.root.pid];
         let mut next = 0;
@@ -204,7 +204,7 @@ impl ProcessTree {
     }
 }
 
-/// A tree of processes over the time of a run.
+/// Observes a process tree during a run.
 #[derive(Debug)]
 pub struct Watch {
     tree: ProcessTree,
@@ -216,7 +216,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Begins at the start of the run; its series are called `server_cpu` and the like.
+    /// Starts to observe. The series are named after `name`, such as `server_cpu`.
     pub fn start(name: &str, mut tree: ProcessTree) -> Result<Self, ProcessError> {
         let first = tree.sample()?;
         let mut resident = Series::new(&format!("{name}_resident"), "bytes");
@@ -231,7 +231,7 @@ impl Watch {
         })
     }
 
-    /// Begins anew, now: what was used until here is not counted.
+    /// Restarts the observation. Usage until now is not counted.
     pub fn restart(&mut self) -> Result<(), ProcessError> {
         self.first = self.tree.sample()?;
         self.last = (0.0, self.first);
@@ -242,7 +242,7 @@ impl Watch {
         Ok(())
     }
 
-    /// What was used before the start.
+    /// Returns the usage before the observation started.
     pub fn used_before(&self) -> Usage {
         self.first.usage
     }
@@ -261,35 +261,35 @@ impl Watch {
         Ok(sample)
     }
 
-    /// What was used since the start, as of the last sample.
+    /// Returns the usage since the start, as of the last sample.
     pub fn spent(&self) -> Usage {
         self.last.1.usage.since(self.first.usage)
     }
 
-    /// The processes.
+    /// Returns the process tree.
     pub fn tree(&self) -> &ProcessTree {
         &self.tree
     }
 
-    /// What changed over the run.
+    /// Returns the series of resident memory, processor time and wakeups.
     pub fn into_series(self) -> [Series; 3] {
         [self.resident, self.cpu, self.wakeups]
     }
 }
 
-/// Why a process cannot be measured.
+/// Reason why a process cannot be measured.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProcessError {
-    /// The system shows its processes in another way.
+    /// The system has no `/proc`.
     NoProc,
-    /// No process has this number.
+    /// No process has this pid.
     NotFound {
-        /// The number.
+        /// The pid.
         pid: u32,
     },
-    /// It was there and is there no more.
+    /// The process has ended.
     Ended {
-        /// Its number.
+        /// The pid.
         pid: u32,
     },
 }
@@ -298,20 +298,21 @@ impl Display for ProcessError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoProc => {
-                f.write_str("a process can be measured on Linux only: there is no /proc")
+                f.write_str("processes can be measured on Linux only: there is no /proc")
             }
             Self::NotFound { pid } => {
                 write!(f, "no process {pid}; expected the pid of the server on this machine")
             }
-            Self::Ended { pid } => write!(f, "process {pid} ended while it was measured"),
+            Self::Ended { pid } => write!(f, "process {pid} ended during the measurement"),
         }
     }
 }
 
 impl std::error::Error for ProcessError {}
 
-/// What a process has used. Threads are counted by the nanosecond while they live; the sum in
-/// `stat` knows those that have ended, too, but comes in ticks, so the larger holds.
+/// Returns the usage of a process. Per-thread counts have nanosecond precision but cover live
+/// threads only. The sum in `stat` includes ended threads but is in clock ticks. The larger one is
+/// used.
 fn usage(pid: u32, stat: &Stat) -> Usage {
     let mut usage = Usage::default();
     for task in tasks(pid) {
@@ -330,8 +331,8 @@ fn usage(pid: u32, stat: &Stat) -> Usage {
     usage
 }
 
-/// The resident memory of one process in which shared pages count by their share, and what of it
-/// is no part of a file; where that may not be read, all in full.
+/// Returns the proportional set size of a process, and the part of it that is not backed by a file.
+/// Falls back to the full resident size if that may not be read.
 fn shares(pid: u32) -> (u64, u64) {
     let rollup = SmapsRollup::from_file(of(pid, "smaps_rollup")).ok();
     let all = rollup.and_then(|rollup| rollup.memory_map_rollup.0.into_iter().next());
@@ -343,7 +344,7 @@ fn shares(pid: u32) -> (u64, u64) {
     (resident, data.unwrap_or(resident))
 }
 
-/// The files in memory that a process holds open.
+/// Returns the memory files that a process holds open.
 fn memory_files(pid: u32) -> impl Iterator<Item = fs::Metadata> {
     let is_memory = |path: &PathBuf| {
         fs::read_link(path).is_ok_and(|to| to.to_string_lossy().starts_with("/memfd:"))
@@ -351,18 +352,18 @@ fn memory_files(pid: u32) -> impl Iterator<Item = fs::Metadata> {
     entries(of(pid, "fd")).filter(is_memory).filter_map(|path| fs::metadata(path).ok())
 }
 
-/// What `stat` says of a process that has not ended.
+/// Reads `stat` of a process, unless it has ended.
 fn live_stat(pid: u32) -> Option<Stat> {
     let stat = Stat::from_file(of(pid, "stat")).ok()?;
     (!matches!(stat.state, 'Z' | 'X' | 'x')).then_some(stat)
 }
 
-/// The folders of the threads of a process.
+/// Returns the `/proc` directories of the threads of a process.
 fn tasks(pid: u32) -> impl Iterator<Item = PathBuf> {
     entries(of(pid, "task"))
 }
 
-/// The processes that a thread has started.
+/// Returns the pids of the child processes that a thread has started.
 fn children(task: &Path) -> Vec<u32> {
     let text = fs::read_to_string(task.join("children")).unwrap_or_default();
     text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
@@ -393,10 +394,10 @@ mod tests {
 
     use super::*;
 
-    /// Larger than any number that Linux gives.
+    /// Larger than any pid of Linux.
     const NOBODY: u32 = 1 << 30;
 
-    /// A shell that has said a line and lives until its input is closed.
+    /// A shell that has printed `ready` and lives until its input is closed.
     struct Shell {
         child: Child,
         input: Option<ChildStdin>,
@@ -410,9 +411,9 @@ mod tests {
                 .stdout(Stdio::piped())
                 .spawn()
                 .unwrap();
-            let mut said = String::new();
-            BufReader::new(child.stdout.take().unwrap()).read_line(&mut said).unwrap();
-            assert_eq!(said, "ready\n");
+            let mut line = String::new();
+            BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+            assert_eq!(line, "ready\n");
             Self { input: child.stdin.take(), child }
         }
 
@@ -473,7 +474,7 @@ mod tests {
         let alone = one.tree().sample().unwrap();
         assert_eq!((alone.processes, alone.threads), (1, 1));
         let three = Shell::run("exec 3<&0; (cat <&3; true) & cat <&3 & echo ready; wait");
-        // The cat in brackets may not have been started yet.
+        // The cat in parentheses may not have been started yet.
         let mut tree = three.tree();
         let mut sample = tree.sample().unwrap();
         while sample.processes < 4 {
@@ -484,7 +485,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_child_used_still_counts_when_it_has_ended() {
+    fn the_usage_of_a_child_still_counts_after_its_end() {
         let burn = "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done";
         let mut shell =
             Shell::run(&format!("exec 3<&0; sh -c '{burn}; echo ready; read _' <&3; :"));
@@ -492,7 +493,7 @@ mod tests {
         let before = tree.sample().unwrap();
         assert_eq!(before.processes, 2);
         assert!(before.usage.cpu > Duration::ZERO);
-        // The line ends the inner shell, the closed input nothing more.
+        // The line ends the inner shell. Closing the input ends nothing else.
         io::Write::write_all(shell.input.as_mut().unwrap(), b"\n").unwrap();
         while let Ok(sample) = tree.sample() {
             assert!(sample.usage.cpu >= before.usage.cpu);
@@ -500,7 +501,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_and_ended_processes_are_errors_of_one_line() {
+    fn missing_and_ended_processes_are_errors_of_one_line() {
         let error = ProcessTree::open(NOBODY).unwrap_err();
         assert_eq!(
             error.to_string(),
@@ -515,7 +516,7 @@ mod tests {
     }
 
     #[test]
-    fn number_that_another_process_was_given_is_not_the_process() {
+    fn a_reused_pid_is_not_the_same_process() {
         let shell = Shell::run("echo ready; read _");
         let mut tree = shell.tree();
         tree.root.started -= 1;
@@ -523,7 +524,7 @@ mod tests {
     }
 
     #[test]
-    fn files_in_memory_are_counted_by_what_they_hold() {
+    fn memory_files_count_by_their_allocated_blocks() {
         use rustix::fs::{MemfdFlags, memfd_create};
         use rustix::io::write;
 
@@ -538,7 +539,7 @@ mod tests {
     }
 
     #[test]
-    fn watch_that_begins_anew_has_forgotten_what_was() {
+    fn a_restarted_watch_forgets_earlier_usage() {
         let shell = Shell::run("echo ready; read _");
         let mut watch = Watch::start("server", shell.tree()).unwrap();
         watch.sample(Duration::from_secs(1)).unwrap();
@@ -560,7 +561,7 @@ mod tests {
         let series = watch.into_series();
         let shapes = series.each_ref().map(|series| (series.name.as_str(), series.points.len()));
         assert_eq!(shapes, [("server_resident", 4), ("server_cpu", 3), ("server_wakeups", 3)]);
-        // What it used is not known: it may still be on its way to sleep.
+        // The exact usage is unknown: the shell may still be falling asleep.
         let times = series[1].points.iter().map(|(at_s, _)| *at_s);
         assert_eq!(times.collect::<Vec<_>>(), [1.0, 2.0, 3.0]);
         assert!(series[0].points.iter().all(|(_, bytes)| *bytes > 0.0));

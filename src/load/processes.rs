@@ -1,34 +1,33 @@
-//! Several processes that share the work of one measurement, where one may not open enough
-//! descriptors or a core is not enough.
+//! Several processes that share the work of one measurement, for when one process may not open
+//! enough descriptors or one core is not enough.
 //!
-//! Owns how the others are started, what they say to the first, and when they end. The first
-//! process starts helpers: the same program with the same arguments and one more, which says
-//! which share of the work is theirs. It does a share itself, like a measurement without helpers,
-//! and it alone looks at the server, shows progress and writes files. A helper ends when it has
-//! done its work, or when its standard input ends: the first process is done with it, or gone.
-//! This part knows no scenario.
+//! Owns starting helpers, their messages to the first process, and their end. The first process
+//! starts helpers: the same program with the same arguments, plus one argument that assigns the
+//! share of work. The first process also does a share itself. It alone observes the server, shows
+//! progress and writes files. A helper ends after its work, or when its standard input ends: the
+//! first process has dismissed it, or is gone. This module knows no scenario.
 //!
-//! # To share the work of a command
+//! # How a command shares its work
 //!
 //! ```text
 //! // The command has the flags of `Sharing`, and `deliver_share` delivers its report.
 //! let share = self.sharing.share();
-//! let mine = share.part(self.sessions);              // how many of all are this process's
+//! let mine = share.part(self.sessions);              // sessions of this process
 //! let measurement = Measurement::prepare_share(&self.sharing, ..., mine, ...)?;
-//! let processes = Processes::start(&self.sharing)?;  // none without --processes, nor in a helper
-//! // Number n of this process is number share.nth(n) of all: what is due at a rate is due at
-//! // processes.begins_at() + share.nth(n) / rate, so that the processes take turns.
+//! let processes = Processes::start(&self.sharing)?;  // none without --processes, or in a helper
+//! // Number n of this process is number share.nth(n) of all. At a fixed rate it is due at
+//! // processes.begins_at() + share.nth(n) / rate, so the processes take turns.
 //! // The scenario calls processes.listen()? in its second().
 //! let measured = engine::run(plan, &mut run)?;
-//! let others = run.processes.finish(&measured)?;     // waits until all have done their share
+//! let others = run.processes.finish(&measured)?;     // waits until all helpers are done
 //! let mut report = run.measurement.finish(&measured, ...);
-//! others.add_to(&mut report)?;                       // adds up what all have found
-//! // Quotients are made here, from the counts of all.
+//! others.add_to(&mut report)?;                       // adds the reports of all helpers
+//! // Compute quotients here, from the total counts.
 //! ```
 //!
-//! Where the processes have to wait for each other, the scenario says [`say_ready`] in each helper,
-//! the first process knows it from [`Processes::are_ready`], and [`Processes::dismiss`] ends
-//! helpers that would go on.
+//! If the processes have to wait for each other, the scenario calls [`say_ready`] in each helper,
+//! and the first process asks [`Processes::are_ready`]. [`Processes::dismiss`] ends helpers that
+//! would otherwise continue.
 
 use std::env;
 use std::io::{self, ErrorKind, Read, Write};
@@ -48,14 +47,14 @@ use super::measured::Measured;
 use super::report::{LoadReport, ReportError};
 use crate::time::Time;
 
-/// Processes that may share the work.
+/// Maximum number of processes that share the work.
 pub const PROCESSES_MAX: u32 = 64;
-/// Descriptors that the first process needs for each of the others: the three standard streams.
+/// Descriptors that the first process needs per helper: the three standard streams.
 const DESCRIPTORS_PER_HELPER: usize = 3;
 
-/// How long after the first process the work begins, so that the others are there by then.
+/// Delay before the work starts, so that all helpers are running by then.
 const START: Duration = Duration::from_millis(500);
-/// Where the arguments of a command begin, behind `load` and its name.
+/// Position of the first argument of a command, after `load` and the command name.
 const ARGUMENTS: usize = 2;
 const PROGRESS: &str = "progress ";
 const READY: &str = "ready";
@@ -63,11 +62,11 @@ const READY: &str = "ready";
 /// The flags of a command whose work can be shared.
 #[derive(Clone, Debug, Args)]
 pub struct Sharing {
-    /// Share the work between so many processes: where one may not open enough descriptors, or
-    /// one core is not enough.
+    /// Share the work between this many processes, if one process may not open enough descriptors
+    /// or one core is not enough.
     #[arg(long, value_name = "N", default_value = "1", value_parser = processes())]
     pub processes: u32,
-    /// Which share of another's work is to be done; what that one gives its helpers.
+    /// The share of work of a helper process, set by the first process.
     #[arg(long, hide = true, value_name = "SHARE", value_parser = HelperOf::parse)]
     pub helper: Option<HelperOf>,
 }
@@ -77,22 +76,22 @@ fn processes() -> RangedI64ValueParser<u32> {
 }
 
 impl Sharing {
-    /// Of a command whose work is not shared.
+    /// Work that is not shared.
     pub const NONE: Self = Self { processes: 1, helper: None };
 
-    /// What of the work this process does: all of it, unless it is shared.
+    /// Returns the share of this process: everything, unless the work is shared.
     pub fn share(&self) -> Share {
         Share::new(self.helper.map_or(0, |helper| helper.index), self.processes)
     }
 
-    /// Descriptors that this process needs for the others.
+    /// Returns the number of descriptors that this process needs for its helpers.
     pub const fn descriptors(&self) -> usize {
         let helpers = if self.helper.is_some() { 0 } else { self.processes as usize - 1 };
         helpers * DESCRIPTORS_PER_HELPER
     }
 }
 
-/// Which part of the work a process has.
+/// The share of the work that one process does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Share {
     index: u32,
@@ -100,36 +99,37 @@ pub struct Share {
 }
 
 impl Share {
-    /// Share `index`, from 0, of `of` equal ones.
+    /// Returns share `index` (from 0) of `of` equal shares.
     pub const fn new(index: u32, of: u32) -> Self {
         Self { index, of }
     }
 
-    /// How many of `count` are this process's. All parts together are `count`.
+    /// Returns how many of `count` belong to this process. The parts of all processes add up to
+    /// `count`.
     pub const fn part(self, count: u32) -> u32 {
         count / self.of + (self.index < count % self.of) as u32
     }
 
-    /// Which of all the one is that is number `n` here; both count from 0.
+    /// Returns the overall number of this process's number `n`. Both count from 0.
     pub const fn nth(self, n: u32) -> u32 {
         n.saturating_mul(self.of).saturating_add(self.index)
     }
 }
 
-/// What a helper is told: which share is its own, and when the work begins.
+/// Parameters of a helper: its share, and when the work starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HelperOf {
-    /// From 1: the first process has share 0.
+    /// Index of the share, from 1; the first process has share 0.
     pub index: u32,
-    /// On the monotonic clock of the machine, which all its processes share.
+    /// Start of the work on the monotonic clock, which all processes of the machine share.
     pub begins_at: Time,
 }
 
 impl HelperOf {
-    /// Reads what [`Processes::start`] has written.
+    /// Parses the argument that [`Processes::start`] passes to a helper.
     ///
     /// # Errors
-    /// What was expected, where it is something else.
+    /// A text that says what was expected.
     pub fn parse(text: &str) -> Result<Self, String> {
         let parts = text.split_once('@').and_then(|(index, micros)| {
             Some(Self {
@@ -137,11 +137,11 @@ impl HelperOf {
                 begins_at: Time::from_micros(micros.parse().ok()?),
             })
         });
-        parts.ok_or_else(|| "expected INDEX@MICROSECONDS; it is for helpers alone".to_owned())
+        parts.ok_or_else(|| "expected INDEX@MICROSECONDS; only for helper processes".to_owned())
     }
 }
 
-/// The helpers of the first process; of any other measurement none.
+/// The helpers of the first process. Empty in helpers and without `--processes`.
 #[derive(Debug)]
 pub struct Processes {
     begins_at: Time,
@@ -152,7 +152,7 @@ impl Processes {
     /// Starts the helpers that `sharing` asks for.
     ///
     /// # Errors
-    /// The system starts no more processes.
+    /// The system cannot start a process.
     pub fn start(sharing: &Sharing) -> Result<Self, LoadError> {
         if let Some(helper) = sharing.helper {
             return Ok(Self { begins_at: helper.begins_at, helpers: Vec::new() });
@@ -165,39 +165,39 @@ impl Processes {
         Ok(Self { begins_at, helpers: helpers.collect::<Result<_, _>>()? })
     }
 
-    /// When the work begins, in all processes.
+    /// Returns when the work starts in all processes.
     pub const fn begins_at(&self) -> Time {
         self.begins_at
     }
 
-    /// Takes in what the helpers have said; to be called each second.
+    /// Reads the messages of the helpers. To be called once a second.
     ///
     /// # Errors
-    /// One of them has failed.
+    /// A helper has failed.
     pub fn listen(&mut self) -> Result<(), LoadError> {
         self.helpers.iter_mut().try_for_each(Helper::listen)
     }
 
-    /// Whether every helper has said that it is ready.
+    /// Returns whether every helper is ready.
     pub fn are_ready(&self) -> bool {
-        self.helpers.iter().all(|helper| helper.said.is_ready)
+        self.helpers.iter().all(|helper| helper.output.is_ready)
     }
 
-    /// How all together stand when this process stands as `own` says.
+    /// Returns the progress of all processes, given that of this one.
     pub fn progress(&self, own: String) -> String {
-        self.helpers.iter().fold(own, |sum, helper| add_counts(&sum, &helper.said.progress))
+        self.helpers.iter().fold(own, |sum, helper| add_counts(&sum, &helper.output.progress))
     }
 
-    /// Tells the helpers to end now, and to report what they have.
+    /// Tells the helpers to end now and to send their reports.
     pub fn dismiss(&mut self) {
         self.helpers.iter_mut().for_each(|helper| drop(helper.child.stdin.take()));
     }
 
-    /// Waits until the helpers have done their share. A run that was interrupted ends for them
+    /// Waits until the helpers have done their share. If the run was interrupted, the helpers end,
     /// too.
     ///
     /// # Errors
-    /// One of them has failed.
+    /// A helper has failed.
     pub fn finish(mut self, measured: &Measured) -> Result<Others, LoadError> {
         if measured.is_interrupted {
             self.dismiss();
@@ -206,38 +206,38 @@ impl Processes {
     }
 }
 
-/// What the helpers have found.
+/// The reports of the helpers.
 #[derive(Debug)]
 pub struct Others(Vec<LoadReport>);
 
 impl Others {
-    /// Adds it to what this process has found.
+    /// Adds the reports of the helpers to the report of this process.
     ///
     /// # Errors
-    /// One of them did other work.
+    /// A helper did other work.
     pub fn add_to(self, report: &mut LoadReport) -> Result<(), LoadError> {
         self.0.into_iter().try_for_each(|other| report.merge(other)).map_err(bad_report)
     }
 }
 
 fn bad_report(error: ReportError) -> LoadError {
-    LoadError::Report { file: "what a process that shared the work has found".to_owned(), error }
+    LoadError::Report { file: "the report of a helper process".to_owned(), error }
 }
 
-/// Another process that does a share of the work.
+/// A process that does a share of the work.
 #[derive(Debug)]
 struct Helper {
     index: u32,
     child: Child,
-    output: ChildStdout,
-    said: Said,
+    stdout: ChildStdout,
+    output: HelperOutput,
 }
 
 impl Helper {
     fn start(index: u32, begins_at: Time) -> Result<Self, LoadError> {
         let mut arguments: Vec<_> = env::args_os().skip(1).collect();
         let share = format!("--helper={index}@{}", begins_at.as_micros());
-        // Before all others: behind a `--` it would be no flag.
+        // In front of all other arguments: after a `--` it would not be a flag.
         arguments.insert(ARGUMENTS.min(arguments.len()), share.into());
         let mut child = Command::new(env::current_exe()?)
             .args(arguments)
@@ -245,18 +245,18 @@ impl Helper {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()?;
-        let output = child.stdout.take().ok_or(ErrorKind::BrokenPipe).map_err(io::Error::from)?;
-        ioctl_fionbio(&output, true).map_err(io::Error::from)?;
-        Ok(Self { index, child, output, said: Said::default() })
+        let stdout = child.stdout.take().ok_or(ErrorKind::BrokenPipe).map_err(io::Error::from)?;
+        ioctl_fionbio(&stdout, true).map_err(io::Error::from)?;
+        Ok(Self { index, child, stdout, output: HelperOutput::default() })
     }
 
     fn listen(&mut self) -> Result<(), LoadError> {
         let mut buffer = [0; 4096];
         loop {
-            match self.output.read(&mut buffer) {
-                Ok(0) if self.said.report().is_empty() => return Err(self.failure()),
+            match self.stdout.read(&mut buffer) {
+                Ok(0) if self.output.report().is_empty() => return Err(self.failure()),
                 Ok(0) => return Ok(()),
-                Ok(count) => self.said.add(&buffer[..count]),
+                Ok(count) => self.output.add(&buffer[..count]),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error.into()),
@@ -264,47 +264,47 @@ impl Helper {
         }
     }
 
-    /// Waits for its end and takes its report.
+    /// Waits for the helper to end and returns its report.
     fn finish(mut self) -> Result<LoadReport, LoadError> {
-        ioctl_fionbio(&self.output, false).map_err(io::Error::from)?;
+        ioctl_fionbio(&self.stdout, false).map_err(io::Error::from)?;
         let mut rest = Vec::new();
-        self.output.read_to_end(&mut rest)?;
-        self.said.add(&rest);
-        if !self.child.wait()?.success() || self.said.report().is_empty() {
+        self.stdout.read_to_end(&mut rest)?;
+        self.output.add(&rest);
+        if !self.child.wait()?.success() || self.output.report().is_empty() {
             return Err(self.failure());
         }
-        LoadReport::from_json(&String::from_utf8_lossy(self.said.report())).map_err(bad_report)
+        LoadReport::from_json(&String::from_utf8_lossy(self.output.report())).map_err(bad_report)
     }
 
-    /// Why it has ended without a report, which it says in one line.
+    /// Returns why the helper ended without a report, as it printed on standard error.
     fn failure(&mut self) -> LoadError {
-        let mut said = String::new();
+        let mut message = String::new();
         if let Some(errors) = &mut self.child.stderr {
-            // What cannot be read is told by its absence.
-            drop(errors.read_to_string(&mut said));
+            // If the error text cannot be read, it stays empty and that is reported.
+            drop(errors.read_to_string(&mut message));
         }
-        LoadError::Helper { index: self.index, said: said.trim().to_owned() }
+        LoadError::Helper { index: self.index, message: message.trim().to_owned() }
     }
 }
 
 impl Drop for Helper {
-    /// One that is still there when the measurement has failed does nobody any good.
+    /// Kills the helper: after a failed measurement its work is of no use.
     fn drop(&mut self) {
         drop(self.child.kill());
         drop(self.child.wait());
     }
 }
 
-/// What a helper has said: lines, and in the end its report.
+/// Output of a helper: lines of text, then the report.
 #[derive(Debug, Default)]
-struct Said {
-    /// What is no whole line, or the report.
+struct HelperOutput {
+    /// An incomplete line, or the report.
     text: Vec<u8>,
     progress: String,
     is_ready: bool,
 }
 
-impl Said {
+impl HelperOutput {
     fn add(&mut self, bytes: &[u8]) {
         self.text.extend_from_slice(bytes);
         while self.report().is_empty()
@@ -319,45 +319,46 @@ impl Said {
         }
     }
 
-    /// As much of the report as there is: the only thing that begins with a brace.
+    /// Returns the report as far as it has arrived. Only the report starts with a brace.
     fn report(&self) -> &[u8] {
         if self.text.starts_with(b"{") { &self.text } else { &[] }
     }
 }
 
-/// Makes the poll tell when the first process is done with this one: it never writes, so its end
-/// of the pipe can only be closed.
+/// Registers standard input, so that the poll reports when the first process dismisses this one.
+/// The first process never writes to the pipe, so the only event is its end.
 pub(super) fn watch_first_process(registry: &Registry, token: Token) -> io::Result<()> {
     registry.register(&mut SourceFd(&io::stdin().as_raw_fd()), token, Interest::READABLE)
 }
 
-/// Tells the first process how it stands.
+/// Sends the progress to the first process.
 pub(super) fn say_progress(progress: &str) {
     say(&format!("{PROGRESS}{progress}"));
 }
 
-/// Tells the first process that this one has come to where it waits for the others.
+/// Tells the first process that this process has reached the point where it waits for the others.
 pub fn say_ready() {
     say(READY);
 }
 
-/// A first process that does not hear it is gone, and that is noticed by the poll.
+/// Sends a line. Errors are ignored: if the first process is gone, the poll reports it.
 fn say(line: &str) {
     let mut out = io::stdout().lock();
     drop(writeln!(out, "{line}").and_then(|()| out.flush()));
 }
 
-/// Hands the report of a helper over to the first process.
+/// Sends the report of a helper to the first process.
 ///
 /// # Errors
-/// That one is gone.
+/// The first process is gone.
 pub fn hand_over(report: &LoadReport) -> Result<(), LoadError> {
     let text = report.to_json().map_err(bad_report)?;
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(LoadError::Io)
 }
 
-/// Adds up the whole numbers of two texts that differ in nothing else; of others the first stays.
+/// Adds the whole numbers of two texts that are otherwise equal. Texts that differ in more give the
+/// first.
 fn add_counts(ours: &str, theirs: &str) -> String {
     let pieces = |text: &str| {
         let is_digit = |c: char| c.is_ascii_digit();
@@ -401,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_helper_is_told_reads_back() {
+    fn the_argument_of_a_helper_reads_back() {
         let begins_at = Time::from_micros(77);
         assert_eq!(HelperOf::parse("3@77"), Ok(HelperOf { index: 3, begins_at }));
         for text in ["", "3", "0@77", "3@", "x@1"] {
@@ -413,19 +414,19 @@ mod tests {
     fn lines_and_the_report_of_a_helper_are_told_apart_at_any_split() {
         let text = b"progress 3 of 5 held\nready\nprogress 5 of 5 held\n{\n\"a\": 1\n}\n";
         for split in 0..text.len() {
-            let mut said = Said::default();
-            said.add(&text[..split]);
-            said.add(&text[split..]);
-            assert_eq!((said.progress.as_str(), said.is_ready), ("5 of 5 held", true));
-            assert_eq!(said.report(), b"{\n\"a\": 1\n}\n");
+            let mut output = HelperOutput::default();
+            output.add(&text[..split]);
+            output.add(&text[split..]);
+            assert_eq!((output.progress.as_str(), output.is_ready), ("5 of 5 held", true));
+            assert_eq!(output.report(), b"{\n\"a\": 1\n}\n");
         }
-        let mut said = Said::default();
-        said.add(b"progress 3 of 5 held\nread");
-        assert_eq!((said.is_ready, said.report()), (false, &b""[..]));
+        let mut output = HelperOutput::default();
+        output.add(b"progress 3 of 5 held\nread");
+        assert_eq!((output.is_ready, output.report()), (false, &b""[..]));
     }
 
     #[test]
-    fn counts_are_added_up_where_all_else_is_the_same() {
+    fn counts_are_added_if_the_texts_are_otherwise_equal() {
         for (ours, theirs, sum) in [
             ("3 of 5 held, 0 failed", "10 of 11 held, 2 failed", "13 of 16 held, 2 failed"),
             ("3 of 5 held", "", "3 of 5 held"),

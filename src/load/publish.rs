@@ -1,7 +1,8 @@
-//! `load publish`: one stream in detail, seen from its encoder.
+//! `load publish`: one stream in detail, as its encoder sees it.
 //!
-//! Owns what is noted of it. Frames are an open loop: each is due at its own time whatever became
-//! of those before it, and is measured from then until the kernel has all of it.
+//! Owns the measurements of that stream. Frames are open-loop: each is due at its own time
+//! regardless of the frames before it, and is measured from that time until the kernel has taken
+//! all of it.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use clap::Args;
 
 use super::LoadError;
 use super::connection::{Connection, ConnectionEvent, ConnectionHead, ConnectionKey, Ended};
+use super::connection_log::ConnectionLog;
 use super::encoder::{EncoderOptions, Frame};
 use super::engine::{self, Agenda, Engine, Scenario, Speak};
 use super::measurement::Measurement;
@@ -18,17 +20,16 @@ use super::options::Options;
 use super::report::{Better, Distribution, Figure, LoadReport, Series};
 use super::source::MediaSource;
 use super::target::Target;
-use super::way::Way;
 use crate::media::{AudioClass, MediaKind, VideoClass, classify_audio, classify_video};
 use crate::rtmp::client::Purpose;
 use crate::time::Time;
 
-/// What is to be published.
+/// Options of `load publish`.
 #[derive(Clone, Debug, Args)]
 pub struct PublishCommand {
     /// The stream, as `rtmp://HOST[:PORT]/APP/KEY`.
     pub url: String,
-    /// Publish this FLV file in place of the synthetic encoder, again and again.
+    /// Publish this FLV file in a loop instead of the synthetic encoder.
     #[arg(
         long,
         value_name = "FILE",
@@ -44,10 +45,10 @@ pub struct PublishCommand {
 }
 
 impl PublishCommand {
-    /// Publishes for the time asked for, and says how that went.
+    /// Publishes for the requested time and reports the results.
     ///
     /// # Errors
-    /// Why nothing could be measured.
+    /// The reason why nothing could be measured.
     pub fn measure(&self) -> Result<LoadReport, LoadError> {
         let target = Target::parse(&self.url)?;
         let source = match &self.file {
@@ -59,14 +60,14 @@ impl PublishCommand {
         let plan = measurement.plan(2 * self.options.timeout_s + self.options.duration_s);
         let mut run = Run::new(self.options.duration_s, source, measurement);
         let measured = engine::run(plan, &mut run)?;
-        if let Some(error) = run.way.failure(&target, "publish the stream", self.options.timeout_s)
+        if let Some(error) = run.log.failure(&target, "publish the stream", self.options.timeout_s)
         {
             return Err(error);
         }
-        let Run { way, sent, waiting_series, mut measurement, .. } = run;
+        let Run { log, sent, waiting_series, mut measurement, .. } = run;
         let report = &mut measurement.report;
-        way.add_to(report);
-        sent.add_to(report, way.held());
+        log.add_to(report);
+        sent.add_to(report, log.held());
         report.series.push(waiting_series);
         Ok(measurement.finish(&measured, &["write_delay"]))
     }
@@ -87,7 +88,7 @@ impl PublishCommand {
     }
 }
 
-/// What can be due.
+/// Scheduled actions of the run.
 enum Due {
     Open,
     Frame,
@@ -98,21 +99,22 @@ struct Run {
     duration: Duration,
     source: MediaSource,
     measurement: Measurement,
-    way: Way,
+    log: ConnectionLog,
     connection: Option<ConnectionKey>,
-    /// The next message, and its payload.
+    /// The next message; its payload is in `payload`.
     next: Option<Frame>,
     payload: Vec<u8>,
-    /// What the kernel has yet to take: where each message ends among the bytes of the connection.
+    /// Messages that the kernel has not taken yet, with the byte position in the output at which
+    /// each one ends.
     waiting: VecDeque<(u64, Written)>,
-    /// Some of that was left when the kernel last took of it.
+    /// The kernel left some messages untaken at the last write.
     is_blocked: bool,
     waiting_bytes: usize,
     waiting_series: Series,
     sent: Sent,
 }
 
-/// A message that was written.
+/// A message that was written to the output.
 #[derive(Clone, Copy, Debug)]
 struct Written {
     intended: Time,
@@ -120,7 +122,7 @@ struct Written {
     bytes: usize,
 }
 
-/// What a message is to those who count.
+/// Class of a message, for the counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Class {
     Keyframe,
@@ -146,12 +148,12 @@ impl Class {
     }
 }
 
-/// What the kernel has taken, and the server acknowledged.
+/// Counts of messages that the kernel has taken, and of acknowledgements of the server.
 #[derive(Debug)]
 struct Sent {
-    pictures: u64,
+    video_frames: u64,
     keyframes: u64,
-    sounds: u64,
+    audio_frames: u64,
     video_bytes: u64,
     audio_bytes: u64,
     waiting_bytes_max: usize,
@@ -163,9 +165,9 @@ struct Sent {
 impl Sent {
     fn new() -> Self {
         Self {
-            pictures: 0,
+            video_frames: 0,
             keyframes: 0,
-            sounds: 0,
+            audio_frames: 0,
             video_bytes: 0,
             audio_bytes: 0,
             waiting_bytes_max: 0,
@@ -180,25 +182,25 @@ impl Sent {
         self.write_delay.record(since_began, delay);
         match written.class {
             Class::Keyframe | Class::Picture => {
-                self.pictures += 1;
+                self.video_frames += 1;
                 self.keyframes += u64::from(written.class == Class::Keyframe);
                 self.video_bytes += written.bytes as u64;
             }
             Class::Sound => {
-                self.sounds += 1;
+                self.audio_frames += 1;
                 self.audio_bytes += written.bytes as u64;
             }
             Class::Other => {}
         }
     }
 
-    /// Adds what was sent in the time for which the stream was `held`.
+    /// Adds the figures. Rates refer to `held`, the time for which the stream was published.
     fn add_to(self, report: &mut LoadReport, held: Duration) {
         let rate = |count: u64| count as f64 / held.as_secs_f64();
         let counts = [
-            ("video_frames", self.pictures, Better::Higher),
+            ("video_frames", self.video_frames, Better::Higher),
             ("video_keyframes", self.keyframes, Better::Neither),
-            ("audio_frames", self.sounds, Better::Higher),
+            ("audio_frames", self.audio_frames, Better::Higher),
             ("acknowledgements", self.acknowledgements, Better::Neither),
             ("waiting_bytes_max", self.waiting_bytes_max as u64, Better::Lower),
         ];
@@ -206,7 +208,7 @@ impl Sent {
             report.add_figure(Figure::new(name, count as f64, better));
         }
         for (name, value) in [
-            ("video_frames_per_s", rate(self.pictures)),
+            ("video_frames_per_s", rate(self.video_frames)),
             ("video_bits_per_s", rate(8 * self.video_bytes)),
             ("audio_bits_per_s", rate(8 * self.audio_bytes)),
         ] {
@@ -214,7 +216,7 @@ impl Sent {
         }
         let unacknowledged = match self.acknowledgements {
             0 => {
-                let reason = "the server acknowledged nothing";
+                let reason = "the server sent no acknowledgements";
                 Figure::withheld("unacknowledged_bytes_max", reason, Better::Lower)
             }
             _ => {
@@ -233,7 +235,7 @@ impl Run {
             duration,
             source,
             measurement,
-            way: Way::default(),
+            log: ConnectionLog::default(),
             connection: None,
             next: None,
             payload: Vec::new(),
@@ -245,7 +247,7 @@ impl Run {
         }
     }
 
-    /// Writes the message that is due, and asks for the time of the next.
+    /// Writes the message that is due, and schedules the next one.
     fn write_frame(&mut self, engine: &mut Engine<Self>, intended: Time) {
         let Some(connection) = self.connection.and_then(|id| engine.write(id)) else { return };
         if let Some(frame) = self.next {
@@ -260,7 +262,7 @@ impl Run {
         }
         let frame = self.source.next_frame(&mut self.payload);
         self.next = Some(frame);
-        let began = self.way.accepted_at.unwrap_or(intended);
+        let began = self.log.accepted_at.unwrap_or(intended);
         engine.agenda().at(began + frame.due, Due::Frame);
     }
 
@@ -269,7 +271,7 @@ impl Run {
         self.sent.waiting_bytes_max = self.sent.waiting_bytes_max.max(bytes);
     }
 
-    /// Takes the stream back, and ends when that is written.
+    /// Unpublishes the stream, and closes the connection once that is written.
     fn end(&mut self, engine: &mut Engine<Self>) {
         let Some(id) = self.connection.take() else { return };
         if let Some(client) = engine.write(id).and_then(Connection::client) {
@@ -320,15 +322,15 @@ impl Scenario for Run {
         let now = agenda.now();
         match event {
             ConnectionEvent::Reached { phase, took_us } => {
-                self.way.reached(phase, took_us, head.goal, now);
+                self.log.reached(phase, took_us, head.goal, now);
                 if phase == head.goal {
                     agenda.at(now, Due::Frame);
                     agenda.at(now + self.duration, Due::End);
                 }
             }
-            ConnectionEvent::Status(status) => self.way.status(&status),
+            ConnectionEvent::Status(status) => self.log.status(&status),
             ConnectionEvent::Acknowledged(bytes) => {
-                // The number wraps, and so does what it is compared with.
+                // Both numbers wrap at 2^32.
                 let unacknowledged = (head.sent_bytes as u32).wrapping_sub(bytes);
                 self.sent.acknowledgements += 1;
                 let max = &mut self.sent.unacknowledged_bytes_max;
@@ -352,7 +354,7 @@ impl Scenario for Run {
     }
 
     fn closed(&mut self, agenda: &mut Agenda<Due>, (): (), ended: Ended) {
-        self.way.closed(ended);
+        self.log.closed(ended);
         agenda.stop();
     }
 
@@ -363,8 +365,10 @@ impl Scenario for Run {
     }
 
     fn progress(&self) -> String {
-        let Sent { pictures, sounds, .. } = &self.sent;
+        let Sent { video_frames, audio_frames, .. } = &self.sent;
         let waiting = self.waiting_bytes;
-        format!("{pictures} pictures, {sounds} frames of sound sent, {waiting} bytes wait")
+        format!(
+            "{video_frames} video frames and {audio_frames} audio frames sent, {waiting} bytes wait"
+        )
     }
 }

@@ -1,8 +1,8 @@
-//! One session ahead of all others: what it meets, they would meet too.
+//! The scout: one session before all others, to see whether the server accepts them.
 //!
-//! Owns the question whether a run makes sense at all. A server that refuses the scout, or does
-//! not answer it, ends the measurement in one line instead of a thousand failures; and what a
-//! server sets up once, for its first session, is not counted as the cost of the others.
+//! Owns the check whether a run makes sense at all. If the server refuses the scout or does not
+//! answer it, the measurement ends with one line instead of a thousand failures. In addition, costs
+//! that a server has only for its first session are not counted for the others.
 
 use std::time::Duration;
 
@@ -14,8 +14,8 @@ use crate::time::Time;
 /// Opens one session, brings it to its goal and closes it.
 ///
 /// # Errors
-/// [`LoadError::Unreachable`] where there is no connection, [`LoadError::Refused`] where the
-/// session does not come to its goal.
+/// [`LoadError::Unreachable`] if the connection fails, [`LoadError::Refused`] if the session does
+/// not reach its goal.
 pub fn run(plan: Plan, speak: Speak) -> Result<(), LoadError> {
     let address = plan.target.address;
     let duration = plan.timeout * 2 + Duration::from_secs(1);
@@ -30,11 +30,11 @@ pub fn run(plan: Plan, speak: Speak) -> Result<(), LoadError> {
         (Reason::Socket(error), ConnectionPhase::Opening) => {
             return Err(LoadError::Unreachable { address, error });
         }
-        (Reason::Timeout, ConnectionPhase::Opening) => "there is no connection".to_owned(),
+        (Reason::Timeout, ConnectionPhase::Opening) => "the connection timed out".to_owned(),
         (Reason::Timeout, phase) => {
             format!("no answer within {timeout:?}, after {}", phase.name())
         }
-        (Reason::RunOver, _) => "it was interrupted".to_owned(),
+        (Reason::RunOver, _) => "the run was interrupted".to_owned(),
         (Reason::PeerClosed, phase) => {
             format!("it closed the connection, after {}", phase.name())
         }
@@ -43,14 +43,14 @@ pub fn run(plan: Plan, speak: Speak) -> Result<(), LoadError> {
     Err(LoadError::Refused { address, what: request(head.goal).to_owned(), answer })
 }
 
-/// What a session asks for to come to `goal`.
+/// Returns the request of a session that has this goal, for an error text.
 const fn request(goal: ConnectionPhase) -> &'static str {
     match goal {
         ConnectionPhase::Opening | ConnectionPhase::Tcp => "accept",
         ConnectionPhase::Handshake => "shake hands",
         ConnectionPhase::Connect => "connect",
         ConnectionPhase::Stream => "create a stream",
-        ConnectionPhase::Publish => "take a stream",
+        ConnectionPhase::Publish => "publish a stream",
         ConnectionPhase::Play => "play a stream",
     }
 }
@@ -82,7 +82,8 @@ impl Scenario for Scout {
         head: &ConnectionHead,
         event: ConnectionEvent<'_>,
     ) {
-        // It waits for the server's side to close, so that nothing of it is left when all begin.
+        // Wait for the server to close its side, so that no state of the scout is left when the run
+        // starts.
         if matches!(event, ConnectionEvent::Reached { phase, .. } if phase == head.goal) {
             agenda.leave(head.id);
         }

@@ -1,7 +1,7 @@
-//! Sessions that are opened at a rate: how far each is brought, and what is counted of them.
+//! Sessions opened at a rate: the stage they are brought to, and their counts.
 //!
-//! Owns what holding sessions and opening and closing them have in common. When one is due and
-//! what becomes of it is the work of [`idle`](super::idle) and [`churn`](super::churn).
+//! Owns the part that [`idle`](super::idle) and [`churn`](super::churn) share. Those decide when a
+//! session is due and what happens to it afterwards.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,23 +15,23 @@ use super::target::Target;
 use crate::rtmp::client::Purpose;
 use crate::time::Time;
 
-/// How far a session is brought.
+/// Stage to bring a session to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum SessionStage {
-    /// TCP has connected, and nothing is said.
+    /// TCP is connected, and nothing is sent.
     Tcp,
-    /// The handshake is over.
+    /// The handshake is complete.
     Handshake,
-    /// `connect` was accepted.
+    /// `connect` is accepted.
     Connect,
-    /// It may publish a stream of its own, the key with a number behind it, and sends nothing.
+    /// Publishing a stream of its own is accepted, under the key plus a number. No media is sent.
     Publish,
-    /// It plays the stream, which nobody need publish.
+    /// Playing the stream is accepted. The stream need not have a publisher.
     Play,
 }
 
 impl SessionStage {
-    /// What session `number` says to come here.
+    /// Returns the protocol and purpose with which session `number` reaches this stage.
     pub fn speak(self, target: &Target, number: u32) -> Speak {
         let purpose = match self {
             Self::Tcp => return Speak::Silence,
@@ -43,41 +43,41 @@ impl SessionStage {
         Speak::Rtmp(target.client(purpose))
     }
 
-    /// Its name as the flag has it.
+    /// Returns the name of the stage as a value of the flag.
     pub fn name(self) -> String {
         self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
     }
 }
 
-/// The key of the target, or one where it has none.
+/// Returns the key of the target, or a default if it has none.
 pub fn key_of(target: &Target) -> String {
     if target.key.is_empty() { "load".to_owned() } else { target.key.clone() }
 }
 
-/// A key of its own for a publisher; what stands in a query stays behind it.
+/// Returns a unique key for a publisher. A query stays at the end.
 fn numbered(key: &str, number: u32) -> String {
     let (name, query) = key.split_at(key.find('?').unwrap_or(key.len()));
     format!("{name}-{number}{query}")
 }
 
-/// What has become of the sessions of this process.
+/// Counts and durations of the sessions of this process.
 #[derive(Debug)]
 pub struct Tally {
-    /// When the first was due.
+    /// Due time of the first session.
     begins_at: Time,
-    /// From when a session was due to when it had come to its stage (us).
+    /// Time from when a session was due to when it reached its stage (us).
     to_stage: Distribution,
     phases: [Distribution; 6],
     opened: u32,
     reached: u32,
     last_reached: Time,
-    /// There now.
+    /// Sessions that are at their stage now.
     held: u32,
     ended: u32,
     failed: BTreeMap<&'static str, u32>,
 }
 
-/// What depends on the generator having kept up.
+/// Figures and distributions that are withheld if the generator did not keep up.
 pub const TIMED: [&str; 10] = [
     "opening_s",
     "session",
@@ -92,7 +92,7 @@ pub const TIMED: [&str; 10] = [
 ];
 
 impl Tally {
-    /// Of sessions of which the first is due at `begins_at`.
+    /// Creates a tally of sessions, the first of which is due at `begins_at`.
     pub fn new(begins_at: Time) -> Self {
         const PHASES: [ConnectionPhase; 6] = [
             ConnectionPhase::Tcp,
@@ -115,39 +115,39 @@ impl Tally {
         }
     }
 
-    /// Sessions that were opened.
+    /// Returns the number of sessions opened.
     pub const fn opened(&self) -> u32 {
         self.opened
     }
 
-    /// Sessions that are at their stage now.
+    /// Returns the number of sessions that are at their stage now.
     pub const fn held(&self) -> u32 {
         self.held
     }
 
-    /// Sessions of which nothing more is to come before they are ended: all that are not on
-    /// their way.
+    /// Returns the number of sessions that have reached their stage or ended, that is, all that are
+    /// not on their way.
     pub const fn decided(&self) -> u32 {
         self.held + self.ended
     }
 
-    /// Sessions that have ended, well or not.
+    /// Returns the number of sessions that have ended, with or without a failure.
     pub const fn ended(&self) -> u32 {
         self.ended
     }
 
-    /// Sessions that have failed.
+    /// Returns the number of sessions that have failed.
     pub fn failed(&self) -> u32 {
         self.failed.values().sum()
     }
 
-    /// Another session is opened.
+    /// Counts another session as opened.
     pub const fn note_opened(&mut self) {
         self.opened += 1;
     }
 
-    /// A session has come to `phase`, `at` since the start of the run. True where that is its
-    /// stage.
+    /// Records that a session has reached `phase`, `at` since the start of the run. Returns true if
+    /// that is its stage.
     pub fn note_phase(
         &mut self,
         head: &ConnectionHead,
@@ -169,7 +169,8 @@ impl Tally {
         is_there
     }
 
-    /// A session has ended. One that is there when the run is over stays counted so.
+    /// Records that a session has ended. Sessions that are held at the end of the run stay counted
+    /// as held.
     pub fn note_ended(&mut self, ended: &Ended) {
         if matches!(ended.reason, Reason::RunOver) {
             return;
@@ -186,7 +187,7 @@ impl Tally {
         }
     }
 
-    /// Adds the figures, and the distributions before those that are there.
+    /// Adds the figures, and puts the distributions in front of those already in the report.
     pub fn report(self, report: &mut LoadReport) {
         let mut count = |name: &str, value: u32, better| {
             report.add_figure(Figure::new(name, f64::from(value), better));
@@ -205,7 +206,7 @@ impl Tally {
     }
 }
 
-/// Adds the quotient of two figures. Where one of them is withheld or is not there, so is it.
+/// Adds the quotient of two figures. It is withheld if either figure is withheld or missing.
 pub fn add_quotient(report: &mut LoadReport, name: &str, over: &str, under: &str, better: Better) {
     let known = |name: &str| {
         let figure = report.figures.iter().find(|figure| figure.name == name);
@@ -226,13 +227,13 @@ mod tests {
     use crate::load::manifest::Manifest;
 
     #[test]
-    fn publishers_have_keys_of_their_own_with_the_query_behind() {
+    fn publishers_have_unique_keys_with_the_query_at_the_end() {
         assert_eq!(numbered("show", 3), "show-3");
         assert_eq!(numbered("show?token=a-b", 12), "show-12?token=a-b");
     }
 
     #[test]
-    fn quotients_are_made_of_counts_and_withheld_with_them() {
+    fn quotients_are_computed_from_counts_and_withheld_with_them() {
         let mut report = LoadReport::new("churn", Manifest::new("h", BTreeMap::new()));
         let figure = |name, value| Figure::new(name, value, Better::Neither);
         report.add_figure(figure("sessions", 30.0));
@@ -248,7 +249,7 @@ mod tests {
         assert_eq!(quotient("late", "opening_s").1.unwrap(), "the generator lagged");
         assert_eq!(quotient("sessions", "late").1.unwrap(), "the generator lagged");
         assert_eq!(quotient("sessions", "nothing").1.unwrap(), "there is no nothing");
-        let nothing = "there was nothing to measure it by";
+        let nothing = "the quotient is undefined: nothing was counted to divide by";
         assert_eq!(quotient("sessions", "none"), (None, Some(nothing.to_owned())));
     }
 }

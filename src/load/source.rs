@@ -1,8 +1,8 @@
-//! What a publisher sends: the synthetic encoder, or a file again and again.
+//! The media that a publisher sends: from the synthetic encoder, or from a file in a loop.
 //!
-//! Owns the order of messages and when each is due. Time goes on where a file begins anew. It
-//! reads no clock, and the file as a whole before anything is sent, so that a bad one is told
-//! before a server is asked.
+//! Owns the order of messages and their due times. Timestamps keep rising when a file starts again.
+//! This module reads no clock. It reads a file completely before the run, so that a bad file is
+//! reported before the server sees a connection.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -22,10 +22,10 @@ use crate::media::flv::{FlvError, FlvReader};
 pub(super) enum MediaSource {
     Encoder {
         encoder: Encoder,
-        /// What stands before all frames.
+        /// Metadata and sequence headers, sent before all frames.
         headers: VecDeque<(MediaKind, Vec<u8>)>,
     },
-    File(Film),
+    File(LoopedFile),
 }
 
 impl MediaSource {
@@ -37,7 +37,7 @@ impl MediaSource {
     /// Reads a file.
     ///
     /// # Errors
-    /// It cannot be read, is too large, is no good FLV, or holds neither audio nor video.
+    /// The file cannot be read, is too large, is not valid FLV, or holds neither audio nor video.
     pub(super) fn of_file(path: &Path) -> Result<Self, LoadError> {
         let file = path.display().to_string();
         let unreadable = |error| LoadError::File { file: file.clone(), error };
@@ -46,18 +46,18 @@ impl MediaSource {
             return Err(LoadError::FileTooLarge { file, bytes });
         }
         let bytes = fs::read(path).map_err(unreadable)?;
-        match Film::new(bytes) {
-            Ok(Some(film)) => Ok(Self::File(film)),
+        match LoopedFile::new(bytes) {
+            Ok(Some(file)) => Ok(Self::File(file)),
             Ok(None) => Err(LoadError::NoMedia { file }),
             Err(error) => Err(LoadError::BadMedia { file, error }),
         }
     }
 
-    /// The next message, whose payload is put in place of what `payload` held.
+    /// Returns the next message and replaces `payload` with its payload.
     pub(super) fn next_frame(&mut self, payload: &mut Vec<u8>) -> Frame {
         payload.clear();
         match self {
-            Self::File(film) => film.next_frame(payload),
+            Self::File(file) => file.next_frame(payload),
             Self::Encoder { encoder, headers } => match headers.pop_front() {
                 Some((media, header)) => {
                     *payload = header;
@@ -69,34 +69,34 @@ impl MediaSource {
     }
 }
 
-/// A file that begins anew when it is over.
+/// A file that starts again at its end.
 #[derive(Debug)]
-pub(super) struct Film {
+pub(super) struct LoopedFile {
     bytes: Vec<u8>,
-    tags: Vec<FilmTag>,
-    /// How much later each round is than the one before (ms).
+    tags: Vec<FileTag>,
+    /// Difference of the timestamps between one round and the next (ms).
     round_ms: u64,
     round: u64,
     next: usize,
 }
 
 #[derive(Debug)]
-struct FilmTag {
+struct FileTag {
     media: MediaKind,
-    /// Since the first tag (ms).
+    /// Time since the first tag (ms).
     time_ms: u32,
     payload: Range<usize>,
 }
 
-impl Film {
-    /// `None`: it holds neither audio nor video.
+impl LoopedFile {
+    /// Parses a file. Returns `None` if it holds neither audio nor video.
     fn new(bytes: Vec<u8>) -> Result<Option<Self>, FlvError> {
         let mut reader = FlvReader::new(&bytes)?;
         let (mut tags, mut begin) = (Vec::new(), None);
         while let Some(tag) = reader.next_tag()? {
             let time_ms = tag.timestamp.saturating_sub(*begin.get_or_insert(tag.timestamp));
             let payload = tag.offset..tag.offset + tag.payload.len();
-            tags.push(FilmTag { media: tag.media, time_ms, payload });
+            tags.push(FileTag { media: tag.media, time_ms, payload });
         }
         let Some(round_ms) = round_ms(&tags) else { return Ok(None) };
         Ok(Some(Self { bytes, tags, round_ms, round: 0, next: 0 }))
@@ -115,17 +115,17 @@ impl Film {
         if self.next == self.tags.len() {
             (self.next, self.round) = (0, self.round + 1);
         }
-        // Timestamps wrap, after 49 days.
+        // Timestamps wrap after 49 days.
         Frame { due, media, timestamp: time_ms as u32 }
     }
 }
 
-/// A string of AMF0 as metadata begins with it.
+/// The AMF0 string with which metadata starts.
 const ON_METADATA: &[u8] = b"\x02\x00\x0aonMetaData";
 
-/// To the last tag, and from there as far as the tags of video, or of audio if there is none, are
-/// apart in the mean.
-fn round_ms(tags: &[FilmTag]) -> Option<u64> {
+/// Returns the length of a round: the time of the last tag, plus the mean distance between video
+/// tags, or between audio tags if there is no video.
+fn round_ms(tags: &[FileTag]) -> Option<u64> {
     let times = |media| {
         let mut times: Vec<_> =
             tags.iter().filter(|tag| tag.media == media).map(|tag| tag.time_ms).collect();
@@ -148,16 +148,16 @@ mod tests {
     const FILE: &[u8] = include_bytes!("../../tests/vectors/ffmpeg5_h264_aac.flv");
 
     #[test]
-    fn film_begins_anew_one_picture_after_its_end() {
-        let mut film = Film::new(FILE.to_vec()).unwrap().expect("it has media");
-        // The last sound is due at 2005, and the 31 pictures and headers of video are 65 apart.
-        assert_eq!(film.round_ms, 2005 + 65);
-        let count = film.tags.len();
+    fn a_looped_file_starts_again_one_frame_after_its_end() {
+        let mut file = LoopedFile::new(FILE.to_vec()).unwrap().expect("media");
+        // The last audio frame is due at 2005. The 31 video frames and headers are 65 ms apart.
+        assert_eq!(file.round_ms, 2005 + 65);
+        let count = file.tags.len();
         let mut payload = Vec::new();
         let rounds: [Vec<_>; 2] = std::array::from_fn(|_| {
             let next = || {
                 payload.clear();
-                (film.next_frame(&mut payload), payload.clone())
+                (file.next_frame(&mut payload), payload.clone())
             };
             std::iter::repeat_with(next).take(count).collect()
         });
@@ -171,13 +171,13 @@ mod tests {
 
     #[test]
     fn film_without_media_is_none() {
-        assert!(Film::new(FILE[..13].to_vec()).unwrap().is_none());
+        assert!(LoopedFile::new(FILE[..13].to_vec()).unwrap().is_none());
         let metadata_bytes = usize::from(FILE[15]) << 8 | usize::from(FILE[16]);
-        assert!(Film::new(FILE[..13 + 11 + metadata_bytes + 4].to_vec()).unwrap().is_none());
+        assert!(LoopedFile::new(FILE[..13 + 11 + metadata_bytes + 4].to_vec()).unwrap().is_none());
     }
 
     #[test]
-    fn headers_stand_before_all_frames() {
+    fn headers_come_before_all_frames() {
         let options = EncoderOptions {
             size: "320x180".parse().unwrap(),
             fps: "30".parse().unwrap(),

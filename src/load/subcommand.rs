@@ -1,7 +1,7 @@
-//! What can be asked of the load generator, and what becomes of the answer.
+//! The commands of the load generator, and the verdict on their results.
 //!
-//! Owns the list of commands, their help, and the judgement of what was measured. What is
-//! measured, each command knows by itself.
+//! Owns the list of commands, their help and the judgement of a report. Each command defines what
+//! it measures.
 
 use clap::Subcommand;
 
@@ -28,41 +28,40 @@ pub enum LoadCommand {
     /// Open sessions at a rate, bring each to a stage, and close it.
     #[command(after_long_help = help::CHURN)]
     Churn(Churn),
-    /// Publish streams, play them many times over, and look at each frame.
+    /// Publish streams, play each many times, and check every frame.
     ///
-    /// The latency of a frame is the time from when it was intended to be written to when a player
-    /// has read it, so that neither a server that stalls nor a socket that is full can hide it. A
-    /// frame that has not come two seconds after the end of the measurement is lost, also where the
-    /// server skipped it on purpose because the player was slow. A player has its first frame when
-    /// it has a keyframe.
+    /// The latency of a frame is measured from its intended time to the time a player has read it,
+    /// so neither a stalled server nor a full socket can hide it. A frame counts as lost if it has
+    /// not arrived two seconds after the end of the measurement, even if the server skipped it on
+    /// purpose for a slow player. The first frame of a player is its first keyframe.
     #[command(after_long_help = help::FANOUT)]
     Fanout(Fanout),
-    /// Publish streams that nobody plays, and see what the server takes.
+    /// Publish streams that have no players, and measure how much the server takes.
     ///
-    /// A frame is accepted when the kernel has taken all of it before the measurement ends. The
-    /// kernel holds some megabytes for a server that does not read, so what the server itself
-    /// acknowledges is told too, where it does so.
+    /// A frame is accepted if the kernel has taken all of it before the measurement ends. The
+    /// kernel buffers some megabytes for a server that does not read, so the report also shows how
+    /// many bytes the server itself acknowledged, if it sends acknowledgements.
     #[command(after_long_help = help::INGEST)]
     Ingest(Ingest),
-    /// Put two reports side by side.
+    /// Compare two reports.
     #[command(after_long_help = help::COMPARE)]
     Compare(Compare),
-    /// Relay frames behind their length as the kernel alone would: the floor of every cost.
+    /// Relay length-prefixed frames at the cost of the kernel alone: the floor for any server.
     #[command(after_long_help = help::FLOOR)]
     Floor(Floor),
-    /// Play one stream, and look at it in detail.
+    /// Play one stream and measure it in detail.
     #[command(after_long_help = help::PLAY)]
     Play(PlayCommand),
-    /// Publish one stream, and look at it in detail.
+    /// Publish one stream and measure it in detail.
     #[command(after_long_help = help::PUBLISH)]
     Publish(PublishCommand),
 }
 
 impl LoadCommand {
-    /// Measures, writes the report to where it was asked for, and judges it.
+    /// Measures, writes the report to the requested outputs, and judges it.
     ///
     /// # Errors
-    /// Why there is no measurement, or no report of it.
+    /// The reason why there is no measurement, or no report of one.
     pub fn run(&self) -> Result<Judgement, LoadError> {
         match self {
             Self::Idle(idle) => {
@@ -81,32 +80,32 @@ impl LoadCommand {
     }
 }
 
-/// How a measurement that took place came out.
+/// Outcome of a measurement that took place.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Judgement {
-    /// In a word.
-    pub verdict: Verdict,
-    /// What a person should know beside the report, in lines.
+    /// Outcome in one word.
+    pub verdict: LoadVerdict,
+    /// Lines for standard error, in addition to the report.
     pub lines: Vec<String>,
 }
 
-/// What a script should know of a measurement.
+/// Outcome as a script sees it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Verdict {
-    /// It is to be believed, and within all bounds.
+pub enum LoadVerdict {
+    /// The figures are reliable and meet all thresholds.
     #[default]
     Good,
-    /// The generator did not keep up, so that figures are withheld.
+    /// The generator did not keep up, so figures are withheld.
     Lagged,
     /// A threshold was missed.
     Missed,
-    /// Two runs do not compare.
+    /// The two runs cannot be compared.
     Incomparable,
 }
 
 impl Judgement {
-    /// Judges by all thresholds. A generator that lagged weighs more: what it found is no fault
-    /// of the server's.
+    /// Judges by all thresholds. A lagging generator outweighs missed thresholds, because its
+    /// figures do not describe the server.
     pub(super) fn of(
         thresholds: &[Threshold],
         lagged: Option<&str>,
@@ -116,15 +115,15 @@ impl Judgement {
         let missed = judged.into_iter().flatten();
         let lines: Vec<_> = lagged.map(str::to_owned).into_iter().chain(missed).collect();
         let verdict = match lagged {
-            Some(_) => Verdict::Lagged,
-            None if lines.is_empty() => Verdict::Good,
-            None => Verdict::Missed,
+            Some(_) => LoadVerdict::Lagged,
+            None if lines.is_empty() => LoadVerdict::Good,
+            None => LoadVerdict::Missed,
         };
         Ok(Self { verdict, lines })
     }
 }
 
-/// A helper hands its report over, and the first process delivers for all.
+/// Delivers the report. A helper hands its report to the first process, which delivers the sum.
 fn deliver_share(
     report: &LoadReport,
     sharing: &Sharing,
@@ -164,19 +163,19 @@ mod tests {
             verdict,
             lines: lines.iter().map(|line| (*line).to_owned()).collect(),
         };
-        assert_eq!(judged(&[], None).unwrap(), outcome(Verdict::Good, &[]));
-        assert_eq!(judged(&["lost>3"], None).unwrap(), outcome(Verdict::Good, &[]));
+        assert_eq!(judged(&[], None).unwrap(), outcome(LoadVerdict::Good, &[]));
+        assert_eq!(judged(&["lost>3"], None).unwrap(), outcome(LoadVerdict::Good, &[]));
         let (two, one) = ("lost>2: lost is 3", "lost>1: lost is 3");
         let missed = judged(&["lost>2", "lost>5", "lost>1"], None).unwrap();
-        assert_eq!(missed, outcome(Verdict::Missed, &[two, one]));
+        assert_eq!(missed, outcome(LoadVerdict::Missed, &[two, one]));
     }
 
     #[test]
-    fn a_generator_that_lagged_weighs_more_than_what_was_missed() {
+    fn a_lagging_generator_outweighs_missed_thresholds() {
         let outcome = judged(&["lost>2"], Some("it was late")).unwrap();
-        assert_eq!(outcome.verdict, Verdict::Lagged);
+        assert_eq!(outcome.verdict, LoadVerdict::Lagged);
         assert_eq!(outcome.lines, ["it was late", "lost>2: lost is 3"]);
-        assert_eq!(judged(&[], Some("it was late")).unwrap().verdict, Verdict::Lagged);
+        assert_eq!(judged(&[], Some("it was late")).unwrap().verdict, LoadVerdict::Lagged);
     }
 
     #[test]

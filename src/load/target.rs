@@ -1,7 +1,7 @@
-//! Where the load goes: a URL, the address behind it, and the addresses to come from.
+//! The target of a run: the URL, the address it resolves to, and the source addresses.
 //!
-//! Owns how a target is written and how a socket to it is made. It opens nothing by itself but
-//! the one connection of [`Target::probe`].
+//! Owns the syntax of a target URL and the creation of sockets to it. The only connection that this
+//! module opens itself is that of [`Target::probe`].
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,29 +21,29 @@ use crate::limits::{DESCRIPTORS_RESERVED, LOAD_SOURCES_MAX};
 use crate::rtmp::client::{ClientConfig, Purpose};
 use crate::rtmp::name::{AppName, NameError};
 
-/// A server, and what is wanted of it.
+/// A server address with the application and stream to use there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// The address behind the host.
+    /// The resolved address of the host.
     pub address: SocketAddr,
     /// The application.
     pub app: String,
     /// The stream key, with its query; empty if the URL has none.
     pub key: String,
-    /// The URL of the application: what `connect` gives as `tcUrl`.
+    /// The URL of the application, sent as `tcUrl` in `connect`.
     pub tc_url: String,
 }
 
-/// Why a URL is no target.
+/// Reason why a URL is not a valid target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TargetError {
-    /// It does not begin as one of RTMP.
+    /// The scheme is not `rtmp`.
     Scheme,
-    /// It names no host, or a port that is none.
+    /// The host is missing, or the port is not a valid number.
     Host(String),
-    /// It names no application.
+    /// The application is missing.
     NoApp,
-    /// Application and key are no name of a stream.
+    /// Application and key are not a valid stream name.
     Name(NameError),
 }
 
@@ -51,8 +51,8 @@ impl fmt::Display for TargetError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Scheme => f.write_str("expected a URL like rtmp://host[:port]/app/key"),
-            Self::Host(host) => write!(f, "expected a host and perhaps a port, got {host:?}"),
-            Self::NoApp => f.write_str("expected an application behind the host, as in /live/key"),
+            Self::Host(host) => write!(f, "expected a host and an optional port, got {host:?}"),
+            Self::NoApp => f.write_str("expected an application after the host, as in /live/key"),
             Self::Name(error) => error.fmt(f),
         }
     }
@@ -62,7 +62,7 @@ const PORT: u16 = 1935;
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Target {
-    /// Reads a URL and looks up its host.
+    /// Parses a URL and resolves its host.
     pub fn parse(url: &str) -> Result<Self, LoadError> {
         let parts = Parts::parse(url)
             .map_err(|error| LoadError::BadTarget { url: url.to_owned(), error })?;
@@ -76,12 +76,12 @@ impl Target {
         })
     }
 
-    /// Where the connections of `address` go that speak no RTMP.
+    /// Returns a target for connections to `address` that do not speak RTMP.
     pub const fn of_address(address: SocketAddr) -> Self {
         Self { address, app: String::new(), key: String::new(), tc_url: String::new() }
     }
 
-    /// The manifest of a run against it that begins now.
+    /// Returns the manifest of a run against this target that starts now.
     pub(super) fn manifest(&self, parameters: BTreeMap<String, String>) -> Manifest {
         if self.tc_url.is_empty() {
             return Manifest::new(&format!("tcp://{}", self.address), parameters);
@@ -89,13 +89,13 @@ impl Target {
         Manifest::new(&format!("{}/{}", self.tc_url, self.key), parameters)
     }
 
-    /// A client of this target for `purpose`.
+    /// Returns the configuration of a client of this target for `purpose`.
     pub fn client(&self, purpose: Purpose) -> ClientConfig {
         ClientConfig::new(self.app.clone(), self.tc_url.clone(), purpose)
     }
 
-    /// Asks by one connection whether anybody listens, so that a run against nobody ends before
-    /// it begins.
+    /// Opens one connection to check that a server listens, so that a run without a server fails
+    /// before it starts.
     ///
     /// # Errors
     /// [`LoadError::Unreachable`].
@@ -106,8 +106,8 @@ impl Target {
         }
     }
 
-    /// Begins to connect. Of this machine there are many addresses, so that no port of it runs
-    /// out: connection `index` comes from the one whose turn it is.
+    /// Starts to connect. Connections to this machine take turns with many loopback source
+    /// addresses, so that no address runs out of ports; `index` chooses the address.
     pub(super) fn open(&self, index: u32) -> io::Result<TcpStream> {
         let family =
             if self.address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
@@ -115,9 +115,9 @@ impl Target {
         fcntl_setfd(&socket, FdFlags::CLOEXEC)?;
         ioctl_fionbio(&socket, true)?;
         sockopt::set_tcp_nodelay(&socket, true)?;
-        // As after the dialogue of RTMP, which the kernel takes for a sign that acknowledgements
-        // can wait for something to go along with: at whose cost they are sent would else differ
-        // between what is compared.
+        // The kernel turns quick acknowledgements off for a socket that has sent requests, as after
+        // the RTMP dialogue. Other sockets would pay for separate acknowledgements, and their costs
+        // could not be compared. So turn them off for all.
         #[cfg(target_os = "linux")]
         sockopt::set_tcp_quickack(&socket, false)?;
         if let Some(source) = source(self.address.ip(), process::id(), index) {
@@ -130,8 +130,8 @@ impl Target {
     }
 }
 
-/// Raises the descriptor limit and checks that it is enough for so many connections at once, and
-/// for `others` beside them.
+/// Raises the descriptor limit and checks that it allows `connections` at once plus `others` for
+/// other uses.
 ///
 /// # Errors
 /// [`LoadError::DescriptorLimit`].
@@ -144,8 +144,9 @@ pub fn check_descriptors(connections: usize, others: usize) -> Result<(), LoadEr
     Ok(())
 }
 
-/// The address to come from, where the target is this machine: its whole loopback network is.
-/// Processes have networks of their own, since ports that one has left linger for a minute.
+/// Returns the source address if the target is on loopback, where the whole 127.0.0.0/8 network is
+/// usable. Each process gets a network of its own, because the ports of an ended process stay in
+/// TIME_WAIT for a minute.
 fn source(target: IpAddr, process: u32, index: u32) -> Option<Ipv4Addr> {
     let IpAddr::V4(target) = target else { return None };
     if !target.is_loopback() {
@@ -155,7 +156,7 @@ fn source(target: IpAddr, process: u32, index: u32) -> Option<Ipv4Addr> {
     Some(Ipv4Addr::new(127, high | 0x80, low, 1 + (index % LOAD_SOURCES_MAX) as u8))
 }
 
-/// A URL taken apart.
+/// The parts of a URL.
 #[derive(Debug, PartialEq, Eq)]
 struct Parts<'a> {
     /// Host and port as written.
@@ -167,8 +168,8 @@ struct Parts<'a> {
 }
 
 impl<'a> Parts<'a> {
-    /// The key is what stands behind the last slash before the query, as people write it; with
-    /// one part alone there is an application and no key.
+    /// Splits a URL. The key is the part after the last slash before the query. A path of one part
+    /// is an application without a key.
     fn parse(url: &'a str) -> Result<Self, TargetError> {
         let rest = url.strip_prefix("rtmp://").ok_or(TargetError::Scheme)?;
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
@@ -198,7 +199,7 @@ impl<'a> Parts<'a> {
 fn split_port(authority: &str) -> Result<(&str, u16), TargetError> {
     let bad = || TargetError::Host(authority.to_owned());
     let (host, port) = match authority.rsplit_once(':') {
-        // The colons of an address in brackets separate nothing.
+        // The colons of a bracketed IPv6 address do not separate a port.
         Some((host, port)) if !port.ends_with(']') => (host, port.parse().map_err(|_| bad())?),
         _ => (authority, PORT),
     };
@@ -226,15 +227,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_target_says_what_is_missing() {
+    fn an_invalid_target_is_refused_with_what_is_missing() {
         for (url, expected) in [
             ("localhost/live", "expected a URL like rtmp://host[:port]/app/key"),
             ("rtmps://host/live", "expected a URL like rtmp://host[:port]/app/key"),
-            ("rtmp://host", "expected an application behind the host, as in /live/key"),
-            ("rtmp://host//", "expected an application behind the host, as in /live/key"),
-            ("rtmp:///live", "expected a host and perhaps a port, got \"\""),
-            ("rtmp://host:x/live", "expected a host and perhaps a port, got \"host:x\""),
-            ("rtmp://host:0/live", "expected a host and perhaps a port, got \"host:0\""),
+            ("rtmp://host", "expected an application after the host, as in /live/key"),
+            ("rtmp://host//", "expected an application after the host, as in /live/key"),
+            ("rtmp:///live", "expected a host and an optional port, got \"\""),
+            ("rtmp://host:x/live", "expected a host and an optional port, got \"host:x\""),
+            ("rtmp://host:0/live", "expected a host and an optional port, got \"host:0\""),
         ] {
             assert_eq!(Parts::parse(url).unwrap_err().to_string(), expected, "{url}");
         }

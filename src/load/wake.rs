@@ -1,9 +1,9 @@
-//! Sleeping sessions that are woken, one after another, while the others sleep: how long it takes
-//! from there to the first picture of a live stream.
+//! Wakes resting sessions one after another, while the others rest, and measures the time to the
+//! first video frame of a live stream.
 //!
-//! Owns the stream, which one more session publishes, and the order of the wakes. A scenario that
-//! holds sessions hands on what is due and what happens, and goes on as if the sessions that are
-//! woken here were no longer its own.
+//! Owns the stream, which one additional session publishes, and the order of the wakeups. The
+//! scenario passes on due actions and events, and no longer counts the sessions that are woken here
+//! as its own.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,56 +18,56 @@ use crate::rtmp::client::Purpose;
 use crate::rtmp::message::kind;
 use crate::time::Time;
 
-/// From one keyframe of the stream to the next.
+/// Interval between two keyframes of the stream.
 const FRAME_MS: u32 = 1000;
-/// By how much longer than before is waited before each wake, up to the time between two
-/// keyframes and from the start again. Its multiples are spread evenly: a server that lets a
-/// player wait for a keyframe is met everywhere between two.
+/// Increment of the pause before each wakeup, modulo the keyframe interval. Its multiples are
+/// spread evenly over the interval, so a server that makes players wait for a keyframe is sampled
+/// at all phases.
 const PAUSE_STEP_MS: u32 = 618;
 
-/// What begins a message with a keyframe of H.264: the kind of the frame and the codec, whether
-/// it is a frame or the decoder configuration, and no composition offset.
+/// Start of an AVC video message: frame type and codec, packet type (configuration or frame), and
+/// no composition time offset.
 const CONFIGURATION: [u8; 5] = [0x17, 0, 0, 0, 0];
 const KEYFRAME: [u8; 5] = [0x17, 1, 0, 0, 0];
-/// An `AVCDecoderConfigurationRecord`: Constrained Baseline 1, 160x128.
+/// An `AVCDecoderConfigurationRecord`: Constrained Baseline 1.0, 160x128.
 const AVC_CONFIGURATION: [u8; 23] = [
     1, 0x42, 0xc0, 0x0a, 0xff, 0xe1, 0, 8, 0x67, 0x42, 0xc0, 0x0a, 0xda, 0x0a, 0x11, 0x90, 1, 0, 4,
     0x68, 0xce, 0x3c, 0x80,
 ];
-/// One NAL unit behind its length, which says that it is a slice of an IDR picture.
+/// One length-prefixed NAL unit with the type of an IDR slice.
 const AVC_KEYFRAME: [u8; 8] = [0, 0, 0, 4, 0x65, 0x88, 0x84, 0x21];
 
-/// What of the wakes can be due.
+/// Scheduled actions of the wakeups.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Due {
-    /// The stream begins.
+    /// Publish the stream.
     Publish,
-    /// Its next keyframe.
+    /// Write the next keyframe.
     Frame,
-    /// The next session is woken.
+    /// Wake the next session.
     Wake,
-    /// This one has had its time.
+    /// Deadline of a session that was woken.
     Overdue(ConnectionKey),
 }
 
 /// See the module's head.
 #[derive(Debug)]
 pub(super) struct Wakes {
-    /// To be woken, the next one last.
+    /// Sessions to wake; the next one is last.
     sleepers: Vec<ConnectionKey>,
     woken: u32,
     current: Option<(ConnectionKey, Time)>,
     publisher: Option<ConnectionKey>,
     frames: u32,
-    /// From when a session was to be woken to the first picture that it read (us).
+    /// Time from the intended wakeup of a session to its first video frame (us).
     wake: Distribution,
     failed: BTreeMap<&'static str, u32>,
-    /// Why nobody could be woken.
+    /// Why the stream could not be published.
     unpublished: Option<String>,
 }
 
 impl Wakes {
-    /// Begins to wake `count` of `sleepers`, spread over all of them.
+    /// Starts to wake `count` of `sleepers`, spread evenly.
     pub(super) fn begin<D: From<Due>>(
         agenda: &mut Agenda<D>,
         sleepers: &[ConnectionKey],
@@ -87,10 +87,10 @@ impl Wakes {
         }
     }
 
-    /// How long the wakes of `count` sessions take when every one runs into `timeout`.
+    /// Returns the time it takes to wake `count` sessions if each one times out.
     pub(super) fn duration_max(count: u32, timeout: Duration) -> Duration {
         let frame = Duration::from_millis(u64::from(FRAME_MS));
-        // The stream has two frames before the first wake.
+        // The stream has two frames before the first wakeup.
         (timeout + frame).saturating_mul(count.saturating_add(2))
     }
 
@@ -117,12 +117,12 @@ impl Wakes {
         }
     }
 
-    /// Whether the session is one that plays or publishes for the wakes.
+    /// Returns whether the session plays or publishes for the wakeups.
     pub(super) fn owns(&self, head: &ConnectionHead) -> bool {
         matches!(head.goal, ConnectionPhase::Play | ConnectionPhase::Publish)
     }
 
-    /// What happened on a session that belongs here.
+    /// Handles an event of a session that plays or publishes here.
     pub(super) fn event<D: From<Due>>(
         &mut self,
         agenda: &mut Agenda<D>,
@@ -133,20 +133,20 @@ impl Wakes {
             ConnectionEvent::Reached { phase: ConnectionPhase::Publish, .. } => {
                 agenda.at(agenda.now(), Due::Frame.into());
             }
-            ConnectionEvent::Media(message) if is_picture(message) => {
+            ConnectionEvent::Media(message) if is_frame(message) => {
                 let Some((_, intended)) = self.current.filter(|(id, _)| *id == head.id) else {
                     return;
                 };
                 let took_us = agenda.now().since(intended).as_micros() as u64;
                 self.wake.record(agenda.now().since(agenda.began()), took_us);
                 agenda.close(head.id);
-                self.go_on(agenda);
+                self.proceed(agenda);
             }
             _ => {}
         }
     }
 
-    /// A session that belongs here has ended.
+    /// Handles the end of a session that plays or publishes here.
     pub(super) fn closed<D: From<Due>>(&mut self, agenda: &mut Agenda<D>, ended: &Ended) {
         if !ended.reason.is_failure() {
             return;
@@ -159,7 +159,7 @@ impl Wakes {
         }
     }
 
-    /// Sessions that were woken.
+    /// Returns the number of sessions woken.
     pub(super) const fn woken(&self) -> u32 {
         self.woken
     }
@@ -167,7 +167,7 @@ impl Wakes {
     pub(super) fn report(self, report: &mut LoadReport) {
         if let Some(reason) = self.unpublished {
             report.add_doubt(format!(
-                "the stream for the sessions that were to be woken could not be published: {reason}"
+                "the stream for the sessions to be woken could not be published: {reason}"
             ));
         }
         let woken = Figure::new("sessions_woken", f64::from(self.woken), Better::Neither);
@@ -195,9 +195,9 @@ impl Wakes {
         self.frames += 1;
         let next = intended.plus_millis(u64::from(FRAME_MS));
         engine.agenda().at(next, Due::Frame.into());
-        // The stream is there when its second picture is.
+        // The first wakeup waits for the second keyframe, so that the server has a complete GOP.
         if self.frames == 2 {
-            self.go_on(engine.agenda());
+            self.proceed(engine.agenda());
         }
     }
 
@@ -206,7 +206,7 @@ impl Wakes {
         S: Scenario<Conn = ()>,
         S::Due: From<Due>,
     {
-        // Some may have ended in their sleep.
+        // Some sessions may have ended while they rested.
         let id =
             std::iter::from_fn(|| self.sleepers.pop()).find(|id| engine.connection(*id).is_some());
         let Some(id) = id else { return engine.agenda().stop() };
@@ -220,11 +220,11 @@ impl Wakes {
 
     fn fail<D: From<Due>>(&mut self, agenda: &mut Agenda<D>, kind: &'static str) {
         *self.failed.entry(kind).or_default() += 1;
-        self.go_on(agenda);
+        self.proceed(agenda);
     }
 
-    /// The one that was woken last is done with.
-    fn go_on<D: From<Due>>(&mut self, agenda: &mut Agenda<D>) {
+    /// Moves on to the next session.
+    fn proceed<D: From<Due>>(&mut self, agenda: &mut Agenda<D>) {
         self.current = None;
         match self.sleepers.is_empty() {
             true => agenda.stop(),
@@ -236,8 +236,8 @@ impl Wakes {
     }
 }
 
-/// Whether a message has a frame of our stream and not only what a decoder must know.
-fn is_picture(message: &Message<'_>) -> bool {
+/// Returns whether a message has a frame of the stream, not only a decoder configuration.
+fn is_frame(message: &Message<'_>) -> bool {
     match message.header.kind {
         kind::VIDEO => message.payload.starts_with(&KEYFRAME[..2]),
         kind::AGGREGATE => true,
@@ -256,22 +256,22 @@ mod tests {
     }
 
     #[test]
-    fn pictures_are_told_from_what_comes_before_them() {
+    fn frames_are_told_from_decoder_configurations() {
         let keyframe = [&KEYFRAME[..], &AVC_KEYFRAME].concat();
-        assert!(is_picture(&message(kind::VIDEO, &keyframe)));
-        assert!(is_picture(&message(kind::AGGREGATE, &[9])));
-        assert!(!is_picture(&message(kind::VIDEO, &CONFIGURATION)));
-        assert!(!is_picture(&message(kind::VIDEO, &[])));
-        assert!(!is_picture(&message(kind::DATA_AMF0, &keyframe)));
+        assert!(is_frame(&message(kind::VIDEO, &keyframe)));
+        assert!(is_frame(&message(kind::AGGREGATE, &[9])));
+        assert!(!is_frame(&message(kind::VIDEO, &CONFIGURATION)));
+        assert!(!is_frame(&message(kind::VIDEO, &[])));
+        assert!(!is_frame(&message(kind::DATA_AMF0, &keyframe)));
     }
 
     #[test]
-    fn the_lengths_within_the_configuration_are_those_of_what_follows() {
+    fn the_lengths_in_the_configuration_match_its_parts() {
         let [head, sps, pps] =
             [&AVC_CONFIGURATION[..8], &AVC_CONFIGURATION[8..16], &AVC_CONFIGURATION[16..]];
         assert_eq!((usize::from(head[7]), sps[0] & 0x1f), (sps.len(), 7));
         assert_eq!((usize::from(pps[2]), pps[3] & 0x1f), (pps[3..].len(), 8));
-        assert_eq!(sps[1..4], head[1..4], "profile and level are said twice");
+        assert_eq!(sps[1..4], head[1..4], "profile and level occur twice");
         assert_eq!((usize::from(AVC_KEYFRAME[3]), AVC_KEYFRAME[4] & 0x1f), (4, 5));
     }
 }

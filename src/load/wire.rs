@@ -1,7 +1,7 @@
-//! What is spoken over a connection: RTMP, frames behind their length, or nothing at all.
+//! The protocol of a connection: RTMP, length-prefixed frames, or none.
 //!
-//! Owns the choice between them, made once for each connection, and how one is read and written.
-//! It never touches a socket and judges nothing.
+//! Owns the choice between them, made once per connection, and reading and writing of each. It
+//! touches no socket and judges nothing.
 
 use std::fmt;
 
@@ -14,43 +14,43 @@ use crate::rtmp::message::{Control, Message};
 /// The protocol of one connection, with its state.
 #[derive(Debug)]
 pub enum Wire {
-    /// Nothing is said, and what arrives is passed over.
+    /// Sends nothing and discards what arrives.
     Silent,
     /// RTMP, as a client.
     Rtmp(Client),
-    /// Frames behind their length.
+    /// Length-prefixed frames.
     Framed(Framed),
 }
 
-/// What arrived, borrowed from where it lies.
+/// An event of the protocol, borrowed from the input.
 #[derive(Debug)]
 pub enum WireEvent<'a> {
-    /// The server has let the connection come this far.
+    /// The server has let the connection reach this phase.
     Phase(ConnectionPhase),
     /// Audio, video, data or an aggregate of them.
     Media(Message<'a>),
-    /// A frame behind its length.
+    /// A length-prefixed frame.
     Frame(&'a [u8]),
-    /// The server refused what was asked for.
+    /// The server refused the request.
     Refused(Status<'a>),
-    /// A status that decides nothing.
+    /// A status message that changes nothing.
     Status(Status<'a>),
     /// The stream that is played has ended.
     StreamEof,
-    /// The server has so many bytes of what was sent to it; the number wraps.
+    /// The number of bytes that the server acknowledges; wraps at 2^32.
     Acknowledged(u32),
-    /// What needs nothing done.
+    /// An event that requires no action.
     Other,
 }
 
-/// Why what arrives cannot be followed.
+/// Reason why the input cannot be parsed.
 #[derive(Debug)]
 pub enum WireError {
     /// See [`ClientError`].
     Rtmp(ClientError),
     /// A frame is longer than [`limits::MESSAGE_BYTES_MAX`].
     FrameTooLong {
-        /// The length that it gives.
+        /// The length given in the frame.
         bytes: usize,
     },
 }
@@ -61,15 +61,15 @@ impl fmt::Display for WireError {
             Self::Rtmp(error) => error.fmt(f),
             Self::FrameTooLong { bytes } => {
                 let max = limits::MESSAGE_BYTES_MAX;
-                write!(f, "a frame of {bytes} bytes, expected {max} at most")
+                write!(f, "got a frame of {bytes} bytes, expected at most {max}")
             }
         }
     }
 }
 
 impl Wire {
-    /// Takes bytes from the front of `input` up to the end of the next message and says what it
-    /// is; `None` when `input` is used up.
+    /// Takes bytes from the front of `input` up to the end of the next message and returns its
+    /// event. Returns `None` when `input` is used up.
     pub(super) fn next<'a, 'i: 'a>(
         &'a mut self,
         input: &mut &'i mut [u8],
@@ -87,7 +87,7 @@ impl Wire {
         }
     }
 
-    /// What waits to be written.
+    /// Returns the output that is waiting to be written.
     pub(super) fn output(&self) -> &[u8] {
         match self {
             Self::Silent => &[],
@@ -96,7 +96,7 @@ impl Wire {
         }
     }
 
-    /// Takes `count` bytes as written.
+    /// Marks `count` bytes of output as written.
     pub(super) fn written(&mut self, count: usize) {
         match self {
             Self::Silent => {}
@@ -104,7 +104,7 @@ impl Wire {
                 client.output_mut().written(count);
             }
             Self::Rtmp(client) => {
-                // Only to be taken back by `reclaim`.
+                // Keep the memory in place; `reclaim` takes it.
                 let mut buffer = client.take_output();
                 client.output_mut().lend(&mut buffer);
             }
@@ -112,7 +112,7 @@ impl Wire {
         }
     }
 
-    /// Lends `buffer` to what is written next.
+    /// Lends `buffer` to the output that is written next.
     pub(super) fn lend(&mut self, buffer: &mut Vec<u8>) {
         match self {
             Self::Silent => {}
@@ -125,7 +125,7 @@ impl Wire {
         }
     }
 
-    /// Takes the memory of an output in which nothing waits.
+    /// Takes the memory of an empty output.
     pub(super) fn reclaim(&mut self) -> Vec<u8> {
         match self {
             Self::Rtmp(client) if client.output().is_empty() => client.take_output(),
@@ -153,22 +153,22 @@ impl<'a> From<ClientEvent<'a>> for WireEvent<'a> {
     }
 }
 
-/// Frames behind their length of four bytes, the highest first: what a relay that knows no
-/// protocol is driven with.
+/// Length-prefixed frames: four bytes of length, big-endian, then the frame. For relays that do not
+/// speak RTMP.
 #[derive(Debug, Default)]
 pub struct Framed {
-    /// The beginning of a frame whose end is still to come, with its length.
+    /// The start of an incomplete frame, with its length.
     partial: Vec<u8>,
-    /// The frame that the last call returned lay in `partial`.
+    /// The frame that the last call returned is in `partial`.
     delivered: bool,
     output: Vec<u8>,
 }
 
 impl Framed {
-    /// Before every frame.
+    /// Size of the length prefix.
     pub(super) const LENGTH_BYTES: usize = 4;
 
-    /// Appends one frame to what is to be sent.
+    /// Appends a frame to the output.
     pub fn write(&mut self, frame: &[u8]) {
         self.output.extend_from_slice(&(frame.len() as u32).to_be_bytes());
         self.output.extend_from_slice(frame);
@@ -183,7 +183,7 @@ impl Framed {
     }
 
     /// Takes bytes from the front of `input` up to the end of the next frame and returns it with
-    /// its length: where it lies, if it is whole in `input`.
+    /// its length. A frame that is whole in `input` is not copied.
     pub(super) fn next_with_length<'a, 'i: 'a>(
         &'a mut self,
         input: &mut &'i mut [u8],
@@ -220,7 +220,7 @@ fn take_whole_frame<'i>(input: &mut &'i mut [u8]) -> Result<Option<&'i [u8]>, Wi
     Ok(bytes.and_then(|bytes| input.split_off_mut(..bytes)).map(|frame| &*frame))
 }
 
-/// How long a frame is together with its length, which it begins with.
+/// Returns the length of a frame including its length prefix.
 fn bytes_with_length(frame: &[u8]) -> Result<Option<usize>, WireError> {
     let Some(length) = frame.first_chunk() else { return Ok(None) };
     let bytes = u32::from_be_bytes(*length) as usize;

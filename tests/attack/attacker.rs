@@ -1,7 +1,7 @@
-//! A connection that does what a case says: raw bytes, at whatever pace, read or not.
+//! A connection that sends raw bytes at any pace and reads or does not read, as a case asks.
 //!
-//! Owns the socket and counts both directions. It never interprets what the server sends beyond
-//! looking for a few bytes in it.
+//! Owns the socket and counts the bytes of both directions. It does not interpret the server's
+//! bytes beyond searching for a few of them.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, SocketAddrV4, TcpStream};
@@ -15,12 +15,12 @@ use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
 
 use crate::wire::{self, Message};
 
-/// Long enough for what happens at once, on a machine that has much else to do.
+/// Long enough for anything immediate, even on a busy machine.
 pub(crate) const SOON: Duration = Duration::from_secs(10);
-/// How much of what the server says is kept to be looked at.
+/// Bytes from the server that are kept for searching.
 const HEARD_BYTES_MAX: usize = 64 * 1024;
 
-/// What went to and fro on all connections of a case.
+/// Byte counts of all connections of a case.
 #[derive(Debug, Default)]
 pub(crate) struct Traffic {
     pub(crate) connections: AtomicU64,
@@ -39,10 +39,10 @@ pub(crate) enum End {
 #[derive(Debug)]
 pub(crate) struct Attacker {
     socket: TcpStream,
-    /// Its own address, by which the log of the server knows it.
+    /// The local address, which identifies the connection in the server's log.
     pub(crate) address: SocketAddr,
     traffic: Arc<Traffic>,
-    /// Whether it takes what the server sends; one that does not, stops its server's output.
+    /// Whether it reads. If not, the server's output to it stops.
     pub(crate) reads: bool,
     pub(crate) received: u64,
     heard: Vec<u8>,
@@ -50,13 +50,12 @@ pub(crate) struct Attacker {
 }
 
 impl Attacker {
-    /// Connects; the kernel chooses from where.
+    /// Connects from a local address that the kernel chooses.
     pub(crate) fn connect(server: SocketAddr, traffic: &Arc<Traffic>) -> std::io::Result<Self> {
         Self::over(TcpStream::connect(server)?, traffic)
     }
 
-    /// Connects from an address of this machine, with a receive buffer of so many bytes, 0 for
-    /// the usual one.
+    /// Connects from a given local address with a receive buffer of this size; 0 means the default.
     pub(crate) fn connect_from(
         from: SocketAddrV4,
         receive_bytes: usize,
@@ -81,8 +80,8 @@ impl Attacker {
         })
     }
 
-    /// Sends all of it, or as much as the server takes before it ends the connection; what it
-    /// answers meanwhile is read. Says whether all was sent.
+    /// Sends all bytes, or as many as the server takes before it ends the connection. Reads replies
+    /// meanwhile. Returns whether all bytes were sent.
     pub(crate) fn send(&mut self, mut bytes: &[u8]) -> bool {
         let deadline = Instant::now() + SOON;
         while !bytes.is_empty() && self.end.is_none() && Instant::now() < deadline {
@@ -102,8 +101,8 @@ impl Attacker {
         bytes.is_empty()
     }
 
-    /// Sends it a piece at a time, with a pause behind each, until it is all sent, `limit` is over
-    /// or the server has had enough.
+    /// Sends a piece at a time with a pause after each, until all is sent, `limit` is over or the
+    /// server has ended the connection.
     pub(crate) fn trickle(
         &mut self,
         bytes: &[u8],
@@ -125,12 +124,12 @@ impl Attacker {
         self.end.is_none()
     }
 
-    /// Takes what has come, once; says whether there was anything.
+    /// Reads once. Returns whether there was anything.
     pub(crate) fn take(&mut self) -> bool {
         self.take_up_to(HEARD_BYTES_MAX)
     }
 
-    /// Takes at most so many bytes of what has come.
+    /// Reads at most this many bytes.
     pub(crate) fn take_up_to(&mut self, bytes: usize) -> bool {
         let mut buffer = [0; HEARD_BYTES_MAX];
         match self.socket.read(&mut buffer[..bytes]) {
@@ -161,8 +160,8 @@ impl Attacker {
         self.end
     }
 
-    /// Whether the server says `text` before `limit` is over. What it said before counts, and is
-    /// forgotten.
+    /// Returns whether the server sends `text` within `limit`. Bytes received before count, too;
+    /// all of them are then discarded.
     pub(crate) fn hears(&mut self, text: impl AsRef<[u8]>, limit: Duration) -> bool {
         let deadline = Instant::now() + limit;
         loop {
@@ -180,7 +179,7 @@ impl Attacker {
         }
     }
 
-    /// Whether a ping is answered, so that the server reads and follows what is sent.
+    /// Returns whether a ping is answered, which shows that the server reads and parses the input.
     pub(crate) fn is_answered(&mut self, number: u32) -> bool {
         let mut answer = vec![0, 7];
         answer.extend(number.to_be_bytes());
@@ -191,12 +190,12 @@ impl Attacker {
         self.end
     }
 
-    /// Ends the sending direction alone.
+    /// Shuts down the sending direction only.
     pub(crate) fn half_close(&self) {
         drop(self.socket.shutdown(Shutdown::Write));
     }
 
-    /// Ends the connection without a farewell.
+    /// Resets the connection (RST).
     pub(crate) fn reset(self) {
         let _ = sockopt::set_socket_linger(&self.socket, Some(Duration::ZERO));
     }
@@ -208,19 +207,20 @@ impl AsFd for Attacker {
     }
 }
 
-/// Handshake, `connect` to `live`, and the messages.
+/// Returns handshake, `connect` to `live`, and the messages, as bytes.
 pub(crate) fn session(messages: &[Message]) -> Vec<u8> {
     let messages = messages.iter().flat_map(Message::chunks);
     wire::handshake().into_iter().chain(wire::connect("live").chunks()).chain(messages).collect()
 }
 
-/// A connection from `from`, with a receive buffer of so many bytes unless that is 0.
+/// Opens a connection from `from`, with a receive buffer of this size unless it is 0.
 pub(crate) fn connect_from(
     from: SocketAddrV4,
     receive_bytes: usize,
     server: SocketAddr,
 ) -> std::io::Result<TcpStream> {
-    // A server that is started meanwhile must not inherit it, or it would not end with us.
+    // A server started meanwhile must not inherit the socket: the connection would outlive the
+    // attacker.
     let flags = SocketFlags::CLOEXEC;
     let socket: OwnedFd = net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
     if receive_bytes > 0 {

@@ -1,7 +1,7 @@
-//! Hostile connections by the thousand, of one kind at a time, all driven by one thread.
+//! Floods: a thousand hostile connections of one kind, driven by one thread.
 //!
-//! Each connection repeats a script for as long as the flood lasts. The attack suite runs floods
-//! beside healthy parties and judges counts; `benches/hostile.rs` compares times.
+//! Each connection repeats a script until the flood ends. The attack suite runs floods beside
+//! healthy clients and checks counts. `benches/hostile.rs` compares latencies.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -15,42 +15,42 @@ use rustix::net::sockopt;
 use crate::attacker::session;
 use crate::wire::{self, AUDIO, Message, command, create_stream, null, number, string};
 
-/// Hostile connections of one flood.
+/// Number of hostile connections in a flood.
 pub(crate) const CONNECTIONS: usize = 1000;
-/// Connections that end at once; more than a flood has otherwise.
+/// Number of connections that are reset together, in the flood of resets.
 const CLOSINGS: usize = 4096;
-/// Messages of a backlog that players join: as many as a tape holds.
+/// Messages in the backlog that players join: as many as a tape holds.
 const BACKLOG_MESSAGES: usize = 190_000;
-/// What a player takes of the backlog before it joins again (bytes).
+/// Bytes that a player reads of the backlog before it joins again.
 const JOIN_BYTES: u64 = 256 * 1024;
-/// Streams of tiny messages, which the other connections of that flood play.
+/// Streams of tiny messages. The other connections of that flood play them.
 const TINY_STREAMS: usize = 20;
-/// Publishes that are asked for at once: their answers fit into what may wait for a peer.
+/// Publishes requested at once. Their replies fit into the output that may wait for a peer.
 const PUBLISHES: usize = 16;
-/// Connections that are opened again in one round, of those that the server has ended.
+/// Connections opened again per round, after the server has ended them.
 const RECONNECTS_PER_ROUND: usize = 8;
-/// Sent by one connection before the next has its turn (bytes).
+/// Bytes that a connection sends before the next has its turn.
 const VISIT_BYTES: usize = 64 * 1024;
-/// Messages of a publisher before it waits for the server to have read them. A connection has
-/// several turns' work for the server at any time, and what is left at the end of a flood does not
-/// grow with the speed of the machine.
+/// Messages of a publisher before it waits until the server has read them. A connection keeps the
+/// server busy for several turns. The bytes left at the end of a flood do not depend on the speed
+/// of the machine.
 const BLOCK_MESSAGES: usize = 4096;
-/// How long a flood may take to come up: only a server that hangs needs as long.
+/// Time for a flood to start. Only a server that hangs needs as long.
 const UP_WITHIN: Duration = Duration::from_secs(300);
-/// The ping that follows a publisher's messages: the answer says that the server has read them.
+/// The ping after a publisher's messages. Its reply shows that the server has read them.
 const PING: u32 = 0x0f10_0d00;
 
-/// One kind of flood.
+/// A kind of flood.
 #[derive(Clone, Copy)]
 pub(crate) struct Flood {
-    /// Its name on the command line of the bench.
+    /// Name on the command line of the bench.
     pub(crate) name: &'static str,
-    /// The streams that must be live before the others come.
+    /// Streams that must be live before the other connections are opened.
     publishers: fn() -> Vec<Script>,
     others: fn() -> Vec<Script>,
 }
 
-/// All kinds, each of which has made a turn of the loop long.
+/// All floods. Each of them has once made a turn of the loop long.
 pub(crate) const FLOODS: [Flood; 7] = [
     Flood { name: "joins", publishers: backlog, others: || joins(1) },
     Flood { name: "second-stream", publishers: backlog, others: || joins(2) },
@@ -61,17 +61,17 @@ pub(crate) const FLOODS: [Flood; 7] = [
     Flood { name: "empty-messages", publishers: empty_messages, others: Vec::new },
 ];
 
-/// What one connection sends.
+/// The bytes that a connection sends.
 struct Script {
-    /// Sent once, whenever it connects.
+    /// Sent once after connecting.
     first: Arc<[u8]>,
-    /// Sent again and again after it.
+    /// Sent repeatedly afterwards.
     again: Arc<[u8]>,
-    /// What it has to hear before each repetition (bytes).
+    /// Bytes to receive before each repetition.
     hears_before: u64,
-    /// Both parts end with a ping, whose answer it waits for before it repeats anything.
+    /// Both parts end with a ping, and each repetition waits for its reply.
     asks: bool,
-    /// It resets its connection, together with all like it, when `first` is sent.
+    /// When `first` is sent, the connection is reset together with all others of its kind.
     resets: bool,
 }
 
@@ -81,7 +81,7 @@ impl Script {
         Self { first, again, hears_before: 0, asks: false, resets: false }
     }
 
-    /// The same, with a ping after what it sends.
+    /// Adds a ping after each part.
     fn asking(self) -> Self {
         let ping = wire::user_control(6, PING).chunks();
         let ask = |bytes: &[u8]| Arc::from([bytes, &ping].concat());
@@ -96,7 +96,7 @@ impl Script {
     }
 }
 
-/// A session that publishes `key` with the least that a player can begin with.
+/// Returns a session that publishes `key` and sends the minimum with which a player can start.
 fn publishing(key: impl AsRef<[u8]>) -> Vec<u8> {
     let mut first = session(&[create_stream(2.0), wire::publish(key)]);
     first.extend(wire::video(0, wire::AVC_CONFIG).chunks());
@@ -104,7 +104,7 @@ fn publishing(key: impl AsRef<[u8]>) -> Vec<u8> {
     first
 }
 
-/// So many audio messages of `payload`, the first with its whole header, the others with a byte.
+/// Returns audio messages of `payload`: the first with a full header, the others with one byte.
 fn audio_messages(payload: &[u8], count: usize) -> (Vec<u8>, Vec<u8>) {
     let first = Message::new(4, AUDIO, payload).on(1).chunks();
     (first, [&[0xc4], payload].concat().repeat(count - 1))
@@ -115,7 +115,7 @@ fn backlog() -> Vec<Script> {
     vec![Script::new([publishing("backlog"), head, rest].concat(), Vec::new())]
 }
 
-/// Players that join a backlog from its start again and again.
+/// Players that join a backlog from its start, repeatedly.
 fn joins(message_stream_id: u32) -> Vec<Script> {
     let streams = (0..message_stream_id).map(|index| create_stream(2.0 + f64::from(index)));
     let play = command("play", 0.0, &[null(), string("backlog"), number(-2000.0)]);
@@ -127,7 +127,7 @@ fn joins(message_stream_id: u32) -> Vec<Script> {
     script.repeat(CONNECTIONS - 1)
 }
 
-/// A stream with many players whose publishers come and go as fast as they can say so.
+/// A stream with many players, whose publishers publish and unpublish at full speed.
 fn publish_loops() -> Vec<Script> {
     let delete = command("deleteStream", 0.0, &[null(), number(1.0)]);
     let round = [create_stream(2.0), wire::publish("loop"), delete];
@@ -165,7 +165,7 @@ fn tiny_players() -> Vec<Script> {
     (TINY_STREAMS..CONNECTIONS).map(player).collect()
 }
 
-/// Sessions, half of which never end their handshake, that are reset all at the same time.
+/// Sessions that are all reset at the same time. Half of them never complete their handshake.
 fn closings() -> Vec<Script> {
     let half =
         Script { resets: true, ..Script::new(wire::handshake()[..1000].to_vec(), Vec::new()) };
@@ -173,9 +173,9 @@ fn closings() -> Vec<Script> {
     half.repeat(CLOSINGS / 2).into_iter().chain(whole.repeat(CLOSINGS / 2)).collect()
 }
 
-/// Publishers that begin an empty message on each of 64 chunk streams in turn.
+/// Publishers that send empty messages on 64 chunk streams in turn.
 fn empty_messages() -> Vec<Script> {
-    // Chunk stream 2 is there from the start; the last two take a header of two bytes.
+    // Chunk stream 2 exists from the start; the last two need a basic header of two bytes.
     let ids = 3..=65;
     let begin =
         |id| [wire::basic_header(0, id), vec![0, 0, 0, 0, 0, 0, AUDIO, 1, 0, 0, 0]].concat();
@@ -189,7 +189,7 @@ fn empty_messages() -> Vec<Script> {
     (0..CONNECTIONS).map(script).collect()
 }
 
-/// What a flood has done so far.
+/// Counts of a flood so far.
 #[derive(Debug, Default)]
 pub(crate) struct Done {
     pub(crate) connected: AtomicU64,
@@ -197,12 +197,12 @@ pub(crate) struct Done {
     pub(crate) ended: AtomicU64,
     pub(crate) sent_bytes: AtomicU64,
     pub(crate) received_bytes: AtomicU64,
-    /// Scripts begun again: joins, publishes, blocks of messages.
+    /// Repetitions of scripts: joins, publishes, blocks of messages.
     pub(crate) repeated: AtomicU64,
 }
 
 impl Done {
-    /// One line.
+    /// Formats the counts in one line.
     pub(crate) fn line(&self) -> String {
         let [connected, ended, repeated] = [&self.connected, &self.ended, &self.repeated]
             .map(|count| count.load(Ordering::Relaxed));
@@ -215,7 +215,7 @@ impl Done {
     }
 }
 
-/// A flood under way; it ends when this is dropped.
+/// A running flood. It ends when dropped.
 pub(crate) struct Running {
     pub(crate) done: Arc<Done>,
     stop: Arc<AtomicBool>,
@@ -223,13 +223,13 @@ pub(crate) struct Running {
 }
 
 impl Flood {
-    /// The flood of this name.
+    /// Returns the flood of this name.
     pub(crate) fn named(name: &str) -> Self {
         *FLOODS.iter().find(|flood| flood.name == name).expect("a flood of this name")
     }
 
-    /// Starts it on a thread of this niceness, and returns when every connection has sent what it
-    /// begins with.
+    /// Starts the flood on a thread of this niceness. Returns when every connection has sent its
+    /// first part.
     pub(crate) fn start(self, server: SocketAddr, nice: i32) -> Result<Running, String> {
         let (done, stop) = (Arc::new(Done::default()), Arc::new(AtomicBool::new(false)));
         let is_up = Arc::new(AtomicBool::new(false));
@@ -244,7 +244,7 @@ impl Flood {
         let began = Instant::now();
         while !is_up.load(Ordering::Relaxed) {
             if began.elapsed() > UP_WITHIN || running.is_over() {
-                return Err(format!("{} do not come up: {}", self.name, running.done.line()));
+                return Err(format!("{} does not start: {}", self.name, running.done.line()));
             }
             thread::sleep(Duration::from_millis(10));
         }
@@ -288,12 +288,12 @@ impl Drop for Running {
     }
 }
 
-/// Visits every connection once, and returns whether any byte moved.
+/// Visits every connection once. Returns whether any byte moved.
 fn visit_all(parties: &mut [Party], done: &Done, repeats: bool) -> bool {
     parties.iter_mut().fold(false, |moved, party| party.visit(done, repeats) | moved)
 }
 
-/// Ends all connections that are to end together, and opens them again.
+/// Resets the connections that end together once all are ready, and opens them again.
 fn reset_all(parties: &mut [Party], server: SocketAddr, done: &Done) {
     let resets = || parties.iter().filter(|party| party.script.resets);
     if resets().next().is_none() || !resets().all(|party| party.is_over || party.is_ready()) {
@@ -317,13 +317,13 @@ fn rest(moved: bool) {
 struct Party {
     socket: Option<TcpStream>,
     script: Script,
-    /// Sent of `first`, and then of `again`.
+    /// Position in `first`, and then in `again`.
     at: usize,
     is_first_sent: bool,
     heard: u64,
-    /// The ping at the end of what it sent last is answered.
+    /// The ping at the end of the last part was answered.
     is_answered: bool,
-    /// The end of what came before that: an answer may come in two parts.
+    /// The last bytes received, because a reply may arrive in two parts.
     recent: Vec<u8>,
     is_over: bool,
 }
@@ -358,7 +358,7 @@ impl Party {
         (self.is_answered, self.is_over) = (false, false);
     }
 
-    /// Ends it without a farewell.
+    /// Resets the connection (RST).
     fn end(&mut self) {
         if let Some(socket) = self.socket.take() {
             let _ = sockopt::set_socket_linger(&socket, Some(Duration::ZERO));
@@ -374,7 +374,7 @@ impl Party {
         self.is_ready() && self.heard >= self.script.hears_before
     }
 
-    /// Sends and takes a share; returns whether any byte moved.
+    /// Sends and reads a share. Returns whether any byte moved.
     fn visit(&mut self, done: &Done, repeats: bool) -> bool {
         let taken = self.take(done);
         let sent = self.send(done, repeats);
@@ -433,11 +433,11 @@ impl Party {
         let answer = [&[0, 7][..], &PING.to_be_bytes()].concat();
         self.recent.extend(heard);
         self.is_answered |= self.recent.windows(answer.len()).any(|heard| heard == answer);
-        // Too short to hold the same answer again.
+        // Too short to contain the same reply again.
         self.recent.drain(..self.recent.len().saturating_sub(answer.len() - 1));
     }
 
-    /// Ends the connection unless there is only nothing to do now.
+    /// Ends the connection, unless the error is only that it would block.
     fn note(&mut self, error: &std::io::Error, done: &Done) -> bool {
         if error.kind() == ErrorKind::WouldBlock {
             return false;

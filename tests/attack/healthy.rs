@@ -1,7 +1,7 @@
-//! The healthy parties: a publisher of numbered frames, a player that misses none, a newcomer.
+//! The healthy clients: a publisher of numbered frames, a player that checks them, and a newcomer.
 //!
-//! Owns their threads and what they have seen. A frame carries its number and when it was due, so
-//! that a player knows what is missing, what is not its own, and how late each came.
+//! Owns their threads and observations. A frame carries its number and its due time, so a player
+//! detects missing and foreign frames and knows the latency of each.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
@@ -15,26 +15,27 @@ use tiderace::rtmp::client::{Client, ClientConfig, ClientEvent, Purpose};
 use crate::attacker::{SOON, connect_from};
 use crate::wire;
 
-/// What every numbered frame has behind the five bytes of its tag header.
+/// Marks a numbered frame, after the five bytes of its tag header.
 const MARK: &[u8; 4] = b"tide";
 const TAG_BYTES: usize = 5;
-/// Tag, mark, number of the feed, number of the frame, when it was due (us).
+/// Tag header, mark, feed id, frame number, due time (us).
 const HEAD_BYTES: usize = TAG_BYTES + 4 + 4 + 8 + 8;
 
-/// What a publisher sends.
+/// Frame size and rate of a publisher.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pace {
     pub(crate) frame_bytes: usize,
     pub(crate) keyframe_bytes: usize,
-    /// Every so many frames is a keyframe; 0: the first alone.
+    /// Keyframe interval in frames; 0 means that only the first frame is a keyframe.
     pub(crate) gop_frames: u64,
     pub(crate) interval: Duration,
-    /// All frames say that their time is this.
+    /// Timestamp of all frames, if the clock of the stream stands still.
     pub(crate) frozen_at: Option<u32>,
 }
 
 impl Pace {
-    /// 25 frames a second and 0.4 Mbit/s: enough to notice, and little beside the attack.
+    /// 25 frames a second and 0.4 Mbit/s: enough to detect trouble, and little compared to the
+    /// attack.
     pub(crate) const CANARY: Self = Self {
         frame_bytes: 2000,
         keyframe_bytes: 2000,
@@ -43,14 +44,14 @@ impl Pace {
         frozen_at: None,
     };
 
-    /// 25 frames a second at so many Mbit/s.
+    /// 25 frames a second at this many Mbit/s.
     pub(crate) const fn mbit(mbit: usize) -> Self {
         let bytes = mbit * 1_000_000 / 8 / 25;
         Self { frame_bytes: bytes, keyframe_bytes: bytes, ..Self::CANARY }
     }
 }
 
-/// A publisher on a thread of its own.
+/// A publisher on its own thread.
 pub(crate) struct Feed {
     sent: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,
@@ -58,7 +59,7 @@ pub(crate) struct Feed {
 }
 
 impl Feed {
-    /// Publishes `live/KEY` until it is dropped; returns when the server has accepted it.
+    /// Publishes `live/KEY` until dropped. Returns when the server has accepted the publish.
     pub(crate) fn start(server: SocketAddr, key: &str, pace: Pace) -> Result<Self, String> {
         let purpose = Purpose::Publish { key: key.to_owned() };
         let mut party = Party::open(server, "live", purpose, 0)?;
@@ -71,12 +72,12 @@ impl Feed {
         Ok(Self { sent, stop, thread: Some(thread) })
     }
 
-    /// Frames sent so far.
+    /// Returns the number of frames sent so far.
     pub(crate) fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
     }
 
-    /// Whether it sends no more, though nobody asked it to stop.
+    /// Returns whether it has stopped sending without being told to.
     pub(crate) fn is_broken(&self) -> bool {
         self.thread.as_ref().is_some_and(JoinHandle::is_finished)
     }
@@ -97,7 +98,7 @@ fn publish(party: &mut Party, feed: u32, pace: Pace, sent: &AtomicU64, stop: &At
     let mut payload = vec![0xa5; pace.frame_bytes.max(pace.keyframe_bytes)];
     while !stop.load(Ordering::Relaxed) {
         let number = sent.load(Ordering::Relaxed);
-        // A frame that a full socket delays is late from the moment it was due.
+        // Latency counts from the due time, even if a full socket delays the frame.
         let due_us = match pace.interval {
             Duration::ZERO => micros(),
             interval => began_us + interval.as_micros() as u64 * number,
@@ -118,39 +119,39 @@ fn publish(party: &mut Party, feed: u32, pace: Pace, sent: &AtomicU64, stop: &At
     }
 }
 
-/// How a player goes about it.
+/// Reading behaviour of a player.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Habits {
-    /// Bytes a second that it takes at most; 0: all.
+    /// Maximum reading rate in bytes per second; 0 means unlimited.
     pub(crate) rate_bytes: usize,
-    /// Its receive buffer; 0: the usual one.
+    /// Size of the receive buffer; 0 means the default.
     pub(crate) receive_bytes: usize,
 }
 
-/// What a player has seen.
+/// Observations of a player.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Seen {
-    /// Frames that came.
+    /// Frames received.
     pub(crate) frames: u64,
-    /// Frames that should have come before others that did.
+    /// Frames missing before later ones.
     pub(crate) lost: u64,
-    /// Times that a frame was not the next one: others were left out, or came again.
+    /// Number of times that a frame was not the next one.
     pub(crate) gaps: u64,
-    /// Frames behind a gap, or the first, that are no keyframe.
+    /// First frames, or frames after a gap, that are not keyframes.
     pub(crate) undecodable: u64,
-    /// Audio and video messages that came.
+    /// Audio and video messages received.
     pub(crate) media: u64,
-    /// Messages that are not what the publisher sent.
+    /// Messages that the publisher did not send.
     pub(crate) foreign: u64,
-    /// The number of the newest frame.
+    /// Number of the newest frame.
     pub(crate) newest: Option<u64>,
-    /// The longest from when a frame was due until it came, since it was last asked (us).
+    /// Maximum latency of a frame since the last query (us).
     pub(crate) latency_max_us: u64,
-    /// The [`digest`] of the audio and video that came.
+    /// The [`digest`] of the audio and video received.
     pub(crate) digest: u64,
 }
 
-/// A player on a thread of its own.
+/// A player on its own thread.
 pub(crate) struct Viewer {
     seen: Arc<Mutex<Seen>>,
     latencies_us: Arc<Mutex<Vec<u64>>>,
@@ -160,7 +161,7 @@ pub(crate) struct Viewer {
 }
 
 impl Viewer {
-    /// Plays `live/KEY` until it is dropped; returns when the server has accepted it.
+    /// Plays `live/KEY` until dropped. Returns when the server has accepted the play.
     pub(crate) fn start(server: SocketAddr, key: &str, habits: Habits) -> Result<Self, String> {
         let purpose = Purpose::Play { key: key.to_owned() };
         let mut party = Party::open(server, "live", purpose, habits.receive_bytes)?;
@@ -196,12 +197,12 @@ impl Viewer {
         Ok(Self { seen, latencies_us, pause, stop, thread: Some(thread) })
     }
 
-    /// What it has seen so far.
+    /// Returns the observations so far.
     pub(crate) fn seen(&self) -> Seen {
         *lock(&self.seen)
     }
 
-    /// The same, and the longest latency begins anew.
+    /// Returns the observations and resets the maximum latency.
     pub(crate) fn take_seen(&self) -> Seen {
         let mut seen = lock(&self.seen);
         let taken = *seen;
@@ -209,18 +210,18 @@ impl Viewer {
         taken
     }
 
-    /// How late each frame came since it was last asked (us).
+    /// Returns the latency of each frame since the last call (us).
     #[allow(dead_code, reason = "a bench compares them")]
     pub(crate) fn take_latencies_us(&self) -> Vec<u64> {
         std::mem::take(&mut lock(&self.latencies_us))
     }
 
-    /// Stops to read, or goes on.
+    /// Pauses or resumes reading.
     pub(crate) fn pause(&self, paused: bool) {
         self.pause.store(paused, Ordering::Relaxed);
     }
 
-    /// Whether the server has ended it.
+    /// Returns whether the server has ended the connection.
     pub(crate) fn is_over(&self) -> bool {
         self.thread.as_ref().is_some_and(JoinHandle::is_finished)
     }
@@ -236,7 +237,7 @@ impl Drop for Viewer {
 }
 
 impl Seen {
-    /// Returns how late a frame came (us).
+    /// Records an event. Returns the latency if it is a frame (us).
     fn hear(&mut self, feed: u32, event: &ClientEvent<'_>) -> Option<u64> {
         let ClientEvent::Media(message) = event else { return None };
         self.note(feed, message.header.kind, message.payload)
@@ -257,7 +258,7 @@ impl Seen {
         };
         let number = u64::from_be_bytes(numbers[8..16].try_into().expect("eight bytes"));
         let due_us = u64::from_be_bytes(numbers[16..24].try_into().expect("eight bytes"));
-        // A publisher that took over begins at 0 again.
+        // A publisher that took over starts at 0 again.
         let expected = self.newest.map(|newest| newest + 1).filter(|_| number > 0);
         if expected.is_none_or(|expected| expected != number) {
             self.gaps += u64::from(expected.is_some());
@@ -272,7 +273,7 @@ impl Seen {
     }
 }
 
-/// How long a newcomer waits from its SYN to the first frame of `live/KEY`.
+/// Returns the time from a newcomer's SYN to its first frame of `live/KEY`.
 pub(crate) fn newcomer(server: SocketAddr, key: &str) -> Result<Duration, String> {
     let began = Instant::now();
     let purpose = Purpose::Play { key: key.to_owned() };
@@ -284,7 +285,7 @@ pub(crate) fn newcomer(server: SocketAddr, key: &str) -> Result<Duration, String
     Ok(began.elapsed())
 }
 
-/// A client of the protocol on a socket that waits.
+/// A client on a blocking socket.
 struct Party {
     socket: TcpStream,
     client: Client,
@@ -298,20 +299,20 @@ impl Party {
         receive_bytes: usize,
     ) -> Result<Self, String> {
         let anywhere = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0);
-        let socket = connect_from(anywhere, receive_bytes, server).map_err(said)?;
-        socket.set_nodelay(true).map_err(said)?;
-        socket.set_write_timeout(Some(SOON)).map_err(said)?;
+        let socket = connect_from(anywhere, receive_bytes, server).map_err(text_of)?;
+        socket.set_nodelay(true).map_err(text_of)?;
+        socket.set_write_timeout(Some(SOON)).map_err(text_of)?;
         let config = ClientConfig::new(app, format!("rtmp://{server}/{app}"), purpose);
         Ok(Self { socket, client: Client::new(config, &[7; 1528]) })
     }
 
-    /// Writes all that waits.
+    /// Writes all pending output.
     fn flush(&mut self) -> Result<(), String> {
         let output = self.client.take_output();
-        self.socket.write_all(&output).map_err(said)
+        self.socket.write_all(&output).map_err(text_of)
     }
 
-    /// Goes on until an event is the one that is waited for.
+    /// Processes events until one matches.
     fn until(&mut self, mut is_it: impl FnMut(&ClientEvent<'_>) -> bool) -> Result<(), String> {
         let (deadline, mut came) = (Instant::now() + SOON, false);
         while !came {
@@ -323,7 +324,7 @@ impl Party {
         Ok(())
     }
 
-    /// Takes what comes within `wait`, once, and hands it on; returns how many bytes it was.
+    /// Reads once within `wait` and passes on the events. Returns the number of bytes.
     fn hear(
         &mut self,
         wait: Duration,
@@ -331,22 +332,22 @@ impl Party {
     ) -> Result<usize, String> {
         self.flush()?;
         let mut buffer = [0; 64 * 1024];
-        self.socket.set_nonblocking(wait.is_zero()).map_err(said)?;
+        self.socket.set_nonblocking(wait.is_zero()).map_err(text_of)?;
         if !wait.is_zero() {
-            self.socket.set_read_timeout(Some(wait)).map_err(said)?;
+            self.socket.set_read_timeout(Some(wait)).map_err(text_of)?;
         }
         let read = self.socket.read(&mut buffer);
         if wait.is_zero() {
-            self.socket.set_nonblocking(false).map_err(said)?;
+            self.socket.set_nonblocking(false).map_err(text_of)?;
         }
         let count = match read {
             Ok(0) => return Err("closed by the server".to_owned()),
             Ok(count) => count,
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => 0,
-            Err(error) => return Err(said(error)),
+            Err(error) => return Err(text_of(error)),
         };
         let mut input = &mut buffer[..count];
-        while let Some(event) = self.client.next_event(&mut input).map_err(said)? {
+        while let Some(event) = self.client.next_event(&mut input).map_err(text_of)? {
             if let ClientEvent::Refused(status) = &event {
                 return Err(format!("refused: {}", status.code.escape_ascii()));
             }
@@ -357,7 +358,7 @@ impl Party {
     }
 }
 
-/// A number that depends on every byte of these payloads and on its place.
+/// Returns a hash of all payloads that depends on their order.
 pub(crate) fn digest<'p>(payloads: impl Iterator<Item = &'p [u8]>) -> u64 {
     payloads.fold(0, digest_with)
 }
@@ -367,13 +368,13 @@ fn digest_with(digest: u64, payload: &[u8]) -> u64 {
     payload.iter().fold(digest ^ payload.len() as u64, step)
 }
 
-/// Microseconds since the first time that anybody asked.
+/// Returns the microseconds since the first call.
 fn micros() -> u64 {
     static BEGAN: OnceLock<Instant> = OnceLock::new();
     BEGAN.get_or_init(Instant::now).elapsed().as_micros() as u64
 }
 
-/// A number that tells the frames of two streams apart.
+/// Returns an id that identifies the frames of a stream.
 fn feed_id(key: &str) -> u32 {
     key.bytes().fold(0x811c_9dc5, |id, byte| (id ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
@@ -382,6 +383,6 @@ fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
     shared.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-fn said(error: impl ToString) -> String {
+fn text_of(error: impl ToString) -> String {
     error.to_string()
 }

@@ -1,16 +1,16 @@
-//! The attack suite: hostile clients against the real server, each beside healthy ones.
+//! The attack suite: hostile clients against the real server, with healthy clients beside them.
 //!
 //! ```text
 //! tests/run attack            all cases, and the table
-//! tests/run attack A13 B      some, by the beginning of their names
+//! tests/run attack A13 B      the cases whose names start with A13 or B
 //! ```
 //!
-//! `tests/run` builds the server as it is shipped. `cargo test --test attack` attacks the build of
-//! its own profile, and `TIDERACE_PROGRAM` names another one.
+//! `tests/run` builds the release build of the server. `cargo test --test attack` attacks the build
+//! of its own profile. `TIDERACE_PROGRAM` names another program.
 //!
-//! What each case does stands in `cases/`, what must hold whatever it does in `trial.rs`, how to
-//! read the table in `README.md`. The suite has a network of its own where the system allows it
-//! (`unshare`), so that no port is anybody else's and an address can go away.
+//! `cases/` has the actions of each case. `trial.rs` has the checks that apply to all cases.
+//! `README.md` explains the table. If the system allows it (`unshare`), the suite runs in its own
+//! network namespace, where all ports are free and an address can be removed.
 
 mod attacker;
 mod cases;
@@ -35,11 +35,11 @@ use std::time::Instant;
 use cases::{Case, GROUPS, Group, Run};
 use server::Server;
 use table::Row;
-use trial::{Ring, Trial, Verdict};
+use trial::{Arena, Trial, Verdict};
 
-/// Groups that run at the same time: most of them wait most of the time.
+/// Groups of cases that run in parallel, because most of them only wait.
 const LANES: usize = 3;
-/// Set within the network of its own.
+/// Set inside the network namespace.
 const INSIDE: &str = "TIDERACE_ATTACK_NETWORK";
 
 fn main() -> ExitCode {
@@ -60,7 +60,7 @@ fn main() -> ExitCode {
     let began = Instant::now();
     let mut rows = run(is_asked);
     if rows.is_empty() {
-        println!("attack: no case was run");
+        println!("attack: no case matches");
         return ExitCode::FAILURE;
     }
     rows.sort_by_key(|row| row.id);
@@ -75,13 +75,13 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether the suite has a network of its own, in which addresses are its to give and take.
+/// Returns whether the suite runs in its own network namespace.
 pub(crate) fn has_own_network() -> bool {
     env::var_os(INSIDE).is_some()
 }
 
-/// Starts this program again in a network namespace, if there is no server to be reached outside
-/// of it and the system allows it.
+/// Restarts this program in a network namespace, unless the server to attack is outside of it or
+/// the system does not allow it.
 fn enter_own_network(args: &[String]) {
     if Server::is_named() || has_own_network() {
         return;
@@ -95,17 +95,17 @@ fn enter_own_network(args: &[String]) {
     let is_allowed = inside(&["true"]).output().is_ok_and(|output| output.status.success());
     let program = env::current_exe().ok().and_then(|path| path.to_str().map(str::to_owned));
     if let Some(program) = program.filter(|_| is_allowed) {
-        // It only returns when it fails, and then the suite runs without.
+        // This returns only on failure. Then the suite runs without a namespace.
         drop(inside(&[&program]).args(args).env(INSIDE, "1").exec());
     }
-    println!("attack: no network namespace (unshare -rn): what needs one is left out");
+    println!("attack: no network namespace (unshare -rn), so cases that need one are skipped");
 }
 
 fn run(is_asked: impl Fn(&Case) -> bool + Sync) -> Vec<Row> {
     let groups: VecDeque<&Group> = GROUPS.iter().collect();
     let (groups, rows) = (Mutex::new(groups), Mutex::new(Vec::new()));
     let next = || groups.lock().expect("no lane panics with it").pop_front();
-    // What one group does to a server that all share, another would measure.
+    // Groups that share one server would disturb each other's measurements.
     let count = if Server::is_named() { 1 } else { LANES };
     thread::scope(|lanes| {
         for _ in 0..count {
@@ -133,12 +133,12 @@ fn run_group(group: &Group, cases: &[&Case], mut done: impl FnMut(Row)) {
     if elsewhere && !group.any_server {
         return;
     }
-    let ring = cases.iter().any(needs_ring).then(|| Ring::open(&group.setup));
+    let arena = cases.iter().any(needs_ring).then(|| Arena::open(&group.setup));
     for case in cases {
         let began = Instant::now();
-        let (verdict, measured) = match (case.run, &ring) {
-            (Run::Beside(attack), Some(Ok(ring))) => {
-                let mut trial = Trial::begin(ring);
+        let (verdict, measured) = match (case.run, &arena) {
+            (Run::Beside(attack), Some(Ok(arena))) => {
+                let mut trial = Trial::begin(arena);
                 let outcome = panic::catch_unwind(AssertUnwindSafe(|| attack(&mut trial)));
                 trial.verdict.expect(outcome.is_ok(), || "the case itself panicked".to_owned());
                 let (verdict, measured) = trial.judge();

@@ -1,9 +1,10 @@
-//! The server under attack: our own program with settings of a group, or one that runs already.
+//! The server under attack: the project's program with the settings of a group, or a server that is
+//! already running.
 //!
-//! Owns the process and what can be seen of it from outside: memory, descriptors, processor time
-//! and the log. `TIDERACE_ATTACK_ADDR=127.0.0.1:PORT` and `TIDERACE_ATTACK_PID=PID` name another
-//! server of this machine; of that one nothing is read but `/proc`, and nothing is kept.
-//! `TIDERACE_PROGRAM=PATH` names another build of our own program.
+//! Owns the process and the observations from outside: memory, descriptors, processor time and the
+//! log. `TIDERACE_ATTACK_ADDR=127.0.0.1:PORT` and `TIDERACE_ATTACK_PID=PID` name another server on
+//! this machine. Of that server only `/proc` is read, and nothing is stored.
+//! `TIDERACE_PROGRAM=PATH` names another build of the project's program.
 
 use std::env;
 use std::ffi::OsString;
@@ -18,41 +19,42 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use tiderace::load::process::ProcessTree;
 
-/// How a server of ours is started.
+/// How the server is started.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Setup {
-    /// The text of its configuration file.
+    /// Contents of the configuration file.
     pub(crate) settings: &'static str,
-    /// The most detailed lines that it logs.
+    /// Log level.
     pub(crate) log_level: &'static str,
-    /// A line of the shell that starts it as `$0` with the arguments `$@`.
+    /// Shell command that starts the program `$0` with the arguments `$@`.
     pub(crate) shell: &'static str,
 }
 
 impl Setup {
-    /// As it comes, with the stack of a small embedded system, and a log that gives the reason of
-    /// every end.
+    /// Default settings, the stack size of a small embedded system, and a log with the reason of
+    /// every close.
     pub(crate) const DEFAULT: Self =
         Self { settings: "", log_level: "debug", shell: "ulimit -s 512; exec \"$0\" \"$@\"" };
 
-    /// The same with settings.
+    /// The same with these settings.
     pub(crate) const fn with(settings: &'static str) -> Self {
         Self { settings, ..Self::DEFAULT }
     }
 }
 
-/// What a process holds and has used at one moment.
+/// Resources of a process at one moment.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Held {
-    /// Resident memory that is no file's, so not that of the program itself; and files in memory.
+    /// Resident memory that is not backed by a file, plus memory files.
     pub(crate) memory_kib: i64,
     pub(crate) descriptors: usize,
-    /// Those of them that are sockets.
+    /// Descriptors that are sockets.
     pub(crate) sockets: usize,
     pub(crate) cpu: Duration,
 }
 
-/// A server that accepts connections. Ours is killed when it is dropped, and its files with it.
+/// A server that accepts connections. The suite's own server is killed when dropped, and its files
+/// are removed.
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     pid: u32,
@@ -65,14 +67,14 @@ struct Own {
 }
 
 impl Server {
-    /// Starts ours and waits until it accepts.
+    /// Starts the suite's own server and waits until it accepts connections.
     pub(crate) fn start(setup: &Setup) -> Self {
         let address = own_address();
         let host = address.ip();
         let directory = env::temp_dir().join(format!("tiderace-attack-{}-{host}", process::id()));
         fs::create_dir_all(&directory).expect("a directory for the server");
-        let own_file = |name: &str| File::create(directory.join(name)).expect("a file of it");
-        // A file that sets nothing is an error.
+        let own_file = |name: &str| File::create(directory.join(name)).expect("a file in it");
+        // A configuration file without settings is an error.
         let settings =
             if setup.settings.is_empty() { "log_level = \"info\"\n" } else { setup.settings };
         fs::write(directory.join("config"), settings).expect("its configuration");
@@ -80,9 +82,10 @@ impl Server {
         command.args(["-c", setup.shell]).arg(program());
         command.args(["--listen", &address.to_string(), "--log-level", setup.log_level]);
         command.arg("--config").arg(directory.join("config"));
-        // What the allocator keeps for the next time would hide what the server holds. It gives
-        // back what is free at the end of its heap, and each larger piece that has its own pages.
-        // With room at the end of the heap it would put larger pieces there as well.
+        // Memory cached by the allocator would hide what the server holds. With these settings the
+        // allocator returns free memory at the end of its heap, and larger blocks get pages of
+        // their own. Without reserve at the end of the heap, larger blocks are not placed there
+        // either.
         command.env("MALLOC_MMAP_THRESHOLD_", "1024").env("MALLOC_TRIM_THRESHOLD_", "65536");
         command.env("MALLOC_TOP_PAD_", "0");
         command.stdin(Stdio::null()).stdout(own_file("log")).stderr(own_file("errors"));
@@ -92,16 +95,16 @@ impl Server {
         let is_up = wait_until(Duration::from_secs(20), || {
             server.exit_status().is_some() || TcpStream::connect(address).is_ok()
         });
-        assert!(is_up && server.is_running(), "the server does not come up: {}", server.errors());
+        assert!(is_up && server.is_running(), "the server does not start: {}", server.errors());
         server
     }
 
-    /// Whether the environment names a server.
+    /// Returns whether the environment names a server.
     pub(crate) fn is_named() -> bool {
         env::var_os("TIDERACE_ATTACK_ADDR").is_some()
     }
 
-    /// The server that the environment names, if it names one.
+    /// Returns the server that the environment names, if any.
     pub(crate) fn named() -> Option<Self> {
         let address = env::var("TIDERACE_ATTACK_ADDR").ok()?;
         let pid = env::var("TIDERACE_ATTACK_PID").expect("TIDERACE_ATTACK_PID names its process");
@@ -112,12 +115,12 @@ impl Server {
         })
     }
 
-    /// Whether its log and its reasons can be read.
+    /// Returns whether this is the suite's own server, whose log can be read.
     pub(crate) const fn is_ours(&self) -> bool {
         self.own.is_some()
     }
 
-    /// What it holds now.
+    /// Returns the resources held now.
     pub(crate) fn held(&self) -> Held {
         let Ok(mut tree) = ProcessTree::open(self.pid) else { return Held::default() };
         let files = tree.memory().map_or(0, |memory| memory.memory_file_bytes / 1024);
@@ -136,14 +139,14 @@ impl Server {
         }
     }
 
-    /// How often it has slept and woken.
+    /// Returns how often the server has slept and woken.
     #[allow(dead_code, reason = "the soak counts them")]
     pub(crate) fn wakeups(&self) -> u64 {
         let sample = ProcessTree::open(self.pid).and_then(|mut tree| tree.sample());
         sample.map_or(0, |sample| sample.usage.wakeups)
     }
 
-    /// The same id, and no zombie.
+    /// Returns whether the process still runs and is not a zombie.
     pub(crate) fn is_running(&self) -> bool {
         let stat = fs::read_to_string(self.proc("stat")).unwrap_or_default();
         stat.rsplit_once(") ").is_some_and(|(_, fields)| !fields.starts_with('Z'))
@@ -158,12 +161,12 @@ impl Server {
         self.pid
     }
 
-    /// How it ended, if it did.
+    /// Returns the exit status, if the server has ended.
     pub(crate) fn exit_status(&mut self) -> Option<ExitStatus> {
-        self.own.as_mut()?.child.try_wait().expect("a child can be asked")
+        self.own.as_mut()?.child.try_wait().expect("the status of a child")
     }
 
-    /// How it ended, which it has to do within `limit`.
+    /// Waits up to `limit` for the server to end and returns its exit status.
     pub(crate) fn wait(&mut self, limit: Duration) -> Option<ExitStatus> {
         let mut status = None;
         wait_until(limit, || {
@@ -173,25 +176,25 @@ impl Server {
         status
     }
 
-    /// Its log from a byte on.
+    /// Returns the log from a byte offset on.
     pub(crate) fn log_from(&self, start: usize) -> String {
         let bytes = self.file("log").and_then(|path| fs::read(path).ok()).unwrap_or_default();
         String::from_utf8_lossy(bytes.get(start..).unwrap_or_default()).into_owned()
     }
 
-    /// Bytes of its log so far.
+    /// Returns the size of the log so far.
     pub(crate) fn log_bytes(&self) -> usize {
         let length = |path: PathBuf| fs::metadata(path).map_or(0, |file| file.len() as usize);
         self.file("log").map_or(0, length)
     }
 
-    /// What it wrote to standard error.
+    /// Returns the standard error output.
     pub(crate) fn errors(&self) -> String {
         let read = |path: PathBuf| fs::read_to_string(path).ok();
         self.file("errors").and_then(read).unwrap_or_default()
     }
 
-    /// Writes its configuration file anew and asks for a reload.
+    /// Replaces the configuration file and requests a reload.
     pub(crate) fn reload(&self, settings: &str) {
         if let Some(path) = self.file("config") {
             fs::write(path, settings).expect("its configuration");
@@ -211,7 +214,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         if let Some(own) = &mut self.own {
-            // It may have ended by itself, and a file that stays harms nobody.
+            // The server may have ended already, and a leftover file does no harm.
             drop(own.child.kill());
             drop(own.child.wait());
             drop(fs::remove_dir_all(&own.directory));
@@ -219,7 +222,7 @@ impl Drop for Server {
     }
 }
 
-/// The reason in a line that ends the connection of `peer`.
+/// Returns the reason in the log line about the end of the connection of `peer`.
 pub(crate) fn closing_reason(log: &str, peer: SocketAddr) -> Option<String> {
     let rest = log.split_once(&format!("closed {peer}"))?.1;
     let line = rest.lines().next()?;
@@ -227,13 +230,13 @@ pub(crate) fn closing_reason(log: &str, peer: SocketAddr) -> Option<String> {
     Some(reason.split([' ', ';']).next()?.to_owned())
 }
 
-/// The program under attack: the one that the environment names, or the one that cargo built along
-/// with the suite.
+/// Returns the program under attack: the one that the environment names, or the one that cargo
+/// built for the suite.
 pub(crate) fn program() -> OsString {
     env::var_os("TIDERACE_PROGRAM").unwrap_or_else(|| env!("CARGO_BIN_EXE_tiderace").into())
 }
 
-/// Waits until something is true, and says whether it came true.
+/// Waits until a condition is true. Returns whether it became true within `limit`.
 pub(crate) fn wait_until(limit: Duration, mut is_true: impl FnMut() -> bool) -> bool {
     let began = Instant::now();
     while !is_true() {
@@ -245,7 +248,7 @@ pub(crate) fn wait_until(limit: Duration, mut is_true: impl FnMut() -> bool) -> 
     true
 }
 
-/// A host of its own for each server: all of 127.0.0.0/8 is this machine.
+/// Returns a unique loopback address for each server, from 127.0.0.0/8.
 pub(crate) fn own_address() -> SocketAddr {
     static NEXT: AtomicU8 = AtomicU8::new(1);
     let [_, _, high, low] = process::id().to_be_bytes();

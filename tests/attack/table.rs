@@ -1,5 +1,4 @@
-//! The table: a row for each case, as text with bars that a document can hold, and the document
-//! that holds it.
+//! The table of results: a row per case in Markdown, and the document that contains it.
 
 use std::env;
 use std::fs;
@@ -7,24 +6,24 @@ use std::time::Duration;
 
 use crate::trial::{Measured, Verdict};
 
-/// What the table says of one case.
+/// The row of one case.
 pub(crate) struct Row {
     pub(crate) id: &'static str,
     pub(crate) what: &'static str,
-    /// Nothing for a case that judges by itself, or does not exist here.
+    /// `None` for a case that judges itself or is not run.
     pub(crate) measured: Option<Measured>,
     pub(crate) verdict: Verdict,
     pub(crate) took: Duration,
 }
 
 impl Row {
-    /// The head of the table.
+    /// The header of the table.
     pub(crate) const HEAD: &str = "\
 | case | what | outcome | frames lost | latency | newcomer | memory most, left | descriptors left \
 | lines | bytes out / in |
 |---|---|---|---|---|---|---|---|---|---|";
 
-    /// The row as one line.
+    /// Formats the row as one line.
     pub(crate) fn line(&self) -> String {
         let (id, what, outcome) = (self.id, self.what, self.outcome());
         let Some(measured) = &self.measured else {
@@ -44,12 +43,12 @@ impl Row {
         )
     }
 
-    /// The beginning of the row, which is the same in every run.
+    /// Returns the beginning of the row, which is the same in every run.
     fn beginning(&self) -> String {
         format!("| {} | {} |", self.id, self.what)
     }
 
-    /// How the attackers ended, the commonest first, and what was measured.
+    /// Describes how the attackers ended, most frequent first, and the figures.
     fn outcome(&self) -> String {
         let mut outcomes: Vec<_> = self.verdict.outcomes.iter().collect();
         outcomes.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
@@ -64,16 +63,16 @@ impl Row {
 
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/attack/README.md");
 
-/// Writes the table of all cases to the document if the environment asks for it, and returns what
-/// the document has not.
+/// Writes the table of all cases to the document if the environment asks for it. Returns the rows
+/// that the document lacks.
 pub(crate) fn keep(rows: &[Row]) -> Vec<String> {
-    let mut document = fs::read_to_string(DOCUMENT).expect("the document is there");
+    let mut document = fs::read_to_string(DOCUMENT).expect("the document");
     if env::var("TIDERACE_README").is_ok_and(|wish| wish == "write") {
-        let (before, after) = document.split_once("| case |").expect("it has a table");
+        let (before, after) = document.split_once("| case |").expect("a table in it");
         let after = after.split_once("\n\n").map_or("", |(_, after)| after);
         let table = rows.iter().fold(Row::HEAD.to_owned(), |table, row| table + "\n" + &row.line());
         document = format!("{before}{table}\n\n{after}");
-        fs::write(DOCUMENT, &document).expect("it can be written");
+        fs::write(DOCUMENT, &document).expect("the document can be written");
     }
     let lacks = rows.iter().map(Row::beginning).filter(|row| !document.contains(row.as_str()));
     lacks.map(|row| format!("tests/attack/README.md lacks the row {row}")).collect()

@@ -1,8 +1,7 @@
-//! What a case is given and what it leaves: a server with healthy parties beside it, attackers by
-//! the dozen, and a verdict on all of it.
+//! The frame of every case: a server with healthy clients, attackers, and a verdict.
 //!
-//! A case says what must come of its own connections. What must hold whatever they do is judged
-//! here, in the same way for every case: [`Trial::judge`].
+//! A case checks what happens to its own connections. [`Trial::judge`] checks what must hold
+//! whatever they do, in the same way for every case.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -15,26 +14,26 @@ use crate::healthy::{Feed, Habits, Pace, Seen, Viewer, newcomer};
 use crate::server::{Held, Server, Setup, closing_reason, wait_until};
 use crate::wire::{self, Message};
 
-/// What may stay of the memory that an attack took: tables that have grown, pages not quite empty.
+/// Memory that may remain after an attack, for tables that have grown and pages not quite empty.
 const MEMORY_LEFT_KIB_MAX: i64 = 4 * 1024;
-/// How long after an attack memory and descriptors may still be on their way back.
+/// Time after an attack within which memory and descriptors must be released.
 const GIVEN_BACK_WITHIN: Duration = Duration::from_secs(20);
-/// The stream of the healthy parties.
+/// The stream of the healthy clients.
 pub(crate) const CANARY: &str = "canary";
 
-/// What came of a case.
+/// Results of a case.
 #[derive(Debug, Default)]
 pub(crate) struct Verdict {
-    /// What must hold and does not.
+    /// Expectations that were not met.
     pub(crate) failures: Vec<String>,
-    /// How the attackers ended, and how many each way.
+    /// How the attackers ended, with the number of each.
     pub(crate) outcomes: BTreeMap<String, u64>,
-    /// What was measured, in words.
+    /// Measured values, as text.
     pub(crate) figures: Vec<String>,
 }
 
 impl Verdict {
-    /// Notes a failure unless `holds`.
+    /// Records a failure unless `holds`.
     pub(crate) fn expect(&mut self, holds: bool, otherwise: impl FnOnce() -> String) {
         if !holds {
             self.failures.push(otherwise());
@@ -46,13 +45,13 @@ impl Verdict {
         *self.outcomes.entry(outcome.into()).or_default() += 1;
     }
 
-    /// Notes what was measured.
+    /// Records a measured value.
     pub(crate) fn figure(&mut self, figure: impl Into<String>) {
         self.figures.push(figure.into());
     }
 }
 
-/// What was measured of a case by [`Trial::judge`].
+/// Values measured by [`Trial::judge`].
 #[derive(Debug)]
 pub(crate) struct Measured {
     pub(crate) lost: u64,
@@ -61,22 +60,22 @@ pub(crate) struct Measured {
     pub(crate) memory_left_kib: i64,
     pub(crate) memory_most_kib: i64,
     pub(crate) descriptors_left: i64,
-    /// `None` where the log is not ours to read.
+    /// `None` if the log cannot be read.
     pub(crate) lines: Option<usize>,
-    /// Bytes sent by the server for each byte of the attackers.
+    /// Bytes sent by the server per byte from the attackers.
     pub(crate) amplification: Option<f64>,
 }
 
-/// A server and the healthy parties on it, for all cases of a group.
-pub(crate) struct Ring {
+/// A server with its healthy clients, shared by all cases of a group.
+pub(crate) struct Arena {
     pub(crate) server: Server,
     feed: Feed,
     viewer: Viewer,
 }
 
-impl Ring {
-    /// Starts a server, or takes the one that the environment names, and lets the healthy parties
-    /// come to rest.
+impl Arena {
+    /// Starts a server, or uses the one that the environment names, and waits until the healthy
+    /// clients are settled.
     pub(crate) fn open(setup: &Setup) -> Result<Self, String> {
         let server = Server::named().unwrap_or_else(|| Server::start(setup));
         let feed = Feed::start(server.address, CANARY, Pace::CANARY)?;
@@ -87,12 +86,13 @@ impl Ring {
             .ok_or_else(|| "no frames before the attack".into())
     }
 
-    /// What the healthy player has seen.
+    /// Returns the observations of the healthy player.
     pub(crate) fn seen(&self) -> Seen {
         self.viewer.seen()
     }
 
-    /// Whether the healthy player soon has what its publisher sends now, and both go on.
+    /// Returns whether the healthy player soon receives the newest frame, and both clients are
+    /// alive.
     pub(crate) fn catches_up(&self) -> bool {
         let target = self.feed.sent();
         wait_until(SOON, || self.viewer.seen().newest >= Some(target))
@@ -101,12 +101,12 @@ impl Ring {
     }
 }
 
-/// One case under way.
+/// A running case.
 pub(crate) struct Trial<'r> {
-    pub(crate) ring: &'r Ring,
+    pub(crate) arena: &'r Arena,
     pub(crate) verdict: Verdict,
     pub(crate) traffic: Arc<Traffic>,
-    /// An attacker is a player by right, so that what the server sends it is no amplification.
+    /// Attackers legitimately play, so the bytes sent to them are not amplification.
     pub(crate) has_players: bool,
     before: Held,
     seen: Seen,
@@ -116,52 +116,52 @@ pub(crate) struct Trial<'r> {
 }
 
 impl<'r> Trial<'r> {
-    pub(crate) fn begin(ring: &'r Ring) -> Self {
-        let before = ring.server.held();
+    pub(crate) fn begin(arena: &'r Arena) -> Self {
+        let before = arena.server.held();
         Self {
-            ring,
+            arena,
             verdict: Verdict::default(),
             traffic: Arc::default(),
             has_players: false,
             before,
-            seen: ring.viewer.take_seen(),
-            log_start: ring.server.log_bytes(),
+            seen: arena.viewer.take_seen(),
+            log_start: arena.server.log_bytes(),
             began: Instant::now(),
             most_kib: before.memory_kib,
         }
     }
 
-    /// A connection of which nothing has been sent.
+    /// Opens a connection without sending anything.
     pub(crate) fn connect(&self) -> Attacker {
-        Attacker::connect(self.ring.server.address, &self.traffic).expect("the server accepts")
+        Attacker::connect(self.arena.server.address, &self.traffic).expect("the server accepts")
     }
 
-    /// A connection from `host` with a small receive buffer, which a stream fills at once.
+    /// Opens a connection from `host` with a small receive buffer, which a stream fills at once.
     pub(crate) fn connect_small(&self, host: Ipv4Addr) -> Attacker {
-        let (from, server) = (SocketAddrV4::new(host, 0), self.ring.server.address);
+        let (from, server) = (SocketAddrV4::new(host, 0), self.arena.server.address);
         Attacker::connect_from(from, 4096, server, &self.traffic).expect("the server accepts")
     }
 
-    /// A connection over which `bytes` were sent.
+    /// Opens a connection and sends `bytes`.
     pub(crate) fn send(&self, bytes: impl AsRef<[u8]>) -> Attacker {
         let mut attacker = self.connect();
         attacker.send(bytes.as_ref());
         attacker
     }
 
-    /// A connection to the application `live` over which `messages` were sent.
+    /// Opens a connection to the application `live` and sends `messages`.
     pub(crate) fn session(&self, messages: &[Message]) -> Attacker {
         self.send(session(messages))
     }
 
-    /// One that publishes a stream, as far as the server lets it.
+    /// Opens a connection that tries to publish a stream.
     pub(crate) fn publisher(&self, key: &str) -> Attacker {
         let mut attacker = self.session(&[wire::create_stream(2.0), wire::publish(key)]);
         attacker.hears("NetStream.Publish.Start", SOON);
         attacker
     }
 
-    /// One that plays a stream, as far as the server lets it.
+    /// Opens a connection that tries to play a stream.
     pub(crate) fn player(&mut self, key: &str) -> Attacker {
         self.has_players = true;
         let mut attacker = self.session(&[wire::create_stream(2.0), wire::play(key)]);
@@ -169,19 +169,19 @@ impl<'r> Trial<'r> {
         attacker
     }
 
-    /// A publisher that does nothing wrong.
+    /// Starts a well-behaved publisher.
     pub(crate) fn feed(&self, key: &str, pace: Pace) -> Feed {
         self.traffic.connections.fetch_add(1, Ordering::Relaxed);
-        Feed::start(self.ring.server.address, key, pace).expect("a publisher is taken")
+        Feed::start(self.arena.server.address, key, pace).expect("the publisher is accepted")
     }
 
-    /// A player that does nothing wrong.
+    /// Starts a well-behaved player.
     pub(crate) fn viewer(&self, key: &str, habits: Habits) -> Viewer {
         self.traffic.connections.fetch_add(1, Ordering::Relaxed);
-        Viewer::start(self.ring.server.address, key, habits).expect("a player is taken")
+        Viewer::start(self.arena.server.address, key, habits).expect("the player is accepted")
     }
 
-    /// The server must end the connection soon, for this reason.
+    /// Expects the server to end the connection soon, for this reason.
     pub(crate) fn closes(&mut self, what: &str, mut attacker: Attacker, reason: &str) {
         match attacker.wait_end(SOON) {
             None => self.verdict.failures.push(format!("{what}: still open after {SOON:?}")),
@@ -189,7 +189,7 @@ impl<'r> Trial<'r> {
         }
     }
 
-    /// The server must follow the connection and answer a ping on it.
+    /// Expects the server to keep serving the connection and to answer a ping on it.
     pub(crate) fn serves(&mut self, what: &str, mut attacker: Attacker) {
         if attacker.is_answered(0x0a0b_0c0d) {
             self.verdict.outcome("served");
@@ -201,7 +201,7 @@ impl<'r> Trial<'r> {
         }
     }
 
-    /// The server may serve the connection or end it for one of `reasons`.
+    /// Expects the server to serve the connection, or to end it for one of `reasons`.
     pub(crate) fn ends_or_serves(&mut self, what: &str, mut attacker: Attacker, reasons: &[&str]) {
         if attacker.is_answered(0x0a0b_0c0d) {
             self.verdict.outcome("served");
@@ -212,12 +212,12 @@ impl<'r> Trial<'r> {
         }
     }
 
-    /// Why the server ended a connection, by its own words. It gives who was told to go the time to
-    /// read why, so the attacker leaves first.
+    /// Returns the server's reason for ending a connection, from its log. The server gives a client
+    /// that it closes time to read the reply, so the attacker leaves first.
     pub(crate) fn reason(&self, attacker: Attacker) -> Option<String> {
         let (address, mut reason) = (attacker.address, None);
         drop(attacker);
-        if self.ring.server.is_ours() {
+        if self.arena.server.is_ours() {
             wait_until(Duration::from_secs(3), || {
                 reason = closing_reason(&self.log(), address);
                 reason.is_some()
@@ -226,15 +226,15 @@ impl<'r> Trial<'r> {
         reason
     }
 
-    /// The log since the case began.
+    /// Returns the log since the start of the case.
     pub(crate) fn log(&self) -> String {
-        self.ring.server.log_from(self.log_start)
+        self.arena.server.log_from(self.log_start)
     }
 
-    /// So many connections of the case, whose addresses begin with `from`, must have ended soon,
-    /// each for one of `reasons`. Returns how many ended for the first of these.
+    /// Expects `count` connections of the case, from addresses starting with `from`, to end soon
+    /// for one of `reasons`. Returns how many ended for the first reason.
     pub(crate) fn all_ended(&mut self, from: &str, count: usize, reasons: &[&str]) -> usize {
-        if !self.ring.server.is_ours() {
+        if !self.arena.server.is_ours() {
             return 0;
         }
         let closed = format!("closed {from}");
@@ -248,59 +248,59 @@ impl<'r> Trial<'r> {
         });
         for reason in &ended {
             let is_right = reasons.contains(reason);
-            self.verdict.expect(is_right, || format!("one ended for {reason}"));
+            self.verdict.expect(is_right, || format!("one connection ended for {reason}"));
             self.verdict.outcome((*reason).to_owned());
         }
         ended.iter().filter(|reason| reasons.first() == Some(reason)).count()
     }
 
-    /// Looks at what the server holds, which counts for the most that it held.
+    /// Samples the memory of the server for the maximum.
     pub(crate) fn sample(&mut self) {
-        self.most_kib = self.most_kib.max(self.ring.server.held().memory_kib);
+        self.most_kib = self.most_kib.max(self.arena.server.held().memory_kib);
     }
 
-    /// The most that the server held beyond what it held before (KiB).
+    /// Returns the maximum of the server's memory above that before the case (KiB).
     pub(crate) const fn most_kib(&self) -> i64 {
         self.most_kib - self.before.memory_kib
     }
 
-    /// Sockets that the server held before the case.
+    /// Returns the number of the server's sockets before the case.
     pub(crate) const fn sockets_before(&self) -> usize {
         self.before.sockets
     }
 
-    /// Processor time of the server since the case began.
+    /// Returns the processor time of the server since the start of the case.
     pub(crate) fn cpu(&self) -> Duration {
-        self.ring.server.held().cpu.saturating_sub(self.before.cpu)
+        self.arena.server.held().cpu.saturating_sub(self.before.cpu)
     }
 
-    /// Memory that the server took since the case began (KiB).
+    /// Returns the memory that the server has taken since the start of the case (KiB).
     pub(crate) fn taken_kib(&self) -> i64 {
-        self.ring.server.held().memory_kib - self.before.memory_kib
+        self.arena.server.held().memory_kib - self.before.memory_kib
     }
 
-    /// What must hold whatever an attacker did, once all of its connections are gone: nobody lost
-    /// a frame, a newcomer plays, descriptors and memory come back, and the log did not grow out
-    /// of hand.
+    /// Checks what must hold whatever the attackers did, after all their connections have ended: no
+    /// healthy client lost a frame, a newcomer can play, descriptors and memory are released, and
+    /// the log has not grown out of hand.
     pub(crate) fn judge(mut self) -> (Verdict, Measured) {
         self.sample();
-        let Ring { server, viewer, .. } = self.ring;
+        let Arena { server, viewer, .. } = self.arena;
         let lines = server.is_ours().then(|| loud_lines(&self.log()));
         let alive = server.is_running();
         self.verdict.expect(alive, || format!("the server is gone: {}", server.errors()));
-        let goes_on = self.ring.catches_up();
-        self.verdict.expect(goes_on, || "the stream of the others does not go on".to_owned());
+        let goes_on = self.arena.catches_up();
+        self.verdict.expect(goes_on, || "the healthy stream has stopped".to_owned());
         let seen = viewer.take_seen();
         let lost = seen.lost - self.seen.lost;
         let gaps = seen.gaps - self.seen.gaps;
         self.verdict.expect(gaps == 0, || {
-            format!("the others lost {lost} frames, and {gaps} came in another order than sent")
+            format!("the healthy player lost {lost} frames, and {gaps} frames were out of order")
         });
         let foreign = seen.foreign - self.seen.foreign;
         self.verdict.expect(foreign == 0, || format!("{foreign} messages are not the publisher's"));
         let newcomer = newcomer(server.address, CANARY);
         let newcomer = newcomer.unwrap_or_else(|error| {
-            self.verdict.failures.push(format!("a newcomer does not play: {error}"));
+            self.verdict.failures.push(format!("a newcomer cannot play: {error}"));
             Duration::ZERO
         });
         let held = self.wait_until_given_back();
@@ -323,21 +323,21 @@ impl<'r> Trial<'r> {
     fn wait_until_given_back(&mut self) -> Held {
         let (before, mut held) = (self.before, Held::default());
         wait_until(GIVEN_BACK_WITHIN, || {
-            held = self.ring.server.held();
+            held = self.arena.server.held();
             held.descriptors == before.descriptors
                 && held.memory_kib <= before.memory_kib + MEMORY_LEFT_KIB_MAX
         });
         let (now, then) = (held.descriptors, before.descriptors);
         self.verdict.expect(now == then, || format!("{now} descriptors, {then} before"));
         let left = held.memory_kib - before.memory_kib;
-        self.verdict.expect(left <= MEMORY_LEFT_KIB_MAX, || format!("{left} KiB are not back"));
+        self.verdict.expect(left <= MEMORY_LEFT_KIB_MAX, || format!("{left} KiB are not released"));
         held
     }
 
-    /// A connection may have four lines, and all together so many in a second.
+    /// Checks the number of log lines: at most four per connection, and a limit per second.
     fn judge_lines(&mut self, lines: Option<usize>) {
         let connections = self.traffic.connections.load(Ordering::Relaxed) as usize;
-        // Lines are counted by the second, and the first and the last are seldom whole.
+        // The log limits lines per second, and the first and last seconds are incomplete.
         let seconds = self.began.elapsed().as_secs() as usize + 2;
         let max = (4 * connections + 4).min(112 * seconds);
         let lines = lines.unwrap_or_default();
@@ -351,14 +351,14 @@ impl<'r> Trial<'r> {
             self.verdict.expect(reasons.contains(&reason.as_str()), || {
                 format!("{what}: expected {}, got {reason}", reasons.join(" or "))
             });
-        } else if self.ring.server.is_ours() {
-            self.verdict.failures.push(format!("{what}: no line says why it ended"));
+        } else if self.arena.server.is_ours() {
+            self.verdict.failures.push(format!("{what}: no log line gives the reason of its end"));
         }
         self.verdict.outcome(reason.unwrap_or(end));
     }
 }
 
-/// Lines that an operator sees who has not asked for more.
+/// Returns the number of log lines at the default level.
 fn loud_lines(log: &str) -> usize {
     let is_loud = |line: &&str| [" INFO ", " WARN ", " ERROR "].iter().any(|l| line.contains(l));
     log.lines().filter(is_loud).count()

@@ -1,5 +1,5 @@
-//! What the fuzz targets run: the bodies, which the suite runs as well, and of the suite what the
-//! bodies stand on. What those parts need of other crates is in the manifest here, too.
+//! The fuzz targets: their bodies, which the suite runs, too, and the parts of the suite that the
+//! bodies use. The manifest here lists the crates that those parts need.
 
 #![forbid(unsafe_code)]
 
@@ -20,7 +20,7 @@ mod wire;
 #[allow(dead_code, reason = "the tests of the suite use more of it")]
 mod world;
 
-/// Does with `data` what the target of this name does. A promise that does not hold is a panic.
+/// Runs the target of this name on `data`. A broken promise is a panic.
 pub fn run(target: &str, data: &[u8]) {
     let found = bodies::TARGETS.iter().find(|(name, _)| *name == target);
     let (_, body) = found.unwrap_or_else(|| panic!("no target is called {target}"));

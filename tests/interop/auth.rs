@@ -1,5 +1,5 @@
-//! Logins and stream keys as encoders use them: what gets in, and what those are told by their
-//! own program that do not (conformance row CM-33).
+//! Logins and stream keys as encoders use them: who is admitted, and what a refused encoder shows
+//! (conformance row CM-33).
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ const USERS: &str = "[apps.live.users]\nbob = \"s3cret\"\n\
     [apps.digest]\nauthmod = \"llnw\"\n[apps.digest.users]\nbob = \"s3cret\"\n";
 const KEYS: &str = "[apps.live.keys]\nshow = \"only-the-publisher\"\n\
     [apps.listed]\nkeys = [\"everybody-in-it\"]\n";
-/// All that may not be in a log, and a password that is wrong.
+/// Texts that must not appear in a log, and a wrong password.
 const SECRETS: [&str; 4] = ["s3cret", "only-the-publisher", "everybody-in-it", "wr0ng"];
 
-/// A server with a configuration, and URLs with credentials.
+/// A server that requires credentials.
 struct Guarded {
     lab: Lab,
     server: Server,
@@ -33,7 +33,7 @@ impl Guarded {
         self.server.url(path).replace("://", &format!("://{credentials}"))
     }
 
-    /// What is published with ffmpeg is played from `plays`, packet by packet.
+    /// Publishes with ffmpeg and expects `plays` to deliver every packet.
     fn expect_played(&self, credentials: &str, publishes: &str, plays: &str) {
         let film = clip(Film::Main, 4);
         let url = self.url(credentials, publishes);
@@ -43,14 +43,14 @@ impl Guarded {
         assert_eq!(span.video.end, film.frames.video.len(), "{publishes}: {span:?}");
     }
 
-    /// ffmpeg is refused, ends at once and says `said`.
-    fn expect_refused(&self, credentials: &str, path: &str, said: &str) {
+    /// Expects ffmpeg to be refused, to end at once and to print `message`.
+    fn expect_refused(&self, credentials: &str, path: &str, message: &str) {
         let url = self.url(credentials, path);
         let film = clip(Film::Main, 4);
         let mut publisher = ffmpeg::publish(&self.lab, "refused", &film, &url);
         let status = publisher.wait(Duration::from_secs(3));
         let text = publisher.error_text();
-        assert!(!status.success() && text.contains(said), "{url}: {text}");
+        assert!(!status.success() && text.contains(message), "{url}: {text}");
     }
 
     fn wait_for_log(&self, text: &str) {
@@ -104,7 +104,7 @@ fn cm_33_gstreamer_logs_in() {
     lab.server.wait_for_stream("live", "gst");
 }
 
-/// With librtmp, as OBS has it.
+/// OBS uses librtmp.
 #[test]
 fn cm_33_obs_logs_in() {
     let needs = [Need::Program("obs"), Need::Program("Xvfb"), Need::OwnServer];

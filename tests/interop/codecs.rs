@@ -1,5 +1,5 @@
-//! Every codec that an ffmpeg can write, published and played as it is: those of Enhanced RTMP
-//! and several tracks with the current one, the legacy ones with either.
+//! Every codec that ffmpeg can write, published and played unchanged: Enhanced RTMP and multitrack
+//! with the current ffmpeg, legacy codecs with either version.
 
 use std::thread;
 use std::time::Duration;
@@ -76,9 +76,9 @@ fn pcm_alone() {
     relay(&PCM);
 }
 
-/// Publishes a film with every ffmpeg that can, plays it late with all who play whatever comes,
-/// and demands of each that it begins with a keyframe of every track and misses nothing from
-/// there to the end.
+/// Publishes a film with every suitable ffmpeg and plays it with every suitable player, which joins
+/// late. Expects each player to start with a keyframe of every track and to miss nothing from there
+/// to the end.
 fn relay(coding: &Coding) {
     let builds = coding.builds();
     let mut needs: Vec<_> = builds.iter().map(|build| build.need()).collect();
@@ -88,7 +88,7 @@ fn relay(coding: &Coding) {
     let (sent, keyframes) = (coding.frames(&film), coding.keyframes(&film));
     let has_pictures = coding.codecs.len() > 1;
     assert!(sent.iter().all(|track| track.video.is_empty() != has_pictures));
-    assert!(sent.iter().all(|track| track.audio.len() > 20), "the film is not as it should be");
+    assert!(sent.iter().all(|track| track.audio.len() > 20), "the film has too little audio");
     let server = Server::start(&lab);
     let publish = |build: &Build| {
         let key = format!("of_{build:?}").to_lowercase();
@@ -142,7 +142,7 @@ fn expect_played(client: Client, got: &[Frames], sent: &[Frames], keyframes: &[V
     }
 }
 
-/// A film that only the current ffmpeg writes.
+/// A film that only the current ffmpeg can write.
 const fn enhanced(
     name: &'static str,
     options: &'static [&'static str],

@@ -1,4 +1,4 @@
-//! What a stream costs, counted from outside the process.
+//! The cost of a stream, observed from outside the process.
 
 use std::collections::HashMap;
 use std::fs;
@@ -29,7 +29,7 @@ fn one_thread_serves_a_stream() {
     assert_eq!(fs::read_dir(tasks).expect("the server runs").count(), 1);
 }
 
-/// Every message goes to every player at once, so it costs a write each; messages that come in
+/// Every message is sent to every player at once, so it costs one write each. Messages that arrive
 /// together must cost less than that, never more.
 #[test]
 fn system_calls_per_delivered_message_are_bounded() {
@@ -46,21 +46,21 @@ fn system_calls_per_delivered_message_are_bounded() {
     assert!(2 * all <= 3 * delivered + 6 * each + 4 * FIXED, "{all} calls for {counted:?}");
 }
 
-/// Large frames lie in a memory file, once, and each player is sent each of them from there. Beside
-/// that a turn costs what it costs, however many players there are.
+/// Large frames are written to a memory file once, and sent to each player from there. Other costs
+/// of a turn do not depend on the number of players.
 #[test]
 fn a_large_frame_costs_one_sendfile_for_each_player() {
     let Some(counted) = count_frames("cost_sendfile", "", 16_000) else { return };
     let Counted { delivered, each, .. } = counted;
     let files = counted.sum(&["sendfile"]);
     assert!(files <= delivered, "{files} calls of sendfile for {counted:?}");
-    // Frames that come in one turn leave together, which happens where the machine is busy.
+    // On a busy machine frames that arrive in one turn leave together.
     assert!(10 * files >= 8 * delivered, "{files} calls of sendfile for {counted:?}");
     let writes = counted.sum(&SENDS);
     assert!(writes <= 2 * each + FIXED, "{writes} writes for {counted:?}");
 }
 
-/// Of small frames the copy costs less than a call for a file.
+/// For small frames a copy costs less than a call for a file.
 #[test]
 fn a_small_frame_costs_one_write_for_each_player() {
     let Some(counted) = count_frames("cost_write", "", 1200) else { return };
@@ -71,8 +71,8 @@ fn a_small_frame_costs_one_write_for_each_player() {
     assert!(10 * writes >= 8 * delivered, "{writes} writes for {counted:?}");
 }
 
-/// At 30 frames a second ten of them are in one window, and leave with one call or, where a socket
-/// does not take all at once, a few.
+/// At 30 frames a second ten frames fall into one window. They leave with one call, or with a few
+/// if the socket does not take all of them at once.
 #[test]
 fn frames_that_are_merged_cost_a_fraction_of_the_calls() {
     let settings = "[play]\nmerge_ms = 350\n";
@@ -82,7 +82,7 @@ fn frames_that_are_merged_cost_a_fraction_of_the_calls() {
     assert!(sends <= bound, "{sends} calls for {counted:?}");
 }
 
-/// Players that wait for a publisher are asleep, and so is the server.
+/// While players wait for a publisher, neither they nor the server wake up.
 #[test]
 fn waiting_players_cause_no_system_call() {
     let needs = [Need::Program("strace"), Need::OwnServer];
@@ -102,12 +102,12 @@ fn waiting_players_cause_no_system_call() {
     assert_eq!(after.get(before.len()..), Some(""), "the server woke up");
 }
 
-/// What players were sent, and which system calls the server made for it.
+/// Messages that players received, and the system calls of the server.
 #[derive(Debug)]
 struct Counted {
-    /// Messages to all players.
+    /// Messages received by all players.
     delivered: usize,
-    /// Messages to one of them.
+    /// Messages received by one player.
     each: usize,
     calls: HashMap<String, usize>,
 }
@@ -118,10 +118,10 @@ impl Counted {
     }
 }
 
-/// Publishes frames of one size for some seconds; `None` where a need is missing.
+/// Publishes frames of one size for some seconds. Returns `None` if a requirement is missing.
 fn count_frames(name: &str, settings: &str, frame_bytes: usize) -> Option<Counted> {
     let lab = Lab::open(name, &[Need::Program("strace"), Need::OwnServer])?;
-    // What is counted is right on a machine that is late.
+    // A late generator does not change the counts.
     let frames = format!(
         "--frame-bytes {frame_bytes} --fps 30 --warmup-s 1 --duration-s 8 --lateness-max-ms 600000"
     );
@@ -133,13 +133,13 @@ fn count_frames(name: &str, settings: &str, frame_bytes: usize) -> Option<Counte
     Some(counted)
 }
 
-/// Counts the system calls of a server whose players are there before `publish` starts a publisher
-/// of the URL that it is given.
+/// Counts the system calls of a server. The players join before `publish` starts a publisher for
+/// the given URL.
 fn count_calls(lab: &Lab, settings: &str, publish: impl FnOnce(&str) -> Program) -> Counted {
     let table = lab.path("strace.txt");
     let table_name = table.to_str().expect("a path in UTF-8");
     let settings = format!("{SHORT_LINGER}{settings}");
-    // A quiet log: its lines would be counted as writes.
+    // A quiet log, because its lines would be counted as writes.
     let setup = Setup {
         wrapper: &["strace", "-D", "-f", "-c", "-o", table_name],
         log_level: "warn",
@@ -163,10 +163,10 @@ fn count_calls(lab: &Lab, settings: &str, publish: impl FnOnce(&str) -> Program)
     counted
 }
 
-/// Counts until the stream ends.
+/// Counts messages until the stream ends.
 fn count_media(mut player: Player) -> usize {
     let mut count = 0;
-    // The publisher may take its time.
+    // The publisher may start slowly.
     let mut limit = Duration::from_secs(15);
     while player.next_media(limit).is_some() {
         count += 1;
@@ -175,7 +175,7 @@ fn count_media(mut player: Player) -> usize {
     count
 }
 
-/// Reads the table of `strace -c`: calls by name. strace writes it after the server is gone.
+/// Parses the table of `strace -c`: calls by name. strace writes it after the server has ended.
 fn read_table(path: &Path) -> HashMap<String, usize> {
     let mut text = String::new();
     let is_there = wait_until(Duration::from_secs(5), || {
@@ -192,9 +192,9 @@ fn read_table(path: &Path) -> HashMap<String, usize> {
     rows.collect()
 }
 
-/// Enough for memory files to pay.
+/// Enough players for memory files to pay off.
 const PLAYERS: usize = tiderace::limits::SEGMENT_PLAYERS_MIN + 4;
-/// Replies are written too, and the process starts: a fixed number of calls.
+/// Fixed number of calls for the start of the process and the replies.
 const FIXED: usize = 20 * (PLAYERS + 2);
-/// The calls that write bytes from memory, to players or into a file.
+/// System calls that write bytes from memory, to players or into a file.
 const SENDS: [&str; 6] = ["write", "writev", "pwritev", "sendto", "sendmsg", "sendmmsg"];

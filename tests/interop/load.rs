@@ -1,5 +1,5 @@
-//! What `tiderace load` publishes is played by ffmpeg, and what ffmpeg publishes is described by
-//! `tiderace load`.
+//! ffmpeg plays the stream that `tiderace load` publishes, and `tiderace load` describes the stream
+//! that ffmpeg publishes.
 
 use std::fs;
 use std::path::Path;
@@ -17,7 +17,7 @@ use crate::lab::{Lab, Need, ffmpeg};
 const END: Duration = Duration::from_secs(20);
 
 #[test]
-fn synthetic_stream_decodes_without_a_complaint() {
+fn synthetic_stream_decodes_without_errors() {
     let Some(lab) = Lab::open("load_synthetic", &[Need::Program("ffmpeg")]) else { return };
     let server = Server::start(&lab);
     let streams = [
@@ -41,23 +41,23 @@ fn synthetic_stream_decodes_without_a_complaint() {
         ffmpeg::expect_decodable(&path);
         let count = frames.video.len();
         let sides = size.replace('x', ",");
-        let said = probe(&path, "v", "codec_name,profile,width,height,nb_read_frames");
-        assert_eq!(said, format!("h264,Constrained Baseline,{sides},{count}"));
-        let said = probe(&path, "a", "codec_name,profile,sample_rate,channels,nb_read_frames");
-        assert_eq!(said, format!("aac,LC,48000,2,{}", frames.audio.len()));
+        let printed = probe(&path, "v", "codec_name,profile,width,height,nb_read_frames");
+        assert_eq!(printed, format!("h264,Constrained Baseline,{sides},{count}"));
+        let printed = probe(&path, "a", "codec_name,profile,sample_rate,channels,nb_read_frames");
+        assert_eq!(printed, format!("aac,LC,48000,2,{}", frames.audio.len()));
         let steps: Vec<_> = frames.video.windows(2).map(|pair| pair[1].dts - pair[0].dts).collect();
         let interval_ms = 1000.0 / fps.parse::<f64>().unwrap();
         let is_step = |step: &i64| (*step as f64 - interval_ms).abs() <= 1.0;
         assert!(steps.len() > 20 && steps.iter().all(is_step), "{steps:?}");
-        let said = probe(&path, "v", "r_frame_rate");
-        let (frames, seconds) = said.split_once('/').unwrap();
+        let printed = probe(&path, "v", "r_frame_rate");
+        let (frames, seconds) = printed.split_once('/').unwrap();
         let rate = frames.parse::<f64>().unwrap() / seconds.parse::<f64>().unwrap();
         assert!((rate - fps.parse::<f64>().unwrap()).abs() < 0.1, "{rate} is not {fps}");
     }
 }
 
 #[test]
-fn what_ffmpeg_publishes_is_described_and_counted() {
+fn stream_of_ffmpeg_is_described_and_counted() {
     let Some(lab) = Lab::open("load_describes", &[Need::Program("ffmpeg")]) else { return };
     let server = Server::start(&lab);
     let url = server.url("live/described");
@@ -87,7 +87,7 @@ fn what_ffmpeg_publishes_is_described_and_counted() {
 }
 
 #[test]
-fn film_that_ffmpeg_wrote_is_published_as_it_is() {
+fn film_of_ffmpeg_is_published_unchanged() {
     let Some(lab) = Lab::open("load_film", &[Need::Program("ffmpeg")]) else { return };
     let server = Server::start(&lab);
     let url = server.url("live/film");
@@ -107,18 +107,18 @@ fn film_that_ffmpeg_wrote_is_published_as_it_is() {
 
 fn load(lab: &Lab, name: &str, args: &[&str], options: &[&str]) -> Program {
     let mut command = Command::new(server::program());
-    // What is sent and counted is right on a machine that is late.
+    // A late generator does not change the streams and counts.
     command.arg("load").args(args).args(options).args(["--quiet", "--lateness-max-ms", "600000"]);
     Program::start(lab, name, &mut command)
 }
 
-/// Waits for the end, which must be success: three pictures at once are less than a core.
+/// Waits for success. Three streams at once take less than a core.
 #[track_caller]
 fn finish(load: Program) {
     load.finish(END);
 }
 
-/// What ffprobe says of the first track of a kind, which it decodes for that, in its order.
+/// Returns the entries that ffprobe prints for the first track of a kind, after decoding it.
 fn probe(path: &Path, kind: &str, entries: &str) -> String {
     let output = Command::new("ffprobe")
         .args(["-v", "error", "-count_frames", "-select_streams", kind, "-of", "csv=p=0"])

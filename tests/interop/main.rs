@@ -1,10 +1,10 @@
-//! The server against the programs people use, on loopback: what a player receives is compared
-//! packet by packet with what the publisher sent.
+//! The server against real programs, on loopback. The packets that a player receives are compared
+//! with those that the publisher sent.
 //!
-//! The tests run side by side and each is over within some twenty seconds. What they need
-//! beside the server are ffmpeg, ffplay, rtmpdump, VLC, GStreamer with its RTMP elements, OBS
-//! with Xvfb, strace, and an ffmpeg that knows Enhanced RTMP, which `tests/run` fetches; see
-//! [`lab`] for what happens when one of them is not there.
+//! The tests run in parallel and take up to twenty seconds each. They need ffmpeg, ffplay,
+//! rtmpdump, VLC, GStreamer with its RTMP elements, OBS with Xvfb, strace, and an ffmpeg with
+//! Enhanced RTMP, which `tests/run` downloads. [`lab`] describes what happens if one of them is
+//! missing.
 
 mod lab;
 

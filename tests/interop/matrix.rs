@@ -1,4 +1,4 @@
-//! The table of clients and codecs in the manual is what the run proved.
+//! The table of clients and codecs in the manual shows what the run has proven.
 
 #[allow(dead_code, reason = "what the suite needs of it as well")]
 #[path = "../suite/manual/generated.rs"]
@@ -7,14 +7,14 @@ mod generated;
 use self::generated::Part;
 use crate::lab::matrix::Matrix;
 
-/// `tests/run` asks for it by name, once all others are over.
+/// `tests/run` runs this test by name, after all others.
 #[test]
-#[ignore = "it looks at what the other tests have written down"]
+#[ignore = "it reads the results of the other tests"]
 fn the_manual_shows_what_the_run_proved() {
     let part = Part::find("clients.md", "clients");
     let mut proven = Matrix::proven();
     if proven.is_partial {
-        // What a skipped test would have proven stands in the manual alone.
+        // Results of skipped tests are only in the manual.
         proven.extend(&Matrix::read(part.text()));
     }
     part.expect(&proven.table(), "tests/run matrix");

@@ -1,7 +1,7 @@
-//! One stream has one name, however a client cuts its URL (PROTOCOL section 5.6).
+//! A stream has one name, wherever a client splits its URL (PROTOCOL section 5.6).
 //!
-//! ffmpeg takes two parts of a path for the application, and looks for the last slash even
-//! behind a question mark.
+//! ffmpeg takes two path segments as the application, and searches for the last slash even after a
+//! question mark.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ fn a_name_in_four_parts_is_played_from_either_cut() {
 }
 
 #[test]
-fn a_query_is_no_part_of_the_name() {
+fn a_query_is_not_part_of_the_name() {
     let plays = [("live", "q"), ("live", "q?other=2"), ("live?x=1", "q"), ("live", "/q?")];
     publish_and_play("names_query", "live/q?token=abc", &plays);
 }
@@ -35,19 +35,19 @@ fn a_slash_in_the_query_does_not_move_the_name() {
 }
 
 #[test]
-fn an_encoded_name_is_the_plain_one() {
+fn an_encoded_name_equals_the_plain_one() {
     let plays = [("live", "my show"), ("live", "my%20show"), ("li%76e", "my%2520show")];
     publish_and_play("names_encoded", "live/my%20show", &plays);
 }
 
 #[test]
-fn default_instances_and_formats_are_no_part_of_the_name() {
+fn default_instances_and_formats_are_not_part_of_the_name() {
     let plays = [("live", "s"), ("live/_definst_", "s"), ("live", "mp4:s"), ("live", "s.mp4")];
     publish_and_play("names_format", "live/_definst_/s.mp4", &plays);
 }
 
 #[test]
-fn a_whole_url_as_the_key_means_its_path() {
+fn a_whole_url_as_the_key_stands_for_its_path() {
     let plays = [("live", "s"), ("live", "rtmp://host/live/s"), ("live/rtmp:", "host/live/s")];
     publish_and_play("names_url", "live/rtmp://host/live/s", &plays);
 }
@@ -60,9 +60,9 @@ fn an_empty_key_is_refused_with_a_reason_that_ffmpeg_shows() {
     for url in [server.url("live"), server.url("live/")] {
         let mut publisher = ffmpeg::publish(&lab, "publisher", &clip(Film::Main, 4), &url);
         let status = publisher.wait(Duration::from_secs(3));
-        let said = publisher.error_text();
+        let printed = publisher.error_text();
         assert!(!status.success(), "{url} was accepted");
-        assert!(said.contains("Server error"), "ffmpeg was not told why: {said}");
+        assert!(printed.contains("Server error"), "ffmpeg shows no reason: {printed}");
     }
 }
 

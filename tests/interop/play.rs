@@ -1,4 +1,4 @@
-//! Every player plays what ffmpeg publishes (conformance rows IN-01 and HS-14).
+//! Every player can play what ffmpeg publishes (conformance rows IN-01 and HS-14).
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::lab::raw::{Message, Player};
 use crate::lab::server::Server;
 use crate::lab::{Lab, Need, ffmpeg, players};
 
-/// ffmpeg signs its handshake, as publisher and as player; it checks the answer as player.
+/// ffmpeg uses the digest handshake as publisher and as player. As player it checks the reply.
 #[test]
 fn in_01_hs_14_ffmpeg_plays_what_ffmpeg_publishes() {
     let needs = [Need::Program("ffmpeg")];
@@ -47,7 +47,7 @@ fn in_01_gstreamer_rtmp2src_plays() {
     lab.proves(Client::Rtmp2, Role::Plays, &MAIN_CODECS);
 }
 
-/// This element connects anew when a stream ends, so it is stopped here instead.
+/// This element reconnects when a stream ends, so the test stops it.
 #[test]
 fn in_01_gstreamer_rtmpsrc_plays() {
     let needs = [Need::Program("ffmpeg"), Need::Element("rtmpsrc")];
@@ -74,7 +74,7 @@ fn in_01_vlc_plays() {
     lab.proves(Client::Vlc, Role::Plays, &MAIN_CODECS[..1]);
 }
 
-/// ffplay draws into SDL's dummy display; its filter prints the checksum of every picture.
+/// ffplay draws to SDL's dummy display. Its filter prints the checksum of every picture.
 #[test]
 fn in_01_ffplay_plays() {
     let needs = [Need::Program("ffmpeg"), Need::Program("ffplay")];
@@ -84,8 +84,8 @@ fn in_01_ffplay_plays() {
     lab.proves(Client::Ffplay, Role::Plays, &MAIN_CODECS[..1]);
 }
 
-/// Its line in the README shows the picture at once. A player that threw away the keyframe with
-/// which its stream begins would show nothing of this film.
+/// With the options of the README ffplay shows the first picture at once. A player that dropped the
+/// keyframe with which the stream starts would show nothing of this film.
 #[test]
 fn ffplay_shows_the_keyframe_that_its_stream_begins_with() {
     let needs = [Need::Program("ffmpeg"), Need::Program("ffplay")];
@@ -94,7 +94,7 @@ fn ffplay_shows_the_keyframe_that_its_stream_begins_with() {
     show.expect_run_of_pictures(&run_of_ffplay(&lab, &show));
 }
 
-/// Where the pictures that ffplay shows lie in the film.
+/// Returns the range of the film that ffplay shows.
 fn run_of_ffplay(lab: &Lab, show: &Show) -> Range<usize> {
     let mut player = players::ffplay(lab, &show.url);
     let status = player.wait(END);
@@ -127,17 +127,17 @@ fn a_video_only_stream_plays() {
     assert!(got.audio.is_empty());
 }
 
-/// The picture is there at once, although the next keyframe is up to two seconds away.
+/// The first picture arrives at once, although the next keyframe is up to two seconds away.
 #[test]
 fn late_join_starts_at_once_with_the_newest_keyframe() {
     let needs = [Need::Program("ffmpeg"), Need::OwnServer];
     let Some(lab) = Lab::open("late_join", &needs) else { return };
     let show = Show::start(&lab, Film::LongGop);
-    // Into the middle of a group of pictures, as one sees it who was there before.
+    // Join in the middle of a GOP, as observed by an earlier player.
     let mut witness = Player::play(show.server.address(), "live", &show.key);
     let (mut keyframes, mut since, mut newest) = (0, 0, 0);
     while keyframes < 2 || since < PICTURES {
-        let message = witness.next_media(Duration::from_secs(5)).expect("media comes");
+        let message = witness.next_media(Duration::from_secs(5)).expect("media arrives");
         if is_picture(&message) {
             keyframes += usize::from(message.is_keyframe());
             since = if message.is_keyframe() { 0 } else { since + 1 };
@@ -150,9 +150,9 @@ fn late_join_starts_at_once_with_the_newest_keyframe() {
         let message = player.next_media(Duration::from_secs(5)).expect("media comes");
         messages.push(message);
     }
-    // They had all been sent before it asked.
-    let last = messages.last().expect("there are some").timestamp;
-    assert!(last <= newest, "picture {PICTURES} is of {last} ms, and {newest} ms were there");
+    // All of them had been sent before the player joined.
+    let last = messages.last().expect("messages").timestamp;
+    assert!(last <= newest, "picture {PICTURES} is of {last} ms, but the newest is of {newest} ms");
     let mut video = messages.iter().filter(|message| message.is_video());
     assert!(video.next().is_some_and(|first| first.is_video_config()), "no configuration first");
     assert!(video.next().is_some_and(|second| second.is_keyframe()), "no keyframe second");
@@ -175,7 +175,7 @@ fn a_player_may_wait_for_a_stream_that_is_not_there_yet() {
     assert_eq!(span.audio, 0..clip.frames.audio.len());
 }
 
-/// A film that is being published, for long enough that a player is late.
+/// A film that is published for long enough that a player joins late.
 struct Show {
     server: Server,
     publisher: Program,
@@ -197,7 +197,7 @@ impl Show {
         Self { server, publisher, clip, key, url }
     }
 
-    /// Demands a start at a keyframe and no gap behind it.
+    /// Expects a start at a keyframe and no gap after it.
     #[track_caller]
     fn expect_played(&self, got: &Frames) -> Span {
         let span = got.expect_contiguous_in(&self.clip.frames);
@@ -227,7 +227,7 @@ fn is_picture(message: &Message) -> bool {
     message.is_video() && !message.is_video_config()
 }
 
-/// Pictures that a late player gets at once.
+/// Pictures that a late player receives at once.
 const PICTURES: usize = 20;
-/// More than a film and the linger time last.
+/// Longer than a film plus the linger time.
 const END: Duration = Duration::from_secs(25);

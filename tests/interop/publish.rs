@@ -1,4 +1,4 @@
-//! What other publishers than ffmpeg send reaches a player unchanged (conformance row IN-02).
+//! Streams of publishers other than ffmpeg reach a player unchanged (conformance row IN-02).
 
 use std::fs;
 use std::path::Path;
@@ -27,7 +27,7 @@ fn in_02_gstreamer_rtmpsink_publishes() {
     publish_with_gstreamer("publish_rtmpsink", "rtmpsink", Client::Librtmp);
 }
 
-/// OBS renders its pictures in software here, so it gets the machine to itself.
+/// OBS renders in software here, so no other test runs at the same time.
 #[test]
 fn in_02_obs_publishes() {
     let needs = [Need::Program("ffmpeg"), Need::Program("obs"), Need::Program("Xvfb")];
@@ -68,7 +68,7 @@ fn publish_with_gstreamer(test: &str, element: &'static str, client: Client) {
     lab.proves(client, Role::Publishes, &MAIN_CODECS);
 }
 
-/// Codecs that have no header.
+/// Codecs without a sequence header.
 #[test]
 fn in_02_gstreamer_publishes_sorenson_with_mp3() {
     let elements = ["rtmp2sink", "flvmux", "mpegaudioparse"].map(Need::Element);
@@ -91,10 +91,10 @@ fn in_02_gstreamer_publishes_sorenson_with_mp3() {
     lab.proves(Client::Rtmp2, Role::Publishes, SORENSON_MP3.codecs);
 }
 
-/// Parsers of H.264 and AAC.
+/// GStreamer parsers for H.264 and AAC.
 pub(crate) const PARSERS: [&str; 2] = ["h264parse", "aacparse"];
 
-/// Takes a film apart and publishes its packets as they are, at the speed of the clock.
+/// Demuxes a film and publishes its packets unchanged in real time.
 pub(crate) fn start_gstreamer(
     lab: &Lab,
     element: &str,
@@ -114,7 +114,7 @@ pub(crate) fn start_gstreamer(
     Program::start(lab, element, &mut command)
 }
 
-/// An X server that nobody looks at.
+/// An X server without a display.
 pub(crate) struct Screen {
     display: String,
     program: Program,
@@ -129,20 +129,20 @@ impl Screen {
         let program = Program::start(lab, "xvfb", &mut command);
         let socket = format!("/tmp/.X11-unix/X{number}");
         let is_up = wait_until(Duration::from_secs(10), || Path::new(&socket).exists());
-        assert!(is_up, "Xvfb does not come up");
+        assert!(is_up, "Xvfb does not start");
         Self { display, program }
     }
 }
 
 impl Drop for Screen {
-    /// Asks it to end, since a server that is killed leaves its socket and its lock behind.
+    /// Ends the X server with a signal: if it were killed, it would leave its socket and lock file.
     fn drop(&mut self) {
         self.program.signal(Signal::TERM);
         wait_until(Duration::from_secs(2), || !self.program.is_running());
     }
 }
 
-/// Publishes with the key `obs`; `login` is what its service has beside server and key.
+/// Publishes with the key `obs`. `login` holds further settings of the service.
 pub(crate) fn start_obs(lab: &Lab, screen: &Screen, server_url: &str, login: &str) -> Program {
     let home = lab.path("obs-home");
     let settings = home.join("obs-studio");
@@ -167,7 +167,7 @@ fn write(path: &Path, text: &str) {
     fs::write(path, text).expect("the file can be written");
 }
 
-/// What keeps OBS from asking questions at its first start.
+/// Settings that keep OBS from asking questions at its first start.
 const OBS_GLOBAL: &str = "\
 [General]
 FirstRun=true

@@ -1,4 +1,4 @@
-//! A publisher goes away and one comes back: the players stay.
+//! A publisher leaves and another one comes: the players stay.
 
 use std::path::Path;
 use std::thread;
@@ -32,7 +32,7 @@ fn a_player_survives_a_killed_publisher_whose_successor_comes_in_time() {
     expect_pictures_of_both(&path, &first_clip, &second_clip);
 }
 
-/// A publisher whose network is gone says nothing and closes nothing.
+/// A publisher without a network sends nothing and does not close its connection.
 #[test]
 fn tm_04_a_silent_publisher_gives_way() {
     let needs = [Need::Program("ffmpeg"), Need::OwnServer];
@@ -82,11 +82,11 @@ fn a_second_publisher_is_refused_while_the_first_one_sends() {
     let mut second = ffmpeg::publish(&lab, "second", &clip, &url);
     let status = second.wait(Duration::from_secs(5));
     assert!(!status.success(), "two publishers on one name");
-    let said = second.error_text();
-    assert!(said.contains("Server error"), "ffmpeg was not told why: {said}");
+    let printed = second.error_text();
+    assert!(printed.contains("Server error"), "ffmpeg shows no reason: {printed}");
     first.finish(Duration::from_secs(15));
     let span = player.finish(Duration::from_secs(15)).expect_contiguous_in(&clip.frames);
-    assert_eq!(span.video.end, clip.frames.video.len(), "the first lost something: {span:?}");
+    assert_eq!(span.video.end, clip.frames.video.len(), "the first lost a frame: {span:?}");
 }
 
 #[test]
@@ -101,11 +101,11 @@ fn players_are_told_when_no_publisher_comes_back() {
     thread::sleep(Duration::from_secs(2));
     first.signal(Signal::KILL);
     thread::sleep(Duration::from_millis(500));
-    assert!(player.program.is_running(), "the player was sent away within the linger time");
+    assert!(player.program.is_running(), "the player was closed within the linger time");
     player.program.finish(Duration::from_secs(30));
 }
 
-/// Demands a run of the first film, then all of the second one, and time that never goes back.
+/// Expects one run of the first film, then all of the second, and ascending timestamps.
 #[track_caller]
 fn expect_both(got: &Frames, first: &Clip, second: &Clip) {
     let gap = first.frames.video.len();
@@ -124,16 +124,16 @@ fn expect_both(got: &Frames, first: &Clip, second: &Clip) {
     expect_ascending("audio", &got.audio);
 }
 
-/// Decodes the recording. The pictures come out right only if the second film's sequence header
-/// stands before its first picture. ffmpeg's parser, which keeps to the first header, complains
-/// of the second film however it came, so what it prints says nothing here.
+/// Decodes the recording. The pictures are correct only if the second film's sequence header comes
+/// before its first picture. ffmpeg's parser keeps the first header and complains about the second
+/// film in any case, so its messages are ignored.
 #[track_caller]
 fn expect_pictures_of_both(path: &Path, first: &Clip, second: &Clip) {
     let first_pictures = Frames::of_pictures(&first.path).video;
     let second_pictures = Frames::of_pictures(&second.path).video;
     let (gap, sent) = (first_pictures.len(), joined(&first_pictures, &second_pictures));
     let pictures = runs("pictures", &Frames::of_pictures(path).video, &sent);
-    // Where the first film breaks off, pictures are missing that are shown before their references.
+    // Where the first film ends, pictures are missing that are displayed before their references.
     assert!(
         matches!(&pictures[..], [a, .., b] if a.len() >= 30 && *b == (gap..sent.len())),
         "the first film has {gap} of {} pictures; decoded: {pictures:?}",

@@ -1,5 +1,5 @@
-//! What encoders sent in recorded sessions reaches players message by message: the codecs of
-//! Enhanced RTMP and its multitrack among it, which not every ffmpeg can send.
+//! Recorded sessions of encoders reach players message by message. They include the codecs and the
+//! multitrack of Enhanced RTMP, which not every ffmpeg can send.
 
 use std::path::Path;
 use std::time::Duration;
@@ -49,8 +49,8 @@ fn opus_without_pictures_is_relayed() {
     relay("ffmpeg9_publish_opus_only", "opus");
 }
 
-/// Demands that a player who waited gets every message as it was sent, and that one who is late
-/// gets the headers of all tracks, then everything of each track from its newest keyframe on.
+/// Expects an early player to receive every message as sent, and a late one to receive the headers
+/// of all tracks and then every message of each track from its newest keyframe on.
 fn relay(file: &str, key: &str) {
     let Some(lab) = Lab::open(&format!("recorded_{key}"), &[Need::OwnServer]) else { return };
     let server = Server::start(&lab);
@@ -70,7 +70,7 @@ fn relay(file: &str, key: &str) {
     let timestamp = sent[start.min(sent.len() - 1)].timestamp;
     let headers = sent[..start].iter();
     let mut headers: Vec<&Message> = headers.filter(|message| is_header(message)).collect();
-    // Those of the sound first, each kind in the order of its tracks.
+    // Audio headers come first, each kind in the order of its tracks.
     headers.sort_by_key(|header| header.is_video());
     let mut late = Player::play(server.address(), "live", key);
     for header in headers {
@@ -85,8 +85,8 @@ fn relay(file: &str, key: &str) {
     }
 }
 
-/// Where a late player begins whose first track begins with the last of these messages. The
-/// encoder of a second track is some frames ahead of that of the first.
+/// Returns where a late player starts if its first track starts with the last of these messages.
+/// The encoder of a second track is some frames ahead of the first.
 fn start_of(sent: &[Message]) -> usize {
     let second = sent.iter().rposition(|message| keyframe_track(message) == Some(1));
     second.unwrap_or(sent.len() - 1)
@@ -95,8 +95,8 @@ fn start_of(sent: &[Message]) -> usize {
 #[track_caller]
 fn expect_next(player: &mut Player, sent: &Message, which: &str) {
     let got = player.next_media(Duration::from_secs(5));
-    let got = got.unwrap_or_else(|| panic!("{which} never came: {}", describe(sent)));
-    assert!(got == *sent, "{which}: {} came for {}", describe(&got), describe(sent));
+    let got = got.unwrap_or_else(|| panic!("{which} did not arrive: {}", describe(sent)));
+    assert!(got == *sent, "{which}: got {} instead of {}", describe(&got), describe(sent));
 }
 
 fn describe(message: &Message) -> String {
@@ -105,7 +105,7 @@ fn describe(message: &Message) -> String {
     format!("kind {kind} at {timestamp} ms, {} bytes, {begin:02x?}", payload.len())
 }
 
-/// The video track that has a keyframe here.
+/// Returns the video track of which the message is a keyframe.
 fn keyframe_track(message: &Message) -> Option<u8> {
     let track = match packet_type(message) {
         PacketType::Legacy(1) | PacketType::Enhanced(1 | 3) => 0,
@@ -121,8 +121,8 @@ fn is_frame_of_first(message: &Message) -> bool {
     message.is_video() && is_frame
 }
 
-/// What a decoder must have before anything else: a sequence header, and in Enhanced RTMP also
-/// the layout of the channels and the colours.
+/// Returns whether a decoder needs the message before all others: a sequence header, or in Enhanced
+/// RTMP the layout of the channels or the colours.
 fn is_header(message: &Message) -> bool {
     matches!(
         packet_type(message),
@@ -130,11 +130,11 @@ fn is_header(message: &Message) -> bool {
     )
 }
 
-/// The packet type by the layout of the first two bytes.
+/// Packet type, by the layout of the first two bytes.
 enum PacketType {
     Legacy(u8),
     Enhanced(u8),
-    /// A multitrack message for one track.
+    /// A multitrack message with a single track.
     OneTrack(u8),
 }
 

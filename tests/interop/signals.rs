@@ -1,4 +1,4 @@
-//! What an operator does to a server that streams.
+//! Signals of an operator to a server with streams.
 
 use std::thread;
 use std::time::Duration;
@@ -31,7 +31,7 @@ fn sigterm_tells_everybody_and_exits_with_success() {
 fn a_second_sigterm_ends_the_server_now() {
     let needs = [Need::OwnServer];
     let Some(lab) = Lab::open("signal_term_twice", &needs) else { return };
-    // Longer than this test waits: only the second signal can end it.
+    // Longer than the test waits, so only the second signal can end the server.
     let mut server = Server::start_with(&lab, "drain_ms = 60000\n");
     let _idle = std::net::TcpStream::connect(server.address()).expect("the server accepts");
     thread::sleep(Duration::from_millis(200));
@@ -42,8 +42,8 @@ fn a_second_sigterm_ends_the_server_now() {
     assert_eq!(status.code(), Some(0), "the server ended with {status}");
 }
 
-/// The chunk size is among what changes, since it is built into what the tape holds and into
-/// what the players were told: whatever a reload makes of it, it may not cost them their place.
+/// The chunk size is among the changes, because it is part of the tape and of what players were
+/// told. A reload must not cost a player its position.
 #[test]
 fn sighup_reloads_and_a_broken_file_changes_nothing() {
     let needs = [Need::Program("ffmpeg"), Need::OwnServer];

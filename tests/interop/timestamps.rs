@@ -1,5 +1,5 @@
-//! Streams that cross 0xFFFFFF milliseconds, where timestamps take their extended form
-//! (conformance rows IN-03 and CH-19). Live, that is after 4 h 39 min.
+//! Streams whose timestamps cross 0xFFFFFF ms and become extended (conformance rows IN-03 and
+//! CH-19). A live stream gets there after 4 h 39 min.
 
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ use crate::lab::{Lab, Need, ffmpeg, players};
 #[test]
 fn in_03_players_cross_into_extended_timestamps_at_chunk_size_60000() {
     let Some(lab) = Lab::open("cross_60000", &NEEDS) else { return };
-    // Only with chunks that hold whole messages: rtmpdump expects no extended timestamp on a
-    // type 3 chunk.
+    // rtmpdump works only with chunks that hold whole messages: it expects no extended timestamp on
+    // a type 3 chunk.
     cross(&lab, 60_000, true);
 }
 
@@ -23,8 +23,8 @@ fn in_03_players_cross_into_extended_timestamps_at_chunk_size_128() {
     cross(&lab, 128, false);
 }
 
-/// The socket player here reads the extended timestamp on every type 3 chunk, as ffmpeg does;
-/// it would lose its place at the first one that lacks it.
+/// The raw player here reads the extended timestamp on every type 3 chunk, as ffmpeg does. It would
+/// lose synchronization at the first chunk without it.
 #[test]
 fn ch_19_extended_timestamp_is_on_every_type_3_chunk() {
     let needs = [Need::Program("ffmpeg"), Need::OwnServer];
@@ -42,7 +42,7 @@ fn ch_19_extended_timestamp_is_on_every_type_3_chunk() {
             sizes.push(message.payload.len());
         }
     }
-    // The sequence header and the end of the sequence come on top of the pictures.
+    // In addition to the pictures there are the sequence header and the end of sequence.
     let pictures = clip.frames.video.len();
     assert!((pictures..=pictures + 3).contains(&sizes.len()), "{} of {pictures}", sizes.len());
     let crossed = timestamps.iter().filter(|&&timestamp| timestamp > LAST_SHORT).count();
@@ -69,7 +69,7 @@ fn cross(lab: &Lab, chunk_size: usize, with_rtmpdump: bool) {
     vlc.program.finish(end);
     let pictures = Frames::of_pictures(&clip.path).video;
     let run = run_of_vlc(&Frames::of_pictures(&vlc.path).video, &pictures);
-    assert!(run.start <= 90, "VLC came too late to cross: {run:?}");
+    assert!(run.start <= 90, "VLC joined too late for the crossing: {run:?}");
 }
 
 #[track_caller]
@@ -93,10 +93,10 @@ fn settings(chunk_size: usize) -> String {
     format!("[rtmp]\nchunk_size = {chunk_size}\n[publish]\nlinger_ms = 1000\n")
 }
 
-/// Four seconds before the crossing.
+/// Timestamp offset: four seconds before the crossing.
 const LATE: [&str; 2] = ["-output_ts_offset", "16773"];
 
-/// The last timestamp that fits the three bytes of a message header.
+/// The last timestamp that fits into the three bytes of a message header.
 const LAST_SHORT: u32 = 0x00ff_fffe;
 
 const NEEDS: [Need; 5] = [

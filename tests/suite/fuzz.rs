@@ -115,7 +115,7 @@ fn every_target_is_a_program_with_a_corpus_of_a_bounded_size() {
 
 /// Whether the oracles would notice: a parser that takes memory on the word of its peer ...
 #[test]
-#[should_panic(expected = "bytes are kept of 4 that came")]
+#[should_panic(expected = "bytes are kept for 4 bytes received")]
 fn memory_for_a_declared_length_is_noticed() {
     let mut buffer = Vec::<u8>::new();
     let declared = u32::from_be_bytes([0, 1, 0, 0]) as usize;
@@ -124,7 +124,7 @@ fn memory_for_a_declared_length_is_noticed() {
 
 /// ... one that keeps what it was done with ...
 #[test]
-#[should_panic(expected = "bytes are kept of 9 that came")]
+#[should_panic(expected = "bytes are kept for 9 bytes received")]
 fn memory_that_adds_up_is_noticed() {
     let (mut kept, mut forgotten) = (Kept::default(), Vec::new());
     for _ in 0..100 {
@@ -134,7 +134,7 @@ fn memory_that_adds_up_is_noticed() {
 
 /// ... and one that makes something else of a header that comes in two pieces.
 #[test]
-#[should_panic(expected = "and whole")]
+#[should_panic(expected = "differ from the whole")]
 fn a_parser_that_depends_on_the_cut_is_noticed() {
     same_however_cut(&[7; 40], 1, |pieces| {
         pieces.iter().map(|piece| piece.len() / 2).sum::<usize>()

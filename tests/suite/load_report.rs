@@ -149,20 +149,19 @@ fn runs_of_other_conditions_are_compared_only_when_that_is_asked_for() {
     let third = folder.report("c.json", &other);
     let never = load(&["compare", &first, &third, "--anyway"]);
     assert_eq!(never.status.code(), Some(16));
-    let expected =
-        "tiderace: a run of load fanout and one of load ingest have nothing to compare\n";
+    let expected = "tiderace: a run of load fanout and a run of load ingest cannot be compared\n";
     assert_eq!(text(&never.stderr), expected);
 }
 
 #[test]
-fn what_is_no_report_is_refused_by_name() {
+fn a_file_that_is_not_a_report_is_refused_by_name() {
     let folder = Folder::new("foreign");
     let file = folder.path("har.json");
     fs::write(&file, r#"{"format":"har","version":1}"#).unwrap();
     let output = load(&["compare", &file, &file]);
     assert_eq!(output.status.code(), Some(6));
     let errors = text(&output.stderr);
-    assert!(errors.starts_with(&format!("tiderace: {file}: no report of tiderace load: ")));
+    assert!(errors.starts_with(&format!("tiderace: {file}: not a report of tiderace load: ")));
     assert_eq!(errors.lines().count(), 1, "{errors}");
 }
 

@@ -247,15 +247,15 @@ fn a_plan_that_needs_more_descriptors_than_one_process_may_have_names_the_remedi
     {
         let (code, stderr) = outcome(&limited(args));
         let expected = "tiderace: the descriptor limit of 100 is too low for 120 connections of \
-                        one process at once: raise it to 152 (ulimit -n), share the work with \
-                        --processes where a command has that, or ask for fewer\n";
+                        one process: raise it to 152 (ulimit -n), share the work with --processes \
+                        if the command has that flag, or ask for fewer connections\n";
         assert_eq!((code, stderr.as_str()), (Some(5), expected));
     }
     // The first process has a third of the sessions, and pipes to the two others.
     let args = "idle URL --stage tcp --sessions 300 --processes 3";
     let expected = "tiderace: the descriptor limit of 100 is too low for 100 connections of one \
-                    process at once: raise it to 138 (ulimit -n), share the work with --processes \
-                    where a command has that, or ask for fewer\n";
+                    process: raise it to 138 (ulimit -n), share the work with --processes if the \
+                    command has that flag, or ask for fewer connections\n";
     assert_eq!(outcome(&limited(args)), (Some(5), expected.to_owned()));
     let shared = "idle URL --stage tcp --sessions 120 --duration-s 0.1 --processes 2";
     assert_eq!(values(&report(&limited(shared)), ["sessions_held"]), [120.0]);

@@ -63,7 +63,10 @@ fn floor_drops_a_player_that_does_not_read_and_keeps_the_others() {
         let _ = stuck.read_to_end(&mut received);
         assert!(received.len() < FRAMES * frame.len() / 2, "{form:?}: {} bytes", received.len());
         assert!(received.chunks(frame.len()).all(|got| *got == frame[..got.len()]), "{form:?}");
-        assert!(floor.end().ends_with(" 1 players dropped that did not read\n"), "{form:?}");
+        assert!(
+            floor.end().ends_with(" 1 players dropped because they did not read\n"),
+            "{form:?}"
+        );
     }
 }
 
@@ -200,7 +203,7 @@ fn stream_that_nobody_publishes_leaves_a_doubt() {
     let played =
         report(&load(&["play", &url, "--duration-s", "0.2", "--json", "-"]).output().unwrap());
     expect(&played, &[("video_frames", 0.0), ("audio_frames", 0.0)]);
-    let doubt = "nothing of the stream arrived; does anybody publish it?";
+    let doubt = "no media arrived; is the stream being published?";
     assert!(played.doubts.iter().any(|told| told == doubt), "{:?}", played.doubts);
     assert!(played.figure("first_media_ms").unwrap().withheld.is_some());
 }
@@ -218,14 +221,14 @@ fn bad_use_of_play_and_publish_ends_in_one_line_and_a_code_of_its_own() {
     let cut = cut_film();
     let (cut, readme) = (cut.to_str().unwrap(), vector("README.md"));
     for (args, code, expected) in [
-        (&["play", "rtmp://host"][..], 2, "rtmp://host: expected an application behind the host"),
+        (&["play", "rtmp://host"][..], 2, "rtmp://host: expected an application after the host"),
         (&["publish", &format!("rtmp://{nobody}/live/a")], 10, "cannot connect to"),
         (&["publish", &url("taken")], 11, " refused to publish the stream: "),
         (&["play", &url("absent")], 11, " refused to play the stream: "),
         (
             &["play", &silent, "--timeout-s", "0.2"],
             11,
-            "no answer within 200ms, and it got no further than tcp",
+            "no answer within 200ms, and the last phase reached was tcp",
         ),
         (
             &["publish", &url("a"), "--file", "/nonexistent.flv"],

@@ -1,5 +1,5 @@
-//! The real server in a world of its own: sockets in memory, time that passes when told to, and
-//! clients that do what a test says.
+//! The real server in a simulated world: in-memory sockets, a clock that a test advances, and
+//! clients that a test scripts.
 //!
 //! ```text
 //! let mut world = World::new(Settings::default());
@@ -10,9 +10,9 @@
 //! assert_eq!(world[player].media().len(), 1);
 //! ```
 //!
-//! [`World::run`] lets everything happen that can happen at this instant, [`World::advance`]
-//! lets time pass from deadline to deadline. After each turn of the server and when nothing more
-//! happens, the world checks what must hold whatever the test is about.
+//! [`World::run`] processes everything that can happen at this instant. [`World::advance`] lets
+//! time pass from deadline to deadline. The world checks its invariants after each turn of the
+//! server and whenever nothing more happens.
 
 use std::cell::RefCell;
 #[cfg(target_os = "linux")]
@@ -45,27 +45,27 @@ use crate::random::Random;
 use crate::socket::{FileAnswer, Link, MemoryTransport};
 use crate::wire::{self, Message};
 
-/// Room in a socket for each direction, unless a test chooses another.
+/// Size of a socket buffer per direction, unless a test chooses another.
 const SOCKET_BYTES: usize = 256 * 1024;
-/// As much as the loop of the server lends.
+/// As large as the read buffer of the program's loop.
 const READ_BUFFER_BYTES: usize = tiderace::limits::READ_BUFFER_BYTES;
-/// What the server's challenges follow from.
+/// The secret from which the server derives its challenges.
 pub(crate) const CHALLENGER_SECRET: [u8; 32] = [0x42; 32];
-/// More turns than anything takes that ends.
+/// Upper bound of turns before the server must come to rest.
 const TURNS_MAX: usize = 1_000_000;
 
-/// Which client; index the world with it.
+/// Handle of a client; index the world with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ClientHandle(usize);
 
-/// How what a client sends is cut into segments: the server takes a turn between two of them.
+/// How the bytes of a client are cut into segments. The server takes a turn between two segments.
 #[derive(Clone, Debug)]
 pub(crate) enum Split {
-    /// Whatever there is room for.
+    /// As much as there is room for.
     Whole,
-    /// So many bytes.
+    /// This number of bytes.
     Bytes(usize),
-    /// At least one byte and less than the number.
+    /// A random number of bytes, at least one and less than this.
     Random(Random, usize),
 }
 
@@ -79,14 +79,14 @@ impl Split {
     }
 }
 
-/// An empty file in memory.
+/// Returns an empty memory file.
 #[cfg(target_os = "linux")]
 pub(crate) fn memory_file() -> io::Result<File> {
     Ok(memfd_create("tiderace-test", MemfdFlags::CLOEXEC)?.into())
 }
 
-/// Memory files for as few players and bytes as there can be: what is sent from memory else, one
-/// player alone shows.
+/// Settings that use memory files for any number of players and bytes. What a real server would
+/// send from memory, a single player thus receives from files.
 pub(crate) fn segments() -> Option<SegmentSettings> {
     #[cfg(target_os = "linux")]
     return Some(SegmentSettings {
@@ -105,15 +105,15 @@ pub(crate) struct World {
     now: Time,
     buffer: Vec<u8>,
     clients: Vec<Peer>,
-    /// Room in each direction of the sockets that are opened from here on.
+    /// Size per direction of the sockets opened from here on.
     pub(crate) socket_bytes: usize,
-    /// Sockets opened from here on misbehave as far as sockets may, by this seed.
+    /// Seed of the faults of sockets opened from here on.
     faults: Option<u64>,
 }
 
 impl World {
     pub(crate) fn new(settings: Settings) -> Self {
-        // What is random in S1 does not matter; that it is not all the same byte does.
+        // The random part of S1 does not matter, but it must not be a single repeated byte.
         let random: [u8; 1528] = std::array::from_fn(|index| (index * 7 % 251) as u8);
         let mut server =
             Server::new(settings, Hello::new(&random), Challenger::new(CHALLENGER_SECRET));
@@ -128,8 +128,8 @@ impl World {
         }
     }
 
-    /// The same with sockets that refuse and shorten writes and report more than they must, and
-    /// with a small read buffer, all by `seed`.
+    /// Creates a world whose sockets refuse and shorten writes and report spurious events, with a
+    /// small read buffer, all determined by `seed`.
     pub(crate) fn with_faults(settings: Settings, seed: u64) -> Self {
         let mut world = Self::new(settings);
         world.faults = Some(seed);
@@ -137,7 +137,7 @@ impl World {
         world
     }
 
-    /// Lends the server a buffer of another size.
+    /// Sets the size of the read buffer that the server is lent.
     pub(crate) fn set_read_buffer(&mut self, bytes: usize) {
         self.buffer = vec![0; bytes];
     }
@@ -146,14 +146,14 @@ impl World {
         self.now
     }
 
-    /// Opens a connection over which the test sends the bytes, from an address of its own.
+    /// Opens a connection from a new address. The test sends the bytes itself.
     pub(crate) fn connect(&mut self) -> ClientHandle {
         let host = 0x0a00_0001 + self.clients.len() as u32;
         self.connect_from(SocketAddr::from((Ipv4Addr::from(host), 40_000)))
     }
 
-    /// The same from a given address. As in the loop, connections are accepted when the server
-    /// has been told what happened and before it takes its turn.
+    /// Opens a connection from a given address. As in the loop, connections are accepted after the
+    /// server has been told about events and before its turn.
     pub(crate) fn connect_from(&mut self, address: SocketAddr) -> ClientHandle {
         self.move_bytes();
         let handle = ClientHandle(self.clients.len());
@@ -190,22 +190,22 @@ impl World {
         handle
     }
 
-    /// A client that is connected to the application `live` and asks for nothing.
+    /// Opens a client that is connected to the application `live` and requests no stream.
     pub(crate) fn connect_only(&mut self) -> ClientHandle {
         self.settled(Purpose::Connect)
     }
 
-    /// A client that publishes `key` in the application `live`.
+    /// Opens a client that publishes `key` in the application `live`.
     pub(crate) fn publisher(&mut self, key: &str) -> ClientHandle {
         self.settled(Purpose::Publish { key: key.to_owned() })
     }
 
-    /// A client that plays `key` of the application `live`.
+    /// Opens a client that plays `key` in the application `live`.
     pub(crate) fn player(&mut self, key: &str) -> ClientHandle {
         self.settled(Purpose::Play { key: key.to_owned() })
     }
 
-    /// A connection that has shaken hands and sent nothing else.
+    /// Opens a connection that has completed the handshake and sent nothing more.
     pub(crate) fn handshaken(&mut self) -> ClientHandle {
         let handle = self.connect();
         self[handle].send_raw(&wire::handshake());
@@ -213,7 +213,7 @@ impl World {
         handle
     }
 
-    /// A connection that was accepted by the application `live` and has read the answer.
+    /// Opens a connection that is connected to the application `live` and has read the reply.
     pub(crate) fn connected(&mut self) -> ClientHandle {
         let handle = self.handshaken();
         self.say(handle, &[wire::connect("live")]);
@@ -221,7 +221,7 @@ impl World {
         handle
     }
 
-    /// One that has created message stream 1 and publishes `key` on it.
+    /// Opens a connection that has created message stream 1 and publishes `key` on it.
     pub(crate) fn publishing(&mut self, key: &str) -> ClientHandle {
         let handle = self.connected();
         self.say(handle, &[wire::create_stream(2.0), wire::publish(key)]);
@@ -230,7 +230,7 @@ impl World {
         handle
     }
 
-    /// One that has created message stream 1 and plays `key` on it.
+    /// Opens a connection that has created message stream 1 and plays `key` on it.
     pub(crate) fn playing(&mut self, key: &str) -> ClientHandle {
         let handle = self.connected();
         self.say(handle, &[wire::create_stream(2.0), wire::play(key)]);
@@ -238,7 +238,7 @@ impl World {
         handle
     }
 
-    /// Sends messages and lets happen what comes of them.
+    /// Sends messages and processes everything that follows.
     pub(crate) fn say(&mut self, client: ClientHandle, messages: &[Message]) {
         self[client].send(messages);
         self.run();
@@ -258,7 +258,7 @@ impl World {
         handle
     }
 
-    /// Lets everything happen that happens without time passing.
+    /// Processes everything that can happen without time passing.
     pub(crate) fn run(&mut self) {
         for _ in 0..TURNS_MAX {
             if !self.turn() {
@@ -269,7 +269,7 @@ impl World {
         panic!("the server does not come to rest at {:?}", self.now);
     }
 
-    /// Lets the server take one turn; false if there is nothing to do.
+    /// Lets the server take one turn. Returns false if there is nothing to do.
     pub(crate) fn turn(&mut self) -> bool {
         let moved = self.move_bytes();
         let due = self.server.next_deadline().is_some_and(|at| at <= self.now);
@@ -281,12 +281,12 @@ impl World {
         true
     }
 
-    /// Lets `duration` pass, with all that happens meanwhile.
+    /// Lets `duration` pass, with everything that happens meanwhile.
     pub(crate) fn advance(&mut self, duration: Duration) {
         self.run();
         let end = self.now + duration;
         while let Some(at) = self.server.next_deadline().filter(|at| *at <= end) {
-            assert!(at > self.now, "a deadline that was due is still there after the turn");
+            assert!(at > self.now, "a due deadline is still there after the turn");
             self.now = at;
             self.run();
         }
@@ -299,33 +299,33 @@ impl World {
         self.advance(Duration::from_millis(millis));
     }
 
-    /// Lets milliseconds pass in which the peers do what they do and the server does nothing, as
-    /// when its process is stopped and continued.
+    /// Lets milliseconds pass in which only the peers act, as when the server process is stopped
+    /// and continued.
     pub(crate) fn stop_for_ms(&mut self, millis: u64) {
         self.now = self.now.plus_millis(millis);
         self.run();
     }
 
-    /// Tells the server that there is room in a socket, whether there is or not.
+    /// Tells the server that a socket is writable, whether it is or not.
     pub(crate) fn say_writable(&mut self, client: ClientHandle) {
         if let Some(id) = self[client].conn {
             self.server.event(id, false, true, false);
         }
     }
 
-    /// Connections that ended for `reason`.
+    /// Returns the number of connections that ended for `reason`.
     pub(crate) fn closed(&self, reason: CloseReason) -> u64 {
         self.server.stats().closed(reason)
     }
 
-    /// The server's side of a client's connection, while it is there.
+    /// Returns the server's side of a client's connection, while it exists.
     pub(crate) fn conn(&self, client: ClientHandle) -> Option<&Conn<MemoryTransport>> {
         let peer = &self[client];
         let conn = self.server.conn(peer.conn?)?;
         Rc::ptr_eq(&conn.transport.0, &peer.link).then_some(conn)
     }
 
-    /// Moves what the clients have to say and to hear, and tells the server what changed.
+    /// Moves the bytes of all clients in both directions, and tells the server what changed.
     fn move_bytes(&mut self) -> bool {
         let mut moved = false;
         for peer in &mut self.clients {
@@ -339,16 +339,16 @@ impl World {
         moved
     }
 
-    /// What holds after every turn.
+    /// Checks what must hold after every turn.
     fn check_invariants(&self) {
         let server = &self.server;
         let stats = server.stats();
         let live = stats.accepted + stats.dialed - stats.closed_total();
-        assert_eq!(live, server.len() as u64, "accepted and dialed less closed is live");
+        assert_eq!(live, server.len() as u64, "accepted plus dialed minus closed is live");
         assert!(server.timers().len() <= server.len(), "one timer entry per connection");
         for stream in server.hub().iter() {
             let name = stream.name();
-            assert!(stream.is_live() || !stream.players().is_empty(), "nobody is at {name}");
+            assert!(stream.is_live() || !stream.players().is_empty(), "{name} has no peers");
             for (slot, player) in stream.players().iter().enumerate() {
                 let play = self.play_of(*player);
                 assert_eq!(play.map(|(slot, _)| slot), Some(slot), "slots of {name}");
@@ -364,12 +364,13 @@ impl World {
         Some((play.slot as usize, self.server.hub().channel(play.stream).name()))
     }
 
-    /// What holds when nothing more happens: nobody waits for an event that nobody owes.
+    /// Checks that nothing is stuck when nothing more happens: every wait has an event that will
+    /// end it.
     fn check_nothing_is_stuck(&self) {
         for (index, peer) in self.clients.iter().enumerate() {
             let Some(conn) = self.conn(ClientHandle(index)) else { continue };
             let link = peer.link.borrow();
-            // While a request is decided, what follows it stays in the kernel.
+            // While a request waits for a judge, the bytes after it stay in the kernel.
             let is_read = link.unread() == 0 || conn.is_parked();
             assert!(is_read, "client {index}: bytes that the server has not read");
             if peer.reads {
@@ -379,8 +380,8 @@ impl World {
             let mut news = plays.map(|play| self.server.hub().channel(play.stream).news_at());
             let waits_for_more = news.any(|at| at != Time::NEVER && at > self.now);
             if conn.has_pending(self.server.hub()) && !waits_for_more {
-                assert_eq!(link.room(), 0, "client {index}: room, and bytes that wait for it");
-                assert!(!conn.writable, "client {index}: writable, and bytes that wait");
+                assert_eq!(link.room(), 0, "client {index}: room, and pending bytes");
+                assert!(!conn.writable, "client {index}: writable, and pending bytes");
             }
         }
     }
@@ -400,7 +401,7 @@ impl IndexMut<ClientHandle> for World {
     }
 }
 
-/// A client of the application `live`.
+/// Returns a client of the application `live`.
 pub(crate) fn client(purpose: Purpose) -> Client {
     Client::new(ClientConfig::new("live", "rtmp://host/live", purpose), &[0x5a; 1528])
 }
@@ -408,12 +409,12 @@ pub(crate) fn client(purpose: Purpose) -> Client {
 /// The client's end of a connection.
 pub(crate) struct Peer {
     link: Rc<RefCell<Link>>,
-    /// `None` when the server did not admit it.
+    /// `None` if the server did not admit the connection.
     conn: Option<ConnId>,
     client: Option<Client>,
-    /// How its bytes are cut.
+    /// How the client's bytes are cut into segments.
     pub(crate) split: Split,
-    /// Whether it takes what the server sends. One that does not is a stalled one.
+    /// Whether the client reads. A client that does not read is stalled.
     pub(crate) reads: bool,
     outbox: Vec<u8>,
     finishes: bool,
@@ -438,24 +439,24 @@ impl Peer {
         }
     }
 
-    /// The client that drives the connection.
+    /// Returns the client that drives the connection.
     pub(crate) const fn client(&mut self) -> &mut Client {
         self.client.as_mut().expect("a connection that a client drives")
     }
 
-    /// Sends bytes, after what waits already.
+    /// Sends bytes, after those already waiting.
     pub(crate) fn send_raw(&mut self, bytes: &[u8]) {
         self.outbox.extend(bytes);
     }
 
-    /// Sends messages, cut into chunks of the size that a connection begins with.
+    /// Sends messages in chunks of the initial chunk size.
     pub(crate) fn send(&mut self, messages: &[Message]) {
         for message in messages {
             self.send_raw(&message.chunks());
         }
     }
 
-    /// Bytes that it could not send yet.
+    /// Returns the number of bytes not sent yet.
     pub(crate) const fn unsent(&self) -> usize {
         self.outbox.len()
     }
@@ -471,7 +472,8 @@ impl Peer {
         self.link.borrow_mut().reset();
     }
 
-    /// Takes up to `count` bytes, for a peer that does not read by itself. Returns how many.
+    /// Reads up to `count` bytes, for a client that does not read by itself. Returns the number
+    /// read.
     pub(crate) fn read(&mut self, count: usize) -> usize {
         let mut bytes = self.link.borrow_mut().receive(count);
         self.messages.extend(self.reader.read(&bytes));
@@ -488,74 +490,74 @@ impl Peer {
         self.link.borrow_mut().receive(usize::MAX)
     }
 
-    /// All bytes that came, the handshake too.
+    /// Returns all bytes received, including the handshake.
     pub(crate) fn received(&self) -> &[u8] {
         &self.received
     }
 
-    /// All messages that came.
+    /// Returns all messages received.
     pub(crate) fn messages(&self) -> &[Message] {
         &self.messages
     }
 
-    /// The messages that came since the last call.
+    /// Returns the messages received since the last call.
     pub(crate) fn take_messages(&mut self) -> Vec<Message> {
         self.received.clear();
         std::mem::take(&mut self.messages)
     }
 
-    /// Audio, video and data.
+    /// Returns the audio, video and data messages received.
     pub(crate) fn media(&self) -> Vec<&Message> {
         self.messages.iter().filter(|message| message.is_media()).collect()
     }
 
-    /// The messages of one type.
+    /// Returns the messages of one type.
     pub(crate) fn of_kind(&self, kind: u8) -> Vec<&Message> {
         self.messages.iter().filter(|message| message.kind == kind).collect()
     }
 
-    /// The commands that came, as what they say: the code of a status or error, else the name and
-    /// the transaction id.
+    /// Summarizes the commands received: the code of a status or error, otherwise the command name
+    /// and the transaction id.
     pub(crate) fn answers(&self) -> Vec<String> {
         self.of_kind(wire::COMMAND).into_iter().map(answer).collect()
     }
 
-    /// Whether a command says `what`, in the terms of [`Peer::answers`].
+    /// Returns whether a command received is `what`, in the terms of [`Peer::answers`].
     pub(crate) fn was_told(&self, what: &str) -> bool {
         self.answers().iter().any(|answer| answer == what)
     }
 
-    /// Bytes that the server has sent it from memory files.
+    /// Returns the number of bytes received from memory files.
     pub(crate) fn bytes_from_files(&self) -> u64 {
         self.link.borrow().bytes_from_files
     }
 
-    /// Calls of the server to send from a memory file, refused ones as well.
+    /// Returns the number of the server's calls to send from a memory file, including refused ones.
     pub(crate) fn file_calls(&self) -> usize {
         self.link.borrow().file_calls
     }
 
-    /// Answers each such call from here on.
+    /// Sets the result of all such calls from here on.
     pub(crate) fn answer_files_with(&self, answer: FileAnswer) {
         self.link.borrow_mut().file_answer = Some(answer);
     }
 
-    /// Acknowledgements that the server asked its kernel for.
+    /// Returns the number of acknowledgements that the server requested from its kernel.
     pub(crate) fn acknowledged(&self) -> usize {
         self.link.borrow().acknowledged()
     }
 
-    /// Whether the server has ended its sending direction, or the whole connection.
+    /// Returns whether the server has ended its sending direction, or the whole connection.
     pub(crate) fn is_finished(&self) -> bool {
         self.link.borrow().is_finished()
     }
 
-    /// Whether the server has given the connection up.
+    /// Returns whether the server has dropped the connection.
     pub(crate) fn is_closed(&self) -> bool {
         self.link.borrow().is_closed()
     }
 
-    /// Reads and sends what it can; whether anything moved.
+    /// Reads and sends as much as possible. Returns whether anything moved.
     fn exchange(&mut self) -> bool {
         let mut moved = self.reads && self.read(usize::MAX) > 0;
         if let Some(client) = &mut self.client {
@@ -585,8 +587,8 @@ fn answer(message: &Message) -> String {
     }
 }
 
-/// Whether the world would notice: an event that gets lost, as it does when a server clears
-/// readiness at the wrong moment, leaves bytes behind.
+/// Tests the checks of the world itself: a lost event, as when a server clears readiness at the
+/// wrong moment, leaves bytes unread.
 #[test]
 #[should_panic(expected = "bytes that the server has not read")]
 fn a_lost_event_is_noticed() {

@@ -1,17 +1,17 @@
-//! Fields of odd widths and Exp-Golomb numbers, written one behind the other.
+//! Writes bit fields and Exp-Golomb numbers.
 //!
-//! Owns the order of bits and the emulation prevention of H.264. Never judges what is written.
+//! Owns the bit order and the emulation prevention of H.264. It does not check the values.
 
 /// Bytes under construction.
 #[derive(Debug, Default)]
 pub(super) struct BitWriter {
     bytes: Vec<u8>,
-    /// Bits of the last byte that are still free.
+    /// Free bits of the last byte.
     free: u32,
 }
 
 impl BitWriter {
-    /// An unsigned number of `width` bits, 32 at most.
+    /// Writes an unsigned number of `width` bits, at most 32.
     pub(super) fn u(&mut self, width: u32, value: u32) -> &mut Self {
         for bit in (0..width).rev() {
             if self.free == 0 {
@@ -25,7 +25,7 @@ impl BitWriter {
         self
     }
 
-    /// ue(v) of H.264, section 9.1, below 2^32 - 1.
+    /// Writes ue(v) of H.264, section 9.1. The value is below 2^32 - 1.
     pub(super) fn ue(&mut self, value: u32) -> &mut Self {
         let value = value + 1;
         let width = value.ilog2();
@@ -38,19 +38,19 @@ impl BitWriter {
         self
     }
 
-    /// How many bits were written.
+    /// Returns the number of bits written.
     pub(super) fn len(&self) -> usize {
         self.bytes.len() * 8 - self.free as usize
     }
 
-    /// All that was written.
+    /// Takes the bytes written.
     pub(super) fn take(&mut self) -> Vec<u8> {
         self.free = 0;
         std::mem::take(&mut self.bytes)
     }
 
-    /// All that was written as the unit of H.264 behind its head: with the stop bit, and with a 3
-    /// wherever a start code could be read (section 7.4.1).
+    /// Takes the bytes written as an H.264 NAL unit with the header `head`: adds the stop bit, and
+    /// inserts a 3 wherever a start code would appear (section 7.4.1).
     pub(super) fn take_unit(&mut self, head: u8) -> Vec<u8> {
         let payload = self.u(1, 1).take();
         let mut unit = Vec::with_capacity(payload.len() + 1);
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fields_lie_behind_each_other_from_the_highest_bit_on() {
+    fn fields_are_packed_from_the_highest_bit_on() {
         let mut bits = BitWriter::default();
         bits.u(3, 0b101).ue(0).ue(1).ue(2).ue(3).u(2, 0b11);
         assert_eq!(bits.len(), 17);

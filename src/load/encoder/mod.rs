@@ -1,10 +1,10 @@
-//! A synthetic encoder: a stream that every decoder takes, of the picture size, frame rate, GOP
-//! and bitrate asked for, which costs next to nothing to make.
+//! A synthetic encoder: makes a stream that every decoder accepts, with the requested picture size,
+//! frame rate, GOP and bitrate, at almost no cost.
 //!
-//! Owns how large each frame is and when it is due, by its number alone, so that whoever sends
-//! them late does not make the ones behind it late. A GOP has its share of the bitrate exactly, as
-//! far as its frames can be so small and a message so large; its keyframe is larger than the
-//! others, as that of a real encoder. Pure: it reads no clock.
+//! Owns the size and due time of each frame. Both depend on the frame number only, so a late frame
+//! does not delay the following ones. Each GOP has exactly its share of the bitrate, unless a frame
+//! would be too small or too large for a message. The keyframe is larger than the other frames, as
+//! with a real encoder. This module reads no clock.
 
 mod bit_writer;
 mod synthetic_aac;
@@ -21,34 +21,34 @@ use crate::amf0::{self, Value};
 use crate::limits;
 use crate::media::MediaKind;
 
-/// What is to be encoded.
+/// Options of the synthetic encoder.
 #[derive(Clone, Debug, PartialEq, Args)]
 pub struct EncoderOptions {
     /// The picture size of the synthetic encoder.
     #[arg(long, value_name = "WIDTHxHEIGHT", default_value = "1280x720")]
     pub size: PictureSize,
-    /// Its frame rate.
+    /// The frame rate.
     #[arg(long, value_name = "FPS", default_value = "30")]
     pub fps: Fps,
-    /// The seconds from one of its keyframes to the next.
+    /// The keyframe interval in seconds.
     #[arg(long, value_name = "SECONDS", default_value = "2", value_parser = seconds)]
     pub gop_s: Duration,
-    /// The bits of video in a second, as 4M or 800k.
+    /// The video bitrate in bit/s, such as 4M or 800k.
     #[arg(long, value_name = "BITS", default_value = "4M", value_parser = bits_per_second)]
     pub bitrate: u64,
-    /// The bits of audio in a second; 0 is none.
+    /// The audio bitrate in bit/s; 0 means no audio.
     #[arg(long, value_name = "BITS", default_value = "128k", value_parser = bits_per_second)]
     pub audio_bitrate: u64,
 }
 
-/// A picture size: even, for the colours have half of it.
+/// A picture size with even sides, because chroma has half the resolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PictureSize {
     width: u16,
     height: u16,
 }
 
-/// The largest side of a picture, which the highest level allows.
+/// The largest side of a picture, limited by the highest level.
 const SIDE_MAX: u16 = 8192;
 
 impl PictureSize {
@@ -88,14 +88,14 @@ impl fmt::Display for PictureSize {
     }
 }
 
-/// A frame rate, to a thousandth.
+/// A frame rate with a resolution of 1/1000 fps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fps {
     millihertz: u32,
 }
 
 impl Fps {
-    /// When frame `number` is due.
+    /// Returns the due time of frame `number`.
     fn due(self, number: u64) -> Duration {
         let micros = u128::from(number) * 1_000_000_000 / u128::from(self.millihertz);
         Duration::from_micros(micros as u64)
@@ -118,10 +118,10 @@ impl fmt::Display for Fps {
     }
 }
 
-/// Reads bits per second, in thousands or millions of them with `k` or `M`.
+/// Parses a bitrate in bit/s, with an optional suffix `k` or `M`.
 ///
 /// # Errors
-/// What was expected, where it is something else.
+/// A text that says what was expected.
 pub fn bits_per_second(text: &str) -> Result<u64, String> {
     let (number, unit) = match text.strip_suffix(['k', 'K', 'm', 'M']) {
         Some(number) if text.ends_with(['k', 'K']) => (number, 1e3),
@@ -137,11 +137,11 @@ pub fn bits_per_second(text: &str) -> Result<u64, String> {
 /// One message of a stream, without its payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Frame {
-    /// When it is due, since the stream began.
+    /// Due time since the start of the stream.
     pub due: Duration,
-    /// What it is.
+    /// Audio, video or data.
     pub media: MediaKind,
-    /// Its timestamp (ms).
+    /// Timestamp (ms).
     pub timestamp: u32,
 }
 
@@ -151,21 +151,21 @@ pub struct Encoder {
     options: EncoderOptions,
     frames_per_gop: u64,
     keyframe_bytes: u64,
-    /// What all frames of a GOP but the keyframe have together.
+    /// Bytes of all frames of a GOP except the keyframe.
     repeats_bytes: u64,
     next_video: u64,
     next_audio: u64,
 }
 
-/// The largest frame, which makes the largest message together with the head of its tag.
+/// The largest frame: with the tag header it makes the largest message.
 const FRAME_BYTES_MAX: u64 = (limits::VIDEO_BYTES_MAX - AVC_TAG_HEAD_BYTES) as u64;
 const AVC_TAG_HEAD_BYTES: usize = 5;
 
-/// The parts that a keyframe has where the others have one.
+/// Size of a keyframe relative to the other frames of its GOP.
 const KEYFRAME_WEIGHT: u64 = 8;
 
-// The heads of the tags of H.264 and AAC (FLV 10.1, annex E.4): what the frame is and the codec, a
-// configuration or a frame, and for video how much later it is shown.
+// Header bytes of H.264 and AAC tags (FLV 10.1, annex E.4): frame type and codec, packet type
+// (configuration or frame), and for video the composition time.
 const AVC_KEYFRAME: u8 = 0x17;
 const AVC_INTER: u8 = 0x27;
 const AAC: u8 = 0xaf;
@@ -174,7 +174,7 @@ const FRAME: u8 = 1;
 const SHOWN_AT_ONCE: [u8; 3] = [0; 3];
 
 impl Encoder {
-    /// An encoder whose first frame is a keyframe.
+    /// Creates an encoder whose first frame is a keyframe.
     pub fn new(options: EncoderOptions) -> Self {
         let fps = options.fps;
         let frames = options.gop_s.as_secs_f64() * f64::from(fps.millihertz) / 1000.0;
@@ -196,7 +196,7 @@ impl Encoder {
         }
     }
 
-    /// What a publisher sends before all frames: metadata, and the configuration of each track.
+    /// Returns the messages before all frames: metadata, and the configuration of each track.
     pub fn headers(&self) -> Vec<(MediaKind, Vec<u8>)> {
         let EncoderOptions { size, fps, bitrate, audio_bitrate, .. } = self.options;
         let mut video = vec![AVC_KEYFRAME, CONFIGURATION];
@@ -236,7 +236,7 @@ impl Encoder {
         payload
     }
 
-    /// The next frame of either track, whose payload is appended to `payload`.
+    /// Returns the next frame of either track and appends its payload to `payload`.
     pub fn next_frame(&mut self, payload: &mut Vec<u8>) -> Frame {
         let (video_due, audio_due) = (self.options.fps.due(self.next_video), self.audio_due());
         if self.options.audio_bitrate > 0 && audio_due < video_due {
@@ -290,7 +290,7 @@ impl Frame {
     }
 }
 
-/// Part `index` of `parts` that are `whole` together and differ by one at most.
+/// Returns the size of part `index` if `whole` is divided into `parts` that differ by at most one.
 fn part(whole: u64, index: u64, parts: u64) -> usize {
     let before = |index| u128::from(whole) * u128::from(index) / u128::from(parts);
     (before(index + 1) - before(index)) as usize
@@ -311,7 +311,7 @@ mod tests {
         }
     }
 
-    /// The frames that are due before `until`.
+    /// Returns the frames that are due before `until`.
     fn frames(options: EncoderOptions, until: Duration) -> Vec<(Frame, Vec<u8>)> {
         let mut encoder = Encoder::new(options);
         std::iter::from_fn(|| {
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_has_the_frames_and_a_gop_the_bytes_that_were_asked_for() {
+    fn a_second_has_the_requested_frames_and_a_gop_the_requested_bytes() {
         for (fps, gop_s, bitrate, pictures, keyframes) in [
             ("30", 2.0, 4_000_000, 300, 5),
             ("25", 0.4, 800_000, 250, 25),
@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn no_rate_makes_a_frame_that_is_no_message() {
+    fn no_bitrate_makes_a_frame_too_large_for_a_message() {
         for (fps, gop_s) in [("0.1", 10.0), ("0.1", 100.0), ("1000", 3e7)] {
             let mut encoder = Encoder::new(options("16x16", fps, gop_s, 1_000_000_000));
             let largest = (0..20).map(|_| {
@@ -388,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_size_rate_or_bitrate_says_what_is() {
+    fn an_invalid_size_rate_or_bitrate_is_refused_with_an_example() {
         for size in ["", "1280", "1281x720", "x", "8x8", "9000x16", "-2x16"] {
             assert!(
                 size.parse::<PictureSize>().unwrap_err().contains("such as 1280x720"),

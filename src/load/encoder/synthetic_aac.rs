@@ -1,36 +1,36 @@
-//! AAC-LC that every decoder takes: silence.
+//! Synthetic AAC-LC that every decoder accepts: silence.
 //!
-//! Owns the configuration and the frames, in which both channels have a gain and no band. What a
-//! frame lacks in size is filler, which decoders pass over.
+//! Owns the configuration and the frames. Both channels have a gain but no bands. Fill elements,
+//! which decoders skip, bring a frame to its size.
 
 use super::bit_writer::BitWriter;
 
-/// Samples of a channel in a frame.
+/// Samples per channel in a frame.
 pub(super) const FRAME_SAMPLES: u64 = 1024;
 pub(super) const SAMPLE_RATE_HZ: u64 = 48_000;
-/// A frame has 6144 bits of each channel at most (ISO/IEC 14496-3, section 4.5.3.2).
+/// Largest frame: 6144 bits per channel (ISO/IEC 14496-3, section 4.5.3.2).
 pub(super) const FRAME_BYTES_MAX: usize = 2 * 6144 / 8;
 
 /// The `AudioSpecificConfig` of ISO/IEC 14496-3, section 1.6.2.1: LC, 48 kHz, two channels.
 pub(super) const CONFIGURATION: [u8; 2] = [0x11, 0x90];
 
-// Elements of a frame (ISO/IEC 14496-3, table 4.85), each of three bits.
+// Element ids of a frame (ISO/IEC 14496-3, table 4.85), of three bits each.
 const CHANNEL_PAIR: u32 = 1;
 const FILL: u32 = 6;
 const END: u32 = 7;
 
-/// A count from here on has this in its four bits, and the rest in eight more.
+/// Escape value of a count: four bits with this value are followed by eight more bits.
 const ESCAPE: usize = 15;
-/// The most bytes that a fill element can have.
+/// Maximum number of bytes in a fill element.
 const FILL_BYTES_MAX: usize = ESCAPE - 1 + 255;
 
-/// A frame of silence of `bytes`, or a little more if it cannot be so small.
+/// Writes a frame of silence of `bytes`, or a slightly larger one if `bytes` is too small.
 pub(super) fn write_silence(out: &mut Vec<u8>, bytes: usize) {
     let mut bits = BitWriter::default();
-    // The channels have windows of their own.
+    // The channels have separate windows.
     bits.u(3, CHANNEL_PAIR).u(4, 0).u(1, 0);
     for _ in 0..2 {
-        // A gain, one long window without bands; no pulses, noise shaping or gain control.
+        // Global gain, one long window without bands; no pulses, noise shaping or gain control.
         bits.u(8, 100).u(1, 0).u(2, 0).u(1, 0).u(6, 0).u(1, 0).u(3, 0);
     }
     while let Some(left) = bytes.min(FRAME_BYTES_MAX).checked_sub((bits.len() + 3).div_ceil(8))
@@ -42,8 +42,9 @@ pub(super) fn write_silence(out: &mut Vec<u8>, bytes: usize) {
     out.extend(bits.take());
 }
 
-/// A fill element that makes the frame longer by `bytes`, or by as much as one can. Its head takes
-/// one of them, or two with an escaped count, unless it fits into what stood free in the last byte.
+/// Writes a fill element that extends the frame by `bytes`, or by the maximum of one element. Its
+/// header takes one of these bytes, or two with an escaped count, unless it fits into the free bits
+/// of the last byte.
 fn write_fill(bits: &mut BitWriter, bytes: usize) {
     let is_short = bytes <= ESCAPE;
     let count = if is_short { bytes - 1 } else { (bytes - 2).min(FILL_BYTES_MAX) };
@@ -54,7 +55,7 @@ fn write_fill(bits: &mut BitWriter, bytes: usize) {
         bits.u(4, ESCAPE as u32).u(8, (count + 1 - ESCAPE) as u32);
     }
     if count > 0 {
-        // Of the kind that is data to fill with (ISO/IEC 14496-3, table 4.57).
+        // Extension type EXT_FILL_DATA (ISO/IEC 14496-3, table 4.57).
         bits.u(4, 1).u(4, 0);
         (1..count).for_each(|_| _ = bits.u(8, 0xa5));
     }
@@ -65,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn frames_have_the_size_that_was_asked_for_unless_they_cannot_be_so_small_or_large() {
+    fn frames_have_the_requested_size_unless_it_is_too_small_or_too_large() {
         for bytes in 0..2000 {
             let mut frame = vec![1];
             write_silence(&mut frame, bytes);

@@ -1,14 +1,14 @@
-//! H.264 that every decoder takes: a grey picture, and pictures that repeat it.
+//! Synthetic H.264 that every decoder accepts: a grey picture, and pictures that repeat it.
 //!
-//! Owns the parameter sets and slices of the Constrained Baseline profile, in which a picture has
-//! one slice and needs the one before it alone. A keyframe predicts each macroblock from nothing
-//! and corrects nothing; all other pictures skip every macroblock. What a frame lacks in size is
-//! filler, which decoders pass over.
+//! Owns the parameter sets and slices of the Constrained Baseline profile. Each picture has one
+//! slice and refers only to the picture before it. A keyframe predicts each macroblock without a
+//! residual. All other pictures skip every macroblock. Filler units, which decoders skip, bring a
+//! frame to its size.
 
 use super::bit_writer::BitWriter;
 use super::{Fps, PictureSize};
 
-/// A unit with the reference id of a keyframe, of another picture, and with none.
+/// NAL unit headers: `nal_ref_idc` and type.
 const IDR_SLICE: u8 = 0x65;
 const SLICE: u8 = 0x41;
 const FILLER: u8 = 0x0c;
@@ -16,17 +16,17 @@ const SEQUENCE_PARAMETER_SET: u8 = 0x67;
 const PICTURE_PARAMETER_SET: u8 = 0x68;
 
 const PROFILE_BASELINE: u8 = 66;
-/// Sets 0 and 1: it keeps to the profiles Baseline and Main.
+/// Constraint sets 0 and 1: the stream conforms to the Baseline and Main profiles.
 const CONSTRAINTS: u8 = 0xc0;
-/// Pictures are numbered in so many bits.
+/// Bits of `frame_num`.
 const FRAME_NUM_BITS: u32 = 4;
-/// Before each unit.
+/// Length prefix of each NAL unit.
 const UNIT_LENGTH_BYTES: usize = 4;
-/// The head of a filler unit and its stop bit.
+/// Smallest filler unit: length prefix, header and stop bit.
 const FILLER_BYTES_MIN: usize = UNIT_LENGTH_BYTES + 2;
 
-/// What decides between two levels (H.264, table A-1): tenths, macroblocks a second, macroblocks
-/// of a picture, kbit/s.
+/// Level limits (H.264, table A-1): level in tenths, macroblocks per second, macroblocks per
+/// picture, kbit/s.
 const LEVELS: [(u8, u64, u64, u64); 19] = [
     (10, 1_485, 99, 64),
     (11, 3_000, 396, 192),
@@ -49,7 +49,7 @@ const LEVELS: [(u8, u64, u64, u64); 19] = [
     (62, 16_711_680, 139_264, 800_000),
 ];
 
-/// The lowest level that allows it; the highest where none does.
+/// Returns the lowest level that allows the stream, or the highest if none does.
 fn level(size: PictureSize, fps: Fps, bitrate: u64) -> u8 {
     let macroblocks = u64::from(size.macroblocks());
     let rate = (macroblocks * u64::from(fps.millihertz)).div_ceil(1000);
@@ -59,13 +59,13 @@ fn level(size: PictureSize, fps: Fps, bitrate: u64) -> u8 {
     LEVELS.iter().find(allows).unwrap_or(&LEVELS[LEVELS.len() - 1]).0
 }
 
-/// The `AVCDecoderConfigurationRecord` of ISO/IEC 14496-15, section 5.3.3.
+/// Returns the `AVCDecoderConfigurationRecord` of ISO/IEC 14496-15, section 5.3.3.
 pub(super) fn configuration(size: PictureSize, fps: Fps, bitrate: u64) -> Vec<u8> {
     let level = level(size, fps, bitrate);
     let sequence = sequence_parameter_set(size, fps, level);
     let picture = picture_parameter_set();
     let mut record = vec![1, PROFILE_BASELINE, CONSTRAINTS, level];
-    // Units have lengths of four bytes, and there is one set of each kind.
+    // NAL units have length prefixes of four bytes, and there is one parameter set of each kind.
     record.extend([0xfc | (UNIT_LENGTH_BYTES as u8 - 1), 0xe0 | 1]);
     record.extend((sequence.len() as u16).to_be_bytes());
     record.extend(sequence);
@@ -75,18 +75,18 @@ pub(super) fn configuration(size: PictureSize, fps: Fps, bitrate: u64) -> Vec<u8
     record
 }
 
-/// H.264, section 7.3.2.1.1, with the clock of annex E.
+/// Returns the sequence parameter set of H.264, section 7.3.2.1.1, with the timing of annex E.
 fn sequence_parameter_set(size: PictureSize, fps: Fps, level: u8) -> Vec<u8> {
     let mut bits = BitWriter::default();
     bits.u(8, PROFILE_BASELINE.into()).u(8, CONSTRAINTS.into()).u(8, level.into()).ue(0);
-    // Pictures are shown in the order in which they are coded.
+    // Output order equals decoding order.
     bits.ue(FRAME_NUM_BITS - 4).ue(2);
-    // One reference, no gaps in the numbers.
+    // One reference frame, no gaps in `frame_num`.
     bits.ue(1).u(1, 0);
     bits.ue(size.columns() - 1).ue(size.rows() - 1);
-    // Frames only, direct inference as the levels from 3 on demand it.
+    // Frames only, with direct 8x8 inference as required from level 3 on.
     bits.u(1, 1).u(1, 1);
-    // What of the last macroblocks is not shown, in pairs of samples.
+    // Cropping of the last macroblocks, in units of two samples.
     let right = (size.columns() * 16 - u32::from(size.width)) / 2;
     let bottom = (size.rows() * 16 - u32::from(size.height)) / 2;
     if (right, bottom) == (0, 0) {
@@ -94,35 +94,35 @@ fn sequence_parameter_set(size: PictureSize, fps: Fps, level: u8) -> Vec<u8> {
     } else {
         bits.u(1, 1).ue(0).ue(right).ue(0).ue(bottom);
     }
-    // Of the usability information the clock alone; a frame has two of its ticks.
+    // Of the VUI only the timing; a frame has two ticks.
     bits.u(1, 1).u(4, 0).u(1, 1);
     bits.u(32, 1000).u(32, 2 * fps.millihertz).u(1, 1);
     bits.u(2, 0).u(1, 0).u(1, 0);
     bits.take_unit(SEQUENCE_PARAMETER_SET)
 }
 
-/// H.264, section 7.3.2.2.
+/// Returns the picture parameter set of H.264, section 7.3.2.2.
 fn picture_parameter_set() -> Vec<u8> {
     let mut bits = BitWriter::default();
-    // Variable-length codes, no field order, one slice group, one reference.
+    // CAVLC, no field order, one slice group, one reference.
     bits.ue(0).ue(0).u(1, 0).u(1, 0).ue(0).ue(0).ue(0);
-    // No weights, the default quantisers, and slices that say whether they are deblocked.
+    // No weighted prediction, default quantiser, deblocking controlled per slice.
     bits.u(1, 0).u(2, 0).ue(0).ue(0).ue(0).u(1, 1).u(1, 0).u(1, 0);
     bits.take_unit(PICTURE_PARAMETER_SET)
 }
 
-/// A keyframe of `bytes`, or a little more if it cannot be so small. Of two that follow each
-/// other, `is_odd` tells the one from the other, as H.264 demands.
+/// Writes a keyframe of `bytes`, or a slightly larger one if `bytes` is too small. Consecutive
+/// keyframes must differ in `idr_pic_id`, which is `is_odd`.
 pub(super) fn write_keyframe(out: &mut Vec<u8>, size: PictureSize, is_odd: bool, bytes: usize) {
     let mut bits = BitWriter::default();
-    // All slices of the picture are I, and this is all of it; number 0.
+    // One I slice is the whole picture; `frame_num` is 0.
     bits.ue(0).ue(7).ue(0).u(FRAME_NUM_BITS, 0).ue(is_odd.into());
-    // Earlier pictures are shown first, and this one is kept for one picture alone.
+    // Earlier pictures are output first; this one is not a long-term reference.
     bits.u(1, 0).u(1, 0);
-    // The quantiser stays, nothing is deblocked.
+    // No change of the quantiser, no deblocking.
     bits.ue(0).ue(1);
-    // Predicted as the mean of what lies around, which is nothing or grey: I_16x16_2_0_0, the same
-    // for the colours, the quantiser stays, and no coefficient.
+    // DC prediction without neighbours or from grey ones gives grey: I_16x16_2_0_0, DC prediction
+    // for chroma, no change of the quantiser, no coefficients.
     const MACROBLOCK: u8 = 0b0010_0111;
     for _ in 0..size.macroblocks() {
         bits.u(8, MACROBLOCK.into());
@@ -130,12 +130,12 @@ pub(super) fn write_keyframe(out: &mut Vec<u8>, size: PictureSize, is_odd: bool,
     write_units(out, &bits.take_unit(IDR_SLICE), bytes);
 }
 
-/// The picture that comes `number` pictures behind its keyframe, likewise.
+/// Writes the picture at position `number` after its keyframe, in the same way.
 pub(super) fn write_repeat(out: &mut Vec<u8>, size: PictureSize, number: u32, bytes: usize) {
     let mut bits = BitWriter::default();
-    // All slices of the picture are P, and this is all of it.
+    // One P slice is the whole picture.
     bits.ue(0).ue(5).ue(0).u(FRAME_NUM_BITS, number % (1 << FRAME_NUM_BITS));
-    // The references are the default ones, and are marked by the default rule.
+    // Default reference list and default reference marking.
     bits.u(1, 0).u(1, 0).u(1, 0);
     bits.ue(0).ue(1);
     bits.ue(size.macroblocks());
@@ -162,8 +162,8 @@ mod tests {
     use crate::media::codec;
 
     #[test]
-    fn configuration_says_what_was_asked_for() {
-        for (size, fps, bitrate, said) in [
+    fn configuration_describes_the_requested_stream() {
+        for (size, fps, bitrate, expected) in [
             ("1280x720", "30", 4_000_000, "H.264 Constrained Baseline 3.1 1280x720 30"),
             ("1920x1080", "29.97", 6_000_000, "H.264 Constrained Baseline 4.0 1920x1080 29.97"),
             ("350x202", "25", 100_000, "H.264 Constrained Baseline 1.3 350x202 25"),
@@ -175,12 +175,12 @@ mod tests {
             let record = configuration(size, fps, bitrate);
             let facts = codec::video_facts(VideoCodec::Avc, &record).expect("a record");
             let text = codec::describe_video(VideoCodec::Avc, &facts);
-            assert_eq!(format!("{text} {}", facts.frame_rate.unwrap()), said);
+            assert_eq!(format!("{text} {}", facts.frame_rate.unwrap()), expected);
         }
     }
 
     #[test]
-    fn frames_have_the_size_that_was_asked_for_unless_they_cannot_be_so_small() {
+    fn frames_have_the_requested_size_unless_it_is_too_small() {
         let size: PictureSize = "320x240".parse().unwrap();
         let lengths = |bytes| {
             let (mut key, mut repeat) = (Vec::new(), Vec::new());

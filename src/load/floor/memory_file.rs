@@ -1,8 +1,8 @@
-//! A file in memory that frames are written to once, and sent from as often as there are players.
+//! Memory files: each frame is written once and sent to any number of players.
 //!
-//! Owns the rule of such files: no byte changes once it is written, since the queue of a socket
-//! may still refer to it. A full file is left behind, and the kernel frees it when the last player
-//! and the last queue let go of it.
+//! Owns the rule of such files: a byte never changes once written, because a socket queue may still
+//! refer to it. The kernel frees a full file after the last player and the last socket queue have
+//! released it.
 
 use std::io;
 use std::ops::Range;
@@ -12,29 +12,29 @@ use mio::net::TcpStream;
 
 use crate::limits;
 
-/// The files of one stream: the one that is being written.
+/// The memory files of one stream: the one being written.
 #[derive(Debug, Default)]
 pub(super) struct MemoryFiles {
     current: Option<(Rc<system::File>, u64)>,
 }
 
-/// Where something lies in a file.
+/// A range of bytes in a memory file.
 #[derive(Clone, Debug)]
 pub(super) struct FileRange {
     file: Rc<system::File>,
     range: Range<u64>,
 }
 
-/// Whether there are such files.
+/// Checks that memory files are available.
 ///
 /// # Errors
-/// Why not.
+/// The reason why they are not.
 pub(super) fn check() -> io::Result<()> {
     system::create().map(drop)
 }
 
 impl MemoryFiles {
-    /// Writes `bytes` behind all others, in a new file if the current one has no room for them.
+    /// Appends `bytes`, in a new file if the current one has no room for them.
     pub(super) fn append(&mut self, bytes: &[u8]) -> io::Result<FileRange> {
         let length = bytes.len() as u64;
         let has_room = |end: u64| end + length <= limits::FLOOR_FILE_BYTES as u64;
@@ -54,13 +54,13 @@ impl FileRange {
         (self.range.end - self.range.start) as usize
     }
 
-    /// Sends once, as much as the kernel takes, from `offset` on.
+    /// Sends once, as much as the kernel takes, starting at `offset`.
     pub(super) fn send(&self, socket: &TcpStream, offset: usize) -> io::Result<usize> {
         system::send(&self.file, self.range.start + offset as u64..self.range.end, socket)
     }
 
-    /// The same without its first bytes.
-    pub(super) fn behind(&self, offset: usize) -> Self {
+    /// Returns the range without its first `offset` bytes.
+    pub(super) fn rest_after(&self, offset: usize) -> Self {
         let range = self.range.start + offset as u64..self.range.end;
         Self { file: Rc::clone(&self.file), range }
     }
@@ -112,7 +112,7 @@ mod system {
     pub(super) enum File {}
 
     pub(super) fn create() -> io::Result<File> {
-        let why = "--send sendfile: expected Linux; use --send write";
+        let why = "--send sendfile requires Linux; use --send write";
         Err(io::Error::new(io::ErrorKind::Unsupported, why))
     }
 
@@ -132,7 +132,7 @@ mod tests {
 
     use super::*;
 
-    /// What a player receives of a range, without its first `offset` bytes.
+    /// Returns the bytes that a player receives of a range, without its first `offset` bytes.
     fn sent(range: &FileRange, offset: usize) -> Vec<u8> {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut player = StdStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_stays_as_it_was_whatever_comes_behind_it() {
+    fn written_bytes_never_change_whatever_is_appended() {
         let mut files = MemoryFiles::default();
         let first = files.append(b"first").unwrap();
         let second = files.append(b"second").unwrap();
@@ -155,12 +155,12 @@ mod tests {
         assert!(!Rc::ptr_eq(&second.file, &third.file));
         assert_eq!(sent(&first, 0), b"first");
         assert_eq!(sent(&second, 3), b"ond");
-        assert_eq!(sent(&second.behind(3), 1), b"nd");
+        assert_eq!(sent(&second.rest_after(3), 1), b"nd");
         assert_eq!(sent(&third, 0), b"third");
     }
 
     #[test]
-    fn a_file_that_is_left_behind_goes_with_the_last_who_needs_it() {
+    fn a_full_file_is_freed_with_its_last_range() {
         let mut files = MemoryFiles::default();
         let waits = files.append(b"waits").unwrap();
         files.append(&vec![0; limits::FLOOR_FILE_BYTES]).unwrap();

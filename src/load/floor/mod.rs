@@ -1,15 +1,15 @@
-//! `load floor`: a relay that does what the kernel must be asked for, and nothing else.
+//! `load floor`: a relay that makes only the system calls that every server needs.
 //!
-//! A server of live streams reads each frame once and hands it to the kernel once for every
-//! player. What that costs by itself is the floor of what any server costs on the same machine,
-//! so that a figure can be told as a ratio to it. The relay knows no RTMP, keeps nothing for
-//! those who come late, and gives no player a second chance.
+//! A live server reads each frame once and passes it to the kernel once per player. The cost of
+//! that alone is the floor for any server on the same machine, so figures can be given as a ratio
+//! to it. The relay does not speak RTMP, caches nothing for late players, and drops players that do
+//! not read.
 //!
-//! Owns the protocol, which is this: over TCP, frames behind their length of four bytes, the
-//! highest first, and no longer than a message of RTMP. The first one that a client sends is
-//! `publish NAME` or `play NAME`; every further one of a publisher goes to all players of that name
-//! as it is, with its length. Players may come before any publisher. `relay` is the loop, `outbox`
-//! what a player is still to be sent, `memory_file` where `sendfile` sends from.
+//! Owns the protocol: over TCP, frames with a prefix of four bytes that holds their length,
+//! big-endian, and no longer than an RTMP message. The first frame of a client is `publish NAME` or
+//! `play NAME`. Every later frame of a publisher goes to all players of that name unchanged,
+//! including its prefix. Players may come before any publisher. `relay` is the loop, `send_queue`
+//! holds the unsent bytes of a player, and `memory_file` is the source of `sendfile`.
 
 mod memory_file;
 mod relay;
@@ -26,38 +26,39 @@ use super::LoadError;
 use super::options::seconds;
 use crate::descriptors;
 
-/// What the relay is to do.
+/// Options of `load floor`.
 #[derive(Clone, Debug, Args)]
 pub struct Floor {
-    /// Listen here; with port 0 the system chooses one, which the line that it prints names.
+    /// Listen on this address. With port 0 the system chooses a port; the first output line shows
+    /// it.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:0")]
     pub listen: SocketAddr,
-    /// How the kernel is handed what players are sent.
+    /// How frames are passed to the kernel.
     #[arg(long, value_enum, default_value = "write")]
     pub send: SendMethod,
     /// Send all frames of a stream that arrive in one turn of the loop together.
     #[arg(long)]
     pub merge: bool,
-    /// End by itself after so many seconds; without it on SIGTERM or SIGINT alone.
+    /// End after this many seconds. Without this flag the relay ends on SIGTERM or SIGINT only.
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub duration_s: Option<Duration>,
 }
 
-/// How the kernel is handed what players are sent.
+/// How frames are passed to the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum SendMethod {
-    /// One `write` from memory for each frame and player, as a plain relay does it.
+    /// One `write` from memory per frame and player, like a plain relay.
     Write,
-    /// One `write` of each frame into a file in memory, and one `sendfile` from there for each
-    /// player, which copies nothing; on Linux alone.
+    /// One `write` of each frame into a memory file, and one `sendfile` per player, which copies
+    /// nothing. Linux only.
     Sendfile,
 }
 
 impl Floor {
-    /// Relays until it is told to end, or its time is over.
+    /// Relays until a signal arrives or the time is over.
     ///
     /// # Errors
-    /// Why it cannot listen, or what the system refused later.
+    /// A failure to listen, or a later system error.
     pub fn serve(&self) -> Result<(), LoadError> {
         if self.send == SendMethod::Sendfile {
             memory_file::check()?;
@@ -65,15 +66,15 @@ impl Floor {
         descriptors::raise_limit();
         let cannot_listen = |error| LoadError::CannotListen { address: self.listen, error };
         let mut relay = Relay::bind(self).map_err(cannot_listen)?;
-        say(&format!("listening on {}", relay.address()?));
+        print_line(&format!("listening on {}", relay.address()?));
         relay.run(self.duration_s)?;
-        say(&relay.totals().to_string());
+        print_line(&relay.totals().to_string());
         Ok(())
     }
 }
 
-/// Prints a line; nothing is lost where nobody reads it.
-fn say(line: &str) {
+/// Prints a line. A failure means that no reader is left, so nothing is lost.
+fn print_line(line: &str) {
     let mut out = io::stdout().lock();
     drop(writeln!(out, "{line}").and_then(|()| out.flush()));
 }

@@ -1,8 +1,8 @@
-//! The loop of the relay: one poll, edge-triggered, one read buffer, one call to the kernel for
-//! each frame and player.
+//! The loop of the relay: one edge-triggered poll, one read buffer, one system call per frame and
+//! player.
 //!
-//! Owns who publishes and plays what, and what is counted. Players are written to as soon as a
-//! frame is whole; with `merge` at the end of the turn.
+//! Owns the streams with their publishers and players, and the totals. A frame is sent as soon as
+//! it is complete, or with `merge` at the end of the turn.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -33,27 +33,27 @@ const LISTENER: Token = Token(usize::MAX - 2);
 
 /// See the module's head.
 pub(super) struct Relay {
-    form: SendMethod,
+    method: SendMethod,
     merges: bool,
     poll: Poll,
     signals: Signals,
     listener: TcpListener,
-    /// Connections may be waiting: the poll tells of the edge only once.
+    /// Connections may be waiting. The poll reports the edge only once.
     has_waiting: bool,
     peers: Slab<Peer>,
     streams: Slab<Stream>,
     names: HashMap<Vec<u8>, usize>,
-    /// Peers with more to read than a turn gives them.
+    /// Peers with more to read than one turn allows.
     ready: Vec<usize>,
-    /// Peers to be removed at the end of the turn.
+    /// Peers to remove at the end of the turn.
     ended: Vec<usize>,
-    /// Streams with frames to be sent at the end of the turn.
+    /// Streams with frames to send at the end of the turn.
     dirty: Vec<usize>,
     buffer: Box<[u8]>,
     totals: Totals,
 }
 
-/// What has been relayed.
+/// Totals of all relayed frames.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Totals {
     frames: u64,
@@ -68,7 +68,7 @@ impl fmt::Display for Totals {
         write!(
             f,
             "relayed {frames} frames: {received_bytes} bytes in, {sent_bytes} bytes out, \
-             {dropped_players} players dropped that did not read"
+             {dropped_players} players dropped because they did not read"
         )
     }
 }
@@ -77,23 +77,23 @@ struct Peer {
     socket: TcpStream,
     role: Role,
     frames: Framed,
-    outbox: SendQueue,
-    /// The kernel told that the peer sends no more: only a read that says so ends it.
+    queue: SendQueue,
+    /// The kernel reported that the peer sends no more. Only a read of zero bytes ends the peer.
     read_closed: bool,
-    /// It is on the list of those with bytes to read.
+    /// The peer is on the list of those to read.
     is_ready: bool,
     ended: bool,
 }
 
 impl Peer {
-    fn wait_in(&mut self, ready: &mut Vec<usize>, index: usize) {
+    fn enqueue(&mut self, ready: &mut Vec<usize>, index: usize) {
         if !std::mem::replace(&mut self.is_ready, true) {
             ready.push(index);
         }
     }
 }
 
-/// What a peer has asked for.
+/// Role that a peer has requested.
 #[derive(Clone, Copy)]
 enum Role {
     Unknown,
@@ -104,10 +104,10 @@ enum Role {
 struct Stream {
     name: Vec<u8>,
     players: Vec<usize>,
-    /// Publishers and players, the last of which takes the stream with it.
+    /// Publishers and players together. The stream is removed with the last of them.
     peers: usize,
     files: MemoryFiles,
-    /// Frames of this turn, to be sent at its end.
+    /// Frames of this turn, sent at its end.
     merged: Vec<u8>,
 }
 
@@ -117,11 +117,11 @@ impl Relay {
         let mut signals = Signals::new([SIGINT, SIGTERM])?;
         poll.registry().register(&mut signals, SIGNALS, Interest::READABLE)?;
         let mut listener = TcpListener::bind(floor.listen)?;
-        // Accepted sockets inherit it.
+        // Accepted sockets inherit this option.
         sockopt::set_tcp_nodelay(&listener, true)?;
         poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
         Ok(Self {
-            form: floor.send,
+            method: floor.send,
             merges: floor.merge,
             poll,
             signals,
@@ -146,7 +146,7 @@ impl Relay {
         self.totals
     }
 
-    /// Relays until a signal comes or the time is over.
+    /// Relays until a signal arrives or the time is over.
     pub(super) fn run(&mut self, duration: Option<Duration>) -> io::Result<()> {
         let ends_at = duration.map_or(Time::NEVER, |duration| alarm::now() + duration);
         let mut events = Events::with_capacity(EVENTS_PER_POLL);
@@ -163,7 +163,7 @@ impl Relay {
                     SIGNALS if self.signals.pending().next().is_some() => return Ok(()),
                     SIGNALS => {}
                     LISTENER => self.has_waiting = true,
-                    Token(index) => self.note(index, event),
+                    Token(index) => self.apply_event(index, event),
                 }
             }
             self.receive_ready()?;
@@ -180,15 +180,15 @@ impl Relay {
         (ends_at != Time::NEVER).then(|| ends_at.since(alarm::now()))
     }
 
-    fn note(&mut self, index: usize, event: &Event) {
+    fn apply_event(&mut self, index: usize, event: &Event) {
         let Some(peer) = self.peers.get_mut(index) else { return };
         peer.read_closed |= event.is_read_closed() || event.is_error();
         if event.is_readable() || peer.read_closed {
-            peer.wait_in(&mut self.ready, index);
+            peer.enqueue(&mut self.ready, index);
         }
         if event.is_writable() && !peer.ended {
-            let flushed = peer.outbox.flush(&mut peer.socket);
-            self.account(index, flushed);
+            let flushed = peer.queue.flush(&mut peer.socket);
+            self.record_sent(index, flushed);
         }
     }
 
@@ -197,18 +197,18 @@ impl Relay {
         for index in ready.drain(..) {
             self.receive(index)?;
         }
-        // Who has more to read is on the list anew.
+        // Peers with more to read are on the list again.
         if self.ready.is_empty() {
             self.ready = ready;
         }
         Ok(())
     }
 
-    /// Reads what a peer has, within its budget of the turn, and relays each frame.
+    /// Reads from a peer within its budget for the turn, and relays each frame.
     fn receive(&mut self, index: usize) -> io::Result<()> {
         let mut budget = limits::READ_BYTES_PER_TURN_MAX;
         self.peers[index].is_ready = false;
-        // Both are handed back below; until then the frames that they hold can be sent to others.
+        // Take both out and put them back below, so that their frames can be sent to other peers.
         let mut buffer = std::mem::take(&mut self.buffer);
         while let Some(peer) = self.peers.get_mut(index).filter(|peer| !peer.ended) {
             let Ok((count, left)) = read(&mut peer.socket, peer.read_closed, &mut buffer) else {
@@ -224,7 +224,7 @@ impl Relay {
                 break;
             }
             if budget == 0 {
-                self.peers[index].wait_in(&mut self.ready, index);
+                self.peers[index].enqueue(&mut self.ready, index);
                 break;
             }
         }
@@ -248,16 +248,16 @@ impl Relay {
                 }
             };
             match self.peers[index].role {
-                Role::Unknown => self.enter(index, &frame[Framed::LENGTH_BYTES..]),
+                Role::Unknown => self.assign_role(index, &frame[Framed::LENGTH_BYTES..]),
                 Role::Publisher(stream) => self.relay(stream, frame)?,
-                // A player has nothing more to say.
+                // Further frames of a player are ignored.
                 Role::Player(_) => {}
             }
         }
     }
 
-    /// The first frame says what a peer is.
-    fn enter(&mut self, index: usize, request: &[u8]) {
+    /// Handles the first frame of a peer, which assigns its role.
+    fn assign_role(&mut self, index: usize, request: &[u8]) {
         let [publishes, plays] =
             [&b"publish "[..], b"play "].map(|verb| request.strip_prefix(verb));
         let name = publishes.or(plays).unwrap_or_default();
@@ -301,24 +301,24 @@ impl Relay {
 
     fn send(&mut self, key: usize, bytes: &[u8]) -> io::Result<()> {
         let stream = &mut self.streams[key];
-        let mut payload = match self.form {
+        let mut payload = match self.method {
             SendMethod::Write => Payload::Memory(bytes, None),
             SendMethod::Sendfile => Payload::File(stream.files.append(bytes)?),
         };
-        // Who plays changes at the end of the turn alone, or when a peer enters: not meanwhile.
+        // The list of players changes only when a peer enters or at the end of the turn, not here.
         let players = std::mem::take(&mut stream.players);
         for &index in &players {
             let peer = &mut self.peers[index];
             if !peer.ended {
-                let sent = peer.outbox.send(&mut peer.socket, &mut payload);
-                self.account(index, sent);
+                let sent = peer.queue.send(&mut peer.socket, &mut payload);
+                self.record_sent(index, sent);
             }
         }
         self.streams[key].players = players;
         Ok(())
     }
 
-    fn account(&mut self, index: usize, sent: Result<usize, SendError>) {
+    fn record_sent(&mut self, index: usize, sent: Result<usize, SendError>) {
         match sent {
             Ok(count) => self.totals.sent_bytes += count as u64,
             Err(lost) => {
@@ -328,7 +328,7 @@ impl Relay {
         }
     }
 
-    /// Marks a peer as ended; it is removed at the end of the turn.
+    /// Marks a peer as ended. It is removed at the end of the turn.
     fn end(&mut self, index: usize) {
         let Some(peer) = self.peers.get_mut(index) else { return };
         if !std::mem::replace(&mut peer.ended, true) {
@@ -368,7 +368,7 @@ impl Relay {
         }
     }
 
-    /// Takes the connections that wait. Without descriptors they wait on, until a peer goes.
+    /// Accepts waiting connections. Without free descriptors they wait until a peer leaves.
     fn accept(&mut self) {
         while self.has_waiting {
             match self.listener.accept() {
@@ -385,17 +385,18 @@ impl Relay {
     fn admit(&mut self, mut socket: TcpStream) {
         let entry = self.peers.vacant_entry();
         let (token, both) = (Token(entry.key()), Interest::READABLE | Interest::WRITABLE);
-        // As after the dialogue of RTMP: a socket that has only ever read acknowledges each read,
-        // and the floor would cost more than servers do.
+        // A socket that has only read so far acknowledges each read at once. After the RTMP
+        // dialogue that is off, so turn it off here, too: otherwise the floor would cost more than
+        // servers do.
         #[cfg(target_os = "linux")]
         let _ = sockopt::set_tcp_quickack(&socket, false);
-        // One that cannot be watched is closed, as if it had not come.
+        // A socket that cannot be registered is dropped, which closes it.
         if self.poll.registry().register(&mut socket, token, both).is_ok() {
             entry.insert(Peer {
                 socket,
                 role: Role::Unknown,
                 frames: Framed::default(),
-                outbox: SendQueue::default(),
+                queue: SendQueue::default(),
                 read_closed: false,
                 is_ready: false,
                 ended: false,

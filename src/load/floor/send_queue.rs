@@ -1,7 +1,7 @@
-//! What one player is still to be sent, because the kernel did not take it when it came.
+//! The unsent bytes of one player, when the kernel did not take a frame at once.
 //!
-//! Owns the bound on that. A player that takes all at once costs nothing here, and no frame is
-//! copied for it.
+//! Owns the bound on them. A player that takes every frame at once costs nothing here, and no frame
+//! is copied for it.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Write};
@@ -12,12 +12,13 @@ use mio::net::TcpStream;
 use super::memory_file::FileRange;
 use crate::limits;
 
-/// What all players of a stream are sent.
+/// Bytes to send to all players of a stream.
 #[derive(Debug)]
 pub(super) enum Payload<'a> {
-    /// From memory. A copy is made when the first player does not take it at once, for all.
+    /// From memory. The first player that does not take them at once causes one copy, shared by
+    /// all.
     Memory(&'a [u8], Option<Bytes>),
-    /// From a file.
+    /// From a memory file.
     File(FileRange),
 }
 
@@ -36,19 +37,19 @@ impl Payload<'_> {
         }
     }
 
-    /// What is behind `offset`, to be sent later.
-    fn behind(&mut self, offset: usize) -> Piece {
+    /// Returns the bytes after `offset`, to be sent later.
+    fn rest_after(&mut self, offset: usize) -> Piece {
         match self {
             Self::Memory(bytes, kept) => {
                 let all = kept.get_or_insert_with(|| Bytes::copy_from_slice(bytes));
                 Piece::Memory(all.slice(offset..))
             }
-            Self::File(range) => Piece::File(range.behind(offset)),
+            Self::File(range) => Piece::File(range.rest_after(offset)),
         }
     }
 }
 
-/// A part of a frame, or a whole one, that waits.
+/// A frame, or the rest of one, that waits to be sent.
 #[derive(Debug)]
 enum Piece {
     Memory(Bytes),
@@ -70,33 +71,33 @@ impl Piece {
         }
     }
 
-    fn behind(&self, offset: usize) -> Self {
+    fn rest_after(&self, offset: usize) -> Self {
         match self {
             Self::Memory(bytes) => Self::Memory(bytes.slice(offset..)),
-            Self::File(range) => Self::File(range.behind(offset)),
+            Self::File(range) => Self::File(range.rest_after(offset)),
         }
     }
 }
 
-/// What waits for one player, in its order.
+/// The queue of one player.
 #[derive(Debug, Default)]
 pub(super) struct SendQueue {
     pieces: VecDeque<Piece>,
-    waiting_bytes: usize,
+    queued_bytes: usize,
 }
 
-/// Why a player is let go.
+/// Reason for dropping a player.
 #[derive(Debug)]
 pub(super) enum SendError {
-    /// Its connection broke.
+    /// The connection broke.
     Broken,
-    /// More than [`limits::FLOOR_WAITING_BYTES_MAX`] wait for it.
+    /// More than [`limits::FLOOR_WAITING_BYTES_MAX`] are queued.
     DoesNotRead,
 }
 
 impl SendQueue {
-    /// Sends `payload`, or as much of it as the kernel takes, and keeps the rest. Behind what
-    /// waits already, all of it waits. Returns the bytes sent.
+    /// Sends `payload` as far as the kernel takes it, and queues the rest. If older bytes are
+    /// queued, all of it is queued. Returns the bytes sent.
     pub(super) fn send(
         &mut self,
         socket: &mut TcpStream,
@@ -108,24 +109,24 @@ impl SendQueue {
         }
         let left = payload.len() - sent;
         if left > 0 {
-            self.waiting_bytes += left;
-            if self.waiting_bytes > limits::FLOOR_WAITING_BYTES_MAX {
+            self.queued_bytes += left;
+            if self.queued_bytes > limits::FLOOR_WAITING_BYTES_MAX {
                 return Err(SendError::DoesNotRead);
             }
-            self.pieces.push_back(payload.behind(sent));
+            self.pieces.push_back(payload.rest_after(sent));
         }
         Ok(sent)
     }
 
-    /// Sends what waits, as far as the kernel takes it. Returns the bytes sent.
+    /// Sends queued bytes as far as the kernel takes them. Returns the bytes sent.
     pub(super) fn flush(&mut self, socket: &mut TcpStream) -> Result<usize, SendError> {
         let mut total = 0;
         while let Some(piece) = self.pieces.front_mut() {
             let sent = send_all(piece.len(), |offset| piece.send(socket, offset))?;
             total += sent;
-            self.waiting_bytes -= sent;
+            self.queued_bytes -= sent;
             if sent < piece.len() {
-                *piece = piece.behind(sent);
+                *piece = piece.rest_after(sent);
                 break;
             }
             self.pieces.pop_front();
@@ -134,7 +135,7 @@ impl SendQueue {
     }
 }
 
-/// Sends until all `bytes` are sent or the kernel takes no more. Returns how many it took.
+/// Sends until all `bytes` are sent or the kernel takes no more. Returns the bytes sent.
 fn send_all(
     bytes: usize,
     mut send: impl FnMut(usize) -> io::Result<usize>,

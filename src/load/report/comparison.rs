@@ -1,6 +1,7 @@
-//! Two reports side by side, and whether they may stand there.
+//! The comparison of two reports, and whether they are comparable.
 //!
-//! Owns what is better and by how much. It never says why: that is for who reads the conditions.
+//! Owns which figure is better and by how much. It gives no reasons: the reader finds them in the
+//! conditions.
 
 use super::layout::{Grid, Notes, harmless, wrapped};
 use super::model::{Better, Figure, LoadReport};
@@ -9,10 +10,10 @@ use super::terminal::{identity, ordered, shown};
 use super::threshold::ratio;
 use crate::load::manifest::{Difference, differences};
 
-/// Histograms have three digits, so that smaller differences are none.
+/// Relative difference below which values count as the same, because histograms have three digits.
 const SAME_WITHIN: f64 = 0.002;
 
-/// Two reports, of which the second is judged by the first.
+/// Two reports, the second of which is judged by the first.
 #[derive(Clone, Copy, Debug)]
 pub struct Comparison<'a> {
     first: &'a LoadReport,
@@ -20,36 +21,36 @@ pub struct Comparison<'a> {
 }
 
 impl<'a> Comparison<'a> {
-    /// Nothing is judged yet.
+    /// Creates a comparison without judging anything.
     pub const fn new(first: &'a LoadReport, second: &'a LoadReport) -> Self {
         Self { first, second }
     }
 
-    /// The commands, where they are not the same: then nothing can be compared.
+    /// Returns the two commands if they differ. Then the reports are not comparable.
     pub fn commands(&self) -> Option<(&'a str, &'a str)> {
         let (first, second) = (self.first.command.as_str(), self.second.command.as_str());
         (first != second).then_some((first, second))
     }
 
-    /// The conditions under which the two ran that are not the same, each in a line.
+    /// Returns the conditions that differ between the two runs, one per line.
     pub fn differences(&self) -> Vec<String> {
         let conditions = [self.first, self.second].map(|report| report.manifest.conditions());
-        let said = |Difference { what, ours, theirs }| {
+        let line = |Difference { what, ours, theirs }| {
             let [what, ours, theirs] = [what, ours, theirs].map(|text| harmless(&text));
             format!("{what} is {ours} in the first run and {theirs} in the second")
         };
-        differences(&conditions[0], &conditions[1]).map(said).collect()
+        differences(&conditions[0], &conditions[1]).map(line).collect()
     }
 
-    /// The table for people, as plain text of no more than 100 columns. Conditions that differ
-    /// come first.
+    /// Returns the comparison as plain text of at most 100 columns. Differing conditions come
+    /// first.
     pub fn text(&self) -> String {
         let mut text = format!("tiderace load {}, compared\n", harmless(&self.first.command));
         text += &wrapped("A  ", &run(self.first));
         text += &wrapped("B  ", &run(self.second));
         let differences = self.differences();
         if !differences.is_empty() {
-            text += "\nthese runs are not of the same conditions\n";
+            text += "\nthe conditions of these runs differ\n";
             text.extend(differences.iter().map(|difference| wrapped("  - ", difference)));
         }
         let (mut notes, mut grid) = (Notes::default(), Grid::default());
@@ -73,7 +74,7 @@ impl<'a> Comparison<'a> {
     }
 }
 
-/// What tells a run from another.
+/// Identifies a run in one line.
 fn run(report: &LoadReport) -> String {
     let manifest = &report.manifest;
     let label = manifest.label.iter().map(|label| format!(", {label}"));
@@ -92,8 +93,8 @@ fn row(first: Option<&Figure>, second: Option<&Figure>, notes: &mut Notes) -> Ve
         && let (Some(ours), Some(theirs)) = (first.value, second.value)
     {
         let ratio = ratio(ours, theirs);
-        let is_told = ratio.is_finite();
-        row.push(if is_told { format!("{}x", number(ratio)) } else { "-".to_owned() });
+        let is_finite = ratio.is_finite();
+        row.push(if is_finite { format!("{}x", number(ratio)) } else { "-".to_owned() });
         row.push(verdict(first.better, ours, theirs).to_owned());
     }
     row
@@ -127,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn table_of_two_reports_is_this() {
+    fn table_of_two_reports_has_this_form() {
         let (first, second) = (sample::report(), changed());
         let text = Comparison::new(&first, &second).text();
         println!("{text}");
@@ -152,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn conditions_that_differ_are_named_and_commands_are_told_apart() {
+    fn conditions_that_differ_are_named_and_so_are_different_commands() {
         let (first, mut second) = (sample::report(), sample::report());
         assert!(Comparison::new(&first, &second).differences().is_empty());
         second.manifest.machine.kernel = "Linux\u{1b} 7".to_owned();
@@ -165,6 +166,6 @@ mod tests {
         ];
         assert_eq!(comparison.differences(), expected);
         assert_eq!(comparison.commands(), Some(("fanout", "ingest")));
-        assert!(comparison.text().contains("not of the same conditions\n  - --players is 10"));
+        assert!(comparison.text().contains("conditions of these runs differ\n  - --players is 10"));
     }
 }

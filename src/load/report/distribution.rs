@@ -1,8 +1,8 @@
-//! A distribution of durations: how often each occurred, over the whole run and by seconds of it.
+//! A distribution of durations, over the whole run and for each second of it.
 //!
-//! Owns the histograms and how they are written. It keeps them whole, so that adding the shares of
-//! several processes up loses nothing, and percentiles over time can still be told. It never holds
-//! what is withheld.
+//! Owns the histograms and their file format. The histograms are kept complete, so adding those of
+//! several processes loses nothing, and percentiles over time stay available. A withheld
+//! distribution holds no values.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,30 +15,30 @@ use serde::{Deserialize, Serialize};
 
 use super::model::{Better, Figure, ReportError};
 
-/// Three significant digits: no value is off by more than a thousandth.
+/// Three significant digits: the error of a value is at most 0.1 %.
 const SIGNIFICANT_DIGITS: u8 = 3;
-/// The length of the intervals that a distribution is also kept in.
+/// Length of the intervals for which a distribution is also kept.
 pub(super) const INTERVAL: Duration = Duration::from_secs(1);
 
-/// The percentiles of a distribution that are figures of the report.
+/// The percentiles of a distribution that become figures of the report.
 const PERCENTILES: [(&str, f64); 5] =
     [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p999", 0.999), ("max", 1.0)];
 
-/// How often each duration occurred, in microseconds: over the whole run, and by seconds of it.
+/// A distribution of durations in microseconds, over the whole run and for each second of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "DistributionText", into = "DistributionText")]
 pub struct Distribution {
     name: String,
     histogram: Histogram<u64>,
-    /// The intervals that have ended, packed, since a run may have thousands.
+    /// Finished intervals, compressed, because a run may have thousands.
     closed: BTreeMap<u64, Packed>,
-    /// The interval that is being recorded.
+    /// The current interval.
     open: Option<(u64, Histogram<u64>)>,
     withheld: Option<String>,
 }
 
 impl Distribution {
-    /// An empty one: `latency`, `tcp`, `handshake`, `connect`, `first_frame`, `lateness`.
+    /// Creates an empty distribution, such as `latency`, `tcp`, `first_frame` or `lateness`.
     pub fn new(name: &str) -> Self {
         Self {
             name: name.to_owned(),
@@ -49,28 +49,28 @@ impl Distribution {
         }
     }
 
-    /// What it is the distribution of.
+    /// Returns the name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Whether nothing was recorded.
+    /// Returns whether nothing was recorded.
     pub fn is_empty(&self) -> bool {
         self.histogram.is_empty()
     }
 
-    /// All values, in microseconds.
+    /// Returns the histogram of all values, in microseconds.
     pub fn histogram(&self) -> &Histogram<u64> {
         &self.histogram
     }
 
-    /// Why nothing of it is told.
+    /// Returns why the distribution is withheld, if it is.
     pub fn withheld(&self) -> Option<&str> {
         self.withheld.as_deref()
     }
 
-    /// Records a value that became known at `at` since the start of the run. What comes out of
-    /// order by less than an interval may be counted in the one before or behind.
+    /// Records a value that became known at `at` since the start of the run. A value that comes out
+    /// of order by less than an interval may be counted in the neighbouring interval.
     pub fn record(&mut self, at: Duration, value_us: u64) {
         let index = at.as_secs() / INTERVAL.as_secs();
         count(&mut self.histogram, value_us);
@@ -85,13 +85,13 @@ impl Distribution {
         }
     }
 
-    /// Takes everything back: what is withheld is nowhere to be read.
+    /// Withholds the distribution and removes all its values.
     pub fn withhold(&mut self, reason: &str) {
         let name = std::mem::take(&mut self.name);
         *self = Self { withheld: Some(reason.to_owned()), ..Self::new(&name) };
     }
 
-    /// The percentiles as figures: `latency_p99_ms`.
+    /// Returns the percentiles as figures, such as `latency_p99_ms`.
     pub fn figures(&self) -> impl Iterator<Item = Figure> + '_ {
         PERCENTILES.iter().map(|(percentile, _)| percentile).zip(self.percentiles_ms()).map(
             |(percentile, value)| {
@@ -109,7 +109,7 @@ impl Distribution {
         )
     }
 
-    /// The values at [`PERCENTILES`], unless there are none.
+    /// Returns the values at [`PERCENTILES`], or none if the histogram is empty.
     fn percentiles_ms(&self) -> [Option<f64>; 5] {
         let is_given = !self.histogram.is_empty();
         PERCENTILES.map(|(_, quantile)| {
@@ -117,11 +117,11 @@ impl Distribution {
         })
     }
 
-    /// The run by intervals, in their order; those in which nothing came are left out.
+    /// Returns the intervals of the run in order. Intervals without values are left out.
     pub fn intervals(&self) -> impl Iterator<Item = Interval> + '_ {
         let open = self.open.iter().map(|(index, histogram)| (*index, histogram.clone()));
         let closed = self.closed.iter().filter_map(|(index, packed)| {
-            // What this type has packed unpacks; what came from a file was tried when it was read.
+            // Own data always unpacks. Data from a file was checked when it was read.
             packed.unpack().ok().map(|histogram| (*index, histogram))
         });
         closed.chain(open).map(|(index, histogram)| Interval {
@@ -130,7 +130,7 @@ impl Distribution {
         })
     }
 
-    /// Adds another's values, second by second.
+    /// Adds another distribution, second by second.
     pub(super) fn merge(&mut self, mut other: Self) -> Result<(), ReportError> {
         if let Some(reason) = &other.withheld {
             self.withhold(reason);
@@ -160,7 +160,7 @@ impl Distribution {
         Ok(())
     }
 
-    /// Packs the interval that was being recorded.
+    /// Finishes the current interval and compresses it.
     fn close(&mut self) {
         let Some((index, histogram)) = self.open.take() else { return };
         if let Ok(packed) = Packed::new(&histogram) {
@@ -172,7 +172,7 @@ impl Distribution {
 /// One interval of a distribution.
 #[derive(Clone, Debug)]
 pub struct Interval {
-    /// When it began, since the start of the run.
+    /// Start of the interval since the start of the run.
     pub start: Duration,
     /// Its values, in microseconds.
     pub histogram: Histogram<u64>,
@@ -183,7 +183,8 @@ fn empty() -> Histogram<u64> {
     Histogram::new(SIGNIFICANT_DIGITS).expect("three digits are a valid precision")
 }
 
-/// Makes room for the value; where the address space has none, it counts as the largest there is.
+/// Counts a value and grows the histogram if necessary. If the address space does not allow that,
+/// counts the largest possible value.
 fn count(histogram: &mut Histogram<u64>, value_us: u64) {
     if histogram.record(value_us).is_err() {
         histogram.saturating_record(value_us);
@@ -194,7 +195,7 @@ fn add(sum: &mut Histogram<u64>, other: &Histogram<u64>) -> Result<(), ReportErr
     sum.add(other).map_err(|error| ReportError::Damaged(error.to_string()))
 }
 
-/// A histogram in the V2 form with deflate, as every HdrHistogram library reads it.
+/// A histogram in the V2 format with deflate, which every HdrHistogram library reads.
 #[derive(Clone, Debug, PartialEq)]
 struct Packed(Vec<u8>);
 
@@ -225,8 +226,8 @@ impl Packed {
     }
 }
 
-/// A distribution as it stands in a file. Count and percentiles are for readers that know no
-/// histograms; reading them back would be a second truth.
+/// A distribution as stored in a file. Count and percentiles are for readers without a histogram
+/// library. They are not read back, so that the histogram stays the only source.
 #[derive(Clone, Serialize, Deserialize)]
 struct DistributionText {
     name: String,
@@ -297,7 +298,7 @@ impl TryFrom<DistributionText> for Distribution {
 mod tests {
     use super::*;
 
-    /// Values up to a day, by a generator whose whole state is its last value.
+    /// Values of up to a day, from a xorshift generator.
     fn values(seed: u64) -> impl Iterator<Item = u64> {
         let next = |last: &u64| {
             let value = last ^ (last << 13);
@@ -319,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn shares_added_up_equal_the_one_that_saw_all() {
+    fn shares_added_equal_one_that_saw_all_values() {
         let timed = || (0..).zip(values(7)).map(|(index, value)| (index * 30, value));
         let whole = recorded(timed());
         for count in [2, 3, 7] {
@@ -336,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn merging_what_was_read_from_files_equals_merging_what_was_recorded() {
+    fn merging_distributions_from_files_equals_merging_recorded_ones() {
         let read = |distribution: Distribution| {
             Distribution::try_from(DistributionText::from(distribution)).unwrap()
         };
@@ -350,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn intervals_are_the_seconds_in_which_something_came() {
+    fn intervals_are_the_seconds_with_values() {
         let distribution =
             recorded([(0, 1), (999, 2), (1000, 3), (5500, 4), (5400, 5)].into_iter());
         let seconds: Vec<_> = distribution
@@ -361,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_late_is_counted_in_the_interval_that_is_open() {
+    fn late_values_are_counted_in_the_current_interval() {
         let distribution = recorded([(0, 1), (1000, 2), (900, 3)].into_iter());
         let counts: Vec<_> =
             distribution.intervals().map(|interval| interval.histogram.len()).collect();
@@ -390,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn one_process_that_withholds_withholds_for_all() {
+    fn one_process_that_withholds_is_enough() {
         let mut lagged = recorded([(0, 1)].into_iter());
         lagged.withhold("the generator lagged");
         for (mut sum, other) in [

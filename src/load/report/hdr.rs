@@ -1,7 +1,7 @@
-//! The distributions of a report as an interval log, the text that every HdrHistogram tool reads.
+//! Writes the distributions of a report as an interval log, the text format of HdrHistogram tools.
 //!
-//! Owns what stands in the log beside the histograms: when the run began, and which distribution a
-//! line belongs to.
+//! Owns the contents of the log besides the histograms: the start of the run, and the distribution
+//! that each line belongs to.
 
 use std::time::{Duration, SystemTime};
 
@@ -11,11 +11,11 @@ use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
 use super::distribution::INTERVAL;
 use super::model::{LoadReport, ReportError};
 
-/// What the log says of itself first, as the writers of other languages do.
+/// The first comment of the log, as the writers in other languages have it.
 const FORMAT: &str = "[Histogram log format version 1.3]";
 
-/// The log: a histogram for each second and distribution in which something came, in the order of
-/// time, tagged with the name of the distribution. Values are microseconds.
+/// Returns the log: a histogram for each second and distribution with values, ordered by time and
+/// tagged with the name of the distribution. Values are in microseconds.
 ///
 /// # Errors
 /// [`ReportError::Unwritable`].
@@ -40,7 +40,7 @@ pub fn interval_log(report: &LoadReport) -> Result<String, ReportError> {
         .begin_log_with(&mut log, &mut serializer)
         .map_err(|error| unwritable(&error))?;
     for (tag, interval) in &intervals {
-        // The run may have ended within the last one.
+        // The run may have ended within the last interval.
         let length = end.checked_sub(interval.start).map_or(INTERVAL, |left| left.min(INTERVAL));
         writer
             .write_histogram(&interval.histogram, interval.start, length, Tag::new(tag))
@@ -49,7 +49,7 @@ pub fn interval_log(report: &LoadReport) -> Result<String, ReportError> {
     String::from_utf8(log).map_err(|error| unwritable(&error))
 }
 
-/// A name without what would end the tag.
+/// Returns a name without the characters that would end a tag.
 fn tag(name: &str) -> String {
     name.replace([',', ' ', '\r', '\n'], "_")
 }

@@ -1,7 +1,7 @@
-//! The report as one page for a browser: plots, all figures, and how it was measured.
+//! The report as an HTML page: plots, all figures, and the setup of the run.
 //!
-//! Owns what the page shows and in which order. It is whole in itself: it loads nothing, runs
-//! nothing, and says so to the browser. All text from outside goes through [`Html`].
+//! Owns the contents of the page and their order. The page is self-contained: it loads and runs
+//! nothing, and its Content-Security-Policy forbids it. All foreign text is escaped by [`Html`].
 
 use std::fmt::{self, Display, Write};
 
@@ -14,14 +14,14 @@ use super::terminal::{SeriesSummary, flags, milliseconds, ordered};
 use crate::load::manifest::Manifest;
 
 const STYLE: &str = include_str!("page.css");
-/// The classes of lines that are told apart by colour alone, in their order.
+/// CSS classes of lines that differ by colour only, in order of use.
 const COLOURS: [&str; 8] = ["c1", "c2", "c3", "c4", "c5", "c6", "c7", "c8"];
-/// Where the axis of a plot by percentiles has to have begun: the fifth percentile.
+/// Start of the percentile axis for finding the lower end of the other axis: the fifth percentile.
 const LEAST_DECADES: f64 = 0.02;
-/// What the generator says of itself, which is no latency of the server's.
+/// Distributions of the generator itself, which are not latencies of the server.
 const OWN: [&str; 2] = ["lateness", "turn"];
 
-/// The page.
+/// Returns the page.
 pub fn page(report: &LoadReport) -> String {
     let title = format!("tiderace load {}: {}", report.command, report.manifest.target);
     let title = Html(&title);
@@ -41,7 +41,7 @@ pub fn page(report: &LoadReport) -> String {
     page + "</main>\n</body>\n</html>\n"
 }
 
-/// Text as it may stand in a page, between tags and in an attribute.
+/// Displays text escaped for HTML, between tags and in attributes.
 pub(super) struct Html<'a>(pub(super) &'a str);
 
 impl Display for Html<'_> {
@@ -77,7 +77,7 @@ fn head(report: &LoadReport) -> String {
         let _ = writeln!(text, "<p>{}: {}</p>", Html(name), Html(finding));
     }
     if !report.doubts.is_empty() {
-        text += "<aside>\n<b>Before you believe this</b>\n<ul>\n";
+        text += "<aside>\n<b>Doubts about these figures</b>\n<ul>\n";
         for doubt in &report.doubts {
             let _ = writeln!(text, "<li>{}</li>", Html(doubt));
         }
@@ -86,7 +86,7 @@ fn head(report: &LoadReport) -> String {
     text + &tiles(report)
 }
 
-/// What a reader came for: the main distribution in five numbers.
+/// Shows the main distribution in five numbers.
 fn tiles(report: &LoadReport) -> String {
     let Some(main) = report.distributions.first().filter(|main| !main.is_empty()) else {
         return String::new();
@@ -106,7 +106,7 @@ fn tiles(report: &LoadReport) -> String {
 /// The columns of a distribution, in the order of its figures.
 const PERCENTILES: [&str; 5] = ["p50", "p90", "p99", "p99.9", "max"];
 
-/// How each distribution that has values is drawn.
+/// Returns the distributions that have values, each with its CSS class.
 fn classes(distributions: &[Distribution]) -> Vec<(&Distribution, &'static str)> {
     let mut colours = COLOURS.into_iter().cycle();
     let filled = distributions.iter().filter(|distribution| !distribution.is_empty());
@@ -130,7 +130,7 @@ fn percentiles(distributions: &[Distribution]) -> String {
         .collect();
     let points = || curves.iter().flat_map(|(_, _, curve)| curve);
     let end = points().map(|(decades, _)| *decades).fold(0.0, f64::max);
-    // The least of all values may be nothing, and would squeeze all others.
+    // The smallest value may be near zero and would squeeze all others on the logarithmic axis.
     let usual = points().filter(|(decades, _)| *decades >= LEAST_DECADES);
     let low = usual.map(|(_, ms)| *ms).fold(f64::INFINITY, f64::min);
     let high = points().map(|(_, ms)| *ms).fold(0.0, f64::max);
@@ -154,7 +154,7 @@ fn percentiles(distributions: &[Distribution]) -> String {
     text
 }
 
-/// Which distributions have no plot, and why.
+/// Lists the distributions without a plot, with the reasons.
 fn missing(distributions: &[Distribution]) -> String {
     let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
     for distribution in distributions {
@@ -177,7 +177,7 @@ fn missing(distributions: &[Distribution]) -> String {
 fn over_time(report: &LoadReport) -> String {
     let filled = || report.distributions.iter().filter(|distribution| !distribution.is_empty());
     let end_s = report.manifest.duration_s;
-    // The first is what the command is about, unless nothing of that is told.
+    // The first distribution is the main one of the command, unless it is withheld.
     let main = filled().next().filter(|first| !OWN.contains(&first.name()));
     let others: String = filled()
         .skip(usize::from(main.is_some()))
@@ -364,8 +364,8 @@ fn manifest(report: &LoadReport) -> String {
     text += &list("Machine", machine(manifest));
     let sysctls = manifest.machine.sysctls.clone();
     text += &list("Kernel settings", sysctls);
-    text + "<footer>Made by tiderace load. Durations are exact to a thousandth; --json and --hdr \
-            write the same numbers for programs.</footer>\n"
+    text + "<footer>Made by tiderace load. Durations are exact to 0.1 %; --json and --hdr write \
+            the same numbers for programs.</footer>\n"
 }
 
 fn run(report: &LoadReport) -> [(String, String); 5] {
@@ -397,7 +397,7 @@ fn machine(manifest: &Manifest) -> [(String, String); 8] {
     .map(|(name, value)| (name.to_owned(), value))
 }
 
-/// Names and values below a heading; nothing where there are none.
+/// Returns names and values below a heading, or an empty text if there are none.
 fn list(heading: &str, rows: impl IntoIterator<Item = (String, String)>) -> String {
     let mut rows = rows.into_iter().peekable();
     if rows.peek().is_none() {
@@ -415,7 +415,7 @@ mod tests {
     use super::super::sample;
     use super::*;
 
-    /// The page, in which every tag that is opened is closed in its turn.
+    /// Returns the page after checking that its tags are balanced.
     fn well_formed(report: &LoadReport) -> String {
         let page = page(report);
         let body = page.strip_prefix("<!DOCTYPE html>\n").unwrap();
@@ -455,7 +455,7 @@ mod tests {
         for part in [
             "<b>3.191 ms</b><span>latency, p99.9</span>",
             "<td>0.4725 s</td><td class=\"way\">lower is better</td>",
-            "withheld: nobody slept",
+            "withheld: no session rested",
             "aria-label=\"durations by percentile\"",
             "aria-label=\"latency over time\"",
             "aria-label=\"server_resident over time\"",
@@ -473,7 +473,7 @@ mod tests {
     }
 
     #[test]
-    fn text_from_outside_is_text() {
+    fn foreign_text_is_escaped() {
         let hostile = "</title><script>alert('x')</script>\" onload=\"x&\u{0}";
         let mut report = sample::report();
         report.command = hostile.to_owned();
@@ -498,13 +498,13 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_measured_is_said_in_its_place() {
+    fn the_page_says_what_was_not_measured() {
         let mut report = sample::report();
         report.series.clear();
         report.withhold("latency", "the generator was late");
         let page = well_formed(&report);
-        let said = "<div class=\"empty\">latency withheld: the generator was late</div>";
-        assert!(page.contains(said), "{page}");
+        let expected = "<div class=\"empty\">latency withheld: the generator was late</div>";
+        assert!(page.contains(expected), "{page}");
         assert!(page.contains("<code>--server-pid</code>"));
         assert!(!page.contains("<svg ") && !page.contains("class=\"tile\""));
         report.distributions.clear();

@@ -1,14 +1,14 @@
-//! Plain text in columns, as a terminal shows it.
+//! Plain text in columns for a terminal.
 //!
-//! Owns the width of a page and how what came from a file is kept from steering the terminal. It
-//! knows nothing of reports.
+//! Owns the width of a page and the removal of control characters from foreign text. It knows
+//! nothing about reports.
 
-/// What fits beside each other in most terminals.
+/// Width that fits most terminals.
 pub(super) const COLUMNS: usize = 100;
 const INDENT: usize = 2;
 const GAP: usize = 2;
 
-/// Rows of cells: the first column stands left, the others right.
+/// Rows of cells: the first column is left-aligned, the others right-aligned.
 #[derive(Debug, Default)]
 pub(super) struct Grid {
     rows: Vec<Vec<String>>,
@@ -23,7 +23,7 @@ impl Grid {
         self.rows.is_empty()
     }
 
-    /// The rows below `heading`, whose first cell stands as far left as the page goes.
+    /// Returns the rows below `heading`. The heading is not indented.
     pub(super) fn text<const N: usize>(&self, heading: [&str; N]) -> String {
         let mut widths = heading.map(width).to_vec();
         widths[0] = widths[0].saturating_sub(INDENT);
@@ -54,7 +54,8 @@ fn width(text: &str) -> usize {
     text.chars().count()
 }
 
-/// Words in lines of [`COLUMNS`], the first behind `mark`, the others as far in.
+/// Wraps text in lines of [`COLUMNS`]. The first line starts with `mark`, the others are indented
+/// by its width.
 pub(super) fn wrapped(mark: &str, text: &str) -> String {
     let (mut lines, mut line) = (String::new(), mark.to_owned());
     let mut is_first = true;
@@ -73,7 +74,8 @@ pub(super) fn wrapped(mark: &str, text: &str) -> String {
     lines + &line + "\n"
 }
 
-/// Text from a file or a flag, without what a terminal would obey.
+/// Escapes control characters in text from a file or a flag, so that they cannot control the
+/// terminal.
 pub(super) fn harmless(text: &str) -> String {
     let mut shown = String::new();
     for character in text.chars() {
@@ -86,14 +88,14 @@ pub(super) fn harmless(text: &str) -> String {
     shown
 }
 
-/// Reasons that are referred to by number, so that each is told once.
+/// Numbered reasons, so that each is written once.
 #[derive(Debug, Default)]
 pub(super) struct Notes {
     reasons: Vec<String>,
 }
 
 impl Notes {
-    /// What stands in place of a number.
+    /// Returns the text that takes the place of a withheld number.
     pub(super) fn withheld(&mut self, reason: &str) -> String {
         let known = self.reasons.iter().position(|known| known == reason);
         let index = known.unwrap_or_else(|| {
@@ -103,7 +105,7 @@ impl Notes {
         format!("withheld [{}]", index + 1)
     }
 
-    /// The reasons, below a heading; nothing if there are none.
+    /// Returns the reasons below a heading, or an empty text if there are none.
     pub(super) fn text(&self) -> String {
         let lines = (1..).zip(&self.reasons);
         let lines: String = lines
@@ -129,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_broken_between_words_and_hang_behind_their_mark() {
+    fn lines_are_broken_between_words_and_indented_by_their_mark() {
         let text = "word ".repeat(30);
         let lines = wrapped("- ", &text);
         let widths: Vec<_> = lines.lines().map(width).collect();
@@ -140,15 +142,15 @@ mod tests {
     }
 
     #[test]
-    fn terminal_is_not_steered_by_text_from_a_file() {
+    fn text_from_a_file_cannot_control_the_terminal() {
         assert_eq!(harmless("a\u{1b}[2J\n\u{9b}é"), r"a\u{1b}[2J\n\u{9b}é");
     }
 
     #[test]
-    fn each_reason_is_told_once() {
+    fn each_reason_is_written_once() {
         let mut notes = Notes::default();
-        let said = ["late", "empty", "late"].map(|reason| notes.withheld(reason));
-        assert_eq!(said, ["withheld [1]", "withheld [2]", "withheld [1]"]);
+        let shown = ["late", "empty", "late"].map(|reason| notes.withheld(reason));
+        assert_eq!(shown, ["withheld [1]", "withheld [2]", "withheld [1]"]);
         assert_eq!(notes.text(), "\nwithheld, because\n  [1] late\n  [2] empty\n");
     }
 }

@@ -1,8 +1,8 @@
-//! What a measurement found, and the forms in which it is told.
+//! The results of a measurement, and the forms in which they are reported.
 //!
-//! Everything is made from one [`LoadReport`]: a file that reads back, a log of histograms and a
-//! page for a browser hold the same figures as the table in the terminal. Two of them stand side by
-//! side in a [`Comparison`], and a [`Threshold`] says what is not good enough.
+//! Every form is made from one [`LoadReport`], so the JSON file, the interval log and the HTML page
+//! contain the same figures as the table in the terminal. A [`Comparison`] compares two reports,
+//! and a [`Threshold`] judges a report.
 
 mod comparison;
 mod distribution;

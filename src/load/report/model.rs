@@ -1,7 +1,7 @@
-//! The report of one measurement: figures, distributions, series, and doubts about them.
+//! The report of one measurement: figures, distributions, series and doubts.
 //!
-//! Owns what they are called, how the reports of several processes become one, and the file that a
-//! report is kept in. It never decides whether a figure is good: thresholds and comparisons do.
+//! Owns their names, the merging of reports of several processes, and the file format of a report.
+//! It does not judge a figure: thresholds and comparisons do.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Display};
@@ -11,38 +11,38 @@ use serde::{Deserialize, Serialize};
 use super::distribution::Distribution;
 use crate::load::manifest::Manifest;
 
-/// What the `format` of a file says that is a report.
+/// The value of `format` in a report file.
 const FORMAT: &str = "tiderace-load";
-/// Changes when a file of the version before can no longer be read as it was meant.
+/// Format version. It changes when files of the previous version can no longer be read correctly.
 const VERSION: u64 = 1;
 
-/// What one measurement found.
+/// The results of one measurement.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LoadReport {
-    /// What was run: `idle`, `fanout`, ...
+    /// The command: `idle`, `fanout`, ...
     pub command: String,
-    /// Where, with what and when it was run.
+    /// The setup of the run.
     pub manifest: Manifest,
-    /// Single numbers, without the percentiles of the distributions: see
+    /// Single numbers. The percentiles of the distributions are not included, see
     /// [`LoadReport::all_figures`].
     pub figures: Vec<Figure>,
-    /// Durations by how often they occurred. The first is the command's main one: its percentiles
-    /// may be named without its name.
+    /// Distributions of durations. The first is the main one of the command: its percentiles may be
+    /// used without its name.
     pub distributions: Vec<Distribution>,
-    /// What changed while the measurement ran.
+    /// Values over the time of the run.
     pub series: Vec<Series>,
-    /// What was found that is no number, by name: `video`, `server_status`.
+    /// Results that are not numbers, by name: `video`, `server_status`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub findings: BTreeMap<String, String>,
-    /// What a reader should know before believing the figures.
+    /// Reasons to doubt the figures.
     pub doubts: Vec<String>,
-    /// Why the generator did not keep up, for which what depends on time is withheld.
+    /// Why the generator did not keep up, if so. Figures that depend on time are then withheld.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lagged: Option<String>,
 }
 
 impl LoadReport {
-    /// A report that has found nothing yet.
+    /// Creates a report without results.
     pub fn new(command: &str, manifest: Manifest) -> Self {
         Self {
             command: command.to_owned(),
@@ -56,7 +56,7 @@ impl LoadReport {
         }
     }
 
-    /// Adds a figure, or replaces the one of its name.
+    /// Adds a figure, or replaces the figure of the same name.
     pub fn add_figure(&mut self, figure: Figure) {
         match self.figures.iter_mut().find(|known| known.name == figure.name) {
             Some(known) => *known = figure,
@@ -64,7 +64,7 @@ impl LoadReport {
         }
     }
 
-    /// Adds what a reader should know, once.
+    /// Adds a reason to doubt the figures, unless it is already there.
     pub fn add_doubt(&mut self, doubt: impl Into<String>) {
         let doubt = doubt.into();
         if !self.doubts.contains(&doubt) {
@@ -72,8 +72,8 @@ impl LoadReport {
         }
     }
 
-    /// Takes back what bears `name`: a figure keeps its line with the reason, a distribution with
-    /// all its percentiles too, and a series goes.
+    /// Withholds everything called `name`. A figure keeps its line with the reason, a distribution
+    /// loses its values and percentiles, and a series is removed.
     pub fn withhold(&mut self, name: &str, reason: &str) {
         for figure in self.figures.iter_mut().filter(|figure| figure.name == name) {
             figure.withhold(reason);
@@ -84,14 +84,14 @@ impl LoadReport {
         self.series.retain(|series| series.name != name);
     }
 
-    /// Every figure: the single ones, then the percentiles of each distribution.
+    /// Returns all figures: the single ones, then the percentiles of each distribution.
     pub fn all_figures(&self) -> Vec<Figure> {
         let percentiles = self.distributions.iter().flat_map(Distribution::figures);
         self.figures.iter().cloned().chain(percentiles).collect()
     }
 
-    /// The figure of this name. The percentiles of the main distribution answer to `p99_ms` too,
-    /// and `p99.9` is read as `p999`.
+    /// Returns the figure of this name. The percentiles of the main distribution are also found as
+    /// `p99_ms`, and `p99.9` is read as `p999`.
     pub fn figure(&self, name: &str) -> Option<Figure> {
         let name = name.replace('.', "");
         let main = self.distributions.first().map(|main| format!("{}_{name}", main.name()));
@@ -100,7 +100,7 @@ impl LoadReport {
         named(&name).or_else(|| main.as_deref().and_then(named))
     }
 
-    /// Adds the report of another process that did a share of the same work.
+    /// Merges the report of another process that did a share of the same work.
     pub fn merge(&mut self, other: Self) -> Result<(), ReportError> {
         if self.command != other.command {
             return Err(ReportError::Disagree {
@@ -136,14 +136,14 @@ impl LoadReport {
         Ok(())
     }
 
-    /// The report as the text of a file.
+    /// Returns the report as the text of a file.
     pub fn to_json(&self) -> Result<String, ReportError> {
         let file = File { format: FORMAT.to_owned(), version: VERSION, report: self };
         let text = serde_json::to_string_pretty(&file);
         text.map(|text| text + "\n").map_err(|error| ReportError::Unwritable(error.to_string()))
     }
 
-    /// Reads the text of a file. What it is, and of which version, is judged before what it holds.
+    /// Parses the text of a file. Format and version are checked before the contents.
     pub fn from_json(text: &str) -> Result<Self, ReportError> {
         let head: Head = serde_json::from_str(text)
             .map_err(|error| ReportError::NotAReport(error.to_string()))?;
@@ -159,14 +159,14 @@ impl LoadReport {
     }
 }
 
-/// What says that a file is a report.
+/// The fields that identify a report file.
 #[derive(Deserialize)]
 struct Head {
     format: String,
     version: u64,
 }
 
-/// A report as a file.
+/// A report file.
 #[derive(Serialize, Deserialize)]
 struct File<T> {
     format: String,
@@ -183,41 +183,41 @@ pub enum Better {
     Lower,
     /// More is better: a rate.
     Higher,
-    /// It describes what was done.
+    /// It only describes the run.
     Neither,
 }
 
-/// What becomes of a figure that several processes have.
+/// How the values of several processes are combined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Combine {
-    /// Counts, and rates that run beside each other, add up.
+    /// Add them: counts, and rates of processes that run in parallel.
     Sum,
-    /// The largest stands for all: the worst of what is better low.
+    /// Take the largest: the worst value if lower is better.
     Max,
-    /// The smallest stands for all: the worst of what is better high.
+    /// Take the smallest: the worst value if higher is better.
     Min,
 }
 
 /// One number of a report.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Figure {
-    /// In snake case, with the unit last: `connect_rate_per_s`, `resident_bytes_per_session`.
+    /// Name in snake case, with the unit last: `connect_rate_per_s`, `resident_bytes_per_session`.
     pub name: String,
-    /// The number, unless it is withheld.
+    /// The value, unless it is withheld.
     pub value: Option<f64>,
-    /// Why there is no number.
+    /// Why the value is withheld.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub withheld: Option<String>,
     /// Which direction is an improvement.
     pub better: Better,
-    /// What becomes of it when processes share the work.
+    /// How values of several processes are combined.
     pub combine: Combine,
 }
 
 impl Figure {
-    /// A figure that adds up over processes. What is no finite number, a quotient of nothing, is
-    /// withheld.
+    /// Creates a figure whose values add up over processes. A value that is not finite, such as a
+    /// quotient by zero, is withheld.
     pub fn new(name: &str, value: f64, better: Better) -> Self {
         let mut figure = Self {
             name: name.to_owned(),
@@ -227,32 +227,32 @@ impl Figure {
             combine: Combine::Sum,
         };
         if !value.is_finite() {
-            figure.withhold("there was nothing to measure it by");
+            figure.withhold("the quotient is undefined: nothing was counted to divide by");
         }
         figure
     }
 
-    /// A figure that is not given, and why.
+    /// Creates a figure that is withheld, with the reason.
     pub fn withheld(name: &str, reason: &str, better: Better) -> Self {
         let mut figure = Self::new(name, 0.0, better);
         figure.withhold(reason);
         figure
     }
 
-    /// The same figure, of which the worst stands for all processes. Quotients that more than one
-    /// process has do not add up; the exact one is made anew from the merged counts.
+    /// Makes the worst value represent all processes, because quotients do not add up. The exact
+    /// quotient can be computed from the merged counts.
     pub fn worst_of_all(mut self) -> Self {
         self.combine = if self.better == Better::Higher { Combine::Min } else { Combine::Max };
         self
     }
 
-    /// Takes the number back.
+    /// Withholds the value.
     pub fn withhold(&mut self, reason: &str) {
         self.value = None;
         self.withheld = Some(reason.to_owned());
     }
 
-    /// A number that one process withholds is withheld of all of them.
+    /// Combines the values of two processes. If either is withheld, so is the result.
     fn merge(&mut self, other: Self) {
         match (self.value, other.value) {
             (Some(ours), Some(theirs)) => {
@@ -271,24 +271,24 @@ impl Figure {
     }
 }
 
-/// What changed while the measurement ran.
+/// A value over the time of the run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Series {
-    /// In snake case, without the unit: `server_resident`, `sessions_open`.
+    /// Name in snake case, without the unit: `server_resident`, `sessions_open`.
     pub name: String,
-    /// What a value is counted in: `bytes`, `percent`, `sessions`, `bit/s`.
+    /// Unit of the values: `bytes`, `percent`, `sessions`, `bit/s`.
     pub unit: String,
-    /// Seconds since the start and the value then, in order.
+    /// Pairs of seconds since the start and value, in order of time.
     pub points: Vec<(f64, f64)>,
 }
 
 impl Series {
-    /// A series without points.
+    /// Creates a series without points.
     pub fn new(name: &str, unit: &str) -> Self {
         Self { name: name.to_owned(), unit: unit.to_owned(), points: Vec::new() }
     }
 
-    /// Adds a point; one that is not finite, or before the last, is none.
+    /// Adds a point. Points that are not finite or out of order are ignored.
     pub fn push(&mut self, at_s: f64, value: f64) {
         let is_next = self.points.last().is_none_or(|(last, _)| *last <= at_s);
         if at_s.is_finite() && value.is_finite() && is_next {
@@ -296,8 +296,7 @@ impl Series {
         }
     }
 
-    /// What several processes have at the same time adds up; between its points each stays where
-    /// it was.
+    /// Adds the values of another process. Between its points each series keeps its last value.
     fn merge(&mut self, other: &Self) {
         let mut times: Vec<_> =
             self.points.iter().chain(&other.points).map(|(at_s, _)| *at_s).collect();
@@ -308,29 +307,29 @@ impl Series {
     }
 
     fn at(&self, at_s: f64) -> f64 {
-        let behind = self.points.partition_point(|(point, _)| *point <= at_s);
-        self.points[..behind].last().map_or(0.0, |(_, value)| *value)
+        let count = self.points.partition_point(|(point, _)| *point <= at_s);
+        self.points[..count].last().map_or(0.0, |(_, value)| *value)
     }
 }
 
-/// Why a report cannot be read, written or added to another.
+/// Reason why a report cannot be read, written or merged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReportError {
-    /// The text is something else.
+    /// The text is not a report.
     NotAReport(String),
-    /// A version that this program does not know.
+    /// The format version is not supported.
     Version(u64),
-    /// It says that it is a report, and then holds what none does.
+    /// The text is marked as a report, but its contents are invalid.
     Damaged(String),
-    /// It cannot be put into a file.
+    /// The report cannot be serialized.
     Unwritable(String),
-    /// Two processes did not do the same work.
+    /// The reports of two processes are of different work.
     Disagree {
-        /// What of the manifest differs.
+        /// The condition that differs.
         what: String,
-        /// What it is here.
+        /// Its value in this report.
         ours: String,
-        /// What it is in the other.
+        /// Its value in the other report.
         theirs: String,
     },
 }
@@ -339,7 +338,7 @@ impl Display for ReportError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotAReport(why) => {
-                write!(f, "no report of tiderace load: {why}; expected a file written by --json")
+                write!(f, "not a report of tiderace load: {why}; expected a file written by --json")
             }
             Self::Version(version) => write!(
                 f,
@@ -409,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn file_says_percentiles_to_readers_that_know_no_histograms() {
+    fn file_has_percentiles_for_readers_without_histograms() {
         let text = report().to_json().unwrap();
         let json: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(json["format"], "tiderace-load");
@@ -423,11 +422,11 @@ mod tests {
     #[test]
     fn file_of_something_else_or_of_another_version_is_refused_and_says_so() {
         for (text, expected) in [
-            ("", "no report of tiderace load: EOF"),
-            ("{}", "no report of tiderace load: missing field `format`"),
+            ("", "not a report of tiderace load: EOF"),
+            ("{}", "not a report of tiderace load: missing field `format`"),
             (
                 r#"{"format":"har","version":1}"#,
-                r#"no report of tiderace load: its format is "har""#,
+                r#"not a report of tiderace load: its format is "har""#,
             ),
             (
                 r#"{"format":"tiderace-load","version":2}"#,
@@ -475,7 +474,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_withheld_is_nowhere_in_the_file() {
+    fn withheld_values_are_nowhere_in_the_file() {
         let mut report = report();
         report.withhold("latency", "the generator lagged");
         report.withhold("server_resident", "not measured");
@@ -501,7 +500,7 @@ mod tests {
         sum.merge(figures(f64::NAN, 9.0, 9.0)).unwrap();
         let values = ["lost", "cpu", "rate"].map(|name| value(&sum, name));
         assert_eq!(values, [None, Some(9.0), Some(2.5)]);
-        let why = "there was nothing to measure it by";
+        let why = "the quotient is undefined: nothing was counted to divide by";
         assert_eq!(sum.figure("lost").unwrap().withheld.as_deref(), Some(why));
     }
 
@@ -517,7 +516,7 @@ mod tests {
     }
 
     #[test]
-    fn doubts_are_said_once() {
+    fn doubts_are_reported_once() {
         let mut sum = report();
         let mut other = report();
         other.add_doubt("the clock jumped");
@@ -539,7 +538,7 @@ mod tests {
     }
 
     #[test]
-    fn points_that_are_none_are_left_out() {
+    fn invalid_points_are_left_out() {
         let mut series = Series::new("a", "b");
         for point in [(0.0, 1.0), (2.0, f64::INFINITY), (f64::NAN, 1.0), (2.0, 2.0), (1.0, 3.0)] {
             series.push(point.0, point.1);
@@ -570,7 +569,7 @@ mod tests {
         }
     }
 
-    /// The report of [`report`] at the time of another.
+    /// The report of [`report`] with the start time of another.
     fn report_like(other: &LoadReport) -> LoadReport {
         let mut report = report();
         report.manifest.started_utc.clone_from(&other.manifest.started_utc);

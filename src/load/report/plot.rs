@@ -1,23 +1,23 @@
-//! Line plots as inline SVG: axes that end at round numbers, lines, and what a pointer is told.
+//! Line plots as inline SVG: axes that end at round numbers, lines, and tooltips.
 //!
-//! Owns geometry and nothing else: colours are classes of the page's style, and what is plotted
-//! the page decides. No text goes in that was not escaped.
+//! Owns geometry only. Colours are classes of the page's style sheet, and the page decides what is
+//! plotted. All text is escaped.
 
 use std::fmt::Write;
 
 use super::html::Html;
 use super::quantity::number;
 
-/// The size of a plot, in units that the browser scales.
+/// Size of a plot, in units that the browser scales.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PlotSize {
     pub(super) width: f64,
     pub(super) height: f64,
 }
 
-/// One for the width of the page.
+/// A plot as wide as the page.
 pub(super) const WIDE: PlotSize = PlotSize { width: 960.0, height: 340.0 };
-/// One of two beside each other.
+/// One of two plots in a row.
 pub(super) const HALF: PlotSize = PlotSize { width: 470.0, height: 230.0 };
 
 const LEFT: f64 = 72.0;
@@ -25,36 +25,36 @@ const RIGHT: f64 = 18.0;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 46.0;
 
-/// A picture of lines over a common axis.
+/// A plot of lines with common axes.
 #[derive(Debug)]
 pub(super) struct Plot {
     pub(super) size: PlotSize,
-    /// What it shows, for who cannot see it.
+    /// Description for readers who cannot see the plot.
     pub(super) title: String,
     pub(super) x: Axis,
     pub(super) y: Axis,
     pub(super) lines: Vec<Line>,
-    /// What the pointer is told between two places of the first axis.
+    /// Tooltips: start and end on the x axis, and text.
     pub(super) tips: Vec<(f64, f64, String)>,
 }
 
-/// A line in the class of the style that gives it its colour.
+/// A line, with the CSS class that gives its colour.
 #[derive(Debug)]
 pub(super) struct Line {
     pub(super) class: &'static str,
-    /// Pieces with a gap between them.
+    /// Connected pieces, with gaps between them.
     pub(super) pieces: Vec<Vec<(f64, f64)>>,
 }
 
 impl Line {
-    /// One that is broken where more than `gap` lies between two points.
+    /// Creates a line that is broken where two points are more than `gap` apart.
     pub(super) fn broken(class: &'static str, points: &[(f64, f64)], gap: f64) -> Self {
         let pieces = points.chunk_by(|(before, _), (next, _)| next - before <= gap);
         Self { class, pieces: pieces.map(<[_]>::to_vec).collect() }
     }
 }
 
-/// From which value to which, and which of them are written beside it.
+/// An axis: its range, scale and tick labels.
 #[derive(Debug)]
 pub(super) struct Axis {
     pub(super) title: String,
@@ -71,7 +71,7 @@ enum Scale {
 }
 
 impl Axis {
-    /// From nothing to a round number that is no less than `max`.
+    /// Creates an axis from zero to a round number of at least `max`.
     pub(super) fn from_zero(title: &str, max: f64, label: impl Fn(f64) -> String) -> Self {
         const TICKS: f64 = 5.0;
         let max = if max > 0.0 { max } else { 1.0 };
@@ -90,7 +90,7 @@ impl Axis {
         }
     }
 
-    /// Seconds of a run, up to its end.
+    /// Creates a time axis up to the end of the run.
     pub(super) fn time(end_s: f64) -> Self {
         const STEPS_S: [f64; 14] = [
             1.0, 2.0, 5.0, 10.0, 20.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 3600.0, 7200.0, 21_600.0,
@@ -116,10 +116,10 @@ impl Axis {
         }
     }
 
-    /// Milliseconds by powers of ten, from a microsecond at the least.
+    /// Creates a logarithmic axis in milliseconds. It starts at one microsecond or above.
     pub(super) fn milliseconds(low: f64, high: f64) -> Self {
         const LEAST: f64 = 0.001;
-        /// Decades in which there is room for 1, 2 and 5.
+        /// Largest number of decades with room for ticks at 1, 2 and 5.
         const FINE_DECADES_MAX: f64 = 2.3;
         let (low, high) = (low.max(LEAST), high.max(LEAST));
         let is_fine = (high / low).log10() <= FINE_DECADES_MAX;
@@ -130,7 +130,7 @@ impl Axis {
             .collect();
         let below = round.iter().rposition(|value| *value <= low * (1.0 + 1e-9)).unwrap_or(0);
         let above = round.iter().position(|value| *value >= high * (1.0 - 1e-9));
-        // A single value stands between two round ones, too.
+        // A range of a single value is extended to two round numbers.
         let above = above.unwrap_or(round.len() - 1).max(below + 1).min(round.len() - 1);
         let below = below.min(above - 1);
         Self {
@@ -142,7 +142,7 @@ impl Axis {
         }
     }
 
-    /// Percentiles: each unit is another nine. `decades` is where it ends.
+    /// Creates a percentile axis up to `decades`. Each unit is another nine.
     pub(super) fn percentiles(decades: f64) -> Self {
         const TICKS: [(f64, &str); 8] = [
             (0.0, "0"),
@@ -165,7 +165,7 @@ impl Axis {
         }
     }
 
-    /// Where a value lies between the ends, from 0 to 1.
+    /// Returns the position of a value on the axis, from 0 to 1.
     fn share(&self, value: f64) -> f64 {
         let place = |value: f64| match self.scale {
             Scale::Linear => value,
@@ -176,7 +176,7 @@ impl Axis {
     }
 }
 
-/// The next of 1, 2, 5, 10, 20 ... at any power of ten.
+/// Returns the next larger number of the series 1, 2, 5, 10, 20, ...
 fn round_up(value: f64) -> f64 {
     let power = 10_f64.powf(value.log10().floor());
     let factor = [1.0, 2.0, 5.0].into_iter().find(|factor| factor * power >= value * (1.0 - 1e-9));
@@ -184,7 +184,7 @@ fn round_up(value: f64) -> f64 {
 }
 
 impl Plot {
-    /// The picture as an element of a page.
+    /// Returns the plot as an SVG element.
     pub(super) fn svg(&self) -> String {
         let PlotSize { width, height } = self.size;
         let title = Html(&self.title);
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn axes_end_at_round_numbers_around_what_they_show() {
+    fn axes_end_at_round_numbers_around_their_values() {
         let axis = Axis::from_zero("", 6.5e6, |value| format!("{}M", value / 1e6));
         assert_eq!(labels(&axis), ["0M", "2M", "4M", "6M", "8M"]);
         let axis = Axis::from_zero("", 0.0, number);
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn milliseconds_go_by_powers_of_ten_and_finer_where_there_is_room() {
+    fn milliseconds_have_ticks_at_powers_of_ten_and_finer_ones_if_there_is_room() {
         assert_eq!(labels(&Axis::milliseconds(0.23, 1.3)), ["0.2", "0.5", "1", "2"]);
         assert_eq!(labels(&Axis::milliseconds(0.02, 30.0)), ["0.01", "0.1", "1", "10", "100"]);
         assert_eq!(labels(&Axis::milliseconds(1.0, 1.0)), ["1", "2"]);
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn time_is_told_in_the_unit_that_fits_its_length() {
+    fn time_has_a_unit_that_fits_its_length() {
         let axis = Axis::time(3.0);
         assert_eq!(
             (axis.title.as_str(), labels(&axis)),
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn places_are_shares_of_the_axis_and_never_beyond_it() {
+    fn positions_are_shares_of_the_axis_and_never_beyond_it() {
         let axis = Axis::milliseconds(0.1, 10.0);
         for (value, share) in [(0.1, 0.0), (1.0, 0.5), (10.0, 1.0), (0.0, 0.0), (99.0, 1.0)] {
             assert!((axis.share(value) - share).abs() < 1e-9, "{value}");
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn line_is_broken_where_nothing_came_and_a_lone_point_is_a_dot() {
+    fn line_is_broken_at_gaps_and_a_lone_point_is_a_dot() {
         let line = Line::broken("p50", &[(0.0, 1.0), (1.0, 2.0), (5.0, 3.0)], 1.5);
         assert_eq!(line.pieces.len(), 2);
         let plot = Plot {

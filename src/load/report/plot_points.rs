@@ -1,19 +1,19 @@
-//! Distributions and series as points to plot: no more of them than a page has room for.
+//! Converts distributions and series to points of a plot, as many as a page has room for.
 //!
-//! Owns how values are put together where there are too many, and what is told of each point.
+//! Owns the reduction of too many values, and the tooltips of the points.
 
 use hdrhistogram::Histogram;
 
 use super::distribution::{Distribution, INTERVAL};
 use super::terminal::milliseconds;
 
-/// Points beside each other that can still be told apart.
+/// Maximum number of points that can be told apart.
 const POINTS_MAX: usize = 240;
-/// The nines beyond which a percentile has no name any more.
+/// Number of nines up to which percentiles are plotted.
 const DECADES_MAX: f64 = 7.0;
 
-/// A distribution by its percentiles: for each, how many nines it has, and milliseconds. It ends
-/// at its maximum, where there is one value left.
+/// Returns the curve of a distribution by percentile: pairs of the number of nines and
+/// milliseconds. It ends at the maximum, where only one value is left.
 pub(super) fn curve(distribution: &Distribution) -> Vec<(f64, f64)> {
     const STEP: f64 = 0.02;
     let histogram = distribution.histogram();
@@ -24,7 +24,7 @@ pub(super) fn curve(distribution: &Distribution) -> Vec<(f64, f64)> {
     steps.map(point).chain([(end, ms(histogram.max()))]).collect()
 }
 
-/// What curves have at each percentile, up to `end`.
+/// Returns tooltips with the values of all curves at each percentile up to `end`.
 pub(super) fn curve_tips<'a>(
     curves: impl Iterator<Item = (&'a str, &'a [(f64, f64)])> + Clone,
     end: f64,
@@ -36,8 +36,8 @@ pub(super) fn curve_tips<'a>(
         let decimals = from.ceil().max(1.0) as usize;
         let mut text = format!("{:.decimals$} %", 100.0 * (1.0 - 10_f64.powf(-from)));
         for (name, curve) in curves.clone() {
-            let behind = curve.partition_point(|(decades, _)| *decades < from);
-            if let Some((_, value)) = curve.get(behind) {
+            let at = curve.partition_point(|(decades, _)| *decades < from);
+            if let Some((_, value)) = curve.get(at) {
                 text += &format!("\n{name} {} ms", milliseconds(*value));
             }
         }
@@ -46,7 +46,7 @@ pub(super) fn curve_tips<'a>(
     (0..count).map(tip).collect()
 }
 
-/// A distribution in a part of the run.
+/// A distribution in one part of the run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Moment {
     pub(super) start_s: f64,
@@ -83,8 +83,7 @@ impl Moment {
     }
 }
 
-/// The run in parts, of which the length is returned too; parts in which nothing came are left
-/// out.
+/// Splits the run into parts. Returns their length and those parts that have values.
 pub(super) fn moments(distribution: &Distribution, end_s: f64) -> (f64, Vec<Moment>) {
     let intervals: Vec<_> = distribution.intervals().collect();
     let last_s = intervals.last().map_or(0.0, |last| (last.start + INTERVAL).as_secs_f64());
@@ -95,7 +94,7 @@ pub(super) fn moments(distribution: &Distribution, end_s: f64) -> (f64, Vec<Mome
     let moment = |part: &[super::Interval]| {
         let (first, others) = part.split_first()?;
         let mut histogram = first.histogram.clone();
-        // They are of the same precision and grow as they must, so that nothing is refused.
+        // Adding cannot fail: the histograms have the same precision and grow as needed.
         for other in others {
             let _ = histogram.add(&other.histogram);
         }
@@ -105,15 +104,14 @@ pub(super) fn moments(distribution: &Distribution, end_s: f64) -> (f64, Vec<Mome
     (width_s, parts.filter_map(moment).collect())
 }
 
-/// Points of which, where there are too many, the highest of several beside each other stands for
-/// them.
+/// Reduces the number of points. Each group of neighbours is replaced by its highest point.
 pub(super) fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     let size = points.len().div_ceil(POINTS_MAX).max(1);
     let highest = |part: &[(f64, f64)]| part.iter().copied().max_by(|a, b| a.1.total_cmp(&b.1));
     points.chunks(size).filter_map(highest).collect()
 }
 
-/// What each point is told by, half way to its neighbours.
+/// Returns a tooltip for each point, which reaches half way to its neighbours.
 pub(super) fn series_tips(
     points: &[(f64, f64)],
     text: impl Fn(f64) -> String,
@@ -164,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn tips_tell_of_curves_that_are_still_there() {
+    fn tips_name_the_curves_that_have_not_ended() {
         let (long, short) = (vec![(0.0, 1.0), (2.0, 3.0)], vec![(0.0, 5.0), (0.3, 6.0)]);
         let tips = curve_tips([("long", &long[..]), ("short", &short[..])].into_iter(), 2.0);
         assert_eq!(tips.len(), 20);
@@ -173,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn seconds_of_a_short_run_stand_alone_and_empty_ones_are_left_out() {
+    fn seconds_of_a_short_run_are_separate_and_empty_ones_are_left_out() {
         let (width_s, moments) = moments(&recorded([(0, 1000), (0, 3000), (2, 5000)]), 4.0);
         assert_eq!(width_s, 1.0);
         let shown: Vec<_> =
@@ -182,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn seconds_of_a_long_run_are_put_together() {
+    fn seconds_of_a_long_run_are_combined() {
         let (width_s, moments) = moments(&recorded((0..3600).map(|at_s| (at_s, at_s))), 3600.0);
         assert_eq!((width_s, moments.len()), (15.0, 240));
         assert!(moments.iter().all(|moment| moment.count == 15));
@@ -199,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn series_is_told_half_way_to_its_neighbours() {
+    fn tips_of_a_series_reach_half_way_to_the_neighbours() {
         let tips = series_tips(&[(0.0, 1.0), (2.0, 2.0), (3.0, 3.0)], |value| value.to_string());
         let spans: Vec<_> = tips.iter().map(|(from, to, _)| (*from, *to)).collect();
         assert_eq!(spans, [(0.0, 1.0), (1.0, 2.5), (2.5, 3.0)]);

@@ -1,9 +1,9 @@
-//! How the numbers of a report are written for people: digits and unit.
+//! Formats the numbers of a report for people: digits and unit.
 //!
-//! Owns what a name or a unit says of the number. A time stays in the unit that its name has, so
-//! that what is read can be written into a threshold; bytes, bits and shares are made legible.
+//! Owns the mapping from a name or unit to a format. A time keeps the unit of its name, so the
+//! number shown can be used in a threshold. Bytes, bits and shares are scaled for readability.
 
-/// What a number counts.
+/// Unit of a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Quantity {
     unit: Unit,
@@ -12,29 +12,29 @@ pub(super) struct Quantity {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Unit {
-    /// What the name says.
+    /// No unit; the name says what is counted.
     Count,
-    /// Written as it is.
+    /// Shown with this unit, unscaled.
     Named(&'static str),
-    /// Written by thousands, by what stands for one.
+    /// Scaled by powers of 1000, with the symbol of the base unit.
     Scaled(&'static str),
-    /// A part of one, written in percent.
+    /// A share of one, shown in percent.
     Share,
 }
 
-/// What of many values a figure is; stands behind the unit.
+/// Suffixes that come after the unit in a name.
 const CHOICES: [&str; 4] = ["max", "min", "mean", "total"];
 
 impl Quantity {
-    /// What a figure of this name counts: `resident_bytes_per_session`, `connect_rate_per_s`. What
-    /// it is counted by is no part of the unit, except for seconds.
+    /// Returns the unit of a figure from its name, such as `resident_bytes_per_session` or
+    /// `connect_rate_per_s`. The part after `_per_` matters only if it is seconds.
     pub(super) fn of_figure(name: &str) -> Self {
         let (counted, per) = name.split_once("_per_").unwrap_or((name, ""));
         let mut words = counted.rsplit('_');
         Self::of(words.find(|word| !CHOICES.contains(word)).unwrap_or_default(), per)
     }
 
-    /// What a series of this unit counts: `bytes`, `percent`, `per s`, `bit/s`.
+    /// Returns the unit of a series: `bytes`, `percent`, `per s`, `bit/s`.
     pub(super) fn of_series(unit: &str) -> Self {
         let (counted, per) = unit
             .split_once('/')
@@ -64,7 +64,7 @@ impl Quantity {
         Self { unit, is_rate: per.rsplit('_').next() == Some("s") }
     }
 
-    /// The number with its unit.
+    /// Formats a number with its unit.
     pub(super) fn text(self, value: f64) -> String {
         let (number, unit) = match self.unit {
             Unit::Count => (number(value), String::new()),
@@ -79,14 +79,14 @@ impl Quantity {
     }
 }
 
-/// The number in thousands, millions and so on, and what that is called.
+/// Scales a number by powers of 1000. Returns the result and the prefix.
 fn scaled(value: f64) -> (f64, &'static str) {
     let steps = [(1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")];
     let step = steps.into_iter().find(|(step, _)| value.abs() >= *step);
     step.map_or((value, ""), |(step, prefix)| (value / step, prefix))
 }
 
-/// Four digits, or all of a whole number in groups of three.
+/// Formats a number with four digits, or a whole number in groups of three digits.
 pub(super) fn number(value: f64) -> String {
     const DIGITS: i32 = 4;
     const DECIMALS_MAX: i32 = 9;
@@ -110,7 +110,7 @@ pub(super) fn number(value: f64) -> String {
     }
 }
 
-/// Commas between groups of three digits.
+/// Inserts commas between groups of three digits.
 fn grouped(whole: &str) -> String {
     let (sign, digits) = whole.strip_prefix('-').map_or(("", whole), |digits| ("-", digits));
     let mut text = sign.to_owned();
@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_figures_decide_how_their_numbers_are_written() {
+    fn the_name_of_a_figure_decides_the_format_of_its_number() {
         for (name, value, expected) in [
             ("sessions_held", 10_000.0, "10,000"),
             ("latency_p99_ms", 0.6789, "0.6789 ms"),
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn units_of_series_decide_how_their_numbers_are_written() {
+    fn the_unit_of_a_series_decides_the_format_of_its_numbers() {
         for (unit, value, expected) in [
             ("bytes", 5.5e6, "5.5 MB"),
             ("percent", 12.0, "12 %"),

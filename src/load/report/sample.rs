@@ -1,4 +1,4 @@
-//! A report whose every number is known, for the tests of the forms in which it is told.
+//! A report with known values, for tests of the forms of a report.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,7 +20,7 @@ pub(super) fn report() -> LoadReport {
     ] {
         report.add_figure(Figure::new(name, value, better));
     }
-    let reason = "nobody slept";
+    let reason = "no session rested";
     report.add_figure(Figure::withheld("resident_bytes_per_session", reason, Better::Lower));
     let mut latency = Distribution::new("latency");
     for index in 0..3000_u64 {

@@ -1,6 +1,6 @@
-//! The table that a person reads in the terminal when a measurement is over.
+//! The table of a report for the terminal.
 //!
-//! Owns its order and words. Figures stand under the names that a threshold calls them by.
+//! Owns its order and wording. Figures have the same names as in a threshold.
 
 use super::distribution::Distribution;
 use super::layout::{Grid, Notes, harmless, wrapped};
@@ -9,7 +9,7 @@ use super::quantity::{Quantity, number};
 use crate::load::manifest::Manifest;
 use crate::load::process::Identity;
 
-/// The report as plain text of no more than 100 columns.
+/// Returns the report as plain text of at most 100 columns.
 pub fn table(report: &LoadReport) -> String {
     let mut notes = Notes::default();
     let mut text = head(report);
@@ -52,7 +52,7 @@ fn head(report: &LoadReport) -> String {
     text
 }
 
-/// What the command was told, as it would be typed; what is off is left out.
+/// Returns the flags of the command as typed on a command line. Flags that are off are left out.
 pub(super) fn flags(manifest: &Manifest) -> String {
     let given = manifest.parameters.iter().filter(|(_, value)| *value != "false");
     let flags = given.map(|(name, value)| match value.as_str() {
@@ -62,7 +62,7 @@ pub(super) fn flags(manifest: &Manifest) -> String {
     flags.collect::<Vec<_>>().join(" ")
 }
 
-/// The name of the server, and as much of its digest as tells two builds apart.
+/// Returns the name of the server and enough of its digest to tell builds apart.
 pub(super) fn identity(server: &Identity) -> String {
     const DIGITS: usize = 12;
     let digest = server.sha256.as_deref().and_then(|digest| digest.get(..DIGITS));
@@ -72,8 +72,8 @@ pub(super) fn identity(server: &Identity) -> String {
     }
 }
 
-/// What a reader looks for first stands first: what the command found, what the server paid, how
-/// the generator fared, and what failed.
+/// Orders figures by importance: results of the command, cost of the server, the generator, and
+/// failures.
 pub(super) fn ordered(figures: &[Figure]) -> Vec<&Figure> {
     let group = |figure: &&Figure| {
         let groups = ["server_", "generator_", "failed_"];
@@ -92,7 +92,7 @@ fn figures(figures: &[Figure], notes: &mut Notes) -> String {
     if grid.is_empty() { String::new() } else { grid.text(["figures"]) }
 }
 
-/// The number of a figure, or the note that says why there is none.
+/// Formats the value of a figure, or the reference to the reason why it is withheld.
 pub(super) fn shown(figure: &Figure, notes: &mut Notes) -> String {
     match figure.value {
         Some(value) => Quantity::of_figure(&figure.name).text(value),
@@ -119,7 +119,7 @@ fn distributions(distributions: &[Distribution], notes: &mut Notes) -> String {
     if grid.is_empty() { String::new() } else { grid.text(heading) }
 }
 
-/// As many decimals as the histograms can tell apart, and no more than a microsecond.
+/// Formats milliseconds with the precision of the histograms, and at most to the microsecond.
 pub(super) fn milliseconds(value: f64) -> String {
     let decimals = match value {
         1_000.0.. => 0,
@@ -144,7 +144,7 @@ fn series(series: &[Series]) -> String {
     if grid.is_empty() { String::new() } else { grid.text(heading) }
 }
 
-/// A series in four numbers.
+/// Summary of a series in four numbers.
 #[derive(Debug)]
 pub(super) struct SeriesSummary {
     pub(super) first: f64,
@@ -154,7 +154,7 @@ pub(super) struct SeriesSummary {
 }
 
 impl SeriesSummary {
-    /// Nothing where there is no point.
+    /// Returns the summary, or `None` for a series without points.
     pub(super) fn of(series: &Series) -> Option<Self> {
         let values = || series.points.iter().map(|(_, value)| *value);
         Some(Self {
@@ -173,7 +173,7 @@ mod tests {
     use crate::load::report::layout::COLUMNS;
 
     #[test]
-    fn table_of_a_report_is_this() {
+    fn table_of_a_report_has_this_form() {
         let text = table(&sample::report());
         println!("{text}");
         assert_eq!(text, include_str!("sample.txt"));

@@ -1,7 +1,6 @@
-//! What is not good enough: `p99_ms>20`, or of two runs `p99_ms>1.1x`.
+//! Thresholds: `p99_ms>20`, or for two runs `p99_ms>1.1x`.
 //!
-//! Owns how a threshold is written and what it says of a report. It never judges what is not
-//! asked for.
+//! Owns the syntax of a threshold and its judgement. Figures without a threshold are not judged.
 
 use std::fmt::{self, Display};
 
@@ -11,7 +10,7 @@ use super::quantity::number;
 use crate::load::LoadError;
 use crate::text::edit_distance;
 
-/// A bound on a figure, or on the ratio of two.
+/// A bound on a figure, or on the ratio of a figure in two runs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Threshold {
     text: String,
@@ -35,25 +34,25 @@ const OPERATORS: [(&str, Operator); 4] = [
     ("<", Operator::Below),
 ];
 
-/// What stands behind the bound of a ratio.
+/// Suffix of the bound of a ratio.
 const RATIO: char = 'x';
-/// How many names are offered for one that is unknown.
+/// Number of similar names suggested for an unknown one.
 const NEAR_MAX: usize = 5;
 
 impl Threshold {
-    /// Reads a bound on a figure.
+    /// Parses a bound on a figure.
     ///
     /// # Errors
-    /// What was expected, where it is something else.
+    /// A text that says what was expected.
     pub fn of_figure(text: &str) -> Result<Self, String> {
         let expected = "expected a figure, one of > >= < <= and a number, such as 'p99_ms>20'";
         Self::parse(text, text).ok_or_else(|| expected.to_owned())
     }
 
-    /// Reads a bound on the ratio of a figure in two runs.
+    /// Parses a bound on the ratio of a figure in two runs.
     ///
     /// # Errors
-    /// What was expected, where it is something else.
+    /// A text that says what was expected.
     pub fn of_ratio(text: &str) -> Result<Self, String> {
         let expected = "expected a figure, one of > >= < <= and a ratio, such as 'p99_ms>1.1x'";
         let bound = text.trim_end().strip_suffix(RATIO);
@@ -75,8 +74,8 @@ impl Threshold {
         })
     }
 
-    /// Whether the figure is beyond the bound, and then how far, in one line. One that is withheld
-    /// is not known to be good.
+    /// Judges a report. Returns one line with the value if the condition holds, that is, if the
+    /// threshold was missed. A withheld figure counts as missed.
     ///
     /// # Errors
     /// [`LoadError::UnknownFigure`].
@@ -89,7 +88,7 @@ impl Threshold {
         })
     }
 
-    /// The same of the ratio of what two runs found.
+    /// Judges the ratio of a figure in two runs in the same way.
     ///
     /// # Errors
     /// [`LoadError::UnknownFigure`].
@@ -140,7 +139,7 @@ impl Threshold {
     }
 }
 
-/// How many times the first the second is; what is nothing in both is the same.
+/// Returns the ratio of the second value to the first. Equal values, even zeros, have the ratio 1.
 pub(super) fn ratio(first: f64, second: f64) -> f64 {
     if first == second { 1.0 } else { second / first }
 }
@@ -161,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bound_is_missed_where_what_is_written_holds() {
+    fn a_threshold_is_missed_if_its_condition_holds() {
         for (text, is_missed) in [
             ("frames_lost>2", true),
             ("frames_lost>3", false),
@@ -180,11 +179,11 @@ mod tests {
     }
 
     #[test]
-    fn what_was_missed_is_one_line_with_the_figure_as_it_is() {
+    fn a_missed_threshold_is_one_line_with_the_value() {
         assert_eq!(judged("frames_lost>2").unwrap(), "frames_lost>2: frames_lost is 3");
         let line = judged("resident_bytes_per_session>512").unwrap();
         let expected = "resident_bytes_per_session>512: resident_bytes_per_session is withheld: \
-                        nobody slept";
+                        no session rested";
         assert_eq!(line, expected);
         let mut report = sample::report();
         report.withhold("frames_lost", "a\nb");
@@ -206,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_figure_is_answered_with_the_nearest() {
+    fn an_unknown_figure_is_answered_with_similar_names() {
         let threshold = Threshold::of_figure("latency_p98_ms>1").unwrap();
         let error = threshold.judge(&sample::report()).unwrap_err().to_string();
         let expected = "--fail-if latency_p98_ms>1: no such figure; the nearest are \
@@ -224,12 +223,12 @@ mod tests {
         assert_eq!(line, "frames_lost>1.4x: frames_lost is 1.5x (3 to 4.5)");
         assert_eq!(judged("frames_lost>1.5x"), None);
         assert_eq!(judged("p99_ms>1.0x"), None);
-        assert_eq!(judged("failed_timeout>1x"), None, "nothing to nothing is the same");
-        assert!(judged("resident_bytes_per_session>9x").unwrap().ends_with("nobody slept"));
+        assert_eq!(judged("failed_timeout>1x"), None, "zero to zero is the same");
+        assert!(judged("resident_bytes_per_session>9x").unwrap().ends_with("no session rested"));
     }
 
     #[test]
-    fn something_where_there_was_nothing_is_beyond_every_ratio() {
+    fn something_compared_to_nothing_is_beyond_every_ratio() {
         assert_eq!(ratio(0.0, 1.0), f64::INFINITY);
         assert_eq!(ratio(2.0, 1.0), 0.5);
     }

@@ -1,8 +1,8 @@
-//! What a player received, frame by frame: which it has, which came twice, out of their order or
-//! damaged, and how long nothing came.
+//! The frames that players received: counts of duplicated, reordered and damaged frames, and of
+//! stalls.
 //!
-//! Owns the counts and how they are made. Whether a frame counts is decided by when it was
-//! intended: a [`Window`] has a clean edge whatever is in flight.
+//! Owns these counts. The intended time of a frame decides whether it counts, so a [`Window`] has a
+//! sharp edge regardless of frames in flight.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -14,40 +14,40 @@ use crate::time::Time;
 /// The part of a run that is measured.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Window {
-    /// When it begins.
+    /// Start of the window.
     pub(super) from: Time,
-    /// When it is over.
+    /// End of the window.
     pub(super) until: Time,
 }
 
 impl Window {
-    /// Whether what is intended for `at` counts.
+    /// Returns whether a frame with this intended time counts.
     pub(super) fn holds(&self, at: Time) -> bool {
         (self.from..self.until).contains(&at)
     }
 }
 
-/// What all players received in the window.
+/// Results of all players in the window.
 #[derive(Debug)]
 pub(super) struct Arrivals {
-    /// Different frames, whole or damaged.
+    /// Distinct frames, whole or damaged.
     pub(super) frames: u64,
-    /// Frames that had come before.
+    /// Frames received more than once.
     pub(super) duplicated: u64,
-    /// Frames that came behind a later one.
+    /// Frames received after a later one.
     pub(super) out_of_order: u64,
-    /// Frames that are not what was written, or of another stream.
+    /// Frames that differ from the ones written, or belong to another stream.
     pub(super) corrupt: u64,
-    /// Gaps without a frame that were too long.
+    /// Gaps longer than `stall`.
     pub(super) stalls: u64,
     pub(super) longest_gap: Duration,
-    /// Bytes of all frames that came while the window was open, whenever they were intended.
+    /// Bytes of all frames received while the window was open, whatever their intended time.
     pub(super) bytes: u64,
-    /// From when a frame was intended to when it was read (us).
+    /// Time from the intended time of a frame to when it was read (us).
     pub(super) latency: Distribution,
-    /// By how much the latency of a frame differs from the one before it (us).
+    /// Difference between the latencies of consecutive frames (us).
     pub(super) jitter: Distribution,
-    /// A longer gap is a stall.
+    /// The longest gap that is not a stall.
     stall: Duration,
 }
 
@@ -73,22 +73,22 @@ impl Arrivals {
     }
 }
 
-/// A video message that is no header, as a player read it.
+/// A received video message other than a header.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Arrival {
     pub(super) judged: Judged,
     pub(super) bytes: usize,
     pub(super) now: Time,
-    /// The same, into the run.
+    /// The same time since the start of the run.
     pub(super) since_began: Duration,
 }
 
-/// One player's place in its stream.
+/// Progress of one player in its stream.
 #[derive(Debug)]
 pub(super) struct Track {
     stream: u32,
     received: Sequences,
-    /// When the last frame came.
+    /// Arrival time of the last frame.
     last_at: Time,
     last_latency: Option<Duration>,
 }
@@ -98,18 +98,17 @@ impl Track {
         Self { stream, received: Sequences::default(), last_at: Time::ZERO, last_latency: None }
     }
 
-    /// The stream that it is in.
+    /// Returns the stream that the player plays.
     pub(super) const fn stream(&self) -> u32 {
         self.stream
     }
 
-    /// Different frames of the window that have come.
+    /// Returns the number of distinct frames of the window received.
     pub(super) const fn frames(&self) -> u64 {
         self.received.count
     }
 
-    /// Notes what a player read. Says whether it is a frame of the window that had not come
-    /// before.
+    /// Records a message. Returns true if it is a frame of the window that was not received before.
     pub(super) fn receive(
         &mut self,
         arrival: &Arrival,
@@ -139,12 +138,12 @@ impl Track {
         }
         arrivals.corrupt += u64::from(!is_whole);
         match self.received.insert(stamp.sequence) {
-            Place::Known => {
+            Position::Duplicate => {
                 arrivals.duplicated += 1;
                 return false;
             }
-            Place::Behind => arrivals.out_of_order += 1,
-            Place::Ahead => {}
+            Position::OutOfOrder => arrivals.out_of_order += 1,
+            Position::Newest => {}
         }
         arrivals.frames += 1;
         if is_whole {
@@ -160,55 +159,55 @@ impl Track {
         }
     }
 
-    /// The window is over: what has not come by its end is a gap too.
+    /// Ends the window. The time since the last frame counts as a gap, too.
     pub(super) fn end(&self, window: &Window, arrivals: &mut Arrivals) {
         arrivals.note_gap(window.until.since(self.last_at.max(window.from)));
     }
 }
 
-/// Where a frame stands among those that have come.
+/// Position of a frame relative to those already received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum Position {
     /// Later than all others.
-    Ahead,
-    /// Others came before it that are later.
-    Behind,
-    /// It has come before.
-    Known,
+    Newest,
+    /// Earlier than a frame that was already received.
+    OutOfOrder,
+    /// Received before.
+    Duplicate,
 }
 
-/// A set of sequence numbers, as the ranges without a gap. There is one range where nothing is
-/// lost, and one more for each gap.
+/// A set of sequence numbers, stored as contiguous ranges: one range if nothing was lost, and one
+/// more per gap.
 #[derive(Debug, Default)]
 struct Sequences {
-    /// In order, with a gap between each and the next.
+    /// Ascending, with a gap between neighbours.
     ranges: Vec<Range<u64>>,
     count: u64,
 }
 
 impl Sequences {
-    fn insert(&mut self, sequence: u64) -> Place {
+    fn insert(&mut self, sequence: u64) -> Position {
         let place = match self.ranges.last_mut() {
             Some(last) if last.end == sequence => {
                 last.end += 1;
-                Place::Ahead
+                Position::Newest
             }
-            Some(last) if last.end > sequence => self.insert_behind(sequence),
+            Some(last) if last.end > sequence => self.insert_out_of_order(sequence),
             _ => {
                 self.ranges.push(sequence..sequence + 1);
-                Place::Ahead
+                Position::Newest
             }
         };
-        self.count += u64::from(place != Place::Known);
+        self.count += u64::from(place != Position::Duplicate);
         place
     }
 
-    fn insert_behind(&mut self, sequence: u64) -> Place {
-        // The first range that does not end before it.
+    fn insert_out_of_order(&mut self, sequence: u64) -> Position {
+        // The first range that does not end before the sequence number.
         let at = self.ranges.partition_point(|range| range.end < sequence);
-        let Some(range) = self.ranges.get_mut(at) else { return Place::Known };
+        let Some(range) = self.ranges.get_mut(at) else { return Position::Duplicate };
         if range.contains(&sequence) {
-            return Place::Known;
+            return Position::Duplicate;
         }
         if range.end == sequence {
             range.end += 1;
@@ -222,7 +221,7 @@ impl Sequences {
         } else {
             self.ranges.insert(at, sequence..sequence + 1);
         }
-        Place::Behind
+        Position::OutOfOrder
     }
 }
 
@@ -241,9 +240,9 @@ mod tests {
             for _ in 0..100 {
                 let sequence = random.below(60) as u64;
                 let expected = match plain.last() {
-                    _ if plain.contains(&sequence) => Place::Known,
-                    Some(last) if *last > sequence => Place::Behind,
-                    _ => Place::Ahead,
+                    _ if plain.contains(&sequence) => Position::Duplicate,
+                    Some(last) if *last > sequence => Position::OutOfOrder,
+                    _ => Position::Newest,
                 };
                 plain.insert(sequence);
                 assert_eq!(sequences.insert(sequence), expected, "seed {seed}");

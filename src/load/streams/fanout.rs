@@ -1,13 +1,12 @@
-//! `load fanout`: streams through a server to many players, frame by frame.
+//! `load fanout`: streams through a server to many players, checked frame by frame.
 //!
-//! Owns the flags of the command and the figures that it reports. How it is run is the work of
-//! [`streams`](super).
+//! Owns the flags of the command and its figures. [`streams`](super) runs it.
 
 use clap::Args;
 
 use super::Streams;
-use super::found::{Found, GB_BYTES, count, quotient};
 use super::offer::{Offer, one_or_more};
+use super::results::{GB_BYTES, StreamResults, count, quotient};
 use crate::load::LoadError;
 use crate::load::measured::Measured;
 use crate::load::measurement::Measurement;
@@ -15,7 +14,7 @@ use crate::load::options::Options;
 use crate::load::report::{Better, Figure, LoadReport};
 use crate::load::target::Target;
 
-/// What is published and played.
+/// Options of `load fanout`.
 #[derive(Clone, Debug, Args)]
 pub struct Fanout {
     /// The server, as `rtmp://HOST[:PORT]/APP/KEY`.
@@ -26,7 +25,7 @@ pub struct Fanout {
     /// How many players, spread over the streams.
     #[arg(long, value_name = "N", default_value = "10", value_parser = one_or_more)]
     pub players: u32,
-    /// A player stalls when nothing comes for so many times the interval of the frames.
+    /// A player stalls if no frame arrives for this many frame intervals.
     #[arg(long, value_name = "N", default_value = "5", value_parser = stall_frames)]
     pub stall_frames: f64,
     #[allow(missing_docs, reason = "a doc would become the text of the help")]
@@ -34,20 +33,20 @@ pub struct Fanout {
     pub options: Options,
 }
 
-/// What a generator that has not kept up cannot say. What the server paid for what was delivered
-/// is not among it.
+/// Figures that are not reliable if the generator did not keep up. The cost to the server per
+/// delivered byte is not affected.
 const DEPENDS_ON_TIME: [&str; 5] = ["latency", "jitter", "write_delay", "stalls", "longest_gap_ms"];
-/// The same of the time in which players came.
-const DEPENDS_ON_COMING_UP: [&str; 2] = ["first_frame", "first_frame_after_play"];
-/// What is known only when the window has closed.
+/// The same for the phase in which players join.
+const DEPENDS_ON_JOINING: [&str; 2] = ["first_frame", "first_frame_after_play"];
+/// Figures that are known only after the window has closed.
 const NEEDS_THE_END: [&str; 4] =
     ["frames_expected", "frames_lost", "delivered_bit_per_s", "stalls"];
 
 impl Fanout {
-    /// Runs it, and says what became of the frames.
+    /// Runs the load and reports what happened to the frames.
     ///
     /// # Errors
-    /// Why nothing could be measured.
+    /// The reason why nothing could be measured.
     pub fn measure(&self) -> Result<LoadReport, LoadError> {
         let target = Target::parse(&self.url)?;
         let mut parameters = self.offer.parameters();
@@ -59,14 +58,14 @@ impl Fanout {
             Measurement::prepare("fanout", target.clone(), options, connections, parameters)?;
         let streams =
             Streams::new(offer, &target, self.players, self.stall_frames, options, measurement);
-        let (mut measurement, found, measured) = streams.run()?;
-        let coming_up = found.coming_up.as_ref().unwrap_or(&measured);
-        let lagged = coming_up.lagged(options.lateness_max_ms);
+        let (mut measurement, results, measured) = streams.run()?;
+        let before_window = results.before_window.as_ref().unwrap_or(&measured);
+        let lagged = before_window.lagged(options.lateness_max_ms);
         let report = &mut measurement.report;
-        fill(report, found, &measured);
+        fill(report, results, &measured);
         if let Some(reason) = lagged {
-            let reason = format!("while players came {reason}");
-            DEPENDS_ON_COMING_UP.iter().for_each(|name| report.withhold(name, &reason));
+            let reason = format!("while players joined, {reason}");
+            DEPENDS_ON_JOINING.iter().for_each(|name| report.withhold(name, &reason));
             report.add_doubt(reason.clone());
             report.lagged = Some(reason);
         }
@@ -74,24 +73,24 @@ impl Fanout {
     }
 }
 
-/// Reads how many intervals make a stall; of fewer than one every gap would.
+/// Parses the number of intervals that make a stall. Below one, every gap would be a stall.
 fn stall_frames(text: &str) -> Result<f64, String> {
     let frames = text.parse().ok().filter(|frames| (1.0..=1e6).contains(frames));
-    frames.ok_or_else(|| "expected how many times the interval of frames, at least 1".to_owned())
+    frames.ok_or_else(|| "expected a number of frame intervals, at least 1".to_owned())
 }
 
-fn fill(report: &mut LoadReport, found: Found, measured: &Measured) {
-    let arrivals = &found.arrivals;
-    let lost = found.expected.saturating_sub(arrivals.frames);
-    count(report, "players", found.players.into(), Better::Neither);
-    for (kind, players) in &found.failed {
+fn fill(report: &mut LoadReport, results: StreamResults, measured: &Measured) {
+    let arrivals = &results.arrivals;
+    let lost = results.expected.saturating_sub(arrivals.frames);
+    count(report, "players", results.players.into(), Better::Neither);
+    for (kind, players) in &results.failed {
         count(report, &format!("players_failed_{kind}"), (*players).into(), Better::Lower);
     }
-    if found.players_without_frame > 0 {
-        let players = found.players_without_frame.into();
+    if results.players_without_frame > 0 {
+        let players = results.players_without_frame.into();
         count(report, "players_without_frame", players, Better::Lower);
     }
-    count(report, "frames_expected", found.expected, Better::Neither);
+    count(report, "frames_expected", results.expected, Better::Neither);
     count(report, "frames_received", arrivals.frames, Better::Higher);
     count(report, "frames_lost", lost, Better::Lower);
     count(report, "frames_duplicated", arrivals.duplicated, Better::Lower);
@@ -102,21 +101,21 @@ fn fill(report: &mut LoadReport, found: Found, measured: &Measured) {
     let gap = Figure::new("longest_gap_ms", gap_ms, Better::Lower);
     report.add_figure(gap.worst_of_all());
     count(report, "delivered_bytes", arrivals.bytes, Better::Higher);
-    let bit_per_s = 8.0 * arrivals.bytes as f64 / found.open_for.as_secs_f64();
+    let bit_per_s = 8.0 * arrivals.bytes as f64 / results.open_for.as_secs_f64();
     report.add_figure(Figure::new("delivered_bit_per_s", bit_per_s, Better::Higher));
-    found.add_server(report);
-    found.withhold_unknown(report, &NEEDS_THE_END);
+    results.add_server(report);
+    results.withhold_unknown(report, &NEEDS_THE_END);
     conclude(report);
-    if !found.failed.is_empty() {
-        report.add_doubt("players failed: what those did not get that had been up counts as lost");
+    if !results.failed.is_empty() {
+        report.add_doubt("players failed: frames that players missed after failing count as lost");
     }
     if lost > 0 {
         report.add_doubt(
-            "frames were lost: a server may have skipped them on purpose for a player that was \
-             slow, and this generator may have been that player",
+            "frames were lost: the server may have skipped them on purpose for a slow player, and \
+             this generator may have been that player",
         );
     }
-    let Found { arrivals, sent, first_frame, first_frame_after_play, .. } = found;
+    let StreamResults { arrivals, sent, first_frame, first_frame_after_play, .. } = results;
     report.distributions.extend([
         arrivals.latency,
         arrivals.jitter,
@@ -127,7 +126,7 @@ fn fill(report: &mut LoadReport, found: Found, measured: &Measured) {
     ]);
 }
 
-/// Makes the quotients of the report from its counts, those of one process or of several.
+/// Computes the quotients of the report from its counts, those of one process or of several.
 pub(in crate::load) fn conclude(report: &mut LoadReport) {
     let cost = ["server_cpu_s", "delivered_bytes"];
     quotient(report, "server_cpu_s_per_gb", cost, GB_BYTES, Better::Lower);

@@ -1,13 +1,12 @@
-//! `load ingest`: publishers whose streams nobody plays.
+//! `load ingest`: publishers of streams that have no players.
 //!
-//! Owns the flags of the command and the figures that it reports. How it is run is the work of
-//! [`streams`](super).
+//! Owns the flags of the command and its figures. [`streams`](super) runs it.
 
 use clap::Args;
 
 use super::Streams;
-use super::found::{Found, GB_BYTES, count, quotient};
 use super::offer::Offer;
+use super::results::{GB_BYTES, StreamResults, count, quotient};
 use crate::load::LoadError;
 use crate::load::measured::Measured;
 use crate::load::measurement::Measurement;
@@ -15,7 +14,7 @@ use crate::load::options::Options;
 use crate::load::report::{Better, Figure, LoadReport};
 use crate::load::target::Target;
 
-/// What is published.
+/// Options of `load ingest`.
 #[derive(Clone, Debug, Args)]
 pub struct Ingest {
     /// The server, as `rtmp://HOST[:PORT]/APP/KEY`.
@@ -28,10 +27,10 @@ pub struct Ingest {
     pub options: Options,
 }
 
-/// What a generator that has not kept up cannot say. What the server paid for what it took is not
-/// among it.
+/// Figures that are not reliable if the generator did not keep up. The cost to the server per
+/// accepted byte is not affected.
 const DEPENDS_ON_TIME: [&str; 1] = ["write_delay"];
-/// What is known only when the window has closed.
+/// Figures that are known only after the window has closed.
 const NEEDS_THE_END: [&str; 5] = [
     "frames_intended",
     "frames_accepted",
@@ -41,10 +40,10 @@ const NEEDS_THE_END: [&str; 5] = [
 ];
 
 impl Ingest {
-    /// Runs it, and says what became of the frames.
+    /// Runs the load and reports what happened to the frames.
     ///
     /// # Errors
-    /// Why nothing could be measured.
+    /// The reason why nothing could be measured.
     pub fn measure(&self) -> Result<LoadReport, LoadError> {
         let target = Target::parse(&self.url)?;
         let (options, offer) = (&self.options, &self.offer);
@@ -52,36 +51,36 @@ impl Ingest {
         let measurement =
             Measurement::prepare("ingest", target.clone(), options, connections, parameters)?;
         let streams = Streams::new(offer, &target, 0, 1.0, options, measurement);
-        let (mut measurement, found, measured) = streams.run()?;
-        fill(&mut measurement.report, found, offer, &measured);
+        let (mut measurement, results, measured) = streams.run()?;
+        fill(&mut measurement.report, results, offer, &measured);
         Ok(measurement.finish(&measured, &DEPENDS_ON_TIME))
     }
 }
 
-fn fill(report: &mut LoadReport, found: Found, offer: &Offer, measured: &Measured) {
-    let sent = &found.sent;
+fn fill(report: &mut LoadReport, results: StreamResults, offer: &Offer, measured: &Measured) {
+    let sent = &results.sent;
     let accepted_bytes = sent.accepted * offer.frame_bytes() as u64;
     count(report, "publishers", offer.publishers.into(), Better::Neither);
     count(report, "frames_intended", sent.intended, Better::Neither);
     count(report, "frames_accepted", sent.accepted, Better::Higher);
     count(report, "accepted_bytes", accepted_bytes, Better::Higher);
-    let bit_per_s = 8.0 * accepted_bytes as f64 / found.open_for.as_secs_f64();
+    let bit_per_s = 8.0 * accepted_bytes as f64 / results.open_for.as_secs_f64();
     report.add_figure(Figure::new("accepted_bit_per_s", bit_per_s, Better::Higher));
     match sent.acknowledged_bytes {
         0 => report.add_figure(Figure::withheld(
             "acknowledged_bytes",
-            "the server acknowledged nothing in this time",
+            "the server sent no acknowledgements during the measurement",
             Better::Higher,
         )),
         bytes => count(report, "acknowledged_bytes", bytes, Better::Higher),
     }
-    found.add_server(report);
-    found.withhold_unknown(report, &NEEDS_THE_END);
+    results.add_server(report);
+    results.withhold_unknown(report, &NEEDS_THE_END);
     conclude(report);
-    report.distributions.extend([found.sent.write_delay, measured.turns.clone()]);
+    report.distributions.extend([results.sent.write_delay, measured.turns.clone()]);
 }
 
-/// Makes the quotients of the report from its counts, those of one process or of several.
+/// Computes the quotients of the report from its counts, those of one process or of several.
 pub(in crate::load) fn conclude(report: &mut LoadReport) {
     let accepted = ["frames_accepted", "frames_intended"];
     quotient(report, "accepted_share", accepted, 1.0, Better::Higher);

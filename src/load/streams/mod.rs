@@ -1,29 +1,34 @@
-//! Streams through a server, with players or without: the run behind `load fanout` and
-//! `load ingest`.
+//! Streams through a server, with or without players: the run of `load fanout` and `load ingest`.
 //!
-//! Owns the order of such a run. Publishers come first, then players, each at its time; when all
-//! are up and have a picture the server is left to settle, and only then the window opens in which
-//! frames count. Frames are an open loop: each is due at its own time whatever became of those
-//! before it, and is measured from then. What is in flight when the window closes is waited for
-//! while publishers go on.
+//! Owns the phases of such a run:
 //!
-//! [`offer`] is what is published and when, `frame` a frame; `publisher` and `arrivals` are what is
-//! noted of each side, and `found` is what the figures are made of.
+//! 1. Publishers start, each at its due time.
+//! 2. Players join, each at its due time, and wait for a keyframe.
+//! 3. Warm-up: the server settles.
+//! 4. The window is open: frames intended now are measured.
+//! 5. Drain: publishers go on while frames in flight arrive.
+//!
+//! Frames are open-loop: each is due at its own time regardless of the frames before it, and is
+//! measured from that time.
+//!
+//! [`offer`] holds the flags and the schedule of the streams, and `stamped_frame` the layout of a
+//! frame. `publisher` and `arrivals` record the two sides, and `results` turns their results into
+//! figures.
 
 mod arrivals;
 pub mod fanout;
-mod found;
 pub mod ingest;
 pub mod offer;
 mod publisher;
+mod results;
 mod stamped_frame;
 
 use std::time::Duration;
 
 use arrivals::{Arrival, Track, Window};
-use found::Found;
 use offer::{Offer, OfferWire};
 use publisher::Publisher;
+use results::StreamResults;
 use stamped_frame::{FrameWriter, Judged, SEQUENCE_HEADER, Stamp, judge};
 
 use super::LoadError;
@@ -40,7 +45,7 @@ use crate::rtmp::client::Purpose;
 use crate::rtmp::message::kind;
 use crate::time::Time;
 
-/// How long frames in flight are waited for when the window has closed.
+/// How long to wait for frames in flight after the window has closed.
 const DRAIN: Duration = Duration::from_secs(2);
 
 /// A run of streams.
@@ -57,43 +62,43 @@ struct Streams<'a> {
     publishers_up: u32,
     players_up: u32,
     players_gone: u32,
-    players_without_picture: u32,
-    /// When the first player is due.
+    players_without_keyframe: u32,
+    /// Due time of the first player.
     players_from: Time,
     window: Window,
-    /// Frames of the window that are still on their way to players that are there.
+    /// Frames of the window that connected players have not received yet.
     awaited: u64,
-    found: Found,
-    /// Why there is nothing to report.
+    results: StreamResults,
+    /// The error that ended the run, if there is nothing to report.
     broken: Option<LoadError>,
 }
 
-/// How far a run is.
+/// Phase of the run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Stage {
     Publishers,
     Players,
-    /// Players are up, and some have no picture yet.
-    Pictures,
+    /// All players are playing, but some have no keyframe yet.
+    Keyframes,
     WarmUp,
     Measure,
     Drain,
 }
 
-/// What can be due.
+/// Scheduled actions of the run.
 #[derive(Clone, Copy, Debug)]
 enum Due {
     OpenPublisher(u32),
     OpenPlayer(u32),
     Frame(u32),
-    /// Players without a picture have been waited for long enough.
+    /// Stop waiting for players without a keyframe.
     WarmUp,
     Begin,
     End,
     Drained,
 }
 
-/// Which side a connection is, and which of it.
+/// Side of a connection, with its number.
 #[derive(Clone, Copy, Debug)]
 enum Side {
     Publisher(u32),
@@ -102,18 +107,18 @@ enum Side {
 
 #[derive(Debug)]
 struct Player {
-    /// When its play command was written.
+    /// Time when the play command was written.
     play_at: Time,
-    has_picture: bool,
+    has_keyframe: bool,
     is_up: bool,
-    /// It was up when the window opened.
+    /// It was playing when the window opened.
     is_counted: bool,
     track: Track,
 }
 
 impl<'a> Streams<'a> {
-    /// Makes ready for a run against `target` with so many players. A gap of more than
-    /// `stall_frames` intervals is a stall.
+    /// Prepares a run against `target` with this many players. A gap of more than `stall_frames`
+    /// intervals is a stall.
     fn new(
         offer: &'a Offer,
         target: &'a Target,
@@ -124,7 +129,7 @@ impl<'a> Streams<'a> {
     ) -> Self {
         let player = |number: u32| Player {
             play_at: Time::NEVER,
-            has_picture: false,
+            has_keyframe: false,
             is_up: false,
             is_counted: false,
             track: Track::new(number % offer.publishers),
@@ -142,31 +147,31 @@ impl<'a> Streams<'a> {
             publishers_up: 0,
             players_up: 0,
             players_gone: 0,
-            players_without_picture: 0,
+            players_without_keyframe: 0,
             players_from: Time::NEVER,
             window: Window { from: Time::NEVER, until: Time::NEVER },
             awaited: 0,
-            found: Found::new(offer.interval().mul_f64(stall_frames)),
+            results: StreamResults::new(offer.interval().mul_f64(stall_frames)),
             broken: None,
         }
     }
 
-    /// Runs it, and gives what was found.
+    /// Runs the load and returns the results.
     ///
     /// # Errors
-    /// The server refused or broke off what the measurement stands on.
-    fn run(mut self) -> Result<(Measurement, Found, Measured), LoadError> {
+    /// The server refused or ended something that the measurement depends on.
+    fn run(mut self) -> Result<(Measurement, StreamResults, Measured), LoadError> {
         let connections = f64::from(self.offer.publishers) + self.players.len() as f64;
         let opening = Duration::from_secs_f64(connections / self.offer.rate);
-        // Publishers, players and pictures are each waited for.
+        // Publishers, players and keyframes each get the timeout.
         let waiting = 3 * self.timeout + self.offer.warmup_s + DRAIN;
         let plan = self.measurement.plan(opening + waiting + self.duration);
         let measured = engine::run(plan, &mut self)?;
         if let Some(error) = self.broken {
             return Err(error);
         }
-        self.found.has_ended = self.stage == Stage::Drain;
-        Ok((self.measurement, self.found, measured))
+        self.results.has_ended = self.stage == Stage::Drain;
+        Ok((self.measurement, self.results, measured))
     }
 
     fn open_publisher(&mut self, engine: &mut Engine<Self>, stream: u32, intended: Time) {
@@ -191,7 +196,7 @@ impl<'a> Streams<'a> {
         }
     }
 
-    /// How long after the first connection of its kind a connection is due.
+    /// Returns when a connection is due after the first one of its kind.
     fn offset(&self, number: u32) -> Duration {
         Duration::from_secs_f64(f64::from(number) / self.offer.rate)
     }
@@ -236,7 +241,7 @@ impl<'a> Streams<'a> {
         publisher.wrote(end, intended);
         if self.window.holds(intended) {
             publisher.in_window += 1;
-            self.found.sent.intended += 1;
+            self.results.sent.intended += 1;
         }
         publisher.sequence += 1;
         let next_at = self.offer.frame_at(publisher.first_at, publisher.sequence);
@@ -260,15 +265,15 @@ impl<'a> Streams<'a> {
             }
             Side::Player(number) => {
                 let player = &mut self.players[number as usize];
-                // The command follows at once; on a wire without answers it was sent with the
-                // connection.
+                // The play command follows at once. The floor protocol has no replies; there the
+                // command was sent right after connecting.
                 if phase == ConnectionPhase::Stream || head.goal == ConnectionPhase::Tcp {
                     player.play_at = now;
                 }
                 if phase == head.goal {
                     player.is_up = true;
                     self.players_up += 1;
-                    self.players_without_picture += u32::from(!player.has_picture);
+                    self.players_without_keyframe += u32::from(!player.has_keyframe);
                 }
             }
             Side::Publisher(_) => {}
@@ -276,7 +281,7 @@ impl<'a> Streams<'a> {
         self.advance(agenda);
     }
 
-    /// Goes on to the next stage once all that this one waits for is there.
+    /// Moves on to the next phase if its condition is met.
     fn advance(&mut self, agenda: &mut Agenda<Due>) {
         if self.stage == Stage::Publishers && self.publishers_up == self.offer.publishers {
             self.stage = Stage::Players;
@@ -287,16 +292,16 @@ impl<'a> Streams<'a> {
         }
         let settled = (self.players_up + self.players_gone) as usize;
         if self.stage == Stage::Players && settled == self.players.len() {
-            self.stage = Stage::Pictures;
+            self.stage = Stage::Keyframes;
             agenda.at(agenda.now() + self.timeout, Due::WarmUp);
         }
-        if self.stage == Stage::Pictures && self.players_without_picture == 0 {
+        if self.stage == Stage::Keyframes && self.players_without_keyframe == 0 {
             self.warm_up(agenda);
         }
     }
 
     fn warm_up(&mut self, agenda: &mut Agenda<Due>) {
-        if self.stage == Stage::Pictures {
+        if self.stage == Stage::Keyframes {
             self.stage = Stage::WarmUp;
             agenda.at(agenda.now() + self.offer.warmup_s, Due::Begin);
         }
@@ -304,27 +309,27 @@ impl<'a> Streams<'a> {
 
     fn begin(&mut self, engine: &mut Engine<Self>, intended: Time) {
         self.stage = Stage::Measure;
-        self.found.players_without_frame = self.players_without_picture;
-        self.found.server_before = self.sample(engine.agenda());
-        // A frame that was intended for this very moment has been written.
+        self.results.players_without_frame = self.players_without_keyframe;
+        self.results.server_before = self.sample(engine.agenda());
+        // The frame intended for this very moment has already been written.
         let from = intended + Duration::from_micros(1);
         self.window = Window { from, until: from + self.duration };
         for player in self.players.iter_mut().filter(|player| player.is_up) {
             player.is_counted = true;
-            self.found.players += 1;
+            self.results.players += 1;
         }
-        self.found.coming_up = Some(engine.restart_measured());
+        self.results.before_window = Some(engine.restart_measured());
         engine.agenda().at(self.window.until, Due::End);
     }
 
     fn end(&mut self, agenda: &mut Agenda<Due>) {
         self.stage = Stage::Drain;
-        self.found.server_after = self.sample(agenda);
-        self.found.open_for = self.duration;
+        self.results.server_after = self.sample(agenda);
+        self.results.open_for = self.duration;
         for player in self.players.iter().filter(|player| player.is_counted) {
-            player.track.end(&self.window, &mut self.found.arrivals);
+            player.track.end(&self.window, &mut self.results.arrivals);
             let in_window = self.publishers[player.track.stream() as usize].in_window;
-            self.found.expected += in_window;
+            self.results.expected += in_window;
             if player.is_up {
                 self.awaited += in_window.saturating_sub(player.track.frames());
             }
@@ -352,17 +357,18 @@ impl<'a> Streams<'a> {
         }
         let (now, since_began) = (agenda.now(), agenda.now().since(agenda.began()));
         let player = &mut self.players[number as usize];
-        let is_picture = matches!(judged, Judged::Whole { is_keyframe: true, .. });
-        let is_first = is_picture && !std::mem::replace(&mut player.has_picture, is_picture);
+        let is_intact_keyframe = matches!(judged, Judged::Whole { is_keyframe: true, .. });
+        let is_first =
+            is_intact_keyframe && !std::mem::replace(&mut player.has_keyframe, is_intact_keyframe);
         let arrival = Arrival { judged, bytes: payload.len(), now, since_began };
-        let is_new = player.track.receive(&arrival, &self.window, &mut self.found.arrivals);
+        let is_new = player.track.receive(&arrival, &self.window, &mut self.results.arrivals);
         let is_awaited = is_new && self.stage == Stage::Drain && player.is_counted;
         if is_first {
-            self.players_without_picture -= u32::from(player.is_up);
+            self.players_without_keyframe -= u32::from(player.is_up);
             let (took, after_play) = (now.since(head.intended), now.since(player.play_at));
-            self.found.first_frame.record(since_began, took.as_micros() as u64);
+            self.results.first_frame.record(since_began, took.as_micros() as u64);
             let after_play_us = after_play.as_micros() as u64;
-            self.found.first_frame_after_play.record(since_began, after_play_us);
+            self.results.first_frame_after_play.record(since_began, after_play_us);
             self.advance(agenda);
         }
         if is_awaited {
@@ -374,11 +380,11 @@ impl<'a> Streams<'a> {
     fn player_gone(&mut self, agenda: &mut Agenda<Due>, number: u32, ended: &Ended) {
         let player = &mut self.players[number as usize];
         let stream = player.track.stream();
-        *self.found.failed.entry(ended.reason.kind()).or_default() += 1;
+        *self.results.failed.entry(ended.reason.kind()).or_default() += 1;
         self.players_gone += 1;
         if std::mem::replace(&mut player.is_up, false) {
             self.players_up -= 1;
-            self.players_without_picture -= u32::from(!player.has_picture);
+            self.players_without_keyframe -= u32::from(!player.has_keyframe);
             let in_window = self.publishers[stream as usize].in_window;
             if self.stage == Stage::Drain && player.is_counted {
                 let missing = in_window.saturating_sub(player.track.frames());
@@ -387,14 +393,14 @@ impl<'a> Streams<'a> {
         }
         if self.players_gone as usize == self.players.len() {
             let what = format!("play {}", self.shown(stream));
-            return self.break_off(agenda, what, ended);
+            return self.abort(agenda, what, ended);
         }
         self.stop_when_drained(agenda);
         self.advance(agenda);
     }
 
-    /// Without this connection there is nothing to measure.
-    fn break_off(&mut self, agenda: &mut Agenda<Due>, what: String, ended: &Ended) {
+    /// Ends the run, because without this connection there is nothing to measure.
+    fn abort(&mut self, agenda: &mut Agenda<Due>, what: String, ended: &Ended) {
         let address = self.target.address;
         let answer = ended.answer(self.timeout);
         let after = ended.at.since(agenda.began());
@@ -408,7 +414,7 @@ impl<'a> Streams<'a> {
 
     fn shown(&self, stream: u32) -> String {
         let key = self.offer.key(self.target, stream);
-        // A query may hold what proves who somebody is.
+        // The query may contain credentials.
         let name = key.split('?').next().unwrap_or_default();
         format!("{}/{name}", self.target.app)
     }
@@ -469,7 +475,7 @@ impl Scenario for Streams<'_> {
             }
             (Side::Publisher(stream), ConnectionEvent::Acknowledged(bytes)) => {
                 let publisher = &mut self.publishers[stream as usize];
-                publisher.acknowledged(bytes, agenda.now(), &self.window, &mut self.found.sent);
+                publisher.acknowledged(bytes, agenda.now(), &self.window, &mut self.results.sent);
             }
             _ => {}
         }
@@ -479,7 +485,7 @@ impl Scenario for Streams<'_> {
         if let Side::Publisher(stream) = side {
             let (now, since_began) = (agenda.now(), agenda.now().since(agenda.began()));
             let publisher = &mut self.publishers[*stream as usize];
-            let sent = &mut self.found.sent;
+            let sent = &mut self.results.sent;
             publisher.taken(head.sent_bytes, now, since_began, &self.window, sent);
         }
     }
@@ -491,7 +497,7 @@ impl Scenario for Streams<'_> {
         match side {
             Side::Publisher(stream) => {
                 let what = format!("publish {}", self.shown(stream));
-                self.break_off(agenda, what, &ended);
+                self.abort(agenda, what, &ended);
             }
             Side::Player(number) => self.player_gone(agenda, number, &ended),
         }
@@ -503,15 +509,15 @@ impl Scenario for Streams<'_> {
 
     fn progress(&self) -> String {
         let stage = match self.stage {
-            Stage::Publishers => "publishers come",
-            Stage::Players => "players come",
-            Stage::Pictures => "players wait for a picture",
+            Stage::Publishers => "publishers start",
+            Stage::Players => "players join",
+            Stage::Keyframes => "players wait for a keyframe",
             Stage::WarmUp => "warming up",
             Stage::Measure => "measuring",
             Stage::Drain => "waiting for frames in flight",
         };
         let (publishers, players) = (self.publishers_up, self.players_up);
-        let frames = self.found.arrivals.frames;
+        let frames = self.results.arrivals.frames;
         format!("{stage}: {publishers} publishers, {players} players, {frames} frames received")
     }
 }

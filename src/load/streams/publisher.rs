@@ -1,7 +1,7 @@
-//! One publisher: which frame is its next, and how long the kernel let each of them wait.
+//! One publisher: its position in the schedule, and how long its frames waited for the kernel.
 //!
-//! Owns its place in the schedule and what of its frames the kernel has yet to take. It writes
-//! nothing by itself.
+//! Owns the next frame number and the frames that the kernel has not taken yet. It writes nothing
+//! itself.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -11,16 +11,16 @@ use crate::load::connection::ConnectionKey;
 use crate::load::report::Distribution;
 use crate::time::Time;
 
-/// What all publishers sent in the window.
+/// Totals of all publishers in the window.
 #[derive(Debug)]
 pub(super) struct Sent {
     /// Frames that were intended.
     pub(super) intended: u64,
-    /// Frames that the kernel took before the end.
+    /// Frames that the kernel had taken before the end.
     pub(super) accepted: u64,
-    /// What the server acknowledged, of all that was sent to it.
+    /// Bytes that the server acknowledged.
     pub(super) acknowledged_bytes: u64,
-    /// From when a frame was intended to when the kernel had taken all of it (us).
+    /// Time from when a frame was intended to when the kernel had taken all of it (us).
     pub(super) write_delay: Distribution,
 }
 
@@ -38,18 +38,18 @@ impl Sent {
 /// See the module's head.
 #[derive(Debug)]
 pub(super) struct Publisher {
-    /// Its connection, once that was opened.
+    /// The key of the connection, once opened.
     pub(super) id: Option<ConnectionKey>,
-    /// When its first frame is intended.
+    /// Intended time of the first frame.
     pub(super) first_at: Time,
-    /// The number of its next frame.
+    /// Number of the next frame.
     pub(super) sequence: u64,
-    /// Its frames of the window.
+    /// Frames intended in the window.
     pub(super) in_window: u64,
-    /// Frames that wait for the kernel: where each ends among the bytes of the connection, and
-    /// when it was intended.
+    /// Frames that wait for the kernel: the byte position in the output at which each ends, and its
+    /// intended time.
     waiting: VecDeque<(u64, Time)>,
-    /// The last number that the server acknowledged, if it has done so.
+    /// The last acknowledged number, if any.
     acknowledged: Option<u32>,
 }
 
@@ -65,12 +65,12 @@ impl Publisher {
         }
     }
 
-    /// A frame was put behind what waits, and ends behind so many bytes of the connection.
+    /// Records a frame that was written to the output and ends at byte position `end`.
     pub(super) fn wrote(&mut self, end: u64, intended: Time) {
         self.waiting.push_back((end, intended));
     }
 
-    /// The kernel has taken so many bytes of the connection at `now`.
+    /// Records that the kernel had taken `bytes` of the output at `now`.
     pub(super) fn taken(
         &mut self,
         bytes: u64,
@@ -92,7 +92,7 @@ impl Publisher {
         }
     }
 
-    /// The server acknowledged at `now` all up to a number that wraps (RTMP 1.0, section 5.4.3).
+    /// Records an acknowledgement. The number wraps at 2^32 (RTMP 1.0, section 5.4.3).
     pub(super) fn acknowledged(
         &mut self,
         number: u32,
@@ -125,13 +125,13 @@ mod tests {
             publisher.taken(bytes, now, Duration::ZERO, &WINDOW, &mut sent);
             (sent.accepted, sent.write_delay.histogram().len(), sent.write_delay.histogram().max())
         };
-        assert_eq!(taken(19, 110), (0, 0, 0), "of the second a byte is missing");
+        assert_eq!(taken(19, 110), (0, 0, 0), "one byte of the second is missing");
         assert_eq!(taken(30, 160), (2, 2, 60));
-        assert_eq!(taken(50, 230), (2, 3, 60), "the last one was taken behind the end");
+        assert_eq!(taken(50, 230), (2, 3, 60), "the last one was taken after the end");
     }
 
     #[test]
-    fn acknowledgements_wrap_and_the_first_only_says_where_they_are() {
+    fn acknowledgements_wrap_and_the_first_is_only_the_starting_point() {
         let (mut publisher, mut sent) = (Publisher::new(), Sent::new());
         for (number, now) in [(u32::MAX - 9, 120), (90, 130), (190, 150), (900, 200)] {
             publisher.acknowledged(number, Time::from_micros(now), &WINDOW, &mut sent);

@@ -1,8 +1,8 @@
-//! One frame of the streams that are measured: H.264 as FLV carries it, with a stamp in its slice
-//! that says which frame it is, when it was meant to be written, and what its bytes add up to.
+//! A frame of the measured streams: H.264 in an FLV video tag, with a stamp in its slice that holds
+//! the stream, the frame number, the intended time and a checksum.
 //!
-//! Owns the layout of the stamp and the judgement of a frame that arrives. It reads no clock and
-//! keeps no count.
+//! Owns the layout of the stamp and the check of a received frame. It reads no clock and keeps no
+//! counts.
 //!
 //! ```text
 //! video tag 5 │ NAL unit length 4 │ NAL header 1 │ stamp │ filling
@@ -10,62 +10,63 @@
 //!             │                   │              │ intended, checksum of the filling
 //! ```
 //!
-//! No byte behind the NAL header is zero, so that a slice holds no start code whatever is in it. A
-//! server may put other NAL units around the slice, and may write the tag anew.
+//! No byte after the NAL header is zero, so a slice never contains a start code. A server may add
+//! other NAL units around the slice, and may rewrite the tag header.
 
 use rand::Rng;
 
 use crate::time::Time;
 
-/// The smallest frame: all its headers, the stamp, and something to fill it.
+/// The smallest frame: all headers, the stamp, and some filling.
 pub(crate) const FRAME_BYTES_MIN: usize = 64;
 
-/// What a frame says of itself.
+/// Identification of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stamp {
-    /// The stream that it belongs to.
+    /// The stream of the frame.
     pub(super) stream: u32,
-    /// How many frames of the stream come before it.
+    /// Number of the frame in its stream, from 0.
     pub(super) sequence: u64,
-    /// When it was meant to be written, on the machine's monotonic clock.
+    /// The intended time, on the monotonic clock of the machine.
     pub(super) intended: Time,
 }
 
-/// What a video message is.
+/// Result of checking a video message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Judged {
     /// A frame as it was written.
     Whole {
         stamp: Stamp,
-        /// A player can begin with it.
+        /// A player can start with this frame.
         is_keyframe: bool,
     },
-    /// A frame whose stamp can be read and whose filling is not what was written.
+    /// A frame with a valid stamp whose filling has changed.
     Damaged(Stamp),
-    /// No frame of ours, or none that says which one it was.
+    /// Not a frame of the generator, or one without a valid stamp.
     Unknown,
-    /// A decoder configuration, or what else a server says of a stream that is no frame.
+    /// A decoder configuration, or another message that is not a frame.
     Header,
 }
 
-/// Writes the frames of one size, for any number of streams.
+/// Writes frames of one size, for any number of streams.
 #[derive(Debug)]
 pub(super) struct FrameWriter {
-    /// A frame, and behind it as much again to take its filling from.
+    /// Random bytes for the filling, twice the length of a frame, so that each frame starts
+    /// elsewhere.
     filling: Box<[u8]>,
     payload: Vec<u8>,
     frame_bytes: usize,
 }
 
-/// The tag of a sequence header with the configuration of a picture of 1280x720: Constrained
-/// Baseline, level 3.1, one SPS and one PPS (ISO/IEC 14496-15, section 5.3.3.1).
+/// A sequence header tag for 1280x720: Constrained Baseline, level 3.1, one SPS and one PPS
+/// (ISO/IEC 14496-15, section 5.3.3.1).
 pub(super) const SEQUENCE_HEADER: [u8; 29] = [
     0x17, 0x00, 0x00, 0x00, 0x00, 0x01, 0x42, 0xc0, 0x1f, 0xff, 0xe1, 0x00, 0x09, 0x67, 0x42, 0xc0,
     0x1f, 0xda, 0x01, 0x40, 0x16, 0xe4, 0x01, 0x00, 0x04, 0x68, 0xce, 0x3c, 0x80,
 ];
 
 impl FrameWriter {
-    /// Frames of `frame_bytes`, with the tag; at least [`FRAME_BYTES_MIN`].
+    /// Creates a writer of frames of `frame_bytes` including the tag, at least [`FRAME_BYTES_MIN`].
     pub(super) fn new(frame_bytes: usize) -> Self {
         let frame_bytes = frame_bytes.max(FRAME_BYTES_MIN);
         let mut filling = vec![0; 2 * frame_bytes].into_boxed_slice();
@@ -74,13 +75,13 @@ impl FrameWriter {
         Self { filling, payload: Vec::with_capacity(frame_bytes), frame_bytes }
     }
 
-    /// The payload of the video message that is this frame.
+    /// Returns the payload of a frame as a video message.
     pub(super) fn frame(&mut self, stamp: Stamp, is_keyframe: bool) -> &[u8] {
         let (tag, slice) =
             if is_keyframe { (TAG_KEYFRAME, SLICE_IDR) } else { (TAG_INTER, SLICE_NON_IDR) };
         let slice_bytes = self.frame_bytes - TAG_BYTES - LENGTH_BYTES;
         let filling_bytes = slice_bytes - 1 - STAMP_BYTES;
-        // Frames of one stream differ, and so do streams.
+        // Consecutive frames and different streams get different fillings.
         let from = (stamp.sequence as usize).wrapping_add(7 * stamp.stream as usize);
         let from = from % self.frame_bytes;
         let filling = &self.filling[from..from + filling_bytes];
@@ -109,7 +110,8 @@ impl Stamp {
         out.extend_from_slice(&fields);
     }
 
-    /// The stamp at the front of a slice, the checksum of the filling, and the filling.
+    /// Parses the stamp at the start of a slice. Returns it with the checksum of the filling and
+    /// the filling.
     fn read(slice: &[u8]) -> Option<(Self, u32, &[u8])> {
         let (own_checksum, rest) = slice.split_at_checked(U32_BYTES)?;
         let (fields, filling) = rest.split_at_checked(FIELDS_BYTES)?;
@@ -128,7 +130,7 @@ impl Stamp {
     }
 }
 
-/// Says what a video message is, and whether it is as it was written.
+/// Checks a video message: whether it is a frame, and whether it is unchanged.
 pub(super) fn judge(payload: &[u8]) -> Judged {
     let Some((tag, nal_units)) = payload.split_at_checked(TAG_BYTES) else {
         return Judged::Unknown;
@@ -144,8 +146,8 @@ pub(super) fn judge(payload: &[u8]) -> Judged {
     Judged::Whole { stamp, is_keyframe: header == SLICE_IDR }
 }
 
-/// The header and the bytes of the first slice among the NAL units behind their lengths. A length
-/// that says more than there is leaves what there is.
+/// Returns the header and the bytes of the first slice among length-prefixed NAL units. A length
+/// beyond the end is cut to the bytes that are there.
 fn find_slice(mut nal_units: &[u8]) -> Option<(u8, &[u8])> {
     loop {
         let (length, rest) = nal_units.split_first_chunk::<LENGTH_BYTES>()?;
@@ -168,7 +170,7 @@ const LENGTH_BYTES: usize = 4;
 const SLICE_IDR: u8 = 0x65;
 const SLICE_NON_IDR: u8 = 0x61;
 
-/// Numbers stand in the stamp with seven bits to a byte, the lowest first, under this one.
+/// Numbers in the stamp have seven bits per byte, lowest first, with this bit set in each byte.
 const HIGH_BIT: u8 = 0x80;
 const U32_BYTES: usize = 5;
 const U64_BYTES: usize = 10;
@@ -204,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_say_what_they_are() {
+    fn frames_identify_themselves() {
         for frame_bytes in [FRAME_BYTES_MIN, 1200, 66_000] {
             let mut writer = FrameWriter::new(frame_bytes);
             for (sequence, is_keyframe) in [(0, true), (1, false), (1 << 40, true)] {
@@ -218,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn servers_see_h264_in_them() {
+    fn servers_recognize_them_as_h264() {
         let mut writer = FrameWriter::new(100);
         let class = |payload: &[u8]| {
             let tag = classify_video(payload).unwrap();
@@ -231,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn any_changed_byte_of_a_slice_is_found_and_its_frame_known_where_the_stamp_is_whole() {
+    fn any_changed_byte_of_a_slice_is_found_and_its_frame_identified_if_the_stamp_is_valid() {
         let frame = FrameWriter::new(200).frame(stamp(5), false).to_vec();
         let filled_from = TAG_BYTES + LENGTH_BYTES + 1 + STAMP_BYTES;
         for at in TAG_BYTES + LENGTH_BYTES + 1..frame.len() {
@@ -251,14 +253,14 @@ mod tests {
     }
 
     #[test]
-    fn nal_units_that_a_server_adds_are_passed_over() {
+    fn nal_units_that_a_server_adds_are_skipped() {
         let mut frame = FrameWriter::new(100).frame(stamp(6), true).to_vec();
         frame.splice(TAG_BYTES..TAG_BYTES, [0, 0, 0, 2, 0x09, 0x10]);
         assert_eq!(judge(&frame), Judged::Whole { stamp: stamp(6), is_keyframe: true });
     }
 
     #[test]
-    fn no_slice_holds_a_zero_and_no_two_frames_are_the_same() {
+    fn no_slice_contains_a_zero_and_no_two_frames_are_the_same() {
         let mut writer = FrameWriter::new(300);
         let one = writer.frame(stamp(0), false).to_vec();
         assert!(one[TAG_BYTES + LENGTH_BYTES..].iter().all(|byte| *byte != 0));

@@ -1,4 +1,4 @@
-//! Chunks that are not what they say: sizes, lengths, headers (RTMP 1.0, section 5.3 and 5.4).
+//! Chunks with invalid sizes, lengths and headers (RTMP 1.0, sections 5.3 and 5.4).
 
 use crate::attacker::{SOON, session};
 use crate::healthy::{Habits, digest};
@@ -9,8 +9,8 @@ use crate::wire::{
     WINDOW_ACK_SIZE,
 };
 
-/// What a million of the smallest pieces may cost the server, canary included: twenty times what
-/// they do, and less than any work that grows with what came before.
+/// Maximum processor time for a million of the smallest pieces, canary included (ms). That is
+/// twenty times the usual, and less than any work that grows with earlier input.
 const CPU_MS_MAX: u128 = 2000;
 
 pub(super) fn a01(trial: &mut Trial<'_>) {
@@ -34,14 +34,14 @@ pub(super) fn a03(trial: &mut Trial<'_>) {
     attacker.send(&wire::control(SET_CHUNK_SIZE, 1).chunks());
     let message = Message::new(6, VIDEO, [vec![0x27, 1], vec![0; 1 << 20]].concat()).on(1);
     attacker.send(&message.chunks_of(1));
-    // A ping in chunks of one byte, as its publisher now writes.
+    // A ping in chunks of one byte, because the publisher has set that chunk size.
     attacker.send(&wire::user_control(6, 7).chunks_of(1));
     let is_answered = attacker.hears([0, 7, 0, 0, 0, 7], SOON);
     trial.verdict.expect(is_answered, || "2 MB in single bytes are not read".to_owned());
     trial.verdict.outcome("served");
     let cpu_ms = trial.cpu().as_millis();
-    trial.verdict.expect(cpu_ms < CPU_MS_MAX, || format!("{cpu_ms} ms of the processor"));
-    trial.verdict.figure(format!("{cpu_ms} ms of the processor"));
+    trial.verdict.expect(cpu_ms < CPU_MS_MAX, || format!("{cpu_ms} ms of CPU"));
+    trial.verdict.figure(format!("{cpu_ms} ms of CPU"));
     trial.sample();
 }
 
@@ -59,15 +59,15 @@ pub(super) fn a04(trial: &mut Trial<'_>) {
 
 pub(super) fn a05(trial: &mut Trial<'_>) {
     let chunk = announced(20, 16_777_215, VIDEO, 128);
-    let mut nobody = trial.session(&[]);
-    nobody.send(&chunk);
-    trial.closes("before a publish", nobody, "message_too_large");
+    let mut idle = trial.session(&[]);
+    idle.send(&chunk);
+    trial.closes("before a publish", idle, "message_too_large");
     let mut publisher = trial.publisher("a05");
     publisher.send(&chunk);
     trial.closes("a publisher", publisher, "message_too_large");
     let mut patient = trial.publisher("a05");
     patient.send(&announced(20, 8 << 20, VIDEO, 128));
-    trial.serves("8 MiB that do not come", patient);
+    trial.serves("8 MiB that never arrive", patient);
     let taken = trial.taken_kib();
     trial.verdict.expect(taken <= 512, || format!("{taken} KiB for three chunks"));
 }
@@ -126,7 +126,8 @@ pub(super) fn a09(trial: &mut Trial<'_>) {
         let mut sent = Vec::new();
         for index in 0..MESSAGES {
             let timestamp = 0x0100_0000 + 20 * index;
-            // With the field repeated, what follows it looks like one more: the worst there is.
+            // With the field repeated, the bytes after it look like another repetition: the worst
+            // case.
             let looks = if repeats { timestamp.to_be_bytes() } else { [0x21; 4] };
             let part = [&looks[..], &[0x42; 124]].concat();
             let payload = [&[0xaf, 1], &part[..126], &part, &part].concat();
@@ -141,7 +142,7 @@ pub(super) fn a09(trial: &mut Trial<'_>) {
     }
 }
 
-/// An audio message with an extended timestamp, which type 3 chunks repeat or do not.
+/// Returns an audio message with an extended timestamp, which type 3 chunks may repeat.
 fn extended(timestamp: u32, payload: &[u8], repeats: bool) -> Vec<u8> {
     let whole = Message::new(4, AUDIO, payload).on(1).at(timestamp).chunks();
     if repeats {
@@ -164,7 +165,7 @@ pub(super) fn a10(trial: &mut Trial<'_>) {
     first.send(&ping);
     trial.serves("type 1", first);
     for header in [&[0x82, 0, 0, 0][..], &[0xc2]] {
-        // Chunk stream 2 is still new to the server here.
+        // Chunk stream 2 is unused so far, so the server has no header for it.
         let mut attacker = trial.send(wire::handshake());
         attacker.send(header);
         trial.closes("type 2 or 3", attacker, "missing_header");
@@ -188,11 +189,11 @@ pub(super) fn a12(trial: &mut Trial<'_>) {
         trial.serves("empty messages", attacker);
     }
     let cpu_ms = trial.cpu().as_millis();
-    trial.verdict.expect(cpu_ms < CPU_MS_MAX, || format!("{cpu_ms} ms of the processor"));
-    trial.verdict.figure(format!("{cpu_ms} ms of the processor for 2,000,000"));
+    trial.verdict.expect(cpu_ms < CPU_MS_MAX, || format!("{cpu_ms} ms of CPU"));
+    trial.verdict.figure(format!("{cpu_ms} ms of CPU for 2,000,000"));
 }
 
-/// A chunk header of type 0 or 1 at time 0 (RTMP 1.0, section 5.3.1.2).
+/// Returns a chunk header of type 0 or 1 with time 0 (RTMP 1.0, section 5.3.1.2).
 fn header(format: u8, id: u32, length: usize, kind: u8, stream: u32) -> Vec<u8> {
     let mut out = wire::basic_header(format, id);
     out.extend([0, 0, 0]);
@@ -204,7 +205,7 @@ fn header(format: u8, id: u32, length: usize, kind: u8, stream: u32) -> Vec<u8> 
     out
 }
 
-/// The first chunk of a message that says how long it is, with `sent` bytes of it.
+/// Returns the first chunk of a message of `length` with `sent` bytes of it.
 fn announced(id: u32, length: usize, kind: u8, sent: usize) -> Vec<u8> {
     let mut out = header(0, id, length, kind, 1);
     out.resize(out.len() + sent, 0);

@@ -1,4 +1,4 @@
-//! A thousand hostile connections of one kind: work that a turn must not do all at once.
+//! A thousand hostile connections of one kind, whose work must be spread over many turns.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -7,11 +7,11 @@ use crate::flood::Flood;
 use crate::server::wait_until;
 use crate::trial::Trial;
 
-/// How long a flood may take for its repetitions, and the server for what they left: only a server
+/// Time for a flood to finish its repetitions, and for the server to finish the rest. Only a server
 /// that hangs needs as long.
 const OVER_WITHIN: Duration = Duration::from_secs(300);
-/// A turn that the server logs as slow counts when it used so much of the processor (ms): the
-/// others were slow because the machine ran something else.
+/// Processor time above which a turn that the server logs as slow counts (ms). Other turns were
+/// slow because the machine ran something else.
 const CPU_MS_MIN: u64 = 50;
 
 pub(super) fn h01(trial: &mut Trial<'_>) {
@@ -42,11 +42,11 @@ pub(super) fn h07(trial: &mut Trial<'_>) {
     flood(trial, "empty-messages", 3000);
 }
 
-/// A flood goes on until its scripts were begun again so many times in all, however long that
-/// takes. No turn may be slow by the server's own doing.
+/// Runs a flood until its scripts have been repeated this many times in total, however long that
+/// takes. No turn may be slow because of the server itself.
 fn flood(trial: &mut Trial<'_>, name: &str, repetitions: u64) {
     trial.has_players = true;
-    let running = match Flood::named(name).start(trial.ring.server.address, 0) {
+    let running = match Flood::named(name).start(trial.arena.server.address, 0) {
         Ok(running) => running,
         Err(error) => return trial.verdict.failures.push(error),
     };
@@ -58,10 +58,10 @@ fn flood(trial: &mut Trial<'_>, name: &str, repetitions: u64) {
     let repeated = repeated();
     trial.verdict.expect(is_enough, || format!("the flood hangs: {}", running.done.line()));
     drop(running);
-    // What the flood left in the kernel is read before its connections end.
-    let (server, before) = (&trial.ring.server, trial.sockets_before());
+    // Bytes of the flood that are still in the kernel are read before its connections end.
+    let (server, before) = (&trial.arena.server, trial.sockets_before());
     let is_over = wait_until(OVER_WITHIN, || server.held().sockets <= before);
-    trial.verdict.expect(is_over, || format!("it is not over after {OVER_WITHIN:?}"));
+    trial.verdict.expect(is_over, || format!("the flood is not over after {OVER_WITHIN:?}"));
     let log = trial.log();
     let slow: Vec<_> = log.lines().filter_map(slow_turn_cpu_ms).collect();
     let slow: Vec<_> = slow.into_iter().filter(|cpu_ms| *cpu_ms >= CPU_MS_MIN).collect();
@@ -72,7 +72,7 @@ fn flood(trial: &mut Trial<'_>, name: &str, repetitions: u64) {
     trial.verdict.figure(format!("{repeated} repetitions, {} slow turns", slow.len()));
 }
 
-/// The processor time of a turn that a line of the log says was slow.
+/// Returns the processor time of a turn that a log line reports as slow.
 fn slow_turn_cpu_ms(line: &str) -> Option<u64> {
     let (_, turn) = line.split_once("a turn took ")?;
     let (_, cpu_ms) = turn.split_once(" ms, ")?;

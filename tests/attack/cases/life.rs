@@ -1,4 +1,4 @@
-//! The life of the process: how it refuses to start, what signals do, how it ends.
+//! The life of the process: refusals to start, signals, and the end.
 
 use std::net::TcpListener;
 use std::process::Command;
@@ -9,23 +9,23 @@ use rustix::process::Signal;
 
 use crate::attacker::{Attacker, End, SOON, session};
 use crate::server::{Server, Setup, own_address, program, wait_until};
-use crate::trial::{Ring, Verdict};
+use crate::trial::{Arena, Verdict};
 use crate::wire;
 
-/// How long the server of these cases waits for peers to leave.
+/// How long the server in these cases waits for peers to leave.
 const DRAIN: Duration = Duration::from_secs(2);
 const DRAINING: Setup = Setup::with("drain_ms = 2000\n");
 
 pub(super) fn g01(verdict: &mut Verdict) {
-    let taken = TcpListener::bind(own_address()).expect("an address of our own");
-    let taken = taken.local_addr().expect("it has one").to_string();
+    let taken = TcpListener::bind(own_address()).expect("an address of the suite");
+    let taken = taken.local_addr().expect("a local address").to_string();
     let mut longest = Duration::ZERO;
     let as_it_is = "exec \"$0\" \"$@\"";
     for (what, shell, args) in [
         ("a port in use", as_it_is, ["--listen", &taken]),
         ("an address of another machine", as_it_is, ["--listen", "192.0.2.1:1935"]),
         ("no such file", as_it_is, ["--config", "/nonexistent/tiderace.toml"]),
-        ("a file that is no configuration", as_it_is, ["--config", "/proc/self/status"]),
+        ("a file that is not a configuration", as_it_is, ["--config", "/proc/self/status"]),
         ("a flag that does not exist", as_it_is, ["--no-such-flag", "1"]),
         ("too few descriptors", "ulimit -n 64; exec \"$0\" \"$@\"", ["--connections-max", "100"]),
     ] {
@@ -56,15 +56,15 @@ pub(super) fn g02(verdict: &mut Verdict) {
     let mut parties: Vec<_> = (0..100).map(|i| open(wire::publish(format!("g02-{i}")))).collect();
     parties.extend((0..1000).map(|i| open(wire::play(format!("g02-{}", i % 100)))));
     let all_in = parties.iter_mut().all(|party| party.hears(".Start", SOON));
-    verdict.expect(all_in, || "not all came to their streams".to_owned());
+    verdict.expect(all_in, || "some clients did not reach their streams".to_owned());
     server.signal(Signal::TERM);
-    let told = Instant::now();
+    let signalled = Instant::now();
     let mut ends = parties.iter_mut().map(|party| party.wait_end(DRAIN + SOON));
     let well = ends.all(|end| end == Some(End::Closed));
-    verdict.expect(well, || "not all were let go in an orderly way".to_owned());
+    verdict.expect(well, || "some clients were not closed in an orderly way".to_owned());
     drop(parties);
     let status = server.wait(DRAIN + SOON).and_then(|status| status.code());
-    let took = told.elapsed();
+    let took = signalled.elapsed();
     verdict.expect(status == Some(0), || format!("ended with {status:?}"));
     verdict.expect(took < DRAIN + Duration::from_secs(1), || format!("took {took:?}"));
     verdict.outcome("ends with 0");
@@ -80,15 +80,15 @@ pub(super) fn g03(verdict: &mut Verdict) {
         server.signal(Signal::USR1);
     }
     let stays = greets(&server) && server.exit_status().is_none();
-    verdict.expect(stays, || "it does not go on behind signals that mean nothing".to_owned());
+    verdict.expect(stays, || "the server does not survive signals without a meaning".to_owned());
     let _held = Attacker::connect(server.address, &Arc::default()).expect("the server accepts");
     server.signal(Signal::TERM);
-    let says = wait_until(SOON, || server.log_from(0).contains("going down"));
+    let reports = wait_until(SOON, || server.log_from(0).contains("going down"));
     server.signal(Signal::TERM);
-    let told = Instant::now();
+    let signalled = Instant::now();
     let status = server.wait(SOON).and_then(|status| status.code());
-    verdict.expect(says && status == Some(0), || format!("two SIGTERM: {status:?}"));
-    verdict.figure(format!("{} ms after the second SIGTERM", told.elapsed().as_millis()));
+    verdict.expect(reports && status == Some(0), || format!("two SIGTERM: {status:?}"));
+    verdict.figure(format!("{} ms after the second SIGTERM", signalled.elapsed().as_millis()));
     let mut server = Server::start(&DRAINING);
     server.signal(Signal::INT);
     let status = server.wait(SOON).and_then(|status| status.code());
@@ -96,7 +96,7 @@ pub(super) fn g03(verdict: &mut Verdict) {
     verdict.outcome("ends with 0");
 }
 
-/// Whether a handshake is answered.
+/// Returns whether a handshake is answered.
 fn greets(server: &Server) -> bool {
     let attacker = Attacker::connect(server.address, &Arc::default());
     let mut attacker = attacker.expect("the server accepts");
@@ -108,16 +108,16 @@ fn greets(server: &Server) -> bool {
 }
 
 pub(super) fn g04(verdict: &mut Verdict) {
-    let ring = match Ring::open(&Setup {
+    let arena = match Arena::open(&Setup {
         settings: "[play]\nlag_ms = 5000\n",
         log_level: "info",
         ..Setup::DEFAULT
     }) {
-        Ok(ring) => ring,
+        Ok(arena) => arena,
         Err(error) => return verdict.failures.push(error),
     };
-    let before = ring.server.held();
-    let seen = ring.seen();
+    let before = arena.server.held();
+    let seen = arena.seen();
     for index in 0..1000 {
         let lines = match index % 4 {
             0 => "[play]\nlag_ms = 4000\n",
@@ -125,25 +125,25 @@ pub(super) fn g04(verdict: &mut Verdict) {
             2 => "[play]\nlag_ms = many\n",
             _ => "[play]\nlagms = 1\n",
         };
-        ring.server.reload(lines);
+        arena.server.reload(lines);
         std::thread::sleep(Duration::from_millis(2));
     }
-    // Signals that come together are one to the kernel, so only what follows is counted.
+    // The kernel merges pending signals of the same kind, so only the last reloads are counted.
     for (lines, answer) in
         [("[play]\nlagms = 1\n", "not reloaded"), ("[play]\nlag_ms = 3000\n", "reloaded: ")]
     {
-        let start = ring.server.log_bytes();
-        ring.server.reload(lines);
-        let is_answered = wait_until(SOON, || ring.server.log_from(start).contains(answer));
-        verdict.expect(is_answered, || format!("no line says {answer:?} after {lines:?}"));
+        let start = arena.server.log_bytes();
+        arena.server.reload(lines);
+        let is_answered = wait_until(SOON, || arena.server.log_from(start).contains(answer));
+        verdict.expect(is_answered, || format!("no line contains {answer:?} after {lines:?}"));
     }
-    let goes_on = ring.catches_up();
-    let after = ring.seen();
+    let goes_on = arena.catches_up();
+    let after = arena.seen();
     let lost = after.lost - seen.lost;
     verdict.expect(goes_on && lost == 0, || format!("lost {lost}, goes on: {goes_on}"));
-    let log = ring.server.log_from(0);
+    let log = arena.server.log_from(0);
     let (good, broken) = (log.matches("reloaded: ").count(), log.matches("not reloaded").count());
-    let more = || ring.server.held().memory_kib - before.memory_kib;
+    let more = || arena.server.held().memory_kib - before.memory_kib;
     wait_until(SOON, || more() <= 1024);
     let more = more();
     verdict.expect(more <= 1024, || format!("{more} KiB more"));

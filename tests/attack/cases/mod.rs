@@ -1,5 +1,5 @@
-//! The cases, by the server that they need. A case is a function of a few lines: what is sent, and
-//! what must come of it.
+//! The cases, grouped by the server that they need. A case is a short function that sends something
+//! and checks the result.
 
 mod chunks;
 mod floods;
@@ -13,10 +13,10 @@ mod values;
 use crate::server::Setup;
 use crate::trial::{Trial, Verdict};
 
-/// One case.
+/// A case.
 #[derive(Clone, Copy)]
 pub(crate) struct Case {
-    /// Its name in the table.
+    /// Name in the table.
     pub(crate) id: &'static str,
     /// What the attacker does.
     pub(crate) what: &'static str,
@@ -26,18 +26,18 @@ pub(crate) struct Case {
 /// How a case is run.
 #[derive(Clone, Copy)]
 pub(crate) enum Run {
-    /// Beside healthy parties, which are judged.
+    /// Beside healthy clients, which are checked.
     Beside(fn(&mut Trial<'_>)),
-    /// With servers of its own, judging by itself.
+    /// With servers of its own. It judges itself.
     Alone(fn(&mut Verdict)),
-    /// Not here, for a reason.
+    /// Not run here, for this reason.
     Nowhere(&'static str),
 }
 
 /// Cases that share a server.
 pub(crate) struct Group {
     pub(crate) setup: Setup,
-    /// Whether they ask nothing of the settings, so that any server can be given them.
+    /// Whether the cases work with any settings, so that they can be run against any server.
     pub(crate) any_server: bool,
     pub(crate) cases: &'static [Case],
 }
@@ -54,19 +54,19 @@ const fn nowhere(id: &'static str, what: &'static str, why: &'static str) -> Cas
     Case { id, what, run: Run::Nowhere(why) }
 }
 
-/// The defaults but for the linger time, so that the memory of a stream that is over can be seen
-/// to come back.
+/// Default settings except for the linger time, so that the memory of an ended stream is released
+/// during the case.
 const USUAL: Setup = Setup::with("[publish]\nlinger_ms = 500\n");
 
-/// A thousand connections make heaps of small pieces, and one piece that a healthy party takes
-/// meanwhile keeps all that is free below it: 24 MB were kept for 0.4 MB in use, after H07. So
-/// smaller pieces than elsewhere have pages of their own.
+/// A thousand connections fragment the heap, and one small block in use keeps all free memory below
+/// it: after H07 24 MB were kept for 0.4 MB in use. Therefore even smaller blocks get pages of
+/// their own here.
 const FLOODED: Setup = Setup {
     shell: "ulimit -s 512; export MALLOC_MMAP_THRESHOLD_=256; exec \"$0\" \"$@\"",
     ..USUAL
 };
 
-/// The ones that take longest come first.
+/// The cases that take longest come first.
 pub(crate) const GROUPS: &[Group] = &[
     Group {
         setup: USUAL,
@@ -79,10 +79,14 @@ pub(crate) const GROUPS: &[Group] = &[
             ),
             beside(
                 "A21",
-                "a byte of connect a second, nothing behind connect, pings for ever",
+                "connect at a byte a second, nothing after connect, endless pings",
                 sessions::a21,
             ),
-            beside("A20", "half a handshake, a byte a second, 500 times", sessions::a20),
+            beside(
+                "A20",
+                "500 handshakes that stop half way or send a byte a second",
+                sessions::a20,
+            ),
         ],
     },
     Group {
@@ -90,13 +94,13 @@ pub(crate) const GROUPS: &[Group] = &[
         any_server: true,
         cases: &[
             beside("B01", "200 players of 8 Mbit/s that never read", players::b01),
-            beside("B02", "200 players that take a byte a second and send pings", players::b02),
-            beside("B03", "B01, and the clock of the stream stands still", players::b03),
+            beside("B02", "200 players that read a byte a second and send pings", players::b02),
+            beside("B03", "B01 with frozen timestamps", players::b03),
             beside("B04", "no keyframes, then keyframes of 8 MiB", players::b04),
-            beside("B05", "100 players a second that vanish in mid-stream", players::b05),
+            beside("B05", "100 players a second that disappear in mid-stream", players::b05),
             beside("B06", "connects, plays and leaves 4000 times", players::b06),
             beside("B08", "300 players at a tenth of the bitrate beside a fast one", players::b08),
-            beside("B09", "a player that stops for 6 s and goes on", players::b09),
+            beside("B09", "a player that stops reading for 6 s", players::b09),
         ],
     },
     Group {
@@ -114,39 +118,35 @@ pub(crate) const GROUPS: &[Group] = &[
             beside("A09", "extended timestamps with and without the field in type 3", chunks::a09),
             beside("A10", "chunk streams that begin with type 1, 2 and 3", chunks::a10),
             beside("A11", "100,000 aborts", chunks::a11),
-            beside("A12", "1,000,000 messages without a byte", chunks::a12),
+            beside("A12", "1,000,000 empty messages", chunks::a12),
             beside("A13", "AMF values nested as deep as a message allows", values::a13),
-            beside("A14", "AMF values that say they have 2^32 - 1 parts", values::a14),
+            beside("A14", "AMF values that claim 2^32 - 1 elements", values::a14),
             beside("A15", "every AMF type in every place of a command", values::a15),
             beside("A16", "timestamps around 2^24, 2^31 and 2^32, backwards", values::a16),
             beside("A17", "aggregates in aggregates, too long, empty, cut", values::a17),
             beside("A18", "metadata and headers beyond their bounds", values::a18),
-            beside("A24", "versions that do not exist, TLS, HTTP", sessions::a24),
-            beside("A25", "digest handshakes as fast as they go", sessions::a25),
+            beside("A24", "unknown versions, TLS, HTTP", sessions::a24),
+            beside("A25", "digest handshakes at full speed", sessions::a25),
             beside("A26", "every command in every state, twice", sessions::a26),
             beside("A27", "a player that sends 6000 acknowledgements and pings", sessions::a27),
             beside("A28", "a window of 1 byte, then 10 MB", sessions::a28),
             beside("A29", "1,000,000 pings, reading no answer", sessions::a29),
-            beside("A30", "recorded sessions with a bit flipped, 2000 of them", sessions::a30),
-            beside(
-                "A31",
-                "recorded sessions cut off, by FIN and by RST, 600 of them",
-                sessions::a31,
-            ),
+            beside("A30", "2000 recorded sessions with a flipped bit", sessions::a30),
+            beside("A31", "600 recorded sessions cut off by FIN or RST", sessions::a31),
             beside("A32", "a session in single bytes, whole, and split", sessions::a32),
             beside("A42", "names of 0 to 65,535 bytes, and of control characters", values::a42),
-            beside("A43", "keys in URLs, to a log at its most detailed", sessions::a43),
-            beside("C03", "ways to write a name", names::c03),
+            beside("A43", "keys in URLs, with the most detailed log level", sessions::a43),
+            beside("C03", "spellings of a stream name", names::c03),
             beside("C11", "line breaks and escapes in names and other strings", names::c11),
-            beside("E10", "ends its sending direction while it plays and publishes", sockets::e10),
-            beside("E11", "urgent data, writes of nothing", sockets::e11),
+            beside("E10", "half-closes while playing and publishing", sockets::e10),
+            beside("E11", "urgent data, empty writes", sockets::e11),
         ],
     },
     Group {
         setup: USUAL,
         any_server: true,
         cases: &[
-            beside("E03", "connects as fast as it goes for 3 s", sockets::e03),
+            beside("E03", "connects at full speed for 3 s", sockets::e03),
             beside("E06", "resets 5000 connections at random moments", sockets::e06),
             beside("E07", "publishes at line rate beside 100 streams of 1 Mbit/s", sockets::e07),
             beside("E13", "the process is stopped for 3 s", sockets::e13),
@@ -160,14 +160,10 @@ pub(crate) const GROUPS: &[Group] = &[
         ),
         any_server: false,
         cases: &[
-            beside(
-                "A21i",
-                "A21 where sessions without a stream may stay for 2 s",
-                sessions::a21_idle,
-            ),
+            beside("A21i", "A21 with an idle timeout of 2 s", sessions::a21_idle),
             beside("B07", "a player at half the bitrate", players::b07),
             beside("E04", "the address of a publisher and a player goes away", sockets::e04),
-            beside("E05", "a window of zero that is kept open", sockets::e05),
+            beside("E05", "a zero receive window that is kept open", sockets::e05),
         ],
     },
     Group {
@@ -176,7 +172,7 @@ pub(crate) const GROUPS: &[Group] = &[
         cases: &[
             beside(
                 "A22",
-                "5000 half handshakes from 5000 addresses, where 300 may connect",
+                "5000 half handshakes from 5000 addresses, of which 300 may connect",
                 sockets::a22,
             ),
             beside("E02", "a full table, held for 3 s", sockets::e02),
@@ -185,7 +181,11 @@ pub(crate) const GROUPS: &[Group] = &[
     Group {
         setup: Setup::with("[limits]\nconnections_per_address_max = 32\n"),
         any_server: false,
-        cases: &[beside("A23", "1000 connections of one address, where 32 may be", sockets::a23)],
+        cases: &[beside(
+            "A23",
+            "1000 connections from one address, of which 32 are allowed",
+            sockets::a23,
+        )],
     },
     Group {
         setup: Setup::with(
@@ -195,14 +195,18 @@ pub(crate) const GROUPS: &[Group] = &[
         any_server: false,
         cases: &[
             beside("C01", "a second publisher with the wrong and with the right key", names::c01),
-            beside("C02", "a publisher whose connection hangs, and which returns", names::c02),
-            beside("C04", "asks for streams without what is needed for them", names::c04),
+            beside("C02", "a publisher that returns while its old connection hangs", names::c02),
+            beside(
+                "C04",
+                "requests streams before connect, without login, with a wrong login",
+                names::c04,
+            ),
         ],
     },
     Group {
         setup: Setup::with("[publish]\nlinger_ms = 500\nduplicate = \"replace\"\n"),
         any_server: false,
-        cases: &[beside("C01r", "a second publisher where it takes over", names::c01_replace)],
+        cases: &[beside("C01r", "a second publisher that takes over", names::c01_replace)],
     },
     Group {
         setup: FLOODED,
@@ -226,15 +230,11 @@ pub(crate) const GROUPS: &[Group] = &[
         setup: USUAL,
         any_server: false,
         cases: &[
-            alone("G01", "is started with what it cannot work with", life::g01),
+            alone("G01", "is started with unusable addresses, files, flags and limits", life::g01),
             alone("G02", "SIGTERM with 100 publishers and 1000 players", life::g02),
             alone("G03", "signals", life::g03),
-            alone(
-                "G04",
-                "1000 times SIGHUP under load, every second with a broken file",
-                life::g04,
-            ),
-            nowhere("C05", "signed tokens", "there are none; logins are in `tests/suite`"),
+            alone("G04", "1000 SIGHUPs under load, every other one with a broken file", life::g04),
+            nowhere("C05", "signed tokens", "not supported; logins are tested in `tests/suite`"),
             nowhere("E08", "short reads and writes", "in virtual time, in `tests/suite`"),
             nowhere("E09", "a late event", "in virtual time, in `tests/suite`"),
             nowhere("E12", "errors of the kernel", "in virtual time, in `tests/suite`"),

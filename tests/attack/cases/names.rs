@@ -1,4 +1,4 @@
-//! Who may publish what, and what a name may be.
+//! Permission to publish, and the spelling of names.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use crate::trial::{CANARY, Trial};
 use crate::wire::{self, command, null, number, string};
 
 pub(super) fn c01(trial: &mut Trial<'_>) {
-    let wrong = trial.publisher("no key of it");
+    let wrong = trial.publisher("not a key of it");
     trial.closes("a wrong key", wrong, "key_refused");
     let mut right = trial.publisher(CANARY);
     right.send(&wire::video(0, wire::AVC_KEYFRAME).chunks());
@@ -47,7 +47,7 @@ pub(super) fn c02(trial: &mut Trial<'_>) {
     trial.closes("the one that hangs", first, "replaced");
 }
 
-/// Application, key, and the stream that is meant; nothing where it is refused.
+/// Application, key, and the stream they stand for; empty if the name is refused.
 const SPELLINGS: [(&str, &str, &str); 59] = [
     ("live", "v", "live/v"),
     ("live/", "v", "live/v"),
@@ -124,14 +124,14 @@ pub(super) fn c03(trial: &mut Trial<'_>) {
         let granted = attacker.hears("NetStream.Publish.Start", SOON);
         let line = format!("{} publishes {meant}\n", attacker.address);
         let is_meant =
-            !trial.ring.server.is_ours() || wait_until(SOON, || trial.log().contains(&line));
+            !trial.arena.server.is_ours() || wait_until(SOON, || trial.log().contains(&line));
         trial.verdict.expect(granted && is_meant, || format!("{what} is not {meant}"));
         trial.verdict.outcome("served");
-        // The next spelling may mean the same stream.
+        // The next spelling may stand for the same stream.
         let address = attacker.address;
         drop(attacker);
         let gone = || trial.log().contains(&format!("closed {address}"));
-        wait_until(SOON, || !trial.ring.server.is_ours() || gone());
+        wait_until(SOON, || !trial.arena.server.is_ours() || gone());
     }
 }
 
@@ -140,17 +140,17 @@ pub(super) fn c04(trial: &mut Trial<'_>) {
     let asks = trial.session(&[ask("releaseStream"), ask("FCPublish"), ask("FCUnpublish")]);
     trial.serves("asks and does not publish", asks);
     let publishes = trial.log().contains("publishes live/held");
-    trial.verdict.expect(!publishes, || "a stream came of asking".to_owned());
+    trial.verdict.expect(!publishes, || "requests without publish created a stream".to_owned());
     for request in [wire::play(CANARY), wire::publish("held"), wire::create_stream(2.0)] {
         let mut early = trial.send(wire::handshake());
         early.send(&request.chunks());
         trial.closes("before connect", early, "bad_command");
     }
-    let mut nobody = trial.send(wire::handshake());
-    nobody.send(&wire::connect("studio").chunks());
-    nobody.send(&wire::create_stream(2.0).chunks());
-    nobody.send(&wire::publish("any").chunks());
-    trial.closes("without the login", nobody, "login_failed");
+    let mut anonymous = trial.send(wire::handshake());
+    anonymous.send(&wire::connect("studio").chunks());
+    anonymous.send(&wire::create_stream(2.0).chunks());
+    anonymous.send(&wire::publish("any").chunks());
+    trial.closes("without the login", anonymous, "login_failed");
     let wrong = "studio?authmod=adobe&user=camera&challenge=x&response=y&opaque=z";
     let mut wrong_proof = trial.send(wire::handshake());
     wrong_proof.send(&wire::connect(wrong).chunks());

@@ -1,4 +1,4 @@
-//! Players that are slow, stop or die, and streams that are hard to keep.
+//! Players that are slow, stop reading or disappear, and streams that are hard to cache.
 
 use std::net::Ipv4Addr;
 use std::thread;
@@ -10,12 +10,12 @@ use crate::server::wait_until;
 use crate::trial::{CANARY, Trial};
 use crate::wire;
 
-/// What the stream itself may take: its tape, with what an allocator adds.
+/// Memory of the stream itself: its tape, plus overhead of the allocator.
 const TAPE_KIB_MAX: i64 = 18 * 1024;
-/// The default after which a player that takes no byte is gone, and what a busy machine may add.
+/// The default stall timeout of players, plus reserve for a busy machine.
 const STALLED: Duration = Duration::from_secs(30);
 
-/// Players of a stream that do not read it.
+/// Opens players that do not read their stream.
 fn stalled_players(trial: &mut Trial<'_>, key: &str, count: usize) -> Vec<Attacker> {
     trial.has_players = true;
     let play = session(&[wire::create_stream(2.0), wire::play(key)]);
@@ -28,8 +28,8 @@ fn stalled_players(trial: &mut Trial<'_>, key: &str, count: usize) -> Vec<Attack
     opened.collect()
 }
 
-/// Waits until the server is rid of all players, whatever they do meanwhile, and notes what they
-/// cost: the players' own memory, and with it that of the stream.
+/// Waits until the server has dropped all players, and checks the memory they cost, including that
+/// of the stream.
 fn wait_until_rid_of(
     trial: &mut Trial<'_>,
     mut players: Vec<Attacker>,
@@ -42,7 +42,7 @@ fn wait_until_rid_of(
         players.iter_mut().for_each(&mut meanwhile);
         trial.sample();
         thread::sleep(Duration::from_millis(500));
-        is_rid = trial.ring.server.held().sockets <= with_feed;
+        is_rid = trial.arena.server.held().sockets <= with_feed;
     }
     trial.verdict.expect(is_rid, || format!("players are still there after {STALLED:?}"));
     trial.verdict.figure(format!("all gone after {:.1} s", began.elapsed().as_secs_f64()));
@@ -85,15 +85,15 @@ pub(super) fn b04(trial: &mut Trial<'_>) {
     let large = Pace { keyframe_bytes: (8 << 20) - 1024, ..Pace::CANARY };
     let large = trial.feed("b04b", large);
     let is_there = wait_until(SOON, || large.sent() > 30);
-    trial.verdict.expect(is_there, || "keyframes of 8 MiB are not taken".to_owned());
-    let waited = newcomer(trial.ring.server.address, "b04b");
+    trial.verdict.expect(is_there, || "keyframes of 8 MiB do not arrive".to_owned());
+    let waited = newcomer(trial.arena.server.address, "b04b");
     match waited {
         Ok(waited) => trial.verdict.figure(format!("first picture in {} ms", waited.as_millis())),
         Err(error) => trial.verdict.failures.push(format!("no picture: {error}")),
     }
     trial.sample();
     let most = trial.most_kib();
-    // Two tapes, and a message under assembly.
+    // Two tapes, and one message being assembled.
     let max = 2 * TAPE_KIB_MAX + 10 * 1024;
     trial.verdict.expect(most <= max, || format!("{most} KiB, {max} at most"));
 }
@@ -105,7 +105,7 @@ pub(super) fn b05(trial: &mut Trial<'_>) {
     for index in 0..500_usize {
         alive.push_back(trial.send(&play));
         thread::sleep(Duration::from_millis(10));
-        // Each lives up to 310 ms, and ends with or without a farewell.
+        // Each player lives up to 310 ms, and ends with RST or FIN.
         if alive.len() > index * 7 % 31 {
             let player = alive.pop_front().filter(|_| index % 2 == 0);
             player.into_iter().for_each(Attacker::reset);
@@ -124,12 +124,12 @@ pub(super) fn b06(trial: &mut Trial<'_>) {
         let mut player = trial.player(CANARY);
         let is_served = player.end().is_none();
         trial.verdict.expect(is_served, || format!("player {index} was refused"));
-        // Ports that linger would run out.
+        // With FIN the ports would stay in TIME_WAIT and run out.
         player.take();
         player.reset();
     }
     let more = trial.taken_kib() - halfway;
-    trial.verdict.expect(more <= 256, || format!("{more} KiB more behind the second 2000"));
+    trial.verdict.expect(more <= 256, || format!("{more} KiB more after the second 2000"));
     trial.verdict.figure(format!("{more} KiB between 2000 and 4000"));
 }
 
@@ -143,7 +143,7 @@ pub(super) fn b07(trial: &mut Trial<'_>) {
         format!("{} skips of a player that is too slow, {} frames", seen.gaps, seen.frames)
     });
     trial.verdict.expect(seen.undecodable + seen.foreign == 0, || {
-        format!("{} frames cannot be shown", seen.undecodable + seen.foreign)
+        format!("{} frames cannot be decoded", seen.undecodable + seen.foreign)
     });
     trial.verdict.outcome("skips");
     trial.verdict.figure(format!("{} of {} frames in {} gaps", seen.lost, feed.sent(), seen.gaps));
@@ -182,7 +182,7 @@ pub(super) fn b09(trial: &mut Trial<'_>) {
     let is_live = wait_until(SOON, || viewer.seen().newest >= Some(target));
     let seen = viewer.seen();
     trial.verdict.expect(plays && is_live && seen.undecodable == 0, || {
-        format!("does not go on: {:?}, {} cannot be shown", seen.newest, seen.undecodable)
+        format!("does not go on: {:?}, {} cannot be decoded", seen.newest, seen.undecodable)
     });
     trial.verdict.outcome("goes on");
     trial.verdict.figure(format!("live again after {} ms", resumed.elapsed().as_millis()));

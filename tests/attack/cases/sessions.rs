@@ -1,4 +1,4 @@
-//! Sessions that take their time, come out of order or go to pieces.
+//! Sessions that are slow, out of order or malformed.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use crate::server::wait_until;
 use crate::trial::{CANARY, Trial};
 use crate::wire::{self, AUDIO, Message, WINDOW_ACK_SIZE, command, null, number, string};
 
-/// Deadlines of the defaults, and what a busy machine may add.
+/// Default timeouts, plus reserve for a busy machine.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 const CONNECT: Duration = Duration::from_secs(20);
 const SILENT: Duration = Duration::from_secs(30);
@@ -58,7 +58,7 @@ pub(super) fn a21(trial: &mut Trial<'_>) {
     trial.closes("a byte of connect a second", slow, "connect_timeout");
     let took = began.elapsed();
     trial.verdict.expect(took < CONNECT + LATE, || format!("a byte a second held {took:?}"));
-    // Sessions may sleep: they cost next to nothing, and give way when there is no more room.
+    // Idle sessions may stay: they cost almost nothing, and are evicted when there is no more room.
     for number in 0..5 {
         let is_answered = idle.is_answered(number);
         trial.verdict.expect(is_answered, || "an idle session is not served".to_owned());
@@ -75,7 +75,7 @@ pub(super) fn a21_idle(trial: &mut Trial<'_>) {
         pinging.wait_end(Duration::from_millis(100));
     }
     trial.closes("pings for ever", pinging, "idle_timeout");
-    trial.closes("nothing behind connect", silent, "idle_timeout");
+    trial.closes("nothing after connect", silent, "idle_timeout");
     trial.verdict.figure(format!("after {:.1} s", began.elapsed().as_secs_f64()));
 }
 
@@ -101,8 +101,8 @@ pub(super) fn a24(trial: &mut Trial<'_>) {
         trial.closes(what, attacker, "bad_handshake");
     }
     let log = trial.log().to_lowercase();
-    let named = !trial.ring.server.is_ours() || (log.contains("tls") && log.contains("http"));
-    trial.verdict.expect(named, || "the log does not say TLS and HTTP".to_owned());
+    let named = !trial.arena.server.is_ours() || (log.contains("tls") && log.contains("http"));
+    trial.verdict.expect(named, || "the log does not mention TLS and HTTP".to_owned());
 }
 
 pub(super) fn a25(trial: &mut Trial<'_>) {
@@ -218,7 +218,7 @@ pub(super) fn a29(trial: &mut Trial<'_>) {
     }
     trial.sample();
     let taken = trial.taken_kib();
-    trial.verdict.expect(taken <= 256, || format!("{taken} KiB for answers nobody reads"));
+    trial.verdict.expect(taken <= 256, || format!("{taken} KiB for replies that are never read"));
     trial.closes("pings", attacker, "control_overflow");
 }
 
@@ -228,7 +228,7 @@ pub(super) fn a30(trial: &mut Trial<'_>) {
     for (session, variants) in [(&play[..], 1000), (&publish[..6000], 1000)] {
         for variant in 0..variants {
             let mut flipped = session.to_vec();
-            // What is behind the handshake is what can be misread.
+            // Errors can only occur after the handshake.
             let at = 3073 + variant * 7919 % (session.len() - 3073);
             flipped[at] ^= 1 << (variant % 8);
             let mut attacker = trial.send(&flipped);
@@ -260,7 +260,7 @@ pub(super) fn a31(trial: &mut Trial<'_>) {
     }
     let before = trial.sockets_before();
     let began = Instant::now();
-    let server = &trial.ring.server;
+    let server = &trial.arena.server;
     let is_free = wait_until(SOON, || server.held().sockets == before);
     trial.verdict.expect(is_free, || "descriptors stay".to_owned());
     trial.verdict.figure(format!("descriptors back after {} ms", began.elapsed().as_millis()));
@@ -288,7 +288,7 @@ pub(super) fn a32(trial: &mut Trial<'_>) {
         trial.serves(key, attacker);
     }
     let same = digests.windows(2).all(|pair| pair[0] == pair[1]);
-    trial.verdict.expect(same, || "players see how a session was cut".to_owned());
+    trial.verdict.expect(same, || "players notice how a session was segmented".to_owned());
 }
 
 pub(super) fn a43(trial: &mut Trial<'_>) {
@@ -310,19 +310,19 @@ pub(super) fn a43(trial: &mut Trial<'_>) {
         trial.ends_or_serves(name, attacker, &["bad_name"]);
     }
     let log = trial.log();
-    let named = !trial.ring.server.is_ours() || log.contains("publishes live/a43\n");
-    trial.verdict.expect(named, || "the log says nothing of the publish".to_owned());
-    trial.verdict.expect(!log.contains("HUSH"), || "a key stands in the log".to_owned());
+    let named = !trial.arena.server.is_ours() || log.contains("publishes live/a43\n");
+    trial.verdict.expect(named, || "the log does not mention the publish".to_owned());
+    trial.verdict.expect(!log.contains("HUSH"), || "the log contains a key".to_owned());
 }
 
 impl Trial<'_> {
-    /// A version that is none is refused, or taken for 3 and greeted.
+    /// Expects an unknown version to be refused, or to be treated as 3 and answered.
     fn ends_or_greets(&mut self, what: &str, mut attacker: Attacker) {
         attacker.wait_end(Duration::from_millis(100));
         if attacker.end().is_some() {
             self.closes(what, attacker, "bad_handshake");
         } else {
-            self.verdict.expect(attacker.received >= 3073, || format!("{what}: neither nor"));
+            self.verdict.expect(attacker.received >= 3073, || format!("{what}: no answer, no end"));
             self.verdict.outcome("greeted");
         }
     }

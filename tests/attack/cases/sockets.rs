@@ -1,4 +1,4 @@
-//! Sockets by the thousand, without a farewell, half closed or gone.
+//! Thousands of sockets, and sockets that are reset, half-closed or gone.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::process::Command;
@@ -15,11 +15,11 @@ use crate::server::wait_until;
 use crate::trial::{CANARY, Trial};
 use crate::wire;
 
-/// A connection from one of the many addresses of this machine.
+/// Opens a connection from one of many loopback addresses.
 fn from_host(trial: &Trial<'_>, index: u16) -> Attacker {
     let [high, low] = index.to_be_bytes();
     let from = SocketAddrV4::new(Ipv4Addr::new(127, 66, high, low), 0);
-    let server = trial.ring.server.address;
+    let server = trial.arena.server.address;
     Attacker::connect_from(from, 0, server, &trial.traffic).expect("the server accepts")
 }
 
@@ -33,11 +33,11 @@ pub(super) fn a22(trial: &mut Trial<'_>) {
             expect_newcomer(trial, "while the table is full");
         }
     }
-    let most = trial.ring.server.held().descriptors;
+    let most = trial.arena.server.held().descriptors;
     trial.verdict.expect(most < 400, || format!("{most} descriptors for 300 connections"));
     drop(held);
     let gave_way = trial.all_ended("127.66.", 5000, &["gave_way", "peer_closed", "peer_reset"]);
-    trial.verdict.expect(gave_way >= 4700, || format!("{gave_way} of 5000 gave way"));
+    trial.verdict.expect(gave_way >= 4700, || format!("{gave_way} of 5000 were evicted"));
 }
 
 pub(super) fn a23(trial: &mut Trial<'_>) {
@@ -60,16 +60,16 @@ pub(super) fn a23(trial: &mut Trial<'_>) {
 }
 
 pub(super) fn e01(trial: &mut Trial<'_>) {
-    let server = &trial.ring.server;
+    let server = &trial.arena.server;
     let pid = Pid::from_raw(server.pid() as i32).expect("a process id");
-    // The server has raised its soft limit to the hard one, which is that of all its relatives.
+    // The server has raised its soft limit to the hard limit, which this process has, too.
     let usual = getrlimit(Resource::Nofile).maximum;
     let room = server.held().descriptors as u64 + 4;
     let limit = |current| Rlimit { current, maximum: usual };
     prlimit(Some(pid), Resource::Nofile, limit(Some(room))).expect("the limit can be lowered");
     let held: Vec<_> = (0..200).map(|_| trial.connect()).collect();
     let mut waiting = trial.send(&wire::handshake()[..1537]);
-    let says = wait_until(SOON, || trial.log().contains("cannot accept on"));
+    let reports = wait_until(SOON, || trial.log().contains("cannot accept on"));
     let before = trial.cpu();
     thread::sleep(Duration::from_secs(1));
     let spent = trial.cpu() - before;
@@ -80,10 +80,10 @@ pub(super) fn e01(trial: &mut Trial<'_>) {
     }
     let recovered = freed.elapsed();
     prlimit(Some(pid), Resource::Nofile, limit(usual)).expect("the limit can be raised again");
-    trial.verdict.expect(says, || "the log does not say that it cannot accept".to_owned());
+    trial.verdict.expect(reports, || "the log does not say that it cannot accept".to_owned());
     trial.verdict.expect(spent < Duration::from_millis(150), || format!("{spent:?} in a second"));
     trial.verdict.expect(recovered < Duration::from_secs(1), || {
-        format!("who waited was served {recovered:?} after there were descriptors again")
+        format!("a waiting client was served {recovered:?} after descriptors were free again")
     });
     trial.verdict.outcome("served");
     let recovered_ms = recovered.as_secs_f64() * 1000.0;
@@ -100,14 +100,14 @@ pub(super) fn e02(trial: &mut Trial<'_>) {
     expect_newcomer(trial, "when half have left");
     drop(held);
     let gave_way = trial.all_ended("127.66.", 600, &["gave_way", "peer_closed", "peer_reset"]);
-    trial.verdict.expect(gave_way >= 300, || format!("{gave_way} of 600 gave way"));
+    trial.verdict.expect(gave_way >= 300, || format!("{gave_way} of 600 were evicted"));
 }
 
 pub(super) fn e03(trial: &mut Trial<'_>) {
     let began = Instant::now();
     let mut count = 0_u64;
     while began.elapsed() < Duration::from_secs(3) {
-        // Ports that linger would run out.
+        // With FIN the ports would stay in TIME_WAIT and run out.
         from_host(trial, (count % 60_000) as u16).reset();
         count += 1;
     }
@@ -126,7 +126,7 @@ pub(super) fn e04(trial: &mut Trial<'_>) {
         return trial.verdict.figure("not run: needs a network namespace");
     }
     let feed = trial.feed("e04b", Pace::mbit(8));
-    let server = trial.ring.server.address;
+    let server = trial.arena.server.address;
     let open = |start: [wire::Message; 2]| {
         let mut attacker = Attacker::connect_from(away, 0, server, &trial.traffic)?;
         attacker.send(&session(&start));
@@ -163,13 +163,14 @@ pub(super) fn e05(trial: &mut Trial<'_>) {
     trial.has_players = true;
     let began = Instant::now();
     let with_feed = trial.sockets_before() + 1;
-    let server = &trial.ring.server;
+    let server = &trial.arena.server;
     let is_gone = wait_until(Duration::from_secs(20), || {
         began.elapsed() > Duration::from_secs(1) && server.held().sockets == with_feed
     });
-    trial.verdict.expect(is_gone, || "a window of zero holds it open".to_owned());
+    trial.verdict.expect(is_gone, || "a zero window keeps the connection open".to_owned());
     trial.verdict.figure(format!("gone after {:.1} s", began.elapsed().as_secs_f64()));
-    // The kernel has a deadline for such a window, too, and its buffer fills before ours begins.
+    // The kernel has a timeout for a zero window, too, and its buffer fills before the server's
+    // timeout starts.
     trial.ends_or_serves("a window of zero", player, &["player_stalled", "peer_lost"]);
     drop(feed);
 }
@@ -185,7 +186,7 @@ pub(super) fn e06(trial: &mut Trial<'_>) {
         attacker.reset();
     }
     let before = trial.sockets_before();
-    let server = &trial.ring.server;
+    let server = &trial.arena.server;
     wait_until(SOON, || server.held().sockets == before);
     trial.all_ended("127.0.0.1:", 5000, &["peer_reset", "peer_closed"]);
     let loud = trial.log().lines().filter(|line| line.contains(" ERROR ")).count();
@@ -251,7 +252,8 @@ pub(super) fn e11(trial: &mut Trial<'_>) {
             attacker.send(&[byte]);
             let _ = send(&attacker, b"", SendFlags::empty());
         }
-        // A socket has one urgent byte: the next must not come before this one is passed.
+        // A socket has room for one urgent byte, so send the next one only after this one was
+        // passed.
         let _ = send(&attacker, b"!", SendFlags::OOB);
         let is_answered = attacker.is_answered(2);
         trial.verdict.expect(is_answered, || "urgent data disturbs a command".to_owned());
@@ -260,7 +262,7 @@ pub(super) fn e11(trial: &mut Trial<'_>) {
 }
 
 pub(super) fn e13(trial: &mut Trial<'_>) {
-    let server = &trial.ring.server;
+    let server = &trial.arena.server;
     let mut idle = trial.session(&[]);
     let mut half = trial.send(&wire::handshake()[..1537]);
     server.signal(Signal::STOP);
@@ -274,7 +276,7 @@ pub(super) fn e13(trial: &mut Trial<'_>) {
 }
 
 fn expect_newcomer(trial: &mut Trial<'_>, when: &str) {
-    if let Err(error) = newcomer(trial.ring.server.address, CANARY) {
+    if let Err(error) = newcomer(trial.arena.server.address, CANARY) {
         trial.verdict.failures.push(format!("a newcomer {when}: {error}"));
     }
 }

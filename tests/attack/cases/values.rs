@@ -1,4 +1,4 @@
-//! Values that are not what they say: AMF, timestamps, aggregates, names.
+//! Invalid values: AMF, timestamps, aggregates, names.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::wire::{
     number, object, string,
 };
 
-/// A strict array of one value, an object with one property, an ECMA array with one.
+/// A strict array with one value, an object with one property, an ECMA array with one.
 const ARRAY: &[u8] = &[0x0a, 0, 0, 0, 1];
 const OBJECT: &[u8] = &[0x03, 0, 1, b'a'];
 const ECMA: &[u8] = &[0x08, 0, 0, 0, 1, 0, 1, b'a'];
@@ -48,17 +48,17 @@ pub(super) fn a14(trial: &mut Trial<'_>) {
         let body = [string("connect"), number(1.0), vec![marker], endless.to_vec(), app].concat();
         let mut attacker = trial.send(wire::handshake());
         attacker.send(&Message::new(3, COMMAND, body).chunks());
-        // What an ECMA array says of its length is a hint (AMF 0, section 2.10).
+        // The length of an ECMA array is only a hint (AMF 0, section 2.10).
         match reason {
             "served" => trial.serves(what, attacker),
             reason => trial.closes(what, attacker, reason),
         }
     }
     let taken = trial.taken_kib();
-    trial.verdict.expect(taken <= 256, || format!("{taken} KiB for numbers that lie"));
+    trial.verdict.expect(taken <= 256, || format!("{taken} KiB for false lengths"));
 }
 
-/// One value of each AMF0 type, and some that are none.
+/// Returns a value of each AMF0 type, and some invalid ones.
 fn every_value() -> Vec<Vec<u8>> {
     let mut values: Vec<Vec<u8>> =
         [0.0, -0.0, f64::NAN, f64::INFINITY, 1e308, -1.0, 4_294_967_296.5]
@@ -115,7 +115,7 @@ pub(super) fn a15(trial: &mut Trial<'_>) {
                 trial.ends_or_serves(name, attacker, &reasons);
             }
         }
-        // A key that is no string names no stream, so nothing may be granted for it.
+        // A key that is not a string names no stream, so nothing may be granted for it.
         if value.first() != Some(&0x02) && value.first() != Some(&0x0c) {
             let message = command("publish", 0.0, &[null(), value.clone()]).on(1);
             let mut attacker = trial.session(&[wire::create_stream(2.0), message]);
@@ -146,8 +146,8 @@ pub(super) fn a16(trial: &mut Trial<'_>) {
 }
 
 pub(super) fn a17(trial: &mut Trial<'_>) {
-    let tag = |kind: u8, says: usize, body: &[u8]| {
-        let length = &(says as u32).to_be_bytes()[1..];
+    let tag = |kind: u8, claimed: usize, body: &[u8]| {
+        let length = &(claimed as u32).to_be_bytes()[1..];
         let back = (body.len() as u32 + 11).to_be_bytes();
         [&[kind], length, &[0, 0, 0, 0, 0, 0, 0], body, &back[..]].concat()
     };
@@ -162,7 +162,7 @@ pub(super) fn a17(trial: &mut Trial<'_>) {
         ("longer than the rest", tag(AUDIO, 0x00ff_ffff, &[0xaf, 1])),
         ("nothing", vec![]),
         ("a byte", vec![8]),
-        ("a byte behind a tag", [tag(AUDIO, 2, &[0xaf, 1]), vec![9]].concat()),
+        ("a byte after a tag", [tag(AUDIO, 2, &[0xaf, 1]), vec![9]].concat()),
     ] {
         let mut attacker = trial.publisher("a17");
         attacker.send(&Message::new(6, AGGREGATE, body).on(1).chunks());
@@ -216,7 +216,7 @@ pub(super) fn a42(trial: &mut Trial<'_>) {
     bad.push(vec![b'a', 0xff, 0xfe]);
     for key in bad {
         let attacker = trial.session(&publish(&key));
-        trial.closes("a name that is none", attacker, "bad_name");
+        trial.closes("an invalid name", attacker, "bad_name");
     }
     let longest = trial.session(&publish(&vec![b'a'; 65_535]));
     trial.closes("a command beyond its bound", longest, "message_too_large");

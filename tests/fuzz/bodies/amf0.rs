@@ -1,13 +1,12 @@
-//! AMF0 values: every one takes at least a byte, an error takes none, and what was read can be
-//! written and read again. The work and the memory follow the bound on values, not what they
-//! declare.
+//! AMF0 values. Each takes at least one byte, an error takes none, and values can be written and
+//! read again. Work and memory follow the bound on values, not the declared lengths.
 
 use allocation_counter::measure;
 use tiderace::amf0::{Decoder, Property, Value};
 use tiderace::limits::{AMF_DEPTH_MAX, AMF_NODES_MAX};
 
-/// What the values of one message may take while they are read: a list grows by doubling, and its
-/// old half lives until it has moved.
+/// Bound on the memory for the values of one message while they are read. A list grows by doubling,
+/// and its old half lives until it has been moved.
 const PEAK_BYTES_MAX: usize = 3 * AMF_NODES_MAX * size_of::<Property<'_>>();
 
 pub(crate) fn run(data: &[u8]) {
@@ -20,12 +19,12 @@ pub(crate) fn run(data: &[u8]) {
 
     let written = write(&values);
     let again = read(&written);
-    assert_eq!(again.len(), values.len(), "values that were written are read again");
-    // Compared as bytes, since a NaN is not equal to itself.
+    assert_eq!(again.len(), values.len(), "written values are read again");
+    // Compare bytes, because a NaN is not equal to itself.
     assert_eq!(write(&again), written);
 }
 
-/// The values up to the end or to what cannot be read.
+/// Reads values up to the end or to the first invalid one.
 fn read(bytes: &[u8]) -> Vec<Value<'_>> {
     let mut decoder = Decoder::new(bytes);
     let mut values = Vec::new();
@@ -55,7 +54,7 @@ fn write(values: &[Value<'_>]) -> Vec<u8> {
     out
 }
 
-/// The value and all that it holds.
+/// Counts a value and all values inside it.
 fn nodes(value: &Value<'_>) -> usize {
     1 + inside(value).map(nodes).sum::<usize>()
 }

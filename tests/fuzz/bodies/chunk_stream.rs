@@ -1,8 +1,8 @@
-//! Chunks of interleaved messages, written step by step by a model of the sending side that knows
-//! which messages must come out, or which error: headers of every type, both dialects of extended
-//! timestamps, chunk sizes that change, messages that are aborted or begun anew. Bytes that mean
-//! nothing may come between; behind those the model knows nothing, and what is left must hold all
-//! the same.
+//! Chunks of interleaved messages. A model of the sender writes them step by step, and knows which
+//! messages or which error must come out. It uses headers of every type, both dialects of extended
+//! timestamps, changing chunk sizes, and messages that are aborted or restarted. Garbage may come
+//! in between. After garbage the model expects no particular messages, but the general promises
+//! must still hold.
 
 use arbitrary::{Arbitrary, Result, Unstructured};
 use tiderace::rtmp::chunk::reader::{ChunkError, ReadLimits};
@@ -13,20 +13,20 @@ use tiderace::rtmp::quirks::Tolerated;
 use super::oracle::{Kept, digest, note, same_however_cut};
 use crate::wire;
 
-/// The longest run of bytes out of a script.
+/// Maximum number of bytes from a script.
 const SENT_BYTES_MAX: usize = 32 * 1024;
-/// The value of a timestamp field that announces an extended one.
+/// The value of a timestamp field that announces an extended timestamp.
 const EXTENDED: u32 = 0x00ff_ffff;
-/// The largest timestamp of a type 0 that a type 3 right behind it repeats as a delta (ms).
+/// The largest timestamp of a type 0 chunk that a following type 3 chunk repeats as a delta (ms).
 const TYPE_0_DELTA_MS_MAX: u32 = 1000;
 /// The chunk stream of control messages.
 const CONTROL: u32 = 2;
 /// Chunk streams with basic headers of one, two and three bytes.
 const CHUNK_STREAMS: [u32; 8] = [3, 4, 63, 64, 65, 319, 320, 65_599];
-/// Kinds that no layer below a session looks into.
+/// Message kinds that layers below a session do not inspect.
 const KINDS: [u8; 8] = [8, 9, 15, 18, 20, 22, 7, 255];
 
-/// The first two bytes choose the limits and the cut.
+/// The first two bytes choose the limits and the split.
 pub(crate) fn run(data: &[u8]) {
     let Some((&[tight, cut], script)) = data.split_first_chunk() else { return };
     let limits = limits(tight);
@@ -63,10 +63,10 @@ fn limits(tight: u8) -> ReadLimits {
     limits
 }
 
-/// What is sent next.
+/// The next chunk to send.
 #[derive(Debug, Arbitrary)]
 enum Step {
-    /// A chunk with a message header, which begins a message unless it repeats the one under way.
+    /// A chunk with a message header. It starts a message, unless it repeats the current one.
     Header {
         stream: u8,
         format: u8,
@@ -75,12 +75,12 @@ enum Step {
         kind: u8,
         message_stream: u8,
     },
-    /// A chunk without one, which goes on with a message or begins one like the last.
+    /// A chunk without a message header. It continues a message, or starts one like the last.
     Bare {
         stream: u8,
         dialect: Dialect,
     },
-    /// A chunk that refers to a header which never came.
+    /// A chunk that refers to a header that was never sent.
     Fresh {
         stream: u8,
         format: u8,
@@ -95,7 +95,7 @@ enum Step {
     Bytes(u8),
 }
 
-/// A time, most often one where something changes.
+/// A time, usually at a boundary.
 #[derive(Clone, Copy, Debug, Arbitrary)]
 enum Time {
     Small(u16),
@@ -113,7 +113,7 @@ impl Time {
     }
 }
 
-/// A declared length, most often one that is sent in full.
+/// A declared length, usually of a message that is sent completely.
 #[derive(Clone, Copy, Debug, Arbitrary)]
 enum Length {
     Same,
@@ -122,14 +122,14 @@ enum Length {
     Any { bytes: u32, shift: u8 },
 }
 
-/// What stands in a bare chunk where the time is extended.
+/// The extended timestamp of a chunk without a message header.
 #[derive(Clone, Copy, Debug, Arbitrary)]
 enum Dialect {
-    /// The field as it last came.
+    /// The field as last sent.
     Repeated,
     /// The absolute time.
     Absolute,
-    /// Nothing.
+    /// None.
     Omitted,
 }
 
@@ -174,7 +174,7 @@ fn step(source: &mut Unstructured<'_>, sender: &mut Sender) -> Result<()> {
     Ok(())
 }
 
-/// A message header; in type 3 there is none of it.
+/// A message header; type 3 has none.
 #[derive(Clone, Copy, Debug)]
 struct Header {
     format: u8,
@@ -188,18 +188,18 @@ impl Header {
     const NONE: Self = Self { format: 3, time: 0, length: 0, kind: 0, message_stream_id: 0 };
 }
 
-/// What both ends know of a chunk stream (RTMP 1.0, section 5.3.1).
+/// State of a chunk stream that both ends share (RTMP 1.0, section 5.3.1).
 #[derive(Clone, Debug, Default)]
 struct ChunkStream {
     id: u32,
     timestamp: u32,
     delta: u32,
-    /// The extended timestamp of the last message header, if it had one.
+    /// The extended timestamp of the last message header, if any.
     extended: Option<u32>,
     length: u32,
     kind: u8,
     message_stream_id: u32,
-    /// What has been sent of the message under way; `None` between messages.
+    /// The bytes of the current message sent so far; `None` between messages.
     payload: Option<Vec<u8>>,
 }
 
@@ -210,10 +210,10 @@ struct Sender {
     streams: Vec<ChunkStream>,
     sent: Vec<u8>,
     expected: Vec<String>,
-    /// Whether all that was sent had a meaning.
+    /// Whether everything sent so far was meaningful.
     is_known: bool,
     error: Option<String>,
-    /// The end of the input lies in the middle of a chunk.
+    /// The input ends in the middle of a chunk.
     is_cut: bool,
 }
 
@@ -243,7 +243,7 @@ impl Sender {
         self.stream(id).is_some()
     }
 
-    /// Sends a control message, in as many chunks as it takes, and does what it says.
+    /// Sends a control message in as many chunks as necessary, and applies it.
     fn control(&mut self, kind: u8, value: u32) {
         let message = wire::control(kind, value);
         let header = Header { format: 0, time: 0, length: 4, kind, message_stream_id: 0 };
@@ -269,7 +269,7 @@ impl Sender {
         }
     }
 
-    /// Expects what was sent to come out, unless nobody knows what the receiver makes of it.
+    /// Expects a message to come out, unless garbage was sent before.
     fn expect(&mut self, incoming: &Incoming<'_>) {
         if self.is_known {
             self.expected.push(described(incoming));
@@ -280,7 +280,8 @@ impl Sender {
         self.chunk_of(id, header, dialect, None);
     }
 
-    /// Sends one chunk. `payload` is the whole of its message; without one it is made up.
+    /// Sends one chunk. `payload` is the payload of the whole message; without it, bytes are made
+    /// up.
     fn chunk_of(&mut self, id: u32, header: Header, dialect: Dialect, payload: Option<&[u8]>) {
         let Some(at) = self.open(id, header) else { return };
         let mut stream = std::mem::take(&mut self.streams[at]);
@@ -307,7 +308,7 @@ impl Sender {
         }
     }
 
-    /// The place of a chunk stream, which a header of type 0 or 1 may open.
+    /// Returns the index of a chunk stream. A header of type 0 or 1 may open a new one.
     fn open(&mut self, id: u32, header: Header) -> Option<usize> {
         let place = self.streams.iter().position(|stream| stream.id == id);
         if place.is_some() {
@@ -350,7 +351,7 @@ impl Sender {
         self.sent.extend(extended.map(u32::to_be_bytes).into_iter().flatten());
     }
 
-    /// Why a message that begins is beyond the limits.
+    /// Returns the error for a new message that is beyond the limits.
     fn refusal(&self, stream: &ChunkStream) -> Option<String> {
         let max = match stream.kind {
             wire::AUDIO => self.limits.audio_bytes_max,
@@ -372,8 +373,8 @@ impl Sender {
         }
     }
 
-    /// Sends the payload of a chunk, unless it is too long for a script, and ends the message
-    /// that it completes.
+    /// Sends the payload of a chunk, unless it is too long for a script, and completes the message
+    /// if this is its end.
     fn write_fragment(&mut self, at: usize, fragment: &[u8]) {
         let room = SENT_BYTES_MAX.saturating_sub(self.sent.len()).max(16);
         let sent = &fragment[..fragment.len().min(room)];
@@ -391,8 +392,8 @@ impl Sender {
     }
 }
 
-/// What stands in the place of an extended timestamp in a chunk without a message header. It is
-/// left out only before payload that cannot be mistaken for it.
+/// Returns the extended timestamp field of a chunk without a message header. It is omitted only
+/// before payload that cannot be mistaken for it.
 fn bare(dialect: Dialect, field: u32, timestamp: u32, fragment: &[u8]) -> Option<u32> {
     let tells = |value: u32| fragment.first().is_some_and(|first| *first != value.to_be_bytes()[0]);
     match dialect {
@@ -429,7 +430,8 @@ impl ChunkStream {
         }
     }
 
-    /// The payload of the next chunk: of `whole`, or made up so that no place is like another.
+    /// Returns the payload of the next chunk: part of `whole`, or made-up bytes that differ at
+    /// every position.
     fn fragment(&self, chunk_size: u32, whole: Option<&[u8]>) -> Vec<u8> {
         let from = self.payload.as_ref().map_or(0, Vec::len);
         let to = (self.length as usize).min(from + (chunk_size as usize).min(SENT_BYTES_MAX));
@@ -450,14 +452,14 @@ impl ChunkStream {
     }
 }
 
-/// What the reader made of the bytes.
+/// Output of the reader.
 #[derive(Debug, PartialEq)]
 struct Received {
     messages: Vec<String>,
     error: Option<String>,
 }
 
-/// What comes of the bytes, and what was tolerated, which no cut may change either.
+/// Returns the output for these bytes and the tolerated quirks. Neither may depend on the split.
 fn receive(pieces: &[&[u8]], limits: &ReadLimits) -> (Received, Tolerated) {
     let (mut messages, mut kept) = (Vec::new(), Kept::default());
     let (mut inbound, mut output) = (Inbound::new(u32::MAX), Output::default());
@@ -472,12 +474,12 @@ fn receive(pieces: &[&[u8]], limits: &ReadLimits) -> (Received, Tolerated) {
             }
             Ok(())
         });
-        // Pings out of bytes that mean nothing are answered.
+        // Pings that appear in garbage are answered.
         kept.count(|| drop(output.take()));
         if let Err(error) = result {
             return (Received { messages, error: Some(named(&error)) }, tolerated);
         }
-        assert!(input.is_empty(), "a reader takes all that comes");
+        assert!(input.is_empty(), "the reader takes all input");
     }
     (Received { messages, error: None }, tolerated)
 }

@@ -1,5 +1,5 @@
-//! What the messages of a peer mean: commands, data, control messages, aggregates, and the names
-//! and texts in them. What is accepted keeps to its bounds, and what is written reads the same.
+//! The contents of messages: commands, data, control messages, aggregates, and the names and texts
+//! in them. Accepted values respect their bounds, and written values read the same.
 
 use allocation_counter::measure;
 use tiderace::amf0::Property;
@@ -10,10 +10,10 @@ use tiderace::rtmp::message::{AggregateParts, Control, Message, MessageHeader, k
 use tiderace::rtmp::name::{AppName, is_app, is_key};
 use tiderace::text::Escaped;
 
-/// What the values of one message may take while they are read.
+/// Bound on the memory for the values of one message while they are read.
 const PEAK_BYTES_MAX: usize = 3 * AMF_NODES_MAX * size_of::<Property<'_>>();
 
-/// The first byte says what the others are.
+/// The first byte chooses the interpretation of the others.
 pub(crate) fn run(data: &[u8]) {
     let Some((&what, bytes)) = data.split_first() else { return };
     match what % 6 {
@@ -35,18 +35,18 @@ fn command(bytes: &[u8]) {
         }
     });
     assert!(cost.bytes_max <= PEAK_BYTES_MAX as u64, "{} bytes for a command", cost.bytes_max);
-    assert_eq!(cost.bytes_current, 0, "a command that is read keeps nothing");
+    assert_eq!(cost.bytes_current, 0, "a command keeps no memory after reading");
 }
 
 fn data_message(bytes: &[u8]) {
     for read in [interpret, interpret_amf3] {
         match read(bytes) {
             Ok(DataMessage::Metadata(payload)) => {
-                // A name and a count may come on top, and a value that nests too deep is null. A
-                // number of AMF3 is nine bytes in AMF0.
+                // A name and a count may be added, and a value that is nested too deep becomes
+                // null. A number of AMF3 takes nine bytes in AMF0.
                 let is_amf3 = bytes.contains(&0x11);
                 let len_max = if is_amf3 { 16 * bytes.len() } else { bytes.len() } + 32;
-                assert!(payload.len() <= len_max, "metadata that has grown");
+                assert!(payload.len() <= len_max, "metadata has grown too much");
                 let again = Ok(DataMessage::Metadata(payload.clone()));
                 assert_eq!(interpret(&payload), again, "metadata for a relay");
             }
@@ -79,7 +79,7 @@ fn aggregate(bytes: &[u8]) {
     let mut parts = AggregateParts::new(Message { header, payload: bytes });
     let mut all = 0;
     for part in &mut parts {
-        assert_ne!(part.header.kind, kind::AGGREGATE, "an aggregate inside");
+        assert_ne!(part.header.kind, kind::AGGREGATE, "an aggregate in an aggregate");
         assert_eq!(part.header.message_stream_id, header.message_stream_id);
         all += 11 + part.payload.len();
         assert!(all <= bytes.len(), "parts of {all} bytes in {}", bytes.len());
@@ -87,7 +87,8 @@ fn aggregate(bytes: &[u8]) {
     assert_eq!(parts.next(), None, "the end stays the end");
 }
 
-/// The first byte is the length of the application, the others are it, the key and a URL.
+/// The first byte is the length of the application. The others are the application, the key and a
+/// URL.
 fn name(bytes: &[u8]) {
     let Some((&len, rest)) = bytes.split_first() else { return };
     let (app, key) = rest.split_at(usize::from(len).min(rest.len()));
@@ -95,7 +96,7 @@ fn name(bytes: &[u8]) {
         let Ok(app) = AppName::parse(app, tc_url) else { continue };
         is_clean(app.path(), NAME_BYTES_MAX);
         is_clean(app.query(), QUERY_BYTES_MAX);
-        assert!(app.path().is_empty() || is_app(app.path()), "{:?} is its own", app.path());
+        assert!(app.path().is_empty() || is_app(app.path()), "{:?} is not its own app", app.path());
         let Ok(target) = app.stream(key) else { continue };
         is_clean(&target.name, NAME_BYTES_MAX);
         is_clean(&target.query, QUERY_BYTES_MAX);
@@ -111,7 +112,7 @@ fn name(bytes: &[u8]) {
 }
 
 fn is_clean(text: &str, bytes_max: usize) {
-    assert!(text.len() <= bytes_max, "{} bytes, at most {bytes_max} may be", text.len());
+    assert!(text.len() <= bytes_max, "{} bytes, at most {bytes_max} are allowed", text.len());
     assert!(!text.chars().any(char::is_control), "{text:?} on one line");
 }
 

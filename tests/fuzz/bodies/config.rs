@@ -1,5 +1,5 @@
-//! The configuration file: whatever it holds, it is either refused in lines of which each names a
-//! line of it, or read to settings that a server can run with.
+//! The configuration file. It is either refused with errors that each name a line of the file, or
+//! results in settings with which a server runs.
 
 use tiderace::config::{ConfigError, ConfigErrors, FileText, Settings};
 
@@ -37,7 +37,8 @@ fn refused(error: &ConfigError, text: &str) {
     assert!(line.is_some_and(|line| (1..=lines).contains(&line)), "{shown:?} of {lines} lines");
 }
 
-/// A publisher and a player come, and time goes by: what was accepted is no reason to panic.
+/// Runs a server with the settings: a publisher and a player connect, and time passes. Accepted
+/// settings must not cause a panic.
 fn serve(settings: Settings) {
     let mut world = World::new(settings);
     let clients = [world.connect(), world.connect()];

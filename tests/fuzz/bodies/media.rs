@@ -1,12 +1,12 @@
-//! Heads of audio and video messages, and the codec configurations behind them: no track lies
-//! outside its message, and what is said of a track is something that an encoder can send.
+//! Heads of audio and video messages, and the codec configurations after them. No track lies
+//! outside its message, and the facts about a track are plausible.
 
 use tiderace::media::codec::{audio_facts, video_facts};
 use tiderace::media::{
     Tracks, classify_audio, classify_video, for_each_audio_track, for_each_video_track,
 };
 
-/// Faster than any picture that is sent (Hz).
+/// Upper bound of plausible frame rates (Hz).
 const FRAME_RATE_HERTZ_MAX: u32 = 1000;
 
 /// The first byte chooses between video and audio.
@@ -47,7 +47,7 @@ fn audio(payload: &[u8]) {
     }
 }
 
-/// The tracks that a message was found to have.
+/// The tracks found in a message.
 struct Seen<'a> {
     payload: &'a [u8],
     ids: Vec<u8>,
@@ -58,7 +58,7 @@ impl<'a> Seen<'a> {
         Self { payload, ids: Vec::new() }
     }
 
-    /// Notes a track, whose body is a part of the message.
+    /// Records a track. Its body must be part of the message.
     fn track(&mut self, id: u8, body: &[u8]) {
         let (whole, part) = (self.payload.as_ptr_range(), body.as_ptr_range());
         let lies_inside = whole.start <= part.start && part.end <= whole.end;
@@ -67,7 +67,7 @@ impl<'a> Seen<'a> {
         assert!(self.ids.len() <= self.payload.len(), "more tracks than bytes");
     }
 
-    /// Asserts that a message which holds together says of no track that it does not concern.
+    /// Asserts that the classification of a valid message includes every track found in it.
     fn are_of(&self, tracks: &Tracks) {
         assert!(self.ids.iter().all(|id| tracks.contains(*id)), "{:?} of {tracks:?}", self.ids);
     }

@@ -1,8 +1,9 @@
-//! The bodies of the fuzz targets: what is done with an input, and what must hold whatever it is.
+//! The bodies of the fuzz targets: what is done with an input, and the promises that must hold for
+//! every input.
 //!
-//! They are compiled twice: into the targets, where coverage leads the inputs, and into the suite,
-//! which runs them over the corpus and over inputs of its own. A panic is a promise that was
-//! broken. The promises that several share are in [`oracle`].
+//! The bodies are compiled twice. In the targets, coverage guides the inputs. The suite runs them
+//! with the corpus and with inputs of its own. A panic means a broken promise. [`oracle`] has the
+//! promises that several bodies share.
 
 pub(crate) mod oracle;
 
@@ -16,10 +17,10 @@ mod script;
 mod server;
 mod session;
 
-/// What a target does with an input.
+/// The body of a target.
 pub(crate) type Body = fn(&[u8]);
 
-/// Every target by its name, which is that of its program and of its folder in the corpus.
+/// Every target by name. The program and the corpus directory have the same name.
 pub(crate) const TARGETS: [(&str, Body); 8] = [
     ("amf0", amf0::run),
     ("chunk_stream", chunk_stream::run),

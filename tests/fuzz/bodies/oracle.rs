@@ -1,5 +1,5 @@
-//! What must hold of every parser that is fed by a peer: the memory that it keeps follows what has
-//! come and not what was declared, and it makes the same of a run of bytes however it is cut.
+//! Promises of every parser of peer input: the memory it keeps follows the bytes received, not the
+//! declared lengths, and its output does not depend on how the bytes are split.
 
 use std::fmt::Debug;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -8,12 +8,12 @@ use allocation_counter::{measure, opt_out};
 
 use crate::random::Random;
 
-/// What may be kept for a peer beside twice what it has sent (bytes).
+/// Memory that may be kept for a peer in addition to twice the bytes it has sent.
 const KEPT_BYTES_FREE: usize = 8 * 1024;
-/// The longest run of bytes that is also fed byte by byte: beyond, that only takes time.
+/// Maximum number of bytes that are also fed one by one. With more bytes that only takes time.
 const BYTEWISE_BYTES_MAX: usize = 3200;
 
-/// The memory that is kept for one peer, as the allocator counts it.
+/// Memory kept for one peer, as counted by the allocator.
 #[derive(Debug, Default)]
 pub(crate) struct Kept {
     received: usize,
@@ -21,13 +21,13 @@ pub(crate) struct Kept {
 }
 
 impl Kept {
-    /// Lets `work` take so many bytes more of the peer. What it keeps of them is within the bound.
+    /// Runs `work` on further bytes of the peer, and checks the memory kept.
     pub(crate) fn receive<T>(&mut self, bytes: usize, work: impl FnOnce() -> T) -> T {
         self.received += bytes;
         self.count(work)
     }
 
-    /// Lets `work` happen without anything of the peer, such as taking what was said to it.
+    /// Runs `work` without further bytes of the peer, such as taking its output.
     pub(crate) fn count<T>(&mut self, work: impl FnOnce() -> T) -> T {
         let mut result = None;
         let cost = measure(|| result = Some(work()));
@@ -35,23 +35,23 @@ impl Kept {
         let max = (2 * self.received + KEPT_BYTES_FREE) as i64;
         assert!(
             self.kept <= max,
-            "{} bytes are kept of {} that came, at most {max} may be",
+            "{} bytes are kept for {} bytes received, at most {max} are allowed",
             self.kept,
             self.received
         );
-        result.expect("work that was done")
+        result.expect("the work is done")
     }
 }
 
-/// Lets `note` write down what happened, which is no memory of the peer.
+/// Runs `note`, which records what happened, without counting its memory.
 pub(crate) fn note<T>(note: impl FnOnce() -> T) -> T {
     let mut result = None;
     opt_out(|| result = Some(note()));
-    result.expect("a note that was written")
+    result.expect("the note is written")
 }
 
-/// Asserts that `run` makes the same of `bytes` whole, cut by `seed`, and byte by byte; what it
-/// makes of them is the answer.
+/// Asserts that `run` gives the same output for `bytes` as a whole, split by `seed`, and byte by
+/// byte. Returns the output.
 pub(crate) fn same_however_cut<T: Debug + PartialEq>(
     bytes: &[u8],
     seed: u64,
@@ -59,15 +59,15 @@ pub(crate) fn same_however_cut<T: Debug + PartialEq>(
 ) -> T {
     let whole = run(&[bytes]);
     let cut = run(&pieces(bytes, seed));
-    assert_eq!(cut, whole, "bytes that were cut by seed {seed}, and whole");
+    assert_eq!(cut, whole, "bytes split by seed {seed} differ from the whole");
     if bytes.len() <= BYTEWISE_BYTES_MAX {
         let bytewise = run(&bytes.chunks(1).collect::<Vec<_>>());
-        assert_eq!(bytewise, whole, "byte by byte, and whole");
+        assert_eq!(bytewise, whole, "single bytes differ from the whole");
     }
     whole
 }
 
-/// Cuts into pieces from a byte to some segments of a network.
+/// Splits into pieces from one byte to several network segments.
 fn pieces(mut bytes: &[u8], seed: u64) -> Vec<&[u8]> {
     let mut random = Random::new(seed);
     let mut pieces = Vec::new();
@@ -80,7 +80,7 @@ fn pieces(mut bytes: &[u8], seed: u64) -> Vec<&[u8]> {
     pieces
 }
 
-/// A payload as a short text that differs when it does.
+/// Returns a short text that identifies a payload.
 pub(crate) fn digest(payload: &[u8]) -> String {
     let mut hasher = DefaultHasher::new();
     payload.hash(&mut hasher);

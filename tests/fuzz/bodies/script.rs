@@ -1,16 +1,16 @@
-//! What a peer may say, out of the bytes of an input: messages that mean something, in any order
-//! and with anything in them, and bytes that mean nothing.
+//! Messages of a peer, made from the bytes of an input: meaningful messages in any order with any
+//! contents, and garbage.
 
 use arbitrary::{Arbitrary, Result, Unstructured};
 
 use crate::wire::{self, Message};
 
-/// The longest payload out of a script; longer ones only take time.
+/// Maximum payload from a script. Longer payloads only take time.
 const PAYLOAD_BYTES_MAX: usize = 2000;
-/// Values inside values, beyond what a server takes.
+/// Maximum nesting of values, deeper than a server accepts.
 const VALUE_DEPTH_MAX: usize = 40;
 
-/// What a peer says next.
+/// The next message of a peer.
 #[derive(Clone, Copy, Debug, Arbitrary)]
 enum Saying {
     Connect,
@@ -25,7 +25,7 @@ enum Saying {
     Bytes,
 }
 
-/// The bytes of what a peer says next, in chunks of the size that it has announced.
+/// Returns the bytes of the next message, in chunks of the size that the peer has announced.
 pub(crate) fn say(source: &mut Unstructured<'_>, chunk_size: &mut usize) -> Result<Vec<u8>> {
     let message = match source.arbitrary()? {
         Saying::Connect => wire::connect(source.choose(&NAMES)?),
@@ -56,7 +56,7 @@ pub(crate) fn say(source: &mut Unstructured<'_>, chunk_size: &mut usize) -> Resu
     Ok(bytes)
 }
 
-/// Names of applications and keys: two that are good, and what servers have stumbled over.
+/// Names of applications and keys: two valid ones, and some that have confused servers.
 const NAMES: [&str; 12] = [
     "live",
     "cam",
@@ -72,12 +72,12 @@ const NAMES: [&str; 12] = [
     "a\u{202e}b",
 ];
 
-/// Message streams: the connection, two that may exist and one that does not.
+/// Message stream ids: the connection, two that may exist and one that does not.
 fn stream(source: &mut Unstructured<'_>) -> Result<u32> {
     Ok(*source.choose(&[1, 0, 2, 0xffff_ffff])?)
 }
 
-/// A number, most often one at a bound.
+/// A number, usually at a boundary.
 fn number(source: &mut Unstructured<'_>) -> Result<u32> {
     const BOUNDS: [u32; 6] = [0x00ff_fffe, 0x7fff_fffe, 0xffff_fffe, 0, 1000, 65_535];
     match source.int_in_range(0..=BOUNDS.len())? {
@@ -148,7 +148,7 @@ fn command(source: &mut Unstructured<'_>) -> Result<Message> {
     Ok(message.on(stream(source)?))
 }
 
-/// An AMF0 value; what holds values may be left open.
+/// An AMF0 value. Containers may be left unterminated.
 fn value(source: &mut Unstructured<'_>, depth: usize, out: &mut Vec<u8>) -> Result<()> {
     match source.int_in_range(0..=12)? {
         0 => out.extend(wire::number(*source.choose(&[0.0, 1.0, -2000.0, f64::NAN, 1e308])?)),

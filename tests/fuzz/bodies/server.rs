@@ -1,6 +1,6 @@
-//! The whole server with a clock, over sockets in memory: peers that come, say anything, stall, go
-//! and break off, while time passes and settings change. [`World`] checks after every turn that
-//! nothing is lost, stuck or left behind; here is what holds of deadlines, and of the end.
+//! The whole server with a clock and in-memory sockets. Peers connect, send anything, stall, leave
+//! and disconnect, while time passes and settings change. [`World`] checks after every turn that
+//! nothing is lost, stuck or left over. This module checks the deadlines and the end.
 
 use arbitrary::{Arbitrary, Result, Unstructured};
 use tiderace::config::{Absent, Duplicate, Settings, Start};
@@ -9,9 +9,9 @@ use super::script;
 use crate::wire::{self, HANDSHAKE_BYTES};
 use crate::world::{ClientHandle, Split, World};
 
-/// Peers of one script.
+/// Maximum number of peers in a script.
 const CLIENTS_MAX: usize = 8;
-/// Steps of one script: longer ones only take time.
+/// Maximum number of steps in a script. Longer scripts only take time.
 const STEPS_MAX: usize = 200;
 
 pub(crate) fn run(data: &[u8]) {
@@ -25,7 +25,7 @@ pub(crate) fn run(data: &[u8]) {
     play.end();
 }
 
-/// What happens next.
+/// The next event.
 #[derive(Debug, Arbitrary)]
 enum Step {
     Connect { shakes_hands: bool, segment: u8 },
@@ -43,8 +43,8 @@ enum Step {
 struct Client {
     handle: ClientHandle,
     accepted_ms: u64,
-    /// Bytes that it has said or is about to say.
-    said: usize,
+    /// Bytes that the client has sent or is about to send.
+    sent_bytes: usize,
     chunk_size: usize,
 }
 
@@ -84,7 +84,7 @@ impl Play {
             Step::Reload => self.world.server.reload(settings(source)),
         }
         self.world.run();
-        self.nobody_outstays_the_handshake();
+        self.check_handshake_deadline();
         Ok(())
     }
 
@@ -102,9 +102,9 @@ impl Play {
             self.world[handle].split = Split::Bytes(usize::from(segment) * 8);
         }
         let accepted_ms = self.world.now().as_micros() / 1000;
-        let mut client = Client { handle, accepted_ms, said: 0, chunk_size: 128 };
+        let mut client = Client { handle, accepted_ms, sent_bytes: 0, chunk_size: 128 };
         if shakes_hands {
-            client.says(&mut self.world, &wire::handshake());
+            client.send(&mut self.world, &wire::handshake());
         }
         self.clients.push(client);
     }
@@ -119,22 +119,22 @@ impl Play {
                 break;
             }
             let bytes = script::say(source, &mut client.chunk_size)?;
-            client.says(&mut self.world, &bytes);
+            client.send(&mut self.world, &bytes);
         }
         Ok(())
     }
 
-    /// The deadline of the handshake is absolute: who has not said enough for one is gone.
-    fn nobody_outstays_the_handshake(&self) {
+    /// The handshake deadline is absolute: a client without a complete handshake is gone by then.
+    fn check_handshake_deadline(&self) {
         let now_ms = self.world.now().as_micros() / 1000;
-        for client in self.clients.iter().filter(|client| client.said < HANDSHAKE_BYTES) {
+        for client in self.clients.iter().filter(|client| client.sent_bytes < HANDSHAKE_BYTES) {
             let age_ms = now_ms - client.accepted_ms;
             let is_there = self.world.conn(client.handle).is_some();
             assert!(!is_there || age_ms <= HANDSHAKE_MS_MAX, "a handshake of {age_ms} ms");
         }
     }
 
-    /// Everybody leaves, and nothing is left.
+    /// All clients leave, and nothing may be left over.
     fn end(mut self) {
         for (index, client) in self.clients.iter().enumerate() {
             let peer = &mut self.world[client.handle];
@@ -147,16 +147,16 @@ impl Play {
         }
         self.world.advance_ms(3_600_000);
         let server = &self.world.server;
-        assert!(server.is_empty(), "{} connections are left", server.len());
-        assert!(server.hub().is_empty(), "a stream is left");
-        assert_eq!(server.timers().len(), 0, "a deadline is left");
+        assert!(server.is_empty(), "{} connections are left over", server.len());
+        assert!(server.hub().is_empty(), "a stream is left over");
+        assert_eq!(server.timers().len(), 0, "a deadline is left over");
         assert_eq!(server.next_deadline(), None);
     }
 }
 
 impl Client {
-    fn says(&mut self, world: &mut World, bytes: &[u8]) {
-        self.said += bytes.len();
+    fn send(&mut self, world: &mut World, bytes: &[u8]) {
+        self.sent_bytes += bytes.len();
         world[self.handle].send_raw(bytes);
     }
 }
@@ -164,7 +164,7 @@ impl Client {
 /// The longest of the handshake timeouts below.
 const HANDSHAKE_MS_MAX: u64 = 10_000;
 
-/// Settings that a script chooses: small bounds are met, and policies differ.
+/// Settings chosen by a script: bounds are small enough to be reached, and policies vary.
 fn settings(source: &mut Unstructured<'_>) -> Settings {
     let mut settings = Settings::default();
     let bits: u8 = source.arbitrary().unwrap_or_default();

@@ -1,5 +1,5 @@
-//! A session of either side behind the handshake, with a peer that says anything: the same events
-//! however the bytes are cut, memory that follows what has come, and answers that can be read.
+//! A session of either side after the handshake, with a peer that sends anything. The events do not
+//! depend on the split, memory follows the bytes received, and the output is valid.
 
 use arbitrary::Unstructured;
 use tiderace::rtmp::client::{Client, ClientConfig, ClientEvent, Purpose};
@@ -11,11 +11,11 @@ use super::oracle::{Kept, digest, note, same_however_cut};
 use super::script;
 use crate::wire;
 
-/// The longest run of bytes out of a script.
+/// Maximum number of bytes from a script.
 const SAID_BYTES_MAX: usize = 32 * 1024;
 
-/// The first byte chooses the side, whether the peer reads and what it is granted, the second how
-/// its bytes are cut; the others are its bytes, or a script of them.
+/// The first byte chooses the side, whether the peer reads and whether its requests are granted.
+/// The second one chooses the split. The others are the peer's bytes, or a script for them.
 pub(crate) fn run(data: &[u8]) {
     let Some((&[mode, cut], rest)) = data.split_first_chunk() else { return };
     let mode = Mode {
@@ -26,7 +26,7 @@ pub(crate) fn run(data: &[u8]) {
         plays: mode & 16 != 0,
     };
     let said = if mode.is_script { said(rest) } else { rest.to_vec() };
-    // How the handshake may be cut is a target of its own.
+    // The split of the handshake is tested by another target.
     let handshake = wire::handshake();
     same_however_cut(&said, cut.into(), |pieces| {
         let pieces = [&[&handshake[..]], pieces].concat();
@@ -38,11 +38,11 @@ pub(crate) fn run(data: &[u8]) {
 struct Mode {
     is_client: bool,
     is_script: bool,
-    /// Whether the peer takes what is said to it. One that does not is owed replies up to a bound.
+    /// Whether the peer reads. Otherwise the pending replies are bounded.
     reads: bool,
-    /// Whether it is granted what it asks for.
+    /// Whether the requests of the peer are granted.
     grants: bool,
-    /// What the client is there for.
+    /// Whether the client plays or publishes.
     plays: bool,
 }
 
@@ -58,12 +58,12 @@ fn said(script: &[u8]) -> Vec<u8> {
     said
 }
 
-/// What came of the bytes, and what was said to the peer.
+/// Events, and output to the peer.
 #[derive(Debug, Default)]
 struct Outcome {
     events: Vec<String>,
     answers: Vec<String>,
-    /// The peer asked more than it read, which depends on when it could have.
+    /// The peer requested more replies than it read. When that happens depends on the split.
     overflowed: bool,
 }
 
@@ -82,8 +82,8 @@ impl Outcome {
         self.events.push(event);
     }
 
-    /// Reads what was said, which must be whole chunks that follow the specification. When an
-    /// acknowledgement is written depends on the cut.
+    /// Reads the output, which must consist of whole, valid chunks. Acknowledgements are ignored,
+    /// because their position depends on the split.
     fn answers(&mut self, reader: &mut wire::Reader, bytes: &[u8]) {
         let answers = reader.read(bytes).into_iter();
         let answers = answers.filter(|answer| answer.kind != wire::ACKNOWLEDGEMENT);
@@ -91,7 +91,7 @@ impl Outcome {
             let wire::Message { kind, message_stream_id, payload, .. } = answer;
             format!("{kind} on {message_stream_id}: {}", digest(&payload))
         }));
-        assert!(reader.is_between_messages(), "an answer in part");
+        assert!(reader.is_between_messages(), "an incomplete reply");
     }
 }
 
@@ -119,7 +119,7 @@ fn server(pieces: &[&[u8]], mode: Mode) -> Outcome {
             kept.count(|| drop(said));
         }
         match result {
-            Ok(()) => assert!(input.is_empty(), "a session takes all that comes"),
+            Ok(()) => assert!(input.is_empty(), "a session takes all input"),
             Err(SessionError::ControlOverflow { .. }) => {
                 outcome.overflowed = true;
                 break;
@@ -133,7 +133,7 @@ fn server(pieces: &[&[u8]], mode: Mode) -> Outcome {
     outcome
 }
 
-/// Decides what has to be decided.
+/// Decides on a request.
 fn answer(session: &mut Session, step: Step, mode: Mode, settings: &SessionSettings) {
     match step {
         Step::Connect(request) if mode.grants => session.accept_connect(request, settings),
@@ -184,7 +184,7 @@ fn client(pieces: &[&[u8]], mode: Mode) -> Outcome {
             outcome.event(error.to_string());
             break;
         }
-        assert!(input.is_empty(), "a client takes all that comes");
+        assert!(input.is_empty(), "a client takes all input");
     }
     outcome
 }

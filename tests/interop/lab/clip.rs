@@ -1,4 +1,4 @@
-//! The films that are published: made once a run, so that what was sent is known to the byte.
+//! The films to publish. They are made once per run, so the tests know every byte sent.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -8,29 +8,29 @@ use std::sync::{Arc, Mutex, OnceLock};
 use super::frames::Frames;
 use super::run_dir;
 
-/// What is on a film. 30 pictures a second, AAC at 44.1 kHz, in an FLV file.
+/// Contents of a film: 30 pictures a second, AAC at 44.1 kHz, in an FLV file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Film {
     /// Small pictures with B-frames, a keyframe every second.
     Main,
-    /// As `Main`, but other pictures and another sequence header.
+    /// As `Main`, but with other pictures and another sequence header.
     Other,
-    /// As `Main`, with a keyframe only every two seconds.
+    /// As `Main`, with a keyframe every two seconds.
     LongGop,
-    /// As `Main`, with no keyframe but the first.
+    /// As `Main`, with a single keyframe.
     OneKeyframe,
-    /// Noise of about 19 Mbit/s, so that the queues of the sockets fill within a second or two.
+    /// Noise of about 19 Mbit/s, which fills the socket buffers within two seconds.
     Heavy,
-    /// No picture.
+    /// No video.
     AudioOnly,
-    /// No sound.
+    /// No audio.
     VideoOnly,
 }
 
-/// What a film with pictures and sound has, in the names of the manual's table.
+/// Codecs of a film with video and audio, in the terms of the manual's table.
 pub(crate) const MAIN_CODECS: [&str; 2] = ["H.264", "AAC"];
 
-/// A film as a file, and what is in it.
+/// A film file and its packets.
 #[derive(Debug)]
 pub(crate) struct Clip {
     pub(crate) path: PathBuf,
@@ -39,17 +39,17 @@ pub(crate) struct Clip {
     pub(crate) gop: usize,
 }
 
-/// The film, `seconds` long.
+/// Returns the film with a length of `seconds`.
 pub(crate) fn clip(film: Film, seconds: u32) -> Arc<Clip> {
     static CLIPS: OnceLock<Mutex<Clips>> = OnceLock::new();
     let clips = CLIPS.get_or_init(Mutex::default);
-    // A test that failed while it made its film must not take the others along.
+    // If a test fails while it makes its film, the other tests must not fail, too.
     let mut clips = clips.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let made = clips.entry((film, seconds)).or_insert_with(|| Arc::new(film.make(seconds)));
     Arc::clone(made)
 }
 
-/// By film and length.
+/// Films by kind and length.
 type Clips = HashMap<(Film, u32), Arc<Clip>>;
 
 impl Film {
@@ -109,5 +109,5 @@ impl Film {
     }
 }
 
-/// A tone under noise: no two packets are the same, so a hash says which one it is.
+/// A tone with noise, so that all packets differ and a hash identifies each.
 const SOUND: &str = "aevalsrc='sin(440*2*PI*t)/2+random(0)/5':s=44100";

@@ -1,4 +1,4 @@
-//! Films in other codecs than H.264 and AAC, and who writes and reads them.
+//! Films in codecs other than H.264 and AAC, and the programs that write and read them.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,24 +7,25 @@ use super::Lab;
 use super::ffmpeg::Build;
 use super::frames::Frames;
 
-/// How a film is encoded: it is six seconds long and has fifteen pictures a second, about a
-/// keyframe every second, and sound under noise, so that no two packets are the same.
+/// Encoding of a film of six seconds, with fifteen pictures a second, a keyframe about every
+/// second, and audio with noise, so that all packets differ.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Coding {
-    /// The name of its file.
+    /// File name without extension.
     pub(crate) name: &'static str,
-    /// Who writes it, and reads it in the end.
+    /// The ffmpeg that writes the film, and reads it in the end.
     pub(crate) build: Build,
-    /// Options of the encoders: of pictures, of sound, or of both.
+    /// Options of the video encoder, the audio encoder, or both.
     pub(crate) options: &'static [&'static str],
-    /// What it has, in the names of the table.
+    /// Codecs, in the terms of the table.
     pub(crate) codecs: &'static [&'static str],
-    /// Tracks of each kind.
+    /// Number of tracks of each kind.
     pub(crate) tracks: usize,
 }
 
 impl Coding {
-    /// Who publishes and plays it: what the older one knows, the newer one knows too.
+    /// Returns the versions of ffmpeg that publish and play the film. The newer version can do
+    /// everything that the older one can.
     pub(crate) const fn builds(&self) -> &'static [Build] {
         match self.build {
             Build::System => &[Build::System, Build::Current],
@@ -32,11 +33,11 @@ impl Coding {
         }
     }
 
-    /// Makes the film.
+    /// Encodes the film.
     pub(crate) fn make(&self, lab: &Lab) -> PathBuf {
         let path = lab.path(&format!("{}.flv", self.name));
         let mut command = Command::new(self.build.program());
-        // The AV1 encoder talks whatever ffmpeg is told.
+        // The AV1 encoder prints messages whatever ffmpeg's log level is.
         command.args(["-nostdin", "-v", "error", "-y"]).env("SVT_LOG", "1");
         for source in [PICTURES, SOUND] {
             command.args(["-f", "lavfi", "-i", source]);
@@ -47,13 +48,13 @@ impl Coding {
         path
     }
 
-    /// Where the keyframes of a file are, by track.
+    /// Returns the positions of the keyframes in a file, by track.
     pub(crate) fn keyframes(&self, path: &Path) -> Vec<Vec<usize>> {
         let tracks = 0..self.tracks;
         tracks.map(|track| Frames::keyframes_of_track(self.build, path, track)).collect()
     }
 
-    /// The packets of a file, by track.
+    /// Returns the packets of a file, by track.
     pub(crate) fn frames(&self, path: &Path) -> Vec<Frames> {
         (0..self.tracks).map(|track| Frames::of_track(self.build, path, track)).collect()
     }

@@ -1,4 +1,4 @@
-//! ffmpeg as publisher, as player, and as judge of a recording.
+//! ffmpeg as publisher, as player, and to check recordings.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,12 +10,12 @@ use super::matrix::Client;
 use super::program::Program;
 use super::{Lab, Need};
 
-/// Which ffmpeg.
+/// A version of ffmpeg.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Build {
-    /// That of the system.
+    /// The version of the system.
     System,
-    /// A newer one, which knows Enhanced RTMP.
+    /// A newer version with Enhanced RTMP.
     Current,
 }
 
@@ -35,8 +35,8 @@ impl Build {
         if matches!(self, Self::System) { Client::Ffmpeg } else { Client::CurrentFfmpeg }
     }
 
-    /// Publishes all tracks of a film at the speed of the clock, with further output options;
-    /// ends with it.
+    /// Publishes all tracks of a film in real time, with additional output options. Ends with the
+    /// film.
     pub(crate) fn publish(
         self,
         lab: &Lab,
@@ -51,8 +51,8 @@ impl Build {
         Program::start(lab, name, &mut command)
     }
 
-    /// Plays all tracks of a stream into a file, with further input options. Timestamps are kept
-    /// as they came.
+    /// Plays all tracks of a stream into a file, with additional input options. Timestamps are
+    /// kept.
     pub(crate) fn record(self, lab: &Lab, name: &str, options: &[&str], url: &str) -> Recorder {
         let path = lab.path(&format!("{name}.flv"));
         let mut command = Command::new(self.program());
@@ -63,15 +63,15 @@ impl Build {
     }
 }
 
-/// The file that `tests/run` fetches.
+/// File name of the program that `tests/run` downloads.
 const CURRENT: &str = "ffmpeg-9.0";
 
-/// Publishes a clip at the speed of the clock; ends with it.
+/// Publishes a clip in real time. Ends with the clip.
 pub(crate) fn publish(lab: &Lab, name: &str, clip: &Clip, url: &str) -> Program {
     publish_with(lab, name, clip, &[], url)
 }
 
-/// Publishes a clip with further output options.
+/// Publishes a clip with additional output options.
 pub(crate) fn publish_with(
     lab: &Lab,
     name: &str,
@@ -88,19 +88,19 @@ pub(crate) struct Recorder {
     pub(crate) path: PathBuf,
 }
 
-/// Plays a stream with ffmpeg. Timestamps are kept as they came.
+/// Plays a stream with ffmpeg. Timestamps are kept.
 pub(crate) fn record(lab: &Lab, name: &str, url: &str) -> Recorder {
     record_with(lab, name, &[], url)
 }
 
-/// Plays a stream with further input options.
+/// Plays a stream with additional input options.
 pub(crate) fn record_with(lab: &Lab, name: &str, options: &[&str], url: &str) -> Recorder {
     Build::System.record(lab, name, options, url)
 }
 
 impl Recorder {
-    /// Waits until the player ends by itself, which it must do without an error, and reads
-    /// what it recorded.
+    /// Waits until the player ends by itself, which must be without an error, and reads the
+    /// recording.
     #[track_caller]
     pub(crate) fn finish(self, limit: Duration) -> Frames {
         self.program.finish(limit);
@@ -108,7 +108,7 @@ impl Recorder {
     }
 }
 
-/// Demands that a recording decodes without one complaint, such as a missing reference.
+/// Expects a recording to decode without any complaint, such as a missing reference.
 #[track_caller]
 pub(crate) fn expect_decodable(path: &Path) {
     let result = Command::new("ffmpeg")

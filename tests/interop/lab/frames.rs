@@ -1,7 +1,8 @@
-//! The packets of a file by their hashes, and how what was received lies in what was sent.
+//! The packets of a file, identified by their hashes, and the position of received packets among
+//! those sent.
 //!
-//! ffmpeg's `framehash` on copied streams hashes every packet as it is, without decoding: two
-//! equal hashes are the same bytes, whichever way they came.
+//! ffmpeg's `framehash` with copied streams hashes every packet without decoding it. Equal hashes
+//! therefore mean equal bytes, whatever path the packets took.
 
 use std::ops::Range;
 use std::path::Path;
@@ -9,16 +10,16 @@ use std::process::Command;
 
 use super::ffmpeg::Build;
 
-/// The packets of one file, each track in the order it came, which is by decoding time.
+/// The packets of a file, each track in the order of decoding time.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Frames {
     pub(crate) video: Vec<Frame>,
     pub(crate) audio: Vec<Frame>,
-    /// Hashes of the codec configurations, by the codec's name.
+    /// Hashes of the codec configurations, with the name of the codec.
     pub(crate) configs: Vec<(String, String)>,
 }
 
-/// One packet.
+/// A packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Frame {
     /// Decoding timestamp in milliseconds.
@@ -27,7 +28,7 @@ pub(crate) struct Frame {
     pub(crate) hash: String,
 }
 
-/// Where the two tracks of a recording lie in what was sent.
+/// Position of both tracks of a recording in the film that was sent.
 #[derive(Debug)]
 pub(crate) struct Span {
     pub(crate) video: Range<usize>,
@@ -35,53 +36,53 @@ pub(crate) struct Span {
 }
 
 impl Frames {
-    /// Reads the packets of a file as they are.
+    /// Reads the packets of a file without decoding.
     pub(crate) fn of(path: &Path) -> Self {
         Self::hash(path, &[], &["-c", "copy"])
     }
 
-    /// Reads the packets of one track of each kind, where there is one.
+    /// Reads the packets of one track of each kind, if it exists.
     pub(crate) fn of_track(build: Build, path: &Path, track: usize) -> Self {
         let maps = [format!("0:v:{track}?"), format!("0:a:{track}?")];
         let output = ["-map", &maps[0], "-map", &maps[1], "-c", "copy"];
         Self::hash_by(build, path, &[], &output)
     }
 
-    /// Which packets of a video track are keyframes, in the order of [`Frames::of_track`].
+    /// Returns which packets of a video track are keyframes, in the order of [`Frames::of_track`].
     pub(crate) fn keyframes_of_track(build: Build, path: &Path, track: usize) -> Vec<usize> {
         let map = format!("0:v:{track}?");
         let text = Self::read_by(build, path, &[], &["-map", &map, "-c", "copy"], "framecrc");
         let packets = text.lines().filter(|line| !line.starts_with('#'));
-        // Flags stand behind a packet only where they are others than those of a keyframe.
+        // framecrc prints the flags of a packet only if they differ from those of a keyframe.
         let keyframes = packets.enumerate().filter(|(_, packet)| !packet.contains("F=0x"));
         keyframes.map(|(index, _)| index).collect()
     }
 
-    /// Reads the packets of a file whose end may be cut inside one of them.
+    /// Reads the packets of a file that may end in the middle of a packet.
     pub(crate) fn of_cut(path: &Path) -> Self {
         Self::hash(path, &["-fflags", "+discardcorrupt"], &["-c", "copy"])
     }
 
-    /// Decodes the video of a file: what is equal then are the pictures.
+    /// Decodes the video of a file, to compare pictures instead of packets.
     pub(crate) fn of_pictures(path: &Path) -> Self {
         Self::hash(path, &[], &["-map", "0:v", "-fps_mode", "passthrough"])
     }
 
-    /// Demands that every packet is one that was sent and that none is missing between the
-    /// first and the last, on either track, and that both tracks kept their distance in time.
+    /// Expects every packet to be one that was sent, none to be missing between the first and the
+    /// last of each track, and both tracks to keep their distance in time.
     #[track_caller]
     pub(crate) fn expect_contiguous_in(&self, sent: &Self) -> Span {
         let video = only_run("video", &self.video, &sent.video);
         let audio = only_run("audio", &self.audio, &sent.audio);
         let mut shifts: Vec<i64> = shifts(&self.video, &sent.video[video.clone()]).collect();
         shifts.extend(self::shifts(&self.audio, &sent.audio[audio.clone()]));
-        let shift = shifts.first().copied().expect("something was received");
+        let shift = shifts.first().copied().expect("received packets");
         let drifted = shifts.iter().find(|&&other| other != shift);
         assert_eq!(drifted, None, "timestamps move against each other; the first by {shift}");
         Span { video, audio }
     }
 
-    /// Demands the codec configurations that were sent, one for each track that came.
+    /// Expects the codec configurations that were sent, one for each track received.
     #[track_caller]
     pub(crate) fn expect_configs_of(&self, sent: &Self) {
         for config in &self.configs {
@@ -138,7 +139,8 @@ impl Frames {
                 let stream: usize = fields[0].parse().expect("a stream number");
                 let track = if is_video[stream] { &mut frames.video } else { &mut frames.audio };
                 let frame = Frame::parse(&fields);
-                // ffmpeg makes a packet without bytes of a channel layout that it did not expect.
+                // For a channel layout that ffmpeg did not expect, it creates a packet without
+                // bytes.
                 if frame.size > 0 {
                     track.push(frame);
                 }
@@ -158,8 +160,8 @@ impl Frame {
     }
 }
 
-/// Cuts what was received into stretches without a gap, each given by where it lies in what
-/// was sent. A packet that was never sent, or that came out of order, fails the test.
+/// Splits received packets into runs without gaps, and returns the range of sent packets for each.
+/// Panics if a packet was never sent or is out of order.
 #[track_caller]
 pub(crate) fn runs(track: &str, got: &[Frame], sent: &[Frame]) -> Vec<Range<usize>> {
     let mut runs: Vec<Range<usize>> = Vec::new();
@@ -169,7 +171,7 @@ pub(crate) fn runs(track: &str, got: &[Frame], sent: &[Frame]) -> Vec<Range<usiz
         let Some(distance) = found else {
             let before = sent[..from].iter().rposition(|other| other.hash == frame.hash);
             panic!(
-                "{track} packet {index} of {}, dts {}, {} bytes, was not sent behind {from} of {}, \
+                "{track} packet {index} of {}, dts {}, {} bytes, was not sent after {from} of {}, \
                  earlier at {before:?}; runs so far {runs:?}",
                 got.len(),
                 frame.dts,
@@ -185,8 +187,8 @@ pub(crate) fn runs(track: &str, got: &[Frame], sent: &[Frame]) -> Vec<Range<usiz
     runs
 }
 
-/// The run of pictures that VLC passed on. Its stream output swallows some of the last ones,
-/// so these may be missing.
+/// Returns the run of pictures that VLC passed on. Its stream output drops some of the last
+/// pictures, so those may be missing.
 #[track_caller]
 pub(crate) fn run_of_vlc(got: &[Frame], sent: &[Frame]) -> Range<usize> {
     let runs = runs("pictures", got, sent);
@@ -195,7 +197,7 @@ pub(crate) fn run_of_vlc(got: &[Frame], sent: &[Frame]) -> Range<usize> {
     first
 }
 
-/// The one run of a track that was received without a gap.
+/// Returns the single run of a track that was received without gaps.
 #[track_caller]
 pub(crate) fn only_run(track: &str, got: &[Frame], sent: &[Frame]) -> Range<usize> {
     let runs = runs(track, got, sent);

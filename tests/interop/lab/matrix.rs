@@ -1,9 +1,9 @@
-//! What the tests have proven: which client publishes and plays which codec. The table of it in
-//! the manual is made from this and from nothing else.
+//! Results of the tests: which client publishes and plays which codec. The table in the manual is
+//! made only from these results.
 //!
-//! A test says what it has seen, and that goes to the file that `TIDERACE_PROVEN` names, a line
-//! each; without the variable, or against a server that is not ours, it goes nowhere. That a test
-//! was skipped is written down too: such a run proves less than the manual may say.
+//! A test appends its results to the file that `TIDERACE_PROVEN` names. Without that variable, or
+//! against another server, results are dropped. Skipped tests are recorded, too, because such a run
+//! proves less than the manual may show.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -13,7 +13,7 @@ use std::path::PathBuf;
 
 use super::server;
 
-/// A client, in the order of the table's columns.
+/// A client. The order is that of the table's columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Client {
     Ffmpeg,
@@ -26,25 +26,25 @@ pub(crate) enum Client {
     Vlc,
 }
 
-/// What a client does, as the table says it.
+/// Role of a client, as shown in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Role {
     Publishes,
     Plays,
 }
 
-/// What was proven of one client and one codec.
+/// A proven combination of codec, client and role.
 type Cell = (usize, Client, Role);
 
-/// The cells of a table, and whether it may lack some.
+/// The cells of a table, and whether some may be missing.
 #[derive(Debug, Default)]
 pub(crate) struct Matrix {
     cells: BTreeSet<Cell>,
-    /// A test was skipped.
+    /// At least one test was skipped.
     pub(crate) is_partial: bool,
 }
 
-/// The codecs in the order of the table's rows.
+/// The codecs, in the order of the table's rows.
 const CODECS: [&str; 22] = [
     "H.264",
     "HEVC",
@@ -85,7 +85,7 @@ const ROLES: [(Role, &str); 2] = [(Role::Publishes, "publishes"), (Role::Plays, 
 
 const SKIPPED: &str = "skipped";
 
-/// Writes down what was seen.
+/// Appends results.
 pub(crate) fn record(client: Client, role: Role, codecs: &[&str]) {
     for codec in codecs {
         let cell = (row(codec), client, role);
@@ -93,16 +93,16 @@ pub(crate) fn record(client: Client, role: Role, codecs: &[&str]) {
     }
 }
 
-/// Writes down that a test did not run.
+/// Appends the name of a skipped test.
 pub(crate) fn record_skip(test: &str) {
     append(&format!("{SKIPPED}\t{test}\t"));
 }
 
 impl Matrix {
-    /// What the run proved that `TIDERACE_PROVEN` tells of.
+    /// Reads the results of the run from the file that `TIDERACE_PROVEN` names.
     pub(crate) fn proven() -> Self {
         let path = file().expect("TIDERACE_PROVEN names a file");
-        let text = fs::read_to_string(&path).expect("the tests were run and wrote it");
+        let text = fs::read_to_string(&path).expect("the results of the tests");
         let mut matrix = Self::default();
         for line in text.lines() {
             let fields: Vec<_> = line.split('\t').collect();
@@ -116,7 +116,7 @@ impl Matrix {
         matrix
     }
 
-    /// Reads a table as [`Matrix::table`] writes it.
+    /// Parses a table in the format of [`Matrix::table`].
     pub(crate) fn read(table: &str) -> Self {
         let mut matrix = Self::default();
         for line in table.lines().skip(2) {
@@ -131,12 +131,12 @@ impl Matrix {
         matrix
     }
 
-    /// Adds the cells of another.
+    /// Adds the cells of another matrix.
     pub(crate) fn extend(&mut self, other: &Self) {
         self.cells.extend(&other.cells);
     }
 
-    /// The matrix as a table in Markdown. A codec that nothing was proven of has no row.
+    /// Formats the matrix as a Markdown table. Codecs without results have no row.
     pub(crate) fn table(&self) -> String {
         let clients: Vec<_> = CLIENTS.iter().map(|(_, name)| *name).collect();
         let mut table = format!("| codec | {} |\n", clients.join(" | "));
@@ -158,7 +158,7 @@ impl Matrix {
 fn append(line: &str) {
     let Some(path) = file().filter(|_| !server::is_stand_in()) else { return };
     let mut file = OpenOptions::new().create(true).append(true).open(path).expect("it can be made");
-    // One write, since tests run side by side.
+    // A single write, because tests run in parallel.
     file.write_all(format!("{line}\n").as_bytes()).expect("it can be written");
 }
 

@@ -1,8 +1,8 @@
-//! What every test here stands on: a place for its files, the programs it runs, the server.
+//! The common basis of all tests here: a directory, the programs, and the server.
 //!
-//! A test opens a [`Lab`] and names the programs it needs. Where one is missing the test says
-//! so and passes, except under `CI=true`, where a missing program is a failure: a suite that
-//! skips in silence proves nothing.
+//! A test opens a [`Lab`] with the list of programs that it needs. If one is missing, the test
+//! reports that and passes. With `CI=true` a missing program is a failure, because silently skipped
+//! tests prove nothing.
 
 pub(crate) mod clip;
 pub(crate) mod coding;
@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use matrix::{Client, Role};
 
-/// One test's workplace: its directory goes away with it, unless the test fails.
+/// The environment of a test. Its directory is removed when dropped, unless the test fails.
 pub(crate) struct Lab {
     name: String,
     dir: PathBuf,
@@ -33,7 +33,8 @@ pub(crate) struct Lab {
 }
 
 impl Lab {
-    /// Opens the workplace of the test `name`, or says what is missing and returns `None`.
+    /// Opens the environment of the test `name`. If something is missing, reports it and returns
+    /// `None`.
     pub(crate) fn open(name: &str, needs: &[Need]) -> Option<Self> {
         if !has_all(name, needs) {
             return None;
@@ -42,7 +43,7 @@ impl Lab {
         Some(Self::with_turn(name, turn))
     }
 
-    /// Like [`Lab::open`], for a test that takes all of the machine: no other runs beside it.
+    /// Like [`Lab::open`], for a test that must not run in parallel with others.
     pub(crate) fn open_alone(name: &str, needs: &[Need]) -> Option<Self> {
         if !has_all(name, needs) {
             return None;
@@ -51,17 +52,17 @@ impl Lab {
         Some(Self::with_turn(name, turn))
     }
 
-    /// The name of the test, which is a good name for its stream too.
+    /// Returns the name of the test, which also serves as a stream name.
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
-    /// Writes down what the test has seen a client do, with each of these codecs.
+    /// Records that a client worked in this role with each of these codecs.
     pub(crate) fn proves(&self, client: Client, role: Role, codecs: &[&str]) {
         matrix::record(client, role, codecs);
     }
 
-    /// A path for a file of this test.
+    /// Returns a path for a file of this test.
     pub(crate) fn path(&self, file: &str) -> PathBuf {
         self.dir.join(file)
     }
@@ -78,20 +79,20 @@ impl Drop for Lab {
         if thread::panicking() {
             eprintln!("files of this test: {}", self.dir.display());
         } else {
-            // A directory that stays behind is removed by the next run.
+            // A leftover directory is removed by the next run.
             let _ = fs::remove_dir_all(&self.dir);
         }
     }
 }
 
-/// Something that must be on the machine for a test to mean anything.
+/// A requirement of a test.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Need {
     /// An executable on the search path.
     Program(&'static str),
-    /// An element of GStreamer, which comes in plugins of their own.
+    /// A GStreamer element, which may be in a separate plugin package.
     Element(&'static str),
-    /// The server under test is ours: the test gives it settings, or looks into its process.
+    /// The server belongs to the test, which changes its settings or inspects its process.
     OwnServer,
 }
 
@@ -113,12 +114,12 @@ impl Need {
         match self {
             Self::Program(name) => format!("{name} is not installed"),
             Self::Element(name) => format!("GStreamer has no element {name}"),
-            Self::OwnServer => "it needs a server of its own".to_owned(),
+            Self::OwnServer => "the test needs its own server".to_owned(),
         }
     }
 }
 
-/// Waits until `done` says so, in small steps; false when `limit` has passed.
+/// Polls `done` until it returns true. Returns false after `limit`.
 pub(crate) fn wait_until(limit: Duration, mut done: impl FnMut() -> bool) -> bool {
     let start = Instant::now();
     loop {
@@ -132,7 +133,7 @@ pub(crate) fn wait_until(limit: Duration, mut done: impl FnMut() -> bool) -> boo
     }
 }
 
-/// The directory of this run. Directories of runs that are over are removed first.
+/// Returns the directory of this run. First removes the directories of finished runs.
 pub(crate) fn run_dir() -> &'static Path {
     static DIR: OnceLock<PathBuf> = OnceLock::new();
     DIR.get_or_init(|| {
@@ -144,7 +145,8 @@ pub(crate) fn run_dir() -> &'static Path {
     })
 }
 
-/// Prints past the capture of the test harness, so that a skipped test is seen.
+/// Prints to standard error past the capture of the test harness, so that skipped tests are
+/// visible.
 pub(crate) fn say(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }
@@ -171,7 +173,7 @@ fn search_path() -> Vec<PathBuf> {
     path
 }
 
-/// Where `tests/run` puts what no package of the system brings.
+/// Returns the directory for programs that `tests/run` downloads, because no package has them.
 fn fetched_programs() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("target/programs")
 }
@@ -186,10 +188,10 @@ fn remove_finished_runs(all: &Path) {
     }
 }
 
-/// Most tests mostly wait and may overlap; one that renders pictures in software may not.
+/// Most tests mainly wait and may run in parallel. A test that renders in software may not.
 static TURNS: RwLock<()> = RwLock::new(());
 
-/// Held for the length of a test, never looked at.
+/// Lock held during a test.
 enum Turn {
     Shared(#[expect(dead_code, reason = "held, not read")] RwLockReadGuard<'static, ()>),
     Alone(#[expect(dead_code, reason = "held, not read")] RwLockWriteGuard<'static, ()>),

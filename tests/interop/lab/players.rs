@@ -1,4 +1,4 @@
-//! Players that are not ffmpeg.
+//! Players other than ffmpeg.
 
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -9,7 +9,7 @@ use super::ffmpeg::Recorder;
 use super::frames::Frame;
 use super::program::Program;
 
-/// rtmpdump, which writes the FLV file as it comes.
+/// rtmpdump, which writes the received data to an FLV file.
 pub(crate) fn rtmpdump(lab: &Lab, url: &str) -> Recorder {
     let path = lab.path("rtmpdump.flv");
     let mut command = Command::new("rtmpdump");
@@ -22,12 +22,13 @@ pub(crate) fn rtmp2src(lab: &Lab, url: &str) -> Recorder {
     gstreamer(lab, "rtmp2src", &format!("location={url}"))
 }
 
-/// GStreamer over librtmp.
+/// GStreamer with librtmp.
 pub(crate) fn rtmpsrc(lab: &Lab, url: &str) -> Recorder {
     gstreamer(lab, "rtmpsrc", &format!("location={url} live=1"))
 }
 
-/// VLC as the README says, but into an MPEG transport stream. It refuses to run as root.
+/// VLC with the options of the README, but writing an MPEG transport stream. It refuses to run as
+/// root.
 pub(crate) fn vlc(lab: &Lab, url: &str) -> Recorder {
     let mut command = Command::new("vlc");
     command.args(options_of_readme("vlc"));
@@ -42,17 +43,17 @@ pub(crate) fn vlc(lab: &Lab, url: &str) -> Recorder {
     Recorder { program, path }
 }
 
-/// The options of a player in the line that the README gives for it.
+/// Returns the options of a player in its README line.
 fn options_of_readme(player: &str) -> impl Iterator<Item = &'static str> {
     let line = include_str!("../../../README.md")
         .lines()
         .find(|line| line.split_once(' ').is_some_and(|(program, _)| program == player));
-    let words = line.expect("the README has a line for it").split(' ').skip(1);
+    let words = line.expect("a line for it in the README").split(' ').skip(1);
     words.filter(|word| !word.starts_with("rtmp://"))
 }
 
-/// ffplay as the README says, without a screen and without a sound card. It must not drop what it
-/// draws too late.
+/// ffplay with the options of the README, without display and sound card. It must not drop pictures
+/// that are late.
 pub(crate) fn ffplay(lab: &Lab, url: &str) -> Program {
     let mut command = Command::new("ffplay");
     command.args(options_of_readme("ffplay"));
@@ -63,7 +64,7 @@ pub(crate) fn ffplay(lab: &Lab, url: &str) -> Program {
     Program::start(lab, "ffplay", &mut command)
 }
 
-/// Decodes a file through the filter that [`ffplay`] uses.
+/// Decodes a file with the filter that [`ffplay`] uses.
 pub(crate) fn checksums_of(lab: &Lab, path: &Path) -> Program {
     let mut command = Command::new("ffmpeg");
     command.args(["-nostdin", "-hide_banner", "-v", "info", "-nostats", "-i"]).arg(path);
@@ -72,7 +73,7 @@ pub(crate) fn checksums_of(lab: &Lab, path: &Path) -> Program {
     Program::start(lab, "decoder", &mut command)
 }
 
-/// The pictures that went through the filter `showinfo`.
+/// Returns the pictures that the filter `showinfo` printed.
 pub(crate) fn shown_pictures(program: &Program) -> Vec<Frame> {
     let log = program.error_text();
     let hashes = log.lines().filter_map(|line| line.split_once(" checksum:"));
@@ -88,5 +89,5 @@ fn gstreamer(lab: &Lab, element: &str, location: &str) -> Recorder {
     Recorder { program: Program::start(lab, element, &mut command), path }
 }
 
-/// The user that owns nothing.
+/// A user without any rights.
 const NOBODY: u32 = 65_534;

@@ -1,4 +1,4 @@
-//! A foreign program under a time limit, with its output kept for the failure message.
+//! An external program with a time limit, whose output is kept for failure messages.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::{Lab, wait_until};
 
-/// A running program. It is killed when it is dropped: no test leaves one behind.
+/// A running program. It is killed when dropped, so no test leaves a process running.
 pub(crate) struct Program {
     name: String,
     child: Child,
@@ -19,7 +19,7 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    /// Starts `command`; its output goes to `NAME.out` and `NAME.err` in the lab.
+    /// Starts `command`. Its output goes to `NAME.out` and `NAME.err` in the lab's directory.
     pub(crate) fn start(lab: &Lab, name: &str, command: &mut Command) -> Self {
         let output = lab.path(&format!("{name}.out"));
         let errors = lab.path(&format!("{name}.err"));
@@ -32,7 +32,7 @@ impl Program {
         Self { name: name.to_owned(), child, output, errors }
     }
 
-    /// Waits for the end; a program that outlives `limit` fails the test.
+    /// Waits for the end. Panics if the program runs longer than `limit`.
     pub(crate) fn wait(&mut self, limit: Duration) -> ExitStatus {
         let mut status = None;
         wait_until(limit, || {
@@ -42,14 +42,14 @@ impl Program {
         status.unwrap_or_else(|| panic!("{} did not end within {limit:?}", self.name))
     }
 
-    /// Waits for the end and demands success.
+    /// Waits for the end and expects success.
     pub(crate) fn finish(mut self, limit: Duration) {
         let status = self.wait(limit);
         assert!(status.success(), "{} ended with {status}", self.name);
     }
 
     pub(crate) fn is_running(&mut self) -> bool {
-        self.child.try_wait().expect("a child can be asked").is_none()
+        self.child.try_wait().expect("the status of a child").is_none()
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
@@ -61,17 +61,17 @@ impl Program {
         self.child.id()
     }
 
-    /// The file that holds what it wrote to its standard output.
+    /// Returns the path of the file with the standard output.
     pub(crate) fn output_path(&self) -> PathBuf {
         self.output.clone()
     }
 
-    /// What it has written to its standard output so far; nothing when that is no text.
+    /// Returns the standard output so far, or an empty text if it is not UTF-8.
     pub(crate) fn output_text(&self) -> String {
         fs::read_to_string(&self.output).unwrap_or_default()
     }
 
-    /// What it has written to its standard error so far.
+    /// Returns the standard error output so far.
     pub(crate) fn error_text(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.errors).unwrap_or_default()).into_owned()
     }
@@ -79,12 +79,12 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // The child may have ended by itself: then there is nothing to kill and nothing wrong.
+        // The child may have ended already. Then there is nothing to kill.
         let _ = self.child.kill();
         let _ = self.child.wait();
         if thread::panicking() {
-            let said = self.output_text() + &self.error_text();
-            eprintln!("--- {} said:\n{}---", self.name, last_lines(&said, 60));
+            let printed = self.output_text() + &self.error_text();
+            eprintln!("--- {} printed:\n{}---", self.name, last_lines(&printed, 60));
         }
     }
 }

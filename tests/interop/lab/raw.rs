@@ -1,8 +1,8 @@
-//! A player made of nothing but a socket: it sees messages, timestamps and arrival times that
-//! the real players hide; and a publisher that repeats a recorded session. Written without the
-//! crate under test, so that no mistake is shared.
+//! A raw player on a plain socket, which sees messages, timestamps and arrival times that real
+//! players hide, and a publisher that replays a recorded session. Both are written without the
+//! crate under test, so that they share no bug with it.
 //!
-//! Both read as ffmpeg does: a type 3 chunk repeats the extended timestamp, always.
+//! Like ffmpeg, both expect the extended timestamp on every type 3 chunk.
 
 use std::collections::HashMap;
 use std::fs;
@@ -11,7 +11,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// One message as it came.
+/// A message as received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Message {
     pub(crate) kind: u8,
@@ -28,34 +28,34 @@ impl Message {
         self.kind == VIDEO
     }
 
-    /// The AVC sequence header.
+    /// Returns whether it is an AVC sequence header.
     pub(crate) fn is_video_config(&self) -> bool {
         self.is_video() && self.payload.starts_with(&[0x17, 0x00])
     }
 
-    /// An AVC keyframe.
+    /// Returns whether it is an AVC keyframe.
     pub(crate) fn is_keyframe(&self) -> bool {
         self.is_video() && self.payload.starts_with(&[0x17, 0x01])
     }
 }
 
-/// A connection that asked to play.
+/// A connection that plays a stream.
 pub(crate) struct Player {
     stream: TcpStream,
     reader: Reader,
     is_over: bool,
 }
 
-/// All that a client sent in one connection.
+/// All bytes that a client sent on one connection.
 pub(crate) struct Recording {
     bytes: Vec<u8>,
-    /// Its audio and video.
+    /// The audio and video messages.
     pub(crate) media: Vec<Message>,
-    /// Where the last of them ends.
+    /// Byte position of the end of the last media message.
     media_end: usize,
 }
 
-/// Takes messages out of chunks.
+/// Parses chunks into messages.
 struct Reader {
     input: Vec<u8>,
     chunk_size: usize,
@@ -74,11 +74,11 @@ struct ChunkStream {
 }
 
 impl Player {
-    /// Connects and asks for `key` of `app`; returns when the server has said yes.
+    /// Connects and plays `key` of `app`. Returns when the server has accepted.
     pub(crate) fn play(address: SocketAddr, app: &str, key: &str) -> Self {
         let stream = TcpStream::connect(address).expect("the server accepts");
         let mut player = Self { stream, reader: Reader::new(Vec::new()), is_over: false };
-        player.shake_hands().expect("the handshake is done");
+        player.shake_hands().expect("the handshake succeeds");
         player.command(0, &connect_payload(address, app));
         player.wait_for_command("_result");
         player.command(0, &[string("createStream"), number(2.0), NULL.to_vec()].concat());
@@ -89,7 +89,7 @@ impl Player {
         player
     }
 
-    /// The next audio or video message; `None` when none comes within `limit` or the
+    /// Returns the next audio or video message, or `None` if none arrives within `limit` or the
     /// connection ends.
     pub(crate) fn next_media(&mut self, limit: Duration) -> Option<Message> {
         let deadline = Instant::now() + limit;
@@ -101,7 +101,7 @@ impl Player {
         }
     }
 
-    /// The next message of any kind.
+    /// Returns the next message of any kind.
     pub(crate) fn next_message(&mut self, deadline: Instant) -> Option<Message> {
         loop {
             if let Some(message) = self.reader.next_message() {
@@ -113,7 +113,7 @@ impl Player {
         }
     }
 
-    /// True once the server has closed the connection.
+    /// Returns whether the server has closed the connection.
     pub(crate) fn is_over(&self) -> bool {
         self.is_over
     }
@@ -140,12 +140,12 @@ impl Player {
         self.stream.write_all(&wire).expect("the server reads commands");
     }
 
-    /// Reads up to the command message that holds `text`.
+    /// Reads up to the command message that contains `text`.
     fn wait_for_command(&mut self, text: &str) {
         let deadline = Instant::now() + Duration::from_secs(10);
         loop {
             let message = self.next_message(deadline);
-            let message = message.unwrap_or_else(|| panic!("the server never said {text}"));
+            let message = message.unwrap_or_else(|| panic!("the server never sent {text}"));
             if message.kind == COMMAND && contains(&message.payload, text.as_bytes()) {
                 return;
             }
@@ -187,14 +187,14 @@ impl Recording {
         Self { bytes, media, media_end }
     }
 
-    /// Sends all up to the end of the media. The stream lives as long as what is returned.
+    /// Sends everything up to the end of the media. The stream lives as long as the result.
     pub(crate) fn publish(&self, address: SocketAddr) -> TcpStream {
         let mut stream = TcpStream::connect(address).expect("the server accepts");
         stream.write_all(&self.bytes[..HELLO_LEN]).expect("the server reads C1");
         let mut answer = vec![0; HELLO_LEN + PACKET_LEN];
-        stream.read_exact(&mut answer).expect("the server answers C1");
+        stream.read_exact(&mut answer).expect("the server replies to C1");
         let rest = &self.bytes[HELLO_LEN..self.media_end];
-        stream.write_all(rest).expect("the server reads what was recorded");
+        stream.write_all(rest).expect("the server reads the recording");
         stream
     }
 }
@@ -260,7 +260,7 @@ impl ChunkStream {
     }
 }
 
-/// One chunk's headers, with what it inherits filled in.
+/// The headers of a chunk, including inherited fields.
 struct ChunkHeader {
     format: u8,
     id: u32,
@@ -342,7 +342,7 @@ fn contains(bytes: &[u8], part: &[u8]) -> bool {
 
 const NULL: &[u8] = &[5];
 
-/// C1, S1, C2 and S2 are this long, and this is C0 with C1.
+/// Length of C1, S1, C2 and S2, and of C0 with C1.
 const PACKET_LEN: usize = 1536;
 const HELLO_LEN: usize = 1 + PACKET_LEN;
 

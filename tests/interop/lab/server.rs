@@ -1,8 +1,9 @@
-//! The server under test: our own binary on a free port, or one that already runs.
+//! The server under test: the project's program on a free port, or a server that is already
+//! running.
 //!
-//! `TIDERACE_INTEROP_ADDR=127.0.0.1:PORT` points the tests at a running server. What needs
-//! settings, signals or a look into the process is skipped then. `TIDERACE_PROGRAM=PATH` names
-//! another build of the program: `tests/run` names the one that is shipped.
+//! `TIDERACE_INTEROP_ADDR=127.0.0.1:PORT` names a running server. Tests that need settings, signals
+//! or access to the process are then skipped. `TIDERACE_PROGRAM=PATH` names another build of the
+//! program: `tests/run` names the release build.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -22,10 +23,10 @@ use super::{Lab, say, wait_until};
 
 /// How to start the server.
 pub(crate) struct Setup<'a> {
-    /// The text of its configuration file.
+    /// Contents of the configuration file.
     pub(crate) settings: &'a str,
     pub(crate) log_level: &'a str,
-    /// A program, with its arguments, under which the server runs.
+    /// A wrapper program with its arguments, under which the server runs.
     pub(crate) wrapper: &'a [&'a str],
 }
 
@@ -35,7 +36,7 @@ impl Default for Setup<'_> {
     }
 }
 
-/// A server that accepts connections, ours to stop.
+/// A server that accepts connections. It is stopped when dropped, if it belongs to the test.
 pub(crate) struct Server {
     address: SocketAddr,
     program: Option<Program>,
@@ -43,23 +44,23 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts the server with its defaults, but with a linger time short enough to wait for.
+    /// Starts the server with default settings except for a short linger time.
     pub(crate) fn start(lab: &Lab) -> Self {
         Self::start_as(lab, &Setup::default())
     }
 
-    /// Starts the server with the text of a configuration file.
+    /// Starts the server with this configuration file.
     pub(crate) fn start_with(lab: &Lab, settings: &str) -> Self {
         Self::start_as(lab, &Setup { settings, ..Setup::default() })
     }
 
-    /// Starts the server and waits until it accepts.
+    /// Starts the server and waits until it accepts connections.
     pub(crate) fn start_as(lab: &Lab, setup: &Setup<'_>) -> Self {
         if let Some(address) = stand_in() {
             return Self { address, program: None, config: PathBuf::new() };
         }
         let config = lab.path("tiderace.toml");
-        // A file that sets nothing is an error.
+        // A configuration file without settings is an error.
         let settings =
             if setup.settings.is_empty() { "log_level = \"info\"\n" } else { setup.settings };
         fs::write(&config, settings).expect("the configuration can be written");
@@ -71,7 +72,7 @@ impl Server {
         let is_up = wait_until(Duration::from_secs(10), || {
             TcpStream::connect(address).is_ok() || !program.is_running()
         });
-        assert!(is_up && program.is_running(), "the server does not come up");
+        assert!(is_up && program.is_running(), "the server does not start");
         Self { address, program: Some(program), config }
     }
 
@@ -79,43 +80,43 @@ impl Server {
         self.address
     }
 
-    /// The URL of `path`, such as `live/a`.
+    /// Returns the URL of `path`, such as `live/a`.
     pub(crate) fn url(&self, path: &str) -> String {
         format!("rtmp://{}/{path}", self.address)
     }
 
-    /// Waits until media of a stream can be played.
+    /// Waits until a stream delivers media.
     pub(crate) fn wait_for_stream(&self, app: &str, key: &str) {
         let mut player = Player::play(self.address, app, key);
         let message = player.next_media(Duration::from_secs(10));
-        assert!(message.is_some(), "{app}/{key} never came up");
+        assert!(message.is_some(), "{app}/{key} never started");
     }
 
     pub(crate) fn program(&mut self) -> &mut Program {
-        self.program.as_mut().expect("the test has a server of its own")
+        self.program.as_mut().expect("the test has its own server")
     }
 
     pub(crate) fn log(&self) -> String {
         self.program.as_ref().map(Program::output_text).unwrap_or_default()
     }
 
-    /// Replaces the configuration file and asks for a reload.
+    /// Replaces the configuration file and requests a reload.
     pub(crate) fn reload(&self, settings: &str) {
         fs::write(&self.config, settings).expect("the configuration can be written");
-        self.program.as_ref().expect("the test has a server of its own").signal(Signal::HUP);
+        self.program.as_ref().expect("the test has its own server").signal(Signal::HUP);
     }
 }
 
-/// True when the tests run against a server that is not ours to set up.
+/// Returns whether the tests run against another server, whose settings they cannot change.
 pub(crate) fn is_stand_in() -> bool {
     stand_in().is_some()
 }
 
-/// Players of a stream without a publisher are let go after this, not after the default 15 s.
+/// Linger time of 1 s instead of the default 15 s, so that tests end soon.
 pub(crate) const SHORT_LINGER: &str = "[publish]\nlinger_ms = 1000\n";
 
-/// The program under test, server and load generator alike: the one that the environment names, or
-/// the one that cargo built along with the tests. The first caller reports which.
+/// Returns the program under test, which is both the server and the load generator: the one that
+/// the environment names, or the one that cargo built. The first call reports it.
 pub(crate) fn program() -> &'static OsStr {
     static PROGRAM: OnceLock<OsString> = OnceLock::new();
     PROGRAM.get_or_init(|| {
@@ -143,8 +144,8 @@ fn wrapped(wrapper: &[&str], program: &OsStr) -> Command {
     command
 }
 
-/// A port that nobody listens on. It lies below the ports that the kernel gives to outgoing
-/// connections, or a program of another test might take it before the server does.
+/// Returns a free port below the range of ephemeral ports, so that no outgoing connection of
+/// another test takes it before the server does.
 fn free_address() -> SocketAddr {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let base = 20_000 + (std::process::id() % 8_000) as u16;

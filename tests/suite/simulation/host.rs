@@ -1,8 +1,7 @@
-//! A machine around the real server: its listening socket, its poll, its descriptors and its
-//! clock, all of which may misbehave as far as such things may.
+//! A simulated machine around the real server: listening socket, poll, descriptors and clock. All
+//! of them can fail in every way that real ones can.
 //!
-//! [`Host::turn`] does what the loop of the program does, and checks after it what must hold
-//! whatever anybody did.
+//! [`Host::turn`] does the work of the program's loop. Afterwards it checks the invariants.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -32,7 +31,7 @@ use crate::random::Random;
 use crate::socket::{Link, MemoryTransport, Seen, Witness};
 use crate::world::segments;
 
-/// A system without memory for files.
+/// Fails like a system without memory for files.
 fn no_file() -> io::Result<File> {
     Err(ErrorKind::OutOfMemory.into())
 }
@@ -46,13 +45,13 @@ struct Waiting {
 /// The listening socket.
 struct Backlog {
     waiting: VecDeque<Waiting>,
-    /// The poll owes an event of it.
+    /// The poll has an event of the listening socket to report.
     owed: bool,
     descriptors_max: usize,
-    /// Descriptors in use, as of the accepts so far in this turn.
+    /// Descriptors in use, including those accepted in this turn.
     descriptors: usize,
     faults: Option<Faults>,
-    /// The connection whose registration comes next.
+    /// The connection that is registered next.
     accepted: Option<ClientId>,
     registered: Vec<(ClientId, ConnId)>,
 }
@@ -107,7 +106,7 @@ impl Backlog {
     }
 
     fn register_taken(&mut self, id: ConnId) -> io::Result<()> {
-        let client = self.accepted.take().expect("a connection that was accepted");
+        let client = self.accepted.take().expect("an accepted connection");
         if self.strikes(Fault::RegisterFails) {
             return Err(io::Error::from_raw_os_error(28));
         }
@@ -119,17 +118,17 @@ impl Backlog {
 /// The address of the first client; the others follow it.
 const CLIENT_ADDRESSES: u32 = 0x0a00_0000;
 
-/// A turn as the machine sees it.
+/// A turn as observed from the machine.
 #[derive(Debug, Default)]
 pub(super) struct Turn {
-    /// Connections that the server closed and had never taken.
+    /// Connections that the server closed without ever accepting them.
     pub(super) refused: BTreeSet<ClientId>,
-    /// Its table was full when connections were accepted.
+    /// The table was full when connections were accepted.
     pub(super) was_full: bool,
-    /// The most that the server can have held (bytes): at its end, with what connections that it
-    /// closed and streams held when it began, and what they can have added since.
+    /// Upper bound of the memory held during the turn (bytes): the memory at its end, plus that of
+    /// connections and streams closed in the turn, plus what can have been added meanwhile.
     pub(super) held_bytes_max: usize,
-    /// Players whose sockets take no more, so that their kernels owe an event.
+    /// Players whose socket buffers are full, so that their kernels owe an event.
     pub(super) blocked: BTreeSet<ClientId>,
 }
 
@@ -143,23 +142,24 @@ pub(super) struct Host {
     witness: Witness,
     random: Random,
     seed: u64,
-    /// `None` once nothing goes wrong any more.
+    /// `None` once faults have been turned off.
     counts: Option<Counts>,
     sabotage: Option<Sabotage>,
     pub(super) sockets: BTreeMap<ClientId, Rc<RefCell<Link>>>,
     conns: BTreeMap<ClientId, ConnId>,
-    /// Who had something to be read when the last turn began.
+    /// Clients with unread bytes at the start of the last turn.
     pub(super) unread: BTreeSet<ClientId>,
-    /// What was known of the last turn from outside the server.
+    /// Observations of the last turn from outside the server.
     pub(super) turn: Turn,
     ledger: Ledger,
-    /// Players may be sent from memory files.
+    /// Players may be served from memory files.
     has_files: bool,
     next: ClientId,
 }
 
 impl Host {
-    /// A machine with so many descriptors, by a seed. Without `counts` it is without faults.
+    /// Creates a machine with this many descriptors, from a seed. Without `counts` it has no
+    /// faults.
     pub(super) fn new(
         settings: Settings,
         descriptors_max: usize,
@@ -210,7 +210,7 @@ impl Host {
         }
     }
 
-    /// A client connects: the kernel shakes hands and queues it.
+    /// Connects a client: the kernel completes the TCP handshake and queues the connection.
     pub(super) fn connect(&mut self, bytes_max: usize) -> ClientId {
         let id = self.next;
         self.next += 1;
@@ -227,7 +227,7 @@ impl Host {
         id
     }
 
-    /// From here on nothing goes wrong, descriptors are to be had, and no judge is asked.
+    /// Turns off all faults, the shortage of descriptors, and the waiting for a judge.
     pub(super) fn repair(&mut self) {
         self.server.set_judge(None);
         self.counts = None;
@@ -236,19 +236,18 @@ impl Host {
         self.sockets.values().for_each(|link| link.borrow_mut().repair());
     }
 
-    /// The server's side of a client's connection.
+    /// Returns the server's side of a client's connection.
     pub(super) fn conn(&self, id: ClientId) -> Option<&Conn<Socket>> {
         self.server.conn(*self.conns.get(&id)?)
     }
 
-    /// The next moment at which the loop would wake without an event.
+    /// Returns the next time at which the loop wakes without an event.
     pub(super) fn next_wakeup(&self) -> Option<Time> {
         self.server.next_deadline().into_iter().chain(self.acceptor.paused_until()).min()
     }
 
-    /// The loop comes round once: events, of which the poll reports `all` or some, then new
-    /// connections, then a turn. Returns what the server did with which socket, or nothing when
-    /// it would have slept.
+    /// Runs the loop once: reports `all` or some events, then accepts connections, then takes a
+    /// turn. Returns what the server did with each socket, or `None` if the loop would have slept.
     pub(super) fn turn(&mut self, all: bool) -> Option<Vec<(ClientId, Seen)>> {
         let is_due = self.next_wakeup().is_some_and(|at| at <= self.now);
         let has_work = self.server.has_work() || self.server.can_accept(&self.acceptor, self.now);
@@ -278,8 +277,8 @@ impl Host {
                     let held = held.get(id).copied().unwrap_or_default();
                     self.turn.held_bytes_max += held + TAPE_BLOCK_BYTES_MIN;
                 }
-                // A message holds what it has, and its place on the tape, whether it was read in
-                // this turn or left from an earlier one.
+                // A message takes memory for itself and for its entry on the tape, whether it was
+                // read in this turn or earlier.
                 Seen::Read(count) | Seen::Consumed(count) => {
                     self.turn.held_bytes_max += 2 * count;
                 }
@@ -295,7 +294,7 @@ impl Host {
         Some(seen)
     }
 
-    /// What each connection itself holds: only where memory is bounded.
+    /// Returns the memory held by each connection. Only used if memory is bounded.
     fn held_by_each(&self) -> BTreeMap<ClientId, usize> {
         let limits = &self.server.settings().limits;
         if limits.memory_bytes_max == 0 {
@@ -309,8 +308,8 @@ impl Host {
         conns.map(|(id, conn)| (id, held(conn))).collect()
     }
 
-    /// Tells the server of what has changed, in any order. A poll that reports less than all
-    /// there is reports the rest the next time.
+    /// Reports events to the server in random order. Events that are left out are reported the next
+    /// time.
     fn report_events(&mut self, all: bool) -> bool {
         let mut reported = false;
         if self.backlog.owed && (all || !self.random.one_in(4)) {
@@ -338,14 +337,14 @@ impl Host {
         reported
     }
 
-    /// Takes the next question that the server has for its judge, and says whose request it is.
+    /// Takes the next question of the server to its judge. Returns it with the client that asked.
     pub(super) fn next_question(&mut self) -> Option<(ClientId, Question)> {
         let question = self.ledger.count(|| self.server.next_question())?;
         let IpAddr::V4(address) = question.peer.ip() else { return None };
         Some((u32::from(address) - CLIENT_ADDRESSES, question))
     }
 
-    /// The judge decides. Whose bytes the server has not read by then is noted as before a turn.
+    /// Passes on a decision of the judge. Clients with unread bytes are recorded as before a turn.
     pub(super) fn decide(&mut self, ticket: Ticket, decision: Decision) {
         self.note_unread();
         let Self { server, ledger, now, .. } = self;
@@ -357,13 +356,13 @@ impl Host {
         self.unread = self.conns.iter().filter(|(_, c)| is_unread(c)).map(|(id, _)| *id).collect();
     }
 
-    /// Other settings, live.
+    /// Changes the settings of the running server.
     pub(super) fn reload(&mut self, settings: Settings) {
         self.ledger.count(|| self.server.reload(settings));
     }
 
-    /// Holds what the server believes it holds against what the allocator gave it. Memory files
-    /// are not the allocator's.
+    /// Compares the server's memory accounting with the allocator. Memory files are not allocated
+    /// there.
     fn check_memory(&self) {
         if self.has_files {
             return;
@@ -376,11 +375,11 @@ impl Host {
         self.ledger.assert_agrees(server.memory_bytes() - of_kernel);
     }
 
-    /// What must hold after every turn.
+    /// Checks what must hold after every turn.
     fn check(&self) {
         let (server, stats) = (&self.server, self.server.stats());
         let live = stats.accepted - stats.closed_total();
-        assert_eq!(live, server.len() as u64, "accepted less closed is live");
+        assert_eq!(live, server.len() as u64, "accepted minus closed is live");
         assert_eq!(self.conns.len(), server.len(), "a socket for each connection");
         let (mut held, mut entries) = (0, 0);
         let limits = &server.settings().limits;
@@ -391,24 +390,27 @@ impl Host {
             entries += usize::from(conn.timers.entry() != Time::NEVER);
             let of_streams = conn.stalls_at().min(conn.silent_at());
             let first = conn.timers.earliest().min(of_streams).min(conn.undecided_at());
-            assert!(conn.timers.entry() <= first, "a deadline without entry");
+            assert!(conn.timers.entry() <= first, "a deadline without a timer entry");
             let waits_for_turn = conn.queued_to_write || conn.closing.is_some();
             let plays = conn.activity.iter().flat_map(|activity| &activity.plays);
             let mut news = plays.map(|play| server.hub().channel(play.stream).news_at());
-            // The end of a publish at the end of a turn makes news of what waited for more.
+            // A publisher that leaves at the end of a turn makes held-back messages due.
             let is_due =
                 |at| server.hub().has_news() || server.next_deadline().is_some_and(|due| due <= at);
             let waits_for_more = news.any(|at| at != Time::NEVER && is_due(at));
             if conn.has_pending(server.hub()) && !waits_for_turn && !waits_for_more {
-                assert!(!conn.writable, "client {id}: room, bytes, and no turn for them");
-                assert!(link.owes_writable(), "client {id}: waits for an edge that nobody owes");
+                assert!(
+                    !conn.writable,
+                    "client {id}: room and pending bytes, but no turn for them"
+                );
+                assert!(link.owes_writable(), "client {id}: waits for an edge that never comes");
             }
             if link.unread() > 0 && conn.closing.is_none() && !conn.is_parked() {
                 let is_told = conn.readable && conn.queued_to_read;
-                assert!(is_told || link.owes_readable(), "client {id}: bytes that nobody reads");
+                assert!(is_told || link.owes_readable(), "client {id}: bytes that are never read");
             }
         }
-        assert_eq!(server.conns_bytes(), held, "memory accounted is memory held");
+        assert_eq!(server.conns_bytes(), held, "accounted memory is held memory");
         assert_eq!(server.timers().len(), entries, "one timer entry per connection");
         let of_streams = server.hub().iter().map(|stream| {
             let tape = stream.tape();
@@ -418,6 +420,6 @@ impl Host {
             stream.held_bytes()
         });
         let of_streams = of_streams.sum::<usize>() + server.hub().shared_bytes();
-        assert_eq!(server.hub().held_bytes(), of_streams, "memory accounted is memory held");
+        assert_eq!(server.hub().held_bytes(), of_streams, "accounted memory is held memory");
     }
 }

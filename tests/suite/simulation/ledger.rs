@@ -1,7 +1,7 @@
-//! What the allocator has given the server and not got back, to hold its accounting against.
+//! The memory that the server has allocated and not freed, to check its accounting.
 //!
-//! Counts the allocations of calls into the server. Sockets, files and the listening socket are the
-//! machine's: what they allocate within such a call is left out.
+//! Counts the allocations within calls into the server. Sockets, files and the listening socket
+//! belong to the simulated machine, so their allocations within such a call are excluded.
 
 use std::fs::File;
 use std::io::{self, IoSlice};
@@ -11,26 +11,26 @@ use tiderace::server::transport::{Received, Transport};
 
 use crate::socket::MemoryTransport;
 
-/// What is taken but for connections and streams, and for places beside them that a small server
-/// has the same: the memory for copies of a write, tables that double (bytes).
+/// Memory that is not accounted to connections and streams, and that even a small server has: copy
+/// buffers for writes, tables that double (bytes).
 const FIXED_BYTES: i64 = 96 * 1024;
 
-/// Memory that calls into the server have allocated and not freed (bytes).
+/// Memory allocated by calls into the server and not freed (bytes).
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     allocated: i64,
 }
 
 impl Ledger {
-    /// Makes a call into the server, and counts what it allocates.
+    /// Calls into the server and counts the allocations.
     pub(super) fn count<R>(&mut self, call: impl FnOnce() -> R) -> R {
         let mut result = None;
         self.allocated += measure(|| result = Some(call())).bytes_current;
-        result.expect("it has been called")
+        result.expect("the call has returned")
     }
 
-    /// The server holds `accounted` bytes by its own account, those of the kernel left out. Both
-    /// may differ by a quarter, as in `accounting.rs`.
+    /// Asserts that the server's accounting of `accounted` bytes, without kernel memory, agrees
+    /// with the allocator. They may differ by a quarter, as in `accounting.rs`.
     pub(super) fn assert_agrees(&self, accounted: usize) {
         let difference = (accounted as i64 - self.allocated).abs();
         let allowed = self.allocated.max(0) / 4 + FIXED_BYTES;
@@ -38,11 +38,11 @@ impl Ledger {
     }
 }
 
-/// Does what the machine does within a call into the server.
+/// Runs work of the simulated machine within a call into the server.
 pub(super) fn uncounted<R>(work: impl FnOnce() -> R) -> R {
     let mut result = None;
     opt_out(|| result = Some(work()));
-    result.expect("it has been done")
+    result.expect("the work is done")
 }
 
 /// A socket whose own memory is not counted.
@@ -55,7 +55,7 @@ impl Socket {
     }
 
     fn with<R>(&mut self, work: impl FnOnce(&mut MemoryTransport) -> R) -> R {
-        uncounted(|| work(self.0.as_mut().expect("a socket is there until it is dropped")))
+        uncounted(|| work(self.0.as_mut().expect("the socket exists until it is dropped")))
     }
 
     fn has(&self, what: impl FnOnce(&MemoryTransport) -> bool) -> bool {

@@ -1,11 +1,10 @@
-//! The real server on a simulated machine: publishers that come, go and are displaced, players
-//! that stall and recover, resets, half-closed and hostile connections, calls that fail in every
-//! way in which the system may let them fail, descriptors and memory that run out, time that
-//! passes. After each turn a shadow model says what every player may and must have received.
+//! The real server on a simulated machine. Publishers come, go and are displaced. Players stall and
+//! recover. Connections are reset, half-closed or hostile. System calls fail in every possible way,
+//! descriptors and memory run out, and time passes. After each turn a shadow model checks what
+//! every player may and must have received.
 //!
-//! Some seeds are the same in every run, others are drawn. A failure prints the command that runs
-//! its seed alone, and the last steps of that run; `TIDERACE_SEEDS` runs as many of the seeds that
-//! are the same.
+//! Most seeds are fixed, others are drawn at random. A failure prints the command that repeats its
+//! seed, and the last steps of that run. `TIDERACE_SEEDS` sets the number of fixed seeds.
 
 mod host;
 mod ledger;
@@ -37,20 +36,21 @@ use crate::random::{Random, fresh_seed};
 use crate::socket::Seen;
 use crate::wire::{self, Message};
 
-/// Seeds that are the same in every run, and those that are drawn.
+/// Number of fixed and of random seeds.
 const SEEDS: u64 = 900;
 const FRESH_SEEDS: u64 = 100;
-/// Steps of a failure that are shown.
+/// Number of steps shown after a failure.
 const SHOWN_STEPS: u32 = 50;
 const STEPS: usize = 2000;
 const STREAMS: usize = 3;
 const CLIENTS_MAX: usize = 14;
-/// After so many steps all comes to rest, and what everybody is owed is looked at.
+/// Number of steps after which the simulation comes to rest, and players are checked for
+/// completeness.
 const STEPS_TO_REST: usize = 16;
 /// User control events (RTMP 1.0, section 7.1.7).
 const PING_REQUEST: u8 = 6;
 const PING_RESPONSE: u8 = 7;
-/// More turns than anything takes that ends.
+/// Upper bound of turns before the server must come to rest.
 const TURNS_MAX: usize = 100_000;
 
 #[test]
@@ -66,7 +66,7 @@ fn players_get_what_they_must_and_nothing_else_whatever_happens() {
     let seeds = all.len() as u64;
     let (mut seen, mut struck) = (Outcome::default(), Fault::ALL.map(|fault| (fault, 0)));
     let workers = thread::available_parallelism().map_or(1, NonZero::get);
-    // Nothing in a simulation is shared with another, so each processor has its own.
+    // Simulations share nothing, so each processor runs its own.
     thread::scope(|scope| {
         let all = &all;
         let share = move |first| all[first..].iter().copied().step_by(workers);
@@ -82,11 +82,11 @@ fn players_get_what_they_must_and_nothing_else_whatever_happens() {
     // A simulation in which nothing happens proves nothing.
     seen.assert_lively(seeds);
     for (fault, count) in struck {
-        assert!(count * 10 >= seeds, "{fault:?} struck {count} times only");
+        assert!(count * 10 >= seeds, "{fault:?} struck only {count} times");
     }
 }
 
-/// Runs simulations one after another, and says what they have seen and which faults struck.
+/// Runs simulations one after another. Returns their outcomes and the number of each fault.
 fn run_seeds(seeds: impl Iterator<Item = u64>) -> (Outcome, [u64; Fault::ALL.len()]) {
     let (mut seen, counts) = (Outcome::default(), Counts::default());
     for seed in seeds {
@@ -102,8 +102,8 @@ fn run_seeds(seeds: impl Iterator<Item = u64>) -> (Outcome, [u64; Fault::ALL.len
     (seen, counts)
 }
 
-/// Says how to repeat a failure, and what came before it. The seed is run again for that, since no
-/// other run notes its steps.
+/// Prints how to repeat a failure, and the steps before it. Runs the seed again, because only this
+/// run records its steps.
 fn show_failure(seed: u64) {
     eprintln!(
         "to repeat it: TIDERACE_SEED={seed} cargo test --test suite simulation::players_get -- \
@@ -114,7 +114,7 @@ fn show_failure(seed: u64) {
     simulation.trace = Some(Rc::clone(&trace));
     let Settings { limits, play, publish, timeouts, .. } = &simulation.model.settings;
     eprintln!("settings: {limits:?}, {play:?}, {publish:?}, {timeouts:?}");
-    // It fails as it did the first time.
+    // The run fails as it did the first time.
     drop(catch_unwind(AssertUnwindSafe(|| simulation.run())));
     let trace = trace.borrow();
     let first = trace.back().map_or(0, |(step, _)| step.saturating_sub(SHOWN_STEPS - 1));
@@ -123,14 +123,14 @@ fn show_failure(seed: u64) {
     }
 }
 
-/// What happened in each step of a run that is watched.
+/// The recorded steps of a run.
 type Trace = Rc<RefCell<VecDeque<(u32, String)>>>;
-/// Lines of a trace that are kept: more than the steps that are shown have.
+/// Maximum number of recorded lines, enough for the steps that are shown.
 const TRACE_LINES_MAX: usize = 5000;
 
-/// Whoever breaks what the simulation watches over is found out.
+/// Tests the checks of the simulation itself.
 #[test]
-fn a_transport_that_loses_or_doubles_a_byte_or_swallows_an_event_is_found_out() {
+fn a_transport_that_loses_or_doubles_a_byte_or_swallows_an_event_is_detected() {
     for sabotage in
         [Sabotage::LosesByte(5000), Sabotage::DoublesByte(5000), Sabotage::SwallowsEvent(4)]
     {
@@ -154,7 +154,7 @@ fn a_seed_gives_the_same_run_every_time() {
     }
 }
 
-/// What a run has seen, or all of them.
+/// Results of one run or of all runs.
 #[derive(Debug, Default)]
 struct Outcome {
     tally: Tally,
@@ -183,18 +183,18 @@ impl Outcome {
             ("refused publishes", refused, seeds / 10),
             ("displaced publishers", displaced, seeds / 10),
             ("streams that were over", overs, seeds),
-            ("connections given up for want of memory", self.given_up, seeds / 4),
+            ("connections closed for lack of memory", self.given_up, seeds / 4),
         ] {
-            assert!(count >= least, "{count} {what}, where there should be {least} at least");
+            assert!(count >= least, "{count} {what}, expected at least {least}");
         }
     }
 }
 
-/// How a client takes what it is sent.
+/// How a client reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reading {
     All,
-    /// A little at times.
+    /// A little now and then.
     Slow,
     Nothing,
 }
@@ -211,7 +211,7 @@ struct Client {
     reading: Reading,
     intent: Intent,
     outbox: Vec<u8>,
-    /// What it says, by the bytes that it has sent by then.
+    /// Messages of the client, each with the number of bytes sent up to its end.
     script: VecDeque<(u64, Said)>,
     said_bytes: u64,
     /// Bytes that the server has read.
@@ -220,7 +220,7 @@ struct Client {
     clock: u32,
     /// Bytes published since the last keyframe.
     gop_bytes: usize,
-    /// It says nothing more.
+    /// The client sends nothing more.
     is_done: bool,
 }
 
@@ -242,11 +242,11 @@ impl Client {
 #[derive(Clone, Copy, Debug)]
 struct Asking {
     said: Said,
-    /// When the server refuses it by itself.
+    /// When the request times out and the server refuses it.
     until: Time,
 }
 
-/// What a judge will say, and when.
+/// A decision that the judge will make, and when.
 #[derive(Debug)]
 struct Ruling {
     at: Time,
@@ -255,7 +255,7 @@ struct Ruling {
     grants: bool,
 }
 
-/// A judge outside of the server, whose decisions take any time.
+/// A judge outside the server, whose decisions take any time.
 #[derive(Debug)]
 struct Judge {
     commands: Vec<JudgedCommand>,
@@ -265,7 +265,7 @@ struct Judge {
 }
 
 impl Judge {
-    /// The judge of a seed. A third of them decides nothing.
+    /// Creates the judge for a seed. For a third of the seeds it decides nothing.
     fn new(seed: u64) -> Self {
         let mut random = Random::new(seed ^ 0x0007_06e5);
         let sets: [&[JudgedCommand]; 6] = [
@@ -290,7 +290,7 @@ impl Judge {
         self.commands.contains(&command)
     }
 
-    /// Thinks about a question: often for no time at all, and sometimes for too long.
+    /// Takes a question. The decision often takes no time, and sometimes too much.
     fn ask(&mut self, client: ClientId, question: Question, now: Time) {
         let wait_ms = [0, 0, 1, 50, 1000, 4000, 5000, 9000][self.random.below(8)];
         let grants = !self.random.one_in(6);
@@ -312,10 +312,10 @@ struct Simulation {
     random: Random,
     clients: BTreeMap<ClientId, Client>,
     socket_bytes: usize,
-    /// Numbers of messages that were given away.
+    /// Number of messages numbered so far.
     numbers: u32,
     turns: u64,
-    /// Connections that the server has given up for want of memory.
+    /// Connections that the server has closed for lack of memory.
     given_up: u64,
 }
 
@@ -381,7 +381,7 @@ impl Simulation {
         Outcome { tally: self.model.tally, turns, given_up }
     }
 
-    /// Notes what happens, where somebody watches.
+    /// Records a step, if the run is traced.
     fn note(&self, what: impl FnOnce() -> String) {
         let Some(trace) = &self.trace else { return };
         let mut trace = trace.borrow_mut();
@@ -399,15 +399,16 @@ impl Simulation {
             14..77 => self.media(),
             77..90 => self.read_a_little(),
             90..93 => self.pass_time(),
-            93..95 => self.somebody_leaves(),
-            95 => self.somebody_stops(),
+            93..95 => self.one_client_leaves(),
+            95 => self.one_publisher_stops(),
             96..98 => self.hostile_bytes(),
             98 if self.random.one_in(3) => self.reload(),
             _ => {}
         }
     }
 
-    /// A client that shakes hands, connects and creates a stream, and asks for what is to come.
+    /// Opens a client that completes the handshake, connects, creates a stream and requests
+    /// `intent`.
     fn open(&mut self, reading: Reading, intent: Intent) -> Option<ClientId> {
         if self.clients.len() >= CLIENTS_MAX {
             return None;
@@ -440,10 +441,10 @@ impl Simulation {
     }
 
     fn client(&mut self, id: ClientId) -> &mut Client {
-        self.clients.get_mut(&id).expect("a client that is there")
+        self.clients.get_mut(&id).expect("a known client")
     }
 
-    /// Asks for nothing, or has not even said all of its handshake.
+    /// Opens a client that requests nothing, or has not even completed its handshake.
     fn sleeper(&mut self) {
         let Some(id) = self.open(Reading::All, Intent::Nothing) else { return };
         if self.random.one_in(2) {
@@ -483,7 +484,7 @@ impl Simulation {
         self.client(id).say(&wire::play(key(stream)), Some(Said::Play(stream)));
     }
 
-    /// A few messages of one publisher, of which some change the configuration.
+    /// Sends a few messages of one publisher. Some of them change the configuration.
     fn media(&mut self) {
         let publishes = |client: &Client| matches!(client.intent, Intent::Publish(_));
         let Some(id) = self.pick(|client| publishes(client) && !client.is_done) else { return };
@@ -498,7 +499,7 @@ impl Simulation {
             let is_long = self.client(id).gop_bytes > 100 * KIB;
             self.say_media(id, if is_long && kind == Kind::Inter { Kind::Key } else { kind });
             if kind == Kind::VideoConfiguration {
-                // What follows a new configuration is a GOP that it is for.
+                // A new configuration is followed by a GOP that uses it.
                 self.say_media(id, Kind::Key);
             }
         }
@@ -507,7 +508,7 @@ impl Simulation {
     fn say_media(&mut self, id: ClientId, kind: Kind) {
         let number = self.numbers;
         self.numbers += 1;
-        // Now and then a clock is what no clock should be.
+        // Now and then a timestamp is invalid.
         let (odd, step) = (self.random.below(200), self.random.below(1 << 32) as u32);
         let filled = [0, 100, 400, 2000][self.random.below(4)];
         let client = self.client(id);
@@ -515,7 +516,7 @@ impl Simulation {
             0 => client.clock.wrapping_sub(1 + step % 3000),
             1 => step,
             2 => client.clock ^ 1 << 31,
-            // Each picture is a message, so no two have one timestamp.
+            // Each picture is one message, so no two have the same timestamp.
             _ => client.clock.wrapping_add(1 + step % 29),
         };
         let clock = client.clock;
@@ -533,7 +534,8 @@ impl Simulation {
         }
     }
 
-    /// Time passes for everybody when nothing is on its way, so that nobody lags who reads.
+    /// Lets time pass for all clients. Nothing is in flight then, so a client that reads does not
+    /// lag.
     fn pass_time(&mut self) {
         let millis = [40, 300, 300, 1000, 1000, 3000, 12_000, 31_000][self.random.below(8)];
         self.settle();
@@ -541,7 +543,7 @@ impl Simulation {
         self.advance(millis);
     }
 
-    fn somebody_leaves(&mut self) {
+    fn one_client_leaves(&mut self) {
         let Some(id) = self.pick(|_| true) else { return };
         let how = self.random.below(3);
         self.note(|| format!("client {id} {}", ["resets", "ends", "leaves"][how]));
@@ -551,18 +553,18 @@ impl Simulation {
                 link.borrow_mut().reset();
                 self.client(id).outbox.clear();
             }
-            // Ends its direction with what it had to say unsaid.
+            // Ends its sending direction and drops its unsent bytes.
             1 => {
                 link.borrow_mut().finish();
                 self.client(id).outbox.clear();
             }
-            // Says it all first.
+            // Sends all its bytes first.
             _ => self.client(id).intent = Intent::Nothing,
         }
         self.client(id).is_done = true;
     }
 
-    fn somebody_stops(&mut self) {
+    fn one_publisher_stops(&mut self) {
         let publishes = |client: &Client| matches!(client.intent, Intent::Publish(_));
         let Some(id) = self.pick(|client| publishes(client) && !client.is_done) else { return };
         let stop = wire::command("deleteStream", 0.0, &[wire::null(), wire::number(1.0)]);
@@ -572,18 +574,18 @@ impl Simulation {
         client.say(&stop, Some(Said::Unpublish));
     }
 
-    /// Bytes that mean nothing. A publisher sends such as end it for sure, since others might
-    /// make a message of what it has said before.
+    /// Sends garbage. A publisher sends garbage that certainly ends it, because other garbage could
+    /// turn into a message together with earlier bytes.
     fn hostile_bytes(&mut self) {
         let Some(id) = self.pick(|client| !client.is_done) else { return };
         self.model.turns_wild(id);
         let publishes = matches!(self.client(id).intent, Intent::Publish(_));
         let nonsense: &[u8] = match self.random.below(4) {
-            // A chunk that continues what never began.
+            // A continuation chunk without a first chunk.
             0 => &[0xc0 | 40],
             // A message of 16 MiB.
             1 => &[41, 0, 0, 0, 0xff, 0xff, 0xff, 9, 1, 0, 0, 0],
-            // A chunk size that cannot be read.
+            // An invalid chunk size.
             2 => &[2, 0, 0, 0, 0, 0, 1, 1, 0, 0, 0, 0, 9],
             _ if publishes => &[0xff],
             _ => &[],
@@ -600,7 +602,7 @@ impl Simulation {
         client.is_done = true;
     }
 
-    /// Other settings, live.
+    /// Changes the settings of the running server.
     fn reload(&mut self) {
         let settings = settings(&mut self.random);
         self.note(|| format!("reloads {:?}, {:?}", settings.limits, settings.publish));
@@ -617,7 +619,7 @@ impl Simulation {
         (!suiting.is_empty()).then(|| suiting[self.random.below(suiting.len())])
     }
 
-    /// Clients send, some of it or all, and take what there is.
+    /// Lets clients send some or all of their bytes, and read.
     fn exchange(&mut self, all: bool) {
         let ids: Vec<_> = self.clients.keys().copied().collect();
         for id in ids {
@@ -655,7 +657,7 @@ impl Simulation {
         }
     }
 
-    /// The server takes a turn, if it would; the model hears of it.
+    /// Lets the server take a turn, if it has reason to, and informs the model.
     fn turn(&mut self, all: bool) -> bool {
         let was_decided = self.decide();
         let Some(seen) = self.host.turn(all) else { return was_decided };
@@ -669,7 +671,7 @@ impl Simulation {
                 Seen::Consumed(count) => self.heard(id, count, now_ms),
                 Seen::Ended => self.model.ended(id, now_ms),
                 Seen::Closed => {
-                    // While a request is decided, the end of its connection is not read.
+                    // While a request waits for the judge, the end of its connection is not read.
                     let was_asking = self.judge.asking.remove(&id).is_some();
                     if was_asking && self.host.sockets[&id].borrow().has_left() {
                         self.model.ended(id, now_ms);
@@ -713,7 +715,7 @@ impl Simulation {
         }
     }
 
-    /// Has the judge decide what it is asked, at its own time. Returns whether it decided anything.
+    /// Lets the judge decide on requests that are due. Returns whether it decided anything.
     fn decide(&mut self) -> bool {
         let (now, now_ms) = (self.host.now, self.now_ms());
         while let Some((client, question)) = self.host.next_question() {
@@ -744,7 +746,7 @@ impl Simulation {
         was_decided
     }
 
-    /// Lets everything happen that can happen at this instant.
+    /// Processes everything that can happen at this instant.
     fn rest(&mut self) {
         for _ in 0..TURNS_MAX {
             self.exchange(true);
@@ -755,7 +757,7 @@ impl Simulation {
         panic!("the server does not come to rest at {:?}", self.host.now);
     }
 
-    /// Lets milliseconds pass, with all that falls due meanwhile.
+    /// Lets milliseconds pass, with everything that becomes due.
     fn advance(&mut self, millis: u64) {
         let end = self.host.now.plus_millis(millis);
         let next = |simulation: &Self| {
@@ -770,12 +772,12 @@ impl Simulation {
         self.rest();
     }
 
-    /// The same, with what is held back to leave together.
+    /// Comes to rest, including messages that are held back to be merged.
     fn settle(&mut self) {
         self.rest();
         let holds_back =
             |host: &Host| host.server.hub().iter().any(|stream| stream.news_at() != Time::NEVER);
-        // What comes meanwhile may be held back in its turn.
+        // Messages that arrive meanwhile may be held back, too.
         while holds_back(&self.host) {
             self.advance(self.model.settings.play.merge_ms);
         }
@@ -798,8 +800,8 @@ impl Simulation {
         }
     }
 
-    /// Nothing goes wrong any more: somebody new is served. Then everybody leaves, and nothing
-    /// may stay behind.
+    /// Turns off the faults and checks that a newcomer is served. Then all clients leave, and
+    /// nothing may be left over.
     fn wind_up(&mut self) {
         self.host.repair();
         self.judge.commands.clear();
@@ -818,7 +820,7 @@ impl Simulation {
         self.clients.values_mut().for_each(|client| client.is_done = true);
         self.advance(60_000);
         let server = &self.host.server;
-        assert!(server.is_empty(), "{} connections are left", server.len());
+        assert!(server.is_empty(), "{} connections are left over", server.len());
         assert!(server.hub().is_empty());
         assert_eq!(server.memory_bytes(), 0);
         assert!(server.memory_level() <= MemoryLevel::Lean);

@@ -1,7 +1,7 @@
-//! The shadow model: what the server must have made of the bytes that it has read, in the order
-//! in which it read them, and what each player may and must have received since.
+//! The shadow model: how the server must have interpreted the bytes it has read, in the order of
+//! reading, and what each player may and must have received since.
 //!
-//! It knows the rules and nothing of how the server keeps them.
+//! The model knows the rules, but not how the server implements them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,16 +13,16 @@ use super::host::Turn;
 use super::media::{self, Kind};
 use crate::wire::{COMMAND, Message};
 
-/// Percent of the budget between the beginning of a level and its end.
+/// Hysteresis between the start and the end of a memory level, in percent of the budget.
 const HYSTERESIS_PERCENT: usize = 5;
-/// How far a player may lag while memory is short (ms).
+/// Maximum lag of a player at the lean level (ms).
 const LEAN_LAG_MS: u64 = 1000;
-/// How long a stream that is over waits for players that have room and were not written to (ms).
+/// How long an ended stream waits for players that have room but were not written to (ms).
 const LAST_MESSAGES_MS_MAX: u64 = 1000;
 const LEVELS: [MemoryLevel; 4] =
     [MemoryLevel::Ample, MemoryLevel::Lean, MemoryLevel::Tight, MemoryLevel::Critical];
 
-/// Percent of the budget at which a level begins.
+/// Returns the percentage of the budget at which a level starts.
 const fn begins_percent(level: MemoryLevel) -> usize {
     match level {
         MemoryLevel::Ample => 0,
@@ -32,7 +32,7 @@ const fn begins_percent(level: MemoryLevel) -> usize {
     }
 }
 
-/// The level at so many percent of the budget, where `before` was in force.
+/// Returns the level at this percentage of the budget, if `before` was in force.
 fn level_at(before: MemoryLevel, percent: usize) -> MemoryLevel {
     let holds = |level: &MemoryLevel| {
         let slack = if *level <= before { HYSTERESIS_PERCENT } else { 0 };
@@ -41,30 +41,30 @@ fn level_at(before: MemoryLevel, percent: usize) -> MemoryLevel {
     LEVELS.into_iter().rfind(holds).unwrap_or_default()
 }
 
-/// How a turn ended.
+/// State of the server at the end of a turn.
 #[derive(Debug)]
 pub(super) struct TurnEnd<'h> {
     pub(super) turn: &'h Turn,
-    /// What the server holds, and how short it finds its memory.
+    /// Memory held by the server, and its memory level.
     pub(super) held_bytes: usize,
     pub(super) level: MemoryLevel,
-    /// Connections that it closed for want of memory, with those that it had refused.
+    /// Connections closed or refused for lack of memory.
     pub(super) given_up: u64,
 }
 
-/// Which client.
+/// Id of a client.
 pub(super) type ClientId = u32;
 
-/// What a client has said, once the server has read all of it.
+/// A message of a client that the server has read completely.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Said {
     Connect,
     Publish(usize),
     Unpublish,
     Play(usize),
-    /// A message by its kind, number and timestamp.
+    /// A media message with kind, number and timestamp.
     Media(Kind, u32, u32),
-    /// What no server can follow.
+    /// Bytes that no server can parse.
     Nonsense,
 }
 
@@ -73,43 +73,43 @@ pub(super) enum Said {
 struct Frame {
     kind: Kind,
     arrived_ms: u64,
-    /// The number of the configuration in force for its track.
+    /// Number of the configuration in force for its track.
     configuration: Option<u32>,
-    /// The frame of its track before it.
+    /// The previous frame of its track.
     previous: Option<usize>,
 }
 
-/// A stream: all its frames, whoever published them.
+/// A stream with all its frames, of any publisher.
 #[derive(Debug, Default)]
 struct Stream {
     publisher: Option<ClientId>,
     /// When its newest publisher began.
     begun: Time,
     rhythm: Rhythm,
-    /// While its publisher is gone and may come back: until when.
+    /// Deadline for the publisher to return, while there is none.
     lingers_until_ms: Option<u64>,
     frames: Vec<Frame>,
     configurations: [Option<u32>; 2],
     newest: [Option<usize>; 2],
     awaits_gop: bool,
-    /// Frames before its newest publisher began.
+    /// Number of frames before the newest publisher started.
     published_from: usize,
-    /// Frames before the last time that the stream was over: newcomers are owed none of them.
+    /// Number of frames before the last end of the stream. Newcomers are not owed any of these.
     over: usize,
-    /// It is over before what is held back for its players has left.
+    /// The stream has ended before held-back messages were sent to its players.
     is_cut_short: bool,
-    /// How long its players may still be given the last of them.
+    /// Deadline for sending the last messages to its players.
     ends_until_ms: u64,
 }
 
-/// What decides when a publisher is silent.
+/// State that decides when a publisher counts as silent.
 #[derive(Debug, Default)]
 struct Rhythm {
     last_media: Time,
     has_sent: bool,
-    /// The timestamps of its frames, of which two tell that it is at work.
+    /// Timestamps of its frames. Two different ones show that the publisher is active.
     timestamps: BTreeSet<u32>,
-    /// Its pauses since its first frame: when each was over, and how long it was (ms).
+    /// Pauses since its first frame: the end of each and its length (ms).
     pauses: Vec<(Time, u64)>,
 }
 
@@ -123,7 +123,7 @@ impl Rhythm {
         self.timestamps.extend(timestamp);
     }
 
-    /// Plays all pauses through, in the order in which they were over.
+    /// Computes the longest recent pause by replaying all pauses in order of their ends.
     fn longest_recent_pause_ms(&self) -> u64 {
         let mut recent = (Time::ZERO, 0);
         let is_over =
@@ -151,22 +151,22 @@ impl Rhythm {
     }
 }
 
-/// What the model knows of a client.
+/// State of a client.
 #[derive(Debug, Default)]
 struct Client {
     role: Role,
     since_ms: u64,
     /// The server has read its `connect`.
     is_connected: bool,
-    /// It was told to go since there was no memory for what it asked.
+    /// It was disconnected because there was no memory for its request.
     finds_no_memory: bool,
-    /// It was told to go, so that nothing it says counts any more.
+    /// It was disconnected, so further messages do not count.
     leaves: bool,
-    /// It does what no client should, and may be closed for it.
+    /// It violates the protocol and may be closed for that.
     is_wild: bool,
-    /// It takes all that it is sent.
+    /// It reads everything it is sent.
     is_good: bool,
-    /// When the server last read something of it.
+    /// Time when the server last read something from it.
     heard: Time,
 }
 
@@ -178,20 +178,20 @@ enum Role {
     Plays(Box<Player>),
 }
 
-/// What a player has received.
+/// State of a player.
 #[derive(Debug)]
 struct Player {
     stream: usize,
-    /// The first frame that it is owed: those before it joined, and those that it may have lost
-    /// for a reason, are not.
+    /// The first frame that the player is owed. Frames from before it joined and frames it may have
+    /// lost for a valid reason are not owed.
     owed_from: usize,
-    /// It has once had all that there was, and is owed everything since.
+    /// The player has once caught up, and is owed every frame since.
     is_level: bool,
-    /// The keyframe with which it begins: where it may be outrun.
+    /// The keyframe with which the player starts, at which it may be overtaken by the tape.
     begins: Option<usize>,
-    /// Its socket took no more when its stream was over.
+    /// Its socket buffer was full when its stream ended.
     was_cut_off: bool,
-    /// How often the server may have moved it on.
+    /// How often the server may have skipped frames for the player.
     skips: u32,
     tracks: [Track; 2],
     gaps: u64,
@@ -200,13 +200,13 @@ struct Player {
 #[derive(Clone, Copy, Debug, Default)]
 struct Track {
     configuration: Option<u32>,
-    /// The time of the configuration that has come since the last frame.
+    /// Timestamp of a configuration received after the last frame.
     configured_at: Option<u32>,
     last: Option<usize>,
     timestamp: Option<u32>,
 }
 
-/// What the model saw, so that a run in which nothing happens does not pass for a proof.
+/// Counts of events, so that a run in which nothing happens does not pass.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Tally {
     pub(super) messages: u64,
@@ -223,15 +223,14 @@ pub(super) struct Model {
     pub(super) settings: Settings,
     streams: Vec<Stream>,
     clients: BTreeMap<ClientId, Client>,
-    /// Where the frame with a number stands: stream and place.
+    /// Position of the frame with a given number: stream and index.
     places: BTreeMap<u32, (usize, usize)>,
-    /// Who has something to be read in this turn, and has not had a share of it.
+    /// Clients with unread bytes in this turn that have not had their share yet.
     unread: BTreeSet<ClientId>,
     now: Time,
-    /// How short the server's memory is as of its last turn.
+    /// Memory level of the server as of its last turn.
     level: MemoryLevel,
-    /// Connections that were closed in this turn since what they had asked was refused for want of
-    /// memory.
+    /// Connections closed in this turn because their request was refused for lack of memory.
     without_memory: u64,
     pub(super) tally: Tally,
 }
@@ -265,12 +264,12 @@ impl Model {
         self.streams[stream].publisher
     }
 
-    /// The server takes a turn, in which these have something to be read.
+    /// Starts a turn, in which these clients have unread bytes.
     pub(super) fn turn_begins(&mut self, unread: BTreeSet<ClientId>, now: Time) {
         (self.unread, self.now) = (unread, now);
     }
 
-    /// The server has read something.
+    /// Records that the server has read bytes of a client.
     pub(super) fn heard(&mut self, id: ClientId, count: usize, now: Time) {
         self.unread.remove(&id);
         if let Some(client) = self.clients.get_mut(&id).filter(|_| count > 0) {
@@ -278,14 +277,15 @@ impl Model {
         }
     }
 
-    /// A judge has refused what a client asked for.
+    /// Records that a judge has refused the request of a client.
     pub(super) fn refused(&mut self, id: ClientId) {
         if let Some(client) = self.clients.get_mut(&id) {
             client.leaves = true;
         }
     }
 
-    /// The server has read all of what a client said, or a judge has granted it.
+    /// Records that the server has read a whole message of a client, or that a judge has granted
+    /// its request.
     pub(super) fn read(&mut self, id: ClientId, said: Said, now_ms: u64) {
         let Some(client) = self.clients.get_mut(&id).filter(|client| !client.leaves) else {
             return;
@@ -325,7 +325,7 @@ impl Model {
 
     fn publish(&mut self, id: ClientId, index: usize) {
         let is_known = self.is_known(index);
-        // Who has sent something that was not read yet is not silent.
+        // A publisher with unread bytes does not count as silent.
         let speaks = |publisher: ClientId| {
             let heard = self.clients.get(&publisher).map_or(Time::ZERO, |client| client.heard);
             self.unread.contains(&publisher) && heard < self.now
@@ -339,7 +339,7 @@ impl Model {
             (Some(_), Duplicate::Replace) => true,
             (Some(_), Duplicate::ReplaceIfSilent) => silent,
         };
-        let client = self.clients.get_mut(&id).expect("a client that speaks");
+        let client = self.clients.get_mut(&id).expect("a known client");
         if !accepted {
             (client.leaves, client.finds_no_memory) = (true, stream.publisher.is_none());
             self.tally.refused += 1;
@@ -359,7 +359,7 @@ impl Model {
         }
     }
 
-    /// Whether the server has the stream: it is published or played.
+    /// Returns whether the server has the stream: it is published or played.
     fn is_known(&self, index: usize) -> bool {
         self.streams[index].publisher.is_some() || self.has_players(index)
     }
@@ -389,7 +389,7 @@ impl Model {
         }
         stream.awaits_gop &= kind != Kind::Key;
         if kind == Kind::Inter && stream.awaits_gop {
-            // Of use to nobody, so nobody may get it.
+            // The frame is useless to every player, so none may receive it.
             return;
         }
         let place = stream.frames.len();
@@ -400,7 +400,7 @@ impl Model {
         stream.frames.push(Frame { kind, arrived_ms, configuration, previous });
     }
 
-    /// The server has learned that a client is gone.
+    /// Records that the server has learned that a client is gone.
     pub(super) fn ended(&mut self, id: ClientId, now_ms: u64) {
         self.unpublish(id, now_ms);
         if let Some(client) = self.clients.get_mut(&id) {
@@ -408,7 +408,7 @@ impl Model {
         }
     }
 
-    /// The server has closed the connection of a client, which it must not do to everybody.
+    /// Records that the server has closed a connection, and checks that it had a reason.
     pub(super) fn closed(&mut self, id: ClientId, turn: &Turn, now_ms: u64) {
         let Some(client) = self.clients.get(&id) else { return };
         let (timeouts, is_refused) = (&self.settings.timeouts, turn.refused.contains(&id));
@@ -416,20 +416,20 @@ impl Model {
         let is_mute = ping_ms != 0 && self.now.millis_since(client.heard) >= 2 * ping_ms;
         let given_up = self.may_have_reached(MemoryLevel::Critical, turn);
         if !client.leaves && !client.is_wild && !is_mute && !is_refused {
-            // A session without a stream may give way to another.
-            let gave_way = turn.was_full || given_up;
+            // A session without a stream may be evicted for another.
+            let evicted = turn.was_full || given_up;
             let is_used_up = turn.held_bytes_max >= self.settings.limits.memory_bytes_max;
             match &client.role {
                 Role::None => {
                     let age_ms = now_ms - client.since_ms;
                     let is_late = !client.is_connected && age_ms >= timeouts.handshake_ms;
                     let stalled = !client.is_good && age_ms >= timeouts.player_stalled_ms;
-                    let may_go = is_late || gave_way || stalled;
+                    let may_go = is_late || evicted || stalled;
                     assert!(may_go, "session {id} was closed after {age_ms} ms");
                 }
                 Role::Publishes(index) => {
                     let rhythm = &self.streams[*index].rhythm;
-                    // At the worst even a stream that is watched is given up.
+                    // At the critical level even a stream with players is dropped.
                     let given_up = given_up && (is_used_up || !self.has_players(*index));
                     let silent = rhythm.is_silent(timeouts.publisher_silent_ms, self.now);
                     assert!(silent || given_up, "publisher {id} was closed: {rhythm:?}");
@@ -439,9 +439,9 @@ impl Model {
                     // A judge decides between turns. The players that waited for the publisher are
                     // visited in the next one, and may give way to newcomers until then.
                     let waits = stream.publisher.is_none() || stream.begun == self.now;
-                    // What it lost with the end of its stream counts as moves.
+                    // Frames that it lost with the end of its stream count as skipped.
                     let moved = waits && player.was_cut_off;
-                    let may_go = !client.is_good || moved || waits && gave_way;
+                    let may_go = !client.is_good || moved || waits && evicted;
                     assert!(may_go, "a player that reads was closed: {player:?}");
                 }
             }
@@ -454,15 +454,15 @@ impl Model {
         }
     }
 
-    /// Whether memory may have been so short in a turn.
+    /// Returns whether memory may have been this short in a turn.
     fn may_have_reached(&self, level: MemoryLevel, turn: &Turn) -> bool {
         let budget = self.settings.limits.memory_bytes_max;
-        // It may have been so short before, and then less is enough.
+        // If this level was already in force, the hysteresis lowers its threshold.
         let percent = begins_percent(level) - HYSTERESIS_PERCENT;
         budget != 0 && turn.held_bytes_max * 100 >= budget * percent
     }
 
-    /// The server has taken its turn, after which it holds so much and finds memory so short.
+    /// Ends a turn of the server.
     pub(super) fn turn_is_over(&mut self, end: &TurnEnd<'_>, now_ms: u64) {
         self.expect_level(end);
         for index in 0..self.streams.len() {
@@ -480,8 +480,8 @@ impl Model {
         }
     }
 
-    /// Streams whose publisher did not come back are over. Players get all of them, except those
-    /// that are not there yet and those whose sockets take no more.
+    /// Ends streams whose publisher did not return. Players get all frames, except players that
+    /// have not caught up or whose sockets are full.
     fn stream_ends(&mut self, index: usize, blocked: &BTreeSet<ClientId>) {
         let Stream { over, is_cut_short, .. } = self.streams[index];
         for (id, client) in &mut self.clients {
@@ -495,8 +495,8 @@ impl Model {
         }
     }
 
-    /// The level follows from what is held, and where something was given up in between, from what
-    /// was held then.
+    /// Checks the memory level. It follows from the memory held, and if connections were closed
+    /// meanwhile, from the memory held at that time.
     fn expect_level(&mut self, end: &TurnEnd<'_>) {
         let budget = self.settings.limits.memory_bytes_max;
         let percent = (end.held_bytes * 100).checked_div(budget).unwrap_or(0);
@@ -507,22 +507,22 @@ impl Model {
         let expected = if end.given_up <= refused && !was_short {
             vec![after(self.level)]
         } else if end.given_up <= refused {
-            // Streams keep less within the turn, and the lean level lasts for a while.
+            // Streams shrink within the turn, and the lean level stays in force for a while.
             [LEVELS.map(after), [MemoryLevel::Lean; LEVELS.len()]].concat()
         } else {
             let is_short = self.may_have_reached(MemoryLevel::Tight, end.turn);
-            assert!(is_short, "{} were given up: {:?} of {budget}", end.given_up, end.turn);
+            assert!(is_short, "{} were closed: {:?} of {budget}", end.given_up, end.turn);
             [LEVELS.map(after), [MemoryLevel::Lean; LEVELS.len()]].concat()
         };
         let (level, before) = (end.level, self.level);
-        assert!(expected.contains(&level), "{level:?} at {percent} % behind {before:?}");
+        assert!(expected.contains(&level), "{level:?} at {percent} % after {before:?}");
         self.level = level;
         if was_short {
             self.streams_keep_less();
         }
     }
 
-    /// Streams keep less, so each player may be moved on that has not had all at this moment.
+    /// Records that streams shrink, so every player that has not caught up may be skipped ahead.
     fn streams_keep_less(&mut self) {
         for client in self.clients.values_mut() {
             if let Role::Plays(player) = &mut client.role {
@@ -532,12 +532,12 @@ impl Model {
         }
     }
 
-    /// A client has received a message.
+    /// Records and checks a message that a client has received.
     pub(super) fn received(&mut self, id: ClientId, message: &Message) {
         let Some(client) = self.clients.get_mut(&id) else { return };
         let Role::Plays(player) = &mut client.role else {
-            // What was sent before it was told to go.
-            return assert!(client.leaves || !message.is_media(), "{message:?} for nobody");
+            // The message was sent before the client was disconnected.
+            return assert!(client.leaves || !message.is_media(), "{message:?} without a play");
         };
         if message.kind == COMMAND {
             player.told(message);
@@ -547,8 +547,8 @@ impl Model {
         }
     }
 
-    /// All that can happen has happened: who takes all that it is sent has all that it is owed,
-    /// and was moved on, which the server counts in `skips`, for a reason alone.
+    /// Checks a client when nothing more can happen. A client that reads has everything it is owed,
+    /// and was skipped ahead only for a reason; `skips` is the server's count.
     pub(super) fn is_at_rest(&mut self, id: ClientId, skips: u32, now_ms: u64) {
         let Some(client) = self.clients.get_mut(&id).filter(|c| c.is_good && !c.is_wild) else {
             return;
@@ -559,14 +559,14 @@ impl Model {
         player.owed_from = player.owed_from.max(outrun_by.unwrap_or(0));
         player.assert_complete(stream);
         if outrun_by.is_none() && !player.was_cut_off {
-            assert_eq!(skips, player.skips, "who reads is not moved on: {player:?}");
+            assert_eq!(skips, player.skips, "a player that reads is not skipped ahead: {player:?}");
         }
         (player.is_level, player.was_cut_off, player.skips) = (true, false, skips);
     }
 }
 
 impl Player {
-    /// A stream that begins anew begins its time anew, too.
+    /// Handles a status message. A stream that starts again also restarts its timestamps.
     fn told(&mut self, message: &Message) {
         let code = b"NetStream.Play.PublishNotify";
         if message.payload.windows(code.len()).any(|window| window == code) {
@@ -598,33 +598,33 @@ impl Player {
         assert_eq!(track.configuration, frame.configuration, "configuration of {kind:?} {number}");
         match track.last {
             Some(last) => {
-                assert!(place > last, "{kind:?} {place} behind frame {last}");
+                assert!(place > last, "{kind:?} {place} after frame {last}");
                 if frame.previous != Some(last) {
                     self.gaps += 1;
                     assert!(
                         track.configured_at.is_some(),
-                        "{kind:?} {place} behind {last}, no headers"
+                        "{kind:?} {place} after {last}, without headers"
                     );
                     assert_ne!(kind, Kind::Inter, "a gap that ends within a GOP");
                     let is_owed = self.is_level && frame.previous >= Some(self.owed_from);
-                    assert!(!is_owed, "{kind:?} {place} behind {last}: {self:?}");
+                    assert!(!is_owed, "{kind:?} {place} after {last}: {self:?}");
                 }
             }
-            None => assert_ne!(kind, Kind::Inter, "it begins within a GOP"),
+            None => assert_ne!(kind, Kind::Inter, "it starts within a GOP"),
         }
         let timestamp = message.timestamp;
-        // A clock that jumps may have taken half of its way with a configuration.
+        // A jump of the timestamps may be split between a configuration and the next frame.
         let is_right =
             track.timestamp.is_none_or(is_late) || track.configured_at.is_some_and(is_late);
-        assert!(is_right, "{kind:?} {place} at {timestamp} behind {track:?}: time runs back");
+        assert!(is_right, "{kind:?} {place} at {timestamp} after {track:?}: time runs backwards");
         track.timestamp = Some(message.timestamp);
         track.last = Some(place);
         track.configured_at = None;
     }
 
-    /// The first frame that a newcomer is owed which may have been outrun: the keyframe with which
-    /// it begins is older than a player may lag. It was outrun by a newer keyframe, or by another
-    /// publisher, for whose stream the old one is not kept.
+    /// Returns the first frame that a newcomer is still owed, if its keyframe may have been
+    /// overtaken. That is the case if the keyframe is older than the allowed lag and there is a
+    /// newer one, or another publisher, for whose stream the old keyframe is not kept.
     fn outrun_by(&self, stream: &Stream, settings: &Settings, now_ms: u64) -> Option<usize> {
         let begins =
             self.begins.filter(|_| !self.is_level && settings.play.start == Start::Keyframe)?;
@@ -638,7 +638,8 @@ impl Player {
         newest.or_else(|| is_taken_over.then_some(stream.frames.len())).filter(|_| lags)
     }
 
-    /// Whoever reads has everything that it is owed, or all since the first GOP after that.
+    /// Asserts that a player that reads has every frame it is owed, or every frame since the first
+    /// GOP after that.
     fn assert_complete(&self, stream: &Stream) {
         let [video, audio] = self.tracks;
         let since = self.owed_from;

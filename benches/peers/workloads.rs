@@ -1,7 +1,7 @@
-//! What is measured: the table of works, each with its peers, its rows and what is to be reached.
+//! The workloads, each with its servers, table rows and goals.
 //!
-//! Owns the flags of each load and which figures of a report count. A work is bounded in time by
-//! its flags: all of them take some six minutes a round.
+//! Owns the flags of each load and the figures used from a report. The flags bound the duration:
+//! all workloads together take some six minutes per round.
 
 use tiderace::load::report::LoadReport;
 
@@ -12,37 +12,37 @@ use crate::peer::Peer::{
     WriteFloor,
 };
 
-/// What a report says, in the order of the rows; what it withholds is none.
+/// Figures of a report, in the order of the rows. Withheld figures are `None`.
 pub(crate) type Figures = Vec<Option<f64>>;
 
-/// What a server is given to do.
+/// A workload.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Work {
-    /// What it is called on the command line.
+pub(crate) struct Workload {
+    /// Name on the command line.
     pub(crate) name: &'static str,
-    /// Who does it. The first is the one that has goals.
+    /// The servers to measure. The goals apply to the first.
     pub(crate) peers: &'static [Peer],
-    /// What is told of it: one line for each figure that `measure` gives.
+    /// Rows of the table, one for each figure returned by `measure`.
     pub(crate) rows: &'static [Row],
-    /// Does it once.
+    /// Runs the workload once.
     pub(crate) measure: fn(&Lab, Peer) -> Result<Figures>,
 }
 
-/// A line of the table.
+/// A row of the table.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Row {
     pub(crate) title: &'static str,
-    /// Whom the first peer is set against, round by round.
+    /// The server that the first one is compared with, round by round.
     pub(crate) reference: Option<Peer>,
     pub(crate) goal: Goal,
 }
 
-/// What is to be reached.
+/// Goal for a row.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Goal {
-    /// A figure of this or less.
+    /// The figure is at most this.
     Figure(f64),
-    /// This part of the reference or less.
+    /// The ratio to the reference is at most this.
     Ratio(f64),
 }
 
@@ -52,8 +52,8 @@ const fn row(title: &'static str, reference: Peer, goal: Goal) -> Row {
 
 const ALL: &[Peer] = &[Tiderace, Nginx, WriteFloor, SendfileFloor];
 
-pub(crate) const WORKS: [Work; 11] = [
-    Work {
+pub(crate) const WORKLOADS: [Workload; 11] = [
+    Workload {
         name: "idle",
         peers: &[Tiderace, Nginx],
         rows: &[
@@ -71,7 +71,7 @@ pub(crate) const WORKS: [Work; 11] = [
         ],
         measure: idle,
     },
-    Work {
+    Workload {
         name: "churn",
         peers: &[Tiderace, Nginx],
         rows: &[row(
@@ -81,7 +81,7 @@ pub(crate) const WORKS: [Work; 11] = [
         )],
         measure: churn,
     },
-    Work {
+    Workload {
         name: "fanout-16k",
         peers: ALL,
         rows: &[row(
@@ -91,13 +91,13 @@ pub(crate) const WORKS: [Work; 11] = [
         )],
         measure: fanout_16k,
     },
-    Work {
+    Workload {
         name: "merge",
         peers: &[TideraceMerging, WriteFloor],
         rows: &[row("the same with merge_ms = 350, CPU s per GB", WriteFloor, Goal::Ratio(0.5))],
         measure: fanout_16k,
     },
-    Work {
+    Workload {
         name: "fanout-66k",
         peers: ALL,
         rows: &[row(
@@ -107,7 +107,7 @@ pub(crate) const WORKS: [Work; 11] = [
         )],
         measure: fanout_66k,
     },
-    Work {
+    Workload {
         name: "fanout-1k",
         peers: ALL,
         rows: &[row(
@@ -117,7 +117,7 @@ pub(crate) const WORKS: [Work; 11] = [
         )],
         measure: fanout_1k,
     },
-    Work {
+    Workload {
         name: "ingest",
         peers: &[Tiderace, Nginx, WriteFloor],
         rows: &[row(
@@ -127,7 +127,7 @@ pub(crate) const WORKS: [Work; 11] = [
         )],
         measure: ingest,
     },
-    Work {
+    Workload {
         name: "latency",
         peers: ALL,
         rows: &[
@@ -137,7 +137,7 @@ pub(crate) const WORKS: [Work; 11] = [
         ],
         measure: latency,
     },
-    Work {
+    Workload {
         name: "crowded",
         peers: &[TideraceCrowded, Tiderace],
         rows: &[
@@ -147,13 +147,13 @@ pub(crate) const WORKS: [Work; 11] = [
         ],
         measure: latency,
     },
-    Work {
+    Workload {
         name: "first-frame",
         peers: &[Tiderace, Nginx],
         rows: &[row("time to first frame with a GOP of 2 s, p50 in ms", Nginx, Goal::Figure(5.0))],
         measure: first_frame,
     },
-    Work {
+    Workload {
         name: "memory",
         peers: &[Tiderace, TideraceAsleep],
         rows: &[row(
@@ -166,9 +166,10 @@ pub(crate) const WORKS: [Work; 11] = [
 ];
 
 const SESSIONS: usize = 10_000;
-/// What all loads of streams have in common, but for those that say otherwise. The generator never
-/// sleeps: to wake it takes an interrupt to the other core, for which the server would pay, with up
-/// to a quarter of its time, and the oftener the faster it is. No player elsewhere costs it that.
+/// Flags shared by most loads of streams. The generator busy-polls: otherwise each wakeup of the
+/// generator would need an interrupt to the other core. The server would pay for that with up to a
+/// quarter of its time, and a faster server would pay more often. Players on other machines cause
+/// no such cost.
 const STREAMS: &str = "--busy --fps 30 --rate 400 --warmup-s 1 --duration-s 4";
 const COST: [&str; 1] = ["server_cpu_s_per_gb"];
 
@@ -195,8 +196,8 @@ fn fanout_1k(lab: &Lab, peer: Peer) -> Result<Figures> {
     once(lab, peer, "fanout", &format!("{STREAMS} --players 500 --bitrate 300k"), &COST)
 }
 
-/// What a server keeps of a GOP is there when the measurement begins. The generator sleeps, as
-/// nobody wakes it here, and sends what is due at one time at once.
+/// The warm-up is long enough for the server's GOP cache to fill. The generator sleeps, because the
+/// server sends nothing that would wake it, and sends all frames due at the same time together.
 fn ingest(lab: &Lab, peer: Peer) -> Result<Figures> {
     let flags = "--fps 30 --rate 400 --warmup-s 3 --duration-s 4 --publishers 100 --bitrate 4M";
     once(lab, peer, "ingest", flags, &COST)
@@ -212,14 +213,14 @@ fn latency(lab: &Lab, peer: Peer) -> Result<Figures> {
     values(&report, &["latency_p50_ms", "latency_p99_ms", "latency_p999_ms"])
 }
 
-/// Players come throughout a GOP.
+/// Players join at all positions of a GOP.
 fn first_frame(lab: &Lab, peer: Peer) -> Result<Figures> {
     let flags = "--fps 30 --bitrate 2M --gop-s 2 --players 41 --rate 20 --duration-s 1";
     once(lab, peer, "fanout", flags, &["first_frame_p50_ms"])
 }
 
-/// What a server has grown by from few players to many of the same stream, for each; or what a
-/// session that sleeps takes.
+/// Growth of the server from few to many players of a stream, per player. For sleeping sessions it
+/// is the memory of one session.
 fn memory(lab: &Lab, peer: Peer) -> Result<Figures> {
     const FEW: usize = 10;
     if peer == TideraceAsleep {
@@ -236,7 +237,7 @@ fn memory(lab: &Lab, peer: Peer) -> Result<Figures> {
     Ok(vec![few.zip(many).map(|(few, many)| (many - few) / SESSIONS as f64)])
 }
 
-/// Runs one load against a server of its own.
+/// Runs one load against a newly started server.
 fn once(lab: &Lab, peer: Peer, command: &str, flags: &str, figures: &[&str]) -> Result<Figures> {
     values(&lab.load(&lab.start(peer)?, command, flags)?, figures)
 }

@@ -1,7 +1,7 @@
-//! How one connection came to its stream, or why it did not.
+//! The history of one connection: how it reached its stream, or why it did not.
 //!
-//! Owns the phases of that connection, what the server said on it, and which error its end is. It
-//! opens nothing.
+//! Owns the durations of the phases, the status messages of the server, and the error for a failed
+//! connection. It opens no connection.
 
 use std::time::Duration;
 
@@ -13,22 +13,22 @@ use crate::rtmp::command::Status;
 use crate::text::Escaped;
 use crate::time::Time;
 
-/// Statuses that are told; a server that goes on says nothing new.
+/// Status messages that are reported. Later ones are only counted.
 const STATUSES_MAX: usize = 16;
 
 /// See the module's head.
 #[derive(Debug, Default)]
-pub(super) struct Way {
-    /// How long each phase took (us).
+pub(super) struct ConnectionLog {
+    /// Duration of each phase (us).
     phases: Vec<(ConnectionPhase, u64)>,
-    /// When the server accepted the stream.
+    /// Time when the server accepted the stream.
     pub(super) accepted_at: Option<Time>,
     statuses: u64,
-    said: Vec<String>,
+    status_codes: Vec<String>,
     ended: Option<Ended>,
 }
 
-impl Way {
+impl ConnectionLog {
     pub(super) fn reached(
         &mut self,
         phase: ConnectionPhase,
@@ -42,11 +42,11 @@ impl Way {
         }
     }
 
-    /// The server said something that decides nothing.
+    /// Records a status message that changes nothing.
     pub(super) fn status(&mut self, status: &Status<'_>) {
         self.statuses += 1;
-        if self.said.len() < STATUSES_MAX {
-            self.said.push(Escaped(status.code).to_string());
+        if self.status_codes.len() < STATUSES_MAX {
+            self.status_codes.push(Escaped(status.code).to_string());
         }
     }
 
@@ -54,13 +54,13 @@ impl Way {
         self.ended = Some(ended);
     }
 
-    /// For how long the server let the connection have its stream.
+    /// Returns how long the server let the connection publish or play.
     pub(super) fn held(&self) -> Duration {
         let ended = self.ended.as_ref().zip(self.accepted_at);
         ended.map_or(Duration::ZERO, |(ended, accepted_at)| ended.at.since(accepted_at))
     }
 
-    /// Why the server would not do `what`, or broke it off.
+    /// Returns why the server refused `what`, or why it ended it.
     pub(super) fn failure(
         &mut self,
         target: &Target,
@@ -80,15 +80,15 @@ impl Way {
         Some(LoadError::Refused { address, what, answer })
     }
 
-    /// Adds how long each phase took and what the server said.
+    /// Adds the durations of the phases and the status messages of the server.
     pub(super) fn add_to(&self, report: &mut LoadReport) {
         for (phase, took_us) in &self.phases {
             let name = format!("{}_ms", phase.name());
             report.add_figure(Figure::new(&name, *took_us as f64 / 1000.0, Better::Lower));
         }
         report.add_figure(Figure::new("statuses", self.statuses as f64, Better::Neither));
-        if !self.said.is_empty() {
-            report.findings.insert("server_status".to_owned(), self.said.join(", "));
+        if !self.status_codes.is_empty() {
+            report.findings.insert("server_status".to_owned(), self.status_codes.join(", "));
         }
     }
 }

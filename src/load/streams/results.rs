@@ -1,8 +1,8 @@
-//! What a run of streams found, and the figures that are made of it.
+//! The results of a run of streams, and the figures made from them.
 //!
-//! Owns how the figures are made that both commands have. Counts are kept apart from quotients,
-//! which [`quotient`] makes from the counts of a report alone: those of several processes are
-//! added up first.
+//! Owns the figures that `fanout` and `ingest` have in common. Counts are kept apart from
+//! quotients: [`quotient`] computes from the counts of a report, so the counts of several processes
+//! can be added first.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,44 +14,44 @@ use crate::load::process::Sample;
 use crate::load::report::{Better, Distribution, Figure, LoadReport};
 
 /// See the module's head.
-pub(super) struct Found {
+pub(super) struct StreamResults {
     pub(super) arrivals: Arrivals,
     pub(super) sent: Sent,
-    /// From when a player's connection was to be opened to its first keyframe (us).
+    /// Time from the intended opening of a player's connection to its first keyframe (us).
     pub(super) first_frame: Distribution,
-    /// From its play command to its first keyframe (us).
+    /// Time from the play command to the first keyframe (us).
     pub(super) first_frame_after_play: Distribution,
-    /// How the generator fared before the window opened.
-    pub(super) coming_up: Option<Measured>,
-    /// Frames of the window that the players which were up when it opened were to get.
+    /// Measurements of the generator before the window opened.
+    pub(super) before_window: Option<Measured>,
+    /// Frames of the window, counted once per player that was playing when it opened.
     pub(super) expected: u64,
-    /// Players that were up when the window opened.
+    /// Players that were playing when the window opened.
     pub(super) players: u32,
-    /// Those of them that still waited for a keyframe then.
+    /// Those of them that still waited for a keyframe.
     pub(super) players_without_frame: u32,
-    /// Players that did not come up, or did not stay, by reason.
+    /// Players that failed to start or ended early, by reason.
     pub(super) failed: BTreeMap<&'static str, u32>,
-    /// What the server had used when the window opened.
+    /// State of the server when the window opened.
     pub(super) server_before: Option<Sample>,
-    /// What it had used when the window closed.
+    /// State of the server when the window closed.
     pub(super) server_after: Option<Sample>,
-    /// How long the window was open.
+    /// Length of the window.
     pub(super) open_for: Duration,
-    /// The window has closed in its time.
+    /// The window closed as planned.
     pub(super) has_ended: bool,
 }
 
-/// Costs are given for so many bytes.
+/// Costs are given per this many bytes.
 pub(super) const GB_BYTES: f64 = 1e9;
 
-impl Found {
+impl StreamResults {
     pub(super) fn new(stall: Duration) -> Self {
         Self {
             arrivals: Arrivals::new(stall),
             sent: Sent::new(),
             first_frame: Distribution::new("first_frame"),
             first_frame_after_play: Distribution::new("first_frame_after_play"),
-            coming_up: None,
+            before_window: None,
             expected: 0,
             players: 0,
             players_without_frame: 0,
@@ -63,7 +63,7 @@ impl Found {
         }
     }
 
-    /// Adds what the server used while the window was open, if it is known.
+    /// Adds the usage of the server during the window, if it is known.
     pub(super) fn add_server(&self, report: &mut LoadReport) {
         let (Some(before), Some(after)) = (self.server_before, self.server_after) else { return };
         let used = after.usage.since(before.usage);
@@ -73,12 +73,12 @@ impl Found {
             ("server_wakeups_per_s", wakeups),
             ("server_resident_bytes", after.resident_bytes as f64),
         ] {
-            // Each process looks at the same server.
+            // Every process observes the same server, so the values must not be added.
             report.add_figure(Figure::new(name, value, Better::Lower).worst_of_all());
         }
     }
 
-    /// Withholds what a run that ended before its window closed does not know.
+    /// Withholds figures that are unknown because the run ended before the window closed.
     pub(super) fn withhold_unknown(&self, report: &mut LoadReport, names: &[&str]) {
         if !self.has_ended {
             let reason = "the run ended before its time was over";
@@ -92,7 +92,7 @@ pub(super) fn count(report: &mut LoadReport, name: &str, count: u64, better: Bet
     report.add_figure(Figure::new(name, count as f64, better));
 }
 
-/// Adds the quotient of two figures, times `scale`, unless one of them is not there.
+/// Adds the quotient of two figures times `scale`, unless one of them is missing.
 pub(super) fn quotient(
     report: &mut LoadReport,
     name: &str,
