@@ -439,6 +439,12 @@ impl<T: Transport> Conn<T> {
         parked.is_some_and(|parked| parked.ticket == ticket)
     }
 
+    /// The first of all its deadlines; [`Time::NEVER`] if it has none.
+    pub fn first_deadline(&self) -> Time {
+        let of_streams = self.stalls_at().min(self.silent_at());
+        self.timers.earliest().min(of_streams).min(self.undecided_at())
+    }
+
     /// Deadline for the decision about its request; [`Time::NEVER`] if it waits for none.
     pub fn undecided_at(&self) -> Time {
         let parked = self.rare.as_ref().and_then(|rare| rare.parked.as_ref());

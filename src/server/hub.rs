@@ -613,6 +613,31 @@ impl Hub {
         (channel.accounted_bytes, channel.accounted_files) = (held, files);
     }
 
+    /// Checks what this structure promises, in debug builds.
+    ///
+    /// # Panics
+    /// If an invariant is broken.
+    pub(super) fn check_invariants(&self) {
+        let (mut published, mut held, mut files, mut lingering) = (0, 0, 0, 0);
+        for (index, channel) in &self.channels {
+            let id = StreamId(index as u32);
+            channel.stream.check_invariants();
+            debug_assert_eq!(channel.publisher.is_some(), channel.stream.is_live());
+            debug_assert_eq!(self.names.get(&channel.name), Some(&id), "a name for each stream");
+            debug_assert!(channel.publisher.is_none() || channel.lingers_until == Time::NEVER);
+            debug_assert!(!channel.players.is_empty() || channel.publisher.is_some(), "no use");
+            debug_assert!(channel.visited <= channel.tape().next_sequence());
+            published += usize::from(channel.has_begun());
+            lingering += usize::from(self.lingering.contains(&(channel.lingers_until, id)));
+            held += channel.accounted_bytes;
+            files += channel.accounted_files;
+        }
+        debug_assert_eq!(published, self.published, "streams that are published");
+        debug_assert_eq!(lingering, self.lingering.len(), "streams whose publisher may return");
+        debug_assert_eq!((held, files), (self.held_bytes, self.files), "accounted adds up");
+        debug_assert_eq!(self.names.len(), self.channels.len());
+    }
+
     fn remove(&mut self, id: StreamId) {
         let mut channel = self.channels.remove(id.index());
         self.published -= usize::from(channel.has_begun());

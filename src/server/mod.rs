@@ -74,7 +74,7 @@ use crate::rtmp::handshake::Hello;
 use crate::rtmp::session::SessionSettings;
 use crate::stream::cursor::LagSettings;
 pub use crate::stream::ids::ConnId;
-use crate::stream::ids::StreamId;
+use crate::stream::ids::{Endpoint, StreamId};
 use crate::stream::segment::SegmentSettings;
 use crate::stream::tape::TapeSettings;
 use crate::time::Time;
@@ -101,7 +101,10 @@ use table::Table;
 use timers::Timers;
 use transport::Transport;
 
-/// What a client that is to connect anew or to go is told, besides the code.
+/// Connections and streams up to which debug builds check the invariants after a turn. With more of
+/// them the checks would take longer than the turn.
+const CHECKED_MAX: usize = 64;
+/// What a client that is to connect again or to go is told, besides the code.
 const GOING_DOWN: &str = "the server is going down";
 const BY_COMMAND: &str = "the server asks for it";
 
@@ -325,12 +328,36 @@ impl<T: Transport> Server<T> {
         self.end_streams(now);
         self.remove_closing(now);
         self.relieve_memory(now);
-        self.table.check_invariants();
+        self.check_invariants();
         self.tell_left_out(now);
         self.stopwatch.lap(Work::Ending);
         if let Some(slow) = self.stopwatch.stop() {
             self.stats.slow_turns += 1;
             warn!("{slow}");
+        }
+    }
+
+    /// Checks in debug builds what the structures promise, each by itself and of one another.
+    ///
+    /// # Panics
+    /// If an invariant is broken.
+    fn check_invariants(&self) {
+        if !cfg!(debug_assertions) || self.table.len().max(self.hub.len()) > CHECKED_MAX {
+            return;
+        }
+        self.table.check_invariants();
+        self.hub.check_invariants();
+        for (id, conn) in self.table.iter() {
+            for play in conn.activity.iter().flat_map(|activity| &activity.plays) {
+                let channel = self.hub.channel(play.stream);
+                play.check_invariants(channel.tape());
+                let player = channel.players().get(play.slot as usize);
+                debug_assert_eq!(player, Some(&Endpoint { conn: id, lane: play.lane }));
+            }
+            for publish in conn.activity.iter().flat_map(|activity| activity.publishes()) {
+                let publisher = self.hub.channel(publish.stream).publisher();
+                debug_assert_eq!(publisher, Some(Endpoint { conn: id, lane: publish.lane }));
+            }
         }
     }
 

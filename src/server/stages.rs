@@ -120,6 +120,22 @@ impl Stages {
         stages.into_iter().flat_map(|stage| self.oldest_first(stage))
     }
 
+    /// Checks that `stage` lists as many connections as it counts, each linked to the one before.
+    ///
+    /// # Panics
+    /// If an invariant is broken.
+    pub(super) fn check_invariants(&self, stage: Stage) {
+        let mut previous = NONE;
+        let mut len = 0;
+        for id in self.oldest_first(stage) {
+            debug_assert_eq!(self.links[id.index()].previous, previous, "{stage:?}");
+            previous = id.raw();
+            len += 1;
+        }
+        debug_assert_eq!(previous, self.lists[stage as usize].newest, "{stage:?}");
+        debug_assert_eq!(len, self.len(stage), "{stage:?}");
+    }
+
     fn oldest_first(&self, stage: Stage) -> impl Iterator<Item = ConnId> {
         let is_one = |raw: &u32| *raw != NONE;
         let oldest = Some(self.lists[stage as usize].oldest).filter(is_one);

@@ -25,10 +25,6 @@ use std::ops::{Index, IndexMut};
 
 /// A place for a connection in what is kept beside the slab (bytes).
 const BESIDE_BYTES: usize = 64;
-/// Connections up to which debug builds check the invariants after a turn. With more of them the
-/// checks would take longer than the turn.
-const CHECKED_MAX: usize = 64;
-
 /// See the module's head.
 #[derive(Debug)]
 pub(super) struct Table<T> {
@@ -385,23 +381,25 @@ impl<T: Transport> Table<T> {
     /// # Panics
     /// If an invariant is broken.
     pub(super) fn check_invariants(&self) {
-        if cfg!(debug_assertions) && self.conns.len() <= CHECKED_MAX {
-            let mut sum = 0;
-            for (id, conn) in self.iter() {
-                sum += conn.accounted_bytes as usize;
-                let held = conn.held_bytes(self.unsent_bytes);
-                let accounted = conn.accounted_bytes as usize;
-                assert!(conn.is_changed || held == accounted, "{id:?}: {held}, not {accounted}");
-                conn.check_invariants();
-            }
-            assert_eq!(sum, self.held_bytes, "what is accounted adds up");
-            let listed: usize = Stage::ALL.iter().map(|stage| self.stages.len(*stage)).sum();
-            assert_eq!(listed, self.conns.len(), "each connection is in one stage");
-            let over = self.iter().filter(|(_, conn)| conn.is_over()).count();
-            assert_eq!(over, self.ending.len(), "those that are over wait to be removed");
-            if let Some(counts) = &self.addresses {
-                assert_eq!(counts.values().sum::<usize>(), self.conns.len(), "each has an address");
-            }
+        let (mut held_bytes, mut over, mut timed) = (0, 0, 0);
+        for (id, conn) in self.iter() {
+            conn.check_invariants();
+            let (held, accounted) = (conn.held_bytes(self.unsent_bytes), conn.accounted_bytes);
+            let is_settled = conn.is_changed || held == accounted as usize;
+            debug_assert!(is_settled, "{id:?} holds {held} bytes, of which {accounted} are known");
+            held_bytes += accounted as usize;
+            over += usize::from(conn.is_over());
+            timed += usize::from(conn.timers.entry() != Time::NEVER);
+            debug_assert!(conn.timers.entry() <= conn.first_deadline(), "no entry wakes {id:?}");
         }
+        debug_assert_eq!(held_bytes, self.held_bytes, "what is accounted adds up");
+        debug_assert_eq!(over, self.ending.len(), "those that are over wait to be removed");
+        debug_assert_eq!(timed, self.timers.len(), "one entry for each that has a deadline");
+        let listed: usize = Stage::ALL.iter().map(|stage| self.stages.len(*stage)).sum();
+        debug_assert_eq!(listed, self.conns.len(), "each connection is in one stage");
+        Stage::ALL.iter().for_each(|stage| self.stages.check_invariants(*stage));
+        let of_addresses = self.addresses.as_ref().map(|counts| counts.values().sum::<usize>());
+        let counted = of_addresses.is_none_or(|sum| sum == self.conns.len());
+        debug_assert!(counted, "each connection has an address");
     }
 }

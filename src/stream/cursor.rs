@@ -356,6 +356,17 @@ impl Play {
         written
     }
 
+    /// Checks what this structure promises, in debug builds.
+    ///
+    /// # Panics
+    /// If an invariant is broken.
+    pub(crate) fn check_invariants(&self, tape: &Tape) {
+        debug_assert!(self.next <= tape.next_sequence(), "it has read what is not there yet");
+        let prelude = self.prelude.as_ref();
+        debug_assert!(prelude.is_none_or(|prelude| !prelude.is_empty()), "a prelude of nothing");
+        debug_assert!(prelude.is_none() || !self.is_paused(), "headers held through a pause");
+    }
+
     /// Returns whether the tape has messages after the read position, wanted or not.
     pub(crate) fn is_behind(&self, tape: &Tape) -> bool {
         !self.is_paused() && (self.prelude.is_some() || self.next < tape.next_sequence())

@@ -113,6 +113,15 @@ impl Stream {
         &self.tape
     }
 
+    /// Checks what this structure promises, in debug builds.
+    ///
+    /// # Panics
+    /// If an invariant is broken.
+    pub(crate) fn check_invariants(&self) {
+        self.tape.check_invariants();
+        debug_assert!(self.source.is_none() || self.timeline.is_some(), "a source has a time");
+    }
+
     /// Whether somebody publishes.
     pub const fn is_live(&self) -> bool {
         self.source.is_some()

@@ -125,6 +125,20 @@ impl Segments {
         })
     }
 
+    /// Checks that the files are in the order of the tape, without an overlap, and end by
+    /// `recorded`, where the tape does.
+    ///
+    /// # Panics
+    /// If an invariant is broken.
+    pub(super) fn check_invariants(&self, recorded: u64) {
+        let mut end = 0;
+        for segment in &self.segments {
+            debug_assert!(end <= segment.begin && segment.begin < segment.end, "{segment:?}");
+            end = segment.end;
+        }
+        debug_assert!(end <= recorded, "a file holds {end} of {recorded} bytes");
+    }
+
     /// Drops the files of which nothing is behind `offset` on the tape.
     pub fn forget_before(&mut self, offset: u64) {
         while self.segments.front().is_some_and(|segment| segment.end <= offset) {

@@ -30,6 +30,8 @@ use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
 
+/// Messages up to which debug builds check a tape after each turn.
+const CHECKED_MAX: usize = 256;
 /// Messages before a picture that are looked at for its parameter sets.
 const LOOK_BACK_MESSAGES: u64 = 16;
 
@@ -410,6 +412,29 @@ impl Tape {
     /// for players that receive these.
     pub fn live_prelude(&self, receives: Receives) -> Bytes {
         self.headers.recent(self.last_frame, receives, self.chunk_size)
+    }
+
+    /// Checks what this structure promises, in debug builds.
+    ///
+    /// # Panics
+    /// If an invariant is broken.
+    pub(crate) fn check_invariants(&self) {
+        self.segments.check_invariants(self.recorded);
+        let end = self.next_sequence();
+        debug_assert!(self.over <= end && self.headers_since <= end, "the past is behind us");
+        let oldest_start = self.starts.oldest_sequence().unwrap_or(end);
+        debug_assert!((self.first..=end).contains(&oldest_start), "a start is on the tape");
+        // More would take longer than the turn that is checked.
+        if self.entries.len() > CHECKED_MAX {
+            return;
+        }
+        let mut offset = self.recorded - self.bytes as u64;
+        for (sequence, entry) in (self.first..).zip(&self.entries) {
+            debug_assert_eq!(entry.offset, offset, "messages lie behind each other");
+            debug_assert!(entry.needs <= sequence, "no message needs a later one");
+            offset += entry.wire.len() as u64;
+        }
+        debug_assert_eq!(offset, self.recorded, "the sum of the entries' wire bytes");
     }
 
     /// Chunk size of the wire form (bytes).

@@ -388,9 +388,10 @@ impl Host {
             let conn = server.conn(*conn).expect("a connection for each socket");
             held += conn.held_bytes(limits.socket_unsent_bytes_max);
             entries += usize::from(conn.timers.entry() != Time::NEVER);
-            let of_streams = conn.stalls_at().min(conn.silent_at());
-            let first = conn.timers.earliest().min(of_streams).min(conn.undecided_at());
-            assert!(conn.timers.entry() <= first, "a deadline without a timer entry");
+            assert!(
+                conn.timers.entry() <= conn.first_deadline(),
+                "a deadline without a timer entry"
+            );
             let waits_for_turn = conn.queued_to_write || conn.closing.is_some();
             let plays = conn.activity.iter().flat_map(|activity| &activity.plays);
             let mut news = plays.map(|play| server.hub().channel(play.stream).news_at());
