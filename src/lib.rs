@@ -86,19 +86,30 @@
 //! | the raw relay that the cost of a server is told by | [`load::floor`] |
 
 #![forbid(unsafe_code)]
+#![cfg_attr(
+    not(all(feature = "server", feature = "load")),
+    allow(rustdoc::broken_intra_doc_links, reason = "this page links to every module")
+)]
 
 pub mod amf0;
 pub mod amf3;
+#[cfg(feature = "server")]
 pub mod budget;
+#[cfg(feature = "server")]
 pub mod config;
+#[cfg(any(feature = "server", feature = "load"))]
 pub mod descriptors;
 pub mod limits;
+#[cfg(feature = "load")]
 pub mod load;
 pub mod manual;
 pub mod media;
+#[cfg(feature = "server")]
 pub mod net;
 pub mod rtmp;
+#[cfg(feature = "server")]
 pub mod server;
+#[cfg(feature = "server")]
 pub mod stream;
 pub mod text;
 pub mod time;
