@@ -139,6 +139,7 @@ impl Output {
 
 /// Why a connection's bytes cannot be followed any further.
 #[derive(Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum LinkError {
     /// The chunk stream is broken or beyond its limits.
     Chunk(ChunkError),
@@ -171,6 +172,7 @@ impl From<ControlError> for LinkError {
 
 /// What arrived.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Incoming<'a> {
     /// A control message, already applied.
     Control(Control),

@@ -45,6 +45,7 @@ const CAPS_EX: u32 =
 /// What every session of a server shares; passed to each call, so that a session holds no copy
 /// and a change reaches all of them at once.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct SessionSettings {
     /// The server's words in the handshake.
     pub hello: Rc<Hello>,
