@@ -13,3 +13,13 @@ pub mod message;
 pub mod name;
 pub mod quirks;
 pub mod session;
+
+/// A loop with several threads can move both sides between them, and share the settings.
+const _: () = {
+    const fn is_send<T: Send>() {}
+    const fn is_sync<T: Sync>() {}
+    is_send::<client::Client>();
+    is_send::<session::Session>();
+    is_send::<session::SessionSettings>();
+    is_sync::<session::SessionSettings>();
+};

@@ -35,7 +35,7 @@ use super::message::{BandwidthLimit, Control, UserControl};
 use super::name::AppName;
 use super::quirks::{Quirk, Tolerated};
 use crate::limits;
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// What the server does of Enhanced RTMP v2 beyond codecs: it asks to reconnect, and passes several
 /// tracks, modifiers and nanoseconds through as they came.
@@ -48,7 +48,7 @@ const CAPS_EX: u32 =
 #[non_exhaustive]
 pub struct SessionSettings {
     /// The server's words in the handshake.
-    pub hello: Rc<Hello>,
+    pub hello: Arc<Hello>,
     /// What C2 must be.
     pub c2_check: C2Check,
     /// Bounds while nothing is published on the connection.
@@ -71,7 +71,7 @@ impl SessionSettings {
     /// The defaults of [`limits`].
     pub fn new(hello: Hello) -> Self {
         Self {
-            hello: Rc::new(hello),
+            hello: Arc::new(hello),
             c2_check: C2Check::Log,
             limits_before_publish: ReadLimits::before_publish(),
             limits_publishing: ReadLimits::default(),
