@@ -25,6 +25,16 @@
 //! [`config`] is plain data that the others are handed. [`load`] has a loop of its own; it shares
 //! nothing with `server` and `net` but [`descriptors`].
 //!
+//! # Embedding the protocol
+//!
+//! [`rtmp`] speaks the protocol in any program and with any loop. Its page has a publisher and a
+//! server as complete examples, and `tests/examples/` has them as programs. [`media`], [`amf0`] and
+//! [`amf3`] read the payloads of messages.
+//!
+//! Those modules are the interface for other programs. Two features, both default, add the rest:
+//! `server` adds [`config`], [`stream`], [`server`] and [`net`], and `load` adds [`load`]. These
+//! modules are public for the program, the tests and the benchmarks. Any version may change them.
+//!
 //! # To change ...
 //!
 //! | ... | go to |

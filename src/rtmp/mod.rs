@@ -1,6 +1,18 @@
 //! The protocol, pure: bytes in, events and bytes out.
 //!
 //! No module below opens a socket, reads a clock or draws a random number.
+//!
+//! [client]: client::Client
+//! [session]: session::Session
+//! [ping]: session::Session::ping
+//! [write_media]: session::Session::write_media
+//! [control_bytes_max]: session::SessionSettings::control_bytes_max
+//! [take]: link::Output::take
+//! [written]: link::Output::written
+//! [write_message]: chunk::writer::write_message
+// Rustdoc resolves the links of the guide by these definitions, since the first one of a label
+// counts. Those at its end are for readers of the file.
+#![doc = include_str!("guide.md")]
 
 pub mod auth;
 pub mod chunk;
