@@ -22,16 +22,16 @@ use std::time::Instant;
 
 use tiderace::config::Settings;
 use tiderace::limits::{
-    CHUNK_SIZE_OUT, HANDSHAKE_PACKET_BYTES, READ_BUFFER_BYTES, WINDOW_ACK_BYTES,
+    CHUNK_SIZE_INITIAL, CHUNK_SIZE_OUT, HANDSHAKE_PACKET_BYTES, READ_BUFFER_BYTES, WINDOW_ACK_BYTES,
 };
 use tiderace::rtmp::auth::Challenger;
 use tiderace::rtmp::chunk::reader::ReadLimits;
-use tiderace::rtmp::chunk::writer::chunk_stream;
+use tiderace::rtmp::chunk::writer::{chunk_stream, write_control, write_message};
 use tiderace::rtmp::client::{Client, ClientConfig, ClientEvent, Purpose};
 use tiderace::rtmp::command::{CommandMessage, reply};
 use tiderace::rtmp::handshake::Hello;
 use tiderace::rtmp::link::{Inbound, Incoming, Output};
-use tiderace::rtmp::message::{MessageHeader, kind};
+use tiderace::rtmp::message::{Control, MessageHeader, kind};
 use tiderace::rtmp::quirks::Tolerated;
 use tiderace::rtmp::session::{Event, Session, SessionSettings, Step};
 use tiderace::server::Server;
@@ -109,19 +109,19 @@ fn read_segments(iterations: u64) {
 
 /// A video message of 16 kB in chunks of 4096 bytes, as OBS and librtmp send it, in one piece.
 fn read_chunks(iterations: u64) {
-    let mut output = Output::default();
-    output.set_chunk_size(4096);
-    let (announcement, mut receiver) = (output.take(), Receiver::new());
-    receiver.read(&announcement);
+    let (mut wire, mut receiver) = (Vec::new(), Receiver::new());
+    write_control(&mut wire, &Control::SetChunkSize(4096), CHUNK_SIZE_INITIAL);
+    receiver.read(&wire);
+    wire.clear();
     let header = MessageHeader {
         chunk_stream_id: chunk_stream::VIDEO,
         timestamp: 1000,
         kind: kind::VIDEO,
         message_stream_id: 1,
     };
-    output.message(header, &[0x27; 16_000]);
+    write_message(&mut wire, header, &[0x27; 16_000], 4096);
     for _ in 0..iterations {
-        receiver.read(output.bytes());
+        receiver.read(&wire);
     }
 }
 
@@ -174,11 +174,13 @@ fn write(iterations: u64) {
         message_stream_id: 1,
     };
     for _ in 0..iterations {
-        let mut output = Output::default();
-        output.set_chunk_size(CHUNK_SIZE_OUT);
-        output.message(header(chunk_stream::VIDEO, kind::VIDEO), black_box(&video));
-        output.message(header(chunk_stream::AUDIO, kind::AUDIO), black_box(&audio));
-        black_box(output.bytes());
+        let mut wire = Vec::new();
+        write_control(&mut wire, &Control::SetChunkSize(CHUNK_SIZE_OUT), CHUNK_SIZE_INITIAL);
+        let (of_video, of_audio) =
+            (header(chunk_stream::VIDEO, kind::VIDEO), header(chunk_stream::AUDIO, kind::AUDIO));
+        write_message(&mut wire, of_video, black_box(&video), CHUNK_SIZE_OUT);
+        write_message(&mut wire, of_audio, black_box(&audio), CHUNK_SIZE_OUT);
+        black_box(&wire);
     }
 }
 

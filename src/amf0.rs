@@ -558,6 +558,7 @@ const fn is_reference(head: u32) -> bool {
 
 /// Why a value could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Error {
     /// The message ends inside a value.
     Truncated {

@@ -9,9 +9,11 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tiderace::config::{ConfigError, ConfigErrors, Draft, FileText, FlagValue, Settings};
-use tiderace::load::LoadError;
-use tiderace::load::help;
-use tiderace::load::subcommand::{LoadCommand, LoadVerdict};
+#[cfg(feature = "load")]
+use tiderace::load::{
+    LoadError, help,
+    subcommand::{LoadCommand, LoadVerdict},
+};
 use tiderace::net::{self, StartError};
 
 use crate::settings_file::{self, Source};
@@ -59,6 +61,7 @@ pub(crate) enum CliCommand {
         unit: SystemdUnit,
     },
     /// Measure an RTMP server, this one or another.
+    #[cfg(feature = "load")]
     #[command(subcommand, after_long_help = help::LOAD)]
     Load(LoadCommand),
 }
@@ -217,6 +220,7 @@ fn at_its_key(draft: &Draft, error: &StartError) -> String {
 
 /// What the process exits with. The numbers are part of the interface: scripts read them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(feature = "load"), expect(dead_code, reason = "a measurement ends with some"))]
 #[repr(u8)]
 pub(crate) enum Exit {
     /// All went well, or a drain ended in time.
@@ -283,6 +287,7 @@ impl From<&StartError> for Exit {
     }
 }
 
+#[cfg(feature = "load")]
 impl From<&LoadError> for Exit {
     fn from(error: &LoadError) -> Self {
         match error {
@@ -304,6 +309,7 @@ impl From<&LoadError> for Exit {
     }
 }
 
+#[cfg(feature = "load")]
 impl From<LoadVerdict> for Exit {
     fn from(verdict: LoadVerdict) -> Self {
         match verdict {
@@ -492,6 +498,7 @@ mod tests {
         }
     }
 
+    #[cfg(feature = "load")]
     #[test]
     fn help_of_load_has_a_line_for_each_code_that_it_can_end_with() {
         for exit in [
@@ -516,11 +523,16 @@ mod tests {
     fn flags_that_have_nothing_to_do_with_each_other_do_not_mix() {
         assert!(Cli::try_parse_from(["tiderace", "--start", "live", "config"]).is_err());
         assert!(Cli::try_parse_from(["tiderace", "check"]).is_err());
+        assert!(matches!(command("tiderace config"), CliCommand::Config));
+        assert!(matches!(command("tiderace check a.toml"), CliCommand::Check { .. }));
+    }
+
+    #[cfg(feature = "load")]
+    #[test]
+    fn a_file_to_publish_excludes_what_describes_a_synthetic_stream() {
         let publish = ["tiderace", "load", "publish", "rtmp://host/live/show", "--file", "a.flv"];
         assert!(Cli::try_parse_from(publish).is_ok());
         let synthetic = ["--fps", "25"];
         assert!(Cli::try_parse_from(publish.into_iter().chain(synthetic)).is_err());
-        assert!(matches!(command("tiderace config"), CliCommand::Config));
-        assert!(matches!(command("tiderace check a.toml"), CliCommand::Check { .. }));
     }
 }

@@ -23,7 +23,17 @@
 //! clock and no random number: [`server`] is generic over its transport and is told the time.
 //! [`net`] is the only place of the server with sockets, the poll, signals and the clock.
 //! [`config`] is plain data that the others are handed. [`load`] has a loop of its own; it shares
-//! nothing with `server` and `net` but [`descriptors`].
+//! nothing with `server` and `net` but `descriptors`.
+//!
+//! # Embedding the protocol
+//!
+//! [`rtmp`] speaks the protocol in any program and with any loop. Its page has a publisher and a
+//! server as complete examples, and `tests/examples/` has them as programs. [`media`], [`amf0`] and
+//! [`amf3`] read the payloads of messages.
+//!
+//! Those modules are the interface for other programs. Two features, both default, add the rest:
+//! `server` adds [`config`], [`stream`], [`server`] and [`net`], and `load` adds [`load`]. These
+//! modules are public for the program, the tests and the benchmarks. Any version may change them.
 //!
 //! # To change ...
 //!
@@ -58,7 +68,7 @@
 //! | users, stream keys, secret parts of a name | [`server::judge::access`], `config/apps.rs` |
 //! | who may publish, takeover, linger | [`server::hub`], `server/role.rs` |
 //! | in which order bytes go out | `server/outbox.rs` |
-//! | budgets of a turn | [`budget`], [`limits`] |
+//! | budgets of a turn | `src/budget.rs`, [`limits`] |
 //! | who gives way when the table is full | [`server`], [`server::stages`] |
 //! | what is accounted as memory, what is given up when it runs short | [`server::memory`] |
 //! | when a listening socket is asked, what becomes of each answer | [`server::accepting`] |
@@ -72,7 +82,7 @@
 //! | the poll, signals, reload | `net/event_loop.rs` |
 //! | what the service manager is told, the watchdog | `net/notify.rs` |
 //! | sockets that it hands over, the units for systemd | `net/activation.rs`, `systemd/` |
-//! | how many descriptors the process may open | [`descriptors`] |
+//! | how many descriptors the process may open | `src/descriptors.rs` |
 //! | what `tiderace load` can be asked for, its flags | [`load::subcommand`], [`load::options`] |
 //! | sessions that are held, or come and go, under load | [`load::idle`], [`load::churn`] |
 //! | how several processes share the work of a measurement | [`load::processes`] |
@@ -86,20 +96,34 @@
 //! | the raw relay that the cost of a server is told by | [`load::floor`] |
 
 #![forbid(unsafe_code)]
+#![cfg_attr(
+    not(all(feature = "server", feature = "load")),
+    allow(rustdoc::broken_intra_doc_links, reason = "this page links to every module")
+)]
 
 pub mod amf0;
 pub mod amf3;
+#[cfg(feature = "server")]
+#[doc(hidden)]
 pub mod budget;
+#[cfg(feature = "server")]
 pub mod config;
+#[cfg(any(feature = "server", feature = "load"))]
+#[doc(hidden)]
 pub mod descriptors;
 pub mod limits;
+#[cfg(feature = "load")]
 pub mod load;
 pub mod manual;
 pub mod media;
+#[cfg(feature = "server")]
 pub mod net;
 pub mod rtmp;
+#[cfg(feature = "server")]
 pub mod server;
+#[cfg(feature = "server")]
 pub mod stream;
+#[doc(hidden)]
 pub mod text;
 pub mod time;
 

@@ -24,6 +24,7 @@ fn main() -> ExitCode {
         CliCommand::Check { file } => check(&file),
         CliCommand::Config => print(&Settings::sample()),
         CliCommand::Systemd { unit } => print(unit.text()),
+        #[cfg(feature = "load")]
         CliCommand::Load(command) => match command.run() {
             Ok(outcome) => {
                 outcome.lines.iter().for_each(|line| say(&format_args!("tiderace: {line}")));

@@ -4,13 +4,16 @@ use crate::limits::HANDSHAKE_PACKET_BYTES;
 use crate::rtmp::chunk::reader::{ChunkReader, ReadLimits};
 use crate::rtmp::message::{Control, MessageHeader};
 use crate::rtmp::quirks::Tolerated;
+#[cfg(feature = "server")]
 use crate::stream::tape::TapeSettings;
+#[cfg(feature = "server")]
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// C0 C1 C2, and as many bytes in the other direction.
 pub(crate) const HANDSHAKE_BYTES: usize = 1 + 2 * HANDSHAKE_PACKET_BYTES;
 
 /// A tape that begins players at the newest keyframe.
+#[cfg(feature = "server")]
 pub(crate) const TAPE: TapeSettings = TapeSettings {
     bytes_max: 1 << 20,
     span_ms_max: 30_000,
@@ -49,6 +52,7 @@ pub(crate) fn recorded_messages(file: &str) -> Vec<(MessageHeader, Vec<u8>)> {
 }
 
 /// The messages that `wire` holds in chunks of `chunk_size`.
+#[cfg(feature = "server")]
 pub(crate) fn wire_messages(wire: &[u8], chunk_size: u32) -> Vec<(MessageHeader, Vec<u8>)> {
     let mut wire = wire.to_owned();
     let (mut input, mut reader, mut messages) = (&mut wire[..], ChunkReader::default(), vec![]);
@@ -69,6 +73,7 @@ pub(crate) fn recorded(file: &str) -> Vec<u8> {
 }
 
 /// An empty file without a name.
+#[cfg(feature = "server")]
 pub(crate) fn file() -> std::io::Result<std::fs::File> {
     static FILES: AtomicU32 = AtomicU32::new(0);
     let number = FILES.fetch_add(1, Ordering::Relaxed);

@@ -40,6 +40,7 @@ pub struct FlvError {
 
 /// What can be wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Fault {
     /// The file does not begin as one of FLV.
     Signature,

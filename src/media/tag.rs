@@ -28,6 +28,7 @@ pub enum MediaKind {
 
 /// What a video message says about itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct VideoTag {
     /// The codec; in a message of several codecs that of its first track.
     pub codec: VideoCodec,
@@ -42,6 +43,7 @@ pub struct VideoTag {
 
 /// What an audio message says about itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct AudioTag {
     /// The codec; in a message of several codecs that of its first track.
     pub codec: AudioCodec,
@@ -94,6 +96,7 @@ pub enum AudioClass {
 
 /// A video codec, however the message named it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum VideoCodec {
     /// H.264: legacy id 7 or `avc1`.
     Avc,
@@ -117,6 +120,7 @@ pub enum VideoCodec {
 
 /// An audio codec, however the message named it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum AudioCodec {
     /// AAC: legacy format 10 or `mp4a`.
     Aac,
@@ -211,6 +215,7 @@ impl Tracks {
 /// Why a message cannot be relayed: its header does not hold together. The message is dropped
 /// and counted; the connection lives on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum TagError {
     /// A video message without a payload.
     Empty,

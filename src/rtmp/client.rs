@@ -22,6 +22,7 @@ use crate::rtmp::quirks::Tolerated;
 
 /// What a client wants, and how it goes about it.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct ClientConfig {
     /// The application, with its query if it has one.
     pub app: String,
@@ -59,6 +60,7 @@ impl ClientConfig {
 
 /// How far a client goes, and what it does there.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Purpose {
     /// Stays silent once the handshake is over.
     Handshake,
@@ -88,6 +90,7 @@ impl Purpose {
 /// that a caller sees all that was said and in which order, also what the client has dealt with
 /// by itself.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum ClientEvent<'a> {
     /// The handshake is over, and `connect` is on its way unless the handshake was all that was
     /// wanted.
@@ -124,6 +127,7 @@ pub enum ClientEvent<'a> {
 
 /// Why a connection to a server cannot go on.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum ClientError {
     /// What answered is no RTMP server.
     Handshake(HandshakeError),

@@ -19,6 +19,7 @@ use std::fmt;
 
 /// What the bytes came to.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Event<'a> {
     /// Audio, video or data of a stream that is published.
     Media(Message<'a>),
@@ -30,6 +31,7 @@ pub enum Event<'a> {
 
 /// A step of the dialogue, which the caller has to know or to decide.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Step {
     /// A message was answered or applied here; there is nothing to do but to call again.
     Handled,
@@ -84,6 +86,7 @@ pub enum Step {
 
 /// The command with a name that was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Asked {
     /// `connect`.
     Connect {
@@ -208,6 +211,7 @@ impl PlayRequest {
 
 /// Why a session cannot go on. All of it is the peer's doing.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum SessionError {
     /// The handshake.
     Handshake(HandshakeError),

@@ -53,6 +53,7 @@ pub struct ClientHandshake {
 
 /// How a handshake went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Completed {
     /// What C1 asked for.
     pub form: Form,
@@ -80,6 +81,7 @@ pub enum Schema {
 
 /// Why a handshake cannot go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum HandshakeError {
     /// A version other than 3.
     Version(u8),

@@ -72,19 +72,19 @@ impl Output {
     }
 
     /// Announces a chunk size and uses it from the next message on (RTMP 1.0, section 5.4.1).
-    pub fn set_chunk_size(&mut self, size: u32) {
+    pub(crate) fn set_chunk_size(&mut self, size: u32) {
         self.control(Control::SetChunkSize(size));
         self.chunk_size = size;
     }
 
     /// Appends a protocol control or user control message.
-    pub fn control(&mut self, control: Control) {
+    pub(super) fn control(&mut self, control: Control) {
         write_control(&mut self.bytes, &control, self.chunk_size);
     }
 
     /// Appends what a message of the peer asks for by itself. A peer that asks on and reads
     /// nothing gets no more than [`limits::REPLIES_WAITING_MAX`], so that it costs no more memory.
-    pub fn reply(&mut self, control: Control) {
+    pub(super) fn reply(&mut self, control: Control) {
         if self.bytes.is_empty() {
             self.replies = 0;
         }
@@ -95,24 +95,24 @@ impl Output {
     }
 
     /// Appends a user control message.
-    pub fn user_control(&mut self, event: UserControl) {
+    pub(crate) fn user_control(&mut self, event: UserControl) {
         self.control(Control::UserControl(event));
     }
 
     /// Appends a command whose AMF0 body `body` writes.
-    pub fn command(&mut self, message_stream_id: u32, body: impl FnOnce(&mut Vec<u8>)) {
+    pub(super) fn command(&mut self, message_stream_id: u32, body: impl FnOnce(&mut Vec<u8>)) {
         let chunk_stream_id =
             if message_stream_id == 0 { chunk_stream::COMMAND } else { chunk_stream::STATUS };
         self.body(chunk_stream_id, kind::COMMAND_AMF0, message_stream_id, body);
     }
 
     /// Appends a data message whose AMF0 body `body` writes.
-    pub fn data(&mut self, message_stream_id: u32, body: impl FnOnce(&mut Vec<u8>)) {
+    pub(super) fn data(&mut self, message_stream_id: u32, body: impl FnOnce(&mut Vec<u8>)) {
         self.body(chunk_stream::DATA, kind::DATA_AMF0, message_stream_id, body);
     }
 
     /// Appends any message.
-    pub fn message(&mut self, header: MessageHeader, payload: &[u8]) {
+    pub(super) fn message(&mut self, header: MessageHeader, payload: &[u8]) {
         write_message(&mut self.bytes, header, payload, self.chunk_size);
     }
 
@@ -139,6 +139,7 @@ impl Output {
 
 /// Why a connection's bytes cannot be followed any further.
 #[derive(Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum LinkError {
     /// The chunk stream is broken or beyond its limits.
     Chunk(ChunkError),
@@ -171,6 +172,7 @@ impl From<ControlError> for LinkError {
 
 /// What arrived.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Incoming<'a> {
     /// A control message, already applied.
     Control(Control),

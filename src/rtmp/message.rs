@@ -105,6 +105,7 @@ pub enum BandwidthLimit {
 
 /// A user control event (RTMP 1.0, section 7.1.7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum UserControl {
     /// The message stream is usable.
     StreamBegin(u32),
@@ -131,6 +132,7 @@ pub enum UserControl {
 
 /// Why a control message cannot be obeyed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ControlError {
     /// A chunk size of zero would never carry a payload byte.
     ChunkSizeZero,

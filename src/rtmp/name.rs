@@ -83,6 +83,7 @@ type Parts<'a> = SmallVec<[&'a str; 8]>;
 
 /// The stream that a key means within an application.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct StreamTarget {
     /// The canonical name, application and key: equal for every way to write the URL.
     pub name: String,
@@ -383,6 +384,7 @@ const fn is_blank(character: char) -> bool {
 
 /// Why an application or a key names no stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum NameError {
     /// There are fewer than two parts.
     Empty,

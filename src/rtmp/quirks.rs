@@ -10,6 +10,7 @@ macro_rules! quirks {
     ($(#[$of:meta])* $quirk:ident: $($(#[$doc:meta])* $name:ident = $said:expr;)+) => {
         $(#[$of])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[non_exhaustive]
         pub enum $quirk {
             $($(#[$doc])* $name,)+
         }

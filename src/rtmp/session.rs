@@ -23,6 +23,7 @@
 //! ```
 
 use super::chunk::reader::{ReadLimits, skip};
+use super::chunk::writer::{chunk_stream, write_message};
 use super::command::{caps_ex, code, level, reply};
 pub use super::dialogue::{
     Asked, ConnectRequest, Event, PlayRequest, PublishRequest, Receive, Receives, SessionError,
@@ -31,11 +32,13 @@ pub use super::dialogue::{
 use super::dialogue::{Dialogue, MessageStream, MessageStreams, Phase, Reconnect, Role, set_role};
 use super::handshake::{C2Check, Hello, ServerHandshake};
 use super::link::{Inbound, Incoming, Output};
-use super::message::{BandwidthLimit, Control, UserControl};
+use super::message::{BandwidthLimit, Control, Message, MessageHeader, UserControl, kind};
 use super::name::AppName;
 use super::quirks::{Quirk, Tolerated};
 use crate::limits;
-use std::rc::Rc;
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
 
 /// What the server does of Enhanced RTMP v2 beyond codecs: it asks to reconnect, and passes several
 /// tracks, modifiers and nanoseconds through as they came.
@@ -45,9 +48,10 @@ const CAPS_EX: u32 =
 /// What every session of a server shares; passed to each call, so that a session holds no copy
 /// and a change reaches all of them at once.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct SessionSettings {
     /// The server's words in the handshake.
-    pub hello: Rc<Hello>,
+    pub hello: Arc<Hello>,
     /// What C2 must be.
     pub c2_check: C2Check,
     /// Bounds while nothing is published on the connection.
@@ -70,7 +74,7 @@ impl SessionSettings {
     /// The defaults of [`limits`].
     pub fn new(hello: Hello) -> Self {
         Self {
-            hello: Rc::new(hello),
+            hello: Arc::new(hello),
             c2_check: C2Check::Log,
             limits_before_publish: ReadLimits::before_publish(),
             limits_publishing: ReadLimits::default(),
@@ -349,12 +353,91 @@ impl Session {
         self.inbound.release();
     }
 
+    /// Writes a message of a publisher for the player on a message stream of this session.
+    ///
+    /// Moves the waiting replies to `out` and appends the message to them, because media must not
+    /// precede the reply that allows it. The message gets the ids of the player's message stream
+    /// and the chunk size that the player was told, so the message of [`Event::Media`] can be
+    /// passed as it is. The caller sends `out`, and bounds it for a player that does not read.
+    ///
+    /// # Errors
+    ///
+    /// If the message cannot be written. Then `out` and the replies are unchanged.
+    pub fn write_media(
+        &mut self,
+        message_stream_id: u32,
+        message: Message<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), WriteMediaError> {
+        let Message { header, payload } = message;
+        let plays =
+            |stream: &MessageStream| stream.id == message_stream_id && stream.role == Role::Playing;
+        if !self.streams.iter().any(plays) {
+            return Err(WriteMediaError::NotPlaying { message_stream_id });
+        }
+        if payload.len() > limits::MESSAGE_BYTES_MAX {
+            return Err(WriteMediaError::TooLong { bytes: payload.len() });
+        }
+        let chunk_stream_id = match header.kind {
+            kind::AUDIO => chunk_stream::AUDIO,
+            kind::VIDEO => chunk_stream::VIDEO,
+            kind::DATA_AMF0 | kind::DATA_AMF3 => chunk_stream::DATA,
+            kind => return Err(WriteMediaError::NotMedia { kind }),
+        };
+        if !self.output.is_empty() {
+            out.extend(self.output.take());
+        }
+        let header = MessageHeader { chunk_stream_id, message_stream_id, ..header };
+        write_message(out, header, payload, self.output.chunk_size());
+        Ok(())
+    }
+
     fn status(&mut self, message_stream_id: u32, code: &str, description: &str) {
         self.output.command(message_stream_id, |body| {
             reply::on_status(body, level::STATUS, code, description);
         });
     }
 }
+
+/// An error of [`Session::write_media`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WriteMediaError {
+    /// The peer does not play on this message stream: its play was not accepted, or has ended.
+    NotPlaying {
+        /// The message stream.
+        message_stream_id: u32,
+    },
+    /// The message is not audio, video or data.
+    NotMedia {
+        /// Message type id.
+        kind: u8,
+    },
+    /// The payload is longer than a message can be.
+    TooLong {
+        /// Length of the payload (bytes).
+        bytes: usize,
+    },
+}
+
+impl fmt::Display for WriteMediaError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotPlaying { message_stream_id } => {
+                write!(f, "the peer does not play on message stream {message_stream_id}")
+            }
+            Self::NotMedia { kind } => {
+                write!(f, "a message of type {kind} is not audio, video or data")
+            }
+            Self::TooLong { bytes } => {
+                let max = limits::MESSAGE_BYTES_MAX;
+                write!(f, "a payload of {bytes} bytes does not fit a message, at most {max} do")
+            }
+        }
+    }
+}
+
+impl Error for WriteMediaError {}
 
 fn publishes(streams: &[MessageStream]) -> bool {
     streams.iter().any(|stream| stream.role == Role::Publishing)
@@ -363,6 +446,96 @@ fn publishes(streams: &[MessageStream]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rtmp::client::{Client, ClientConfig, ClientEvent, Purpose};
+
+    /// Lets a client connect and ask for a play, and returns both sides with the request.
+    fn asked_to_play(settings: &SessionSettings) -> (Client, Session, PlayRequest) {
+        let purpose = Purpose::Play { key: "show".to_owned() };
+        let config = ClientConfig::new("live", "rtmp://host/live", purpose);
+        let (mut client, mut session) = (Client::new(config, &[7; 1528]), Session::new(settings));
+        loop {
+            let mut sent = client.take_output();
+            let mut input = &mut sent[..];
+            while let Some(event) = session.next_event(&mut input, settings).unwrap() {
+                match event {
+                    Event::Step(Step::Connect(request)) => {
+                        session.accept_connect(request, settings);
+                    }
+                    Event::Step(Step::Play(request)) => return (client, session, request),
+                    _ => {}
+                }
+            }
+            let mut replies = session.output_mut().take();
+            let mut input = &mut replies[..];
+            while client.next_event(&mut input).unwrap().is_some() {}
+        }
+    }
+
+    /// A message as a publisher sent it, with ids that mean nothing to a player.
+    fn published(kind: u8, payload: &[u8]) -> Message<'_> {
+        let (chunk_stream_id, message_stream_id) = (64, 9);
+        let header = MessageHeader { chunk_stream_id, timestamp: 40, kind, message_stream_id };
+        Message { header, payload }
+    }
+
+    #[test]
+    fn media_follows_the_replies_and_has_the_ids_of_the_player() {
+        let settings = SessionSettings::new(Hello::new(&[7; 1528]));
+        let (mut client, mut session, request) = asked_to_play(&settings);
+        session.accept_play(&request);
+        // Longer than a chunk of the initial size, and than one of the size agreed upon.
+        let payload = vec![0x27; 100_000];
+        let mut out = Vec::new();
+        let kinds = [kind::AUDIO, kind::VIDEO, kind::DATA_AMF0, kind::DATA_AMF3];
+        for kind in kinds {
+            session.write_media(1, published(kind, &payload), &mut out).unwrap();
+        }
+        assert!(session.output().is_empty());
+        let (mut input, mut is_playing, mut received) = (&mut out[..], false, Vec::new());
+        while let Some(event) = client.next_event(&mut input).unwrap() {
+            match event {
+                ClientEvent::Playing => is_playing = true,
+                // `|RtmpSampleAccess`, a reply.
+                ClientEvent::Media(message) if message.payload.len() < 100 => {}
+                ClientEvent::Media(message) => {
+                    assert!(is_playing, "media before the reply");
+                    assert_eq!(message.payload, payload);
+                    received.push(message.header);
+                }
+                _ => {}
+            }
+        }
+        let header = |chunk_stream_id, kind| MessageHeader {
+            chunk_stream_id,
+            timestamp: 40,
+            kind,
+            message_stream_id: 1,
+        };
+        let expected = [4, 6, 7, 7].into_iter().zip(kinds).map(|(id, kind)| header(id, kind));
+        assert_eq!(received, expected.collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn media_that_cannot_be_written_changes_nothing() {
+        let settings = SessionSettings::new(Hello::new(&[7; 1528]));
+        let (_, mut session, request) = asked_to_play(&settings);
+        let (longest, mut out) = (vec![0; limits::MESSAGE_BYTES_MAX + 1], Vec::new());
+        let video = published(kind::VIDEO, &[0x27]);
+        let not_playing = |message_stream_id| WriteMediaError::NotPlaying { message_stream_id };
+        assert_eq!(session.write_media(1, video, &mut out), Err(not_playing(1)));
+        session.accept_play(&request);
+        let waiting = session.output().bytes().len();
+        for (on, message, expected) in [
+            (2, video, not_playing(2)),
+            (1, published(kind::COMMAND_AMF0, &[2]), WriteMediaError::NotMedia { kind: 20 }),
+            (1, published(kind::VIDEO, &longest), WriteMediaError::TooLong { bytes: 1 << 24 }),
+        ] {
+            assert_eq!(session.write_media(on, message, &mut out), Err(expected));
+            assert_eq!((out.len(), session.output().bytes().len()), (0, waiting));
+        }
+        let fits = published(kind::VIDEO, &longest[1..]);
+        assert_eq!(session.write_media(1, fits, &mut out), Ok(()));
+    }
 
     #[test]
     fn replies_may_wait_up_to_their_bound_and_no_byte_beyond_it() {

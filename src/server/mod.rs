@@ -95,7 +95,7 @@ use stages::Stage;
 use stats::Stats;
 use std::fmt;
 use std::net::SocketAddr;
-use std::rc::Rc;
+use std::sync::Arc;
 use stopwatch::{Clocks, Stopwatch, Work};
 use table::Table;
 use timers::Timers;
@@ -179,7 +179,7 @@ impl<T: Transport> Server<T> {
     /// `hello` is public, what is random in `challenger` is not.
     pub fn new(settings: Settings, hello: Hello, challenger: Challenger) -> Self {
         let access = Access::new(settings.apps.clone(), challenger);
-        let policies = Policies::new(&settings, Rc::new(hello), access);
+        let policies = Policies::new(&settings, Arc::new(hello), access);
         let mut table = Table::new(memory::unsent_bytes(&settings));
         table.count_addresses(settings.limits.connections_per_address_max != 0);
         Self {
@@ -453,7 +453,7 @@ impl<T: Transport> Server<T> {
     /// Replaces the settings. What concerns connections that exist holds from their next step.
     pub fn reload(&mut self, settings: Settings) {
         let access = self.policies.access.replaced_by(settings.apps.clone());
-        let hello = Rc::clone(&self.policies.session.hello);
+        let hello = Arc::clone(&self.policies.session.hello);
         self.policies = Policies::new(&settings, hello, access);
         self.policies.set_memory_level(&settings, self.memory.level);
         self.table.count_addresses(settings.limits.connections_per_address_max != 0);
@@ -595,7 +595,7 @@ impl<T: Transport> Server<T> {
 }
 
 impl Policies {
-    fn new(settings: &Settings, hello: Rc<Hello>, access: Access) -> Self {
+    fn new(settings: &Settings, hello: Arc<Hello>, access: Access) -> Self {
         let Settings { limits, play, publish, rtmp, .. } = settings;
         let reading =
             |assembly_bytes_max, data_bytes_max, audio_bytes_max, video_bytes_max| ReadLimits {

@@ -32,6 +32,7 @@ mod fuzz;
 mod handshake;
 mod hour;
 mod legacy;
+mod library;
 mod limits;
 #[cfg(target_os = "linux")]
 mod load_report;

@@ -73,6 +73,21 @@ fn no_dependency_is_there_twice_without_a_reason() {
 }
 
 #[test]
+fn the_protocol_alone_stands_on_few_crates() {
+    let manifest = text("Cargo.toml");
+    let manifest = table(&manifest);
+    let dependencies = find(&manifest, &["dependencies"]).and_then(DeValue::as_table).unwrap();
+    let is_optional = |dependency: &DeValue<'_>| {
+        find(dependency, &["optional"]).and_then(DeValue::as_bool) == Some(true)
+    };
+    let always = dependencies.iter().filter(|(_, dependency)| !is_optional(dependency.get_ref()));
+    let always: BTreeSet<_> = always.map(|(name, _)| name.get_ref().as_ref()).collect();
+    let expected =
+        ["base64", "bitreader", "bytes", "hmac", "md-5", "sha2", "smallvec", "smol_str", "subtle"];
+    assert_eq!(always, BTreeSet::from(expected));
+}
+
+#[test]
 fn every_licence_is_one_that_we_may_pass_on() {
     let deny = text("deny.toml");
     let deny = table(&deny);

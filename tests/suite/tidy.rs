@@ -155,6 +155,7 @@ fn every_file_is_part_of_a_program() {
         ("tests/interop", &["tests/interop/main.rs"]),
         ("tests/fuzz/bodies", &["tests/fuzz/bodies/mod.rs"]),
         ("tests/attack", &["tests/attack/main.rs"]),
+        ("tests/examples", &["tests/examples/publisher.rs", "tests/examples/server.rs"]),
     ] {
         let mut reached = BTreeSet::new();
         roots.iter().for_each(|root| reach(Path::new(root), &mut reached));

@@ -28,6 +28,7 @@ const FRAME_RATE_MILLIHERTZ_MAX: u64 = 999_999;
 
 /// The facts about a video track.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct VideoFacts {
     /// The profile, as its specification calls it.
     pub profile: Option<&'static str>,
@@ -45,6 +46,7 @@ pub struct VideoFacts {
 
 /// The facts about an audio track.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct AudioFacts {
     /// The profile, as decoders call it.
     pub profile: Option<&'static str>,

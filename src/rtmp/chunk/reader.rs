@@ -23,6 +23,7 @@ use crate::rtmp::quirks::{Quirk, Tolerated};
 /// They are passed at each call, so that no connection holds a copy and an accepted publish
 /// changes them at once. The default is what a publisher may send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ReadLimits {
     /// Chunk streams that have carried anything; at most 254 whatever is asked for.
     pub chunk_streams_max: usize,
@@ -57,6 +58,7 @@ pub struct ChunkReader {
 
 /// Why the chunks of a peer cannot be read any further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ChunkError {
     /// The first chunk of a chunk stream inherits from a header that never came.
     FreshChunkStream {

@@ -26,6 +26,7 @@ pub struct CommandMessage<'a> {
 
 /// A command with its arguments. A key that is missing or no string is empty.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Command<'a> {
     /// `connect`: opens the application.
     Connect(Connect<'a>),
@@ -146,6 +147,7 @@ pub enum Command<'a> {
 
 /// What `connect` says about the client (RTMP 1.0, section 7.2.1.1).
 #[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct Connect<'a> {
     /// The application, with its query; empty if there is none.
     pub app: &'a [u8],
@@ -204,6 +206,7 @@ impl PublishKind {
 
 /// The information object of a status or an error; what is missing is empty.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Status<'a> {
     /// One of [`level`].
     pub level: &'a [u8],
@@ -215,6 +218,7 @@ pub struct Status<'a> {
 
 /// Why a message is no command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum CommandError {
     /// There are no bytes.
     Empty,

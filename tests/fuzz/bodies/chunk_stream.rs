@@ -500,6 +500,7 @@ fn named(error: &LinkError) -> String {
         LinkError::Chunk(ChunkError::MessageTooLarge { .. }) => "message",
         LinkError::Chunk(ChunkError::TooManyChunkStreams { .. }) => "chunk streams",
         LinkError::Chunk(ChunkError::AssemblyTooLarge { .. }) => "assembly",
+        other => panic!("this sender has no fault that is {other}"),
     };
     name.to_owned()
 }

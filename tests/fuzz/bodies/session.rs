@@ -152,7 +152,7 @@ fn described(event: &Event<'_>) -> String {
         Event::Aggregate(parts) => {
             parts.clone().map(|part| message_described(&part)).collect::<Vec<_>>().join(", ")
         }
-        Event::Step(step) => format!("{step:?}"),
+        other => format!("{other:?}"),
     }
 }
 
