@@ -1012,16 +1012,16 @@ fn errors_say_what_came_and_what_was_expected() {
     for (error, text) in [
         (
             ChunkError::FreshChunkStream { chunk_stream_id: 5, format: 3 },
-            "chunk stream 5 opens with a type 3 header, type 0 or 1 expected",
+            "chunk stream 5 opens with a type 3 header, expected type 0 or 1",
         ),
         (
             ChunkError::MessageTooLarge { length: 9, max: 8, kind: 20 },
-            "message of type 20 declares 9 bytes, at most 8 allowed",
+            "message of type 20 declares 9 bytes, at most 8 are allowed",
         ),
-        (ChunkError::TooManyChunkStreams { max: 64 }, "more than 64 chunk streams"),
+        (ChunkError::TooManyChunkStreams { max: 64 }, "the peer uses more than 64 chunk streams"),
         (
             ChunkError::AssemblyTooLarge { length: 9, max: 8 },
-            "messages under assembly declare 9 bytes together, at most 8 allowed",
+            "unfinished messages declare 9 bytes together, at most 8 are allowed",
         ),
     ] {
         assert_eq!(error.to_string(), text);
