@@ -661,7 +661,7 @@ fn publishers_connect_is_the_minimal_one() {
 fn errors_read_as_one_line() {
     let cases: [(&[u8], &str); 3] = [
         (b"", "empty command message"),
-        (b"\x01\x01", "command name is no string"),
+        (b"\x01\x01", "command name is not a string"),
         (b"\x02\0\x02a", "command: a string needs 2 bytes, 1 are left"),
     ];
     for (payload, line) in cases {

@@ -555,9 +555,9 @@ fn a_url_has_one_name_in_the_forms_of_all_clients() {
 #[test]
 fn errors_show_no_raw_character() {
     let cases = [
-        (NameError::Control('\n'), "control character U+000A in stream name"),
-        (NameError::Bidi('\u{202e}'), "text direction character U+202E in stream name"),
-        (NameError::NotUtf8 { at: 3 }, "stream name is not UTF-8 from byte 3 on"),
+        (NameError::Control('\n'), "stream name has the control character U+000A"),
+        (NameError::Bidi('\u{202e}'), "stream name has the text direction character U+202E"),
+        (NameError::NotUtf8 { at: 3 }, "stream name is not UTF-8 at byte 3"),
     ];
     for (error, line) in cases {
         assert_eq!(error.to_string(), line);
