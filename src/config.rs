@@ -1,8 +1,8 @@
-//! Settings: what an operator may choose, with defaults, validated once.
+//! Settings of the server, with their defaults, validated once.
 //!
-//! Owns the typed values, the table of keys that reading, the printed sample and the reload
-//! report all walk, and the relations between values. It is plain data: nothing here is global,
-//! opens a file or reads the clock, and whoever needs a value is handed it.
+//! Owns the typed values, the relations between them, and the table of keys. Reading, the printed
+//! sample and the report of a reload all walk that table. Settings are plain data: nothing here is
+//! global, opens a file or reads the clock.
 
 mod apps;
 mod error;
@@ -24,28 +24,28 @@ pub use self::settings_reader::{Draft, FileText, FlagValue};
 use crate::limits;
 use crate::rtmp::handshake::C2Check;
 
-/// Everything that can be set, as one value for the whole server.
+/// All settings of the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Where to listen; `[::]` takes IPv4 as well.
+    /// Addresses to listen on; `[::]` also accepts IPv4.
     pub listen: Vec<ListenAddress>,
-    /// The most detailed lines that are logged.
+    /// The most detailed level that is logged.
     pub log_level: Level,
-    /// How long the drain after SIGTERM may take.
+    /// Duration of the drain after SIGTERM (ms).
     pub drain_ms: u64,
-    /// Where clients are to connect anew; empty: where they are.
+    /// URL in reconnect requests; empty for the URL that the client used.
     pub drain_url: ReconnectUrl,
     /// Sizes and counts.
     pub limits: Limits,
-    /// How long a peer may stay silent.
+    /// Deadlines of peers.
     pub timeouts: Timeouts,
     /// Publishers.
     pub publish: Publish,
     /// Players.
     pub play: Play,
-    /// The protocol itself.
+    /// The protocol.
     pub rtmp: Rtmp,
-    /// The access rules of applications, by name; in any other anyone may publish.
+    /// Access rules of applications, by name. Anyone may publish in an application without rules.
     pub apps: BTreeMap<String, App>,
 }
 
@@ -67,15 +67,15 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Settings from a file, if there is one, with the values of flags laid over it.
+    /// Reads settings from a file, if there is one, and from flags, which override the file.
     ///
     /// # Errors
-    /// Every mistake in both, so that all can be corrected at once.
+    /// Returns every mistake in both, so that a user can correct all of them at once.
     pub fn read(file: Option<FileText<'_>>, flags: &[FlagValue]) -> Result<Self, ConfigErrors> {
         Draft::read(file, flags).finish()
     }
 
-    /// A file that holds every key with its default, its meaning and its range.
+    /// Returns a configuration file with every key, its default, its meaning and its range.
     pub fn sample() -> String {
         let defaults = Self::default();
         let mut out = String::from(SAMPLE_HEAD);
@@ -99,25 +99,25 @@ impl Settings {
         out
     }
 
-    /// The keys that differ in `new` and that a reload leaves as they are.
+    /// Returns the keys that differ in `new` and that a reload does not change.
     pub fn changed_at_restart_only(&self, new: &Self) -> Vec<String> {
         self.changes(new, Change::Restart).map(|change| change.key).collect()
     }
 
-    /// The keys that differ in `new` and that a reload puts into effect.
+    /// Returns the keys that differ in `new` and that a reload changes.
     pub fn changed_live(&self, new: &Self) -> Vec<ChangedKey> {
         self.changes(new, Change::Live).chain(apps::changes(&self.apps, &new.apps)).collect()
     }
 
-    /// Takes over what only a restart can change from the settings that are `running`, so that
-    /// the settings in use always say what is in effect.
+    /// Copies the values that need a restart from the `running` settings. So the settings always
+    /// match the behaviour of the server.
     pub fn keep_restart_only(&mut self, running: &Self) {
         self.listen.clone_from(&running.listen);
         self.limits.connections_max = running.limits.connections_max;
         self.limits.socket_unsent_bytes_max = running.limits.socket_unsent_bytes_max;
         self.limits.socket_send_bytes_max = running.limits.socket_send_bytes_max;
         self.limits.socket_receive_bytes_max = running.limits.socket_receive_bytes_max;
-        // Players were told it, and tapes hold messages that were cut by it.
+        // The size was announced to players, and tapes contain messages in chunks of this size.
         self.rtmp.chunk_size = running.rtmp.chunk_size;
         self.timeouts.keepalive_ms = running.timeouts.keepalive_ms;
         self.timeouts.user_timeout_ms = running.timeouts.user_timeout_ms;
@@ -131,15 +131,15 @@ impl Settings {
     }
 }
 
-/// One key whose value a reload changes, with both values as the file writes them. Of secrets it
-/// has the number.
+/// A key whose value a reload changes, with both values in the syntax of the file. Secrets are
+/// replaced by their number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChangedKey {
     /// Section and name, as in `play.start`.
     pub key: String,
-    /// The value that was in effect.
+    /// The value before the reload.
     pub old: String,
-    /// The value that is.
+    /// The value after the reload.
     pub new: String,
 }
 
@@ -150,14 +150,14 @@ impl fmt::Display for ChangedKey {
     }
 }
 
-/// What a second publisher of a live stream gets.
+/// Policy for a second publisher of a live stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Duplicate {
-    /// It is refused.
+    /// The second publisher is refused.
     Reject,
-    /// It takes the stream over, and the first one is closed.
+    /// The second publisher takes over, and the first one is closed.
     Replace,
-    /// It takes over when the first one has been silent for `publish.silent_ms`.
+    /// The second publisher takes over if the first one has been silent for `publish.silent_ms`.
     ReplaceIfSilent,
 }
 
@@ -169,14 +169,14 @@ impl Choice for Duplicate {
     ];
 }
 
-/// Where a player that joins a live stream starts.
+/// Start position of a player in a live stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
-    /// At the newest keyframe: a picture at once.
+    /// The newest keyframe. It gives a picture at once.
     Keyframe,
-    /// At the next keyframe: the lowest delay that decodes.
+    /// The next keyframe. It gives the lowest delay of a decodable start.
     NextKeyframe,
-    /// At the next message, whatever it is.
+    /// The next message of any kind.
     Live,
 }
 
@@ -188,12 +188,12 @@ impl Choice for Start {
     ];
 }
 
-/// What a player gets that asks for a stream that nobody publishes.
+/// Policy for a player of a stream without a publisher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Absent {
-    /// It waits for the publisher.
+    /// The player waits for a publisher.
     Wait,
-    /// It is told that there is no such stream.
+    /// The player is refused.
     Refuse,
 }
 
@@ -217,7 +217,7 @@ impl Choice for Level {
     ];
 }
 
-/// Builds one [`Key`] from its path, its text and the field it stands for.
+/// Creates a [`Key`] from its path, its text and its field in [`Settings`].
 macro_rules! key {
     ($path:expr, [$($about:literal),+], $change:ident, $rule:expr, $($field:ident).+) => {
         Key {
@@ -231,10 +231,10 @@ macro_rules! key {
     };
 }
 
-/// Declares a section once: its struct, its defaults and its keys.
+/// Declares a section in one place: its struct, its defaults and its keys.
 ///
-/// A key that is written in four places is forgotten in one of them. The text above a key is both
-/// its documentation here and its comment in the printed sample.
+/// Declaring them separately is rejected: someone who adds a key would forget one of the places.
+/// The text above a key is both its documentation and its comment in the printed sample.
 macro_rules! section {
     (
         $(#[$attribute:meta])*
@@ -441,27 +441,27 @@ const SAMPLE_HEAD: &str = "\
 # Durations are in milliseconds, sizes in bytes. SIGHUP reads the file again.
 ";
 
-/// One key of the configuration: all that reading, printing and comparing need to know of it.
+/// A key of the configuration, with the functions that read, print and compare its value.
 struct Key {
     /// Section and name, as in `play.start`; keys of the top level have no section.
     path: &'static str,
     /// The lines of its comment, each with its leading space.
     about: &'static [&'static str],
     change: Change,
-    /// Sets the value as written, or finds every mistake in it.
+    /// Sets the value, or returns every mistake in it.
     assign: fn(&mut Settings, &Written<'_>) -> Result<(), Vec<Wrong>>,
-    /// The value as the file writes it.
+    /// Returns the value in the syntax of the file.
     show: fn(&Settings) -> String,
-    /// What may be written.
+    /// Returns the description of valid values.
     expected: fn() -> String,
 }
 
-/// When a changed key takes effect.
+/// The time at which a changed key takes effect.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Change {
     /// At the reload.
     Live,
-    /// At the next start, because it is built into sockets or tables that exist.
+    /// At the next start, because existing sockets or tables depend on the value.
     Restart,
 }
 
@@ -475,12 +475,12 @@ impl Key {
     }
 }
 
-/// Every key, section by section, those of the top level first.
+/// Returns every key, section by section. The keys of the top level come first.
 fn keys() -> impl Iterator<Item = &'static Key> {
     [TOP_KEYS, LIMITS_KEYS, TIMEOUTS_KEYS, PUBLISH_KEYS, PLAY_KEYS, RTMP_KEYS].into_iter().flatten()
 }
 
-/// A key and its value, where two of them are compared.
+/// One side of a relation between two keys.
 struct Operand {
     path: &'static str,
     value: fn(&Settings) -> u64,
@@ -488,7 +488,7 @@ struct Operand {
 
 macro_rules! at_most {
     ($($section:ident.$key:ident <= $section_max:ident.$key_max:ident;)+) => {
-        /// Pairs of which the first may not exceed the second.
+        /// Pairs of keys. The first value must not exceed the second.
         const AT_MOST: &[(Operand, Operand)] = &[$((
             Operand {
                 path: concat!(stringify!($section), ".", stringify!($key)),
@@ -503,48 +503,50 @@ macro_rules! at_most {
 }
 
 at_most! {
-    // A message that is allowed must fit under assembly, and what was assembled on the tape.
+    // An allowed message must fit into the assembly, and an assembled message must fit on the tape.
     limits.command_bytes_max <= limits.assembly_bytes_max;
     limits.data_bytes_max <= limits.assembly_bytes_max;
     limits.audio_bytes_max <= limits.assembly_bytes_max;
     limits.video_bytes_max <= limits.assembly_bytes_max;
     limits.assembly_bytes_max <= limits.tape_bytes_max;
-    // A player that may lag by more than the tape holds falls off its end instead of jumping.
+    // A player that may lag further than the tape reaches would fall off its end instead of
+    // skipping.
     play.lag_bytes <= limits.tape_bytes_max;
     play.lag_ms <= limits.tape_span_ms_max;
-    // What waits to leave together is no lag.
+    // Messages that wait to be merged do not count as lag.
     play.merge_ms <= play.lag_ms;
-    // Both count from accept, so a longer handshake would never be reached.
+    // Both deadlines count from accept, so a longer handshake deadline would never be reached.
     timeouts.handshake_ms <= timeouts.connect_ms;
 }
 
-/// Keys that keep peers out, but not by default. A reload of a file that lacks one of them does not
-/// switch it off. `apps.rs` guards the access rules of `[apps]`.
+/// Keys that restrict peers, and whose default is no restriction. A reload of a file that lacks one
+/// of them does not remove the restriction. `apps.rs` does the same for the access rules of
+/// `[apps]`.
 const GUARDS: &[&str] = &["limits.connections_per_address_max"];
 
 /// The registered port of RTMP.
 const RTMP_PORT: u16 = 1935;
-/// A day: a longer duration is a slip of the unit.
+/// Longest duration: one day. A longer one is probably in the wrong unit.
 const MILLIS_MAX: u64 = 86_400_000;
-/// The kernel takes keep-alive times of up to 32767 seconds.
+/// Longest keep-alive time that the kernel accepts: 32767 seconds.
 const KEEPALIVE_MS_MAX: u64 = 32_767_000;
-/// More than a kernel gives descriptors to one process.
+/// Largest count. No kernel gives one process more descriptors.
 const COUNT_MAX: u64 = 1 << 24;
-/// `connect` with its lists, or all answers of a handshake, fit in this.
+/// Smallest size of a message. `connect` with its lists fits, and so do the replies of a handshake.
 const BYTES_MIN: u64 = 4 * limits::KIB as u64;
-/// What one turn may bring of a stream must not make all its players lag.
+/// Smallest lag. The bytes of one turn must not make all players of a stream lag.
 const LAG_BYTES_MIN: u64 = 2 * limits::READ_BYTES_PER_TURN_MAX as u64;
-/// More for one stream or peer is a slip of the unit.
+/// Largest size for one stream or peer. A larger one is probably in the wrong unit.
 const BYTES_MAX: u64 = 1024 * limits::MIB as u64;
-/// A publisher with its tape, and some players.
+/// Smallest memory budget: a publisher with its tape, and some players.
 const MEMORY_BYTES_MIN: u64 = 16 * limits::MIB as u64;
-/// More than a machine has.
+/// Largest memory budget, which is more than any machine has.
 const MEMORY_BYTES_MAX: u64 = 1 << 44;
-/// A socket takes some messages.
+/// Smallest socket buffer: some messages.
 const SOCKET_BYTES_MIN: u64 = 16 * limits::KIB as u64;
-/// A tape is more than one of its blocks.
+/// Smallest tape: more than one of its blocks.
 const TAPE_BYTES_MIN: u64 = 2 * limits::TAPE_BLOCK_BYTES_MAX as u64;
-/// A message: the length field ends at 24 bits.
+/// Range of a message length, whose field has 24 bits.
 const MESSAGE_BYTES: field::Range = from_to(BYTES_MIN, limits::MESSAGE_BYTES_MAX as u64);
 
 #[cfg(test)]

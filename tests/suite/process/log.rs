@@ -72,7 +72,7 @@ fn a_full_terminal_does_not_hold_up_the_server_and_lost_lines_are_counted() {
             log += &String::from_utf8_lossy(&buffer[..count]);
         }
         serves(server.address);
-        log.contains(" lines of the log are missing here: ")
+        log.contains(" log lines are missing here: ")
     });
     assert!(log.lines().all(|line| line.starts_with("20") || line.starts_with("tiderace: ")));
 }
