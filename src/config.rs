@@ -269,132 +269,135 @@ macro_rules! section {
 section! {
     /// `[limits]`: sizes and counts, per process, connection and stream.
     limits: Limits, LIMITS_KEYS {
-        /// Connections at the same time; 0: as many as the descriptor limit allows, minus
-        /// a sixteenth that is reserved for memory files.
+        /// Maximum number of connections; 0: as many as the descriptor limit allows, minus a
+        /// sixteenth that is reserved for memory files.
         Restart connections_max: usize = 0, from_to(0, COUNT_MAX);
-        /// Memory of connections and streams, including what the kernel holds for them; 0: half of
-        /// what the machine, the control group or the limit of the process (`ulimit -v`, `-d`)
-        /// allows. As memory runs short, the server gives up the cheapest losses first.
+        /// Memory of connections and streams, including kernel buffers; 0: half of the memory that
+        /// the machine, the control group or the limit of the process (`ulimit -v`, `-d`) allows.
+        /// When memory runs short, the server first frees what costs its peers least.
         Live memory_bytes_max: usize = 0, either_zero_or(MEMORY_BYTES_MIN, MEMORY_BYTES_MAX);
-        /// What a socket takes beyond what is on its way (TCP_NOTSENT_LOWAT): it bounds players
-        /// that stall and slows nobody down; 0: as much as its send buffer.
+        /// Unsent data in a socket, in addition to the data in flight (TCP_NOTSENT_LOWAT). It
+        /// bounds the memory of stalled players and slows no player down; 0: up to the send buffer.
         Restart socket_unsent_bytes_max: usize = limits::SOCKET_UNSENT_BYTES_MAX,
             either_zero_or(SOCKET_BYTES_MIN, BYTES_MAX);
-        /// The send buffer of a socket; 0: as large as the kernel finds best, since a fixed one
-        /// slows players down that are far away.
+        /// Send buffer of a socket; 0: the kernel adapts it. A fixed size slows down distant
+        /// players.
         Restart socket_send_bytes_max: usize = 0, either_zero_or(SOCKET_BYTES_MIN, BYTES_MAX);
-        /// The receive buffer of a socket; 0: as large as the kernel finds best.
+        /// Receive buffer of a socket; 0: the kernel adapts it.
         Restart socket_receive_bytes_max: usize = 0, either_zero_or(SOCKET_BYTES_MIN, BYTES_MAX);
-        /// Connections of one address at the same time; 0: no limit.
+        /// Maximum number of connections from one address; 0: no limit.
         Live connections_per_address_max: usize = 0, from_to(0, COUNT_MAX);
-        /// Message streams that one connection may create.
+        /// Maximum number of message streams on one connection.
         Live message_streams_max: usize = limits::MESSAGE_STREAMS_MAX, from_to(1, 256);
-        /// Chunk streams that one connection may use; encoders use fewer than ten.
+        /// Maximum number of chunk streams on one connection; encoders use fewer than ten.
         Live chunk_streams_max: usize = limits::CHUNK_STREAMS_MAX, from_to(8, 254);
-        /// A command message.
+        /// Maximum length of a command message.
         Live command_bytes_max: usize = limits::COMMAND_BYTES_MAX, MESSAGE_BYTES;
-        /// A data message, such as metadata.
+        /// Maximum length of a data message, such as metadata.
         Live data_bytes_max: usize = limits::DATA_BYTES_MAX, MESSAGE_BYTES;
-        /// An audio message.
+        /// Maximum length of an audio message.
         Live audio_bytes_max: usize = limits::AUDIO_BYTES_MAX, MESSAGE_BYTES;
-        /// A video message; keyframes of 4K streams reach 5 MB.
+        /// Maximum length of a video message; keyframes of 4K streams reach 5 MB.
         Live video_bytes_max: usize = limits::VIDEO_BYTES_MAX, MESSAGE_BYTES;
-        /// All messages that one publisher has sent in part; no message may be larger.
+        /// Maximum total length of the unfinished messages of one publisher. No message may be
+        /// longer.
         Live assembly_bytes_max: usize = limits::ASSEMBLY_BYTES_MAX, from_to(BYTES_MIN, BYTES_MAX);
-        /// Replies that wait for a peer that does not read.
+        /// Maximum length of the replies that wait for a peer that does not read.
         Live control_bytes_max: usize = limits::CONTROL_BYTES_MAX, from_to(BYTES_MIN, BYTES_MAX);
-        /// Streams that are published at the same time. Players may wait for as many other names;
-        /// 0: no limit.
+        /// Maximum number of published streams. Players may wait for as many other names; 0: no
+        /// limit.
         Live streams_max: usize = 0, from_to(0, COUNT_MAX);
-        /// The name of an application and a stream, without the query.
+        /// Maximum length of the name of an application and a stream, without the query.
         Live name_bytes_max: usize = limits::NAME_BYTES_MAX,
             from_to(1, limits::NAME_BYTES_MAX as u64);
-        /// What is kept of a stream for its players. This bounds memory: a publisher chooses its
-        /// own timestamps, but not how many bytes it has sent.
+        /// Maximum length of the part of a stream that is kept for its players. It is in bytes, so
+        /// that it bounds memory: publishers choose their own timestamps.
         Live tape_bytes_max: usize = limits::TAPE_BYTES_MAX, from_to(TAPE_BYTES_MIN, BYTES_MAX);
-        /// How long messages older than the newest keyframe are kept for players that lag, in
-        /// milliseconds of arrival time. The newest GOP stays as long as tape_bytes_max allows.
+        /// Time for which messages older than the newest keyframe are kept for lagging players, by
+        /// arrival. The newest GOP is kept as long as tape_bytes_max allows.
         Live tape_span_ms_max: u64 = limits::TAPE_SPAN_MS_MAX, from_to(1000, 3_600_000);
     }
 }
 
 section! {
-    /// `[timeouts]`: how long a peer may keep the server waiting.
+    /// `[timeouts]`: deadlines of peers.
     timeouts: Timeouts, TIMEOUTS_KEYS {
-        /// From accept to the end of the handshake; no byte that arrives extends it.
+        /// Deadline for the handshake, counted from accept. Received bytes do not extend it.
         Live handshake_ms: u64 = 10_000, from_to(1, MILLIS_MAX);
-        /// From accept to the end of connect; no byte that arrives extends it.
+        /// Deadline for connect, counted from accept. Received bytes do not extend it.
         Live connect_ms: u64 = 20_000, from_to(1, MILLIS_MAX);
-        /// A session that neither publishes nor plays; 0: it may stay.
+        /// Time after which a session that neither publishes nor plays is closed; 0: never.
         Live idle_ms: u64 = 0, from_to(0, MILLIS_MAX);
-        /// A publisher that sends no media for this long is closed; 4 KiB of an unfinished message
-        /// count as media. A publisher that sends seldom is given twice its own longest pause; 0:
-        /// it may stay.
+        /// Time after which a publisher that sends no media is closed; 0: never. 4 KiB of an
+        /// unfinished message count as media. A publisher with long pauses gets twice its longest
+        /// pause.
         Live publisher_silent_ms: u64 = 30_000, from_to(0, MILLIS_MAX);
-        /// A player, or another session, that has not taken one byte of what waits for it. A
-        /// publisher may leave replies unread.
+        /// Time after which a player is closed that takes no byte of the data that waits for it.
+        /// It also applies to other sessions, but not to replies that a publisher does not read.
         Live player_stalled_ms: u64 = 10_000, from_to(1, MILLIS_MAX);
-        /// Between RTMP pings; 0: none are sent, since each one costs a wakeup on both sides.
+        /// Interval of RTMP pings; 0: no pings, because each one wakes up both sides.
         Live ping_ms: u64 = 0, either_zero_or(1000, MILLIS_MAX);
-        /// TCP keep-alive: silence before the kernel asks whether the peer is there; 0: never.
+        /// Silence after which the kernel probes whether the peer is alive (TCP keep-alive); 0:
+        /// never.
         Restart keepalive_ms: u64 = 60_000, either_zero_or(1000, KEEPALIVE_MS_MAX);
-        /// TCP user timeout: sent bytes that stay unacknowledged end the connection; 0: as the
-        /// kernel sees fit, about 15 minutes.
+        /// Time after which unacknowledged data closes the connection (TCP user timeout); 0: the
+        /// default of the kernel, about 15 minutes.
         Restart user_timeout_ms: u64 = 30_000, either_zero_or(1000, MILLIS_MAX);
     }
 }
 
 section! {
-    /// `[publish]`: publishers and what becomes of their streams.
+    /// `[publish]`: publishers and their streams.
     publish: Publish, PUBLISH_KEYS {
-        /// A second publisher of a live stream is refused, takes over, or takes over when the
-        /// first one has been silent for silent_ms.
+        /// Policy for a second publisher of a live stream: it is refused, it takes over, or it
+        /// takes over if the first one has been silent for silent_ms.
         Live duplicate: Duplicate = Duplicate::ReplaceIfSilent, ();
-        /// Silence after which replace-if-silent lets the next publisher take over. A publisher
-        /// that sends seldom is given twice its own longest pause. A publisher that has sent no
-        /// second picture yet is given ten times this setting.
+        /// Silence after which replace-if-silent allows a takeover. A publisher with long pauses
+        /// gets twice its longest pause. A publisher that has not sent its second picture gets ten
+        /// times this setting.
         Live silent_ms: u64 = 3000, from_to(1, MILLIS_MAX);
-        /// How long the players of a stream are kept when its publisher is gone, so that one that
-        /// comes back goes on seamlessly; 0: they are told at once.
+        /// Time for which the players of a stream are kept after its publisher has left. If a
+        /// publisher returns within it, they continue without a break; 0: they are told at once.
         Live linger_ms: u64 = 15_000, from_to(0, MILLIS_MAX);
     }
 }
 
 section! {
-    /// `[play]`: players, where they start and how far they may fall behind.
+    /// `[play]`: players, their start and their lag.
     play: Play, PLAY_KEYS {
-        /// A player starts at the newest keyframe (a picture at once), at the next one (the
-        /// lowest delay), or at whatever message comes next.
+        /// Start of a player: the newest keyframe (a picture at once), the next keyframe (the
+        /// lowest delay), or the next message of any kind.
         Live start: Start = Start::Keyframe, ();
-        /// A player of a stream that is not published waits for it or is refused.
+        /// Policy for a player of a stream without a publisher: it waits or is refused.
         Live absent: Absent = Absent::Wait, ();
-        /// How long it waits; 0: without limit.
+        /// Time for which such a player waits; 0: without limit.
         Live wait_ms: u64 = 0, from_to(0, MILLIS_MAX);
-        /// A player that is further behind than this jumps to the newest keyframe.
+        /// Lag above which a player skips to the newest keyframe.
         Live lag_ms: u64 = 5000, from_to(1, 3_600_000);
-        /// The same in bytes.
+        /// Lag in bytes above which a player skips to the newest keyframe.
         Live lag_bytes: usize = 8 * limits::MIB, from_to(LAG_BYTES_MIN, BYTES_MAX);
-        /// Jumps within skip_window_ms; the one above ends the connection.
+        /// Maximum number of skips within skip_window_ms. The next skip closes the connection.
         Live skips_max: u32 = 10, from_to(0, 1_000_000);
-        /// The time in which jumps are counted.
+        /// Time in which skips are counted.
         Live skip_window_ms: u64 = 60_000, from_to(1, MILLIS_MAX);
-        /// How long a message may wait so that players get more of them at once, which costs half
-        /// the processor time at 350; 0: what arrives leaves at once.
+        /// Time for which a message may wait, so that players get several messages in one call.
+        /// 350 halves the CPU time; 0: messages are sent at once.
         Live merge_ms: u64 = 0, from_to(0, 5000);
     }
 }
 
 section! {
-    /// `[rtmp]`: what the server says in the protocol.
+    /// `[rtmp]`: parameters of the protocol.
     rtmp: Rtmp, RTMP_KEYS {
-        /// Bytes in one chunk to a peer; ffmpeg publishes with the same size. Other programs
-        /// complain above 65536, and 60000 leaves few messages to split.
+        /// Size of sent chunks. ffmpeg publishes with the same size. Some programs complain
+        /// above 65536, and at 60000 few messages need a second chunk.
         Restart chunk_size: u32 = limits::CHUNK_SIZE_OUT,
             from_to(limits::CHUNK_SIZE_INITIAL as u64, 65_536);
-        /// How many bytes a peer may send, or be sent, between two acknowledgements.
+        /// Bytes that either side may send between two acknowledgements.
         Live window_ack_bytes: u32 = limits::WINDOW_ACK_BYTES,
             from_to(limits::WINDOW_ACK_BYTES_MIN as u64, i32::MAX as u64);
-        /// A C2 that does not repeat S1: not looked at, logged at debug level, or refused.
+        /// Treatment of a C2 that does not repeat S1: it is not checked, logged at debug level, or
+        /// refused.
         Live c2_check: C2Check = C2Check::Log, ();
     }
 }
@@ -403,22 +406,22 @@ const TOP_KEYS: &[Key] = &[
     key!(
         "listen",
         [
-            " Where to listen: \"ADDRESS:PORT\", \":PORT\" or \"PORT\". [::] takes IPv4 as well,",
-            " and is 0.0.0.0 on a host without IPv6. A link-local address needs its interface, as",
-            " in \"[fe80::1%eth0]:1935\". Port 0 lets the system choose one."
+            " Addresses to listen on: \"ADDRESS:PORT\", \":PORT\" or \"PORT\". [::] also accepts",
+            " IPv4, and means 0.0.0.0 on a host without IPv6. A link-local address needs its",
+            " interface, as in \"[fe80::1%eth0]:1935\". With port 0 the system chooses one."
         ],
         Restart,
         (),
         listen
     ),
-    key!("log_level", [" The most detailed lines that are logged."], Live, (), log_level),
+    key!("log_level", [" The most detailed level that is logged."], Live, (), log_level),
     key!(
         "drain_ms",
         [
-            " After SIGTERM, how long clients that were asked to reconnect (Enhanced RTMP v2) are",
-            " still served. Every other client is told and closed within a second. The default",
-            " ends before docker kills the server, 10 s after SIGTERM. A second SIGTERM ends the",
-            " server at once."
+            " Time after SIGTERM for which clients that were asked to reconnect (Enhanced RTMP v2)",
+            " are served. All other clients are told and closed within a second. The default ends",
+            " before docker kills the server, 10 s after SIGTERM. A second SIGTERM stops it at",
+            " once."
         ],
         Live,
         from_to(0, MILLIS_MAX),
@@ -427,8 +430,8 @@ const TOP_KEYS: &[Key] = &[
     key!(
         "drain_url",
         [
-            " Where clients that understand a reconnect request are sent upon SIGTERM, and upon",
-            " SIGUSR1, which asks them without going down; empty: to the URL that they came by."
+            " URL in the reconnect requests that are sent on SIGTERM and on SIGUSR1, which asks",
+            " clients to reconnect without a shutdown; empty: the URL that the client used."
         ],
         Live,
         (),
@@ -437,7 +440,7 @@ const TOP_KEYS: &[Key] = &[
 ];
 
 const SAMPLE_HEAD: &str = "\
-# Settings of Tiderace: every key with its default. Leave out what you do not change.
+# Settings of Tiderace: every key with its default. Keys that you do not change can be left out.
 # Durations are in milliseconds, sizes in bytes. SIGHUP reads the file again.
 ";
 
@@ -607,7 +610,7 @@ mod tests {
         }
     }
 
-    /// A value of each key that is right and not the default.
+    /// A valid value of each key that is not its default.
     const OTHER_VALUES: &[(&str, &str)] = &[
         ("listen", "[\"127.0.0.1:1936\", \":1937\"]"),
         ("log_level", "\"trace\""),

@@ -94,7 +94,7 @@ const ANY: &str = "any";
 const APP_KEYS: &[AppKey] = &[
     AppKey {
         name: "authmod",
-        about: &[" The form of login that is asked for: one of adobe, llnw."],
+        about: &[" The form of login that clients are asked for: one of adobe, llnw."],
         example: &["authmod = \"adobe\""],
         read: |app, place, value, errors| {
             if let Err(wrong) = field::assign(&mut app.authmod, &written(value), &()) {
@@ -108,8 +108,8 @@ const APP_KEYS: &[AppKey] = &[
     AppKey {
         name: "keys",
         about: &[
-            " The stream keys that may be published: a list, keys = [\"KEY\"], which players have",
-            " to know as well, or a table that gives each key the name that players ask for.",
+            " The stream keys that publishers may use. In a list, keys = [\"KEY\"], players need",
+            " the same key. In a table, each key has a name, and players use the name.",
             " keys = \"any\" accepts every key.",
         ],
         example: &["[apps.live.keys]", "show = \"a key that only the publisher knows\""],
@@ -121,8 +121,8 @@ const APP_KEYS: &[AppKey] = &[
     AppKey {
         name: "users",
         about: &[
-            " The users that may publish, with their passwords. Without them, or with",
-            " users = \"any\", a publisher needs no login. Playing needs none.",
+            " The users that may publish, with their passwords. Without users, or with",
+            " users = \"any\", publishers need no login. Players never need one.",
         ],
         example: &["[apps.live.users]", "camera = \"a password\""],
         read: |app, place, value, errors| app.users = read_users(place, value, errors),
@@ -388,9 +388,9 @@ pub(super) fn sample(out: &mut String) {
 }
 
 const SAMPLE_HEAD: &str = "
-# Access rules of an application; in one without a section anyone may publish. Take a # away from
-# the beginning of each line that you want. A reload does not take away a rule that is in force,
-# unless keys = \"any\" or users = \"any\" releases it.
+# Access rules of an application. Anyone may publish in an application without a section. To use a
+# line, remove one # from its beginning. A reload does not remove a rule that is in force, unless
+# keys = \"any\" or users = \"any\" releases it.
 #
 #[apps.live]
 ";
