@@ -105,11 +105,11 @@ impl<'a> Value<'a> {
     /// Appends the value. Values that are nested deeper than [`Decoder`] accepts are written as
     /// null. So the output is always readable, and the stack depth is bounded.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        self.encode_inside(0, out);
+        self.encode_at_depth(0, out);
     }
 
-    fn encode_inside(&self, depth: usize, out: &mut Vec<u8>) {
-        let Ok(inner) = inside(depth) else {
+    fn encode_at_depth(&self, depth: usize, out: &mut Vec<u8>) {
+        let Ok(inner) = deeper(depth) else {
             return self.encode_scalar(out);
         };
         match self {
@@ -131,7 +131,7 @@ impl<'a> Value<'a> {
                 out.push(marker::STRICT_ARRAY);
                 put_count(out, values.len());
                 for value in values {
-                    value.encode_inside(inner, out);
+                    value.encode_at_depth(inner, out);
                 }
             }
             scalar => scalar.encode_scalar(out),
@@ -221,7 +221,7 @@ pub fn put_ecma_array(out: &mut Vec<u8>, properties: &[(&str, Value<'_>)]) {
 fn put_pairs(out: &mut Vec<u8>, properties: &[(&str, Value<'_>)]) {
     for (key, value) in properties {
         put_key(out, key.as_bytes());
-        value.encode_inside(1, out);
+        value.encode_at_depth(1, out);
     }
     out.extend_from_slice(&OBJECT_END);
 }
@@ -229,7 +229,7 @@ fn put_pairs(out: &mut Vec<u8>, properties: &[(&str, Value<'_>)]) {
 fn encode_properties(properties: &[Property<'_>], depth: usize, out: &mut Vec<u8>) {
     for property in properties {
         put_key(out, property.key);
-        property.value.encode_inside(depth, out);
+        property.value.encode_at_depth(depth, out);
     }
     out.extend_from_slice(&OBJECT_END);
 }
@@ -291,16 +291,16 @@ impl<'a> Decoder<'a> {
             marker::NUMBER => Value::Number(self.f64("a number")?),
             marker::BOOLEAN => Value::Boolean(self.u8("a boolean")? != 0),
             marker::STRING => Value::String(self.short_text("a string")?),
-            marker::OBJECT => Value::Object(self.properties(inside(depth)?, End::Marked)?),
+            marker::OBJECT => Value::Object(self.properties(deeper(depth)?, End::Marked)?),
             marker::NULL => Value::Null,
             marker::UNDEFINED => Value::Undefined,
             marker::REFERENCE => Value::Reference(self.u16("a reference")?),
             marker::ECMA_ARRAY => {
                 // Encoders write zero, the exact count or garbage here (section 2.10).
                 let _count = self.u32("a count")?;
-                Value::EcmaArray(self.properties(inside(depth)?, End::MarkedOrOfMessage)?)
+                Value::EcmaArray(self.properties(deeper(depth)?, End::MarkedOrOfMessage)?)
             }
-            marker::STRICT_ARRAY => Value::StrictArray(self.elements(inside(depth)?)?),
+            marker::STRICT_ARRAY => Value::StrictArray(self.elements(deeper(depth)?)?),
             marker::DATE => {
                 let unix_ms = self.f64("a date")?;
                 Value::Date { unix_ms, timezone: self.u16("a time zone")?.cast_signed() }
@@ -310,7 +310,7 @@ impl<'a> Decoder<'a> {
             marker::XML_DOCUMENT => Value::Xml(self.long_text("an XML document")?),
             marker::TYPED_OBJECT => {
                 let class = self.short_text("a class name")?;
-                let properties = self.properties(inside(depth)?, End::Marked)?;
+                let properties = self.properties(deeper(depth)?, End::Marked)?;
                 Value::TypedObject { class, properties }
             }
             marker::AVM_PLUS => Value::Amf3(self.amf3(depth)?),
@@ -426,7 +426,7 @@ enum End {
 }
 
 /// Returns the next level of nesting. Fails if it is too deep.
-const fn inside(depth: usize) -> Result<usize, Error> {
+const fn deeper(depth: usize) -> Result<usize, Error> {
     if depth < AMF_DEPTH_MAX { Ok(depth + 1) } else { Err(Error::TooDeep { max: AMF_DEPTH_MAX }) }
 }
 
@@ -461,8 +461,8 @@ impl Amf3Skip<'_, '_> {
                     self.decoder.f64("an AMF3 date")?;
                 }
             }
-            0x09 => self.array(inside(depth)?)?,
-            0x0a => self.object(inside(depth)?)?,
+            0x09 => self.array(deeper(depth)?)?,
+            0x0a => self.object(deeper(depth)?)?,
             other => return Err(Error::Amf3Marker(other)),
         }
         Ok(())
@@ -681,7 +681,7 @@ mod tests {
         Property { key: key.as_bytes(), value }
     }
 
-    /// A value and its bytes by the specification; each is read and written.
+    /// Values and their bytes by the specification. Each is decoded and encoded.
     fn vectors() -> Vec<(Value<'static>, &'static [u8])> {
         let width = || vec![property("width", Value::Number(1.0))];
         vec![
@@ -834,7 +834,7 @@ mod tests {
             assert_eq!(
                 decode(&nest.repeat(10_000)),
                 Err(if nest[0] == 0x11 {
-                    // Behind the first array stands AMF3, in which 0x11 is a dictionary.
+                    // AMF3 follows the first array, and 0x11 is a dictionary there.
                     Error::Amf3Marker(0x11)
                 } else {
                     Error::TooDeep { max: AMF_DEPTH_MAX }

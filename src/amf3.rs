@@ -278,11 +278,11 @@ mod tests {
         for bytes in ["", "01", "0403", "0a", "0a00", "0a07 01", "0903 01 01", "0a0b01 0361"] {
             assert_eq!(properties(&hex(bytes)), None, "{bytes}");
         }
-        // A string that is repeated beyond the length of the value, as a value and as a name.
+        // Repetitions of a string that exceed the length of the value, as a value and as a name.
         let text = format!("0a0b01 8101{}", "61".repeat(64));
         assert!(properties(&hex(&format!("{text} 0600 01"))).is_some());
         assert_eq!(properties(&hex(&format!("{text} 0600 00 0600 01"))), None);
-        // Objects within objects.
+        // Nested objects.
         let deep = format!("0a0b01 0361 {}", "0a01 0361".repeat(100));
         assert_eq!(properties(&hex(&deep)), None);
         let mut random = Random::new(3);

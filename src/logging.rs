@@ -119,7 +119,7 @@ mod tests {
     use std::fs::File;
     use std::io::{PipeReader, Read, pipe};
 
-    /// Reads all that waits in a pipe, which must not be empty.
+    /// Reads all bytes in a pipe, which must not be empty.
     fn read(pipe: &mut PipeReader) -> String {
         let mut buffer = vec![0; 1 << 20];
         let count = pipe.read(&mut buffer).unwrap();

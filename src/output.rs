@@ -228,7 +228,7 @@ mod tests {
     use rustix::pipe::pipe;
     use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
-    /// A terminal: what programs write to, and its other end.
+    /// Opens a terminal. Returns the end that programs write to, and the other end.
     fn terminal() -> (OwnedFd, OwnedFd) {
         let other = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         grantpt(&other).unwrap();
@@ -251,8 +251,8 @@ mod tests {
         format!("{number} {}\n", "x".repeat(number % 300))
     }
 
-    /// Writes numbered lines until one is lost, then reads, which makes room for more. The reader
-    /// gets every line that was not reported lost, whole and in order.
+    /// Writes numbered lines until one is lost, and then reads, which makes room. The reader gets
+    /// every line that was not reported as lost, complete and in order.
     fn fill_and_read(way: Option<Way>, (written, read_end): (OwnedFd, OwnedFd)) {
         let flags = fcntl_getfl(&written).unwrap();
         let mut output = LineOutput::new(written);

@@ -109,7 +109,7 @@ mod tests {
 
     use rustix::fs::{CWD, FileType, Mode, mknodat};
 
-    /// A path for a file that is gone when the test is.
+    /// A path for a file that is removed at the end of the test.
     struct Temp(PathBuf);
 
     impl Temp {

@@ -673,7 +673,7 @@ mod tests {
         assert!(!format!("{old:?}").contains("hush"));
     }
 
-    /// The access rules that are lost between two files, as `key: rule; remedy`.
+    /// Returns the access rules that are lost between two files, as `key: rule; remedy`.
     fn lost_between(old: &str, new: &str) -> Vec<String> {
         let (old, new) = (settings(old).unwrap(), settings(new).unwrap());
         let lost = lost(&old.apps, &new.apps).into_iter();

@@ -193,7 +193,7 @@ mod tests {
     /// Two seconds of H.264 and AAC, written by ffmpeg 5.1.
     const FILE: &[u8] = include_bytes!("../../tests/vectors/ffmpeg5_h264_aac.flv");
 
-    /// An empty file, and one tag of audio behind it, whose timestamp needs its highest byte.
+    /// An empty file, followed by one audio tag whose timestamp needs the highest byte.
     const HEADER: &str = "464c56 01 05 00000009 00000000";
     const SOUND: &str = "08 000003 000102 80 000000 af0121 0000000e";
 

@@ -771,7 +771,7 @@ mod tests {
             ("27 01 0000c8 00000001", VideoCodec::Avc, VideoClass::Inter),
             ("37 01 000000 00000001", VideoCodec::Avc, VideoClass::Disposable),
             ("47 01 000000 00000001", VideoCodec::Avc, VideoClass::Inter),
-            // The frame type of a sequence header means nothing.
+            // The frame type of a sequence header has no meaning.
             ("27 00 000000 01f4000dff", VideoCodec::Avc, VideoClass::SequenceHeader),
             ("1c 00 000000 01", VideoCodec::Hevc, VideoClass::SequenceHeader),
             ("1c 01 000000 01", VideoCodec::Hevc, VideoClass::Keyframe),
@@ -1094,7 +1094,7 @@ mod tests {
             ("gst_rtmp2sink_publish", h264(42)),
             ("gst_rtmpsink_publish", h264(42)),
             (
-                // Cut off in mid-stream, so without an end.
+                // The recording was cut off, so it has no end of sequence.
                 "obs29_publish",
                 vec![
                     (Codec::Avc, Class::SequenceHeader, 1),

@@ -217,7 +217,7 @@ impl EventLoop {
                     self.notifier.ready(&outcome, now);
                 }
                 Request::Reconnect => self.server.request_reconnects(now),
-                Request::Nothing => info!("received SIGUSR2, which has no effect"),
+                Request::Ignored => info!("received SIGUSR2, which has no effect"),
                 Request::Stop if self.drained_by.is_some() => {
                     info!("received a second stop signal: stopping without waiting for peers");
                     self.stopped = true;
@@ -290,8 +290,8 @@ fn status(server: &Server<Tcp>) -> String {
 fn warn_of_missing_options(listeners: &[Listener]) {
     let missing = listeners.iter().flat_map(|listener| &listener.missing);
     let by_name: BTreeMap<_, _> = missing.map(|option| (option.name, option)).collect();
-    for MissingOption { name, errno, lack } in by_name.into_values() {
-        warn!("cannot set the socket option {name}: {}; {lack}", io::Error::from(*errno));
+    for MissingOption { name, errno, effect } in by_name.into_values() {
+        warn!("cannot set the socket option {name}: {}; {effect}", io::Error::from(*errno));
     }
 }
 

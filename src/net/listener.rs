@@ -50,8 +50,8 @@ pub(super) struct Listener {
 pub(super) struct MissingOption {
     pub(super) name: &'static str,
     pub(super) errno: Errno,
-    /// Consequence for the server.
-    pub(super) lack: &'static str,
+    /// Effect on the server.
+    pub(super) effect: &'static str,
 }
 
 impl Listener {
@@ -204,10 +204,10 @@ pub(super) struct SocketOptions {
 }
 
 impl SocketOptions {
-    /// Notes an option that was not set. `lack` is the consequence.
-    fn note(&mut self, name: &'static str, set: Result<(), Errno>, lack: &'static str) {
+    /// Notes an option that was not set. `effect` is the effect on the server.
+    fn note(&mut self, name: &'static str, set: Result<(), Errno>, effect: &'static str) {
         if let Err(errno) = set {
-            self.missing.push(MissingOption { name, errno, lack });
+            self.missing.push(MissingOption { name, errno, effect });
         }
     }
 
@@ -220,11 +220,11 @@ impl SocketOptions {
         if timeouts.keepalive_ms != 0 {
             let interval = Duration::from_millis(timeouts.keepalive_ms.max(1000));
             let probe = interval / KEEPALIVE_PROBES;
-            let lack = "vanished peers are detected late, by timeouts.ping_ms";
-            self.note("SO_KEEPALIVE", sockopt::set_socket_keepalive(socket, true), lack);
-            self.note("TCP_KEEPIDLE", sockopt::set_tcp_keepidle(socket, interval), lack);
-            self.note("TCP_KEEPINTVL", sockopt::set_tcp_keepintvl(socket, probe), lack);
-            self.note("TCP_KEEPCNT", sockopt::set_tcp_keepcnt(socket, KEEPALIVE_PROBES), lack);
+            let effect = "vanished peers are detected late, by timeouts.ping_ms";
+            self.note("SO_KEEPALIVE", sockopt::set_socket_keepalive(socket, true), effect);
+            self.note("TCP_KEEPIDLE", sockopt::set_tcp_keepidle(socket, interval), effect);
+            self.note("TCP_KEEPINTVL", sockopt::set_tcp_keepintvl(socket, probe), effect);
+            self.note("TCP_KEEPCNT", sockopt::set_tcp_keepcnt(socket, KEEPALIVE_PROBES), effect);
         }
         #[cfg(target_os = "linux")]
         if timeouts.user_timeout_ms != 0 {
@@ -265,7 +265,7 @@ mod tests {
     use mio::net::TcpStream;
     use std::net;
 
-    /// The server's end of a connection.
+    /// The server side of a connection.
     fn accepted(timeouts: Timeouts) -> TcpStream {
         accepted_with(&Settings { timeouts, ..Settings::default() })
     }
@@ -316,7 +316,7 @@ mod tests {
             ..Limits::default()
         };
         let socket = accepted_with(&Settings { limits, ..Settings::default() });
-        // The kernel doubles what it is told, for its own part of it.
+        // The kernel doubles the size, to leave room for its own data.
         assert_eq!(sockopt::socket_send_buffer_size(&socket), Ok(200_000));
         assert_eq!(sockopt::socket_recv_buffer_size(&socket), Ok(400_000));
         let unsent = SockRef::from(&socket).tcp_notsent_lowat().unwrap();
@@ -350,7 +350,7 @@ mod tests {
         options.note("TCP_NODELAY", Ok(()), "nothing");
         options.note("TCP_USER_TIMEOUT", Err(Errno::NOPROTOOPT), "no effect");
         let (name, errno) = ("TCP_USER_TIMEOUT", Errno::NOPROTOOPT);
-        let missing = MissingOption { name, errno, lack: "no effect" };
+        let missing = MissingOption { name, errno, effect: "no effect" };
         assert_eq!(options.missing, [missing]);
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         assert_eq!(Listener::bind(address, &Settings::default()).unwrap().missing, []);

@@ -31,9 +31,9 @@ pub(super) enum Request {
     Reload,
     /// SIGUSR1: ask clients to connect again.
     Reconnect,
-    /// SIGUSR2: nothing. It is caught because its default action ends the process, and operators
+    /// SIGUSR2: no effect. It is caught because its default action ends the process, and operators
     /// of other servers are used to sending it.
-    Nothing,
+    Ignored,
     /// SIGTERM or SIGINT: drain, or end at once if the server drains already.
     Stop,
 }
@@ -70,7 +70,7 @@ impl Signals {
         let request = |signal| match signal {
             SIGHUP => Request::Reload,
             SIGUSR1 => Request::Reconnect,
-            SIGUSR2 => Request::Nothing,
+            SIGUSR2 => Request::Ignored,
             _ => Request::Stop,
         };
         self.pending.pending().map(request).collect()

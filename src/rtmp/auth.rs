@@ -173,7 +173,7 @@ pub struct Login {
 struct Proof {
     /// Random text of the client: the second challenge of Adobe's form, or the client nonce.
     client_nonce: String,
-    /// How often the client has used the nonce, by its own account. Only the llnw form has it.
+    /// Number of uses of the nonce, as counted by the client. Only the llnw form has it.
     count: String,
     response: String,
 }
@@ -296,8 +296,7 @@ mod tests {
         login(text).unwrap().proves(&Secret::new(password), &Challenge::new(SALT, TOKEN))
     }
 
-    /// The right answers were computed with Python's hashlib from the formulas in PROTOCOL
-    /// section 5.3.
+    /// The expected responses were computed with Python's hashlib.
     #[test]
     fn adobe_response_is_checked_by_its_formula() {
         let bob = "live?authmod=adobe&user=bob&challenge=deadbeef&response=";
@@ -397,7 +396,7 @@ mod tests {
         assert_eq!(Login::parse(b"live", b"authmod=adobe&user=\xff"), None);
     }
 
-    /// The words that ffmpeg and librtmp look for.
+    /// The words that ffmpeg and librtmp search for.
     #[test]
     fn descriptions_are_what_clients_search_and_fit_their_buffers() {
         let challenge = Challenge::new(SALT, TOKEN);

@@ -721,7 +721,7 @@ mod tests {
 
         let mut at_create_stream = Server::after_handshake();
         at_create_stream.connect_result();
-        // The refusal of `releaseStream` decides nothing.
+        // The refusal of `releaseStream` has no effect.
         at_create_stream.command(0, |out| reply::call_error(out, 2.0, "no"));
         at_create_stream.command(0, |out| reply::call_error(out, 4.0, "no"));
 
@@ -861,7 +861,7 @@ mod tests {
         assert!(matches!(error, ClientError::Handshake(_)), "{error}");
     }
 
-    /// What a server writes.
+    /// The output of a server.
     #[derive(Default)]
     struct Server {
         output: Output,
@@ -929,7 +929,7 @@ mod tests {
         events
     }
 
-    /// Feeds `session` in pieces whose lengths `piece` gives from what is left.
+    /// Passes `session` in pieces. `piece` returns the length of each from the bytes that are left.
     fn replay(
         mut client: Client,
         mut session: &[u8],
@@ -958,7 +958,7 @@ mod tests {
         }
     }
 
-    /// What the client has written since its handshake, read as a server would.
+    /// The messages that the client has written since its handshake, as a server reads them.
     fn sent(client: &mut Client) -> Vec<String> {
         let output = client.output();
         let handshake = if output.bytes().first() == Some(&3) { HANDSHAKE_BYTES } else { 0 };

@@ -330,8 +330,8 @@ impl Dialogue<'_> {
             kind::AUDIO | kind::VIDEO | kind::DATA_AMF0 | kind::DATA_AMF3 | kind::AGGREGATE => {
                 return Ok(self.media(message));
             }
-            kind::SHARED_OBJECT_AMF0 | kind::SHARED_OBJECT_AMF3 => self.pass(Quirk::SharedObject),
-            _ => self.pass(Quirk::UnknownMessage),
+            kind::SHARED_OBJECT_AMF0 | kind::SHARED_OBJECT_AMF3 => self.ignore(Quirk::SharedObject),
+            _ => self.ignore(Quirk::UnknownMessage),
         };
         Ok(Event::Step(step))
     }
@@ -348,7 +348,7 @@ impl Dialogue<'_> {
             publishing.next().filter(|_| publishing.next().is_none())
         };
         let Some(owner) = owner else {
-            return Event::Step(self.pass(Quirk::StrayMedia));
+            return Event::Step(self.ignore(Quirk::StrayMedia));
         };
         if !known {
             self.tolerated.note(Quirk::MisplacedMedia);
@@ -370,7 +370,7 @@ impl Dialogue<'_> {
             Err(error) if matches!(self.phase, Phase::Connecting) => {
                 return Err(SessionError::BadConnect(error));
             }
-            Err(_) => return Ok(self.pass(Quirk::MalformedMessage)),
+            Err(_) => return Ok(self.ignore(Quirk::MalformedMessage)),
         };
         match (&*self.phase, command.command) {
             (Phase::Connecting, Command::Connect(connect)) => {
@@ -429,7 +429,7 @@ impl Dialogue<'_> {
         self.output.command(0, |body| {
             reply::connect_error(body, transaction_id, code::CONNECT_REJECTED, description);
         });
-        self.pass(Quirk::UnknownCommand)
+        self.ignore(Quirk::UnknownCommand)
     }
 
     /// Handles commands after `connect`, in any order (RTMP 1.0, sections 7.2.1 and 7.2.2). The FC
@@ -478,11 +478,11 @@ impl Dialogue<'_> {
                 self.output.command(0, |body| reply::get_stream_length_result(body, txn));
             }
             Command::Result { .. } | Command::Error(_) | Command::OnStatus(_) => {
-                return self.pass(Quirk::UnknownCommand);
+                return self.ignore(Quirk::UnknownCommand);
             }
             _ => {
                 self.result_null(txn);
-                return self.pass(Quirk::UnknownCommand);
+                return self.ignore(Quirk::UnknownCommand);
             }
         }
         Step::Handled
@@ -581,7 +581,7 @@ impl Dialogue<'_> {
         let stream = self.stream_to_use(on);
         if stream.role == Role::Publishing {
             self.status(stream.id, level::ERROR, code::PLAY_FAILED, "this stream is publishing");
-            return self.pass(Quirk::BusyMessageStream);
+            return self.ignore(Quirk::BusyMessageStream);
         }
         match self.target(key) {
             Ok(target) => {
@@ -692,7 +692,7 @@ impl Dialogue<'_> {
     }
 
     /// Counts a quirk and ignores the message.
-    fn pass(&mut self, quirk: Quirk) -> Step {
+    fn ignore(&mut self, quirk: Quirk) -> Step {
         self.tolerated.note(quirk);
         Step::Handled
     }

@@ -553,7 +553,7 @@ mod tests {
     static HELLO: LazyLock<Hello> =
         LazyLock::new(|| Hello::new(&std::array::from_fn(|i| (i * 31 + i / 256) as u8)));
 
-    /// What the server writes for a C1.
+    /// Returns the reply of the server to a C1.
     fn answer(c1: &[u8]) -> (Box<Packet>, Box<Packet>, ServerHandshake) {
         let mut handshake = ServerHandshake::new();
         let mut out = Vec::new();
@@ -589,7 +589,7 @@ mod tests {
         in_one
     }
 
-    /// A C1 as Android encoders send it.
+    /// A C1 of Android encoders.
     fn signed_c1(schema: Schema) -> Box<Packet> {
         let mut c1 = packet([0x80, 0, 7, 2], &std::array::from_fn(|i| (i * 5 + 3) as u8));
         sign_packet(&mut c1, schema, CLIENT_KEY_TEXT);

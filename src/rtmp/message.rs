@@ -415,7 +415,7 @@ pub(in crate::rtmp) mod tests {
         out
     }
 
-    /// The bytes written as hex digits in `text`; everything else in it is ignored.
+    /// Parses the hex digits in `text`; everything else in it is ignored.
     pub(in crate::rtmp) fn hex(text: &str) -> Vec<u8> {
         let digits: Vec<u8> =
             text.chars().filter_map(|c| c.to_digit(16)).map(|digit| digit as u8).collect();

@@ -111,14 +111,14 @@ impl AppName {
     /// Parses the `app` of `connect`. If `app` has no query, the application gets that of `tcUrl`.
     /// If `app` is empty, the application also gets the path of `tcUrl`.
     pub fn parse(app: &[u8], tc_url: Option<&[u8]>) -> Result<Self, NameError> {
-        let (mut path, query) = cut_at_query(trim_blanks(text(app)?))?;
+        let (mut path, query) = split_at_query(trim_blanks(text(app)?))?;
         if let Some(tc_url) = tc_url.filter(|_| path.is_empty() && query.is_none()) {
-            path = cut_at_query(trim_blanks(text(tc_url)?))?.0;
+            path = split_at_query(trim_blanks(text(tc_url)?))?.0;
         }
         let parts = parts(path.split('/'))?;
         // If the last part is a scheme, the client split a URL there and the key has the rest.
-        let is_cut = parts.last().is_some_and(|part| is_scheme(part));
-        let mut kept = if is_cut { joined(&parts)? } else { joined(without_url(&parts)?)? };
+        let is_split = parts.last().is_some_and(|part| is_scheme(part));
+        let mut kept = if is_split { joined(&parts)? } else { joined(without_url(&parts)?)? };
         if let Some(query) = query {
             kept.push(QUERY_OF_APP);
             kept.push_str(checked_query(query)?);
@@ -143,9 +143,9 @@ impl AppName {
     /// last part of the application is the key.
     pub fn stream(&self, key: &[u8]) -> Result<StreamTarget, NameError> {
         let key = trim_blanks(text(key)?);
-        let (key_path, key_query) = cut_at_query(key)?;
+        let (key_path, key_query) = split_at_query(key)?;
         if self.key_continues_query(&key_path) {
-            return self.stream_of_cut_query(key);
+            return self.stream_of_split_query(key);
         }
         let mut parts = parts(self.path().split('/').chain(key_path.split('/')))?;
         strip_ending(&mut parts)?;
@@ -156,7 +156,7 @@ impl AppName {
 
     /// Returns the stream of an application whose query continues in the `key`. Blanks and slashes
     /// of the key are kept, because they may belong to a signature.
-    fn stream_of_cut_query(&self, key: &str) -> Result<StreamTarget, NameError> {
+    fn stream_of_split_query(&self, key: &str) -> Result<StreamTarget, NameError> {
         let mut parts = parts(self.path().split('/'))?;
         strip_ending(&mut parts)?;
         let parts = without_url(&parts)?;
@@ -210,7 +210,7 @@ pub fn is_key(text: &str) -> bool {
 
 /// Splits a spelling at its first question mark, plain or encoded. The path before it is decoded;
 /// the query stays raw.
-fn cut_at_query(spelling: &str) -> Result<(Cow<'_, str>, Option<&str>), NameError> {
+fn split_at_query(spelling: &str) -> Result<(Cow<'_, str>, Option<&str>), NameError> {
     match spelling.find(['?', '%']) {
         None => Ok((spelling.into(), None)),
         Some(at) if spelling[at..].starts_with('?') => {

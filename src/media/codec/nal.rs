@@ -215,7 +215,7 @@ mod tests {
             (Avc, "0000000b 06 0503000003 01 0601c0 80 00000002 419a", (true, Slice::First)),
             // A length that looks like the shorter start code.
             (Avc, &format!("00000101 06{} 00000002 6588", "05".repeat(256)), (true, Slice::First)),
-            // Start codes in place of lengths.
+            // Start codes instead of lengths.
             (Avc, "00000001 6742 000001 68ce 00000001 6588", (true, Slice::First)),
             (Avc, "00000001 09f0 00000001 419a", (false, Slice::First)),
             (Hevc, "00000003 2601af", (true, Slice::First)),

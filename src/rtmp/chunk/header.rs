@@ -177,7 +177,7 @@ impl ChunkStream {
     }
 }
 
-/// Whether a chunk header has an extended timestamp.
+/// Presence of an extended timestamp in a chunk header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Extended {
     Absent,

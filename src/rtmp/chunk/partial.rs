@@ -75,48 +75,48 @@ impl Partial {
     pub(super) fn claim(&mut self) -> u8 {
         let assemblies = &mut self.0.get_or_insert_default().assemblies;
         let free = assemblies.iter().enumerate().filter(|(_, assembly)| !assembly.in_use);
-        let place = free.max_by_key(|(_, assembly)| assembly.payload.capacity()).map(|(i, _)| i);
-        let place = place.unwrap_or_else(|| {
+        let index = free.max_by_key(|(_, assembly)| assembly.payload.capacity()).map(|(i, _)| i);
+        let index = index.unwrap_or_else(|| {
             assemblies.reserve_exact(1);
             assemblies.push(Assembly::default());
             assemblies.len() - 1
         });
-        if let Some(assembly) = assemblies.get_mut(place) {
+        if let Some(assembly) = assemblies.get_mut(index) {
             assembly.in_use = true;
         }
         // An assembly in use belongs to one chunk stream, and there are at most 254 of those.
-        place as u8
+        index as u8
     }
 
     /// Appends received payload bytes to an assembly. `length` is the declared length of its
     /// message (bytes).
-    pub(super) fn append(&mut self, place: u8, taken: &[u8], length: usize) {
-        if let Some(assembly) = self.assembly_mut(place) {
+    pub(super) fn append(&mut self, index: u8, taken: &[u8], length: usize) {
+        if let Some(assembly) = self.assembly_mut(index) {
             assembly.append(taken, length);
         }
     }
 
     /// Releases an assembly whose message is complete. Its payload stays readable until
     /// [`Partial::recycle`].
-    pub(super) fn finish(&mut self, place: u8) {
-        if let Some(assembly) = self.assembly_mut(place) {
+    pub(super) fn finish(&mut self, index: u8) {
+        if let Some(assembly) = self.assembly_mut(index) {
             assembly.in_use = false;
         }
     }
 
     /// Returns the payload of an assembly.
-    pub(super) fn payload(&self, place: u8) -> Option<&[u8]> {
+    pub(super) fn payload(&self, index: u8) -> Option<&[u8]> {
         let parts = self.0.as_ref()?;
-        parts.assemblies.get(usize::from(place)).map(|assembly| &assembly.payload[..])
+        parts.assemblies.get(usize::from(index)).map(|assembly| &assembly.payload[..])
     }
 
     /// Keeps the buffer of a finished message as a spare. Frees it if its capacity exceeds
     /// `spare_bytes_max` or if there are [`SPARES_MAX`] spares already.
     #[inline(never)]
-    pub(super) fn recycle(&mut self, place: u8, spare_bytes_max: usize) {
+    pub(super) fn recycle(&mut self, index: u8, spare_bytes_max: usize) {
         // This buffer itself is among the spares counted here.
         let is_wanted = self.spares() <= SPARES_MAX;
-        if let Some(Assembly { payload, .. }) = self.assembly_mut(place) {
+        if let Some(Assembly { payload, .. }) = self.assembly_mut(index) {
             if is_wanted && payload.capacity() <= spare_bytes_max {
                 payload.clear();
             } else {
@@ -133,8 +133,8 @@ impl Partial {
     }
 
     /// Drops an unfinished message and frees its buffer.
-    pub(super) fn forget(&mut self, place: u8) {
-        if let Some(assembly) = self.assembly_mut(place) {
+    pub(super) fn discard(&mut self, index: u8) {
+        if let Some(assembly) = self.assembly_mut(index) {
             *assembly = Assembly::default();
             self.shrink();
         }
@@ -149,8 +149,8 @@ impl Partial {
         self.shrink();
     }
 
-    fn assembly_mut(&mut self, place: u8) -> Option<&mut Assembly> {
-        self.0.as_mut()?.assemblies.get_mut(usize::from(place))
+    fn assembly_mut(&mut self, index: u8) -> Option<&mut Assembly> {
+        self.0.as_mut()?.assemblies.get_mut(usize::from(index))
     }
 
     /// Removes unused assemblies from the end of the list, and frees containers that are empty.

@@ -511,7 +511,7 @@ impl ChunkReader {
     fn drop_unfinished(&mut self, index: u8) {
         let Some(stream) = self.streams.get_mut(usize::from(index)) else { return };
         stream.remaining = 0;
-        self.partial.forget(std::mem::replace(&mut stream.assembly, NO_ASSEMBLY));
+        self.partial.discard(std::mem::replace(&mut stream.assembly, NO_ASSEMBLY));
     }
 
     /// Returns the index of a chunk stream. The current one is tried first, because most headers
