@@ -1,9 +1,8 @@
-//! AMF0: the values of commands and metadata, read from a message and written to one.
+//! Decoder and encoder of AMF0, the format of commands and metadata.
 //!
-//! Owns the byte layout of every AMF0 marker and the bounds on what a peer may nest and count.
-//! A value borrows its text from the message. What any value means is decided elsewhere, and an
-//! AMF3 value behind the AVM+ marker is stepped over, never interpreted. References (section 2.9)
-//! are passed on as indices and never resolved.
+//! Owns the byte layout of every AMF0 marker, and the bounds on depth and number of values. Values
+//! borrow their text from the message. Other modules interpret them. An AMF3 value after the AVM+
+//! marker is skipped, not decoded. References (section 2.9) are returned as indices, not resolved.
 
 use std::fmt;
 
@@ -12,11 +11,11 @@ use crate::limits::{AMF_DEPTH_MAX, AMF_NODES_MAX};
 /// One AMF0 value.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value<'a> {
-    /// Any number, integers included: may be infinite or NaN.
+    /// A number. AMF0 has no integers. It may be infinite or NaN.
     Number(f64),
     /// A boolean.
     Boolean(bool),
-    /// A string, short or long. Bytes, since encoders send invalid UTF-8 as well.
+    /// A short or long string. It is bytes because some encoders send invalid UTF-8.
     String(&'a [u8]),
     /// An anonymous object.
     Object(Vec<Property<'a>>),
@@ -26,26 +25,26 @@ pub enum Value<'a> {
     Undefined,
     /// The index of an earlier object or array of the message.
     Reference(u16),
-    /// An array by name; its declared count is a hint that nobody keeps, so it is not here.
+    /// An associative array. Its declared count is only a hint and is dropped.
     EcmaArray(Vec<Property<'a>>),
-    /// An array by position.
+    /// An indexed array.
     StrictArray(Vec<Self>),
     /// A point in time.
     Date {
         /// Milliseconds since 1970-01-01 UTC.
         unix_ms: f64,
-        /// Reserved by the specification, kept so that a relayed value is the same value.
+        /// Reserved by the specification. It is kept so that a relayed value does not change.
         timezone: i16,
     },
-    /// A value that the sender could not express.
+    /// A value that the sender could not encode.
     Unsupported,
     /// An XML document.
     Xml(&'a [u8]),
-    /// An object with the name of its class.
+    /// An object with a class name.
     TypedObject {
-        /// The name its sender registered.
+        /// The class name.
         class: &'a [u8],
-        /// As of an anonymous object.
+        /// The properties.
         properties: Vec<Property<'a>>,
     },
     /// The bytes of one AMF3 value, without the AVM+ marker before it.
@@ -55,14 +54,14 @@ pub enum Value<'a> {
 /// A named value of an object or an ECMA array.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Property<'a> {
-    /// The name; empty names exist.
+    /// The name, which may be empty.
     pub key: &'a [u8],
-    /// What it names.
+    /// The value.
     pub value: Value<'a>,
 }
 
 impl<'a> Value<'a> {
-    /// The number, if it is one.
+    /// Returns the number; `None` for other types.
     pub const fn as_number(&self) -> Option<f64> {
         match self {
             Value::Number(number) => Some(*number),
@@ -70,7 +69,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The boolean, if it is one.
+    /// Returns the boolean; `None` for other types.
     pub const fn as_bool(&self) -> Option<bool> {
         match self {
             Value::Boolean(boolean) => Some(*boolean),
@@ -78,7 +77,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The bytes of the string, if it is one.
+    /// Returns the bytes of the string; `None` for other types.
     pub const fn as_str_bytes(&self) -> Option<&'a [u8]> {
         match self {
             Value::String(bytes) => Some(bytes),
@@ -86,7 +85,8 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The properties of an object, typed or not, or of an ECMA array: encoders use them alike.
+    /// Returns the properties of an object, a typed object or an ECMA array. Encoders use them
+    /// interchangeably.
     pub fn properties(&self) -> Option<&[Property<'a>]> {
         match self {
             Value::Object(properties)
@@ -96,20 +96,20 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The first property with exactly this key.
+    /// Returns the value of the first property with exactly this key.
     pub fn get(&self, key: &str) -> Option<&Self> {
         let properties = self.properties()?;
         properties.iter().find(|property| property.key == key.as_bytes()).map(|found| &found.value)
     }
 
-    /// Appends the value. What nests deeper than [`Decoder`] accepts is written as null, so that
-    /// the output can always be read and the depth of the stack is bounded.
+    /// Appends the value. Values that are nested deeper than [`Decoder`] accepts are written as
+    /// null. So the output is always readable, and the stack depth is bounded.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        self.encode_inside(0, out);
+        self.encode_at_depth(0, out);
     }
 
-    fn encode_inside(&self, depth: usize, out: &mut Vec<u8>) {
-        let Ok(inner) = inside(depth) else {
+    fn encode_at_depth(&self, depth: usize, out: &mut Vec<u8>) {
+        let Ok(inner) = deeper(depth) else {
             return self.encode_scalar(out);
         };
         match self {
@@ -131,7 +131,7 @@ impl<'a> Value<'a> {
                 out.push(marker::STRICT_ARRAY);
                 put_count(out, values.len());
                 for value in values {
-                    value.encode_inside(inner, out);
+                    value.encode_at_depth(inner, out);
                 }
             }
             scalar => scalar.encode_scalar(out),
@@ -182,7 +182,8 @@ pub fn put_boolean(out: &mut Vec<u8>, boolean: bool) {
     out.extend_from_slice(&[marker::BOOLEAN, u8::from(boolean)]);
 }
 
-/// Appends a string (AMF0, section 2.4), as a long one (section 2.14) where 16 bits are too few.
+/// Appends a string (AMF0, section 2.4), or a long string (section 2.14) if its length needs more
+/// than 16 bits.
 pub fn put_string(out: &mut Vec<u8>, bytes: &[u8]) {
     if let Ok(length) = u16::try_from(bytes.len()) {
         out.push(marker::STRING);
@@ -220,7 +221,7 @@ pub fn put_ecma_array(out: &mut Vec<u8>, properties: &[(&str, Value<'_>)]) {
 fn put_pairs(out: &mut Vec<u8>, properties: &[(&str, Value<'_>)]) {
     for (key, value) in properties {
         put_key(out, key.as_bytes());
-        value.encode_inside(1, out);
+        value.encode_at_depth(1, out);
     }
     out.extend_from_slice(&OBJECT_END);
 }
@@ -228,12 +229,12 @@ fn put_pairs(out: &mut Vec<u8>, properties: &[(&str, Value<'_>)]) {
 fn encode_properties(properties: &[Property<'_>], depth: usize, out: &mut Vec<u8>) {
     for property in properties {
         put_key(out, property.key);
-        property.value.encode_inside(depth, out);
+        property.value.encode_at_depth(depth, out);
     }
     out.extend_from_slice(&OBJECT_END);
 }
 
-/// Keys have no long form. Those that were read fit; one of our own that did not would be cut.
+/// Appends a key, cut to 65535 bytes: keys have no long form. Keys that were decoded always fit.
 fn put_key(out: &mut Vec<u8>, key: &[u8]) {
     let length = u16::try_from(key.len()).unwrap_or(u16::MAX);
     out.extend_from_slice(&length.to_be_bytes());
@@ -245,14 +246,14 @@ fn put_long_text(out: &mut Vec<u8>, text: &[u8]) {
     out.extend_from_slice(text);
 }
 
-/// Messages have 24-bit lengths, so neither a count nor a length of theirs can reach 32 bits.
+/// Appends a count or a length. Messages have 24-bit lengths, so the number always fits 32 bits.
 fn put_count(out: &mut Vec<u8>, count: usize) {
     out.extend_from_slice(&u32::try_from(count).unwrap_or(u32::MAX).to_be_bytes());
 }
 
-/// Reads the values of one message, one after the other.
+/// A decoder of the values in one message.
 ///
-/// The bounds on depth and on the number of values hold over the whole message.
+/// The bounds on depth and on the number of values apply to the whole message.
 #[derive(Clone, Debug)]
 pub struct Decoder<'a> {
     rest: &'a [u8],
@@ -260,13 +261,13 @@ pub struct Decoder<'a> {
 }
 
 impl<'a> Decoder<'a> {
-    /// Begins at the first byte of `bytes`.
+    /// Creates a decoder at the first byte of `bytes`.
     pub const fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes, values_left: AMF_NODES_MAX }
     }
 
-    /// The next value, or `None` at the end. An error consumes nothing, so what was read before
-    /// it stays good, and asking again gives an error again.
+    /// Returns the next value; `None` at the end. An error consumes nothing: the values before it
+    /// stay valid, and the next call fails again.
     pub fn next_value(&mut self) -> Result<Option<Value<'a>>, Error> {
         if self.rest.is_empty() {
             return Ok(None);
@@ -279,7 +280,7 @@ impl<'a> Decoder<'a> {
         value.map(Some)
     }
 
-    /// What has not been read.
+    /// Returns the bytes that have not been decoded.
     pub const fn remaining(&self) -> &'a [u8] {
         self.rest
     }
@@ -290,16 +291,16 @@ impl<'a> Decoder<'a> {
             marker::NUMBER => Value::Number(self.f64("a number")?),
             marker::BOOLEAN => Value::Boolean(self.u8("a boolean")? != 0),
             marker::STRING => Value::String(self.short_text("a string")?),
-            marker::OBJECT => Value::Object(self.properties(inside(depth)?, End::Marked)?),
+            marker::OBJECT => Value::Object(self.properties(deeper(depth)?, End::Marked)?),
             marker::NULL => Value::Null,
             marker::UNDEFINED => Value::Undefined,
             marker::REFERENCE => Value::Reference(self.u16("a reference")?),
             marker::ECMA_ARRAY => {
-                // Writers put zero, the exact count or rubbish here (section 2.10).
+                // Encoders write zero, the exact count or garbage here (section 2.10).
                 let _count = self.u32("a count")?;
-                Value::EcmaArray(self.properties(inside(depth)?, End::MarkedOrOfMessage)?)
+                Value::EcmaArray(self.properties(deeper(depth)?, End::MarkedOrOfMessage)?)
             }
-            marker::STRICT_ARRAY => Value::StrictArray(self.elements(inside(depth)?)?),
+            marker::STRICT_ARRAY => Value::StrictArray(self.elements(deeper(depth)?)?),
             marker::DATE => {
                 let unix_ms = self.f64("a date")?;
                 Value::Date { unix_ms, timezone: self.u16("a time zone")?.cast_signed() }
@@ -309,11 +310,11 @@ impl<'a> Decoder<'a> {
             marker::XML_DOCUMENT => Value::Xml(self.long_text("an XML document")?),
             marker::TYPED_OBJECT => {
                 let class = self.short_text("a class name")?;
-                let properties = self.properties(inside(depth)?, End::Marked)?;
+                let properties = self.properties(deeper(depth)?, End::Marked)?;
                 Value::TypedObject { class, properties }
             }
             marker::AVM_PLUS => Value::Amf3(self.amf3(depth)?),
-            // Movie clip and record set are reserved, and an object end stands behind a key only.
+            // Movie clip and record set are reserved. An object end is only valid after a key.
             other => return Err(Error::Marker(other)),
         })
     }
@@ -325,11 +326,12 @@ impl<'a> Decoder<'a> {
                 return Ok(properties);
             }
             let key = self.short_text("a key")?;
-            // Some writers use an empty key for a property: only the marker tells (section 2.11).
-            if let Some((&marker::OBJECT_END, behind)) = self.rest.split_first()
+            // Some encoders use empty keys for properties, so only an empty key and the marker
+            // together end the object (section 2.11).
+            if let Some((&marker::OBJECT_END, after)) = self.rest.split_first()
                 && key.is_empty()
             {
-                self.rest = behind;
+                self.rest = after;
                 return Ok(properties);
             }
             properties.push(Property { key, value: self.value(depth)? });
@@ -346,7 +348,7 @@ impl<'a> Decoder<'a> {
         Ok(values)
     }
 
-    /// Steps over one AMF3 value; AMF0 goes on behind it (AMF0, section 3.1).
+    /// Skips one AMF3 value and returns its bytes. AMF0 continues after it (AMF0, section 3.1).
     fn amf3(&mut self, depth: usize) -> Result<&'a [u8], Error> {
         let start = self.rest;
         Amf3Skip { decoder: self, traits: Vec::new() }.value(depth)?;
@@ -360,7 +362,8 @@ impl<'a> Decoder<'a> {
         Ok(())
     }
 
-    /// An element has at least one byte, so a larger count is a lie that need not be tried.
+    /// Checks a declared count before its elements are read. Each element has at least one byte, so
+    /// a count above the remaining bytes is wrong.
     const fn check_count(&self, count: u32) -> Result<(), Error> {
         if count as usize > self.rest.len() {
             return Err(Error::Count { count, remaining_bytes: self.rest.len() });
@@ -395,16 +398,16 @@ impl<'a> Decoder<'a> {
     }
 
     fn array<const N: usize>(&mut self, what: &'static str) -> Result<[u8; N], Error> {
-        let (array, behind) =
+        let (array, after) =
             self.rest.split_first_chunk().ok_or_else(|| self.truncated(N, what))?;
-        self.rest = behind;
+        self.rest = after;
         Ok(*array)
     }
 
     fn take(&mut self, length: usize, what: &'static str) -> Result<&'a [u8], Error> {
-        let (taken, behind) =
+        let (taken, after) =
             self.rest.split_at_checked(length).ok_or_else(|| self.truncated(length, what))?;
-        self.rest = behind;
+        self.rest = after;
         Ok(taken)
     }
 
@@ -413,28 +416,30 @@ impl<'a> Decoder<'a> {
     }
 }
 
-/// What ends a list of properties.
+/// The end of a list of properties.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum End {
-    /// Only an empty key and the object end marker.
+    /// An empty key and the object end marker.
     Marked,
-    /// The end of the message as well: old encoders leave the marker of an ECMA array out.
+    /// The marker, or the end of the message: old encoders leave out the marker of an ECMA array.
     MarkedOrOfMessage,
 }
 
-/// One level further in, if that is allowed.
-const fn inside(depth: usize) -> Result<usize, Error> {
+/// Returns the next level of nesting. Fails if it is too deep.
+const fn deeper(depth: usize) -> Result<usize, Error> {
     if depth < AMF_DEPTH_MAX { Ok(depth + 1) } else { Err(Error::TooDeep { max: AMF_DEPTH_MAX }) }
 }
 
-/// Steps over one AMF3 value. Of its reference tables only that of the traits matters, since an
-/// object that refers to traits does not repeat how many members it has.
+/// Skips one AMF3 value.
+///
+/// The reference tables of strings and objects are not needed to find its end. The table of traits
+/// is: an object that refers to traits does not repeat the number of its members.
 struct Amf3Skip<'d, 'a> {
     decoder: &'d mut Decoder<'a>,
     traits: Vec<Amf3Traits>,
 }
 
-/// How the members of an AMF3 object are laid out (AMF3, section 3.12).
+/// Layout of the members of an AMF3 object (AMF3, section 3.12).
 #[derive(Clone, Copy)]
 struct Amf3Traits {
     sealed_count: u32,
@@ -445,7 +450,7 @@ impl Amf3Skip<'_, '_> {
     fn value(&mut self, depth: usize) -> Result<(), Error> {
         self.decoder.count_value()?;
         match self.decoder.u8("an AMF3 marker")? {
-            // Undefined, null, false and true are their markers.
+            // Undefined, null, false and true have no bytes after the marker.
             0x00..=0x03 => {}
             0x04 => _ = self.u29()?,
             0x05 => _ = self.decoder.f64("an AMF3 double")?,
@@ -456,8 +461,8 @@ impl Amf3Skip<'_, '_> {
                     self.decoder.f64("an AMF3 date")?;
                 }
             }
-            0x09 => self.array(inside(depth)?)?,
-            0x0a => self.object(inside(depth)?)?,
+            0x09 => self.array(deeper(depth)?)?,
+            0x0a => self.object(deeper(depth)?)?,
             other => return Err(Error::Amf3Marker(other)),
         }
         Ok(())
@@ -483,8 +488,9 @@ impl Amf3Skip<'_, '_> {
         if traits.is_dynamic { self.named_values(depth) } else { Ok(()) }
     }
 
-    /// The low bits of the head say where the traits are: 01 in the table, 111 in a format only
-    /// the class knows, 011 here (AMF3, section 3.12).
+    /// Reads the traits of an object. The low bits of the head are 01 for a reference to the table,
+    /// 011 for traits that follow, and 111 for a format that only the class knows (AMF3, section
+    /// 3.12).
     fn traits(&mut self, head: u32) -> Result<Amf3Traits, Error> {
         if head & 0b10 == 0 {
             let index = head >> 2;
@@ -512,7 +518,7 @@ impl Amf3Skip<'_, '_> {
         Ok(())
     }
 
-    /// Names and values up to the empty name, which is never sent as a reference.
+    /// Skips names and values up to the empty name, which is never sent as a reference.
     fn named_values(&mut self, depth: usize) -> Result<(), Error> {
         while self.text()? != Amf3Text::Empty {
             self.value(depth)?;
@@ -529,8 +535,8 @@ impl Amf3Skip<'_, '_> {
         Ok(if text.is_empty() { Amf3Text::Empty } else { Amf3Text::Other })
     }
 
-    /// Seven bits a byte while the high bit is set, and all eight of a fourth byte (AMF3,
-    /// section 1.3.1).
+    /// Reads a U29 (AMF3, section 1.3.1). Up to three bytes hold seven bits each, and their high
+    /// bit announces another byte. A fourth byte holds eight bits.
     fn u29(&mut self) -> Result<u32, Error> {
         let mut value = 0;
         for _ in 0..3 {
@@ -551,25 +557,26 @@ enum Amf3Text {
     Other,
 }
 
-/// The low bit tells a value that follows from the index of an earlier one (AMF3, section 2.2).
+/// Returns true if the head is an index of an earlier value rather than a value that follows (AMF3,
+/// section 2.2).
 const fn is_reference(head: u32) -> bool {
     head & 1 == 0
 }
 
-/// Why a value could not be read.
+/// An error in an AMF value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Error {
-    /// The message ends inside a value.
+    /// The message ends within a value.
     Truncated {
-        /// What was being read.
+        /// The part that is incomplete.
         what: &'static str,
-        /// The bytes it needs.
+        /// Length of the part (bytes).
         expected_bytes: usize,
-        /// The bytes that are left.
+        /// Bytes left in the message.
         remaining_bytes: usize,
     },
-    /// A marker that is reserved, unknown or out of place.
+    /// A marker is reserved, unknown or out of place.
     Marker(u8),
     /// Values are nested too deep.
     TooDeep {
@@ -583,25 +590,25 @@ pub enum Error {
     },
     /// An array declares more elements than bytes follow.
     Count {
-        /// What it declares.
+        /// The declared count.
         count: u32,
-        /// The bytes that are left.
+        /// Bytes left in the message.
         remaining_bytes: usize,
     },
-    /// An AMF3 marker whose values cannot be stepped over.
+    /// An AMF3 marker whose values cannot be skipped.
     Amf3Marker(u8),
-    /// An AMF3 object that refers to traits that were not sent.
+    /// An AMF3 object refers to traits that were not sent.
     Amf3Traits {
         /// The index of the traits.
         index: u32,
     },
-    /// An AMF3 object in a format of its class.
+    /// An AMF3 object has a format that only its class knows.
     Amf3Externalizable,
 }
 
 impl Error {
-    /// Whether the bytes may be right and only this decoder cannot step over them, so that what
-    /// was read before them is to be kept.
+    /// Returns true if the value may be valid and this decoder cannot skip it. The values before it
+    /// should then be kept.
     pub const fn is_unsupported(&self) -> bool {
         matches!(self, Self::Amf3Marker(_) | Self::Amf3Externalizable)
     }
@@ -675,7 +682,7 @@ mod tests {
         Property { key: key.as_bytes(), value }
     }
 
-    /// A value and its bytes by the specification; each is read and written.
+    /// Values and their bytes by the specification. Each is decoded and encoded.
     fn vectors() -> Vec<(Value<'static>, &'static [u8])> {
         let width = || vec![property("width", Value::Number(1.0))];
         vec![
@@ -828,7 +835,7 @@ mod tests {
             assert_eq!(
                 decode(&nest.repeat(10_000)),
                 Err(if nest[0] == 0x11 {
-                    // Behind the first array stands AMF3, in which 0x11 is a dictionary.
+                    // AMF3 follows the first array, and 0x11 is a dictionary there.
                     Error::Amf3Marker(0x11)
                 } else {
                     Error::TooDeep { max: AMF_DEPTH_MAX }

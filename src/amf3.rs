@@ -1,9 +1,10 @@
-//! AMF3: the properties of one object, as the AMF0 values with the same meaning.
+//! Decoder of AMF3 objects. It returns their properties as AMF0 values.
 //!
-//! Owns the reference tables of strings and traits (AMF3, section 2.2), which last as long as one
-//! value. References to earlier objects, byte arrays, XML and dates are not metadata of a stream
-//! and become null. The bounds on depth and on the number of values are those of AMF0. Strings
-//! that are sent as an index may expand to the length of the value at most.
+//! Owns the reference tables of strings and traits (AMF3, section 2.2), which are valid within one
+//! value. References to earlier objects, byte arrays, XML and dates become null, because stream
+//! metadata does not contain them. The bounds on depth and number of values are those of AMF0.
+//! Strings sent as an index may expand to at most the length of the input, so a small message
+//! cannot expand without limit.
 
 use crate::amf0::{Property, Value};
 use crate::limits::{AMF_DEPTH_MAX, AMF_NODES_MAX};
@@ -23,30 +24,30 @@ const OBJECT_MARKER: u8 = 0x0a;
 const XML_MARKER: u8 = 0x0b;
 const BYTE_ARRAY_MARKER: u8 = 0x0c;
 
-/// Set in the head of a string, an array, an object and their like that is written out; clear in
-/// an index of an earlier one (AMF3, sections 1.3.2 and 2.2). The number is above this bit.
+/// Bit in the head of a string, an array or an object. It is set if the value follows, and clear in
+/// an index of an earlier value (AMF3, sections 1.3.2 and 2.2). The bits above hold the number.
 const IS_WRITTEN_OUT: u32 = 1;
 const WRITTEN_OUT_SHIFT: u32 = 1;
-/// Set in the head of an object whose traits are written out (AMF3, section 3.12).
+/// Bit in the head of an object. It is set if the traits follow (AMF3, section 3.12).
 const HAS_TRAITS: u32 = 1 << 1;
-/// The index of earlier traits is above this bit.
+/// Position of the index of earlier traits.
 const TRAITS_INDEX_SHIFT: u32 = 2;
-/// Set in the head of an object in a format that only its class knows.
+/// Bit in the head of an object. It is set if only the class knows the format.
 const IS_EXTERNALIZABLE: u32 = 1 << 2;
-/// Set in the head of an object that has further members, with their names.
+/// Bit in the head of an object. It is set if named members follow the sealed ones.
 const IS_DYNAMIC: u32 = 1 << 3;
-/// The number of sealed members is above that bit.
+/// Position of the number of sealed members.
 const SEALED_COUNT_SHIFT: u32 = 4;
 
-/// Set in each of the first three bytes of a U29 that another byte follows (AMF3, section 1.3.1).
+/// Bit in the first three bytes of a U29. It is set if another byte follows (AMF3, section 1.3.1).
 const U29_CONTINUES: u8 = 0x80;
-/// Bits of the number in each of those bytes. The fourth has eight.
+/// Number of value bits in each of those bytes. The fourth byte has eight.
 const U29_BITS: u32 = 7;
-/// Bytes of a U29 that hold seven bits.
+/// Number of bytes of a U29 with seven value bits.
 const U29_SHORT_BYTES: usize = 3;
 
-/// The properties of the object or the associative array that `bytes` begin with, or `None` if it
-/// is something else or cannot be read.
+/// Returns the properties of the object or associative array at the start of `bytes`. Returns
+/// `None` for other types and for malformed values.
 pub fn properties(bytes: &[u8]) -> Option<Vec<Property<'_>>> {
     let mut reader = Reader {
         rest: bytes,
@@ -66,11 +67,11 @@ struct Reader<'a> {
     strings: Vec<&'a [u8]>,
     traits: Vec<Traits<'a>>,
     values_left: usize,
-    /// Bytes to which strings that are sent as an index may still expand.
+    /// Bytes that strings sent as an index may still expand to.
     repeated_bytes_left: usize,
 }
 
-/// How the members of an object are laid out (AMF3, section 3.12).
+/// Layout of the members of an object (AMF3, section 3.12).
 #[derive(Clone)]
 struct Traits<'a> {
     sealed: Vec<&'a [u8]>,
@@ -140,8 +141,8 @@ impl<'a> Reader<'a> {
         Some(Value::Object(properties))
     }
 
-    /// The low bits of the head say whether the traits are in the table, in a format that only the
-    /// class knows, or here (AMF3, section 3.12).
+    /// Reads the traits of an object. The low bits of the head tell whether the traits are in the
+    /// table, follow, or have a format that only the class knows (AMF3, section 3.12).
     fn traits(&mut self, head: u32) -> Option<Traits<'a>> {
         if head & HAS_TRAITS == 0 {
             let traits = self.traits.get((head >> TRAITS_INDEX_SHIFT) as usize)?.clone();
@@ -163,7 +164,7 @@ impl<'a> Reader<'a> {
         Some(traits)
     }
 
-    /// Names and values up to the empty name.
+    /// Reads names and values up to the empty name.
     fn named_values(&mut self, depth: usize, properties: &mut Vec<Property<'a>>) -> Option<()> {
         loop {
             let key = self.string()?;
@@ -174,8 +175,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A string, or the index of an earlier one; the empty string is never sent as an index
-    /// (AMF3, section 1.3.2).
+    /// Reads a string, or the index of an earlier one. The empty string is never sent as an index,
+    /// so it does not enter the table (AMF3, section 1.3.2).
     fn string(&mut self) -> Option<&'a [u8]> {
         let head = self.u29()?;
         if head & IS_WRITTEN_OUT == 0 {
@@ -190,8 +191,8 @@ impl<'a> Reader<'a> {
         Some(string)
     }
 
-    /// Seven bits a byte while the high bit is set, and all eight of a fourth byte (AMF3,
-    /// section 1.3.1).
+    /// Reads a U29 (AMF3, section 1.3.1). Up to three bytes hold seven bits each, and their high
+    /// bit announces another byte. A fourth byte holds eight bits.
     fn u29(&mut self) -> Option<u32> {
         let mut value = 0;
         for _ in 0..U29_SHORT_BYTES {
@@ -223,7 +224,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The two's complement of 29 bits (AMF3, section 3.6).
+/// Converts a U29 to a signed number in 29-bit two's complement (AMF3, section 3.6).
 const fn signed(value: u32) -> i32 {
     const UNUSED_BITS: u32 = u32::BITS - 29;
     (value << UNUSED_BITS).cast_signed() >> UNUSED_BITS
@@ -277,11 +278,11 @@ mod tests {
         for bytes in ["", "01", "0403", "0a", "0a00", "0a07 01", "0903 01 01", "0a0b01 0361"] {
             assert_eq!(properties(&hex(bytes)), None, "{bytes}");
         }
-        // A string that is repeated beyond the length of the value, as a value and as a name.
+        // Repetitions of a string that exceed the length of the value, as a value and as a name.
         let text = format!("0a0b01 8101{}", "61".repeat(64));
         assert!(properties(&hex(&format!("{text} 0600 01"))).is_some());
         assert_eq!(properties(&hex(&format!("{text} 0600 00 0600 01"))), None);
-        // Objects within objects.
+        // Nested objects.
         let deep = format!("0a0b01 0361 {}", "0a01 0361".repeat(100));
         assert_eq!(properties(&hex(&deep)), None);
         let mut random = Random::new(3);

@@ -1,77 +1,80 @@
-//! Budgets: how much work one turn, and one connection within it, may cause.
+//! Budgets: the work that one turn of the loop may do, and the share of each connection.
 //!
-//! Owns the arithmetic of a [`Budget`] and the sizes of the two that bound a turn. Work is counted
-//! in bytes, messages and calls. Each of the three alone can cost a peer little and the server
-//! much: a megabyte in one frame, a thousand messages of one byte, a thousand calls that move no
-//! byte. A budget never measures time, so that a simulated turn does the same as a real one.
+//! Owns the arithmetic of a [`Budget`], and the budgets for reading and writing. Work is counted in
+//! bytes, messages and calls. A bound on only one of them leaves an attack open: one frame of a
+//! megabyte, a thousand messages of one byte, and a thousand calls that move no byte each cost the
+//! peer little and the server much. Budgets do not measure time, so that a simulated turn does the
+//! same work as a real one.
 
 use crate::limits;
 
-/// What is left to do in a turn or in a share of it. Spent as soon as one of the three is used up.
+/// Work that is left in a turn, or in the share of a connection. The budget is spent when one of
+/// the three counts reaches zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
-    /// Bytes moved to or from the kernel, and those of a message that came in earlier reads.
+    /// Bytes moved to or from the kernel. A completed message also counts the bytes of earlier
+    /// reads.
     pub bytes: usize,
-    /// Messages read, or looked at on a tape.
+    /// Messages read from a peer, or visited on a tape.
     pub messages: usize,
-    /// System calls, and visits of a connection that needed none.
+    /// System calls, and visits of a connection that needed no call.
     pub calls: usize,
 }
 
 impl Budget {
-    /// All reading of a turn.
+    /// Budget of all reads in a turn.
     pub const READING: Self = Self {
         bytes: limits::READ_BYTES_OF_ALL_PER_TURN_MAX,
         messages: limits::READ_MESSAGES_OF_ALL_PER_TURN_MAX,
         calls: limits::READ_CALLS_OF_ALL_PER_TURN_MAX,
     };
 
-    /// One connection's share of [`Budget::READING`] when it has something new.
+    /// Share of a connection in [`Budget::READING`] when it has new data.
     pub const FIRST_READ: Self = Self {
         bytes: limits::READ_BYTES_PER_TURN_MAX,
         messages: limits::READ_MESSAGES_FIRST_MAX,
         calls: limits::READ_CALLS_PER_TURN_MAX,
     };
 
-    /// One connection's share of [`Budget::READING`] when its last one was too small for it.
+    /// Share of a connection in [`Budget::READING`] after a share that did not suffice.
     pub const NEXT_READ: Self =
         Self { messages: limits::READ_MESSAGES_PER_TURN_MAX, ..Self::FIRST_READ };
 
-    /// All writing of a turn.
+    /// Budget of all writes in a turn.
     pub const WRITING: Self = Self {
         bytes: limits::WRITE_BYTES_OF_ALL_PER_TURN_MAX,
         messages: limits::WRITE_MESSAGES_OF_ALL_PER_TURN_MAX,
         calls: limits::WRITE_CALLS_OF_ALL_PER_TURN_MAX,
     };
 
-    /// One connection's share of [`Budget::WRITING`].
+    /// Share of a connection in [`Budget::WRITING`].
     pub const WRITE: Self = Self {
         bytes: limits::WRITE_BYTES_PER_TURN_MAX,
         messages: limits::WRITE_MESSAGES_PER_TURN_MAX,
         calls: limits::WRITE_CALLS_PER_TURN_MAX,
     };
 
-    /// All that goes to memory files in a turn. What it does not suffice for is sent from memory.
+    /// Budget of all copies to memory files in a turn. Messages beyond it are sent from memory.
     pub const STORING: Self = Self {
         bytes: limits::SEGMENT_BYTES,
         messages: limits::WRITE_MESSAGES_OF_ALL_PER_TURN_MAX,
         calls: limits::WRITE_CALLS_OF_ALL_PER_TURN_MAX,
     };
 
-    /// Returns whether the budget is spent, so that no further work may begin.
+    /// Returns true if the budget is spent, so that no further work may begin.
     pub const fn is_spent(&self) -> bool {
         self.bytes == 0 || self.messages == 0 || self.calls == 0
     }
 
-    /// Returns whether less than a quarter of `whole` is left of any of the three.
+    /// Returns true if any of the three counts is below a quarter of that in `whole`.
     pub const fn is_low(&self, whole: &Self) -> bool {
         self.bytes < whole.bytes / 4
             || self.messages < whole.messages / 4
             || self.calls < whole.calls / 4
     }
 
-    /// Takes the bytes and messages of one piece of work and a call, if all of it fits. Returns
-    /// whether it did; otherwise nothing is taken.
+    /// Spends bytes, messages and one call, if all of them fit. Returns false and spends nothing
+    /// otherwise.
     pub fn take(&mut self, bytes: u64, messages: usize) -> bool {
         let (Ok(bytes), has_call) = (usize::try_from(bytes), self.calls > 0) else { return false };
         let fits = has_call && bytes <= self.bytes && messages <= self.messages;
@@ -83,7 +86,7 @@ impl Budget {
         fits
     }
 
-    /// The smaller of what is left here and `share`, of each of the three.
+    /// Returns `share`, limited to the work left in this budget.
     pub fn share(&self, share: &Self) -> Self {
         Self {
             bytes: self.bytes.min(share.bytes),
@@ -92,22 +95,22 @@ impl Budget {
         }
     }
 
-    /// Takes bytes, or the rest if there are fewer: work that has begun is finished.
+    /// Spends bytes, at most those that are left: work that has begun is always finished.
     pub const fn spend_bytes(&mut self, bytes: usize) {
         self.bytes = self.bytes.saturating_sub(bytes);
     }
 
-    /// Takes messages, or the rest if there are fewer.
+    /// Spends messages, at most those that are left.
     pub const fn spend_messages(&mut self, messages: usize) {
         self.messages = self.messages.saturating_sub(messages);
     }
 
-    /// Takes one call.
+    /// Spends one call.
     pub const fn spend_call(&mut self) {
         self.calls = self.calls.saturating_sub(1);
     }
 
-    /// Takes the spent part of `share`, of which `left` remains. A visit counts as at least one
+    /// Spends the used part of `share`, of which `left` remains. A visit counts as at least one
     /// call.
     pub fn settle(&mut self, share: &Self, left: &Self) {
         self.spend_bytes(share.bytes - left.bytes);

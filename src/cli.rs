@@ -1,7 +1,7 @@
-//! The command line: what can be asked for, and the code that the process exits with.
+//! The command line: commands, flags, help texts and exit codes.
 //!
-//! Owns the flags and how they combine with the configuration file. Values are not judged here:
-//! flags and file go through the same rules of [`tiderace::config`].
+//! Owns the flags and how they combine with the configuration file. Values are not validated here:
+//! flags and file are read by the same rules of [`tiderace::config`].
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -35,29 +35,29 @@ pub(crate) struct Cli {
 }
 
 impl Cli {
-    /// What to run: the server, unless a command says otherwise.
+    /// Returns the command to run, which is the server by default.
     pub(crate) fn into_command(self) -> CliCommand {
         self.command.unwrap_or(CliCommand::Serve(self.serve))
     }
 }
 
-/// What a process does.
+/// The commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum CliCommand {
-    /// Run the server; this is also what happens without a command.
+    /// Run the server. This is the default command.
     #[command(after_long_help = AFTER_LONG_HELP)]
     Serve(Serve),
-    /// Check a configuration file: report every mistake in it, and what would keep the server
-    /// from starting with it on this machine.
+    /// Check a configuration file: report every mistake in it, and everything that would keep the
+    /// server from starting with it on this machine.
     Check {
         /// The file to check.
         file: PathBuf,
     },
     /// Print a configuration file with every key, its default and its meaning.
     Config,
-    /// Print the unit with which systemd runs the server.
+    /// Print a systemd unit for the server.
     Systemd {
-        /// The service, or the socket that keeps its port open while it restarts.
+        /// The service, or the socket that keeps the port open while the service restarts.
         unit: SystemdUnit,
     },
     /// Measure an RTMP server, this one or another.
@@ -74,7 +74,7 @@ pub(crate) enum SystemdUnit {
 }
 
 impl SystemdUnit {
-    /// The unit as a file.
+    /// Returns the content of the unit file.
     pub(crate) const fn text(self) -> &'static str {
         match self {
             Self::Service => include_str!("systemd/tiderace.service"),
@@ -83,41 +83,42 @@ impl SystemdUnit {
     }
 }
 
-/// The flags of the server; each one overrides its key in the file.
+/// The flags of the server. Each overrides its key in the file.
 #[derive(Debug, Default, Args)]
 pub(crate) struct Serve {
     /// Read settings from this file; see `tiderace config`.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Listen here: ADDRESS:PORT, or PORT on all addresses; may be repeated [default: [::]:1935].
+    /// Address to listen on: ADDRESS:PORT, or PORT for all addresses; may be repeated [default:
+    /// [::]:1935].
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Vec<String>,
-    /// Log this and what is graver: error, warn, info, debug, trace [default: info].
+    /// Lowest level to log: error, warn, info, debug, trace [default: info].
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<String>,
-    /// Keep at most so many connections; 0: what the descriptor limit allows [default: 0].
+    /// Maximum number of connections; 0: as many as the descriptor limit allows [default: 0].
     #[arg(long, value_name = "N")]
     connections_max: Option<String>,
-    /// Start players at: keyframe, next-keyframe, live [default: keyframe].
+    /// Start position of players: keyframe, next-keyframe, live [default: keyframe].
     #[arg(long, value_name = "MODE")]
     start: Option<String>,
-    /// A second publisher of a stream: reject, replace, replace-if-silent [default:
+    /// Policy for a second publisher of a stream: reject, replace, replace-if-silent [default:
     /// replace-if-silent].
     #[arg(long, value_name = "POLICY")]
     duplicate: Option<String>,
-    /// Keep the players of a stream for so long when its publisher is gone [default: 15000].
+    /// Time to keep the players of a stream after its publisher has left [default: 15000].
     #[arg(long, value_name = "MILLISECONDS")]
     linger_ms: Option<String>,
-    /// Players of a stream that is not there: wait, refuse [default: wait].
+    /// Policy for players of a stream without a publisher: wait, refuse [default: wait].
     #[arg(long, value_name = "MODE")]
     absent: Option<String>,
-    /// Send chunks of this size [default: 60000].
+    /// Size of sent chunks [default: 60000].
     #[arg(long, value_name = "BYTES")]
     chunk_size: Option<String>,
 }
 
 impl Serve {
-    /// Reads the file at the start, if one was named, and lays the flags over it.
+    /// Reads the file at the start, if there is one, and then the flags, which override it.
     pub(crate) fn read(&self) -> Result<(Draft, Source), ConfigError> {
         let Some(path) = &self.config else {
             return Ok((Draft::read(None, &self.flags()), Source::Regular));
@@ -126,8 +127,8 @@ impl Serve {
         Ok((draft(path, &text, &self.flags()), source))
     }
 
-    /// Reads the file again. Access rules that are in force in the `running` settings stay so
-    /// unless the file releases them.
+    /// Reads the file again for a reload. Fails if the file would remove an access rule of the
+    /// `running` settings without releasing it.
     pub(crate) fn read_again(
         &self,
         source: Source,
@@ -168,26 +169,27 @@ fn draft(path: &Path, text: &str, flags: &[FlagValue]) -> Draft {
     draft
 }
 
-/// Returns whether a command line with this first argument runs the server. `main` asks before it
-/// parses the command line, so that signals are caught before anything else is done.
+/// Returns true if a command line with this first argument runs the server. `main` calls it before
+/// it parses the command line, so that signals are caught before anything else is done.
 pub(crate) fn runs_server(first: Option<&OsStr>) -> bool {
     first.is_none_or(|first| first == "serve" || first.as_encoded_bytes().starts_with(b"-"))
 }
 
-/// Checks a file without any flags, for `tiderace check`.
+/// Checks a file without flags, for `tiderace check`.
 pub(crate) fn check(path: &Path) -> Result<Findings, ConfigError> {
     let (text, _) = settings_file::read(path)?;
     Ok(Findings::of(&draft(path, &text, &[])))
 }
 
-/// Mistakes in settings, and reasons why a server with them could not start.
+/// Mistakes in settings, and reasons why a server with these settings could not start.
 #[derive(Debug, Default)]
 pub(crate) struct Findings {
     /// A line for each mistake, with its place.
     pub(crate) mistakes: Vec<String>,
     /// The exit code for the first mistake.
     pub(crate) exit: Option<Exit>,
-    /// A line for each address in use. A running server uses its own addresses.
+    /// A line for each address in use. It is not a mistake, because a running server uses its
+    /// addresses.
     pub(crate) in_use: Vec<String>,
 }
 
@@ -218,38 +220,38 @@ fn at_its_key(draft: &Draft, error: &StartError) -> String {
     }
 }
 
-/// What the process exits with. The numbers are part of the interface: scripts read them.
+/// Exit codes of the process. The numbers are part of the interface, because scripts read them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(not(feature = "load"), expect(dead_code, reason = "a measurement ends with some"))]
 #[repr(u8)]
 pub(crate) enum Exit {
-    /// All went well, or a drain ended in time.
+    /// Success. This includes a drain that ended in time.
     Ok = 0,
-    /// The command line is wrong: an unknown flag, or a value that its flag cannot have.
+    /// The command line is wrong: an unknown flag, or an invalid value of a flag.
     Usage = 2,
-    /// The configuration file cannot be read, or is wrong.
+    /// The configuration file cannot be read, or contains a mistake.
     Configuration = 3,
-    /// An address cannot be listened on: its port is in use, or it is not ours.
+    /// The server cannot listen on an address: it is in use, or not an address of this machine.
     CannotBind = 4,
-    /// The descriptor limit is too low for the connections configured.
+    /// The descriptor limit is too low for the configured connections.
     DescriptorLimit = 5,
-    /// Anything else that the system refused.
+    /// The system refused another resource.
     Io = 6,
-    /// The server to be measured cannot be reached.
+    /// The measured server cannot be reached.
     Unreachable = 10,
-    /// The server to be measured refused what the measurement stands on.
+    /// The measured server refused a connection that the measurement depends on.
     Refused = 11,
-    /// The process to be measured is not there.
+    /// The measured process does not exist.
     NoProcess = 12,
-    /// The server to be measured broke off what the measurement stands on.
+    /// The measured server closed a connection that the measurement depends on.
     BrokenOff = 13,
-    /// The load generator did not keep up, so that figures are withheld.
+    /// The load generator did not keep up, so figures are withheld.
     Lagged = 14,
     /// A threshold of `--fail-if` was missed.
     Missed = 15,
-    /// Two reports do not compare.
+    /// The two reports are not comparable.
     Incomparable = 16,
-    /// The file to be published is no good.
+    /// The file to publish is not a valid media file.
     BadMedia = 17,
 }
 
@@ -324,10 +326,11 @@ impl From<LoadVerdict> for Exit {
 const LONG_ABOUT: &str = "\
 A live RTMP server that runs on one core.
 
-Encoders publish to it, players play from it, and it needs no configuration:
-without arguments it listens on port 1935 and logs the URLs to publish to and to
-play from. A stream is named by its application and its key, in the examples
-below \"live\" and \"show\", and exists while somebody publishes it.";
+Encoders publish streams, and players play them. The server needs no
+configuration: without arguments it listens on port 1935, and logs the URLs to
+publish to and to play from. The name of a stream is its application and its
+key, which are \"live\" and \"show\" in the examples below. A stream exists while
+an encoder publishes it.";
 
 const AFTER_LONG_HELP: &str = "\
 Publish:
@@ -339,30 +342,30 @@ Play:
   vlc rtmp://localhost/live/show
 
 Settings:
-  tiderace config > tiderace.toml    every key, its default and its meaning
-  tiderace check tiderace.toml       every mistake in it, and what would prevent a start
-  tiderace --config tiderace.toml    run with it; flags override the file
+  tiderace config > tiderace.toml    write every key, its default and its meaning
+  tiderace check tiderace.toml       report every mistake, and what would prevent a start
+  tiderace --config tiderace.toml    run with this file; flags override it
 
 Signals:
-  SIGHUP   read the file again, and log what only a restart can change; a file with a
-           mistake, or without an access rule that is in force, changes nothing
-  SIGTERM  tell every peer, then exit; a second SIGTERM exits at once. Clients that
-           can reconnect are asked to (drain_url), and are served for up to drain_ms
-  SIGUSR1  ask them without going down
-  SIGQUIT  ends it at once and tells nobody, as it does any program
+  SIGHUP   Reload the file, and log the changes that need a restart. A file with a
+           mistake, or without an access rule that is in force, changes nothing.
+  SIGTERM  Tell every peer, then exit. Clients that support it are asked to reconnect
+           (drain_url), and are served for up to drain_ms. A second SIGTERM exits at once.
+  SIGUSR1  Ask clients to reconnect, without a shutdown.
+  SIGQUIT  Exit at once, without telling the peers. This is the default of the system.
 
-As a service of systemd:
+As a systemd service:
   tiderace systemd service > /etc/systemd/system/tiderace.service
   tiderace systemd socket > /etc/systemd/system/tiderace.socket
 
 Exit codes:
-  0  all went well
+  0  success
   2  the command line is wrong
-  3  the configuration file cannot be read, or is wrong
-  4  an address cannot be listened on: in use, not of this machine, or not permitted
-  5  the descriptor limit is too low for the connections configured
-  6  anything else that the system refused
- 10 to 17  of tiderace load: see tiderace load --help";
+  3  the configuration file cannot be read, or contains a mistake
+  4  cannot listen on an address: it is in use, not of this machine, or not permitted
+  5  the descriptor limit is too low for the configured connections
+  6  the system refused another resource
+ 10 to 17  errors of tiderace load: see tiderace load --help";
 
 #[cfg(test)]
 mod tests {

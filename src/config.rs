@@ -1,8 +1,8 @@
-//! Settings: what an operator may choose, with defaults, validated once.
+//! Settings of the server, with their defaults, validated once.
 //!
-//! Owns the typed values, the table of keys that reading, the printed sample and the reload
-//! report all walk, and the relations between values. It is plain data: nothing here is global,
-//! opens a file or reads the clock, and whoever needs a value is handed it.
+//! Owns the typed values, the relations between them, and the table of keys. Reading, the printed
+//! sample and the report of a reload all walk that table. Settings are plain data: nothing here is
+//! global, opens a file or reads the clock.
 
 mod apps;
 mod error;
@@ -24,28 +24,28 @@ pub use self::settings_reader::{Draft, FileText, FlagValue};
 use crate::limits;
 use crate::rtmp::handshake::C2Check;
 
-/// Everything that can be set, as one value for the whole server.
+/// All settings of the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Where to listen; `[::]` takes IPv4 as well.
+    /// Addresses to listen on; `[::]` also accepts IPv4.
     pub listen: Vec<ListenAddress>,
-    /// The most detailed lines that are logged.
+    /// The most detailed level that is logged.
     pub log_level: Level,
-    /// How long the drain after SIGTERM may take.
+    /// Duration of the drain after SIGTERM (ms).
     pub drain_ms: u64,
-    /// Where clients are to connect anew; empty: where they are.
+    /// URL in reconnect requests; empty for the URL that the client used.
     pub drain_url: ReconnectUrl,
     /// Sizes and counts.
     pub limits: Limits,
-    /// How long a peer may stay silent.
+    /// Deadlines of peers.
     pub timeouts: Timeouts,
     /// Publishers.
     pub publish: Publish,
     /// Players.
     pub play: Play,
-    /// The protocol itself.
+    /// The protocol.
     pub rtmp: Rtmp,
-    /// The access rules of applications, by name; in any other anyone may publish.
+    /// Access rules of applications, by name. Anyone may publish in an application without rules.
     pub apps: BTreeMap<String, App>,
 }
 
@@ -67,15 +67,15 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Settings from a file, if there is one, with the values of flags laid over it.
+    /// Reads settings from a file, if there is one, and from flags, which override the file.
     ///
     /// # Errors
-    /// Every mistake in both, so that all can be corrected at once.
+    /// Returns every mistake in both, so that a user can correct all of them at once.
     pub fn read(file: Option<FileText<'_>>, flags: &[FlagValue]) -> Result<Self, ConfigErrors> {
         Draft::read(file, flags).finish()
     }
 
-    /// A file that holds every key with its default, its meaning and its range.
+    /// Returns a configuration file with every key, its default, its meaning and its range.
     pub fn sample() -> String {
         let defaults = Self::default();
         let mut out = String::from(SAMPLE_HEAD);
@@ -99,25 +99,25 @@ impl Settings {
         out
     }
 
-    /// The keys that differ in `new` and that a reload leaves as they are.
+    /// Returns the keys that differ in `new` and that a reload does not change.
     pub fn changed_at_restart_only(&self, new: &Self) -> Vec<String> {
         self.changes(new, Change::Restart).map(|change| change.key).collect()
     }
 
-    /// The keys that differ in `new` and that a reload puts into effect.
+    /// Returns the keys that differ in `new` and that a reload changes.
     pub fn changed_live(&self, new: &Self) -> Vec<ChangedKey> {
         self.changes(new, Change::Live).chain(apps::changes(&self.apps, &new.apps)).collect()
     }
 
-    /// Takes over what only a restart can change from the settings that are `running`, so that
-    /// the settings in use always say what is in effect.
+    /// Copies the values that need a restart from the `running` settings. So the settings always
+    /// match the behaviour of the server.
     pub fn keep_restart_only(&mut self, running: &Self) {
         self.listen.clone_from(&running.listen);
         self.limits.connections_max = running.limits.connections_max;
         self.limits.socket_unsent_bytes_max = running.limits.socket_unsent_bytes_max;
         self.limits.socket_send_bytes_max = running.limits.socket_send_bytes_max;
         self.limits.socket_receive_bytes_max = running.limits.socket_receive_bytes_max;
-        // Players were told it, and tapes hold messages that were cut by it.
+        // The size was announced to players, and tapes contain messages in chunks of this size.
         self.rtmp.chunk_size = running.rtmp.chunk_size;
         self.timeouts.keepalive_ms = running.timeouts.keepalive_ms;
         self.timeouts.user_timeout_ms = running.timeouts.user_timeout_ms;
@@ -131,15 +131,15 @@ impl Settings {
     }
 }
 
-/// One key whose value a reload changes, with both values as the file writes them. Of secrets it
-/// has the number.
+/// A key whose value a reload changes, with both values in the syntax of the file. Secrets are
+/// replaced by their number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChangedKey {
     /// Section and name, as in `play.start`.
     pub key: String,
-    /// The value that was in effect.
+    /// The value before the reload.
     pub old: String,
-    /// The value that is.
+    /// The value after the reload.
     pub new: String,
 }
 
@@ -150,14 +150,14 @@ impl fmt::Display for ChangedKey {
     }
 }
 
-/// What a second publisher of a live stream gets.
+/// Policy for a second publisher of a live stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Duplicate {
-    /// It is refused.
+    /// The second publisher is refused.
     Reject,
-    /// It takes the stream over, and the first one is closed.
+    /// The second publisher takes over, and the first one is closed.
     Replace,
-    /// It takes over when the first one has been silent for `publish.silent_ms`.
+    /// The second publisher takes over if the first one has been silent for `publish.silent_ms`.
     ReplaceIfSilent,
 }
 
@@ -169,14 +169,14 @@ impl Choice for Duplicate {
     ];
 }
 
-/// Where a player that joins a live stream starts.
+/// Start position of a player in a live stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
-    /// At the newest keyframe: a picture at once.
+    /// The newest keyframe. It gives a picture at once.
     Keyframe,
-    /// At the next keyframe: the lowest delay that decodes.
+    /// The next keyframe. It gives the lowest delay of a decodable start.
     NextKeyframe,
-    /// At the next message, whatever it is.
+    /// The next message of any kind.
     Live,
 }
 
@@ -188,12 +188,12 @@ impl Choice for Start {
     ];
 }
 
-/// What a player gets that asks for a stream that nobody publishes.
+/// Policy for a player of a stream without a publisher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Absent {
-    /// It waits for the publisher.
+    /// The player waits for a publisher.
     Wait,
-    /// It is told that there is no such stream.
+    /// The player is refused.
     Refuse,
 }
 
@@ -217,7 +217,7 @@ impl Choice for Level {
     ];
 }
 
-/// Builds one [`Key`] from its path, its text and the field it stands for.
+/// Creates a [`Key`] from its path, its text and its field in [`Settings`].
 macro_rules! key {
     ($path:expr, [$($about:literal),+], $change:ident, $rule:expr, $($field:ident).+) => {
         Key {
@@ -231,10 +231,10 @@ macro_rules! key {
     };
 }
 
-/// Declares a section once: its struct, its defaults and its keys.
+/// Declares a section in one place: its struct, its defaults and its keys.
 ///
-/// A key that is written in four places is forgotten in one of them. The text above a key is both
-/// its documentation here and its comment in the printed sample.
+/// Declaring them separately is rejected: someone who adds a key would forget one of the places.
+/// The text above a key is both its documentation and its comment in the printed sample.
 macro_rules! section {
     (
         $(#[$attribute:meta])*
@@ -269,132 +269,135 @@ macro_rules! section {
 section! {
     /// `[limits]`: sizes and counts, per process, connection and stream.
     limits: Limits, LIMITS_KEYS {
-        /// Connections at the same time; 0: as many as the descriptor limit allows, minus
-        /// a sixteenth that is reserved for memory files.
+        /// Maximum number of connections; 0: as many as the descriptor limit allows, minus a
+        /// sixteenth that is reserved for memory files.
         Restart connections_max: usize = 0, from_to(0, COUNT_MAX);
-        /// Memory of connections and streams, including what the kernel holds for them; 0: half of
-        /// what the machine, the control group or the limit of the process (`ulimit -v`, `-d`)
-        /// allows. As memory runs short, the server gives up the cheapest losses first.
+        /// Memory of connections and streams, including kernel buffers; 0: half of the memory that
+        /// the machine, the control group or the limit of the process (`ulimit -v`, `-d`) allows.
+        /// When memory runs short, the server first frees what costs its peers least.
         Live memory_bytes_max: usize = 0, either_zero_or(MEMORY_BYTES_MIN, MEMORY_BYTES_MAX);
-        /// What a socket takes beyond what is on its way (TCP_NOTSENT_LOWAT): it bounds players
-        /// that stall and slows nobody down; 0: as much as its send buffer.
+        /// Unsent data in a socket, in addition to the data in flight (TCP_NOTSENT_LOWAT). It
+        /// bounds the memory of stalled players and slows no player down; 0: up to the send buffer.
         Restart socket_unsent_bytes_max: usize = limits::SOCKET_UNSENT_BYTES_MAX,
             either_zero_or(SOCKET_BYTES_MIN, BYTES_MAX);
-        /// The send buffer of a socket; 0: as large as the kernel finds best, since a fixed one
-        /// slows players down that are far away.
+        /// Send buffer of a socket; 0: the kernel adapts it. A fixed size slows down distant
+        /// players.
         Restart socket_send_bytes_max: usize = 0, either_zero_or(SOCKET_BYTES_MIN, BYTES_MAX);
-        /// The receive buffer of a socket; 0: as large as the kernel finds best.
+        /// Receive buffer of a socket; 0: the kernel adapts it.
         Restart socket_receive_bytes_max: usize = 0, either_zero_or(SOCKET_BYTES_MIN, BYTES_MAX);
-        /// Connections of one address at the same time; 0: no limit.
+        /// Maximum number of connections from one address; 0: no limit.
         Live connections_per_address_max: usize = 0, from_to(0, COUNT_MAX);
-        /// Message streams that one connection may create.
+        /// Maximum number of message streams on one connection.
         Live message_streams_max: usize = limits::MESSAGE_STREAMS_MAX, from_to(1, 256);
-        /// Chunk streams that one connection may use; encoders use fewer than ten.
+        /// Maximum number of chunk streams on one connection; encoders use fewer than ten.
         Live chunk_streams_max: usize = limits::CHUNK_STREAMS_MAX, from_to(8, 254);
-        /// A command message.
+        /// Maximum length of a command message.
         Live command_bytes_max: usize = limits::COMMAND_BYTES_MAX, MESSAGE_BYTES;
-        /// A data message, such as metadata.
+        /// Maximum length of a data message, such as metadata.
         Live data_bytes_max: usize = limits::DATA_BYTES_MAX, MESSAGE_BYTES;
-        /// An audio message.
+        /// Maximum length of an audio message.
         Live audio_bytes_max: usize = limits::AUDIO_BYTES_MAX, MESSAGE_BYTES;
-        /// A video message; keyframes of 4K streams reach 5 MB.
+        /// Maximum length of a video message; keyframes of 4K streams reach 5 MB.
         Live video_bytes_max: usize = limits::VIDEO_BYTES_MAX, MESSAGE_BYTES;
-        /// All messages that one publisher has sent in part; no message may be larger.
+        /// Maximum total length of the unfinished messages of one publisher. No message may be
+        /// longer.
         Live assembly_bytes_max: usize = limits::ASSEMBLY_BYTES_MAX, from_to(BYTES_MIN, BYTES_MAX);
-        /// Replies that wait for a peer that does not read.
+        /// Maximum length of the replies that wait for a peer that does not read.
         Live control_bytes_max: usize = limits::CONTROL_BYTES_MAX, from_to(BYTES_MIN, BYTES_MAX);
-        /// Streams that are published at the same time. Players may wait for as many other names;
-        /// 0: no limit.
+        /// Maximum number of published streams. Players may wait for as many other names; 0: no
+        /// limit.
         Live streams_max: usize = 0, from_to(0, COUNT_MAX);
-        /// The name of an application and a stream, without the query.
+        /// Maximum length of the name of an application and a stream, without the query.
         Live name_bytes_max: usize = limits::NAME_BYTES_MAX,
             from_to(1, limits::NAME_BYTES_MAX as u64);
-        /// What is kept of a stream for its players. This bounds memory: a publisher chooses its
-        /// own timestamps, but not how many bytes it has sent.
+        /// Maximum length of the part of a stream that is kept for its players. It is in bytes, so
+        /// that it bounds memory: publishers choose their own timestamps.
         Live tape_bytes_max: usize = limits::TAPE_BYTES_MAX, from_to(TAPE_BYTES_MIN, BYTES_MAX);
-        /// How long messages older than the newest keyframe are kept for players that lag, in
-        /// milliseconds of arrival time. The newest GOP stays as long as tape_bytes_max allows.
+        /// Time for which messages older than the newest keyframe are kept for lagging players, by
+        /// arrival. The newest GOP is kept as long as tape_bytes_max allows.
         Live tape_span_ms_max: u64 = limits::TAPE_SPAN_MS_MAX, from_to(1000, 3_600_000);
     }
 }
 
 section! {
-    /// `[timeouts]`: how long a peer may keep the server waiting.
+    /// `[timeouts]`: deadlines of peers.
     timeouts: Timeouts, TIMEOUTS_KEYS {
-        /// From accept to the end of the handshake; no byte that arrives extends it.
+        /// Deadline for the handshake, counted from accept. Received bytes do not extend it.
         Live handshake_ms: u64 = 10_000, from_to(1, MILLIS_MAX);
-        /// From accept to the end of connect; no byte that arrives extends it.
+        /// Deadline for connect, counted from accept. Received bytes do not extend it.
         Live connect_ms: u64 = 20_000, from_to(1, MILLIS_MAX);
-        /// A session that neither publishes nor plays; 0: it may stay.
+        /// Time after which a session that neither publishes nor plays is closed; 0: never.
         Live idle_ms: u64 = 0, from_to(0, MILLIS_MAX);
-        /// A publisher that sends no media for this long is closed; 4 KiB of an unfinished message
-        /// count as media. A publisher that sends seldom is given twice its own longest pause; 0:
-        /// it may stay.
+        /// Time after which a publisher that sends no media is closed; 0: never. 4 KiB of an
+        /// unfinished message count as media. A publisher with long pauses gets twice its longest
+        /// pause.
         Live publisher_silent_ms: u64 = 30_000, from_to(0, MILLIS_MAX);
-        /// A player, or another session, that has not taken one byte of what waits for it. A
-        /// publisher may leave replies unread.
+        /// Time after which a player is closed that takes no byte of the data that waits for it.
+        /// It also applies to other sessions, but not to replies that a publisher does not read.
         Live player_stalled_ms: u64 = 10_000, from_to(1, MILLIS_MAX);
-        /// Between RTMP pings; 0: none are sent, since each one costs a wakeup on both sides.
+        /// Interval of RTMP pings; 0: no pings, because each one wakes up both sides.
         Live ping_ms: u64 = 0, either_zero_or(1000, MILLIS_MAX);
-        /// TCP keep-alive: silence before the kernel asks whether the peer is there; 0: never.
+        /// Silence after which the kernel probes whether the peer is alive (TCP keep-alive); 0:
+        /// never.
         Restart keepalive_ms: u64 = 60_000, either_zero_or(1000, KEEPALIVE_MS_MAX);
-        /// TCP user timeout: sent bytes that stay unacknowledged end the connection; 0: as the
-        /// kernel sees fit, about 15 minutes.
+        /// Time after which unacknowledged data closes the connection (TCP user timeout); 0: the
+        /// default of the kernel, about 15 minutes.
         Restart user_timeout_ms: u64 = 30_000, either_zero_or(1000, MILLIS_MAX);
     }
 }
 
 section! {
-    /// `[publish]`: publishers and what becomes of their streams.
+    /// `[publish]`: publishers and their streams.
     publish: Publish, PUBLISH_KEYS {
-        /// A second publisher of a live stream is refused, takes over, or takes over when the
-        /// first one has been silent for silent_ms.
+        /// Policy for a second publisher of a live stream: it is refused, it takes over, or it
+        /// takes over if the first one has been silent for silent_ms.
         Live duplicate: Duplicate = Duplicate::ReplaceIfSilent, ();
-        /// Silence after which replace-if-silent lets the next publisher take over. A publisher
-        /// that sends seldom is given twice its own longest pause. A publisher that has sent no
-        /// second picture yet is given ten times this setting.
+        /// Silence after which replace-if-silent allows a takeover. A publisher with long pauses
+        /// gets twice its longest pause. A publisher that has not sent its second picture gets ten
+        /// times this setting.
         Live silent_ms: u64 = 3000, from_to(1, MILLIS_MAX);
-        /// How long the players of a stream are kept when its publisher is gone, so that one that
-        /// comes back goes on seamlessly; 0: they are told at once.
+        /// Time for which the players of a stream are kept after its publisher has left. If a
+        /// publisher returns within it, they continue without a break; 0: they are told at once.
         Live linger_ms: u64 = 15_000, from_to(0, MILLIS_MAX);
     }
 }
 
 section! {
-    /// `[play]`: players, where they start and how far they may fall behind.
+    /// `[play]`: players, their start and their lag.
     play: Play, PLAY_KEYS {
-        /// A player starts at the newest keyframe (a picture at once), at the next one (the
-        /// lowest delay), or at whatever message comes next.
+        /// Start of a player: the newest keyframe (a picture at once), the next keyframe (the
+        /// lowest delay), or the next message of any kind.
         Live start: Start = Start::Keyframe, ();
-        /// A player of a stream that is not published waits for it or is refused.
+        /// Policy for a player of a stream without a publisher: it waits or is refused.
         Live absent: Absent = Absent::Wait, ();
-        /// How long it waits; 0: without limit.
+        /// Time for which such a player waits; 0: without limit.
         Live wait_ms: u64 = 0, from_to(0, MILLIS_MAX);
-        /// A player that is further behind than this jumps to the newest keyframe.
+        /// Lag above which a player skips to the newest keyframe.
         Live lag_ms: u64 = 5000, from_to(1, 3_600_000);
-        /// The same in bytes.
+        /// Lag in bytes above which a player skips to the newest keyframe.
         Live lag_bytes: usize = 8 * limits::MIB, from_to(LAG_BYTES_MIN, BYTES_MAX);
-        /// Jumps within skip_window_ms; the one above ends the connection.
+        /// Maximum number of skips within skip_window_ms. The next skip closes the connection.
         Live skips_max: u32 = 10, from_to(0, 1_000_000);
-        /// The time in which jumps are counted.
+        /// Time in which skips are counted.
         Live skip_window_ms: u64 = 60_000, from_to(1, MILLIS_MAX);
-        /// How long a message may wait so that players get more of them at once, which costs half
-        /// the processor time at 350; 0: what arrives leaves at once.
+        /// Time for which a message may wait, so that players get several messages in one call.
+        /// 350 halves the CPU time; 0: messages are sent at once.
         Live merge_ms: u64 = 0, from_to(0, 5000);
     }
 }
 
 section! {
-    /// `[rtmp]`: what the server says in the protocol.
+    /// `[rtmp]`: parameters of the protocol.
     rtmp: Rtmp, RTMP_KEYS {
-        /// Bytes in one chunk to a peer; ffmpeg publishes with the same size. Other programs
-        /// complain above 65536, and 60000 leaves few messages to split.
+        /// Size of sent chunks. ffmpeg publishes with the same size. Some programs complain
+        /// above 65536, and at 60000 few messages need a second chunk.
         Restart chunk_size: u32 = limits::CHUNK_SIZE_OUT,
             from_to(limits::CHUNK_SIZE_INITIAL as u64, 65_536);
-        /// How many bytes a peer may send, or be sent, between two acknowledgements.
+        /// Bytes that either side may send between two acknowledgements.
         Live window_ack_bytes: u32 = limits::WINDOW_ACK_BYTES,
             from_to(limits::WINDOW_ACK_BYTES_MIN as u64, i32::MAX as u64);
-        /// A C2 that does not repeat S1: not looked at, logged at debug level, or refused.
+        /// Treatment of a C2 that does not repeat S1: it is not checked, logged at debug level, or
+        /// refused.
         Live c2_check: C2Check = C2Check::Log, ();
     }
 }
@@ -403,22 +406,22 @@ const TOP_KEYS: &[Key] = &[
     key!(
         "listen",
         [
-            " Where to listen: \"ADDRESS:PORT\", \":PORT\" or \"PORT\". [::] takes IPv4 as well,",
-            " and is 0.0.0.0 on a host without IPv6. A link-local address needs its interface, as",
-            " in \"[fe80::1%eth0]:1935\". Port 0 lets the system choose one."
+            " Addresses to listen on: \"ADDRESS:PORT\", \":PORT\" or \"PORT\". [::] also accepts",
+            " IPv4, and means 0.0.0.0 on a host without IPv6. A link-local address needs its",
+            " interface, as in \"[fe80::1%eth0]:1935\". With port 0 the system chooses one."
         ],
         Restart,
         (),
         listen
     ),
-    key!("log_level", [" The most detailed lines that are logged."], Live, (), log_level),
+    key!("log_level", [" The most detailed level that is logged."], Live, (), log_level),
     key!(
         "drain_ms",
         [
-            " After SIGTERM, how long clients that were asked to reconnect (Enhanced RTMP v2) are",
-            " still served. Every other client is told and closed within a second. The default",
-            " ends before docker kills the server, 10 s after SIGTERM. A second SIGTERM ends the",
-            " server at once."
+            " Time after SIGTERM for which clients that were asked to reconnect (Enhanced RTMP v2)",
+            " are served. All other clients are told and closed within a second. The default ends",
+            " before docker kills the server, 10 s after SIGTERM. A second SIGTERM stops it at",
+            " once."
         ],
         Live,
         from_to(0, MILLIS_MAX),
@@ -427,8 +430,8 @@ const TOP_KEYS: &[Key] = &[
     key!(
         "drain_url",
         [
-            " Where clients that understand a reconnect request are sent upon SIGTERM, and upon",
-            " SIGUSR1, which asks them without going down; empty: to the URL that they came by."
+            " URL in the reconnect requests that are sent on SIGTERM and on SIGUSR1, which asks",
+            " clients to reconnect without a shutdown; empty: the URL that the client used."
         ],
         Live,
         (),
@@ -437,31 +440,31 @@ const TOP_KEYS: &[Key] = &[
 ];
 
 const SAMPLE_HEAD: &str = "\
-# Settings of Tiderace: every key with its default. Leave out what you do not change.
+# Settings of Tiderace: every key with its default. Keys that you do not change can be left out.
 # Durations are in milliseconds, sizes in bytes. SIGHUP reads the file again.
 ";
 
-/// One key of the configuration: all that reading, printing and comparing need to know of it.
+/// A key of the configuration, with the functions that read, print and compare its value.
 struct Key {
     /// Section and name, as in `play.start`; keys of the top level have no section.
     path: &'static str,
     /// The lines of its comment, each with its leading space.
     about: &'static [&'static str],
     change: Change,
-    /// Sets the value as written, or finds every mistake in it.
+    /// Sets the value, or returns every mistake in it.
     assign: fn(&mut Settings, &Written<'_>) -> Result<(), Vec<Wrong>>,
-    /// The value as the file writes it.
+    /// Returns the value in the syntax of the file.
     show: fn(&Settings) -> String,
-    /// What may be written.
+    /// Returns the description of valid values.
     expected: fn() -> String,
 }
 
-/// When a changed key takes effect.
+/// The time at which a changed key takes effect.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Change {
     /// At the reload.
     Live,
-    /// At the next start, because it is built into sockets or tables that exist.
+    /// At the next start, because existing sockets or tables depend on the value.
     Restart,
 }
 
@@ -475,12 +478,12 @@ impl Key {
     }
 }
 
-/// Every key, section by section, those of the top level first.
+/// Returns every key, section by section. The keys of the top level come first.
 fn keys() -> impl Iterator<Item = &'static Key> {
     [TOP_KEYS, LIMITS_KEYS, TIMEOUTS_KEYS, PUBLISH_KEYS, PLAY_KEYS, RTMP_KEYS].into_iter().flatten()
 }
 
-/// A key and its value, where two of them are compared.
+/// One side of a relation between two keys.
 struct Operand {
     path: &'static str,
     value: fn(&Settings) -> u64,
@@ -488,7 +491,7 @@ struct Operand {
 
 macro_rules! at_most {
     ($($section:ident.$key:ident <= $section_max:ident.$key_max:ident;)+) => {
-        /// Pairs of which the first may not exceed the second.
+        /// Pairs of keys. The first value must not exceed the second.
         const AT_MOST: &[(Operand, Operand)] = &[$((
             Operand {
                 path: concat!(stringify!($section), ".", stringify!($key)),
@@ -503,48 +506,50 @@ macro_rules! at_most {
 }
 
 at_most! {
-    // A message that is allowed must fit under assembly, and what was assembled on the tape.
+    // An allowed message must fit into the assembly, and an assembled message must fit on the tape.
     limits.command_bytes_max <= limits.assembly_bytes_max;
     limits.data_bytes_max <= limits.assembly_bytes_max;
     limits.audio_bytes_max <= limits.assembly_bytes_max;
     limits.video_bytes_max <= limits.assembly_bytes_max;
     limits.assembly_bytes_max <= limits.tape_bytes_max;
-    // A player that may lag by more than the tape holds falls off its end instead of jumping.
+    // A player that may lag further than the tape reaches would fall off its end instead of
+    // skipping.
     play.lag_bytes <= limits.tape_bytes_max;
     play.lag_ms <= limits.tape_span_ms_max;
-    // What waits to leave together is no lag.
+    // Messages that wait to be merged do not count as lag.
     play.merge_ms <= play.lag_ms;
-    // Both count from accept, so a longer handshake would never be reached.
+    // Both deadlines count from accept, so a longer handshake deadline would never be reached.
     timeouts.handshake_ms <= timeouts.connect_ms;
 }
 
-/// Keys that keep peers out, but not by default. A reload of a file that lacks one of them does not
-/// switch it off. `apps.rs` guards the access rules of `[apps]`.
+/// Keys that restrict peers, and whose default is no restriction. A reload of a file that lacks one
+/// of them does not remove the restriction. `apps.rs` does the same for the access rules of
+/// `[apps]`.
 const GUARDS: &[&str] = &["limits.connections_per_address_max"];
 
 /// The registered port of RTMP.
 const RTMP_PORT: u16 = 1935;
-/// A day: a longer duration is a slip of the unit.
+/// Longest duration: one day. A longer one is probably in the wrong unit.
 const MILLIS_MAX: u64 = 86_400_000;
-/// The kernel takes keep-alive times of up to 32767 seconds.
+/// Longest keep-alive time that the kernel accepts: 32767 seconds.
 const KEEPALIVE_MS_MAX: u64 = 32_767_000;
-/// More than a kernel gives descriptors to one process.
+/// Largest count. No kernel gives one process more descriptors.
 const COUNT_MAX: u64 = 1 << 24;
-/// `connect` with its lists, or all answers of a handshake, fit in this.
+/// Smallest size of a message. `connect` with its lists fits, and so do the replies of a handshake.
 const BYTES_MIN: u64 = 4 * limits::KIB as u64;
-/// What one turn may bring of a stream must not make all its players lag.
+/// Smallest lag. The bytes of one turn must not make all players of a stream lag.
 const LAG_BYTES_MIN: u64 = 2 * limits::READ_BYTES_PER_TURN_MAX as u64;
-/// More for one stream or peer is a slip of the unit.
+/// Largest size for one stream or peer. A larger one is probably in the wrong unit.
 const BYTES_MAX: u64 = 1024 * limits::MIB as u64;
-/// A publisher with its tape, and some players.
+/// Smallest memory budget: a publisher with its tape, and some players.
 const MEMORY_BYTES_MIN: u64 = 16 * limits::MIB as u64;
-/// More than a machine has.
+/// Largest memory budget, which is more than any machine has.
 const MEMORY_BYTES_MAX: u64 = 1 << 44;
-/// A socket takes some messages.
+/// Smallest socket buffer: some messages.
 const SOCKET_BYTES_MIN: u64 = 16 * limits::KIB as u64;
-/// A tape is more than one of its blocks.
+/// Smallest tape: more than one of its blocks.
 const TAPE_BYTES_MIN: u64 = 2 * limits::TAPE_BLOCK_BYTES_MAX as u64;
-/// A message: the length field ends at 24 bits.
+/// Range of a message length, whose field has 24 bits.
 const MESSAGE_BYTES: field::Range = from_to(BYTES_MIN, limits::MESSAGE_BYTES_MAX as u64);
 
 #[cfg(test)]
@@ -605,7 +610,7 @@ mod tests {
         }
     }
 
-    /// A value of each key that is right and not the default.
+    /// A valid value of each key that is not its default.
     const OTHER_VALUES: &[(&str, &str)] = &[
         ("listen", "[\"127.0.0.1:1936\", \":1937\"]"),
         ("log_level", "\"trace\""),

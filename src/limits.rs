@@ -1,114 +1,119 @@
-//! Every bound of the server as a constant with its unit and its reason.
+//! Every bound of the server, as a constant with its unit and its reason.
 //!
-//! What an operator may move has its default here and its setting in `config.rs`; what the
-//! format or the design fixes has only its constant. Relations between them are asserted at
-//! compile time at the end.
+//! A bound that an operator can change has its default here and its setting in `config.rs`. A bound
+//! that the protocol or the design fixes has only its constant. The relations between them are
+//! asserted at compile time, at the end of this file.
 
-/// Bytes in a kibibyte and a mebibyte, so that the bounds below read as what they are.
+/// A kibibyte (bytes).
 pub const KIB: usize = 1024;
-/// See [`KIB`].
+/// A mebibyte (bytes).
 pub const MIB: usize = 1024 * KIB;
 
-/// Bytes in a gibibyte.
+/// A gibibyte (bytes).
 const GIB: u64 = 1024 * MIB as u64;
 
 // Fixed by the protocol.
 
-/// C1, S1, C2 and S2 are this long (RTMP 1.0, section 5.2).
+/// Length of C1, S1, C2 and S2 (RTMP 1.0, section 5.2).
 pub const HANDSHAKE_PACKET_BYTES: usize = 1536;
-/// What of C1 and S1 is not time and version.
+/// Length of C1 and S1 without time and version.
 pub const HANDSHAKE_RANDOM_BYTES: usize = HANDSHAKE_PACKET_BYTES - 8;
-/// Basic header 3, message header 11, extended timestamp 4 (RTMP 1.0, section 5.3.1).
+/// Longest chunk header: basic header 3, message header 11, extended timestamp 4 (RTMP 1.0,
+/// section 5.3.1).
 pub const CHUNK_HEADER_BYTES_MAX: usize = 18;
-/// Both directions start with this chunk size (RTMP 1.0, section 5.4.1).
+/// Initial chunk size of both directions (RTMP 1.0, section 5.4.1).
 pub const CHUNK_SIZE_INITIAL: u32 = 128;
-/// A message length has 24 bits.
+/// Longest message: its length field has 24 bits.
 pub const MESSAGE_BYTES_MAX: usize = 0x00ff_ffff;
 
 // Per connection, on what a peer sends.
 
-/// Live chunk streams: encoders use fewer than ten.
+/// Chunk streams of one connection. Encoders use fewer than ten.
 pub const CHUNK_STREAMS_MAX: usize = 64;
-/// Message streams that one connection may create.
+/// Message streams of one connection.
 pub const MESSAGE_STREAMS_MAX: usize = 16;
-/// A command; `connect` with all its lists stays below 2 KiB.
+/// Length of a command. `connect` with all its lists is below 2 KiB.
 pub const COMMAND_BYTES_MAX: usize = 64 * KIB;
-/// A data message: metadata with a long XMP value has been seen at 70 KB.
+/// Length of a data message. Metadata of 70 kB, with a long XMP value, has been seen.
 pub const DATA_BYTES_MAX: usize = 256 * KIB;
-/// An audio message.
+/// Length of an audio message.
 pub const AUDIO_BYTES_MAX: usize = MIB;
-/// A video message: keyframes of 4K streams reach 5 MB.
+/// Length of a video message. Keyframes of 4K streams reach 5 MB.
 pub const VIDEO_BYTES_MAX: usize = 8 * MIB;
-/// Any message before a publish is accepted: commands only, so their bound.
+/// Length of any message before a publish is accepted. Such a peer only needs commands.
 pub const MESSAGE_BEFORE_PUBLISH_BYTES_MAX: usize = COMMAND_BYTES_MAX;
-/// All messages under assembly on a connection that does not publish.
+/// Unfinished messages of a connection that does not publish, together.
 pub const ASSEMBLY_BEFORE_PUBLISH_BYTES_MAX: usize = 2 * COMMAND_BYTES_MAX;
-/// All messages under assembly on a publisher: one of the largest video and what interleaves.
+/// Unfinished messages of a publisher, together: the longest video message, and messages that
+/// interleave with it.
 pub const ASSEMBLY_BYTES_MAX: usize = VIDEO_BYTES_MAX + 2 * MIB;
 /// Control bytes that wait for a peer that does not read: replies, acknowledgements, pongs.
 pub const CONTROL_BYTES_MAX: usize = 8 * KIB;
-/// Answers to pings and the like that wait for a peer which asks on and does not read. More than
-/// a server lets wait in [`CONTROL_BYTES_MAX`], so that there its own bound is what ends it.
+/// Automatic replies, such as pongs, that wait for a peer that does not read. On a server,
+/// [`CONTROL_BYTES_MAX`] is reached first and ends the connection; this one protects a client.
 pub const REPLIES_WAITING_MAX: u16 = 1024;
-/// Nested AMF values.
+/// Depth of nested AMF values.
 pub const AMF_DEPTH_MAX: usize = 32;
 /// AMF values in one message.
 pub const AMF_NODES_MAX: usize = 4096;
-/// An application or a stream name, without its query.
+/// Length of an application or a stream name, without its query.
 pub const NAME_BYTES_MAX: usize = 512;
-/// A query of an application or a stream name: tokens and signatures.
+/// Length of the query of an application or a stream name, which holds tokens and signatures.
 pub const QUERY_BYTES_MAX: usize = 2 * KIB;
-/// The name of a user: what ffmpeg reads of a refused `connect`, 255 bytes, holds it.
+/// Length of a user name. ffmpeg reads 255 bytes of a refused `connect`, which contains the name.
 pub const USER_BYTES_MAX: usize = 64;
-/// A challenge can be answered in its period and the next (ms): the client connects anew for it.
+/// Period of a challenge (ms). It can be answered in its period and in the next one, because the
+/// client has to reconnect first.
 pub const CHALLENGE_PERIOD_MS: u64 = 60_000;
-/// Peer-supplied text in one log line.
+/// Length of a peer-supplied text in a log line.
 pub const LOG_TEXT_BYTES_MAX: usize = 256;
-/// The name that a client gives itself (`flashVer`), as far as it is kept.
+/// Length of the client name (`flashVer`) that is kept.
 pub const ENCODER_NAME_BYTES_MAX: usize = 64;
-/// Different ones of them at a time: real clients have a few dozen.
+/// Different client names that are kept at a time. Real clients have a few dozen.
 pub const ENCODERS_MAX: usize = 256;
 
 // Per connection, on what is sent to a peer.
 
-/// Outgoing chunk size: ffmpeg adopts it, and few messages need a second chunk.
+/// Chunk size of sent messages (bytes). ffmpeg adopts it, and few messages need a second chunk.
 pub const CHUNK_SIZE_OUT: u32 = 60_000;
-/// Window that peers are asked to acknowledge, and in which they are acknowledged when they
-/// name none (bytes).
+/// Acknowledgement window (bytes). Peers are asked to use it, and it is used for peers that do not
+/// send a window.
 pub const WINDOW_ACK_BYTES: u32 = 2_500_000;
-/// A smaller window of a peer is raised to this, or one byte in would cost one message out.
+/// Smallest acknowledgement window (bytes). Smaller windows of a peer are raised to this. Otherwise
+/// each received byte could cost a sent message.
 pub const WINDOW_ACK_BYTES_MIN: u32 = 1024;
 
-/// What a socket takes beyond what is on its way: a player that stalls holds no more of the
-/// kernel, and one that is far away lacks nothing, since the half of it that must be gone before
-/// there is room again is sent in more time than a turn takes.
+/// Unsent bytes in a socket, in addition to those in flight (`TCP_NOTSENT_LOWAT`). A player that
+/// stalls occupies no more kernel memory. A distant player is not slowed down: the socket becomes
+/// writable when half of this is sent, and sending the other half takes longer than a turn.
 pub const SOCKET_UNSENT_BYTES_MAX: usize = 128 * KIB;
 
-/// What the kernel holds of a connection that sends and receives nothing: socket, file and place
-/// in the poll. Measured with 16,000 TCP sockets at 4,046 bytes each (`Slab` of `/proc/meminfo`,
-/// Linux 6). A control group counts it as memory of the process.
+/// Kernel memory of an idle connection: socket, file and epoll entry. Measured with 16,000 TCP
+/// sockets at 4,046 bytes each (`Slab` of `/proc/meminfo`, Linux 6). A control group counts it as
+/// memory of the process.
 pub const SOCKET_BYTES: usize = 4 * KIB;
 
 // Per stream.
 
-/// A tape in bytes: what bounds memory, since a publisher chooses its own timestamps.
+/// Length of a tape. A bound in time would not bound the memory, because publishers choose their
+/// own timestamps.
 pub const TAPE_BYTES_MAX: usize = 16 * MIB;
-/// How long messages older than the newest keyframe are kept, in milliseconds of arrival time.
+/// Time that messages older than the newest keyframe are kept (ms of arrival time).
 pub const TAPE_SPAN_MS_MAX: u64 = 30_000;
-/// The headers that a stream keeps for newcomers: metadata and decoder configurations.
+/// Headers that a stream keeps for new players: metadata and decoder configurations.
 pub const HEADERS_BYTES_MAX: usize = 512 * KIB;
-/// The same in number: each new one is compared with all. Encoders send fewer than ten tracks,
-/// with two headers each at most.
+/// Number of those headers, because each new one is compared with all. Encoders send fewer than ten
+/// tracks, with at most two headers each.
 pub const HEADERS_MAX: usize = 128;
-/// The smallest and the largest block of a tape.
+/// Smallest block of a tape.
 pub const TAPE_BLOCK_BYTES_MIN: usize = 32 * KIB;
-/// See [`TAPE_BLOCK_BYTES_MIN`].
+/// Largest block of a tape.
 pub const TAPE_BLOCK_BYTES_MAX: usize = MIB;
-/// A memory file that players are sent from is not added to beyond this; a new one follows.
+/// Length of a memory file. When it is reached, a new file follows.
 pub const SEGMENT_BYTES: usize = 4 * MIB;
-/// Players of one stream from which on memory files pay for being written. Seconds of processor
-/// time for each gigabyte by `write` and by `sendfile` (`cargo bench --bench sendfile`, medians
-/// of 7, November 2026):
+/// Fewest players of a stream for which memory files are written. With fewer players, writing a
+/// file costs more than `sendfile` saves. CPU seconds per gigabyte, by `write` and by `sendfile`
+/// (`cargo bench --bench sendfile`, medians of 7, November 2026):
 ///
 /// | bytes | 4 players | 8 players | 16 players | 64 players |
 /// |---|---|---|---|---|
@@ -118,119 +123,121 @@ pub const SEGMENT_BYTES: usize = 4 * MIB;
 /// | 16 KiB | 0.65, 0.81 | 0.59, 0.61 | 0.53, 0.49 | 0.51, 0.40 |
 /// | 64 KiB | 0.33, 0.43 | 0.31, 0.30 | 0.35, 0.24 | 0.31, 0.21 |
 pub const SEGMENT_PLAYERS_MIN: usize = 16;
-/// Bytes for one player from which on `sendfile` costs less than a copy; see
+/// Fewest bytes for one player that are sent by `sendfile`. Copying fewer is cheaper; see
 /// [`SEGMENT_PLAYERS_MIN`].
 pub const SEGMENT_RUN_BYTES_MIN: usize = 4 * KIB;
 
-/// How long a judge outside of the server may take to decide about a request (ms). Encoders give
-/// up after 10 s and more.
+/// Time that a judge outside the server may take to decide about a request (ms). Encoders give up
+/// after 10 s or more.
 pub const VERDICT_MS: u64 = 5000;
 
-/// How long connecting to another server may take (ms).
+/// Time that connecting to another server may take (ms).
 pub const DIAL_MS: u64 = 5000;
 
-// Per turn of the loop: some milliseconds of work each, whatever peers send or ask for.
+// Per turn of the loop. Each bound keeps its work within some milliseconds, whatever peers send.
 
-/// The one read buffer of the process.
+/// Length of the read buffer, of which the process has one.
 pub const READ_BUFFER_BYTES: usize = 256 * KIB;
-/// One read of a connection that publishes nothing or sends in tiny chunks: commands are short,
-/// and what a read brings beyond the connection's share has to be kept.
+/// Bytes of one read, for a connection that does not publish or sends tiny chunks. Commands are
+/// short, and bytes beyond the share of the connection have to be kept.
 pub const READ_BYTES_SMALL_MAX: usize = 4 * KIB;
-/// Chunks of fewer bytes than this are tiny: their headers cost more than their payload.
+/// Chunk size below which a chunk is tiny: its header costs more than its payload (bytes).
 pub const CHUNK_BYTES_TINY: u32 = 128;
-/// What one connection may bring into one turn before the others have theirs.
+/// Bytes read from one connection in a turn, before other connections get their share.
 pub const READ_BYTES_PER_TURN_MAX: usize = 256 * KIB;
-/// Messages of one connection in a turn in which it has something new. A publisher sends one or
-/// two between two turns; a thousand peers that use up this share delay the others by 20 ms.
+/// Messages read from one connection in a turn in which it has new data. A publisher sends one or
+/// two between two turns. A thousand peers that use up this share delay the others by 20 ms.
 pub const READ_MESSAGES_FIRST_MAX: usize = 64;
-/// Messages of one connection in a turn, if its last share was too small.
+/// Messages read from one connection in a turn, if its last share did not suffice.
 pub const READ_MESSAGES_PER_TURN_MAX: usize = 1024;
 /// Reads of one connection in a turn.
 pub const READ_CALLS_PER_TURN_MAX: usize = 16;
-/// What all connections together may bring into one turn before players are written to. The read
-/// that reaches it is finished.
+/// Bytes read from all connections in a turn, before players are written to. The read that reaches
+/// this bound is finished.
 pub const READ_BYTES_OF_ALL_PER_TURN_MAX: usize = MIB;
-/// Messages of all connections in one turn: a media message takes about 0.3 us.
+/// Messages read from all connections in a turn. A media message takes about 0.3 us.
 pub const READ_MESSAGES_OF_ALL_PER_TURN_MAX: usize = 8192;
-/// Reads of all connections in one turn.
+/// Reads of all connections in a turn.
 pub const READ_CALLS_OF_ALL_PER_TURN_MAX: usize = 512;
-/// A command, or a header that newcomers get, costs as much as so many media messages.
+/// Cost of a command, or of a header for new players (in media messages).
 pub const READ_COMMAND_MESSAGES: usize = 8;
-/// So many bytes of a command or of data cost as much as a media message: they are parsed.
+/// Bytes of a command or a data message that cost as much as a media message, because they are
+/// parsed.
 pub const READ_PARSED_BYTES_PER_MESSAGE: usize = 64;
-/// A handshake costs as much as so many media messages: it is signed.
+/// Cost of a handshake, which is signed (in media messages).
 pub const READ_HANDSHAKE_MESSAGES: usize = 32;
-/// So many chunks cost as much as a media message.
+/// Chunks that cost as much as a media message.
 pub const READ_CHUNKS_PER_MESSAGE: usize = 4;
-/// Messages within one aggregate; encoders send tens.
+/// Messages in one aggregate. Encoders send tens.
 pub const AGGREGATE_PARTS_MAX: usize = 1024;
-/// What one connection is given in one turn.
+/// Bytes written to one connection in a turn.
 pub const WRITE_BYTES_PER_TURN_MAX: usize = 512 * KIB;
-/// Messages that one write of a connection looks at on its tapes in a turn.
+/// Messages that the writes of one connection visit on its tapes in a turn.
 pub const WRITE_MESSAGES_PER_TURN_MAX: usize = 4096;
 /// Writes of one connection in a turn.
 pub const WRITE_CALLS_PER_TURN_MAX: usize = 16;
-/// What all connections together are given in one turn before the poll is asked again.
+/// Bytes written to all connections in a turn, before the next poll.
 pub const WRITE_BYTES_OF_ALL_PER_TURN_MAX: usize = 4 * MIB;
-/// Messages that all writes of a turn look at.
+/// Messages that all writes of a turn visit.
 pub const WRITE_MESSAGES_OF_ALL_PER_TURN_MAX: usize = 32_768;
-/// Writes of all connections in one turn, with the visits that wrote nothing. The kernel takes
-/// 5 to 10 us for each.
+/// Writes of all connections in a turn, including visits that write nothing. The kernel takes 5 to
+/// 10 us for each.
 pub const WRITE_CALLS_OF_ALL_PER_TURN_MAX: usize = 256;
-/// Slices shorter than this are copied together before a write: for the kernel, each is a slice of
-/// its own.
+/// Length below which slices are copied together before a write. The kernel handles each slice
+/// separately, which costs more than the copy.
 pub const WRITE_COPIED_BYTES_MAX: usize = 256;
-/// Short slices that are copied together for one write.
+/// Bytes of short slices that are copied together for one write.
 pub const WRITE_SCRATCH_BYTES: usize = 64 * KIB;
-/// Connections removed in one turn: a socket that is closed takes about 20 us.
+/// Connections removed in a turn. Closing a socket takes about 20 us.
 pub const CLOSINGS_PER_TURN_MAX: usize = 128;
-/// Memory files that are closed in one turn, when many are given up at once: the system takes 1 ms
-/// to free the pages of one of [`SEGMENT_BYTES`].
+/// Memory files closed in a turn, when many are released at once. The kernel takes 1 ms to free the
+/// pages of a file of [`SEGMENT_BYTES`].
 pub const FILES_CLOSED_PER_TURN_MAX: usize = 4;
-/// Streams that end in one turn, each with what its tape holds.
+/// Streams that end in a turn. Each of them frees its tape.
 pub const STREAMS_ENDED_PER_TURN_MAX: usize = 16;
-/// Connections that are told in one turn that the server goes down.
+/// Connections that are told of a shutdown in a turn.
 pub const FAREWELLS_PER_TURN_MAX: usize = 1024;
-/// After a stream began or ended, so many of its players are told of the next change for each
-/// millisecond that has passed since: a publisher that comes and goes cannot have ten thousand
-/// players visited more than once a second.
+/// Pace at which players are told that their stream has begun or ended (per millisecond since the
+/// last change). A publisher that comes and goes cannot make the server visit ten thousand players
+/// more than once a second.
 pub const PLAYERS_TOLD_PER_MS: u64 = 10;
-/// Connections whose deadlines are looked at in one turn.
+/// Connections whose deadlines are checked in a turn.
 pub const DEADLINES_PER_TURN_MAX: usize = 1024;
 /// Slices in one vectored write.
 pub const WRITE_SLICES_MAX: usize = 64;
-/// Connections accepted by one listener in one turn.
+/// Connections accepted by one listener in a turn.
 pub const ACCEPTS_PER_TURN_MAX: usize = 64;
 
-// Of the process.
+// Per process.
 
 /// Addresses to listen on.
 pub const LISTENERS_MAX: usize = 16;
-/// Lines a second about connections that came to nothing: scans and floods are told by number.
+/// Log lines per second about failed connections. Scans and floods beyond it are only counted.
 pub const LOG_FAILURES_PER_SECOND_MAX: u32 = 10;
-/// Lines a second about streams and who publishes and plays them.
+/// Log lines per second about streams, publishers and players.
 pub const LOG_STREAM_LINES_PER_SECOND_MAX: u32 = 100;
-/// Descriptors that are not connections: standard streams, poll, signal pipe, listeners, spare.
+/// Descriptors that are not connections: standard streams, poll, signal pipe, listeners, and some
+/// to spare.
 pub const DESCRIPTORS_RESERVED: usize = 32;
 
-/// One of so many descriptors is left to memory files, if `connections_max` does not say how many
-/// connections there are.
+/// Share of the descriptors that is kept for memory files, as a divisor, if `connections_max` is
+/// not set.
 pub const DESCRIPTORS_OF_FILES_DIVISOR: usize = 16;
-/// Memory files of all streams: more than a thousand of those that many players watch.
+/// Memory files of all streams. They suffice for more than a thousand streams with many players.
 pub const SEGMENT_FILES_MAX: usize = 1024;
 
 // Of the load generator.
 
-/// What may wait for a server that does not read, on one connection, before that is its end:
-/// some seconds of the fastest stream that a publisher sends.
+/// Bytes that wait on one connection for a server that does not read, before the connection is
+/// closed: some seconds of the fastest stream that a publisher sends.
 pub const LOAD_UNSENT_BYTES_MAX: usize = 16 * MIB;
-/// A file that is published: it is read as a whole.
+/// Length of a file to publish, which is read as a whole.
 pub const LOAD_FILE_BYTES_MAX: u64 = GIB;
-/// What may wait for a player of the raw relay, before it is dropped.
+/// Bytes that wait for a player of the raw relay, before the player is dropped.
 pub const FLOOR_WAITING_BYTES_MAX: usize = 8 * MIB;
-/// A file in memory from which the raw relay sends, before it begins another.
+/// Length of a memory file of the raw relay. When it is reached, a new file follows.
 pub const FLOOR_FILE_BYTES: usize = 8 * MIB;
-/// Loopback addresses that one process comes from, each of which has some 28,000 ports.
+/// Loopback addresses that one process connects from. Each has some 28,000 ports.
 pub const LOAD_SOURCES_MAX: u32 = 250;
 
 const _: () = {

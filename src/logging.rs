@@ -1,8 +1,8 @@
-//! The log of the process: lines on standard output that may be lost and never block the server.
+//! The log: lines on standard output. They never block the server, and may be lost.
 //!
-//! Owns the format of a line, the count of those that were lost, and where that is reported: once
-//! on standard error when it begins, and in the log itself when it takes lines again. A full disk,
-//! `tiderace | head -1` or a terminal stopped with Ctrl-S costs lines and no stream.
+//! Owns the format of a line and the count of lost lines. A loss is reported once on standard error
+//! when it begins, and in the log itself when lines can be written again. A full disk, a reader
+//! that has left or a terminal stopped with Ctrl-S loses log lines, but interrupts no stream.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt::Display;
@@ -16,8 +16,8 @@ use time::OffsetDateTime;
 
 use crate::output::{self, LineOutput};
 
-/// Starts the log. It goes to standard output, where journals and pipes take it; standard error
-/// is left to what keeps the process from its work.
+/// Starts the log on standard output, where journals and pipes expect it. Standard error is only
+/// used for errors that keep the process from its work.
 pub(crate) fn start(level: Level) {
     let lines = Lines::new(LineOutput::new(io::stdout()), LineOutput::new(io::stderr()));
     if log::set_boxed_logger(Box::new(Logger(Mutex::new(lines)))).is_ok() {
@@ -26,8 +26,8 @@ pub(crate) fn start(level: Level) {
     }
 }
 
-/// The usual report of a panic waits for a reader of standard error, and the process would stand
-/// still with its sockets open instead of ending.
+/// Replaces the panic hook. The default one blocks until standard error is read, so the process
+/// would hang with its sockets open instead of ending.
 fn report_panics_without_waiting() {
     panic::set_hook(Box::new(|panic| {
         let backtrace = Backtrace::capture();
@@ -43,7 +43,8 @@ fn report_panics_without_waiting() {
 struct Logger(Mutex<Lines<Stdout, Stderr>>);
 
 impl Log for Logger {
-    /// The poll library stays quiet: its lines are about its own calls.
+    /// Returns true if a line is logged. Of the poll library only warnings and errors are: its
+    /// other lines are about its own calls.
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         let is_of_poll = metadata.target().split("::").next() == Some("mio");
         let most = if is_of_poll {
@@ -64,13 +65,13 @@ impl Log for Logger {
     fn flush(&self) {}
 }
 
-/// Lines on their way out.
+/// The output of log lines, with the state of a loss.
 struct Lines<O, E> {
     out: LineOutput<O>,
     errors: LineOutput<E>,
-    /// Lines that were lost since the last one that was not.
+    /// Number of lines lost since the last one that was written.
     lost: u64,
-    /// Why the last of them was.
+    /// The error of the last lost line.
     why: String,
 }
 
@@ -83,8 +84,8 @@ impl<O: AsFd, E: AsFd> Lines<O, E> {
         if let Err(error) = self.report_lost().and_then(|()| self.out.line(line.as_bytes())) {
             self.why = error.to_string();
             if self.lost == 0 {
-                let told = format!("tiderace: log lines are lost: {error}\n");
-                drop(self.errors.line(told.as_bytes()));
+                let report = format!("tiderace: log lines are lost: {error}\n");
+                drop(self.errors.line(report.as_bytes()));
             }
             self.lost += 1;
         }
@@ -93,7 +94,7 @@ impl<O: AsFd, E: AsFd> Lines<O, E> {
     fn report_lost(&mut self) -> io::Result<()> {
         if self.lost > 0 {
             let Self { lost, why, .. } = self;
-            let report = format_args!("{lost} lines of the log are missing here: {why}");
+            let report = format_args!("{lost} log lines are missing here: {why}");
             self.out.line(line(Level::Warn, module_path!(), &report).as_bytes())?;
             self.lost = 0;
         }
@@ -118,7 +119,7 @@ mod tests {
     use std::fs::File;
     use std::io::{PipeReader, Read, pipe};
 
-    /// Reads all that waits in a pipe, which must not be empty.
+    /// Reads all bytes in a pipe, which must not be empty.
     fn read(pipe: &mut PipeReader) -> String {
         let mut buffer = vec![0; 1 << 20];
         let count = pipe.read(&mut buffer).unwrap();
@@ -146,7 +147,7 @@ mod tests {
             let (_, reported) = log.split_once(" WARN  [tiderace::logging] ").unwrap();
             assert_eq!(
                 reported,
-                "17 lines of the log are missing here: \
+                "17 log lines are missing here: \
                  Resource temporarily unavailable (os error 11)\nkept\n"
             );
         }

@@ -1,4 +1,5 @@
-//! The command line: parse, start the logger, run one command, exit code.
+//! The program: parses the command line, starts the log, runs one command and returns its exit
+//! code.
 
 mod cli;
 mod logging;
@@ -27,7 +28,10 @@ fn main() -> ExitCode {
         #[cfg(feature = "load")]
         CliCommand::Load(command) => match command.run() {
             Ok(outcome) => {
-                outcome.lines.iter().for_each(|line| say(&format_args!("tiderace: {line}")));
+                outcome
+                    .lines
+                    .iter()
+                    .for_each(|line| print_error(&format_args!("tiderace: {line}")));
                 outcome.verdict.into()
             }
             Err(error) => fail(&error, (&error).into()),
@@ -59,40 +63,40 @@ fn serve(args: &Serve, signals: io::Result<Signals>) -> Exit {
     }
 }
 
-/// Reports why the server does not run, without waiting for a reader, since its parent waits for
-/// the process to end.
+/// Reports the reason why the server does not run, and returns the exit code. It does not wait for
+/// a reader of standard error, because the parent waits for the process to end.
 fn end(error: &dyn Display, exit: Exit) -> Exit {
     end_all([error].into_iter(), Some(exit))
 }
 
-/// Reports several reasons likewise, and returns the exit code of the first.
+/// Reports several reasons in the same way, and returns the exit code of the first.
 fn end_all<'a>(errors: impl Iterator<Item = &'a dyn Display>, exit: Option<Exit>) -> Exit {
     let lines: Vec<_> = errors.map(|error| format!("tiderace: {error}")).collect();
     output::last_words(&lines.join("\n"));
     exit.unwrap_or(Exit::Io)
 }
 
-/// Prints the error lines of a file without a prefix, so that editors find the places they name.
+/// Checks a file. Error lines have no prefix, so that editors find the places in them.
 fn check(file: &Path) -> Exit {
     match cli::check(file) {
         Ok(Findings { exit: None, in_use, .. }) => {
             for line in in_use {
-                say(&format_args!("{line}; a running server may be using it"));
+                print_error(&format_args!("{line}; a running server may be using it"));
             }
             print(&format!("{}: ok\n", file.display()))
         }
         Ok(Findings { exit: Some(exit), mistakes, .. }) => {
-            mistakes.iter().for_each(|line| say(line));
+            mistakes.iter().for_each(|line| print_error(line));
             exit
         }
         Err(error) => {
-            say(&error);
+            print_error(&error);
             (&error).into()
         }
     }
 }
 
-/// Writes to standard output; a reader that left early is no reason to panic.
+/// Writes to standard output. A reader that has left is an error, not a panic.
 fn print(text: &str) -> Exit {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -102,11 +106,11 @@ fn print(text: &str) -> Exit {
 }
 
 fn fail(error: &dyn Display, exit: Exit) -> Exit {
-    say(&format_args!("tiderace: {error}"));
+    print_error(&format_args!("tiderace: {error}"));
     exit
 }
 
-/// Writes a line to standard error. The exit code tells the same where nobody reads it.
-fn say(line: &dyn Display) {
+/// Writes a line to standard error. Failures are ignored, because the exit code reports the same.
+fn print_error(line: &dyn Display) {
     drop(writeln!(io::stderr(), "{line}"));
 }

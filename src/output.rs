@@ -1,12 +1,12 @@
-//! Standard output and standard error, written to without waiting for a reader.
+//! Non-blocking writes of lines to standard output and standard error.
 //!
-//! Owns how a line reaches a terminal, a pipe, a socket or a file whose reader may have stopped
-//! reading. A line is written if there is room, and otherwise lost. Setting `O_NONBLOCK` would be
-//! simpler, but the flag belongs to the open file description, which the server shares with the
-//! shell, with `tee`, and with the other programs of a container.
+//! The reader of a terminal, a pipe or a socket may have stopped. A line is written if there is
+//! room, and is lost otherwise. Setting `O_NONBLOCK` is rejected: the flag belongs to the open file
+//! description, which the server shares with the shell, with `tee`, and with the other programs of
+//! a container.
 //!
-//! A file on a disk that hangs still blocks the server: the kernel has no non-blocking write to a
-//! file. A pipe to a program that writes the file moves the wait to that program.
+//! A file on a disk that hangs still blocks the server, because the kernel has no non-blocking
+//! write to a file. With a pipe to a program that writes the file, only that program blocks.
 
 use std::fmt::Display;
 use std::io;
@@ -24,34 +24,35 @@ use rustix::io::{ReadWriteFlags, pwritev2};
 use rustix::net::{SendFlags, send};
 use rustix::termios::isatty;
 
-/// How long the last line of a process may wait for room (s).
+/// Longest wait for room for the last line of a process (s).
 const LAST_WORDS_SECONDS: i64 = 1;
-/// Room in a pipe that the poll calls writable (PIPE_BUF, bytes).
+/// Room in a pipe that the poll reports as writable (PIPE_BUF, bytes).
 const PIPE_ROOM_BYTES: usize = 4096;
-/// The same of a terminal, which allocates room in pieces of 256 bytes.
+/// Room in a terminal that the poll reports as writable (bytes). It allocates 256 bytes at a time.
 const TERMINAL_ROOM_BYTES: usize = 128;
 
-/// A place for lines.
+/// An output for lines.
 #[derive(Debug)]
 pub(crate) struct LineOutput<F> {
     shared: F,
     way: Way,
-    /// The rest of a line that was written in part. It goes first, so that no line is cut.
+    /// Rest of a partially written line. It is written first, so that no line is cut.
     rest: Vec<u8>,
 }
 
-/// How bytes are written without waiting.
+/// Method of a non-blocking write.
 #[derive(Debug)]
 enum Way {
-    /// To a description of our own, a terminal or pipe that was opened again as non-blocking.
+    /// Writes to a terminal or pipe that was opened again, with a non-blocking description of its
+    /// own.
     Own(OwnedFd),
-    /// To a socket, where each call can ask not to wait.
+    /// Sends to a socket, with `MSG_DONTWAIT`.
     Send,
-    /// To a pipe, likewise. Linux supports it for pipes since 6.4.
+    /// Writes to a pipe, with `RWF_NOWAIT`. Linux supports it for pipes since 6.4.
     #[cfg(target_os = "linux")]
     NoWait,
-    /// When the poll finds room, and no more than fits then. Another program that writes to the
-    /// same pipe at the same moment can take the room away; the ways above exclude that.
+    /// Polls for room, and writes no more than fits. This is the last choice: another program that
+    /// writes to the same pipe at the same time can take the room, and the write blocks.
     Poll(Room),
 }
 
@@ -64,7 +65,7 @@ enum Room {
 }
 
 impl<F: AsFd> LineOutput<F> {
-    /// Finds the best way to write to `shared`.
+    /// Creates an output to `shared`, with the best method for it.
     pub(crate) fn new(shared: F) -> Self {
         let way = match open_again(&shared) {
             Some(own) => Way::Own(own),
@@ -73,11 +74,11 @@ impl<F: AsFd> LineOutput<F> {
         Self { shared, way, rest: Vec::new() }
     }
 
-    /// Writes a line, unless that would block. A line that is written in part counts as written,
-    /// and its rest goes before the next line.
+    /// Writes a line, unless that would block. A partially written line counts as written: its rest
+    /// precedes the next line.
     ///
     /// # Errors
-    /// The line is lost.
+    /// The line could not be written, and is lost.
     pub(crate) fn line(&mut self, line: &[u8]) -> io::Result<()> {
         let mut rest = std::mem::take(&mut self.rest);
         let (taken, ended) = self.write(&rest);
@@ -93,7 +94,7 @@ impl<F: AsFd> LineOutput<F> {
         }
     }
 
-    /// Writes a line, and waits a moment where there is no room for it.
+    /// Writes a line, and waits a moment for room.
     pub(crate) fn last_words(&mut self, line: &[u8]) {
         if self.line(line).is_err() {
             self.poll(Timespec { tv_sec: LAST_WORDS_SECONDS, tv_nsec: 0 });
@@ -101,7 +102,8 @@ impl<F: AsFd> LineOutput<F> {
         }
     }
 
-    /// Writes as much as there is room for, and returns how much that was.
+    /// Writes as many bytes as there is room for. Returns their number, and the error that ended
+    /// the write.
     fn write(&mut self, bytes: &[u8]) -> (usize, Result<(), Errno>) {
         let mut taken = 0;
         while taken < bytes.len() {
@@ -122,7 +124,7 @@ impl<F: AsFd> LineOutput<F> {
             #[cfg(target_os = "linux")]
             Way::NoWait => {
                 let slices = [io::IoSlice::new(bytes)];
-                // This offset means the file position of the description.
+                // The offset -1 means the current position, which is the only one of a pipe.
                 match pwritev2(&self.shared, &slices, u64::MAX, ReadWriteFlags::NOWAIT) {
                     Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::SPIPE) => {
                         self.way = Way::Poll(Room::Pipe);
@@ -167,8 +169,8 @@ impl Way {
 }
 
 impl Room {
-    /// The part of `bytes` that fits where the poll has found room. The end of a line takes more
-    /// room on a terminal than a byte, so it goes by itself.
+    /// Returns the part of `bytes` that certainly fits if the poll reports room. On a terminal, a
+    /// line end takes more room than one byte, so it is written separately.
     fn piece(self, bytes: &[u8]) -> &[u8] {
         let len = match self {
             Self::Pipe => PIPE_ROOM_BYTES,
@@ -183,7 +185,7 @@ impl Room {
 }
 
 /// Opens the terminal or pipe of `shared` again, with a non-blocking description of its own.
-/// Returns `None` for those of another user, and where `/proc` is missing.
+/// Returns `None` if it belongs to another user, or if `/proc` is missing.
 #[cfg(target_os = "linux")]
 fn open_again(shared: &impl AsFd) -> Option<OwnedFd> {
     let stat = fstat(shared).ok()?;
@@ -205,7 +207,7 @@ const fn open_again(_: &impl AsFd) -> Option<OwnedFd> {
     None
 }
 
-/// Opening this device again would make another terminal (`/dev/ptmx`).
+/// Returns true for `/dev/ptmx`. Opening it again would create another terminal.
 #[cfg(target_os = "linux")]
 fn is_multiplexer(stat: &Stat) -> bool {
     (major(stat.st_rdev), minor(stat.st_rdev)) == (5, 2)
@@ -226,7 +228,7 @@ mod tests {
     use rustix::pipe::pipe;
     use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
-    /// A terminal: what programs write to, and its other end.
+    /// Opens a terminal. Returns the end that programs write to, and the other end.
     fn terminal() -> (OwnedFd, OwnedFd) {
         let other = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         grantpt(&other).unwrap();
@@ -249,8 +251,8 @@ mod tests {
         format!("{number} {}\n", "x".repeat(number % 300))
     }
 
-    /// Writes numbered lines until one is lost, then reads, which makes room for more. The reader
-    /// gets every line that was not reported lost, whole and in order.
+    /// Writes numbered lines until one is lost, and then reads, which makes room. The reader gets
+    /// every line that was not reported as lost, complete and in order.
     fn fill_and_read(way: Option<Way>, (written, read_end): (OwnedFd, OwnedFd)) {
         let flags = fcntl_getfl(&written).unwrap();
         let mut output = LineOutput::new(written);

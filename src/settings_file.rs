@@ -1,8 +1,8 @@
-//! The file that --config names: read once at the start, and again by each reload.
+//! The configuration file (`--config`): read once at the start, and again by each reload.
 //!
-//! At the start it may be anything with an end, such as a pipe that a shell has made. A reload
-//! accepts only regular files. It runs in the loop, where opening a pipe without a writer would
-//! block every stream, and a pipe that was read once is empty.
+//! At the start it may be anything with an end, such as a pipe of the shell. A reload only accepts
+//! regular files: it runs in the loop, where opening a pipe without a writer would block every
+//! stream. A pipe that was read once is empty in any case.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read};
@@ -12,15 +12,15 @@ use std::path::Path;
 use rustix::fs::OFlags;
 use tiderace::config::ConfigError;
 
-/// Ten thousand stream keys take half of it.
+/// Bound of the file size. Ten thousand stream keys take half of it.
 const BYTES_MAX: u64 = 1 << 20;
 
-/// What a file was at the start.
+/// Kind of the file at the start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
-    /// A regular file: a reload reads it again.
+    /// A regular file, which a reload reads again.
     Regular,
-    /// Something that can be read only once, by its name in errors.
+    /// A file that can be read only once. The text names its kind in errors.
     Once(&'static str),
 }
 
@@ -29,7 +29,7 @@ pub(crate) fn read(path: &Path) -> Result<(String, Source), ConfigError> {
     read_first(path).map_err(|error| unreadable(path, &error))
 }
 
-/// Reads a file once more, without waiting for anything but the disk.
+/// Reads a file again. It only waits for the disk.
 pub(crate) fn read_again(path: &Path, source: Source) -> Result<String, ConfigError> {
     if let Source::Once(kind) = source {
         return Err(ConfigError::ReadOnce { file: path.display().to_string(), kind });
@@ -45,9 +45,9 @@ fn read_first(path: &Path) -> io::Result<(String, Source)> {
 }
 
 fn read_regular(path: &Path) -> io::Result<String> {
-    // Looked at before it is opened: that alone has effects on a pipe and on some devices.
+    // The kind is checked before opening, because opening a pipe or a device can have side effects.
     expect_regular(&fs::metadata(path)?)?;
-    // It may have been replaced meanwhile.
+    // The file may have been replaced since, so it is opened as non-blocking and checked again.
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(path)?;
     let metadata = file.metadata()?;
@@ -60,7 +60,7 @@ fn expect_regular(metadata: &Metadata) -> io::Result<()> {
         return Ok(());
     }
     Err(io::Error::other(format!(
-        "it is {} now, and only a regular file is read again",
+        "it is {} now, and a reload only reads a regular file",
         kind(metadata)
     )))
 }
@@ -71,12 +71,12 @@ fn text(file: File, metadata: &Metadata) -> io::Result<String> {
         return Err(io::Error::other("it is a directory; name a file in it"));
     }
     let mut bytes = Vec::new();
-    // The size of a device or of a file in /proc says nothing, so reading is bounded as well.
+    // The size of a device or of a file in /proc is meaningless, so reading is bounded as well.
     if metadata.len() <= BYTES_MAX {
         file.take(BYTES_MAX + 1).read_to_end(&mut bytes)?;
     }
     if metadata.len() > BYTES_MAX || bytes.len() as u64 > BYTES_MAX {
-        return Err(io::Error::other(format!("it has more than {} KiB", BYTES_MAX >> 10)));
+        return Err(io::Error::other(format!("it is larger than {} KiB", BYTES_MAX >> 10)));
     }
     String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
@@ -109,7 +109,7 @@ mod tests {
 
     use rustix::fs::{CWD, FileType, Mode, mknodat};
 
-    /// A path for a file that is gone when the test is.
+    /// A path for a file that is removed at the end of the test.
     struct Temp(PathBuf);
 
     impl Temp {
@@ -160,7 +160,7 @@ mod tests {
         assert!(read_again(&file.0, Source::Regular).is_ok());
         for bytes in [BYTES_MAX + 1, 8 << 30] {
             File::options().write(true).open(&file.0).unwrap().set_len(bytes).unwrap();
-            assert_eq!(file.errors(), ["it has more than 1024 KiB"; 2]);
+            assert_eq!(file.errors(), ["it is larger than 1024 KiB"; 2]);
         }
     }
 
@@ -176,7 +176,7 @@ mod tests {
         let pipe = Temp::new("pipe");
         pipe.make_pipe();
         let refused = |path: &Path| read_again(path, Source::Regular).unwrap_err().to_string();
-        let now = |kind| format!("it is {kind} now, and only a regular file is read again");
+        let now = |kind| format!("it is {kind} now, and a reload only reads a regular file");
         assert!(refused(&pipe.0).ends_with(&now("a pipe")), "{}", refused(&pipe.0));
         for (path, kind) in [("/dev/zero", "a device"), ("/", "a directory")] {
             assert_eq!(refused(Path::new(path)), format!("{path}: cannot read: {}", now(kind)));
@@ -200,7 +200,7 @@ mod tests {
     #[test]
     fn device_that_never_ends_is_read_to_the_bound() {
         let error = read(Path::new("/dev/zero")).unwrap_err().to_string();
-        assert_eq!(error, "/dev/zero: cannot read: it has more than 1024 KiB");
+        assert_eq!(error, "/dev/zero: cannot read: it is larger than 1024 KiB");
         let directory = read(Path::new("/")).unwrap_err().to_string();
         assert_eq!(directory, "/: cannot read: it is a directory; name a file in it");
     }

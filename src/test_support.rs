@@ -1,4 +1,4 @@
-//! What unit tests of several modules share: bytes from text, recorded sessions, random splits.
+//! Helpers of the unit tests: bytes from text, recorded sessions, random numbers.
 
 use crate::limits::HANDSHAKE_PACKET_BYTES;
 use crate::rtmp::chunk::reader::{ChunkReader, ReadLimits};
@@ -9,10 +9,10 @@ use crate::stream::tape::TapeSettings;
 #[cfg(feature = "server")]
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// C0 C1 C2, and as many bytes in the other direction.
+/// Length of C0, C1 and C2, and of S0, S1 and S2 (bytes).
 pub(crate) const HANDSHAKE_BYTES: usize = 1 + 2 * HANDSHAKE_PACKET_BYTES;
 
-/// A tape that begins players at the newest keyframe.
+/// Settings of a tape whose players start at the newest keyframe.
 #[cfg(feature = "server")]
 pub(crate) const TAPE: TapeSettings = TapeSettings {
     bytes_max: 1 << 20,
@@ -24,7 +24,7 @@ pub(crate) const TAPE: TapeSettings = TapeSettings {
     chunk_size: 60_000,
 };
 
-/// Bytes from hexadecimal digits; blanks are for the reader.
+/// Parses hexadecimal digits. Blanks are ignored.
 pub(crate) fn hex(text: &str) -> Vec<u8> {
     let digits: Vec<u8> =
         text.chars().filter_map(|digit| digit.to_digit(16)).map(|digit| digit as u8).collect();
@@ -32,7 +32,7 @@ pub(crate) fn hex(text: &str) -> Vec<u8> {
     digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
 }
 
-/// All messages of a file in `tests/vectors/captures`, the handshake left out.
+/// Returns all messages of a file in `tests/vectors/captures`, after the handshake.
 pub(crate) fn recorded_messages(file: &str) -> Vec<(MessageHeader, Vec<u8>)> {
     let mut session = recorded(file);
     let mut input = &mut session[HANDSHAKE_BYTES..];
@@ -51,7 +51,7 @@ pub(crate) fn recorded_messages(file: &str) -> Vec<(MessageHeader, Vec<u8>)> {
     messages
 }
 
-/// The messages that `wire` holds in chunks of `chunk_size`.
+/// Returns the messages in `wire`, which has chunks of `chunk_size`.
 #[cfg(feature = "server")]
 pub(crate) fn wire_messages(wire: &[u8], chunk_size: u32) -> Vec<(MessageHeader, Vec<u8>)> {
     let mut wire = wire.to_owned();
@@ -66,13 +66,13 @@ pub(crate) fn wire_messages(wire: &[u8], chunk_size: u32) -> Vec<(MessageHeader,
     messages
 }
 
-/// The bytes of a file in `tests/vectors/captures`.
+/// Returns the bytes of a file in `tests/vectors/captures`.
 pub(crate) fn recorded(file: &str) -> Vec<u8> {
     let path = format!("{}/tests/vectors/captures/{file}", env!("CARGO_MANIFEST_DIR"));
     std::fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// An empty file without a name.
+/// Creates an empty file without a name.
 #[cfg(feature = "server")]
 pub(crate) fn file() -> std::io::Result<std::fs::File> {
     static FILES: AtomicU32 = AtomicU32::new(0);
@@ -87,12 +87,12 @@ pub(crate) fn file() -> std::io::Result<std::fs::File> {
 pub(crate) struct Random(u64);
 
 impl Random {
-    /// The numbers of `seed`.
+    /// Creates a generator.
     pub(crate) fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
-    /// A number below `end`.
+    /// Returns a number below `end`.
     pub(crate) fn below(&mut self, end: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;

@@ -1,19 +1,19 @@
-//! How text that a peer supplied is shown, escaped and cut, and how near two words are.
+//! Text in log lines: escapes and cuts text from peers, and measures the distance of two words.
 //!
-//! Owns what a log line may contain of a name or any other bytes from outside, which it writes
-//! without allocating. It never decides whether they are acceptable. What may be secret is not its
-//! affair: a query is taken off a name where that is read, and no URL is ever shown.
+//! Owns the format of peer-supplied bytes in a log line, which it writes without an allocation. It
+//! never decides whether a text is acceptable, and it does not hide secrets. Those never get here:
+//! the query is removed when a name is parsed, and no URL is logged.
 
 use std::fmt::{self, Write};
 
 use crate::limits::LOG_TEXT_BYTES_MAX;
 
-/// Shows bytes of a peer as one harmless piece of a log line.
+/// Displays bytes of a peer so that they cannot forge or break a log line.
 ///
-/// Control characters, ESC, line ends, quotes, backslashes, combining marks, and what is not
-/// printable, such as bidirectional overrides, are written as escapes; bytes that are not UTF-8 as
-/// `\xNN`. Whatever is longer than [`LOG_TEXT_BYTES_MAX`] as shown is cut between two characters
-/// and ends in `…`.
+/// Escaped are control characters, line ends, quotes, backslashes, combining marks and unprintable
+/// characters such as bidirectional overrides. Bytes that are not UTF-8 are written as `\xNN`. A
+/// text longer than [`LOG_TEXT_BYTES_MAX`], escapes included, is cut between two characters and
+/// ends in `…`.
 #[derive(Clone, Copy, Debug)]
 pub struct Escaped<'a>(pub &'a [u8]);
 
@@ -44,7 +44,7 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
-/// Insertions, deletions and replacements that turn `from` into `to`.
+/// Returns the number of insertions, deletions and replacements that turn `from` into `to`.
 pub fn edit_distance(from: &str, to: &str) -> usize {
     let mut row: Vec<usize> = (0..=to.chars().count()).collect();
     for (index, from_char) in from.chars().enumerate() {

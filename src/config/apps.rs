@@ -1,8 +1,8 @@
-//! `[apps.NAME]`: access rules of an application, today stream keys and users.
+//! Access rules of applications (`[apps.NAME]`): stream keys and users.
 //!
-//! Owns the keys of such a section, in one table that reading, the printed sample, the reload
-//! report and the guard of a reload walk, and the rules for names and secrets in it. A value here
-//! may be secret even where it is wrong, so errors name its kind and never repeat it.
+//! Owns the keys of such a section in one table. Reading, the printed sample, the report of a
+//! reload and its guard all walk that table. Even an invalid value here may be a secret, so errors
+//! name its kind and never repeat it.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -19,22 +19,22 @@ use crate::limits::USER_BYTES_MAX;
 use crate::rtmp::auth::{Authmod, Secret};
 use crate::rtmp::name::{is_app, is_key};
 
-/// One application. A rule is in force if its key has values; with `keys = "any"` or
-/// `users = "any"` the file releases it.
+/// One application. A rule is in force if its key has values. The file releases a rule with
+/// `keys = "any"` or `users = "any"`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct App {
-    /// The form of login that is asked for; a client that begins with the other one may use it.
+    /// The form of login that clients are asked for. A client may begin with the other form.
     pub authmod: Authmod,
-    /// The keys that may be published; empty if every key is accepted.
+    /// The stream keys that publishers may use; empty if every key is accepted.
     pub keys: Vec<StreamKey>,
-    /// The names of those who may publish, with their passwords; empty if no login is needed.
+    /// The users that may publish, with their passwords; empty if no login is needed.
     pub users: BTreeMap<String, Secret>,
-    /// The rules that the file releases by the word `any`.
+    /// The rules that the file releases with the word `any`.
     released: BTreeSet<&'static str>,
 }
 
 impl App {
-    /// Returns whether the section has a rule, or releases one.
+    /// Returns true if the section has a rule or releases one.
     fn has_rule(&self) -> bool {
         !self.released.is_empty() || rules().any(|(_, rule)| (rule.in_force)(self))
     }
@@ -51,12 +51,12 @@ impl Default for App {
     }
 }
 
-/// A key that may be published.
+/// A stream key that publishers may use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamKey {
-    /// What the publisher gives.
+    /// The key of the publisher.
     pub secret: Secret,
-    /// What players ask for instead; without it they have to know the key.
+    /// The name that players use. Without a name they need the key.
     pub name: Option<String>,
 }
 
@@ -65,36 +65,36 @@ impl Choice for Authmod {
         &[("adobe", Self::Adobe), ("llnw", Self::Llnw)];
 }
 
-/// One key of an application's section.
+/// A key in the section of an application.
 struct AppKey {
     name: &'static str,
     /// Its comment in the sample, each line with its leading space.
     about: &'static [&'static str],
-    /// What the sample shows, since the default is that it is not there.
+    /// Example in the sample. There is no default to print.
     example: &'static [&'static str],
-    /// Reads the value, and notes every mistake in it.
+    /// Reads the value. Mistakes are appended to the errors.
     read: fn(&mut App, &Place<'_>, &DeValue<'_>, &mut Vec<ConfigError>),
     differs: fn(&App, &App) -> bool,
-    /// The value without its secrets.
+    /// Returns the value without its secrets.
     show: fn(&App) -> String,
-    /// Set for an access rule, which a reload does not remove by mistake.
+    /// The access rule, if the key is one. A reload does not remove a rule by mistake.
     rule: Option<Rule>,
 }
 
-/// An access rule of an application: whether it is in force, and what releasing it means.
+/// An access rule of an application.
 struct Rule {
     in_force: fn(&App) -> bool,
-    /// Effect of the word `any` in place of the rule, as it follows "to".
+    /// Effect of releasing the rule. It follows the word "to".
     released: &'static str,
 }
 
-/// Releases an access rule, in place of its values.
+/// Word in place of the values of an access rule. It releases the rule.
 const ANY: &str = "any";
 
 const APP_KEYS: &[AppKey] = &[
     AppKey {
         name: "authmod",
-        about: &[" The form of login that is asked for: one of adobe, llnw."],
+        about: &[" The form of login that clients are asked for: one of adobe, llnw."],
         example: &["authmod = \"adobe\""],
         read: |app, place, value, errors| {
             if let Err(wrong) = field::assign(&mut app.authmod, &written(value), &()) {
@@ -108,8 +108,8 @@ const APP_KEYS: &[AppKey] = &[
     AppKey {
         name: "keys",
         about: &[
-            " The stream keys that may be published: a list, keys = [\"KEY\"], which players have",
-            " to know as well, or a table that gives each key the name that players ask for.",
+            " The stream keys that publishers may use. In a list, keys = [\"KEY\"], players need",
+            " the same key. In a table, each key has a name, and players use the name.",
             " keys = \"any\" accepts every key.",
         ],
         example: &["[apps.live.keys]", "show = \"a key that only the publisher knows\""],
@@ -121,8 +121,8 @@ const APP_KEYS: &[AppKey] = &[
     AppKey {
         name: "users",
         about: &[
-            " The users that may publish, with their passwords. Without them, or with",
-            " users = \"any\", a publisher needs no login. Playing needs none.",
+            " The users that may publish, with their passwords. Without users, or with",
+            " users = \"any\", publishers need no login. Players never need one.",
         ],
         example: &["[apps.live.users]", "camera = \"a password\""],
         read: |app, place, value, errors| app.users = read_users(place, value, errors),
@@ -135,12 +135,12 @@ const APP_KEYS: &[AppKey] = &[
     },
 ];
 
-/// Every access rule, by its key.
+/// Returns every access rule with its key.
 fn rules() -> impl Iterator<Item = (&'static AppKey, &'static Rule)> {
     APP_KEYS.iter().filter_map(|key| Some((key, key.rule.as_ref()?)))
 }
 
-/// Reads the table `apps`, which stands at a byte of a file, and notes every mistake in it.
+/// Reads the table `apps` at a position of a file. Mistakes are appended to `errors`.
 pub(super) fn read(
     file: FileText<'_>,
     offset: usize,
@@ -160,8 +160,8 @@ pub(super) fn read(
         }
         let (place, errors_before) = (place.below(name), errors.len());
         if !is_app(name.get_ref()) {
-            let expected = "an application as a URL has it: no ?, nothing that a name loses \
-                            (%20, mp4:), no blanks or slashes at its ends";
+            let expected = "an application as in a URL: no ?, no blanks or slashes at its ends, \
+                            nothing that is removed from names (%20, mp4:)";
             errors.push(place.wrong_name(name, expected.into()));
         }
         match value.get_ref().as_table() {
@@ -196,7 +196,8 @@ fn read_app(place: &Place<'_>, table: &DeTable<'_>, errors: &mut Vec<ConfigError
     app
 }
 
-/// A section that was cut short must not open the application, so one without a rule is an error.
+/// Returns the remedy for a section without a rule. That is an error, because a section that was
+/// cut short must not open the application.
 fn rule_expected() -> String {
     let names: Vec<_> = rules().map(|(key, _)| key.name).collect();
     let first = names.first().unwrap_or(&"");
@@ -211,7 +212,7 @@ fn read_keys(
 ) -> Vec<StreamKey> {
     let mut reader = KeyReader { keys: Vec::new(), seen: HashSet::new(), errors };
     match value {
-        // An empty list must not accept every key: it may have been emptied by mistake.
+        // An empty list is an error: it may be a mistake, and must not accept every key.
         DeValue::Array(items) if items.is_empty() => reader.none(place, value),
         DeValue::Table(table) if table.is_empty() => reader.none(place, value),
         DeValue::Array(items) => {
@@ -225,9 +226,9 @@ fn read_keys(
             for (name, value) in in_file_order(table) {
                 let place = place.below(name);
                 if !is_key(name.get_ref()) {
-                    let expected = "a stream name that players can ask for: not empty, no ?, \
-                                    nothing that a name loses (%20, mp4:, .flv), no blanks or \
-                                    slashes at its ends";
+                    let expected = "a stream name that players can request: not empty, no ?, no \
+                                    blanks or slashes at its ends, nothing that is removed from \
+                                    names (%20, mp4:, .flv)";
                     reader.errors.push(place.wrong_name(name, expected.into()));
                 }
                 reader.read(&place, Some(name.get_ref()), value.get_ref());
@@ -241,10 +242,11 @@ fn read_keys(
     reader.keys
 }
 
-/// The keys of one application as they are read.
+/// Reader of the keys of one application.
 struct KeyReader<'v, 'e> {
     keys: Vec<StreamKey>,
-    /// A list may be long: comparing each key with all before it would hold up a reload.
+    /// The keys so far. Comparing each key with all before it is rejected: a list may be long, and
+    /// a reload blocks the loop.
     seen: HashSet<&'v str>,
     errors: &'e mut Vec<ConfigError>,
 }
@@ -257,8 +259,9 @@ impl<'v> KeyReader<'v, '_> {
 
     fn read(&mut self, place: &Place<'_>, name: Option<&str>, value: &'v DeValue<'_>) {
         let Some(secret) = value.as_str().filter(|secret| is_key(secret)) else {
-            let expected = "a key as a client can send it: a string, not empty, no ?, nothing \
-                            that a name loses (%20, mp4:, .flv), no blanks or slashes at its ends";
+            let expected = "a key that a client can send: a string, not empty, no ?, no blanks or \
+                            slashes at its ends, nothing that is removed from names (%20, mp4:, \
+                            .flv)";
             return self.errors.push(place.wrong(value, expected.into()));
         };
         if !self.seen.insert(secret) {
@@ -305,7 +308,7 @@ fn read_users(
     users
 }
 
-/// An access rule that is in force and that new settings neither have nor release.
+/// An access rule that is in force, and that new settings neither have nor release.
 pub(super) struct Lost {
     pub(super) key: String,
     /// The rule without its secrets.
@@ -313,8 +316,8 @@ pub(super) struct Lost {
     pub(super) remedy: String,
 }
 
-/// Finds the access rules that would be lost if `new` replaced `old`: for the path of each section
-/// in either of them, the rules that held before and do not hold any longer.
+/// Returns the access rules that would be lost if `new` replaced `old`. For the path of each
+/// section in either of them, it compares the rules that apply before and after.
 pub(super) fn lost(old: &BTreeMap<String, App>, new: &BTreeMap<String, App>) -> Vec<Lost> {
     let mut lost = Vec::new();
     let paths: BTreeSet<_> = old.keys().chain(new.keys()).collect();
@@ -339,19 +342,20 @@ pub(super) fn lost(old: &BTreeMap<String, App>, new: &BTreeMap<String, App>) -> 
     lost
 }
 
-/// The section whose rules hold for a path: the longest one that fits.
+/// Returns the section whose rules apply to a path: the most specific one.
 fn governing<'a>(apps: &'a BTreeMap<String, App>, path: &str) -> Option<&'a App> {
     let above = path.rmatch_indices('/').map(|(at, _)| &path[..at]);
     std::iter::once(path).chain(above).find_map(|path| apps.get(path))
 }
 
-/// Clients send a name as it is, in a query and in a URL.
+/// Returns true if `name` is a valid user name. Clients do not escape it, and send it in a query
+/// and in a URL.
 fn is_user(name: &str) -> bool {
     let ends_it = |c: char| "&?/:=".contains(c) || c.is_whitespace() || c.is_control();
     (1..=USER_BYTES_MAX).contains(&name.len()) && !name.contains(ends_it)
 }
 
-/// What a reload changes, without the secrets.
+/// Returns the changes of a reload, without secrets.
 pub(super) fn changes(old: &BTreeMap<String, App>, new: &BTreeMap<String, App>) -> Vec<ChangedKey> {
     let added = new.keys().filter(|name| !old.contains_key(*name));
     let none = App::default();
@@ -369,7 +373,7 @@ pub(super) fn changes(old: &BTreeMap<String, App>, new: &BTreeMap<String, App>) 
     changes
 }
 
-/// Writes an example: there is no application that everybody has.
+/// Appends an example section, because no application has defaults.
 pub(super) fn sample(out: &mut String) {
     out.push_str(SAMPLE_HEAD);
     for key in APP_KEYS {
@@ -384,9 +388,9 @@ pub(super) fn sample(out: &mut String) {
 }
 
 const SAMPLE_HEAD: &str = "
-# Access rules of an application; in one without a section anyone may publish. Take a # away from
-# the beginning of each line that you want. A reload does not take away a rule that is in force,
-# unless keys = \"any\" or users = \"any\" releases it.
+# Access rules of an application. Anyone may publish in an application without a section. To use a
+# line, remove one # from its beginning. A reload does not remove a rule that is in force, unless
+# keys = \"any\" or users = \"any\" releases it.
 #
 #[apps.live]
 ";
@@ -399,8 +403,8 @@ fn counted(count: usize, what: &str) -> String {
     }
 }
 
-/// Where something stands in a file. Its line is counted only for an error: a file may have
-/// thousands of keys.
+/// A position in a file. Its line is only counted for an error, because a file may have thousands
+/// of keys.
 struct Place<'a> {
     file: FileText<'a>,
     offset: usize,
@@ -408,7 +412,7 @@ struct Place<'a> {
 }
 
 impl Place<'_> {
-    /// The place of a key below this one.
+    /// Returns the place of a key below this one.
     fn below(&self, name: &Spanned<DeString<'_>>) -> Self {
         Self { offset: name.span().start, key: join(&self.key, name.get_ref()), ..*self }
     }
@@ -501,8 +505,8 @@ mod tests {
             (
                 "[apps.\"live/\"]",
                 "1: key \"apps.\"live/\"\": got the name \"live/\", \
-                 expected an application as a URL has it: no ?, nothing that a name loses \
-                 (%20, mp4:), no blanks or slashes at its ends",
+                 expected an application as in a URL: no ?, no blanks or slashes at its ends, \
+                 nothing that is removed from names (%20, mp4:)",
             ),
             (
                 "[apps.live]\nkey = [\"hush\"]",
@@ -523,15 +527,15 @@ mod tests {
             ),
             (
                 "[apps.live]\nkeys = [\"hush\",\n5]",
-                "3: key \"apps.live.keys\": got an integer, expected a key as a client can send \
-                 it: a string, not empty, no ?, nothing that a name loses (%20, mp4:, .flv), no \
-                 blanks or slashes at its ends",
+                "3: key \"apps.live.keys\": got an integer, expected a key that a client can \
+                 send: a string, not empty, no ?, no blanks or slashes at its ends, nothing that \
+                 is removed from names (%20, mp4:, .flv)",
             ),
             (
                 "[apps.live.keys]\nshow = \"hush?\"",
-                "2: key \"apps.live.keys.show\": got a string, expected a key as a client can \
-                 send it: a string, not empty, no ?, nothing that a name loses (%20, mp4:, \
-                 .flv), no blanks or slashes at its ends",
+                "2: key \"apps.live.keys.show\": got a string, expected a key that a client can \
+                 send: a string, not empty, no ?, no blanks or slashes at its ends, nothing that \
+                 is removed from names (%20, mp4:, .flv)",
             ),
             (
                 "[apps.live.keys]\na = \"hush\"\n\nb = \"hush\"",
@@ -541,14 +545,14 @@ mod tests {
             (
                 "[apps.live.keys]\n\"a?b\" = \"hush\"",
                 "2: key \"apps.live.keys.\"a?b\"\": got the name \"a?b\", expected a stream name \
-                 that players can ask for: not empty, no ?, nothing that a name loses (%20, \
-                 mp4:, .flv), no blanks or slashes at its ends",
+                 that players can request: not empty, no ?, no blanks or slashes at its ends, \
+                 nothing that is removed from names (%20, mp4:, .flv)",
             ),
             (
                 "[apps.live]\nkeys = [\"hush%20\"]",
-                "2: key \"apps.live.keys\": got a string, expected a key as a client can send \
-                 it: a string, not empty, no ?, nothing that a name loses (%20, mp4:, .flv), no \
-                 blanks or slashes at its ends",
+                "2: key \"apps.live.keys\": got a string, expected a key that a client can \
+                 send: a string, not empty, no ?, no blanks or slashes at its ends, nothing that \
+                 is removed from names (%20, mp4:, .flv)",
             ),
             (
                 "[apps.live]\nkeys = []",
@@ -669,7 +673,7 @@ mod tests {
         assert!(!format!("{old:?}").contains("hush"));
     }
 
-    /// The access rules that are lost between two files, as `key: rule; remedy`.
+    /// Returns the access rules that are lost between two files, as `key: rule; remedy`.
     fn lost_between(old: &str, new: &str) -> Vec<String> {
         let (old, new) = (settings(old).unwrap(), settings(new).unwrap());
         let lost = lost(&old.apps, &new.apps).into_iter();

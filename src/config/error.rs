@@ -1,23 +1,23 @@
-//! Mistakes in a configuration: each is one line with its place, key and remedy.
+//! Mistakes in a configuration. Each is displayed as one line with its place, key and remedy.
 
 use std::error::Error;
 use std::fmt;
 
-/// One mistake of a configuration; displayed as one line.
+/// A mistake in a configuration. It is displayed as one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConfigError {
     /// The file is missing, not a file, not permitted, too large, or not text.
     Unreadable {
         /// The file as it was given.
         file: String,
-        /// What the system reported.
+        /// The error of the system.
         error: String,
     },
     /// The file was a pipe or a device at the start, so a reload cannot read it again.
     ReadOnce {
         /// The file as it was given.
         file: String,
-        /// What it was, as in `a pipe`.
+        /// The kind of file at the start, as in `a pipe`.
         kind: &'static str,
     },
     /// The file sets no key.
@@ -31,7 +31,7 @@ pub enum ConfigError {
         file: String,
         /// Counted from 1.
         line: usize,
-        /// The key with its section, where the mistake belongs to one.
+        /// The key with its section, if the mistake belongs to a key.
         key: Option<String>,
         /// The mistake and its remedy.
         message: String,
@@ -44,12 +44,12 @@ pub enum ConfigError {
         line: usize,
         /// The key with its section.
         key: String,
-        /// The known name that it resembles.
+        /// A valid name that resembles it.
         near: Option<&'static str>,
-        /// The names that are known in its place.
+        /// The valid names in its section.
         valid: Vec<&'static str>,
     },
-    /// The file sets a key to a value that it cannot have.
+    /// The file sets a key to an invalid value.
     FileValue {
         /// The file as it was given.
         file: String,
@@ -57,22 +57,21 @@ pub enum ConfigError {
         line: usize,
         /// The key with its section.
         key: String,
-        /// The value as it is written; its kind alone where it may be secret.
+        /// The value as written, or only its kind if it may be secret.
         got: String,
-        /// What would be right.
+        /// Description of valid values.
         expected: String,
     },
-    /// A flag was given a value that its key cannot have.
+    /// A flag has an invalid value.
     FlagValue {
         /// The flag with its dashes.
         flag: &'static str,
         /// The value as it was given.
         got: String,
-        /// What would be right.
+        /// Description of valid values.
         expected: String,
     },
-    /// A reload would take away an access rule that is in force, and the file does not say that
-    /// this is meant.
+    /// A reload would remove an access rule that is in force, and the file does not confirm it.
     RuleLost {
         /// The file as it was given; empty if there is none.
         file: String,
@@ -80,13 +79,13 @@ pub enum ConfigError {
         key: String,
         /// The rule that is in force, without its secrets.
         in_force: String,
-        /// How to say that it is meant.
+        /// How to confirm the removal.
         remedy: String,
     },
 }
 
 impl ConfigError {
-    /// The line of the file, if the mistake stands in one.
+    /// Returns the line in the file, if the mistake has one.
     pub(super) const fn line(&self) -> Option<usize> {
         match self {
             Self::Syntax { line, .. }
@@ -148,23 +147,23 @@ impl fmt::Display for ConfigError {
 
 impl Error for ConfigError {}
 
-/// All mistakes of a configuration, at least one; displayed as one line each.
+/// All mistakes in a configuration, at least one. Each is displayed as one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigErrors(Vec<ConfigError>);
 
 impl ConfigErrors {
-    /// Puts mistakes in the order of the file; `None` if there are none.
+    /// Sorts mistakes by their line. Returns `None` if there are none.
     pub(super) fn new(mut errors: Vec<ConfigError>) -> Option<Self> {
         errors.sort_by_key(|error| error.line().unwrap_or(usize::MAX));
         (!errors.is_empty()).then_some(Self(errors))
     }
 
-    /// The first one.
+    /// Returns the first mistake.
     pub fn first(&self) -> &ConfigError {
         &self.0[0]
     }
 
-    /// Every one, in the order of the file.
+    /// Iterates over the mistakes, in the order of the file.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &ConfigError> {
         self.0.iter()
     }

@@ -1,13 +1,13 @@
-//! The types that a setting can have: how each is read, what it accepts, how it is shown.
+//! Types of settings: how each is read, validated and printed.
 //!
-//! Knows nothing of keys, files or flags.
+//! This module does not know keys, files or flags.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 use crate::limits::LISTENERS_MAX;
 
-/// A value as somebody wrote it, in the file or behind a flag.
+/// A value as written in the file or after a flag.
 pub(super) enum Written<'a> {
     /// A string in the file.
     Text(&'a str),
@@ -15,14 +15,14 @@ pub(super) enum Written<'a> {
     Integer { digits: &'a str, radix: u32 },
     /// An array in the file.
     List(Vec<Self>),
-    /// What stood behind a flag, once for each time it was given.
+    /// The values of a flag, one for each time that it was given.
     Words(&'a [String]),
-    /// A value of a type that no setting has.
+    /// A value of any other type.
     Other,
 }
 
 impl<'a> Written<'a> {
-    /// The text of a single value; a flag that is repeated counts as it was given last.
+    /// Returns the text of a single value. The last value of a repeated flag counts.
     fn as_text(&self) -> Option<&'a str> {
         match self {
             Self::Text(text) => Some(text),
@@ -40,12 +40,12 @@ impl<'a> Written<'a> {
     }
 }
 
-/// A value, or an item of a list, that a setting cannot have.
+/// A mistake in a value, or in an item of a list.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Wrong {
-    /// The item of a list that is wrong; `None` for the whole value.
+    /// Index of the invalid item in a list; `None` for the whole value.
     pub(super) item: Option<usize>,
-    /// What would be right, as it follows "expected".
+    /// Description of valid values. It follows the word "expected".
     pub(super) expected: String,
 }
 
@@ -57,20 +57,20 @@ impl Wrong {
 
 /// A type of setting.
 pub(super) trait Field: Sized {
-    /// What narrows the values of the type down.
+    /// Restriction of the values of the type.
     type Rule;
 
-    /// Reads the value, or finds every mistake in it.
+    /// Reads the value, or returns every mistake in it.
     fn read(written: &Written<'_>, rule: &Self::Rule) -> Result<Self, Vec<Wrong>>;
 
-    /// What may be written, as it follows "expected".
+    /// Returns the description of valid values. It follows the word "expected".
     fn expected(rule: &Self::Rule) -> String;
 
-    /// The value as the file writes it.
+    /// Returns the value in the syntax of the file.
     fn show(&self) -> String;
 }
 
-/// Sets `field` to the value as written, or finds every mistake in it.
+/// Sets `field` to the written value, or returns every mistake in it.
 pub(super) fn assign<T: Field>(
     field: &mut T,
     written: &Written<'_>,
@@ -85,16 +85,16 @@ pub(super) fn show<T: Field>(field: &T) -> String {
     field.show()
 }
 
-/// See [`Field::expected`]; the field is there for its type only.
+/// See [`Field::expected`]. The field is only passed for its type.
 pub(super) fn expected_by<T: Field>(_: &T, rule: &T::Rule) -> String {
     T::expected(rule)
 }
 
-/// The integers that a key accepts, both ends included.
+/// The integers that a key accepts, including both ends.
 pub(super) struct Range {
     min: u64,
     max: u64,
-    /// Whether 0, which then means "none", is accepted below `min`.
+    /// True if 0 is accepted in addition, with a special meaning.
     or_zero: bool,
 }
 
@@ -104,12 +104,12 @@ impl Range {
     }
 }
 
-/// The integers from `min` to `max`.
+/// Returns the range from `min` to `max`.
 pub(super) const fn from_to(min: u64, max: u64) -> Range {
     Range { min, max, or_zero: false }
 }
 
-/// 0 and the integers from `min` to `max`.
+/// Returns the range from `min` to `max`, and 0.
 pub(super) const fn either_zero_or(min: u64, max: u64) -> Range {
     Range { min, max, or_zero: true }
 }
@@ -139,9 +139,9 @@ macro_rules! integer_fields {
 
 integer_fields!(u32, u64, usize);
 
-/// A type with few values, each of which has a name.
+/// A type with a few named values.
 pub(super) trait Choice: Copy + PartialEq + 'static {
-    /// All names with their values.
+    /// All names and their values.
     const CHOICES: &'static [(&'static str, Self)];
 }
 
@@ -165,12 +165,12 @@ impl<T: Choice> Field for T {
     }
 }
 
-/// An address to listen on, with the interface that a link-local one needs (RFC 4007, section 11).
+/// An address to listen on, with the interface of a link-local address (RFC 4007, section 11).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenAddress {
-    /// The address; its scope id is 0 where `interface` has the name.
+    /// The address. Its scope id is 0 if `interface` is set.
     pub address: SocketAddr,
-    /// The interface by its name, as in `[fe80::1%eth0]:1935`.
+    /// The name of the interface, as in `[fe80::1%eth0]:1935`.
     pub interface: Option<String>,
 }
 
@@ -193,7 +193,7 @@ impl fmt::Display for ListenAddress {
 impl Field for Vec<ListenAddress> {
     type Rule = ();
 
-    /// One address or a list of them. The same address twice could not be bound twice.
+    /// Reads one address or a list. Duplicates are refused, because the second bind would fail.
     fn read(written: &Written<'_>, (): &()) -> Result<Self, Vec<Wrong>> {
         let whole = || Wrong::whole(Self::expected(&()));
         let texts: Vec<Option<&str>> = match written {
@@ -233,13 +233,13 @@ impl Field for Vec<ListenAddress> {
     }
 }
 
-/// A URL as a reconnect request names it (Enhanced RTMP v2): whole, `//host/app`, `/app` behind
-/// the host that the client knows, or empty for the one it came by.
+/// The URL of a reconnect request (Enhanced RTMP v2): a full URL, `//host/app`, `/app` on the same
+/// host, or empty for the URL that the client used.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReconnectUrl(String);
 
 impl ReconnectUrl {
-    /// The URL if it is one that can be asked for; see the type.
+    /// Creates a URL. Returns `None` if it has none of the forms above.
     pub fn new(url: &str) -> Option<Self> {
         let is_plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
         let begins = ["rtmp://", "rtmps://", "/"].iter().any(|start| url.starts_with(start));
@@ -247,7 +247,7 @@ impl ReconnectUrl {
         (is_url || url.is_empty()).then(|| Self(url.to_owned()))
     }
 
-    /// The URL; none if clients are to come by the one that they know.
+    /// Returns the URL; `None` if clients should use the same URL again.
     pub fn get(&self) -> Option<&str> {
         Some(self.0.as_str()).filter(|url| !url.is_empty())
     }
@@ -270,13 +270,14 @@ impl Field for ReconnectUrl {
     }
 }
 
-/// A URL with a long query; a reconnect request still fits what waits for a slow peer.
+/// Length of a URL. It suffices for a long query, and the reconnect request still fits the replies
+/// that may wait for a slow peer.
 const URL_BYTES_MAX: usize = 2048;
 
 const LISTEN_EXPECTED: &str = "an address like \"[::]:1935\", \"10.0.0.1:1935\" or \":1935\"";
 
-/// Reads `ADDRESS:PORT`, or a port alone for every address of the host. The error is what would be
-/// right.
+/// Reads `ADDRESS:PORT`, or only a port for every address of the host. The error is the description
+/// of a valid address.
 fn listen_address(text: &str) -> Result<ListenAddress, String> {
     let port = text.strip_prefix(':').unwrap_or(text);
     if is_number(port) {
@@ -298,7 +299,7 @@ fn listen_address(text: &str) -> Result<ListenAddress, String> {
     }
 }
 
-/// Reads `[ADDRESS%INTERFACE]:PORT`; the standard library knows interfaces by number alone.
+/// Reads `[ADDRESS%INTERFACE]:PORT`. The standard library only supports interface numbers.
 fn scoped_address(text: &str) -> Option<ListenAddress> {
     let (scoped, port) = text.strip_prefix('[')?.rsplit_once("]:")?;
     let (ip, interface) = scoped.split_once('%')?;
@@ -311,7 +312,7 @@ fn scoped_address(text: &str) -> Option<ListenAddress> {
     Some(ListenAddress { address: address.into(), interface: Some(interface.to_owned()) })
 }
 
-/// Finds what is wrong with an address, and returns what would be right.
+/// Finds the mistake in an address and returns the remedy.
 fn address_remedy(text: &str) -> String {
     if text.contains("://") {
         return "ADDRESS:PORT in place of a URL, such as \":1935\"".to_owned();
@@ -352,7 +353,7 @@ fn is_number(text: &str) -> bool {
 }
 
 const PORT_EXPECTED: &str = "a port from 0 to 65535 after the last colon";
-/// The kernel's bound of an interface's name, without its closing NUL.
+/// Length of an interface name in the kernel, without the closing NUL.
 const INTERFACE_BYTES_MAX: usize = 15;
 
 #[cfg(test)]

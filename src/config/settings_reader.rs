@@ -1,7 +1,7 @@
-//! From a TOML text and flags to settings, with every mistake on the way.
+//! Reads settings from a TOML text and flags, and collects every mistake.
 //!
-//! The text is read as a tree that knows its lines instead of into types by derived code: an
-//! error can then name the line, the key, the value and the remedy, and reading goes on after it.
+//! The text is read as a tree with positions. Derived deserialization is rejected: its errors stop
+//! at the first mistake and name neither the section of the key nor the remedy.
 
 use std::collections::{HashMap, HashSet};
 
@@ -17,33 +17,33 @@ use crate::text::edit_distance;
 /// A configuration file that has been read into memory.
 #[derive(Clone, Copy, Debug)]
 pub struct FileText<'a> {
-    /// What the errors call it.
+    /// The name of the file in errors.
     pub name: &'a str,
-    /// What it holds.
+    /// The content of the file.
     pub text: &'a str,
 }
 
 /// A flag of the command line that sets a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FlagValue {
-    /// The flag with its dashes, as the errors call it.
+    /// The flag with its dashes.
     pub flag: &'static str,
-    /// The key it sets, as in `play.start`.
+    /// The key that it sets, as in `play.start`.
     pub key: &'static str,
-    /// What it was given, once for each time.
+    /// Its values, one for each time that it was given.
     pub values: Vec<String>,
 }
 
-/// Settings as far as they could be read, and every mistake that was found on the way.
+/// Settings as far as they could be read, and every mistake in them.
 #[derive(Debug)]
 pub struct Draft {
     settings: Settings,
     errors: Vec<ConfigError>,
     /// The file as it was given; empty if there is none.
     file: String,
-    /// Where each key was set that is not left at its default.
+    /// Origin of each key that is set.
     origins: HashMap<&'static str, Origin>,
-    /// Keys with a mistake. Relations of other keys to them are not checked.
+    /// Keys with a mistake. Their relations to other keys are not checked.
     failed: HashSet<&'static str>,
 }
 
@@ -54,7 +54,7 @@ enum Origin {
 }
 
 impl Draft {
-    /// Reads a file, if there is one, and lays the values of flags over it.
+    /// Reads a file, if there is one, and then the flags, which override it.
     pub fn read(file: Option<FileText<'_>>, flags: &[FlagValue]) -> Self {
         let mut draft = Self {
             settings: Settings::default(),
@@ -73,13 +73,13 @@ impl Draft {
         draft
     }
 
-    /// The settings as far as they could be read; keys with a mistake are at their defaults.
+    /// Returns the settings as far as they could be read. Keys with a mistake have their defaults.
     pub const fn settings(&self) -> &Settings {
         &self.settings
     }
 
-    /// Notes a mistake if the file sets no key. A file that was emptied, or cut off in the comment
-    /// at its top, does not mean that the server is to run with the defaults.
+    /// Adds a mistake if the file sets no key. A file that was emptied, or cut off in its first
+    /// comment, must not start the server with the defaults.
     pub fn expect_some_key(&mut self) {
         let sets_key = self.origins.values().any(|origin| matches!(origin, Origin::Line(_)));
         if !sets_key && self.settings.apps.is_empty() && self.errors.is_empty() {
@@ -87,7 +87,8 @@ impl Draft {
         }
     }
 
-    /// Notes each access rule of the `running` settings that these neither have nor release.
+    /// Adds a mistake for each access rule of the `running` settings that this draft neither has
+    /// nor releases.
     pub fn keep_rules_of(&mut self, running: &Settings) {
         let file = || self.file.clone();
         let mut lost = Vec::new();
@@ -110,7 +111,8 @@ impl Draft {
         self.errors.extend(lost);
     }
 
-    /// Where a key was set, as in `tiderace.toml:3` or `--listen`; the file for one at its default.
+    /// Returns the place where a key was set, as in `tiderace.toml:3` or `--listen`. For a key that
+    /// was not set it returns the file.
     pub fn place(&self, path: &str) -> String {
         match self.origins.get(path) {
             Some(Origin::Line(line)) => format!("{}:{line}", self.file),
@@ -119,7 +121,7 @@ impl Draft {
         }
     }
 
-    /// The settings, or all mistakes.
+    /// Returns the settings, or all mistakes.
     pub fn finish(&self) -> Result<Settings, ConfigErrors> {
         match ConfigErrors::new(self.errors.clone()) {
             None => Ok(self.settings.clone()),
@@ -131,8 +133,8 @@ impl Draft {
         let parsable = Parsable::new(file);
         let (tree, syntax_errors) = parsable.parse();
         self.apply_table(parsable.file(), "", tree.get_ref());
-        // Of two mistakes in one line the first of these has the better remedy: a repaired one, one
-        // of the value, one of the syntax.
+        // Only one mistake is reported for each line. A repaired error has the best remedy, then a
+        // wrong value, then any other syntax error.
         let mut errors = parsable.repaired().to_vec();
         for found in [std::mem::take(&mut self.errors), syntax_errors] {
             let lines: HashSet<_> = errors.iter().filter_map(ConfigError::line).collect();
@@ -181,7 +183,8 @@ impl Draft {
             return;
         };
         self.failed.insert(key.path);
-        // Words without quotes are not values in TOML. Their meaning with quotes decides.
+        // Words without quotes are not values in TOML. If they would be valid with quotes, the
+        // remedy is to add them.
         let as_words = (key.assign)(&mut Settings::default(), &file.written_bare(value));
         let as_words = as_words.err().unwrap_or_default();
         for Wrong { item, expected } in wrong {
@@ -222,7 +225,7 @@ impl Draft {
         }
     }
 
-    /// Reports each broken relation at the side that somebody set.
+    /// Adds a mistake for each broken relation, at the key that was set.
     fn check_relations(&mut self) {
         for (low, high) in AT_MOST {
             let (low_value, high_value) =
@@ -259,11 +262,11 @@ impl Draft {
     }
 }
 
-/// Mistakes that are reported at once. A file that is not a configuration has one in each line.
+/// Number of mistakes that are reported. A file that is not a configuration has one in each line.
 pub(super) const ERRORS_MAX: usize = 100;
 
-/// The number that a value with a unit means in the unit of its key, as in `in milliseconds 10s is
-/// 10000`; `None` for a value without a unit, or one that the key would not take either.
+/// Converts a value with a unit to the unit of its key, as in `in milliseconds 10s is 10000`.
+/// Returns `None` for a value without a unit, or if the key would not accept the result.
 fn in_units(key: &Key, value: &str) -> Option<String> {
     let (unit, scales) = if key.name().contains("_ms") {
         ("milliseconds", MILLISECONDS)
@@ -307,13 +310,13 @@ const BYTES: &[(&str, u64)] = &[
 ];
 
 impl<'a> FileText<'a> {
-    /// The line that holds this byte, counted from 1.
+    /// Returns the line of a byte, counted from 1.
     pub(super) fn line_of(self, offset: usize) -> usize {
         let before = self.text.as_bytes().get(..offset).unwrap_or(self.text.as_bytes());
         1 + before.iter().filter(|byte| **byte == b'\n').count()
     }
 
-    /// A value as it stands in the file, on one line and not too long.
+    /// Returns the source of a value, on one line and cut to a bounded length.
     fn source_of(self, value: &Spanned<DeValue<'_>>) -> String {
         if value.get_ref().is_table() {
             return "a table".into();
@@ -321,7 +324,7 @@ impl<'a> FileText<'a> {
         one_line(self.text.get(value.span()).unwrap_or_default())
     }
 
-    /// A value as it would be read with quotes around every word that has none.
+    /// Returns a value as it would be read with quotes around every bare word.
     fn written_bare<'s>(self, value: &'s Spanned<DeValue<'_>>) -> Written<'s>
     where
         'a: 's,
@@ -338,7 +341,7 @@ impl<'a> FileText<'a> {
     }
 }
 
-/// A text of the file on one line and not too long.
+/// Returns a text of the file on one line, cut to a bounded length.
 pub(super) fn one_line(text: &str) -> String {
     let mut shown = String::new();
     for (count, character) in text.chars().enumerate() {
@@ -355,12 +358,13 @@ pub(super) fn one_line(text: &str) -> String {
     shown
 }
 
-/// As much of a wrong value as an error line repeats.
+/// Length of an invalid value in an error line (characters).
 const SOURCE_CHARS_MAX: usize = 80;
-/// The section that holds one section for each application.
+/// The section with one subsection for each application.
 const APPS: &str = "apps";
 
-/// The map sorts by name, but the first error should be the uppermost one.
+/// Returns the entries of a table in the order of the file, so that errors have that order. The map
+/// itself sorts by name.
 pub(super) fn in_file_order<'t, 'i>(
     table: &'t DeTable<'i>,
 ) -> Vec<(&'t Spanned<toml::de::DeString<'i>>, &'t Spanned<DeValue<'i>>)> {
@@ -393,7 +397,7 @@ fn sections() -> impl Iterator<Item = &'static str> {
         .filter(move |section| std::mem::replace(&mut last, section) != *section)
 }
 
-/// A key of the file with all that stands before it, quoted where TOML wants it.
+/// Returns a key with its sections. Names are quoted if TOML requires it.
 pub(super) fn join(above: &str, name: &str) -> String {
     let is_bare = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
     let separator = if above.is_empty() { "" } else { "." };
@@ -425,7 +429,7 @@ fn unknown_key(file: FileText<'_>, section: &str, name: &str, line: usize) -> Co
         valid.extend(sections().chain([APPS]));
     }
     let key = if section.is_empty() { name.to_owned() } else { format!("{section}.{name}") };
-    // A key in the wrong section is named with the right one.
+    // For a key in the wrong section, the error names the right section.
     let elsewhere = || keys().find(|key| key.name() == name).map(|key| key.path);
     ConfigError::UnknownKey {
         file: file.name.into(),
@@ -436,7 +440,7 @@ fn unknown_key(file: FileText<'_>, section: &str, name: &str, line: usize) -> Co
     }
 }
 
-/// The candidate that a slip of the hand may have turned into `name`.
+/// Returns the candidate that `name` is probably a misspelling of.
 pub(super) fn nearest(name: &str, candidates: &[&'static str]) -> Option<&'static str> {
     let slips_max = 1 + name.len() / 4;
     let distances = candidates.iter().map(|candidate| (edit_distance(name, candidate), *candidate));

@@ -1,9 +1,8 @@
-//! From a text to a TOML tree, with every mistake of the syntax as one line that names its key.
+//! Parses a text as a TOML tree. Every syntax error becomes one line that names its key.
 //!
-//! The parser goes on after most mistakes. Where it gives up, or takes the rest of the file for
-//! part of an open list or string, the place is reported and repaired, and the text is parsed
-//! again, so that one slip does not hide the mistakes below it. A repair leaves all lines where
-//! they are.
+//! The parser continues after most errors. At some it gives up, or reads the rest of the file as
+//! part of an open list or string. Such an error is reported and repaired, and the text is parsed
+//! again, so that one slip does not hide the errors below it. A repair does not move lines.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -16,26 +15,26 @@ use super::error::ConfigError;
 use super::keys;
 use super::settings_reader::{ERRORS_MAX, FileText, in_file_order, join, one_line};
 
-/// A value of the file, tables apart.
+/// A value of the file that is not a table.
 struct Leaf {
     /// The key with its sections.
     path: String,
     span: Range<usize>,
-    /// Whether the value may be secret. Only values of known keys are not: a mistake in a header
-    /// puts passwords below any name.
+    /// True if the value may be secret. Only values of known keys are not secret, because a mistake
+    /// in a section header puts passwords under any name.
     is_secret: bool,
 }
 
-/// A text that the parser reads to its end.
+/// A text that the parser can read to its end.
 pub(super) struct Parsable<'a> {
     name: &'a str,
-    /// The text of the file, repaired.
+    /// The repaired text of the file.
     text: Cow<'a, str>,
     repaired: Vec<ConfigError>,
 }
 
 impl<'a> Parsable<'a> {
-    /// Repairs the places where the parser would give up.
+    /// Repairs the errors at which the parser would give up.
     pub(super) fn new(file: FileText<'a>) -> Self {
         let text = Cow::Borrowed(file.text);
         let mut parsable = Self { name: file.name, text, repaired: Vec::new() };
@@ -64,17 +63,17 @@ impl<'a> Parsable<'a> {
         parsable
     }
 
-    /// The text as the tree of [`Parsable::parse`] knows its places.
+    /// Returns the repaired file. The positions in the tree of [`Parsable::parse`] refer to it.
     pub(super) fn file(&self) -> FileText<'_> {
         FileText { name: self.name, text: &self.text }
     }
 
-    /// The mistakes that were repaired. What the tree has in their lines is a guess.
+    /// Returns the errors that were repaired. The values in their lines are guesses.
     pub(super) fn repaired(&self) -> &[ConfigError] {
         &self.repaired
     }
 
-    /// The tree, and every other mistake of the syntax, one for each line.
+    /// Parses the text. Returns the tree and the other syntax errors, at most one for each line.
     pub(super) fn parse(&self) -> (Spanned<DeTable<'_>>, Vec<ConfigError>) {
         let (tree, errors) = DeTable::parse_recoverable(&self.text);
         let leaves = leaves(tree.get_ref());
@@ -114,7 +113,8 @@ impl<'a> Parsable<'a> {
         }
     }
 
-    /// Names a key or a section that the file sets twice, and the line of the first.
+    /// Returns the error for a key or section that the file has twice. It names the line of the
+    /// first one.
     fn duplicate(&self, tree: &DeTable<'_>, offset: usize) -> ConfigError {
         let line_start = |at: usize| self.text[..at].rfind('\n').map_or(0, |end| end + 1);
         let line = |at: usize| self.text[line_start(at)..].lines().next().unwrap_or_default();
@@ -128,7 +128,8 @@ impl<'a> Parsable<'a> {
         }
         path.extend(path_of(this));
         let first = if is_section {
-            // Compared as they are written: a file that is something else may have thousands.
+            // Compares the lines as text. Parsing each would be slow for a file with thousands of
+            // lines that is not a configuration.
             let this = without_comment(this);
             (1..).zip(self.text.lines()).find(|(_, line)| without_comment(line) == this)
         } else {
@@ -155,10 +156,12 @@ impl Leaf {
     }
 }
 
-/// How often a file is parsed at most; what lies below the last place is reported next time.
+/// Number of times that a file is parsed. Errors below the last repair are reported in the next
+/// run.
 const PASSES_MAX: usize = 8;
 
-/// Whether the parser drops the rest of the file or of a section, or takes it for part of a value.
+/// Returns true if the parser drops the rest of the file or of a section, or reads it as part of a
+/// value.
 fn gives_up(error: &Error) -> bool {
     let messages = [
         "key with no value",
@@ -170,7 +173,7 @@ fn gives_up(error: &Error) -> bool {
     messages.iter().any(|start| error.message().starts_with(start))
 }
 
-/// The text without a mistake that begins at `start`.
+/// Returns the text without the error that begins at `start`.
 fn repaired(text: &str, error: &Error, start: usize) -> String {
     let offset = offset_of(error);
     if error.message().starts_with("unclosed table") {
@@ -179,7 +182,7 @@ fn repaired(text: &str, error: &Error, start: usize) -> String {
     blanked(text, lines_from(text, start))
 }
 
-/// The last line up to `offset` that opens more braces than it closes.
+/// Returns the start of the last line before `offset` that opens more braces than it closes.
 fn line_with_open_brace(text: &str, offset: usize) -> usize {
     let mut ends = offset;
     for line in text[..offset].rsplit('\n') {
@@ -196,7 +199,7 @@ fn offset_of(error: &Error) -> usize {
     error.span().map_or(0, |span| span.start)
 }
 
-/// The remedy for a slip in plain words; the parser's own where it is clear.
+/// Returns the remedy for an error in plain words, or the message of the parser.
 fn message(error: &Error) -> String {
     let message = error.message();
     let plain = [
@@ -208,13 +211,13 @@ fn message(error: &Error) -> String {
         ("invalid basic string", "the text needs its closing quote on the same line"),
         ("invalid literal string", "the text needs its closing quote on the same line"),
         ("invalid multi-line", "the text needs its three closing quotes"),
-        ("invalid unquoted key", "a key has letters, digits, - and _ alone, or quotes around it"),
+        ("invalid unquoted key", "a key has only letters, digits, - and _, or quotes around it"),
     ];
     let known = plain.iter().find(|(start, _)| message.starts_with(start));
     known.map_or_else(|| message.replace('\n', "; "), |(_, plain)| (*plain).to_owned())
 }
 
-/// From the line of `offset` to the next line that begins a section or sets a key.
+/// Returns the lines from that of `offset` to the next one that begins a section or sets a key.
 fn lines_from(text: &str, offset: usize) -> Range<usize> {
     let start = text[..offset].rfind('\n').map_or(0, |end| end + 1);
     let mut end = start;
@@ -230,7 +233,7 @@ fn lines_from(text: &str, offset: usize) -> Range<usize> {
     start..end
 }
 
-/// The text with blanks in place of a range of its lines, so that every other place stays.
+/// Replaces a range of lines by blanks, so that all other positions stay the same.
 fn blanked(text: &str, range: Range<usize>) -> String {
     let mut blanked = String::with_capacity(text.len());
     blanked.push_str(&text[..range.start]);
@@ -262,7 +265,7 @@ fn without_comment(line: &str) -> &str {
     line.split('#').next().unwrap_or_default().trim()
 }
 
-/// The names in a line that sets a key or begins a section.
+/// Returns the names in a line that sets a key or begins a section.
 fn path_of(line: &str) -> Vec<String> {
     let (tree, _) = DeTable::parse_recoverable(line);
     let (mut table, mut path) = (tree.get_ref(), Vec::new());
@@ -276,7 +279,7 @@ fn path_of(line: &str) -> Vec<String> {
     path
 }
 
-/// Where the key of a path stands.
+/// Returns the position of a key.
 fn find(tree: &DeTable<'_>, path: &[String]) -> Option<usize> {
     let (name, rest) = path.split_first()?;
     let (key, value) = tree.iter().find(|(key, _)| key.get_ref() == name)?;

@@ -1,76 +1,76 @@
-//! FLV files: bytes in, tags out (FLV 10.1, annex E).
+//! Reader of FLV files (FLV 10.1, annex E).
 //!
-//! Owns the header of the file and the head and tail of a tag. Never looks into a payload: what
-//! tags of audio and video begin with is known to [`media`](crate::media). Nothing is copied, and
-//! no length in a file makes it allocate.
+//! Owns the header of the file, and the header and trailer of a tag. It never reads a payload: the
+//! headers of audio and video are the work of [`media`](crate::media). It copies no bytes and
+//! allocates no memory.
 
 use std::error::Error;
 use std::fmt;
 
 use crate::media::MediaKind;
 
-/// The tags of a file, in their order.
+/// A reader of the tags in a file.
 #[derive(Clone, Debug)]
 pub struct FlvReader<'a> {
     file: &'a [u8],
     offset: usize,
 }
 
-/// One tag that holds media.
+/// One media tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tag<'a> {
-    /// What it holds.
+    /// The kind of media.
     pub media: MediaKind,
-    /// When it is due (ms).
+    /// Time of the tag (ms).
     pub timestamp: u32,
-    /// What a message of its kind would have as payload.
+    /// The payload, which is also the payload of an RTMP message of this kind.
     pub payload: &'a [u8],
-    /// Where that lies in the file.
+    /// Position of the payload in the file (bytes).
     pub offset: usize,
 }
 
-/// Why a file cannot be read on.
+/// An error in an FLV file, with its position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FlvError {
-    /// Where in the file, from its first byte.
+    /// Position in the file (bytes).
     pub offset: usize,
-    /// What is wrong there.
+    /// The error.
     pub fault: Fault,
 }
 
-/// What can be wrong.
+/// An error in an FLV file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
-    /// The file does not begin as one of FLV.
+    /// The file does not begin with `FLV`.
     Signature,
-    /// A version that nobody has defined.
+    /// The version is not 1.
     Version(u8),
-    /// The header would be shorter than it is.
+    /// The declared length of the header is less than 9.
     HeaderBytes(u32),
     /// The file ends too early.
     Truncated {
-        /// What should stand here.
+        /// The part that should be here.
         expected: &'static str,
-        /// Its length.
+        /// Length of the part (bytes).
         bytes: usize,
-        /// What is left of the file.
+        /// Bytes left in the file.
         left: usize,
     },
     /// The payload is encrypted.
     Encrypted,
-    /// The length behind a tag is not that of the tag.
+    /// The length after a tag is not that of the tag.
     PreviousTagSize {
-        /// The length of the tag.
+        /// Length of the tag (bytes).
         expected: u32,
-        /// What stands there.
+        /// The length in the file.
         found: u32,
     },
 }
 
 impl fmt::Display for FlvError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "no good FLV file at byte {}: ", self.offset)?;
+        write!(f, "invalid FLV file at byte {}: ", self.offset)?;
         match self.fault {
             Fault::Signature => f.write_str("expected the letters FLV"),
             Fault::Version(version) => write!(f, "expected version 1, got {version}"),
@@ -80,11 +80,9 @@ impl fmt::Display for FlvError {
             Fault::Truncated { expected, bytes, left } => {
                 write!(f, "expected {expected} of {bytes} bytes, got {left}")
             }
-            Fault::Encrypted => {
-                f.write_str("expected a tag that can be read, got an encrypted one")
-            }
+            Fault::Encrypted => f.write_str("encrypted tags are not supported"),
             Fault::PreviousTagSize { expected, found } => {
-                write!(f, "expected the length {expected} of the tag before, got {found}")
+                write!(f, "expected the previous tag size {expected}, got {found}")
             }
         }
     }
@@ -94,7 +92,8 @@ impl Error for FlvError {}
 
 const HEADER_BYTES: usize = 9;
 const TAG_HEADER_BYTES: usize = 11;
-/// Behind the header and behind every tag: the length of what stands before.
+/// Length of the field after the header and after every tag, which repeats the length of the tag
+/// (bytes).
 const PREVIOUS_TAG_SIZE_BYTES: usize = 4;
 
 // The first byte of a tag.
@@ -108,7 +107,7 @@ impl<'a> FlvReader<'a> {
     /// Reads the header of a file.
     ///
     /// # Errors
-    /// That it is no FLV file.
+    /// Fails if the file is not an FLV file.
     pub fn new(file: &'a [u8]) -> Result<Self, FlvError> {
         if !file.starts_with(b"FLV") {
             return Err(FlvError { offset: 0, fault: Fault::Signature });
@@ -124,15 +123,15 @@ impl<'a> FlvReader<'a> {
             return Err(FlvError { offset: 5, fault: Fault::HeaderBytes(header_bytes) });
         };
         reader.take("the rest of a header", further)?;
-        reader.take("the length of no tag", PREVIOUS_TAG_SIZE_BYTES)?;
+        reader.take("the first previous tag size", PREVIOUS_TAG_SIZE_BYTES)?;
         Ok(reader)
     }
 
-    /// The next tag of audio, video or data, `None` at the end of the file. Others are passed
-    /// over: the format keeps their types for later.
+    /// Returns the next tag of audio, video or data; `None` at the end of the file. Other types are
+    /// reserved by the format, and are skipped.
     ///
     /// # Errors
-    /// Where the file is damaged or ends within a tag. What stood before is good.
+    /// Fails if the file is damaged or ends within a tag. The tags before are valid.
     pub fn next_tag(&mut self) -> Result<Option<Tag<'a>>, FlvError> {
         while self.offset < self.file.len() {
             let begin = self.offset;
@@ -150,7 +149,7 @@ impl<'a> FlvReader<'a> {
                 SCRIPT => MediaKind::Data,
                 _ => continue,
             };
-            // The highest byte was added later, behind the others.
+            // The highest byte follows the others, because the format added it later.
             let timestamp = u32::from_be_bytes([t3, t2, t1, t0]);
             let offset = begin + TAG_HEADER_BYTES;
             return Ok(Some(Tag { media, timestamp, payload, offset }));
@@ -195,7 +194,7 @@ mod tests {
     /// Two seconds of H.264 and AAC, written by ffmpeg 5.1.
     const FILE: &[u8] = include_bytes!("../../tests/vectors/ffmpeg5_h264_aac.flv");
 
-    /// An empty file, and one tag of audio behind it, whose timestamp needs its highest byte.
+    /// An empty file, followed by one audio tag whose timestamp needs the highest byte.
     const HEADER: &str = "464c56 01 05 00000009 00000000";
     const SOUND: &str = "08 000003 000102 80 000000 af0121 0000000e";
 
@@ -262,7 +261,7 @@ mod tests {
             ),
             (
                 "464c56 01 05 00000009".to_owned(),
-                "byte 9: expected the length of no tag of 4 bytes",
+                "byte 9: expected the first previous tag size of 4 bytes",
             ),
             (format!("{HEADER}08"), "byte 13: expected the header of a tag of 11 bytes, got 1"),
             (
@@ -275,15 +274,15 @@ mod tests {
             ),
             (
                 format!("{HEADER}{}", SOUND.replace("0000000e", "00000003")),
-                "byte 27: expected the length 14 of the tag before, got 3",
+                "byte 27: expected the previous tag size 14, got 3",
             ),
             (
                 format!("{HEADER}{}", SOUND.replacen("08", "28", 1)),
-                "byte 13: expected a tag that can be read, got an encrypted one",
+                "byte 13: encrypted tags are not supported",
             ),
         ] {
             let error = tags(&hex(&file)).unwrap_err().to_string();
-            assert!(error.starts_with(&format!("no good FLV file at {expected}")), "{error}");
+            assert!(error.starts_with(&format!("invalid FLV file at {expected}")), "{error}");
         }
     }
 

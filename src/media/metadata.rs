@@ -1,32 +1,32 @@
-//! Data messages: what a publisher's type 18 or 15 message asks of a relay.
+//! Data messages (types 18 and 15): how a relay treats those of a publisher.
 //!
-//! Owns the names of data handlers and the form in which metadata reaches players: the name
-//! `onMetaData` and an ECMA array, which is what ffmpeg takes for stream metadata. Never caches
-//! anything and never trusts what metadata says about tracks.
+//! Owns the names of data handlers and the format of metadata for players: the name `onMetaData`
+//! and an ECMA array, which ffmpeg accepts as stream metadata. This module caches nothing, and
+//! never trusts metadata about tracks.
 
 use crate::amf0::{self, Decoder, Property, Value};
 use crate::amf3;
 
-/// What a data message means.
+/// Meaning of a data message.
 #[derive(Clone, Debug, PartialEq)]
 pub enum DataMessage<'a> {
     /// Metadata of the stream, as the payload of a type 18 message to relay and to cache.
     Metadata(Vec<u8>),
-    /// The publisher takes its metadata back.
+    /// The publisher clears its metadata.
     ClearMetadata,
-    /// Timed data such as text or cue points: the payload of a type 18 message to relay. A late
-    /// player has no use for it, so it is not cached.
+    /// Timed data such as text or cue points, as the payload of a type 18 message to relay. It is
+    /// not cached, because late players have no use for it.
     Relay(&'a [u8]),
-    /// What is not for players: dropped.
+    /// The message is not for players. It is dropped.
     Ignore,
-    /// Metadata without any, or data without a name: dropped and counted.
+    /// Metadata without properties, or data without a name. It is dropped and counted.
     Unusable,
 }
 
 /// Interprets the payload of a type 18 message.
 ///
-/// An error means AMF that cannot be read: the message is dropped and counted, and the
-/// connection lives on, because cameras are known to send such metadata and good video.
+/// An error means malformed AMF. The caller drops and counts the message and keeps the connection,
+/// because some cameras send malformed metadata with good video.
 pub fn interpret(payload: &[u8]) -> Result<DataMessage<'_>, amf0::Error> {
     let mut decoder = Decoder::new(payload);
     let (named, start) = next_named(&mut decoder)?;
@@ -45,8 +45,8 @@ pub fn interpret(payload: &[u8]) -> Result<DataMessage<'_>, amf0::Error> {
     }
 }
 
-/// Interprets the payload of a type 15 message: AMF0 values behind a format byte, which some
-/// senders leave out (Enhanced RTMP v2, "AMF3 messages").
+/// Interprets the payload of a type 15 message: a format byte, which some senders leave out, and
+/// AMF0 values (Enhanced RTMP v2, "AMF3 messages").
 pub fn interpret_amf3(payload: &[u8]) -> Result<DataMessage<'_>, amf0::Error> {
     interpret(payload.strip_prefix(&[0]).unwrap_or(payload))
 }
@@ -55,13 +55,15 @@ const SET_DATA_FRAME: &[u8] = b"@setDataFrame";
 const CLEAR_DATA_FRAME: &[u8] = b"@clearDataFrame";
 const ON_METADATA: &[u8] = b"onMetaData";
 
-/// What only a server says to a player: passed on from a publisher it would contradict ours.
+/// Handlers that only a server calls in a player. If they were relayed from a publisher, they would
+/// contradict this server.
 const SERVER_HANDLERS: [&[u8]; 2] = [b"|RtmpSampleAccess", b"onStatus"];
 
-/// What is true of a file alone: players show a live stream with these as one of fixed length.
+/// Properties that are only true of a file. Players treat a live stream with these as one of fixed
+/// length.
 const FILE_PROPERTIES: [&[u8]; 2] = [b"duration", b"filesize"];
 
-/// Properties that tell metadata without its name from other data.
+/// Properties that distinguish metadata without a name from other data.
 const KNOWN_PROPERTIES: [&[u8]; 8] = [
     b"width",
     b"height",
@@ -73,11 +75,12 @@ const KNOWN_PROPERTIES: [&[u8]; 8] = [
     b"audiosamplerate",
 ];
 
-/// Values that may precede the name or the properties: encoders that build data messages like
-/// commands send a transaction id and null.
+/// Number of values that may precede the name or the properties. Some encoders build data messages
+/// like commands, with a transaction id and null.
 const LEADING_VALUES_MAX: usize = 4;
 
-/// `@setDataFrame` names a frame and gives its content; players get both without the command.
+/// Handles `@setDataFrame`. Its arguments are a name and its values; players get both, without the
+/// command itself.
 fn set_data_frame<'a>(decoder: &mut Decoder<'a>) -> Result<DataMessage<'a>, amf0::Error> {
     let (named, frame) = next_named(decoder)?;
     match named {
@@ -88,7 +91,7 @@ fn set_data_frame<'a>(decoder: &mut Decoder<'a>) -> Result<DataMessage<'a>, amf0
     }
 }
 
-/// The properties that follow `onMetaData`. Dahua cameras send null in their place.
+/// Reads the properties after `onMetaData`. Dahua cameras send null instead.
 fn metadata<'a>(decoder: &mut Decoder<'a>) -> Result<DataMessage<'a>, amf0::Error> {
     for _ in 0..=LEADING_VALUES_MAX {
         let Some(value) = decoder.next_value()? else { break };
@@ -112,7 +115,8 @@ fn metadata_of(mut properties: Vec<Property<'_>>) -> DataMessage<'_> {
     DataMessage::Metadata(payload)
 }
 
-/// Encoders use objects and ECMA arrays alike, and those of Flash AMF3.
+/// Returns the properties of a value. Encoders send objects or ECMA arrays, and Flash encoders send
+/// AMF3.
 fn into_properties(value: Value<'_>) -> Option<Vec<Property<'_>>> {
     match value {
         Value::Object(properties)
@@ -124,21 +128,22 @@ fn into_properties(value: Value<'_>) -> Option<Vec<Property<'_>>> {
 }
 
 fn is_for_players(property: &Property<'_>) -> bool {
-    // ffmpeg takes an empty key for the end of the array and stumbles over the rest.
+    // ffmpeg reads an empty key as the end of the array, and then misreads the rest.
     !property.key.is_empty()
         && !FILE_PROPERTIES.iter().any(|name| name.eq_ignore_ascii_case(property.key))
 }
 
-/// What a data message or a part of it begins with, apart from values that mean nothing.
+/// The first meaningful value of a data message, or of a part of it.
 enum Named<'a> {
-    /// A name, without the NUL that some encoders count in.
+    /// A name, without the NUL that some encoders append.
     Name(&'a [u8]),
     /// Properties without a name.
     Properties(Vec<Property<'a>>),
+    /// Neither.
     Nothing,
 }
 
-/// Reads up to the name, and returns it with the bytes from it on.
+/// Reads up to the first name or properties. Returns it, and the bytes that begin with it.
 fn next_named<'a>(decoder: &mut Decoder<'a>) -> Result<(Named<'a>, &'a [u8]), amf0::Error> {
     for _ in 0..=LEADING_VALUES_MAX {
         let start = decoder.remaining();

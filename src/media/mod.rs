@@ -1,8 +1,8 @@
-//! What a frame is: FLV tags and their codecs, metadata, and FLV files.
+//! Media formats: FLV tags and their codecs, metadata, and FLV files.
 //!
-//! Everything here is pure: it reads bytes and returns values. It knows no connection, no stream
-//! and no clock. [`tag`](self) types are re-exported here, since nearly every other part of the
-//! program names them.
+//! Everything here is pure: functions read bytes and return values. They know no connection, no
+//! stream and no clock. The types of `tag.rs` are re-exported here, because nearly every other part
+//! of the program uses them.
 
 pub mod codec;
 pub mod flv;

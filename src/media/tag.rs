@@ -1,21 +1,21 @@
-//! Audio and video messages: what their first bytes say, in the legacy and the enhanced form.
+//! Tag headers: the first bytes of audio and video messages, in the legacy and the enhanced form.
 //!
-//! Owns the layout of tag headers, from the first byte to the body: FLV 10.1 annex E.4 and
-//! Enhanced RTMP v2. Never looks into a body, never keeps state between messages, and never
-//! refuses what it does not know: that is classified as opaque and relayed. Frame types and
-//! packet types of Enhanced RTMP mean the same for every codec, so a message with an unknown
-//! FourCC is what they say.
+//! Owns the layout of tag headers, from the first byte to the body: FLV 10.1 annex E.4 and Enhanced
+//! RTMP v2. This module never reads a body and keeps no state between messages. Unknown values are
+//! not refused: the message is classified as opaque and relayed. Frame types and packet types of
+//! Enhanced RTMP mean the same for every codec, so they also classify a message with an unknown
+//! FourCC.
 
 use std::error::Error;
 use std::fmt;
 
-/// ModEx blocks in one message. The specification defines one kind of block, so more than a
-/// few are not an encoder's doing.
+/// Bound of the ModEx blocks in one message. The specification defines one kind of block, so no
+/// encoder has a reason for more than a few.
 const MOD_EX_BLOCKS_MAX: usize = 16;
-/// Tracks in one message: a track id is one byte.
+/// Bound of the tracks in one message: a track id is one byte.
 const TRACKS_MAX: usize = 256;
 
-/// The three kinds of messages that a stream is made of.
+/// The three kinds of messages in a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MediaKind {
     /// Message type 8.
@@ -26,75 +26,75 @@ pub enum MediaKind {
     Data,
 }
 
-/// What a video message says about itself.
+/// Header of a video message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct VideoTag {
-    /// The codec; in a message of several codecs that of its first track.
+    /// The codec; in a message with several codecs, that of the first track.
     pub codec: VideoCodec,
-    /// What the message is to a relay.
+    /// The class of the message.
     pub class: VideoClass,
-    /// The tracks that the message concerns; [`Tracks::DEFAULT`] without multitrack.
+    /// The tracks in the message; [`Tracks::DEFAULT`] without multitrack.
     pub tracks: Tracks,
-    /// A sequence header without the configuration it announces: relayed, but never cached over
-    /// a good one.
+    /// True for a sequence header without a configuration. It is relayed, but never replaces a
+    /// cached sequence header that has one.
     pub is_empty_config: bool,
 }
 
-/// What an audio message says about itself.
+/// Header of an audio message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AudioTag {
-    /// The codec; in a message of several codecs that of its first track.
+    /// The codec; in a message with several codecs, that of the first track.
     pub codec: AudioCodec,
-    /// What the message is to a relay.
+    /// The class of the message.
     pub class: AudioClass,
-    /// The tracks that the message concerns; [`Tracks::DEFAULT`] without multitrack.
+    /// The tracks in the message; [`Tracks::DEFAULT`] without multitrack.
     pub tracks: Tracks,
-    /// A sequence header without the configuration it announces: relayed, but never cached over
-    /// a good one.
+    /// True for a sequence header without a configuration. It is relayed, but never replaces a
+    /// cached sequence header that has one.
     pub is_empty_config: bool,
 }
 
-/// What a video message is to a relay.
+/// Class of a video message, which decides how a relay treats it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum VideoClass {
-    /// Decoder configuration: cached per track.
+    /// Decoder configuration. It is cached per track.
     SequenceHeader,
-    /// A frame that needs none before it.
+    /// A frame that depends on no other frame.
     Keyframe,
-    /// A frame that needs earlier ones.
+    /// A frame that depends on earlier frames.
     Inter,
-    /// A frame that no other needs.
+    /// A frame that no other frame depends on.
     Disposable,
-    /// The encoder's last message. It often carries the bits of a keyframe and is none.
+    /// The encoder's last message. It often has the frame type of a keyframe, but is not one.
     EndOfSequence,
-    /// The metadata packet of Enhanced RTMP: colour information, cached per track.
+    /// The metadata packet of Enhanced RTMP, with colour information. It is cached per track.
     ColorInfo,
-    /// The start or the end of a seek on the client's side; no picture.
+    /// The start or the end of a seek in the client. It has no picture.
     Command,
-    /// Something this server does not know: relayed as it is.
+    /// An unknown message, which is relayed unchanged.
     Opaque,
 }
 
-/// What an audio message is to a relay.
+/// Class of an audio message, which decides how a relay treats it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AudioClass {
-    /// Decoder configuration: cached per track.
+    /// Decoder configuration. It is cached per track.
     SequenceHeader,
-    /// The channel layout of Enhanced RTMP: cached per track.
+    /// The channel layout of Enhanced RTMP. It is cached per track.
     Multichannel,
-    /// Sound.
+    /// A frame of sound.
     Frame,
     /// The encoder's last message.
     EndOfSequence,
-    /// A message without a payload: "play out what you have, then go on by the clock".
+    /// A message without a payload. The player plays its buffer and then continues by the clock.
     Silence,
-    /// Something this server does not know: relayed as it is.
+    /// An unknown message, which is relayed unchanged.
     Opaque,
 }
 
-/// A video codec, however the message named it.
+/// A video codec, independent of how the message names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum VideoCodec {
@@ -112,13 +112,13 @@ pub enum VideoCodec {
     Vp9,
     /// Any other codec id of the legacy header.
     Legacy(u8),
-    /// A FourCC that this server does not know.
+    /// An unknown FourCC.
     Other([u8; 4]),
-    /// The message names none.
+    /// The message names no codec.
     Unnamed,
 }
 
-/// An audio codec, however the message named it.
+/// An audio codec, independent of how the message names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum AudioCodec {
@@ -126,33 +126,33 @@ pub enum AudioCodec {
     Aac,
     /// MP3: legacy formats 2 and 14 or `.mp3`.
     Mp3,
-    /// `Opus`.
+    /// Opus: `Opus`.
     Opus,
-    /// `fLaC`.
+    /// FLAC: `fLaC`.
     Flac,
-    /// `ac-3`.
+    /// AC-3: `ac-3`.
     Ac3,
-    /// `ec-3`.
+    /// E-AC-3: `ec-3`.
     Eac3,
     /// Any other sound format of the legacy header.
     Legacy(u8),
-    /// A FourCC that this server does not know.
+    /// An unknown FourCC.
     Other([u8; 4]),
-    /// The message names none.
+    /// The message names no codec.
     Unnamed,
 }
 
-/// A codec of either kind.
+/// A codec of audio or video.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Codec {
-    /// Of audio.
+    /// An audio codec.
     Audio(AudioCodec),
-    /// Of video.
+    /// A video codec.
     Video(VideoCodec),
 }
 
 impl Codec {
-    /// The kind of the messages that carry it.
+    /// Returns the kind of the messages that carry the codec.
     pub const fn media(self) -> MediaKind {
         match self {
             Self::Audio(_) => MediaKind::Audio,
@@ -166,41 +166,42 @@ impl Codec {
 pub struct Tracks([u64; 4]);
 
 impl Tracks {
-    /// No track: the message is opaque or concerns none.
+    /// The empty set: the message is opaque or has no track.
     pub const NONE: Self = Self([0; 4]);
-    /// Track 0 alone, which every message without multitrack concerns.
+    /// The set of track 0, which is the track of every message without multitrack.
     pub const DEFAULT: Self = Self([1, 0, 0, 0]);
 
-    /// Whether the set has `track`.
+    /// Returns true if the set contains `track`.
     pub fn contains(&self, track: u8) -> bool {
         self.0[usize::from(track / 64)] & (1 << (track % 64)) != 0
     }
 
-    /// Whether every track of this set is in `other`: then a newer message about `other`
-    /// replaces an older one about this set.
+    /// Returns true if every track of this set is in `other`. A newer message for `other` then
+    /// replaces an older one for this set.
     pub fn is_subset_of(&self, other: &Self) -> bool {
         self.0.iter().zip(other.0).all(|(own, other)| own & !other == 0)
     }
 
-    /// Whether the two sets have a track in common.
+    /// Returns true if the two sets have a track in common.
     pub fn intersects(&self, other: &Self) -> bool {
         self.0.iter().zip(other.0).any(|(own, other)| own & other != 0)
     }
 
-    /// The tracks of both sets.
+    /// Returns the tracks of both sets.
     pub fn union(&self, other: &Self) -> Self {
         Self(std::array::from_fn(|word| self.0[word] | other.0[word]))
     }
 
-    /// The lowest track id.
+    /// Returns the lowest track id.
     pub fn first(&self) -> Option<u8> {
         self.iter().next()
     }
 
-    /// The track ids in rising order.
+    /// Iterates over the track ids in ascending order.
     pub fn iter(&self) -> impl Iterator<Item = u8> + '_ {
         [0, 64, 128, 192].into_iter().zip(self.0).flat_map(|(base, word)| {
-            // Each step clears the lowest bit, so that it costs what is there, not what may be.
+            // Each step clears the lowest bit, so the cost depends on the tracks in the set, not
+            // on the 256 possible ones.
             let rest = |word: &u64| Some(word & (word - 1)).filter(|rest| *rest != 0);
             std::iter::successors(Some(word).filter(|word| *word != 0), rest)
                 .map(move |word| base + word.trailing_zeros() as u8)
@@ -212,41 +213,40 @@ impl Tracks {
     }
 }
 
-/// Why a message cannot be relayed: its header does not hold together. The message is dropped
-/// and counted; the connection lives on.
+/// An inconsistent tag header. The message is dropped and counted, and the connection stays open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TagError {
-    /// A video message without a payload.
+    /// The video message has no payload.
     Empty,
-    /// The payload ends where a part of the header should stand.
+    /// The payload ends before a part of the header.
     Truncated {
         /// The part, as the specification names it.
         expected: &'static str,
-        /// Bytes that were left for it.
+        /// Bytes left in the payload.
         left: usize,
     },
-    /// A ModEx block that is longer than the message.
+    /// A ModEx block is longer than the rest of the message.
     ModExPastEnd {
-        /// What the block says of itself, in bytes.
+        /// Declared size of the block (bytes).
         size: usize,
-        /// Bytes that were left for it.
+        /// Bytes left in the payload.
         left: usize,
     },
-    /// More ModEx blocks than any encoder has reason to send.
+    /// The message has more than 16 ModEx blocks.
     TooManyModEx,
-    /// Multitrack inside multitrack.
+    /// Multitrack is nested in multitrack.
     NestedMultitrack,
-    /// A track that is longer than the message.
+    /// A track is longer than the rest of the message.
     TrackPastEnd {
         /// The track id.
         track: u8,
-        /// What the track says of itself, in bytes.
+        /// Declared size of the track (bytes).
         size: usize,
-        /// Bytes that were left for it.
+        /// Bytes left in the payload.
         left: usize,
     },
-    /// More tracks than there are track ids.
+    /// The message has more tracks than there are track ids.
     TooManyTracks,
 }
 
@@ -272,14 +272,14 @@ impl fmt::Display for TagError {
 
 impl Error for TagError {}
 
-/// What a message has for one track.
+/// One track of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TrackBody<'a, Codec> {
     /// The codec of this track.
     pub codec: Codec,
     /// The track id; 0 without multitrack.
     pub track: u8,
-    /// What is a decoder's: a configuration or a frame, without any header of the message.
+    /// The configuration or frame for the decoder, without any header of the message.
     pub body: &'a [u8],
 }
 
@@ -293,8 +293,10 @@ pub fn classify_audio(payload: &[u8]) -> Result<AudioTag, TagError> {
     read_audio(payload, &mut |_| {})
 }
 
-/// Hands `each` the tracks of a video message in their order. A message that [`classify_video`]
-/// refuses has those before its fault, and a command or the end of a sequence may have none.
+/// Calls `each` with the tracks of a video message, in their order.
+///
+/// If [`classify_video`] refuses the message, only the tracks before the error are passed. A
+/// command and the end of a sequence may have no track.
 pub fn for_each_video_track<'a>(
     payload: &'a [u8],
     mut each: impl FnMut(TrackBody<'a, VideoCodec>),
@@ -302,7 +304,7 @@ pub fn for_each_video_track<'a>(
     let _ = read_video(payload, &mut each);
 }
 
-/// Hands `each` the tracks of an audio message in their order, as [`for_each_video_track`] does.
+/// Calls `each` with the tracks of an audio message, as [`for_each_video_track`] does for video.
 pub fn for_each_audio_track<'a>(
     payload: &'a [u8],
     mut each: impl FnMut(TrackBody<'a, AudioCodec>),
@@ -333,7 +335,7 @@ fn read_audio<'a>(
     let (codec, class) = match first >> UPPER_HALF_SHIFT {
         SOUND_FORMAT_EX_HEADER => return enhanced_audio(first, rest, each),
         SOUND_FORMAT_AAC => return legacy_aac(rest, each),
-        // These exist in the field. Only the player knows what they are.
+        // These formats are in use, and only the player can interpret them.
         format @ (SOUND_FORMAT_RESERVED | SOUND_FORMAT_DEVICE_SPECIFIC) => {
             (AudioCodec::Legacy(format), AudioClass::Opaque)
         }
@@ -350,7 +352,7 @@ const LOWER_HALF_MASK: u8 = 0x0f;
 
 /// `isExVideoHeader`, the highest bit of a video message (Enhanced RTMP v2, "Enhanced Video").
 const VIDEO_EX_HEADER: u8 = 0x80;
-/// The frame type that stands below it, once shifted.
+/// Mask of the frame type of an enhanced message, after the shift.
 const EX_FRAME_TYPE_MASK: u8 = 0x07;
 
 // Frame types: the upper half of the first byte of a video message, without `isExVideoHeader`.
@@ -367,11 +369,12 @@ const CODEC_ID_VP6: u8 = 4;
 const CODEC_ID_VP6_ALPHA: u8 = 5;
 const CODEC_ID_SCREEN_2: u8 = 6;
 const CODEC_ID_AVC: u8 = 7;
-// In no specification: a convention of some networks.
+// No specification defines these two; they are a convention of some networks.
 const CODEC_ID_HEVC: u8 = 12;
 const CODEC_ID_AV1: u8 = 13;
 
-// Packet types of legacy H.264 and AAC (FLV 10.1, annex E.4.2.2 and E.4.3.2). AAC has no end.
+// Packet types of legacy H.264 and AAC (FLV 10.1, annex E.4.2.2 and E.4.3.2). AAC has no end of
+// sequence.
 const LEGACY_SEQUENCE_HEADER: u8 = 0;
 const LEGACY_CODED_FRAMES: u8 = 1;
 const LEGACY_END_OF_SEQUENCE: u8 = 2;
@@ -404,9 +407,11 @@ const VIDEO_PACKET_MULTITRACK: u8 = 6;
 const AUDIO_PACKET_MULTICHANNEL_CONFIG: u8 = 4;
 const AUDIO_PACKET_MULTITRACK: u8 = 5;
 
-/// Enhanced RTMP v2, "CodedFrames": a signed number of 24 bits stands before some frames.
+/// Length of the signed composition time before some frames (bytes; Enhanced RTMP v2,
+/// "CodedFrames").
 const COMPOSITION_TIME_BYTES: usize = 3;
-/// Enhanced RTMP v2, "ModEx": a block of this size has its size again behind it, in 16 bits.
+/// Size of a ModEx block that announces a 16-bit size field, which replaces this size (Enhanced
+/// RTMP v2, "ModEx").
 const MOD_EX_LONG_BYTES: usize = 256;
 
 impl VideoTag {
@@ -434,7 +439,7 @@ impl VideoCodec {
         }
     }
 
-    /// These put pictures in another order than they show them.
+    /// Returns true if the decoding order of pictures differs from their display order.
     fn has_composition_time(self) -> bool {
         matches!(self, Self::Avc | Self::Hevc | Self::Vvc)
     }
@@ -474,8 +479,9 @@ impl AudioCodec {
         }
     }
 
-    /// AC-3, E-AC-3 and MP3 describe themselves in each frame: their sequence header has no body.
-    /// So may that of a codec that this server does not know.
+    /// Returns true if a sequence header of this codec has a body. AC-3, E-AC-3 and MP3 describe
+    /// themselves in each frame, so their sequence header is empty. An unknown codec may do the
+    /// same.
     fn has_config_body(self) -> bool {
         !matches!(self, Self::Ac3 | Self::Eac3 | Self::Mp3 | Self::Other(_))
     }
@@ -505,8 +511,8 @@ impl fmt::Display for AudioCodec {
     }
 }
 
-/// FLV 10.1, annex E.4.3: four bits frame type, four bits codec id, and behind H.264 and what
-/// borrowed its layout a packet type and a composition time.
+/// Reads a legacy video message (FLV 10.1, annex E.4.3): four bits of frame type and four bits of
+/// codec id. H.264, and the codecs that use its layout, add a packet type and a composition time.
 fn legacy_video<'a>(
     first: u8,
     rest: &'a [u8],
@@ -520,7 +526,7 @@ fn legacy_video<'a>(
         id => VideoCodec::Legacy(id),
     };
     let tag = |class| VideoTag::new(codec, class, Tracks::DEFAULT);
-    // A command comes before the packet type: its one byte would look like one.
+    // This is checked before the packet type: a command has one byte, which would be read as one.
     if frame_type == FRAME_COMMAND {
         return Ok(tag(VideoClass::Command));
     }
@@ -543,7 +549,8 @@ fn legacy_video<'a>(
     })
 }
 
-/// FLV 10.1, annex E.4.2: AAC alone has a packet type behind its first byte.
+/// Reads a legacy AAC message (FLV 10.1, annex E.4.2). Only AAC has a packet type after the first
+/// byte.
 fn legacy_aac<'a>(
     rest: &'a [u8],
     each: &mut impl FnMut(TrackBody<'a, AudioCodec>),
@@ -565,15 +572,15 @@ fn legacy_aac<'a>(
 fn class_of_frame(frame_type: u8) -> VideoClass {
     match frame_type {
         FRAME_KEY => VideoClass::Keyframe,
-        // A generated keyframe is a server's copy for seeking: no place to begin a live stream.
+        // A generated keyframe is a server's copy for seeking, not a start of a live stream.
         FRAME_INTER | FRAME_GENERATED_KEY => VideoClass::Inter,
         FRAME_DISPOSABLE => VideoClass::Disposable,
         _ => VideoClass::Opaque,
     }
 }
 
-/// Enhanced RTMP v2, "Enhanced Video": three bits frame type, four bits packet type, then ModEx
-/// blocks, a command or the tracks.
+/// Reads an enhanced video message (Enhanced RTMP v2, "Enhanced Video"): three bits of frame type
+/// and four bits of packet type, then ModEx blocks, then a command or the tracks.
 fn enhanced_video<'a>(
     first: u8,
     mut rest: &'a [u8],
@@ -581,7 +588,7 @@ fn enhanced_video<'a>(
 ) -> Result<VideoTag, TagError> {
     let frame_type = (first >> UPPER_HALF_SHIFT) & EX_FRAME_TYPE_MASK;
     let packet_type = skip_mod_ex(first & LOWER_HALF_MASK, &mut rest)?;
-    // The metadata packet may carry any frame type; only the others are commands.
+    // A metadata packet may have any frame type, so it is not a command.
     if frame_type == FRAME_COMMAND && packet_type != VIDEO_PACKET_METADATA {
         take_u8(&mut rest, "video command")?;
         return Ok(VideoTag::new(VideoCodec::Unnamed, VideoClass::Command, Tracks::DEFAULT));
@@ -609,8 +616,8 @@ fn enhanced_video<'a>(
     Ok(VideoTag { codec, class, tracks: packet.tracks, is_empty_config })
 }
 
-/// Enhanced RTMP v2, "Enhanced Audio": four bits sound format 9, four bits packet type, then
-/// ModEx blocks and the tracks.
+/// Reads an enhanced audio message (Enhanced RTMP v2, "Enhanced Audio"): four bits of sound format
+/// 9 and four bits of packet type, then ModEx blocks, then the tracks.
 fn enhanced_audio<'a>(
     first: u8,
     mut rest: &'a [u8],
@@ -637,17 +644,17 @@ fn enhanced_audio<'a>(
     Ok(AudioTag { codec, class, tracks: packet.tracks, is_empty_config })
 }
 
-/// What stands behind the ModEx blocks of an enhanced message.
+/// The part of an enhanced message after its ModEx blocks.
 struct Packet {
     packet_type: u8,
     four_cc: [u8; 4],
     tracks: Tracks,
-    /// No track has a body.
+    /// True if no track has a body.
     is_empty: bool,
 }
 
-/// Passes over ModEx blocks and returns the packet type that follows them. Their content is the
-/// player's: a relay needs only what they wrap.
+/// Skips ModEx blocks and returns the packet type after them. Their content is for the player; a
+/// relay only needs the packet that they wrap.
 fn skip_mod_ex(mut packet_type: u8, rest: &mut &[u8]) -> Result<u8, TagError> {
     for _ in 0..=MOD_EX_BLOCKS_MAX {
         if packet_type != PACKET_MOD_EX {
@@ -658,16 +665,16 @@ fn skip_mod_ex(mut packet_type: u8, rest: &mut &[u8]) -> Result<u8, TagError> {
             size = usize::from(u16::from_be_bytes(take(rest, "ModEx size")?)) + 1;
         }
         let left = rest.len();
-        let (_, behind) =
+        let (_, after) =
             rest.split_at_checked(size).ok_or(TagError::ModExPastEnd { size, left })?;
-        *rest = behind;
+        *rest = after;
         packet_type = take_u8(rest, "ModEx type")? & LOWER_HALF_MASK;
     }
     Err(TagError::TooManyModEx)
 }
 
-/// Reads FourCC and tracks, and hands `each` packet type, FourCC, id and body of every track.
-/// `None`: a kind of multitrack that this server does not know.
+/// Reads FourCC and tracks. Calls `each` with the packet type, FourCC, id and body of every track.
+/// Returns `None` for an unknown multitrack type.
 fn read_packet<'a>(
     packet_type: u8,
     multitrack_packet_type: u8,
@@ -707,7 +714,8 @@ fn read_packet<'a>(
     }
 }
 
-/// Walks sized tracks to the end of the message; each has its own FourCC unless all share one.
+/// Reads tracks with a size up to the end of the message. Each track has its own FourCC, unless all
+/// share one.
 fn read_tracks<'a>(
     packet_type: u8,
     shared_four_cc: Option<[u8; 4]>,
@@ -728,8 +736,8 @@ fn read_tracks<'a>(
         let size = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
         let left = rest.len();
         let past_end = TagError::TrackPastEnd { track, size, left };
-        let (body, behind) = rest.split_at_checked(size).ok_or(past_end)?;
-        rest = behind;
+        let (body, after) = rest.split_at_checked(size).ok_or(past_end)?;
+        rest = after;
         tracks.insert(track);
         each(packet_type, own_four_cc, track, body);
         is_empty &= size == 0;
@@ -741,9 +749,9 @@ fn read_tracks<'a>(
 }
 
 fn take<const N: usize>(rest: &mut &[u8], expected: &'static str) -> Result<[u8; N], TagError> {
-    let (head, behind) =
+    let (head, after) =
         rest.split_first_chunk().ok_or(TagError::Truncated { expected, left: rest.len() })?;
-    *rest = behind;
+    *rest = after;
     Ok(*head)
 }
 
@@ -768,7 +776,7 @@ mod tests {
             ("27 01 0000c8 00000001", VideoCodec::Avc, VideoClass::Inter),
             ("37 01 000000 00000001", VideoCodec::Avc, VideoClass::Disposable),
             ("47 01 000000 00000001", VideoCodec::Avc, VideoClass::Inter),
-            // The frame type of a sequence header means nothing.
+            // The frame type of a sequence header has no meaning.
             ("27 00 000000 01f4000dff", VideoCodec::Avc, VideoClass::SequenceHeader),
             ("1c 00 000000 01", VideoCodec::Hevc, VideoClass::SequenceHeader),
             ("1c 01 000000 01", VideoCodec::Hevc, VideoClass::Keyframe),
@@ -1091,7 +1099,7 @@ mod tests {
             ("gst_rtmp2sink_publish", h264(42)),
             ("gst_rtmpsink_publish", h264(42)),
             (
-                // Cut off in mid-stream, so without an end.
+                // The recording was cut off, so it has no end of sequence.
                 "obs29_publish",
                 vec![
                     (Codec::Avc, Class::SequenceHeader, 1),

@@ -1,12 +1,11 @@
-//! How many connections and memory files the process can take, by the descriptors that it may
-//! open.
+//! Bounds on connections and memory files, from the descriptor limit of the process.
 
 use super::StartError;
 use crate::descriptors;
 use crate::limits::{DESCRIPTORS_OF_FILES_DIVISOR, DESCRIPTORS_RESERVED, SEGMENT_FILES_MAX};
 
-/// The bound on connections: `configured`, or as many as the descriptors allow when that is 0.
-/// Then a share of the descriptors is left to memory files.
+/// Returns the bound on connections: `configured`, or the number that the descriptor limit allows
+/// if that is 0. In the latter case a share of the descriptors is kept for memory files.
 pub(super) fn connections_max(configured: usize) -> Result<usize, StartError> {
     let limit = descriptors::raise_limit();
     let needed = configured.max(1).saturating_add(DESCRIPTORS_RESERVED);
@@ -17,7 +16,7 @@ pub(super) fn connections_max(configured: usize) -> Result<usize, StartError> {
     Ok(if configured == 0 { available - share_of_files(available) } else { configured })
 }
 
-/// The bound on memory files: what `connections_max` leaves of the descriptors.
+/// Returns the bound on memory files: the descriptors that `connections_max` leaves.
 pub(super) fn files_max(connections_max: usize) -> usize {
     let available = descriptors::raise_limit().saturating_sub(DESCRIPTORS_RESERVED);
     available.saturating_sub(connections_max).min(SEGMENT_FILES_MAX)

@@ -1,7 +1,7 @@
-//! Connecting to other servers, as the server's errands ask.
+//! Outgoing connections, for the dial errands of the server.
 //!
-//! Owns the sockets that are not connected yet. The address of an errand is resolved already, and
-//! connecting never blocks. How long it may take is for the server to say, which cancels it.
+//! Owns the sockets that are not connected yet. The address of an errand is already resolved, and
+//! connecting never blocks. The server decides when a dial takes too long, and cancels it.
 
 use super::listener::{INTEREST, SocketOptions};
 use super::tcp::Tcp;
@@ -14,26 +14,26 @@ use mio::{Registry, Token};
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 
-/// Connections that may be opened at once. Each has a token of the poll.
+/// Bound of the concurrent dials. Each has a token of the poll.
 pub(super) const DIALS_MAX: usize = 64;
 
-/// See the module's head.
+/// The sockets that are not connected yet.
 #[derive(Debug)]
 pub(super) struct Dials {
-    /// The token of the first place; that of each further one is one less.
+    /// Token of the first place. The token of each further place is one less.
     first: Token,
     places: Vec<Option<(ErrandId, TcpStream)>>,
-    /// Places whose sockets have changed.
+    /// Places whose sockets have an event.
     changed: Vec<usize>,
 }
 
 impl Dials {
-    /// Uses [`DIALS_MAX`] tokens from `first` downwards.
+    /// Creates an empty list, which uses [`DIALS_MAX`] tokens from `first` downwards.
     pub(super) const fn new(first: Token) -> Self {
         Self { first, places: Vec::new(), changed: Vec::new() }
     }
 
-    /// Notes what the poll said of a token. Returns whether the token is one of these.
+    /// Notes an event of a token. Returns false if the token does not belong to a dial.
     pub(super) fn event(&mut self, token: Token) -> bool {
         let Some(place) = self.first.0.checked_sub(token.0).filter(|place| *place < DIALS_MAX)
         else {
@@ -43,7 +43,7 @@ impl Dials {
         true
     }
 
-    /// Brings the errands that are over to the server, and begins with those that it has.
+    /// Reports finished dials to the server, and begins its new errands.
     pub(super) fn run(&mut self, server: &mut Server<Tcp>, registry: &Registry, now: Time) {
         for place in std::mem::take(&mut self.changed) {
             self.settle(place, server, registry, now);
@@ -73,7 +73,7 @@ impl Dials {
             return Err(io::Error::other("too many connections are being opened"));
         }
         let mut stream = TcpStream::connect(address)?;
-        // What the system does not set was logged when the server began to listen.
+        // Options that cannot be set are not logged again: the listeners have logged them.
         SocketOptions::default().set_inheritable(&stream, settings);
         registry.register(&mut stream, Token(self.first.0 - place), INTEREST)?;
         if place == self.places.len() {
@@ -83,7 +83,7 @@ impl Dials {
         Ok(())
     }
 
-    /// Looks whether a socket is connected, or never will be.
+    /// Reports a socket to the server if it is connected, or if connecting has failed.
     fn settle(&mut self, place: usize, server: &mut Server<Tcp>, registry: &Registry, now: Time) {
         let Some((id, stream)) = self.places.get_mut(place).and_then(Option::as_mut) else {
             return;
@@ -120,7 +120,7 @@ mod tests {
     use std::net::TcpListener;
     use std::time::Duration;
 
-    /// Relays a stream to `address` and turns until the errand is over. Returns the server.
+    /// Relays a stream to `address`, and runs turns until the errand is over. Returns the server.
     fn relay_to(address: SocketAddr) -> Server<Tcp> {
         let (mut poll, mut events) = (Poll::new().unwrap(), Events::with_capacity(8));
         let hello = Hello::new(&[7; 1528]);

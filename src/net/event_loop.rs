@@ -1,9 +1,8 @@
-//! The loop: poll, note what happened, accept, let the server take its turn.
+//! The event loop: polls, notes the events, accepts, and runs a turn of the server.
 //!
-//! Each turn has one time, which is read after the poll. With nothing due the loop sleeps without
-//! a timeout, so that idle connections cause no wakeup at all. The clock is the monotonic one:
-//! nothing that is done to the time of day reaches a deadline, and while the machine is suspended
-//! none comes nearer.
+//! Each turn has one time, which is read after the poll. Without a deadline the loop sleeps without
+//! a timeout, so idle connections cause no wakeup. The clock is monotonic: a change of the system
+//! time affects no deadline, and no deadline expires while the machine is suspended.
 
 use super::dial::{DIALS_MAX, Dials};
 use super::listener::{Listener, MissingOption, Polled};
@@ -26,16 +25,16 @@ use std::collections::BTreeMap;
 use std::io;
 use std::time::{Duration, Instant};
 
-/// Events taken from the kernel at once.
+/// Events taken from the kernel in one call.
 const EVENTS_PER_POLL: usize = 1024;
-/// What the end of a drain takes beyond the drain itself (ms).
+/// Time for stopping after the drain (ms).
 const STOP_MS: u64 = 1000;
-/// Tokens from the top are the signals, the listeners and what is being connected to; below them
-/// are connections.
+/// Token of the signals. The listeners and the dials are below it, and the connections count up
+/// from 0.
 const SIGNALS: Token = Token(usize::MAX - 1);
 const LISTENERS_END: usize = usize::MAX - 2;
 
-/// The first token of [`Dials`].
+/// First token of [`Dials`].
 const DIALS: Token = Token(LISTENERS_END - limits::LISTENERS_MAX);
 const _: () = assert!(DIALS.0 - DIALS_MAX > u32::MAX as usize / 2);
 
@@ -43,7 +42,7 @@ const fn listener_token(index: usize) -> Token {
     Token(LISTENERS_END - index)
 }
 
-/// See the module's head.
+/// The event loop, with the server and its sockets.
 pub(super) struct EventLoop {
     poll: Poll,
     signals: Signals,
@@ -53,11 +52,11 @@ pub(super) struct EventLoop {
     notifier: Notifier,
     buffer: Box<[u8]>,
     began: Instant,
-    /// Signals wait to be handled.
+    /// True if signals wait to be handled.
     signalled: bool,
-    /// Set while draining: when it has to be over.
+    /// Deadline of the drain; `None` unless the server drains.
     drained_by: Option<Time>,
-    /// The peers' end is not waited for any longer.
+    /// True after a second stop signal: the loop ends without waiting for the peers.
     stopped: bool,
 }
 
@@ -75,7 +74,8 @@ impl EventLoop {
             let token = listener_token(index);
             poll.registry().register(&mut listener.socket, token, Interest::READABLE)?;
         }
-        // The loop takes every signal that comes after the lines that tell of the start.
+        // From the line that reports the start, the loop handles every signal. A supervisor may
+        // signal as soon as it reads that line.
         signals.started();
         announce(&listeners, &settings);
         warn_of_missing_options(&listeners);
@@ -102,7 +102,7 @@ impl EventLoop {
         })
     }
 
-    /// Turns until the server has drained.
+    /// Runs turns until the server has drained.
     pub(super) fn run(
         &mut self,
         reload: impl Fn(&Settings) -> Result<Settings, ConfigErrors>,
@@ -114,7 +114,8 @@ impl EventLoop {
             if std::mem::take(&mut self.signalled) {
                 self.handle_signals(&reload, now);
             }
-            // After the events, since a connection that gives way frees an id for a new one.
+            // Accepting comes after the events. A full table evicts a connection for a new one,
+            // which takes its id. An event of the old connection would then reach the new one.
             self.accept(now);
             self.server.turn(&mut self.buffer, now);
             self.dials.run(&mut self.server, self.poll.registry(), now);
@@ -123,21 +124,22 @@ impl EventLoop {
         let left = self.server.len();
         self.server.stop(self.now());
         let longest_ms = self.server.turn_cpu_us_max() as f64 / 1000.0;
-        info!("down: {left} connections left; the longest turn took {longest_ms:.1} ms of CPU");
+        info!("stopped with {left} open connections; longest turn: {longest_ms:.1} ms of CPU");
         Ok(())
     }
 
-    /// Sleeps until there is something to do, notes what happened, and says what time it is.
+    /// Sleeps until an event or a deadline, notes the events, and returns the time of the turn.
     ///
-    /// When a deadline has passed, this process may have been stopped, or slow, and not the peer.
-    /// So all that has come by then is noted first; the server judges no one whom it has not read.
+    /// If a deadline has passed, this process may have been suspended or slow rather than the peer.
+    /// Closing the connection at once is rejected: its data may be in the socket already. So all
+    /// pending events are noted first, and the server reads a connection before it judges it.
     fn wait(&mut self, events: &mut Events) -> io::Result<Time> {
-        // Nothing of it changes while events are noted.
+        // Events do not change deadlines, so one lookup serves both uses below.
         let deadline = self.server.next_deadline();
         self.poll(events, self.timeout(deadline, self.now()))?;
         let now = self.now();
         if deadline.is_some_and(|at| at <= now) {
-            // As often as it takes to hear of every connection once.
+            // Enough polls to receive an event of every connection.
             for _ in 0..=self.server.len() / EVENTS_PER_POLL {
                 if self.poll(events, Some(Duration::ZERO))? < EVENTS_PER_POLL {
                     break;
@@ -147,7 +149,7 @@ impl EventLoop {
         Ok(now)
     }
 
-    /// Polls once, and returns how many events there were.
+    /// Polls once and notes the events. Returns their number.
     fn poll(&mut self, events: &mut Events, timeout: Option<Duration>) -> io::Result<usize> {
         match self.poll.poll(events, timeout) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
@@ -177,7 +179,8 @@ impl EventLoop {
         Time::ZERO + self.began.elapsed()
     }
 
-    /// How long to sleep at most, where the server's next `deadline` is known.
+    /// Returns the longest time to sleep; `None` for no limit. `deadline` is the next one of the
+    /// server.
     fn timeout(&self, deadline: Option<Time>, now: Time) -> Option<Duration> {
         let can_accept = |listener: &Listener| self.server.can_accept(&listener.acceptor, now);
         if self.server.has_work() || self.listeners.iter().any(can_accept) {
@@ -214,9 +217,9 @@ impl EventLoop {
                     self.notifier.ready(&outcome, now);
                 }
                 Request::Reconnect => self.server.request_reconnects(now),
-                Request::Nothing => info!("SIGUSR2 has no meaning here and changes nothing"),
+                Request::Ignored => info!("received SIGUSR2, which has no effect"),
                 Request::Stop if self.drained_by.is_some() => {
-                    info!("told to go down again: now");
+                    info!("received a second stop signal: stopping without waiting for peers");
                     self.stopped = true;
                 }
                 Request::Stop => {
@@ -230,7 +233,7 @@ impl EventLoop {
         }
     }
 
-    /// Changes the settings unless there is a mistake in them, and returns the outcome as a line.
+    /// Applies new settings, unless they contain mistakes. Returns the outcome as a line.
     fn reload(&mut self, settings: Result<Settings, ConfigErrors>) -> String {
         let mut settings = match settings {
             Ok(settings) => settings,
@@ -250,7 +253,7 @@ impl EventLoop {
         settings.limits.memory_bytes_max = memory_budget::budget(settings.limits.memory_bytes_max);
         let at_restart = running.changed_at_restart_only(&settings);
         if !at_restart.is_empty() {
-            warn!("changed in the file, but only a restart applies: {}", at_restart.join(", "));
+            warn!("these changed settings need a restart to apply: {}", at_restart.join(", "));
         }
         settings.keep_restart_only(running);
         let changed: Vec<_> =
@@ -266,13 +269,13 @@ impl EventLoop {
     }
 }
 
-/// Processor time of this thread, which is the only one.
+/// Returns the CPU time of this thread, which is the only one.
 fn cpu_time() -> Time {
     let used = clock_gettime(ClockId::ThreadCPUTime);
     Time::from_micros(used.tv_sec as u64 * 1_000_000 + used.tv_nsec as u64 / 1000)
 }
 
-/// What the service manager shows of a server that runs well.
+/// Returns the status line of a running server for the service manager.
 fn status(server: &Server<Tcp>) -> String {
     let (mut publishers, mut players) = (0, 0);
     for stream in server.hub().iter() {
@@ -282,20 +285,17 @@ fn status(server: &Server<Tcp>) -> String {
     format!("connections {}, publishers {publishers}, players {players}", server.len())
 }
 
-/// Logs once each which socket options the system did not set. WSL 1, sandbox kernels and old ones
-/// lack some.
+/// Logs each socket option that could not be set, once. WSL 1, sandbox kernels and old kernels lack
+/// some.
 fn warn_of_missing_options(listeners: &[Listener]) {
     let missing = listeners.iter().flat_map(|listener| &listener.missing);
     let by_name: BTreeMap<_, _> = missing.map(|option| (option.name, option)).collect();
-    for MissingOption { name, errno, lack } in by_name.into_values() {
-        warn!(
-            "the system does not set the socket option {name}: {}; {lack}",
-            io::Error::from(*errno)
-        );
+    for MissingOption { name, errno, effect } in by_name.into_values() {
+        warn!("cannot set the socket option {name}: {}; {effect}", io::Error::from(*errno));
     }
 }
 
-/// Says where to publish and to play, in lines to copy.
+/// Logs where to publish and to play, in lines to copy.
 fn announce(listeners: &[Listener], settings: &Settings) {
     let which = match settings.apps.get("live") {
         Some(app) if !app.keys.is_empty() => "a stream key of [apps.live]",

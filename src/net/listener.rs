@@ -1,5 +1,5 @@
-//! Listening sockets: made with every option that accepted sockets inherit. When they are asked
-//! for a connection is decided in `server/accepting.rs`.
+//! Listening sockets, with the options that accepted sockets inherit. `server/accepting.rs` decides
+//! when to accept.
 
 use super::StartError;
 use super::tcp::Tcp;
@@ -20,12 +20,14 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-/// Connections that may wait to be accepted: as many as reconnect at once after an outage.
+/// Connections that wait to be accepted. It suffices for all peers that reconnect at once after an
+/// outage.
 const BACKLOG: i32 = 4096;
-/// Keep-alive probes that go unanswered before the kernel gives a peer up.
+/// Unanswered keep-alive probes after which the kernel closes a connection.
 const KEEPALIVE_PROBES: u32 = 3;
-/// What is asked of a connection. Linux ends a read at urgent data (RFC 9293, section 3.8.5) as it
-/// does at an end, so who sends such is read until there is no more.
+/// Events of a connection. Linux ends a read at urgent data (RFC 9293, section 3.8.5), so a short
+/// read does not mean that the socket is empty. The priority event announces urgent data, and such
+/// a socket is read until it is empty.
 #[cfg(target_os = "linux")]
 pub(super) const INTEREST: Interest =
     Interest::READABLE.add(Interest::WRITABLE).add(Interest::PRIORITY);
@@ -36,10 +38,10 @@ pub(super) const INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE)
 #[derive(Debug)]
 pub(super) struct Listener {
     pub(super) socket: TcpListener,
-    /// What its connections speak.
+    /// Protocol of its connections.
     pub(super) protocol: Protocol,
     pub(super) acceptor: Acceptor,
-    /// SocketOptions that the system did not set.
+    /// Options that the system did not set.
     pub(super) missing: Vec<MissingOption>,
 }
 
@@ -48,13 +50,13 @@ pub(super) struct Listener {
 pub(super) struct MissingOption {
     pub(super) name: &'static str,
     pub(super) errno: Errno,
-    /// Consequence for the server.
-    pub(super) lack: &'static str,
+    /// Effect on the server.
+    pub(super) effect: &'static str,
 }
 
 impl Listener {
-    /// Listens on `address`. `[::]` takes IPv4 as well unless IPv4 is listened on by itself;
-    /// where the system has no IPv6 it becomes `0.0.0.0`.
+    /// Listens on `address`. `[::]` also accepts IPv4, unless `listen` has an IPv4 address with the
+    /// same port. On a system without IPv6, `[::]` becomes `0.0.0.0`.
     pub(super) fn bind(address: SocketAddr, settings: &Settings) -> Result<Self, StartError> {
         let unspecified = IpAddr::from(Ipv4Addr::UNSPECIFIED);
         let v4 = SocketAddr::new(unspecified, address.port());
@@ -73,8 +75,7 @@ impl Listener {
         }
     }
 
-    /// Takes over a socket that somebody else has bound. It fails for what is not TCP, or is a
-    /// connection.
+    /// Takes over a bound socket. Fails if it is not a TCP socket, or if it is a connection.
     pub(super) fn adopt(socket: OwnedFd, settings: &Settings) -> io::Result<Self> {
         let domain = sockopt::socket_domain(&socket)?;
         let is_ip = [AddressFamily::INET, AddressFamily::INET6].contains(&domain);
@@ -94,7 +95,7 @@ impl Listener {
     }
 }
 
-/// A listening socket with the poll in which its connections are to be.
+/// A listening socket, with the poll that its connections are registered in.
 #[derive(Debug)]
 pub(super) struct Polled<'a> {
     pub(super) socket: &'a TcpListener,
@@ -125,8 +126,8 @@ impl Listen for Polled<'_> {
     }
 }
 
-/// Only the lack of descriptors or memory is exhaustion. accept(2) also reports what the network
-/// has done to the one connection that it takes from the queue.
+/// Classifies an error of accept(2). Only a lack of descriptors or memory is exhaustion. accept(2)
+/// also reports network errors of the connection that it takes from the queue.
 fn accept_error(error: io::Error) -> AcceptError {
     match Errno::from_io_error(&error) {
         Some(Errno::AGAIN) => AcceptError::Empty,
@@ -151,23 +152,23 @@ fn accept_error(error: io::Error) -> AcceptError {
     }
 }
 
-/// The number of a network interface, which is what the kernel takes for a scope id.
+/// Returns the index of a network interface, which the kernel uses as a scope id.
 pub(super) fn interface_index(name: &str) -> io::Result<u32> {
     #[cfg(target_os = "linux")]
     {
-        // The kernel answers on any socket.
+        // The query works on a socket of any kind.
         let socket = socket(AddressFamily::INET6, SocketType::DGRAM, None)
             .or_else(|_| socket(AddressFamily::INET, SocketType::DGRAM, None))?;
         Ok(netdevice::name_to_index(&socket, name)?)
     }
     #[cfg(not(target_os = "linux"))]
     {
-        let hint = format!("{name} is known by its number alone here, as in %2");
+        let hint = format!("write the number of interface {name} instead, as in %2");
         Err(io::Error::new(io::ErrorKind::Unsupported, hint))
     }
 }
 
-/// An IPv4 peer on an IPv6 socket is an IPv4 peer.
+/// Converts the address of an IPv4 peer on an IPv6 socket to IPv4.
 fn canonical(peer: SocketAddr) -> SocketAddr {
     SocketAddr::new(peer.ip().to_canonical(), peer.port())
 }
@@ -178,38 +179,40 @@ fn open(
     settings: &Settings,
 ) -> Result<(TcpListener, Vec<MissingOption>), Errno> {
     let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
-    // Not every system takes these flags with the call that makes the socket.
+    // Not every system accepts these flags in the call that creates the socket.
     let socket = socket(family, SocketType::STREAM, None)?;
     fcntl_setfd(&socket, FdFlags::CLOEXEC)?;
     ioctl_fionbio(&socket, true)?;
     let mut options = SocketOptions::default();
     if address.is_ipv6() {
         let set = sockopt::set_ipv6_v6only(&socket, v6_only);
-        options.note("IPV6_V6ONLY", set, "[::] takes IPv4 as the system sees fit");
+        options.note("IPV6_V6ONLY", set, "the system decides whether [::] accepts IPv4");
     }
     let set = sockopt::set_socket_reuseaddr(&socket, true);
-    options.note("SO_REUSEADDR", set, "a restart may find the port taken for a minute");
+    options.note("SO_REUSEADDR", set, "the port may be taken for a minute after a restart");
     options.set_inheritable(&socket, settings);
     bind(&socket, &address)?;
     listen(&socket, BACKLOG)?;
     Ok((TcpListener::from_std(socket.into()), options.missing))
 }
 
-/// Sets options without which the server is slower or notices less, but serves.
+/// Sets optional socket options. Without them the server works, but is slower or notices failures
+/// later.
 #[derive(Debug, Default)]
 pub(super) struct SocketOptions {
     missing: Vec<MissingOption>,
 }
 
 impl SocketOptions {
-    /// Notes whether an option was set, and what follows where it was not.
-    fn note(&mut self, name: &'static str, set: Result<(), Errno>, lack: &'static str) {
+    /// Notes an option that was not set. `effect` is the effect on the server.
+    fn note(&mut self, name: &'static str, set: Result<(), Errno>, effect: &'static str) {
         if let Err(errno) = set {
-            self.missing.push(MissingOption { name, errno, lack });
+            self.missing.push(MissingOption { name, errno, effect });
         }
     }
 
-    /// Sets the options that accepted sockets inherit, which saves six system calls for each.
+    /// Sets the options that accepted sockets inherit. Setting them on each accepted socket is
+    /// rejected: it takes six more system calls for each connection.
     pub(super) fn set_inheritable(&mut self, socket: &impl AsFd, settings: &Settings) {
         let nodelay = sockopt::set_tcp_nodelay(socket, true);
         self.note("TCP_NODELAY", nodelay, "frames may reach players up to 200 ms late");
@@ -217,11 +220,11 @@ impl SocketOptions {
         if timeouts.keepalive_ms != 0 {
             let interval = Duration::from_millis(timeouts.keepalive_ms.max(1000));
             let probe = interval / KEEPALIVE_PROBES;
-            let lack = "peers that vanished are noticed late; timeouts.ping_ms finds them";
-            self.note("SO_KEEPALIVE", sockopt::set_socket_keepalive(socket, true), lack);
-            self.note("TCP_KEEPIDLE", sockopt::set_tcp_keepidle(socket, interval), lack);
-            self.note("TCP_KEEPINTVL", sockopt::set_tcp_keepintvl(socket, probe), lack);
-            self.note("TCP_KEEPCNT", sockopt::set_tcp_keepcnt(socket, KEEPALIVE_PROBES), lack);
+            let effect = "vanished peers are detected late, by timeouts.ping_ms";
+            self.note("SO_KEEPALIVE", sockopt::set_socket_keepalive(socket, true), effect);
+            self.note("TCP_KEEPIDLE", sockopt::set_tcp_keepidle(socket, interval), effect);
+            self.note("TCP_KEEPINTVL", sockopt::set_tcp_keepintvl(socket, probe), effect);
+            self.note("TCP_KEEPCNT", sockopt::set_tcp_keepcnt(socket, KEEPALIVE_PROBES), effect);
         }
         #[cfg(target_os = "linux")]
         if timeouts.user_timeout_ms != 0 {
@@ -232,8 +235,8 @@ impl SocketOptions {
         self.set_buffers(socket, &settings.limits);
     }
 
-    /// Bounds what the kernel holds for each connection. The receive buffer is set before
-    /// listening, since the window's scale is agreed upon with the first segment.
+    /// Bounds the kernel buffers of each connection. The receive buffer must be set before
+    /// listening, because the first segment negotiates the window scale.
     fn set_buffers(&mut self, socket: &impl AsFd, limits: &Limits) {
         if limits.socket_send_bytes_max != 0 {
             let set = sockopt::set_socket_send_buffer_size(socket, limits.socket_send_bytes_max);
@@ -262,7 +265,7 @@ mod tests {
     use mio::net::TcpStream;
     use std::net;
 
-    /// The server's end of a connection.
+    /// The server side of a connection.
     fn accepted(timeouts: Timeouts) -> TcpStream {
         accepted_with(&Settings { timeouts, ..Settings::default() })
     }
@@ -313,7 +316,7 @@ mod tests {
             ..Limits::default()
         };
         let socket = accepted_with(&Settings { limits, ..Settings::default() });
-        // The kernel doubles what it is told, for its own part of it.
+        // The kernel doubles the size, to leave room for its own data.
         assert_eq!(sockopt::socket_send_buffer_size(&socket), Ok(200_000));
         assert_eq!(sockopt::socket_recv_buffer_size(&socket), Ok(400_000));
         let unsent = SockRef::from(&socket).tcp_notsent_lowat().unwrap();
@@ -347,7 +350,7 @@ mod tests {
         options.note("TCP_NODELAY", Ok(()), "nothing");
         options.note("TCP_USER_TIMEOUT", Err(Errno::NOPROTOOPT), "no effect");
         let (name, errno) = ("TCP_USER_TIMEOUT", Errno::NOPROTOOPT);
-        let missing = MissingOption { name, errno, lack: "no effect" };
+        let missing = MissingOption { name, errno, effect: "no effect" };
         assert_eq!(options.missing, [missing]);
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         assert_eq!(Listener::bind(address, &Settings::default()).unwrap().missing, []);

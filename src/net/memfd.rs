@@ -1,10 +1,10 @@
-//! Memory files, where the system has them and can send from them.
+//! Memory files (`memfd_create`), on systems that can send from them.
 
 use crate::limits;
 use crate::stream::segment::SegmentSettings;
 
-/// How memory files are made here, how many there may be, and from where on they pay; `None`
-/// where they never do.
+/// Returns the settings for memory files: how to open one, the bound on their number, and the
+/// thresholds above which they pay off. Returns `None` on systems where they never do.
 pub(super) fn settings(files_max: usize) -> Option<SegmentSettings> {
     #[cfg(target_os = "linux")]
     return Some(SegmentSettings {
@@ -26,12 +26,12 @@ mod linux {
     use std::os::fd::OwnedFd;
 
     pub(super) fn open() -> io::Result<File> {
-        // The name is what `/proc` shows of it.
+        // `/proc` shows this name.
         Ok(create(|flags| memfd_create("tiderace-segment", flags))?.into())
     }
 
-    /// Asks for a file that can never be executed, without which `vm.memfd_noexec = 2` refuses it.
-    /// Kernels before 6.3 do not know the flag.
+    /// Creates a file that can never be executed. With `vm.memfd_noexec = 2` the kernel refuses any
+    /// other. Kernels before 6.3 do not know the flag, so it is left out if they report `EINVAL`.
     fn create(memfd: impl Fn(MemfdFlags) -> Result<OwnedFd, Errno>) -> Result<OwnedFd, Errno> {
         match memfd(MemfdFlags::CLOEXEC | MemfdFlags::NOEXEC_SEAL) {
             Err(Errno::INVAL) => memfd(MemfdFlags::CLOEXEC),
@@ -46,7 +46,7 @@ mod linux {
 
         const SEALED: MemfdFlags = MemfdFlags::CLOEXEC.union(MemfdFlags::NOEXEC_SEAL);
 
-        /// The flags that were tried on a kernel that answers with `answer`, and what came of it.
+        /// Returns the flags that were tried on a kernel that answers with `answer`, and the error.
         fn tried(answer: impl Fn(MemfdFlags) -> Option<Errno>) -> (Vec<MemfdFlags>, Option<Errno>) {
             let tried = RefCell::new(Vec::new());
             let made = create(|flags| {

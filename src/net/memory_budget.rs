@@ -1,27 +1,27 @@
-//! How much memory the server may take when the configuration leaves it open: half of what there
-//! is.
+//! The default memory budget: half of the available memory.
 //!
-//! What there is, is the smallest of the machine's memory, the limits of the control groups that
-//! the process is in, and its own limits on memory (`ulimit -v` and `-d`), at which an allocation
-//! fails and ends the process. Where the system tells of none there is no bound.
+//! The available memory is the smallest of three: the memory of the machine, the limits of the
+//! control groups of the process, and its resource limits (`ulimit -v` and `-d`). At a resource
+//! limit an allocation fails, which ends the process. If the system reports none of them, there is
+//! no bound.
 
 use log::{debug, warn};
 use rustix::process::{Resource, getrlimit};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Where control groups are mounted.
+/// Mount point of control groups.
 const CGROUPS: &str = "/sys/fs/cgroup";
 
-/// The budget in bytes: `configured`, or what the machine gives when that is 0.
+/// Returns the budget (bytes): `configured`, or half of the available memory if that is 0.
 pub(super) fn budget(configured: usize) -> usize {
     let of_process = process_bytes();
     if configured != 0 {
         if let Some(limit) = of_process.filter(|limit| *limit <= configured as u64) {
             warn!(
-                "limits.memory_bytes_max is {configured} bytes, and this process ends when it \
-                 takes {limit}: lower the setting or raise the limit (ulimit -v and -d, LimitAS= \
-                 and LimitDATA=)"
+                "limits.memory_bytes_max is {configured} bytes, but the system ends this process \
+                 at {limit} bytes: lower the setting or raise the limit (ulimit -v and -d, \
+                 LimitAS= and LimitDATA=)"
             );
         }
         return configured;
@@ -32,24 +32,24 @@ pub(super) fn budget(configured: usize) -> usize {
         .into_iter()
         .filter_map(|file| fs::read_to_string(file).ok()?.trim().parse::<u64>().ok());
     let smallest = limits.chain(machine_bytes(&meminfo)).chain(of_process).min();
-    debug!("memory that there is: {smallest:?} bytes");
+    debug!("available memory: {smallest:?} bytes");
     smallest.map_or(0, |bytes| usize::try_from(bytes / 2).unwrap_or(usize::MAX))
 }
 
-/// The smallest limit of this process on its address space and on its data.
+/// Returns the smaller of the limits on the address space and on the data of this process (bytes).
 fn process_bytes() -> Option<u64> {
     [Resource::As, Resource::Data].into_iter().filter_map(|of| getrlimit(of).current).min()
 }
 
-/// `MemTotal` of `/proc/meminfo`.
+/// Returns `MemTotal` of `/proc/meminfo` (bytes).
 fn machine_bytes(meminfo: &str) -> Option<u64> {
     let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
 }
 
-/// The files that hold the limits of the groups that `/proc/self/cgroup` names, and of those
-/// above them: each limits what is below. A group without a limit says `max`, or more than any
-/// machine has.
+/// Returns the files with the memory limits of the groups in `/proc/self/cgroup` and of their
+/// ancestors, because each group limits those below it. A group without a limit has `max` in its
+/// file, or a number above the memory of any machine.
 fn limit_files(groups: &str) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for line in groups.lines() {

@@ -1,7 +1,7 @@
-//! Ring 2: the only place with sockets, the poll, signals and the clock.
+//! The only part of the server with sockets, the poll, signals and the clock.
 //!
-//! [`run`] makes the server of `server/` on real sockets and stays until it has drained. It
-//! decides nothing about the protocol.
+//! [`run`] runs the server of `server/` on real sockets until it has drained. It decides nothing
+//! about the protocol.
 
 mod activation;
 mod descriptor_bounds;
@@ -29,14 +29,14 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 
-/// Runs the server until it has drained. `reload` reads the configuration again, upon SIGHUP; it is
-/// given the settings in force.
+/// Runs the server until it has drained.
 ///
-/// The bounds of connections and of memory are found here when they are left to the descriptor
-/// limit and to what the machine has.
+/// On SIGHUP, `reload` reads the configuration again; it receives the settings in force. If the
+/// bounds on connections or memory are 0, they are derived from the descriptor limit and from the
+/// available memory.
 ///
 /// # Errors
-/// Everything that keeps the server from starting; nothing is half started then.
+/// Returns all errors that keep the server from starting. Nothing is running then.
 pub fn run(
     mut settings: Settings,
     signals: Signals,
@@ -68,9 +68,10 @@ pub fn run(
     event_loop.and_then(|mut event_loop| event_loop.run(reload)).map_err(|error| vec![error.into()])
 }
 
-/// Finds everything that would keep a server with these settings from starting on this machine.
-/// Addresses are listened on for a moment; those that a service manager hands over are not looked
-/// at, since they replace `listen`.
+/// Returns all errors that would keep a server with these settings from starting on this machine.
+///
+/// It listens on the addresses for a moment. With socket activation it does not, because the
+/// sockets that the service manager hands over replace `listen`.
 pub fn check(settings: &Settings) -> Vec<StartError> {
     let mut errors = Vec::new();
     errors.extend(descriptor_bounds::connections_max(settings.limits.connections_max).err());
@@ -80,7 +81,7 @@ pub fn check(settings: &Settings) -> Vec<StartError> {
     errors
 }
 
-/// Listens on every address, and notes those on which that is not possible.
+/// Listens on every address. Errors are appended to `errors`.
 fn listen(settings: &Settings, errors: &mut Vec<StartError>) -> Vec<Listener> {
     let mut listeners = Vec::new();
     for (index, listen) in settings.listen.iter().enumerate() {
@@ -99,7 +100,7 @@ fn listen(settings: &Settings, errors: &mut Vec<StartError>) -> Vec<Listener> {
     listeners
 }
 
-/// The address with the number of its interface.
+/// Returns the address with the index of its interface.
 fn resolve(listen: &ListenAddress) -> Result<SocketAddr, StartError> {
     let mut address = listen.address;
     if let (SocketAddr::V6(v6), Some(interface)) = (&mut address, &listen.interface) {
@@ -110,47 +111,48 @@ fn resolve(listen: &ListenAddress) -> Result<SocketAddr, StartError> {
     Ok(address)
 }
 
-/// Whether one of two addresses takes the connections of the other.
+/// Returns true if one of the addresses takes the connections of the other.
 fn overlap(one: &ListenAddress, other: &ListenAddress) -> bool {
     let is_any = |listen: &ListenAddress| listen.address.ip().is_unspecified();
     let port = one.address.port();
     port != 0 && port == other.address.port() && (is_any(one) || is_any(other))
 }
 
-/// Why the server did not start; displayed as one line.
+/// An error that keeps the server from starting. It is displayed as one line.
 #[derive(Debug)]
 pub enum StartError {
-    /// An address cannot be listened on.
+    /// The server cannot listen on an address.
     CannotBind {
         /// The address as configured.
         address: SocketAddr,
-        /// What the system said.
+        /// The error of the system.
         error: io::Error,
     },
-    /// The interface of a link-local address is not there.
+    /// The interface of a link-local address does not exist.
     NoInterface {
         /// The address as configured.
         listen: ListenAddress,
-        /// What the system reported.
+        /// The error of the system.
         error: io::Error,
     },
     /// One address of the list takes the connections of another.
     Overlap {
-        /// The address that cannot be listened on.
+        /// The address that the server cannot listen on.
         listen: ListenAddress,
-        /// The one before it in the list.
+        /// The earlier address in the list.
         other: ListenAddress,
     },
-    /// What the service manager handed over to be listened on cannot be: what, and why.
+    /// A socket that the service manager handed over cannot be used. The text names it and the
+    /// reason.
     HandedOver(String),
-    /// The process may not open as many descriptors as the connections need.
+    /// The descriptor limit is too low for the configured connections.
     DescriptorLimit {
-        /// Descriptors for all connections and what the server needs itself.
+        /// Descriptors for all connections and for the server itself.
         needed: usize,
-        /// What the process may open.
+        /// The descriptor limit.
         limit: usize,
     },
-    /// Anything else that the system refused.
+    /// The system refused another resource.
     Io(io::Error),
 }
 
@@ -172,8 +174,8 @@ impl fmt::Display for StartError {
             ),
             Self::HandedOver(what) => write!(
                 f,
-                "cannot listen on what was handed over: {what}; \
-                 a socket unit for it has ListenStream= with a port and Accept=no"
+                "cannot use a socket of the service manager: {what}; \
+                 its socket unit needs ListenStream= with a port, and Accept=no"
             ),
             Self::DescriptorLimit { needed, limit } => {
                 let connections = needed.saturating_sub(limits::DESCRIPTORS_RESERVED);
@@ -185,8 +187,8 @@ impl fmt::Display for StartError {
             }
             Self::Io(error) => write!(
                 f,
-                "the system has no poll or no signals for the server: {error}; see whether memory \
-                 or the descriptors of all processes (fs.file-max) have run out"
+                "cannot create the poll or the signal handlers: {error}; check for a lack of \
+                 memory or of descriptors in the whole system (fs.file-max)"
             ),
         }
     }
@@ -195,29 +197,29 @@ impl fmt::Display for StartError {
 fn bind_remedy(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::AddrInUse => {
-            "stop what has the port (ss -ltnp shows it) or choose another (--listen)"
+            "stop the program that uses the port (ss -ltnp shows it) or choose another (--listen)"
         }
         io::ErrorKind::AddrNotAvailable => {
             "choose an address of this machine (ip address shows them), or [::] for all (--listen)"
         }
         io::ErrorKind::PermissionDenied => {
-            "choose a port from 1024 up (--listen), or have it handed over by a socket unit"
+            "choose a port of 1024 or more (--listen), or use a socket unit"
         }
         _ if error.raw_os_error() == Some(Errno::AFNOSUPPORT.raw_os_error()) => {
-            "the system has no addresses of this kind: choose one of the other, IPv4 or IPv6 \
+            "the system lacks this address family: choose an address of the other, IPv4 or IPv6 \
              (--listen)"
         }
-        _ => "see whether a sandbox or a limit of the system keeps programs from listening",
+        _ => "check whether a sandbox or a limit of the system keeps programs from listening",
     }
 }
 
 impl StartError {
-    /// Whether the port is taken by a socket that listens now, as it is when the server runs.
+    /// Returns true if another socket listens on the port, for example that of a running server.
     pub fn is_in_use(&self) -> bool {
         matches!(self, Self::CannotBind { error, .. } if error.kind() == io::ErrorKind::AddrInUse)
     }
 
-    /// The key of the configuration that it is about, if any.
+    /// Returns the configuration key that the error is about, if there is one.
     pub const fn key(&self) -> Option<&'static str> {
         match self {
             Self::CannotBind { .. } | Self::NoInterface { .. } | Self::Overlap { .. } => {

@@ -1,9 +1,8 @@
-//! What the service manager is told, by the protocol of sd_notify(3): that the server is ready,
-//! reads its settings again, goes down, and that its loop still turns.
+//! Messages to the service manager (sd_notify(3)): ready, reloading, stopping, and the watchdog.
 //!
-//! Owns the address that `NOTIFY_SOCKET` names and the time of the next watchdog message. Without
-//! a manager it does nothing, and without a watchdog it wakes nobody. It never waits: what the
-//! manager does not take at once is sent again a moment later.
+//! Owns the address in `NOTIFY_SOCKET` and the time of the next watchdog message. Without a manager
+//! nothing is sent, and without a watchdog the loop is never woken for this. Sending never blocks.
+//! A message that the manager does not accept at once is sent again a moment later.
 
 use crate::time::Time;
 use log::warn;
@@ -19,12 +18,13 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::process;
 use std::time::Duration;
 
-/// When the manager's queue is full: how long until the next attempt (ms).
+/// Time until the next attempt when the manager's queue is full (ms).
 const RETRY_MS: u64 = 100;
-/// Messages that wait for a manager that takes none; beyond, the oldest says nothing of use.
+/// Messages that wait for the manager. When there are more, the oldest is dropped as outdated.
 const UNSENT_MAX: usize = 16;
 
-/// The server's end. Nobody listens unless the environment names a manager.
+/// The sender of messages to the service manager. It does nothing unless the environment names a
+/// manager.
 #[derive(Debug, Default)]
 pub(super) struct Notifier {
     manager: Option<Manager>,
@@ -35,15 +35,15 @@ pub(super) struct Notifier {
 struct Manager {
     socket: UnixDatagram,
     address: SocketAddr,
-    /// What has not been taken yet, oldest first.
+    /// Messages that have not been sent, oldest first.
     unsent: VecDeque<String>,
-    /// When to try again; of no meaning while nothing is unsent.
+    /// Time of the next attempt. Valid only if there are unsent messages.
     retry_at: Time,
-    /// The last message could not be sent.
+    /// True if the last message could not be sent. Only the first failure is logged.
     failing: bool,
 }
 
-/// The manager ends a server from which it hears nothing for an interval.
+/// The watchdog. The manager kills a server that sends no message within an interval.
 #[derive(Debug)]
 struct Watchdog {
     /// Half the interval, as sd_watchdog_enabled(3) advises.
@@ -52,7 +52,7 @@ struct Watchdog {
 }
 
 impl Notifier {
-    /// The manager and the watchdog that the environment names.
+    /// Creates a notifier for the manager and the watchdog in the environment.
     pub(super) fn from_env() -> Self {
         let Some(name) = env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()) else {
             return Self::default();
@@ -64,19 +64,21 @@ impl Notifier {
         match Manager::at(&name) {
             Ok(manager) => Self { manager: Some(manager), watchdog },
             Err(error) => {
-                warn!("NOTIFY_SOCKET={} cannot be used: {error}", name.display());
+                warn!(
+                    "cannot use NOTIFY_SOCKET={}: {error}; the service manager gets no messages",
+                    name.display()
+                );
                 Self::default()
             }
         }
     }
 
-    /// Every address is listened on, or the settings have been read again.
+    /// Reports that the server listens on every address, or that a reload is done.
     pub(super) fn ready(&mut self, status: &str, now: Time) {
         self.tell(now, || format!("READY=1\nSTATUS={status}"));
     }
 
-    /// The settings are about to be read again. The stamp lets the manager tell this reload from
-    /// an earlier one.
+    /// Reports that a reload begins. The timestamp lets the manager distinguish reloads.
     pub(super) fn reloading(&mut self, now: Time) {
         self.tell(now, || {
             let clock = clock_gettime(ClockId::Monotonic);
@@ -85,7 +87,7 @@ impl Notifier {
         });
     }
 
-    /// The server goes down, which may take `limit_ms`.
+    /// Reports that the server stops, which may take `limit_ms`.
     pub(super) fn stopping(&mut self, status: &str, limit_ms: u64, now: Time) {
         self.tell(now, || {
             let limit_usec = limit_ms.saturating_mul(1000);
@@ -93,7 +95,8 @@ impl Notifier {
         });
     }
 
-    /// Sends what is due at `now`, at the end of a turn: whoever gets here is not stuck.
+    /// Sends the messages that are due at `now`. It is called at the end of a turn, so the watchdog
+    /// message proves that the loop is not stuck.
     pub(super) fn turn(&mut self, now: Time, status: impl FnOnce() -> String) {
         if let Some(manager) = self.manager.as_mut().filter(|manager| manager.retry_is_due(now)) {
             manager.send(now);
@@ -105,7 +108,7 @@ impl Notifier {
         self.tell(now, || format!("WATCHDOG=1\nSTATUS={}", status()));
     }
 
-    /// When the loop has to take a turn for this; never, unless somebody waits for a message.
+    /// Returns the time at which the loop has to wake up for a message; `None` if there is none.
     pub(super) fn next(&self) -> Option<Time> {
         let retry = self.manager.as_ref().filter(|manager| !manager.unsent.is_empty());
         let retry = retry.map(|manager| manager.retry_at);
@@ -140,8 +143,8 @@ impl Manager {
         !self.unsent.is_empty() && self.retry_at <= now
     }
 
-    /// Sends as much as the manager takes. A manager that is not there is told nothing: it begins
-    /// anew with whatever comes next.
+    /// Sends messages until the manager accepts no more. After any other error the message is
+    /// dropped, because a manager that restarts only needs the next ones.
     fn send(&mut self, now: Time) {
         while let Some(message) = self.unsent.front() {
             match self.socket.send_to_addr(message.as_bytes(), &self.address) {
@@ -152,7 +155,7 @@ impl Manager {
                 }
                 Err(error) => {
                     if !std::mem::replace(&mut self.failing, true) {
-                        warn!("cannot tell the service manager: {error}");
+                        warn!("cannot send a message to the service manager: {error}");
                     }
                 }
             }
@@ -161,7 +164,7 @@ impl Manager {
     }
 }
 
-/// The address that `name` stands for: a path, or behind `@` a name without a file.
+/// Returns the address of `name`: a path, or `@` and an abstract name.
 fn address(name: &OsStr) -> io::Result<SocketAddr> {
     match name.as_bytes() {
         #[cfg(target_os = "linux")]
@@ -171,8 +174,8 @@ fn address(name: &OsStr) -> io::Result<SocketAddr> {
     }
 }
 
-/// How often the manager is to hear of the process `own`: half of `WATCHDOG_USEC`, unless
-/// `WATCHDOG_PID` says that another process is meant.
+/// Returns the period of watchdog messages of the process `own`: half of `WATCHDOG_USEC`. Returns
+/// `None` if `WATCHDOG_PID` is another process.
 fn watchdog_period(interval: Option<&str>, pid: Option<&str>, own: u32) -> Option<Duration> {
     if pid.is_some_and(|pid| pid.parse() != Ok(own)) {
         return None;

@@ -1,4 +1,4 @@
-//! The signals of the process, caught before anything else is done.
+//! The signals of the process. They are caught before anything else is done.
 //!
 //! A terminal that goes away, a supervisor that reloads or a container that stops may signal the
 //! process in its first milliseconds. The default action of those signals would end it, or, for
@@ -13,14 +13,14 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Exit code if the process is stopped before it serves: it did all that was asked of it.
+/// Exit code of a process that is stopped before it serves: a stop on request is a success.
 const STOPPED: i32 = 0;
 
-/// Signals that were caught and wait for the loop.
+/// Caught signals, which wait for the loop.
 pub struct Signals {
     pending: v1_0::Signals,
-    /// Until the loop runs, SIGTERM and SIGINT end the process at once: reading the configuration
-    /// may wait for the writer of a pipe.
+    /// True until the loop runs. Until then SIGTERM and SIGINT end the process at once, because
+    /// reading the configuration may block on a pipe.
     starting: Arc<AtomicBool>,
 }
 
@@ -31,9 +31,9 @@ pub(super) enum Request {
     Reload,
     /// SIGUSR1: ask clients to connect again.
     Reconnect,
-    /// SIGUSR2: nothing. It is caught because its default action ends the process, and operators
+    /// SIGUSR2: no effect. It is caught because its default action ends the process, and operators
     /// of other servers are used to sending it.
-    Nothing,
+    Ignored,
     /// SIGTERM or SIGINT: drain, or end at once if the server drains already.
     Stop,
 }
@@ -55,7 +55,8 @@ impl Signals {
         Ok(Self { pending, starting })
     }
 
-    /// From here on the loop ends the process, and signals no longer do.
+    /// Marks the start of the loop. From here on, signals are requests to the loop and no longer
+    /// end the process.
     pub(super) fn started(&self) {
         self.starting.store(false, Ordering::SeqCst);
     }
@@ -69,7 +70,7 @@ impl Signals {
         let request = |signal| match signal {
             SIGHUP => Request::Reload,
             SIGUSR1 => Request::Reconnect,
-            SIGUSR2 => Request::Nothing,
+            SIGUSR2 => Request::Ignored,
             _ => Request::Stop,
         };
         self.pending.pending().map(request).collect()

@@ -1,4 +1,4 @@
-//! A TCP socket as the server's [`Transport`].
+//! TCP sockets as the [`Transport`] of the server.
 
 use crate::server::transport::{Received, Transport};
 use mio::net::TcpStream;
@@ -7,18 +7,18 @@ use std::fs::File;
 use std::io::{self, IoSlice, Read, Write};
 use std::net::Shutdown;
 
-/// A connected socket. Registered once, for both directions, edge-triggered.
+/// A connected socket. It is registered once, edge-triggered, for both directions.
 #[derive(Debug)]
 pub(super) struct Tcp(pub(super) TcpStream);
 
 impl Transport for Tcp {
-    /// A short read has emptied the socket, so the call that would find nothing is spared.
+    /// Reads from the socket. A short read has emptied it, which saves a call that finds nothing.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<Received> {
         let bytes = self.0.read(buffer)?;
         Ok(Received { bytes, is_drained: bytes < buffer.len() })
     }
 
-    /// One slice, the usual case, is spared the vectored call.
+    /// Writes one slice, which is the usual case, without the overhead of a vectored call.
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         match slices {
             [slice] => self.0.write(slice),
@@ -32,6 +32,8 @@ impl Transport for Tcp {
 
     #[cfg(target_os = "linux")]
     fn write_file(&mut self, file: &File, position: u64, len: usize) -> io::Result<usize> {
+        // `sendfile` with an explicit position leaves the offset of the file alone, so all players
+        // of a stream share one descriptor.
         let mut position = position;
         Ok(rustix::fs::sendfile(&self.0, file, Some(&mut position), len)?)
     }
@@ -40,8 +42,8 @@ impl Transport for Tcp {
         self.0.shutdown(Shutdown::Write)
     }
 
-    /// The kernel would wait up to 40 ms for something to send along. When it refuses, the peer
-    /// waits that long and nothing else is lost.
+    /// Sends a TCP acknowledgement at once. The kernel would delay it up to 40 ms to send it with
+    /// data. If the kernel refuses the option, the only effect is that delay.
     #[cfg(target_os = "linux")]
     fn acknowledge(&mut self) {
         let _ = rustix::net::sockopt::set_tcp_quickack(&self.0, true);

@@ -1,6 +1,6 @@
-//! Adobe authentication: how a client proves that it knows a password without sending it.
+//! Adobe authentication: a client proves that it knows a password without sending it.
 //!
-//! Every step is a `connect` on a connection of its own, refused until the last one:
+//! Each step is a `connect` on a new connection. The server refuses all but the last one:
 //!
 //! ```text
 //! app
@@ -11,11 +11,13 @@
 //!     accepted, or refused: authmod=adobe ?reason=authfailed
 //! ```
 //!
-//! Owns the texts of both sides, the challenges and the digests of the two forms that clients
-//! speak. It keeps nothing between the steps: a [`Challenge`] follows from a secret of the
-//! process, the application, the user and a period of time, and is made again to check the answer.
-//! It never decides who needs a login, and it protects the password alone: the media of RTMP
-//! travels in the clear, and MD5 is what the clients have.
+//! Owns the texts of both sides, the challenges, and the digests of the two forms that clients
+//! support. It keeps no state between the steps: a [`Challenge`] is computed from a secret of the
+//! process, the application, the user and a time period, and is computed again to check the
+//! response.
+//!
+//! This module never decides who needs a login. It only protects the password: RTMP sends media
+//! unencrypted. The digests are MD5 because clients support nothing else.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -28,14 +30,14 @@ use subtle::ConstantTimeEq;
 /// The form of a login.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Authmod {
-    /// Of Flash Media Server; what every client understands.
+    /// The form of Flash Media Server, which every client supports.
     Adobe,
-    /// Of Limelight: HTTP's digest (RFC 2617) with fixed words in it.
+    /// The form of Limelight: HTTP digest authentication (RFC 2617) with fixed parameters.
     Llnw,
 }
 
 impl Authmod {
-    /// The name in the texts of both sides.
+    /// Returns the name that both sides use.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Adobe => "adobe",
@@ -47,18 +49,19 @@ impl Authmod {
         [Self::Adobe, Self::Llnw].into_iter().find(|authmod| authmod.as_str() == name)
     }
 
-    /// The description that makes a client begin a login.
+    /// Returns the description that makes a client begin a login.
     pub fn asks_for_user(self) -> String {
         format!("[ AccessManager.Reject ] : [ code=403 need auth; authmod={} ] : ", self.as_str())
     }
 
-    /// The description that makes it answer a challenge. The text stays below 256 bytes, which is
-    /// what ffmpeg reads, for a user of up to [`USER_BYTES_MAX`](crate::limits::USER_BYTES_MAX).
+    /// Returns the description that makes a client answer a challenge. ffmpeg reads at most 256
+    /// bytes. The text is shorter for users of up to
+    /// [`USER_BYTES_MAX`](crate::limits::USER_BYTES_MAX).
     pub fn asks_for_proof(self, user: &str, challenge: &Challenge) -> String {
         let Challenge { salt, token } = challenge;
         let head = format!("[ AccessManager.Reject ] : [ authmod={} ] : ", self.as_str());
-        // Clients compute with the opaque value if there is one and with the challenge if not.
-        // With both the same, those come out right that always take the challenge.
+        // Clients compute the response from the opaque value if there is one. Some always use the
+        // challenge. The two are equal here, so both kinds are right.
         match self {
             Self::Adobe => format!(
                 "{head}?reason=needauth&user={user}&salt={salt}&challenge={token}&opaque={token}"
@@ -67,31 +70,31 @@ impl Authmod {
         }
     }
 
-    /// The description that makes it tell its user that the name or the password is wrong. It
-    /// does not say which.
+    /// Returns the description that reports a wrong name or password. It does not tell which, so
+    /// that nobody can search for valid names.
     pub fn fails(self) -> String {
         format!("[ AccessManager.Reject ] : [ authmod={} ] : ?reason=authfailed", self.as_str())
     }
 }
 
-/// Something that nobody may read who was not told: a password or a stream key.
+/// A password or a stream key.
 ///
-/// It is compared in constant time, and shown by no formatter.
+/// It is compared in constant time, and no formatter prints it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
-    /// A secret of this text.
+    /// Creates a secret.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// Whether `text` is it. The time tells the length and nothing else.
+    /// Returns true if `text` equals the secret. The time depends only on the lengths.
     pub fn is(&self, text: &str) -> bool {
         self.0.as_bytes().ct_eq(text.as_bytes()).into()
     }
 
-    /// The text, for what computes with it or hides it; never for a log.
+    /// Returns the text, for code that computes digests or masks secrets. It must never be logged.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -103,40 +106,42 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// What a client is to answer.
+/// A challenge for a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Challenge {
-    /// Goes into the digest of the password; Adobe's form alone has it.
+    /// The salt of the password digest. Only Adobe's form has one.
     salt: String,
     /// The challenge, the opaque value or the nonce.
     token: String,
 }
 
 impl Challenge {
-    /// A challenge of these bytes, which nobody should be able to foresee. They travel as
-    /// hexadecimal digits: no client has to unpack or encode those.
+    /// Creates a challenge from unpredictable bytes. They are sent as hexadecimal digits, which no
+    /// client has to decode or escape.
     pub fn new(salt: [u8; 4], token: [u8; 8]) -> Self {
         Self { salt: hex(&salt), token: hex(&token) }
     }
 }
 
-/// Makes challenges, and makes them again. It is as secret as the bytes it was made of.
+/// Computes challenges. The same arguments always give the same challenge. It contains the secret
+/// itself, so it must not be logged.
 #[derive(Clone)]
 pub struct Challenger([u8; 32]);
 
 impl Challenger {
-    /// A source of challenges from bytes that must be random and of this process alone.
+    /// Creates a challenger. The secret must be random, and no other process may use it.
     pub const fn new(secret: [u8; 32]) -> Self {
         Self(secret)
     }
 
-    /// The challenge for a user of an application in a period of time.
+    /// Returns the challenge for a user of an application in a time period.
     pub fn challenge(&self, authmod: Authmod, app: &str, user: &str, period: u64) -> Challenge {
         let mut mac =
             Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes a key of any length");
         mac.update(&period.to_be_bytes());
         for part in [authmod.as_str(), app, user] {
-            // With its length in front, no part can pass for the end of the one before it.
+            // Each part is preceded by its length. Otherwise `ab` + `c` and `a` + `bc` would give
+            // the same challenge.
             mac.update(&(part.len() as u64).to_be_bytes());
             mac.update(part.as_bytes());
         }
@@ -151,14 +156,14 @@ impl fmt::Debug for Challenger {
     }
 }
 
-/// What a client added to its application in order to log in.
+/// The login that a client added to its application.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Login {
-    /// The form it uses.
+    /// The form of the login.
     pub authmod: Authmod,
-    /// Who it says it is.
+    /// The claimed user.
     pub user: String,
-    /// The application as sent, without what was added.
+    /// The application as sent, without the login.
     app: String,
     proof: Option<Proof>,
 }
@@ -166,22 +171,23 @@ pub struct Login {
 /// An answer to a challenge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Proof {
-    /// What the client put in by chance: the second challenge, the client nonce.
-    chance: String,
-    /// How often it says it has used the nonce; the llnw form alone has it.
+    /// Random text of the client: the second challenge of Adobe's form, or the client nonce.
+    client_nonce: String,
+    /// Number of uses of the nonce, as counted by the client. Only the llnw form has it.
     count: String,
     response: String,
 }
 
 impl Login {
-    /// Memory that it holds in addition to itself (bytes).
+    /// Returns the allocated memory (bytes).
     pub(super) fn held_bytes(&self) -> usize {
-        let of_proof = |p: &Proof| p.chance.capacity() + p.count.capacity() + p.response.capacity();
+        let of_proof =
+            |p: &Proof| p.client_nonce.capacity() + p.count.capacity() + p.response.capacity();
         self.user.capacity() + self.app.capacity() + self.proof.as_ref().map_or(0, of_proof)
     }
 
-    /// Reads what [`split`] cut from `app`. `None` for a form that nobody knows, and for text that
-    /// is none.
+    /// Parses the parameters that [`split`] cut from `app`. Returns `None` for an unknown form and
+    /// for text that is not UTF-8.
     pub fn parse(app: &[u8], parameters: &[u8]) -> Option<Self> {
         let (app, parameters) =
             (std::str::from_utf8(app).ok()?, std::str::from_utf8(parameters).ok()?);
@@ -190,33 +196,33 @@ impl Login {
             pairs.filter(|(name, _)| *name == key).map(|(_, value)| value).next()
         };
         let authmod = Authmod::parse(value("authmod")?)?;
-        let chance = match authmod {
+        let nonce_key = match authmod {
             Authmod::Adobe => "challenge",
             Authmod::Llnw => "cnonce",
         };
         let text = |key| value(key).unwrap_or_default().to_owned();
         let proof = value("response").map(|response| Proof {
-            chance: text(chance),
+            client_nonce: text(nonce_key),
             count: text("nc"),
             response: response.to_owned(),
         });
         Some(Self { authmod, user: text("user"), app: app.to_owned(), proof })
     }
 
-    /// Whether it answers a challenge.
+    /// Returns true if the login contains a response to a challenge.
     pub const fn has_proof(&self) -> bool {
         self.proof.is_some()
     }
 
-    /// Whether it answers `challenge` as only one can who knows the password. The time it takes
-    /// says nothing about the right answer.
+    /// Returns true if the response to `challenge` proves knowledge of the password. The comparison
+    /// takes constant time.
     pub fn proves(&self, password: &Secret, challenge: &Challenge) -> bool {
         let Some(proof) = &self.proof else { return false };
         let is_response =
             |right: String| bool::from(right.as_bytes().ct_eq(proof.response.as_bytes()));
         match self.authmod {
             Authmod::Adobe => is_response(self.adobe_response(proof, password, challenge)),
-            // librtmp leaves a query out of the URI, ffmpeg does not.
+            // librtmp removes the query from the URI and ffmpeg does not, so both are tried.
             Authmod::Llnw => [Some(self.app.as_str()), self.app.split('?').next()]
                 .into_iter()
                 .flatten()
@@ -227,11 +233,12 @@ impl Login {
     fn adobe_response(&self, proof: &Proof, password: &Secret, challenge: &Challenge) -> String {
         let base64_md5 = |parts: [&str; 3]| STANDARD.encode(md5(&parts.concat()));
         let hidden = base64_md5([&self.user, &challenge.salt, &password.0]);
-        base64_md5([&hidden, &challenge.token, &proof.chance])
+        base64_md5([&hidden, &challenge.token, &proof.client_nonce])
     }
 
-    /// HTTP's digest with `qop=auth` (RFC 2617, section 3.2.2): the realm is always "live", the
-    /// method "publish", and an application without an instance has the default one.
+    /// Computes HTTP digest authentication with `qop=auth` (RFC 2617, section 3.2.2). The realm is
+    /// always "live" and the method "publish". An application without an instance gets the default
+    /// one.
     fn llnw_response(
         &self,
         proof: &Proof,
@@ -243,18 +250,18 @@ impl Login {
         let instance = if app.contains('/') { "" } else { "/_definst_" };
         let hidden = hex_md5(format!("{}:live:{}", self.user, password.0));
         let asked = hex_md5(format!("publish:/{app}{instance}"));
-        let Proof { chance, count, .. } = proof;
-        hex_md5(format!("{hidden}:{}:{count}:{chance}:auth:{asked}", challenge.token))
+        let Proof { client_nonce, count, .. } = proof;
+        hex_md5(format!("{hidden}:{}:{count}:{client_nonce}:auth:{asked}", challenge.token))
     }
 }
 
-/// Cuts what a client added in order to log in from an application or a URL. It is no part of
-/// the application: its base64 may hold slashes.
+/// Splits an application or a URL into the part before a login and the parameters of the login. It
+/// must run before the application is parsed, because the base64 of a login may contain slashes.
 pub fn split(text: &[u8]) -> (&[u8], Option<&[u8]>) {
     const MARK: &[u8] = b"authmod=";
     let is_mark = |at: &usize| {
-        let behind = text.get(at + 1..).unwrap_or_default();
-        matches!(text.get(*at), Some(b'?' | b'&')) && behind.starts_with(MARK)
+        let after = text.get(at + 1..).unwrap_or_default();
+        matches!(text.get(*at), Some(b'?' | b'&')) && after.starts_with(MARK)
     };
     let Some(at) = (0..text.len()).find(is_mark) else { return (text, None) };
     (&text[..at], text.get(at + 1..))
@@ -289,8 +296,7 @@ mod tests {
         login(text).unwrap().proves(&Secret::new(password), &Challenge::new(SALT, TOKEN))
     }
 
-    /// The right answers were computed with Python's hashlib from the formulas in PROTOCOL
-    /// section 5.3.
+    /// The expected responses were computed with Python's hashlib.
     #[test]
     fn adobe_response_is_checked_by_its_formula() {
         let bob = "live?authmod=adobe&user=bob&challenge=deadbeef&response=";
@@ -390,7 +396,7 @@ mod tests {
         assert_eq!(Login::parse(b"live", b"authmod=adobe&user=\xff"), None);
     }
 
-    /// The words that ffmpeg and librtmp look for.
+    /// The words that ffmpeg and librtmp search for.
     #[test]
     fn descriptions_are_what_clients_search_and_fit_their_buffers() {
         let challenge = Challenge::new(SALT, TOKEN);

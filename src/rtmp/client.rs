@@ -1,10 +1,9 @@
-//! The client's side of a connection: handshake, `connect`, then a stream to publish or to play.
+//! The client side of a connection: handshake, `connect`, then a stream to publish or to play.
 //!
-//! Owns the order of the requests, and what the answers to them mean. What both sides of a
-//! connection have to do beneath that, such as acknowledging, is the work of
-//! [`link`](super::link). The caller moves the bytes: what the server sent goes into
-//! [`Client::next_event`], and what is to be sent to it lies in [`Client::output`]. It never
-//! opens a socket, never waits and never buffers media.
+//! Owns the order of the requests and the meaning of the replies. [`link`](super::link) does the
+//! work below that, such as acknowledgements. The caller moves the bytes: it passes received bytes
+//! to [`Client::next_event`], and sends the bytes in [`Client::output`]. A client never opens a
+//! socket, never waits and never buffers media.
 
 use std::error::Error;
 use std::fmt;
@@ -20,7 +19,7 @@ use crate::rtmp::link::{Inbound, Incoming, LinkError, Output};
 use crate::rtmp::message::{Control, Message, MessageHeader, UserControl, kind};
 use crate::rtmp::quirks::Tolerated;
 
-/// What a client wants, and how it goes about it.
+/// Purpose and behaviour of a client.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ClientConfig {
@@ -28,22 +27,22 @@ pub struct ClientConfig {
     pub app: String,
     /// The URL of the application.
     pub tc_url: String,
-    /// What the client calls itself.
+    /// The name and version that the client sends.
     pub flash_ver: String,
-    /// What to do once connected.
+    /// The goal of the client.
     pub purpose: Purpose,
-    /// Chunk size for everything after `connect`; the server is told.
+    /// Chunk size after `connect`, which the client announces (bytes).
     pub chunk_size: u32,
     /// Announces the chunk size before `connect` instead of after it, as OBS does.
     pub chunk_size_before_connect: bool,
     /// Sends `releaseStream` and `FCPublish` before `createStream`, as most encoders do.
     pub release_stream: bool,
-    /// Milliseconds of media that a player says it buffers.
+    /// Buffer length that a player announces (ms).
     pub buffer_ms: u32,
 }
 
 impl ClientConfig {
-    /// A client that behaves as most do.
+    /// Creates a configuration with the behaviour of most clients.
     pub fn new(app: impl Into<String>, tc_url: impl Into<String>, purpose: Purpose) -> Self {
         Self {
             app: app.into(),
@@ -58,13 +57,13 @@ impl ClientConfig {
     }
 }
 
-/// How far a client goes, and what it does there.
+/// The goal of a client. It decides how far the dialogue goes.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Purpose {
-    /// Stays silent once the handshake is over.
+    /// Stays silent after the handshake.
     Handshake,
-    /// Stays connected and asks for nothing.
+    /// Stays connected without a stream.
     Connect,
     /// Publishes a live stream.
     Publish {
@@ -84,58 +83,56 @@ impl Purpose {
     }
 }
 
-/// What one message of the server meant.
+/// Meaning of one message of the server.
 ///
-/// Every message gives exactly one event, and so does the end of the handshake before them, so
-/// that a caller sees all that was said and in which order, also what the client has dealt with
-/// by itself.
+/// The end of the handshake and every message after it give exactly one event. So a caller sees
+/// all messages in their order, including those that the client handles itself.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum ClientEvent<'a> {
-    /// The handshake is over, and `connect` is on its way unless the handshake was all that was
-    /// wanted.
+    /// The handshake is over. `connect` is in the output, unless the purpose is the handshake.
     HandshakeDone,
-    /// `connect` was accepted.
+    /// The server accepted `connect`.
     Connected,
-    /// `createStream` was answered, and `publish` or `play` is on its way.
+    /// The server answered `createStream`. `publish` or `play` is in the output.
     StreamCreated {
         /// The id that all later messages of the stream carry.
         message_stream_id: u32,
     },
-    /// The server takes the stream: media may be written.
+    /// The server accepted `publish`: media may be written.
     Publishing,
-    /// The server will send the stream.
+    /// The server accepted `play`.
     Playing,
-    /// Audio, video, data or an aggregate of them.
+    /// Audio, video, data or an aggregate.
     Media(Message<'a>),
-    /// A status that decided nothing.
+    /// A status that answers no request.
     Status(Status<'a>),
     /// The server refused `connect`, `createStream`, `publish` or `play`.
     Refused(Status<'a>),
-    /// The stream that is played has ended.
+    /// Playback of a message stream has ended.
     StreamEof {
-        /// The id of the stream.
+        /// The id of the message stream.
         message_stream_id: u32,
     },
-    /// Any other control message. The client has done what it asks for.
+    /// Any other control message. The client has applied it.
     Control(Control),
-    /// A control message with too few bytes, passed over.
+    /// A control message with too few bytes, which was ignored.
     Malformed,
     /// A message that needs no answer.
     Other(Message<'a>),
 }
 
-/// Why a connection to a server cannot go on.
+/// An error that ends a connection to a server.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ClientError {
-    /// What answered is no RTMP server.
+    /// The handshake failed: the peer is not an RTMP server.
     Handshake(HandshakeError),
-    /// The chunk stream is broken.
+    /// The chunks or a control message are malformed.
     Link(LinkError),
-    /// A command that cannot be read.
+    /// A command cannot be decoded.
     Command(CommandError),
-    /// `createStream` was answered with something that is no message stream id.
+    /// The reply to `createStream` has no message stream id.
     MessageStreamId,
 }
 
@@ -146,7 +143,7 @@ impl fmt::Display for ClientError {
             Self::Link(error) => write!(f, "chunk stream: {error}"),
             Self::Command(error) => write!(f, "command: {error}"),
             Self::MessageStreamId => {
-                write!(f, "expected a message stream id in the answer to createStream")
+                write!(f, "the reply to createStream has no message stream id")
             }
         }
     }
@@ -181,18 +178,18 @@ impl From<CommandError> for ClientError {
     }
 }
 
-/// One connection to a server, from the first byte of the handshake on.
+/// The client side of one connection, from the first byte of the handshake.
 #[derive(Debug)]
 pub struct Client {
     inbound: Inbound,
     dialogue: Dialogue,
 }
 
-/// A load generator holds very many of these.
+// The load generator holds very many clients.
 const _: () = assert!(size_of::<Client>() <= 128);
 
 impl Client {
-    /// Begins a connection: C0 and C1 with `c1_random` lie in the output at once.
+    /// Creates a client. C0, and C1 with `c1_random`, are in the output.
     pub fn new(config: ClientConfig, c1_random: &[u8; 1528]) -> Self {
         let handshake = ClientHandshake::new(c1_random);
         let mut output = Output::default();
@@ -209,10 +206,13 @@ impl Client {
         }
     }
 
-    /// Takes bytes from the front of `input` until one message of the server is whole, and says
-    /// what it meant. `None`: all of `input` is taken, and more is needed. To be called until
-    /// then, also with an input that is used up. What is taken is no longer what came. After an
-    /// error the connection is of no more use.
+    /// Consumes `input` up to and including the next message of the server, and returns its event.
+    /// Returns `None` when all of `input` is consumed and more is needed.
+    ///
+    /// Call it until it returns `None`, even if `input` is empty. Consumed bytes are overwritten
+    /// (see [`ChunkReader::next_message`]). After an error the client must not be used again.
+    ///
+    /// [`ChunkReader::next_message`]: super::chunk::reader::ChunkReader::next_message
     pub fn next_event<'a, 'i: 'a>(
         &'a mut self,
         input: &mut &'i mut [u8],
@@ -229,10 +229,10 @@ impl Client {
             dialogue.finish_handshake();
             return Ok(Some(ClientEvent::HandshakeDone));
         }
-        // Nobody asks a client what its server does wrong.
-        let unheard = &mut Tolerated::default();
+        // The quirks of a server are not reported.
+        let tolerated = &mut Tolerated::default();
         let limits = &ReadLimits::default();
-        let incoming = inbound.next(input, limits, &mut dialogue.output, unheard)?;
+        let incoming = inbound.next(input, limits, &mut dialogue.output, tolerated)?;
         Ok(match incoming {
             Some(Incoming::Message(message)) => Some(dialogue.receive(message)?),
             Some(Incoming::Control(control)) => Some(dialogue.receive_control(control)),
@@ -241,28 +241,28 @@ impl Client {
         })
     }
 
-    /// What is to be sent to the server.
+    /// Returns the bytes to be sent to the server.
     pub const fn output(&self) -> &Output {
         &self.dialogue.output
     }
 
-    /// What is to be sent to the server, to take from its front what was sent.
+    /// Returns the bytes to be sent, so that the caller can remove those that it has sent.
     pub const fn output_mut(&mut self) -> &mut Output {
         &mut self.dialogue.output
     }
 
-    /// Takes all that is to be sent, and its memory with it.
+    /// Takes all bytes to be sent, together with their buffer.
     pub fn take_output(&mut self) -> Vec<u8> {
         self.dialogue.output.take()
     }
 
-    /// The id that written media carries: the server's answer to `createStream`, or what
-    /// [`Client::set_message_stream_id`] made it; 0 before that.
+    /// Returns the message stream id of written media: the one that the server assigned, or the one
+    /// that [`Client::set_message_stream_id`] set; 0 before that.
     pub const fn message_stream_id(&self) -> u32 {
         self.dialogue.message_stream_id
     }
 
-    /// Puts another id on everything written from now on than the server gave.
+    /// Replaces the message stream id of all media written from now on.
     pub const fn set_message_stream_id(&mut self, message_stream_id: u32) {
         self.dialogue.message_stream_id = message_stream_id;
     }
@@ -272,27 +272,27 @@ impl Client {
         self.dialogue.output.set_chunk_size(chunk_size);
     }
 
-    /// Asks for a stream after all, on a connection that was opened to stay connected: to be
-    /// called once that was told with [`ClientEvent::Connected`]. What follows is what follows
-    /// there for a client that had this purpose from the start.
+    /// Requests a stream on a connection with [`Purpose::Connect`]. Call it after
+    /// [`ClientEvent::Connected`]. From there, the client behaves as if it had been created with
+    /// the purpose of `config`.
     pub fn go_on(&mut self, config: ClientConfig) {
         if config.purpose.wants_stream() {
             self.dialogue.ask_for_stream(Box::new(config));
         }
     }
 
-    /// Asks the server for a sign of life (RTMP 1.0, section 7.1.7).
+    /// Sends a ping request (RTMP 1.0, section 7.1.7).
     pub fn ping(&mut self, millis: u32) {
         self.dialogue.output.user_control(UserControl::PingRequest(millis));
     }
 
-    /// The receiving side, for its accounting.
+    /// Returns the receiving side, for accounting.
     pub const fn inbound(&self) -> &Inbound {
         &self.inbound
     }
 
-    /// Memory that it holds in addition to itself: what is under assembly, and what waits for the
-    /// server (bytes).
+    /// Returns the memory that the client has allocated: its configuration, unfinished messages and
+    /// bytes to be sent (bytes).
     pub fn held_bytes(&self) -> usize {
         let of_stage = match &self.dialogue.stage {
             Stage::Handshake(_) => size_of::<ClientConfig>() + HANDSHAKE_PACKET_BYTES,
@@ -302,8 +302,8 @@ impl Client {
         of_stage + self.inbound.reader().assembly_bytes() + self.dialogue.output.held_bytes()
     }
 
-    /// Writes an audio message. Whether the server has accepted the stream is the caller's to
-    /// know, as it is for the other kinds.
+    /// Writes an audio message. As with all media, the caller must wait until the server has
+    /// accepted the stream.
     pub fn write_audio(&mut self, timestamp: u32, payload: &[u8]) {
         self.write_media(chunk_stream::AUDIO, kind::AUDIO, timestamp, payload);
     }
@@ -313,17 +313,17 @@ impl Client {
         self.write_media(chunk_stream::VIDEO, kind::VIDEO, timestamp, payload);
     }
 
-    /// Writes a data message: AMF0 values, of which the first names the handler.
+    /// Writes a data message. Its payload is AMF0 values; the first one names the handler.
     pub fn write_data(&mut self, timestamp: u32, payload: &[u8]) {
         self.write_media(chunk_stream::DATA, kind::DATA_AMF0, timestamp, payload);
     }
 
-    /// Writes any message as it is.
+    /// Writes any message unchanged.
     pub fn write_message(&mut self, header: MessageHeader, payload: &[u8]) {
         self.dialogue.output.message(header, payload);
     }
 
-    /// Writes a control message as it is: a chunk size written here is announced, but not used.
+    /// Writes a control message without applying it: a chunk size is announced, but not used.
     pub fn write_control(&mut self, control: Control) {
         self.dialogue.output.control(control);
     }
@@ -343,43 +343,43 @@ impl Client {
     }
 }
 
-/// `play` for a stream that is live and nothing else would be -1; with -2 a server may wait for
-/// the publisher (RTMP 1.0, section 7.2.2.1).
+/// Start argument of `play`. With -1 a server plays only a stream that is live now; with -2 it may
+/// wait for the publisher (RTMP 1.0, section 7.2.2.1).
 const START_LIVE_OR_WAIT: f64 = -2.0;
 
-/// How far the connection has come. What is needed only on the way is dropped with the stage
-/// that needs it, since a client may stay for days in its last.
+/// Progress of the dialogue. Data that only some stages need is dropped after them, because a
+/// client may stay in the last stage for days.
 #[derive(Debug)]
 enum Stage {
-    /// S0, S1 and S2 are on their way.
+    /// Waits for S0, S1 and S2.
     Handshake(Box<(ClientHandshake, ClientConfig)>),
-    /// `connect` is sent.
+    /// Waits for the reply to `connect`.
     Connect(Box<ClientConfig>),
-    /// `createStream` is sent with this transaction id.
+    /// Waits for the reply to `createStream` with this transaction id.
     CreateStream(u32, Box<ClientConfig>),
-    /// `publish` is sent with this transaction id.
+    /// Waits for the reply to `publish` with this transaction id.
     Publish(u32),
-    /// `play` is sent with this transaction id.
+    /// Waits for the reply to `play` with this transaction id.
     Play(u32),
-    /// The server has decided.
+    /// The server has accepted or refused the last request.
     Settled,
 }
 
-/// All of a client but the receiving side, so that a message may borrow the one while it changes
-/// the other.
+/// A client without its receiving side, because a message borrows the receiving side while it
+/// changes the rest.
 #[derive(Debug)]
 struct Dialogue {
     stage: Stage,
     output: Output,
     message_stream_id: u32,
-    /// Of the last command sent.
+    /// Transaction id of the last command sent.
     transaction_id: u32,
-    /// What the server was told to acknowledge; 0 if it was not.
+    /// Acknowledgement window that was last announced to the server (bytes); 0 if none was.
     announced_window_ack_bytes: u32,
 }
 
 impl Dialogue {
-    /// `connect` follows at once.
+    /// Sends `connect`, unless the purpose is the handshake.
     fn finish_handshake(&mut self) {
         if let Stage::Handshake(state) = std::mem::replace(&mut self.stage, Stage::Settled)
             && state.1.purpose != Purpose::Handshake
@@ -403,7 +403,7 @@ impl Dialogue {
 
     fn receive_control(&mut self, control: Control) -> ClientEvent<'static> {
         match control {
-            // Section 5.4.5: told once, and again when it changes.
+            // Section 5.4.5: the window is announced once, and again when it changes.
             Control::SetPeerBandwidth { window, .. }
                 if window > 0 && window != self.announced_window_ack_bytes =>
             {
@@ -418,7 +418,8 @@ impl Dialogue {
         ClientEvent::Control(control)
     }
 
-    /// The stage says which answers are awaited; all others need nothing done.
+    /// Handles a command. The stage decides which replies are expected. All others are passed to
+    /// the caller.
     fn receive_command<'a>(
         &mut self,
         message: Message<'a>,
@@ -433,7 +434,8 @@ impl Dialogue {
                 self.accept_create_stream(response.as_number())?
             }
             (Command::Error(status), Stage::Connect(_)) => self.refuse(status),
-            // Servers may refuse `releaseStream` and `FCPublish` and still take the stream.
+            // A server may refuse `releaseStream` or `FCPublish` and still accept the stream, so
+            // only the awaited transaction counts.
             (
                 Command::Error(status),
                 &(Stage::CreateStream(request, _) | Stage::Publish(request) | Stage::Play(request)),
@@ -477,7 +479,8 @@ impl Dialogue {
         self.stage = Stage::Connect(config);
     }
 
-    /// Asks for a message stream, unless the connection is all that was wanted.
+    /// Handles the reply to `connect`. Requests a message stream, unless the purpose is only to
+    /// connect.
     fn accept_connect(&mut self) -> ClientEvent<'static> {
         let Stage::Connect(config) = std::mem::replace(&mut self.stage, Stage::Settled) else {
             return ClientEvent::Connected;
@@ -510,7 +513,7 @@ impl Dialogue {
         &mut self,
         answer: Option<f64>,
     ) -> Result<ClientEvent<'static>, ClientError> {
-        // The cast saturates, and makes zero of NaN.
+        // The cast saturates, and turns NaN into zero.
         let message_stream_id = answer.ok_or(ClientError::MessageStreamId)? as u32;
         self.message_stream_id = message_stream_id;
         if let Stage::CreateStream(_, config) = std::mem::replace(&mut self.stage, Stage::Settled) {
@@ -541,7 +544,7 @@ impl Dialogue {
         self.stage = Stage::Play(transaction_id);
     }
 
-    /// Writes a command under the next transaction id and returns the id.
+    /// Writes a command with the next transaction id and returns the id.
     fn command(&mut self, message_stream_id: u32, body: impl FnOnce(f64, &mut Vec<u8>)) -> u32 {
         self.transaction_id += 1;
         let transaction_id = f64::from(self.transaction_id);
@@ -722,7 +725,7 @@ mod tests {
 
         let mut at_create_stream = Server::after_handshake();
         at_create_stream.connect_result();
-        // The refusal of `releaseStream` decides nothing.
+        // The refusal of `releaseStream` has no effect.
         at_create_stream.command(0, |out| reply::call_error(out, 2.0, "no"));
         at_create_stream.command(0, |out| reply::call_error(out, 4.0, "no"));
 
@@ -862,7 +865,7 @@ mod tests {
         assert!(matches!(error, ClientError::Handshake(_)), "{error}");
     }
 
-    /// What a server writes.
+    /// The output of a server.
     #[derive(Default)]
     struct Server {
         output: Output,
@@ -930,7 +933,7 @@ mod tests {
         events
     }
 
-    /// Feeds `session` in pieces whose lengths `piece` gives from what is left.
+    /// Passes `session` in pieces. `piece` returns the length of each from the bytes that are left.
     fn replay(
         mut client: Client,
         mut session: &[u8],
@@ -959,7 +962,7 @@ mod tests {
         }
     }
 
-    /// What the client has written since its handshake, read as a server would.
+    /// The messages that the client has written since its handshake, as a server reads them.
     fn sent(client: &mut Client) -> Vec<String> {
         let output = client.output();
         let handshake = if output.bytes().first() == Some(&3) { HANDSHAKE_BYTES } else { 0 };

@@ -1,8 +1,8 @@
-//! The dialogue of a session: what a peer may ask once the handshake is done, and what it is told.
+//! The command dialogue of a session: the requests of a peer after the handshake, and the replies.
 //!
-//! Owns the meaning of every command and which message stream it is about. What needs a decision
-//! leaves as a [`Step`] with the request in it; everything else is answered here. It sees one
-//! message at a time and never the bytes around it.
+//! Owns the meaning of every command, and finds the message stream that it refers to. A request
+//! that needs a decision is returned as a [`Step`]; every other command is answered here. The
+//! dialogue sees one message at a time and never the bytes around it.
 
 use super::auth::{self, Login};
 use super::command::{
@@ -17,27 +17,27 @@ use crate::limits::ENCODER_NAME_BYTES_MAX;
 use smallvec::SmallVec;
 use std::fmt;
 
-/// What the bytes came to.
+/// Result of the received bytes.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
-    /// Audio, video or data of a stream that is published.
+    /// Audio, video or data of a published stream.
     Media(Message<'a>),
-    /// Several of them in one message (RTMP 1.0, section 7.1.6).
+    /// Several media messages in one (RTMP 1.0, section 7.1.6).
     Aggregate(AggregateParts<'a>),
-    /// The dialogue went on; see what it asks for.
+    /// A step of the dialogue.
     Step(Step),
 }
 
-/// A step of the dialogue, which the caller has to know or to decide.
+/// A step of the dialogue that the caller has to decide or to know.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Step {
-    /// A message was answered or applied here; there is nothing to do but to call again.
+    /// A message was answered or applied. The caller only has to call again.
     Handled,
-    /// The handshake is complete. `c2_matches` is `None` when C2 was not looked at.
+    /// The handshake is complete.
     HandshakeDone {
-        /// Whether C2 was what S1 asked for.
+        /// True if C2 answers S1; `None` if C2 was not checked.
         c2_matches: Option<bool>,
     },
     /// Decide with [`accept_connect`](super::session::Session::accept_connect) or
@@ -49,7 +49,8 @@ pub enum Step {
     /// Decide with [`accept_play`](super::session::Session::accept_play) or
     /// [`reject_play`](super::session::Session::reject_play).
     Play(PlayRequest),
-    /// A name was refused by a rule of the protocol layer, and the peer was told.
+    /// The name in a request breaks a rule of the protocol layer. The request is refused, and the
+    /// reply is in the output.
     NameRefused {
         /// The rule that the name breaks.
         error: NameError,
@@ -66,33 +67,34 @@ pub enum Step {
         /// The message stream.
         message_stream_id: u32,
     },
-    /// The player pauses or goes on.
+    /// The player pauses or resumes.
     Pause {
         /// The message stream.
         message_stream_id: u32,
-        /// True to pause, false to go on.
+        /// True to pause, false to resume.
         paused: bool,
     },
     /// The player turns one kind of media on or off.
     Receive {
         /// The message stream.
         message_stream_id: u32,
-        /// Which kind.
+        /// The kind of media.
         media: Receive,
         /// True to receive it.
         on: bool,
     },
 }
 
-/// The command with a name that was refused.
+/// The request whose name was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Asked {
     /// `connect`.
     Connect {
-        /// The first part of the application: what follows it may be a key or a password.
+        /// The first part of the application. The rest is left out, because it may contain a key
+        /// or a password.
         app: Box<[u8]>,
-        /// The name that the client gives itself; empty if it gives none.
+        /// The `flashVer` of the client; empty if there is none.
         flash_ver: Box<[u8]>,
     },
     /// `publish`.
@@ -101,7 +103,7 @@ pub enum Asked {
     Play,
 }
 
-/// The kinds that `receiveAudio` and `receiveVideo` name.
+/// The kind of media that a player turns on or off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Receive {
     /// `receiveAudio` (RTMP 1.0, section 7.2.2.4).
@@ -110,13 +112,13 @@ pub enum Receive {
     Video,
 }
 
-/// What a player receives. Both are on until the player turns one off; what it turns off stays off
-/// for every play on the message stream.
+/// The kinds of media that a player receives. Both are on at first. A kind that the player turns
+/// off stays off for every later play on the message stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Receives {
-    /// Set by `receiveAudio`.
+    /// True if the player receives audio; set by `receiveAudio`.
     pub audio: bool,
-    /// Set by `receiveVideo`.
+    /// True if the player receives video; set by `receiveVideo`.
     pub video: bool,
 }
 
@@ -125,13 +127,13 @@ impl Receives {
     pub const ALL: Self = Self { audio: true, video: true };
 }
 
-/// A `connect` that waits for its answer (RTMP 1.0, section 7.2.1.1).
+/// A `connect` that waits for its reply (RTMP 1.0, section 7.2.1.1).
 #[derive(Debug)]
 #[must_use = "a session takes no input until the connect is answered"]
 pub struct ConnectRequest {
     pub(super) transaction_id: f64,
     pub(super) object_encoding: f64,
-    /// Whether the peer says that it speaks Enhanced RTMP.
+    /// True if the peer announces Enhanced RTMP.
     pub(super) is_enhanced: bool,
     pub(super) app: AppName,
     pub(super) reconnect: Reconnect,
@@ -141,35 +143,35 @@ pub struct ConnectRequest {
 }
 
 impl ConnectRequest {
-    /// The application that the peer asks for.
+    /// Returns the requested application.
     pub const fn app(&self) -> &AppName {
         &self.app
     }
 
-    /// What the peer added to the application in order to log in.
+    /// Returns the login that the peer added to the application.
     pub const fn login(&self) -> Option<&Login> {
         self.login.as_ref()
     }
 
-    /// Memory that it holds in addition to itself (bytes).
+    /// Returns the allocated memory (bytes).
     pub fn held_bytes(&self) -> usize {
         let login = self.login.as_ref().map_or(0, Login::held_bytes);
         self.app.held_bytes() + login + self.flash_ver.len()
     }
 
-    /// Whether the peer says that it is an encoder.
+    /// Returns true if the peer presents itself as an encoder.
     pub const fn is_encoder(&self) -> bool {
         self.is_encoder
     }
 
-    /// The name that the client gives itself, cut to [`ENCODER_NAME_BYTES_MAX`]; empty if it gives
+    /// Returns the `flashVer` of the client, cut to [`ENCODER_NAME_BYTES_MAX`]; empty if there is
     /// none.
     pub fn flash_ver(&self) -> &[u8] {
         &self.flash_ver
     }
 }
 
-/// A `publish` that waits for its answer (RTMP 1.0, section 7.2.2.6).
+/// A `publish` that waits for its reply (RTMP 1.0, section 7.2.2.6).
 #[derive(Debug)]
 #[must_use = "a session takes no input until the publish is answered"]
 pub struct PublishRequest {
@@ -179,13 +181,13 @@ pub struct PublishRequest {
 }
 
 impl PublishRequest {
-    /// The message stream that is to carry the media.
+    /// Returns the id of the message stream that will carry the media.
     pub const fn message_stream_id(&self) -> u32 {
         self.message_stream_id
     }
 }
 
-/// A `play` or `play2` that waits for its answer (RTMP 1.0, sections 7.2.2.1 and 7.2.2.2).
+/// A `play` or `play2` that waits for its reply (RTMP 1.0, sections 7.2.2.1 and 7.2.2.2).
 #[derive(Debug)]
 #[must_use = "a session takes no input until the play is answered"]
 pub struct PlayRequest {
@@ -198,32 +200,32 @@ pub struct PlayRequest {
 }
 
 impl PlayRequest {
-    /// The message stream that is to carry the media.
+    /// Returns the id of the message stream that will carry the media.
     pub const fn message_stream_id(&self) -> u32 {
         self.message_stream_id
     }
 
-    /// What the player has asked to receive on that message stream.
+    /// Returns the kinds of media that the player receives on this message stream.
     pub const fn receives(&self) -> Receives {
         self.receives
     }
 }
 
-/// Why a session cannot go on. All of it is the peer's doing.
+/// An error that ends a session. The peer causes all of them.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum SessionError {
-    /// The handshake.
+    /// The handshake failed.
     Handshake(HandshakeError),
-    /// The chunk stream or a control message.
+    /// The chunks or a control message are malformed.
     Link(LinkError),
-    /// A `connect` that cannot be read.
+    /// The `connect` command cannot be decoded.
     BadConnect(CommandError),
-    /// Another command before `connect`.
+    /// The peer sent another command before `connect`.
     NotConnected,
-    /// Replies wait beyond the bound: the peer asks and does not read.
+    /// The waiting replies exceed the bound: the peer sends requests and does not read.
     ControlOverflow {
-        /// Bytes that wait.
+        /// Bytes of the waiting replies.
         waiting: usize,
         /// The bound.
         max: usize,
@@ -235,11 +237,11 @@ impl fmt::Display for SessionError {
         match self {
             Self::Handshake(error) => error.fmt(f),
             Self::Link(error) => error.fmt(f),
-            Self::BadConnect(error) => write!(f, "connect cannot be read: {error}"),
+            Self::BadConnect(error) => write!(f, "connect cannot be decoded: {error}"),
             Self::NotConnected => f.write_str("expected connect, got another command"),
             Self::ControlOverflow { waiting, max } => write!(
                 f,
-                "{waiting} bytes of replies wait for a peer that does not read, at most {max} may"
+                "the peer does not read: {waiting} bytes of replies wait, at most {max} are allowed"
             ),
         }
     }
@@ -256,28 +258,28 @@ impl From<LinkError> for SessionError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
     Idle,
-    /// A publish or play waits for its answer.
+    /// A publish or play waits for the caller's decision.
     Asking,
     Publishing,
     Playing,
 }
 
-/// What may be said to a client about connecting anew (Enhanced RTMP v2).
+/// State of the reconnect request (Enhanced RTMP v2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reconnect {
-    /// Nothing: it has not said that it understands.
-    Unheard,
-    /// It has.
-    Understood,
-    /// It was asked to.
-    Asked,
+    /// The client has not announced that it understands reconnect requests.
+    Unsupported,
+    /// The client understands reconnect requests.
+    Supported,
+    /// The client was asked to reconnect.
+    Requested,
 }
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct MessageStream {
     pub(super) id: u32,
     pub(super) role: Role,
-    /// Whether the peer used it without asking for it. A `createStream` that comes later means it.
+    /// True if the peer used the stream without `createStream`. A later `createStream` returns it.
     is_implied: bool,
     receives: Receives,
 }
@@ -290,32 +292,33 @@ impl MessageStream {
 
 const _: () = assert!(size_of::<MessageStream>() == 8);
 
-/// Those of one connection. Nearly every one creates one at most, and has it within itself.
+/// The message streams of one connection. Nearly every connection has at most one, so up to two are
+/// stored inline.
 pub(super) type MessageStreams = SmallVec<[MessageStream; 2]>;
 
 #[derive(Debug)]
 pub(super) enum Phase {
     Handshake(Box<ServerHandshake>),
     Connecting,
-    /// The connect waits for its answer.
+    /// A connect waits for the caller's decision.
     Asking,
     Connected(AppName),
 }
 
-/// A session without its reader, which still lends out the message that is being answered.
+/// A session without its reader, because the message that is being answered borrows the reader.
 pub(super) struct Dialogue<'s> {
     pub(super) phase: &'s mut Phase,
     pub(super) output: &'s mut Output,
     pub(super) streams: &'s mut MessageStreams,
     pub(super) tolerated: &'s mut Tolerated,
-    /// Message streams of one connection.
+    /// Bound of the message streams of one connection.
     pub(super) message_streams_max: usize,
     /// Bound of a stream's canonical name (bytes).
     pub(super) name_bytes_max: usize,
 }
 
 impl Dialogue<'_> {
-    /// Takes one message that is no control message.
+    /// Handles one message that is not a control message.
     pub(super) fn message<'a>(&mut self, message: Message<'a>) -> Result<Event<'a>, SessionError> {
         let on = message.header.message_stream_id;
         let step = match message.header.kind {
@@ -331,14 +334,14 @@ impl Dialogue<'_> {
             kind::AUDIO | kind::VIDEO | kind::DATA_AMF0 | kind::DATA_AMF3 | kind::AGGREGATE => {
                 return Ok(self.media(message));
             }
-            kind::SHARED_OBJECT_AMF0 | kind::SHARED_OBJECT_AMF3 => self.pass(Quirk::SharedObject),
-            _ => self.pass(Quirk::UnknownMessage),
+            kind::SHARED_OBJECT_AMF0 | kind::SHARED_OBJECT_AMF3 => self.ignore(Quirk::SharedObject),
+            _ => self.ignore(Quirk::UnknownMessage),
         };
         Ok(Event::Step(step))
     }
 
-    /// Media belongs to the message stream it came on; media on a stream id that does not
-    /// exist belongs to the only publisher, as librtmp's readers have it.
+    /// Assigns media to its message stream. Media on a message stream that does not exist belongs
+    /// to the only publishing one, as librtmp's readers do it.
     fn media<'a>(&mut self, mut message: Message<'a>) -> Event<'a> {
         let mut publishing = self.streams.iter().filter(|s| s.role == Role::Publishing);
         let id = message.header.message_stream_id;
@@ -349,7 +352,7 @@ impl Dialogue<'_> {
             publishing.next().filter(|_| publishing.next().is_none())
         };
         let Some(owner) = owner else {
-            return Event::Step(self.pass(Quirk::StrayMedia));
+            return Event::Step(self.ignore(Quirk::StrayMedia));
         };
         if !known {
             self.tolerated.note(Quirk::MisplacedMedia);
@@ -371,7 +374,7 @@ impl Dialogue<'_> {
             Err(error) if matches!(self.phase, Phase::Connecting) => {
                 return Err(SessionError::BadConnect(error));
             }
-            Err(_) => return Ok(self.pass(Quirk::MalformedMessage)),
+            Err(_) => return Ok(self.ignore(Quirk::MalformedMessage)),
         };
         match (&*self.phase, command.command) {
             (Phase::Connecting, Command::Connect(connect)) => {
@@ -383,13 +386,15 @@ impl Dialogue<'_> {
         }
     }
 
-    /// A login is cut off before the application is read: the slashes of its base64 would take
-    /// part in finding the name of the stream. Some clients add it to the URL alone.
+    /// Handles the first `connect`.
+    ///
+    /// The login is cut off before the application is parsed, because slashes in its base64 would
+    /// count as slashes of the stream name. Some clients add the login only to `tcUrl`.
     fn connect(&mut self, transaction_id: f64, connect: &Connect<'_>) -> Step {
         if connect.is_odd {
             self.tolerated.note(Quirk::OddConnect);
         }
-        let understands = connect.caps_ex.is_some_and(|bits| bits & caps_ex::RECONNECT != 0);
+        let supports = connect.caps_ex.is_some_and(|bits| bits & caps_ex::RECONNECT != 0);
         let (app, login) = auth::split(connect.app);
         let (tc_url, login_in_url) = connect.tc_url.map(auth::split).unzip();
         let login = login.or_else(|| login_in_url.flatten());
@@ -403,7 +408,7 @@ impl Dialogue<'_> {
                     object_encoding: connect.object_encoding,
                     is_enhanced: connect.is_enhanced(),
                     app: name,
-                    reconnect: if understands { Reconnect::Understood } else { Reconnect::Unheard },
+                    reconnect: if supports { Reconnect::Supported } else { Reconnect::Unsupported },
                     login: login.and_then(|parameters| Login::parse(app, parameters)),
                     is_encoder: connect.is_encoder,
                     flash_ver,
@@ -422,17 +427,17 @@ impl Dialogue<'_> {
         }
     }
 
-    /// A connection has one application: a second `connect` is refused, and its streams go on.
+    /// Refuses a second `connect`: a connection has one application. Its streams continue.
     fn second_connect(&mut self, transaction_id: f64) -> Step {
-        let description = "this connection is connected already: open another one";
+        let description = "this connection already has an application: open another connection";
         self.output.command(0, |body| {
             reply::connect_error(body, transaction_id, code::CONNECT_REJECTED, description);
         });
-        self.pass(Quirk::UnknownCommand)
+        self.ignore(Quirk::UnknownCommand)
     }
 
-    /// Commands after `connect`, in whatever order the client sends them (RTMP 1.0, sections
-    /// 7.2.1 and 7.2.2; the FC commands are Flash Media Live Encoder's).
+    /// Handles commands after `connect`, in any order (RTMP 1.0, sections 7.2.1 and 7.2.2). The FC
+    /// commands come from Flash Media Live Encoder.
     fn connected(&mut self, on: u32, txn: f64, command: Command<'_>) -> Step {
         match command {
             Command::CreateStream => self.create_stream(txn),
@@ -477,17 +482,17 @@ impl Dialogue<'_> {
                 self.output.command(0, |body| reply::get_stream_length_result(body, txn));
             }
             Command::Result { .. } | Command::Error(_) | Command::OnStatus(_) => {
-                return self.pass(Quirk::UnknownCommand);
+                return self.ignore(Quirk::UnknownCommand);
             }
             _ => {
                 self.result_null(txn);
-                return self.pass(Quirk::UnknownCommand);
+                return self.ignore(Quirk::UnknownCommand);
             }
         }
         Step::Handled
     }
 
-    /// An empty result for a call that only wants one; transaction 0 wants none.
+    /// Sends an empty result. Transaction 0 expects none.
     fn result_null(&mut self, txn: f64) {
         if txn != 0.0 {
             self.output.command(0, |body| reply::result_null(body, txn));
@@ -503,11 +508,11 @@ impl Dialogue<'_> {
         if self.streams.len() >= self.message_streams_max {
             let max = self.message_streams_max;
             self.output.command(0, |body| {
-                reply::call_error(body, txn, &format!("a connection has {max} streams at most"));
+                reply::call_error(body, txn, &format!("a connection has at most {max} streams"));
             });
             return;
         }
-        // The lowest free id: ffmpeg and many encoders take 1 for granted.
+        // The lowest free id, because ffmpeg and many encoders assume that the first one is 1.
         let id = (1..).find(|id| self.streams.iter().all(|stream| stream.id != *id));
         let id = id.unwrap_or(u32::MAX);
         self.streams.push(MessageStream::new(id, false));
@@ -518,8 +523,8 @@ impl Dialogue<'_> {
         self.streams.iter().find(|stream| stream.id == id).copied()
     }
 
-    /// The stream that a `publish` or `play` means: the one it came on, or else the one created
-    /// last, of those that are idle if there is one. A client that never created one means 1.
+    /// Finds the message stream for a `publish` or `play`: the one that carried the command, or the
+    /// last idle one, or the last one. Creates stream 1 if the client has created none.
     fn stream_to_use(&mut self, on: u32) -> MessageStream {
         let idle = || self.streams.iter().rfind(|stream| stream.role == Role::Idle).copied();
         let found = self.named(on).or_else(idle).or_else(|| self.streams.last().copied());
@@ -530,8 +535,8 @@ impl Dialogue<'_> {
         })
     }
 
-    /// The stream that a command about a running stream means: the one it came on, or else the
-    /// only one that runs, or the only one there is.
+    /// Finds the message stream for a command about a running stream: the one that carried the
+    /// command, or the only running one, or the only one.
     fn stream_in_use(&self, on: u32) -> Option<MessageStream> {
         let runs = |stream: &&MessageStream| stream.role != Role::Idle;
         self.named(on)
@@ -552,8 +557,8 @@ impl Dialogue<'_> {
         Ok(target)
     }
 
-    /// A `publish` replaces the earlier publish or play of its message stream. Refusing it would
-    /// close connections of encoders that begin again without `deleteStream`.
+    /// Handles `publish`. It replaces an earlier publish or play on its message stream. Refusing it
+    /// would disconnect encoders that begin again without `deleteStream`.
     fn publish(&mut self, on: u32, key: &[u8], kind: Option<PublishKind>) -> Step {
         if kind.is_none() {
             self.tolerated.note(Quirk::KindOmitted);
@@ -574,12 +579,13 @@ impl Dialogue<'_> {
         }
     }
 
-    /// A `play` takes the place of another one, but ends no publish, which others may be watching.
+    /// Handles `play`. It replaces another play on its message stream, but never ends a publish,
+    /// because players may be watching it.
     fn play(&mut self, on: u32, key: &[u8], reset: bool, transition: bool) -> Step {
         let stream = self.stream_to_use(on);
         if stream.role == Role::Publishing {
             self.status(stream.id, level::ERROR, code::PLAY_FAILED, "this stream is publishing");
-            return self.pass(Quirk::BusyMessageStream);
+            return self.ignore(Quirk::BusyMessageStream);
         }
         match self.target(key) {
             Ok(target) => {
@@ -599,13 +605,13 @@ impl Dialogue<'_> {
         }
     }
 
-    /// `closeStream`: the message stream stays and may be published or played again.
+    /// Handles `closeStream`. The message stream stays, and may publish or play again.
     fn close_stream(&mut self, on: u32) -> Step {
         self.stream_in_use(on).map_or(Step::Handled, |stream| self.end(stream))
     }
 
-    /// `publish(false)` and `play(false)`: Flash's way to end what `role` says and keep the
-    /// message stream.
+    /// Handles `publish(false)` and `play(false)`, with which Flash ends a publish or a play and
+    /// keeps the message stream.
     fn stop(&mut self, on: u32, role: Role) -> Step {
         let of_role = |stream: &&MessageStream| stream.role == role;
         let named = self.named(on).as_ref().filter(of_role).copied();
@@ -613,7 +619,7 @@ impl Dialogue<'_> {
         stream.map_or(Step::Handled, |stream| self.end(stream))
     }
 
-    /// Ends what goes on in a message stream, tells the peer, and keeps the message stream.
+    /// Ends the publish or play of a message stream, tells the peer, and keeps the message stream.
     fn end(&mut self, stream: MessageStream) -> Step {
         set_role(self.streams, stream.id, Role::Idle);
         let (code, description) = match stream.role {
@@ -625,9 +631,9 @@ impl Dialogue<'_> {
         ended(stream)
     }
 
-    /// `deleteStream` (RTMP 1.0, section 7.2.2.3). GStreamer sends the key in place of the number,
-    /// and other clients a wrong number. In that case the command means the message stream that it
-    /// came on, or the only candidate. With several candidates it deletes none.
+    /// Handles `deleteStream` (RTMP 1.0, section 7.2.2.3). GStreamer sends the key in place of the
+    /// number, and other clients send a wrong number. Then the command refers to the message stream
+    /// that carried it, or to the only candidate. With several candidates it deletes none.
     fn delete_stream(&mut self, on: u32, id: Option<u32>) -> Step {
         let named = id.and_then(|id| self.named(id));
         if named.is_none() {
@@ -655,8 +661,8 @@ impl Dialogue<'_> {
         Step::Pause { message_stream_id: id, paused }
     }
 
-    /// `receiveAudio` and `receiveVideo`: turning a kind on is answered, off is not (RTMP 1.0,
-    /// sections 7.2.2.4 and 7.2.2.5). Before a play it holds for that.
+    /// Handles `receiveAudio` and `receiveVideo`. Only turning a kind on is answered (RTMP 1.0,
+    /// sections 7.2.2.4 and 7.2.2.5). A command before a play applies to that play.
     fn receive(&mut self, on: u32, media: Receive, receive: bool) -> Step {
         let Some(MessageStream { id, role, .. }) = self.stream_in_use(on) else {
             return Step::Handled;
@@ -677,11 +683,11 @@ impl Dialogue<'_> {
         Step::Receive { message_stream_id: id, media, on: receive }
     }
 
-    /// A live stream cannot be sought; it goes on where it is, and ffmpeg, which waits for the
-    /// notification, with it.
+    /// Handles `seek`. A live stream cannot seek and continues unchanged. The notification is sent
+    /// because ffmpeg waits for it.
     fn seek(&mut self, on: u32) {
         if let Some(stream) = self.stream_in_use(on) {
-            self.status(stream.id, level::STATUS, code::SEEK_NOTIFY, "A live stream plays on");
+            self.status(stream.id, level::STATUS, code::SEEK_NOTIFY, "A live stream cannot seek");
         }
     }
 
@@ -689,8 +695,8 @@ impl Dialogue<'_> {
         self.output.command(id, |body| reply::on_status(body, level, code, description));
     }
 
-    /// Passes over what is tolerated.
-    fn pass(&mut self, quirk: Quirk) -> Step {
+    /// Counts a quirk and ignores the message.
+    fn ignore(&mut self, quirk: Quirk) -> Step {
         self.tolerated.note(quirk);
         Step::Handled
     }
@@ -704,12 +710,12 @@ const fn ended(stream: MessageStream) -> Step {
     }
 }
 
-/// The one that there is; none if there are more.
+/// Returns the only item, or `None` if there are several.
 fn only<'a>(mut streams: impl Iterator<Item = &'a MessageStream>) -> Option<MessageStream> {
     streams.next().filter(|_| streams.next().is_none()).copied()
 }
 
-/// Whether a key has around it what users paste along with it.
+/// Returns true if a key has blanks or slashes around it, which users paste along with it.
 fn is_odd_key(key: &[u8]) -> bool {
     matches!(key, [b'/' | b' ' | 0, ..] | [.., b' ' | 0])
 }

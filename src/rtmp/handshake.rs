@@ -1,8 +1,8 @@
-//! The handshake, simple and with digests, for both sides (RTMP 1.0, section 5.2).
+//! The handshake of both sides, in the simple and the digest form (RTMP 1.0, section 5.2).
 //!
-//! Owns C0, C1, C2 and S0, S1, S2 and nothing behind them: what follows the last packet stays in
-//! the input. The digest form is not in the specification; Flash players and ffmpeg use it. It
-//! never draws random bytes, never reads a clock, and does not support RTMPE.
+//! Owns C0, C1, C2 and S0, S1, S2. Bytes after the last packet stay in the input. The digest form
+//! is not in the specification; Flash players and ffmpeg use it. RTMPE is not supported. The caller
+//! supplies the random bytes.
 
 use std::error::Error;
 use std::fmt;
@@ -12,21 +12,22 @@ use sha2::Sha256;
 
 use crate::limits::HANDSHAKE_PACKET_BYTES;
 
-/// What becomes of a C2 that answers another S1 than the one that was sent.
+/// How a C2 that does not answer the S1 sent is handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum C2Check {
-    /// It is not looked at: many encoders send anything.
+    /// C2 is not compared. Many encoders send arbitrary bytes.
     Off,
-    /// It is compared, and the outcome reported.
+    /// C2 is compared, and the result is reported.
     Log,
-    /// It ends the connection.
+    /// A mismatch ends the connection.
     Strict,
 }
 
-/// What the server says in every handshake of this process.
+/// S1 in its three forms, shared by all handshakes of the process.
 ///
-/// S1 may be the same for all peers, so its three forms are made and signed once. A connection
-/// then costs verifying C1 and signing S2, and only in the digest form.
+/// Peers verify S1 but do not require that it differs between connections. So it is made and signed
+/// once. A handshake in the digest form then costs the verification of C1 and the signature of S2,
+/// and the simple form needs no digest at all.
 #[derive(Debug)]
 pub struct Hello {
     simple: Box<Packet>,
@@ -34,7 +35,7 @@ pub struct Hello {
     digest_second: Box<Packet>,
 }
 
-/// The server's side of one handshake.
+/// The server side of one handshake.
 ///
 /// ```text
 /// Uninitialized --C0--> VersionSent --C1, S0 S1 S2 out--> AckSent --C2--> HandshakeDone
@@ -44,20 +45,20 @@ pub struct ServerHandshake {
     state: ServerState,
 }
 
-/// The client's side of one handshake, in the simple form.
+/// The client side of one handshake, in the simple form.
 #[derive(Debug)]
 pub struct ClientHandshake {
     c1: Box<Packet>,
     state: ClientState,
 }
 
-/// How a handshake went.
+/// Result of a handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Completed {
-    /// What C1 asked for.
+    /// The form that C1 asked for.
     pub form: Form,
-    /// Whether C2 answers S1; `None` if it was not compared.
+    /// True if C2 answers S1; `None` if it was not compared.
     pub c2_matches: Option<bool>,
 }
 
@@ -70,7 +71,7 @@ pub enum Form {
     Digest(Schema),
 }
 
-/// Where a digest lies in C1 and S1.
+/// Position of the digest in C1 and S1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Schema {
     /// Schema 0: in the second block, from byte 772.
@@ -79,27 +80,27 @@ pub enum Schema {
     FirstBlock,
 }
 
-/// Why a handshake cannot go on.
+/// An error that ends a handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HandshakeError {
-    /// A version other than 3.
+    /// The version is not 3.
     Version(u8),
-    /// The versions 6, 8 and 9 ask for encryption.
+    /// Version 6, 8 or 9: the peer asks for encryption.
     Rtmpe(u8),
-    /// A TLS ClientHello.
+    /// The peer sent a TLS ClientHello.
     Tls,
-    /// A request line of HTTP; here are its first bytes, as many as were there.
+    /// The peer sent an HTTP request line with these first bytes.
     Http(FirstBytes),
-    /// A request line of RTSP; here are its first bytes.
+    /// The peer sent an RTSP request line with these first bytes.
     Rtsp(FirstBytes),
-    /// A preamble of the PROXY protocol.
+    /// The peer sent a PROXY protocol preamble.
     ProxyProtocol,
-    /// C2 answers another S1, and the check is strict.
+    /// C2 does not answer S1, and the check is strict.
     C2Mismatch,
 }
 
-/// The first bytes of a peer that speaks something else, for the log.
+/// The first bytes of a peer that speaks another protocol, for the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FirstBytes {
     bytes: [u8; 8],
@@ -107,12 +108,13 @@ pub struct FirstBytes {
 }
 
 impl Hello {
-    /// Bytes for the C1 of a client of the same process: they are public, as those of S1 are.
+    /// Returns the random bytes for the C1 of a client in the same process. They may be the same as
+    /// those of S1, because both are public.
     pub fn c1_random(&self) -> &[u8; 1528] {
         self.simple.last_chunk().unwrap_or(&[0; 1528])
     }
 
-    /// Makes S1 out of random bytes, in all its forms.
+    /// Creates all forms of S1 from random bytes.
     pub fn new(random: &[u8; 1528]) -> Self {
         let simple = packet([0; 4], random);
         let signed = |schema| {
@@ -127,7 +129,8 @@ impl Hello {
         }
     }
 
-    /// S1 with its digest where the peer has its own; the peers that verify look in both places.
+    /// Returns S1 with its digest at the position that the peer uses. Peers that verify S1 look at
+    /// both positions.
     const fn s1(&self, form: Form) -> &Packet {
         match form {
             Form::Simple => &self.simple,
@@ -138,12 +141,12 @@ impl Hello {
 }
 
 impl ServerHandshake {
-    /// A handshake of which nothing has come.
+    /// Creates a handshake that has received nothing.
     pub const fn new() -> Self {
         Self { state: ServerState::Uninitialized }
     }
 
-    /// Memory that it holds, itself included (bytes).
+    /// Returns the memory of the handshake, including the struct itself, which is boxed (bytes).
     pub(super) const fn held_bytes(&self) -> usize {
         let packet = match &self.state {
             ServerState::VersionSent { c1: packet } | ServerState::AckSent { c2: packet, .. } => {
@@ -154,11 +157,11 @@ impl ServerHandshake {
         size_of::<Self>() + packet
     }
 
-    /// Consumes what belongs to the handshake from `input`.
+    /// Consumes the bytes of the handshake from `input`.
     ///
-    /// Appends S0, S1 and S2 to `out` once C1 is whole, and nothing before: whether to sign them
-    /// depends on C1, and a peer gets no bytes for less. Returns `Ok(Some)` once C2 is whole;
-    /// what lies behind it stays in `input`. After that it consumes nothing.
+    /// Appends S0, S1 and S2 to `out` when C1 is complete. Sending S0 and S1 earlier is rejected:
+    /// their form depends on C1, and a peer would get 1537 bytes for one. Returns `Ok(Some)` when
+    /// C2 is complete. Later bytes stay in `input`, and later calls consume nothing.
     pub fn advance(
         &mut self,
         input: &mut &[u8],
@@ -211,7 +214,7 @@ impl ServerHandshake {
 }
 
 impl ClientHandshake {
-    /// A handshake whose C1 carries these random bytes.
+    /// Creates a handshake whose C1 carries these random bytes.
     pub fn new(c1_random: &[u8; 1528]) -> Self {
         Self { c1: packet([0; 4], c1_random), state: ClientState::VersionSent }
     }
@@ -222,10 +225,10 @@ impl ClientHandshake {
         out.extend_from_slice(self.c1.as_slice());
     }
 
-    /// Consumes what belongs to the handshake from `input`; true once S2 is whole.
+    /// Consumes the bytes of the handshake from `input`. Returns true when S2 is complete.
     ///
-    /// Appends C2 once S1 is whole. What lies behind S2 stays in `input`. S2 is not compared with
-    /// C1: servers that sign it send no echo.
+    /// Appends C2 when S1 is complete. Bytes after S2 stay in `input`. S2 is not compared with C1,
+    /// because servers that sign S2 do not send an echo.
     pub fn advance(
         &mut self,
         input: &mut &[u8],
@@ -262,24 +265,24 @@ impl fmt::Display for HandshakeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Version(version) => {
-                write!(f, "rtmp version {version} ({version:#04x}) came, 3 expected")
+                write!(f, "the peer sent RTMP version {version} ({version:#04x}), expected 3")
             }
             Self::Rtmpe(version) => {
-                write!(f, "rtmpe (version {version}) is not supported; use rtmp://")
+                write!(f, "RTMPE (version {version}) is not supported; use rtmp://")
             }
             Self::Tls => {
-                write!(f, "tls ClientHello on the plain rtmp port; use rtmp://, not rtmps://")
+                write!(f, "TLS ClientHello on the plain RTMP port; use rtmp://, not rtmps://")
             }
             Self::Http(first) => {
-                write!(f, "http on the rtmp port ({first}), which speaks RTMP alone; use rtmp://")
+                write!(f, "HTTP request on the RTMP port ({first}); use rtmp://")
             }
             Self::Rtsp(first) => {
-                write!(f, "rtsp on the rtmp port ({first}), which speaks RTMP alone; use rtmp://")
+                write!(f, "RTSP request on the RTMP port ({first}); use rtmp://")
             }
             Self::ProxyProtocol => {
-                write!(f, "proxy protocol preamble, which is not expected here; switch it off")
+                write!(f, "PROXY protocol preamble; switch it off in the load balancer")
             }
-            Self::C2Mismatch => write!(f, "C2 answers another S1 than the one that was sent"),
+            Self::C2Mismatch => write!(f, "C2 does not answer the S1 that was sent"),
         }
     }
 }
@@ -299,19 +302,19 @@ type Digest = [u8; DIGEST_BYTES];
 /// States are named as in RTMP 1.0, section 5.2.5.
 #[derive(Debug, Default)]
 enum ServerState {
-    /// C0 has not come.
+    /// Waits for C0.
     #[default]
     Uninitialized,
-    /// C1 is coming; nothing is allocated until its first byte is there.
+    /// Waits for C1. Nothing is allocated before its first byte.
     VersionSent {
         c1: Vec<u8>,
     },
-    /// C2 is coming and will be compared.
+    /// Waits for C2, which will be compared.
     AckSent {
         form: Form,
         c2: Vec<u8>,
     },
-    /// C2 is coming and is only counted.
+    /// Waits for C2, whose bytes are only counted.
     AckSentUnchecked {
         form: Form,
         c2_bytes: usize,
@@ -321,13 +324,13 @@ enum ServerState {
 
 #[derive(Debug)]
 enum ClientState {
-    /// S0 has not come.
+    /// Waits for S0.
     VersionSent,
-    /// S1 is coming.
+    /// Waits for S1.
     VersionReceived {
         s1: Vec<u8>,
     },
-    /// S2 is coming and is only counted.
+    /// Waits for S2, whose bytes are only counted.
     AckSent {
         s2_bytes: usize,
     },
@@ -336,13 +339,14 @@ enum ClientState {
 
 /// The version of plain RTMP in C0 and S0 (section 5.2.2).
 const VERSION: u8 = 3;
-/// What S1 says where the simple form has zeros: above 2, or Flash players do not verify it.
+/// Version field of a signed S1; the simple form has zeros there. The first byte is above 2,
+/// because Flash players do not verify lower versions.
 const S1_VERSION: [u8; 4] = [0x0d, 0x0e, 0x0a, 0x0d];
-/// Time 4, version or time2 4.
+/// Length of the fields before the random bytes: time 4, version or time2 4.
 const PACKET_HEADER_BYTES: usize = 8;
 const DIGEST_BYTES: usize = 32;
-/// Places that a digest can take in its block: block 764, offset field 4, digest 32.
-const DIGEST_PLACES: usize = 728;
+/// Number of positions of a digest in its block of 764 bytes, after the offset field of 4 bytes.
+const DIGEST_POSITIONS: usize = 728;
 
 /// Signs C1, and together with [`KEY_TAIL`] C2.
 const CLIENT_KEY_TEXT: &[u8] = b"Genuine Adobe Flash Player 001";
@@ -362,7 +366,8 @@ impl Schema {
     }
 }
 
-/// Tells what a peer speaks by its first byte, and names it by those behind.
+/// Recognises the protocol of a peer by its first byte. The bytes after it distinguish RTSP from
+/// HTTP and are kept for the log.
 fn check_version(input: &[u8]) -> Result<(), HandshakeError> {
     match input {
         [VERSION, ..] => Ok(()),
@@ -378,14 +383,15 @@ fn check_version(input: &[u8]) -> Result<(), HandshakeError> {
     }
 }
 
-/// Whether a request line has the URL or the version of RTSP (RFC 2326, section 6.1).
+/// Returns true if a request line contains the URL scheme or the version of RTSP (RFC 2326,
+/// section 6.1).
 fn names_rtsp(input: &[u8]) -> bool {
     let line = input.split(|byte| *byte == b'\n').next().unwrap_or_default();
     let line = &line[..line.len().min(REQUEST_LINE_BYTES_MAX)];
     line.windows(4).any(|word| word.eq_ignore_ascii_case(b"rtsp"))
 }
 
-/// As much of a request line as is looked at.
+/// Length of a request line that is searched (bytes).
 const REQUEST_LINE_BYTES_MAX: usize = 512;
 
 impl FirstBytes {
@@ -398,7 +404,10 @@ impl FirstBytes {
     }
 }
 
-/// Takes a packet off the input: from where it lies if it is whole, else piece by piece in `held`.
+/// Takes a packet off the input. A complete packet is returned in place. The pieces of an
+/// incomplete one are collected in `held`; `None` until it is complete.
+///
+/// `held` allocates a whole packet with the first byte; the size is fixed and small.
 fn take_packet<'a, 'i: 'a>(held: &'a mut Vec<u8>, input: &mut &'i [u8]) -> Option<&'a Packet> {
     if held.is_empty()
         && let Some((packet, rest)) = input.split_first_chunk()
@@ -416,7 +425,7 @@ fn take_packet<'a, 'i: 'a>(held: &'a mut Vec<u8>, input: &mut &'i [u8]) -> Optio
     held.first_chunk()
 }
 
-/// Counts a packet off the input; true once it is whole.
+/// Skips the bytes of a packet. Returns true when it is complete.
 fn skip_packet(skipped: &mut usize, input: &mut &[u8]) -> bool {
     let taken = HANDSHAKE_PACKET_BYTES.saturating_sub(*skipped).min(input.len());
     *input = input.get(taken..).unwrap_or_default();
@@ -429,7 +438,8 @@ fn answer_c1(c1: &Packet, hello: &Hello, out: &mut Vec<u8>) -> Form {
     out.reserve(1 + 2 * HANDSHAKE_PACKET_BYTES);
     out.push(VERSION);
     let Some((schema, c1_digest)) = find_digest(c1, CLIENT_KEY_TEXT) else {
-        // Strict clients compare S2 with the whole of C1, so it is echoed with its time2 field.
+        // The specification replaces the time2 field of the echo. Strict clients compare S2 with
+        // all of C1, so C1 is echoed unchanged.
         out.extend_from_slice(hello.s1(Form::Simple));
         out.extend_from_slice(c1);
         return Form::Simple;
@@ -442,24 +452,24 @@ fn answer_c1(c1: &Packet, hello: &Hello, out: &mut Vec<u8>) -> Form {
     form
 }
 
-/// Finds the digest of C1 or S1 by trying both places, as every server does.
+/// Finds the digest of C1 or S1 by trying both positions, as every server does.
 ///
-/// A packet without one is of the simple form even if it names a version: some encoders write
-/// anything there.
+/// A packet without a digest has the simple form. The version field cannot decide that, because
+/// some encoders write arbitrary bytes there.
 fn find_digest(packet: &Packet, key: &[u8]) -> Option<(Schema, Digest)> {
     if packet.get(4..PACKET_HEADER_BYTES) == Some(&[0; 4]) {
         return None;
     }
     [Schema::SecondBlock, Schema::FirstBlock].into_iter().find_map(|schema| {
-        let (before, digest, behind) = split_digest(packet, schema)?;
-        (hmac_sha256(key, &[before, behind]) == *digest).then_some((schema, *digest))
+        let (before, digest, after) = split_digest(packet, schema)?;
+        (hmac_sha256(key, &[before, after]) == *digest).then_some((schema, *digest))
     })
 }
 
-/// Writes the digest of S1 or C1 into its place.
+/// Writes the digest of S1 or C1.
 fn sign_packet(packet: &mut Packet, schema: Schema, key: &[u8]) {
     let signature = split_digest(packet, schema)
-        .map(|(before, _, behind)| (before.len(), hmac_sha256(key, &[before, behind])));
+        .map(|(before, _, after)| (before.len(), hmac_sha256(key, &[before, after])));
     if let Some((at, digest)) = signature
         && let Some(place) = packet.get_mut(at..at + DIGEST_BYTES)
     {
@@ -467,18 +477,21 @@ fn sign_packet(packet: &mut Packet, schema: Schema, key: &[u8]) {
     }
 }
 
-/// Splits a packet around the place of its digest, which the first bytes of the block name.
+/// Splits a packet into the bytes before, of and after its digest. The sum of the first four bytes
+/// of the block gives the position.
 fn split_digest(packet: &Packet, schema: Schema) -> Option<(&[u8], &Digest, &[u8])> {
     let block_start = schema.block_start();
-    let named: usize = packet.get(block_start..block_start + 4)?.iter().map(|b| *b as usize).sum();
-    let (before, rest) = packet.split_at_checked(block_start + 4 + named % DIGEST_PLACES)?;
-    let (digest, behind) = rest.split_first_chunk()?;
-    Some((before, digest, behind))
+    let sum: usize = packet.get(block_start..block_start + 4)?.iter().map(|b| *b as usize).sum();
+    let (before, rest) = packet.split_at_checked(block_start + 4 + sum % DIGEST_POSITIONS)?;
+    let (digest, after) = rest.split_first_chunk()?;
+    Some((before, digest, after))
 }
 
-/// Whether C2 answers S1: an echo, or the signature that ffmpeg's and Flash's players send.
+/// Returns true if C2 answers S1: it is an echo, or it has the signature that ffmpeg and Flash
+/// players send.
 fn c2_answers(c2: &Packet, s1: &Packet, form: Form) -> bool {
-    // Bytes 4 to 7 of an echo are the time at which S1 was read (section 5.2.4).
+    // Bytes 4 to 7 of an echo hold the time at which the peer read S1 (section 5.2.4), so they are
+    // not compared.
     let is_echo = c2.first_chunk::<4>() == s1.first_chunk::<4>()
         && c2.get(PACKET_HEADER_BYTES..) == s1.get(PACKET_HEADER_BYTES..);
     if is_echo {
@@ -491,7 +504,8 @@ fn c2_answers(c2: &Packet, s1: &Packet, form: Form) -> bool {
     })
 }
 
-/// The digest at the end of S2 or C2, by a key that hangs on the digest of the peer's packet.
+/// Returns the digest at the end of S2 or C2. Its key is derived from the digest of the peer's
+/// packet.
 fn answer_digest(key_text: &[u8], peer_digest: &Digest, random: &[u8]) -> Digest {
     hmac_sha256(&answer_key(key_text, peer_digest), &[random])
 }
@@ -508,7 +522,8 @@ fn hmac_sha256(key: &[u8], parts: &[&[u8]]) -> Digest {
     mac.finalize().into_bytes().into()
 }
 
-/// A packet of time zero: no implementation uses the epoch that it would set.
+/// Creates a packet with time zero. The field would set the epoch of timestamps, which no
+/// implementation uses.
 fn packet(version: [u8; 4], random: &[u8; 1528]) -> Box<Packet> {
     let mut packet = Box::new([0; HANDSHAKE_PACKET_BYTES]);
     let header = [0, 0, 0, 0].into_iter().chain(version);
@@ -540,7 +555,7 @@ mod tests {
     static HELLO: LazyLock<Hello> =
         LazyLock::new(|| Hello::new(&std::array::from_fn(|i| (i * 31 + i / 256) as u8)));
 
-    /// What the server writes for a C1.
+    /// Returns the reply of the server to a C1.
     fn answer(c1: &[u8]) -> (Box<Packet>, Box<Packet>, ServerHandshake) {
         let mut handshake = ServerHandshake::new();
         let mut out = Vec::new();
@@ -576,7 +591,7 @@ mod tests {
         in_one
     }
 
-    /// A C1 as Android encoders send it.
+    /// A C1 of Android encoders.
     fn signed_c1(schema: Schema) -> Box<Packet> {
         let mut c1 = packet([0x80, 0, 7, 2], &std::array::from_fn(|i| (i * 5 + 3) as u8));
         sign_packet(&mut c1, schema, CLIENT_KEY_TEXT);
@@ -675,7 +690,10 @@ mod tests {
         for version in [0, 1, 2, 4, 5, 7, 0x1f, 0x20, 0xff] {
             assert_eq!(refusal(&[version]), HandshakeError::Version(version));
         }
-        assert_eq!(refusal(&[0x1f]).to_string(), "rtmp version 31 (0x1f) came, 3 expected");
+        assert_eq!(
+            refusal(&[0x1f]).to_string(),
+            "the peer sent RTMP version 31 (0x1f), expected 3"
+        );
     }
 
     #[test]
@@ -703,22 +721,22 @@ mod tests {
     #[test]
     fn hints_name_nothing_that_the_server_does_not_serve() {
         for (first, hint) in [
-            (&b"\x06"[..], "rtmpe (version 6) is not supported; use rtmp://"),
+            (&b"\x06"[..], "RTMPE (version 6) is not supported; use rtmp://"),
             (
                 b"GET /live HTTP/1.1\r\n",
-                "http on the rtmp port (\"GET /liv\"), which speaks RTMP alone; use rtmp://",
+                "HTTP request on the RTMP port (\"GET /liv\"); use rtmp://",
             ),
             (
                 b"OPTIONS rtsp://host:1935/live RTSP/1.0\r\nCSeq: 1\r\n",
-                "rtsp on the rtmp port (\"OPTIONS \"), which speaks RTMP alone; use rtmp://",
+                "RTSP request on the RTMP port (\"OPTIONS \"); use rtmp://",
             ),
             (
                 b"ANNOUNCE RTSP://host/live RTSP/1.0\r\n",
-                "rtsp on the rtmp port (\"ANNOUNCE\"), which speaks RTMP alone; use rtmp://",
+                "RTSP request on the RTMP port (\"ANNOUNCE\"); use rtmp://",
             ),
             (
                 b"GET /a HTTP/1.1\r\nReferer: rtsp://host/\r\n",
-                "http on the rtmp port (\"GET /a H\"), which speaks RTMP alone; use rtmp://",
+                "HTTP request on the RTMP port (\"GET /a H\"); use rtmp://",
             ),
         ] {
             assert_eq!(refusal(first).to_string(), hint);
@@ -730,7 +748,7 @@ mod tests {
         let error = refusal(&[0x16, 3, 1]);
         assert_eq!(
             error.to_string(),
-            "tls ClientHello on the plain rtmp port; use rtmp://, not rtmps://"
+            "TLS ClientHello on the plain RTMP port; use rtmp://, not rtmps://"
         );
     }
 

@@ -1,8 +1,7 @@
-//! The half of a connection that server and client share once the handshake is done.
+//! The part of a connection that server and client share after the handshake.
 //!
-//! [`Inbound`] turns bytes into messages, applies protocol control messages and owes the peer
-//! its acknowledgements; [`Output`] collects what is to be sent. Neither knows what a command
-//! means.
+//! [`Inbound`] turns bytes into messages, applies protocol control messages and sends
+//! acknowledgements. [`Output`] collects the bytes to be sent. Neither knows what a command means.
 
 use super::chunk::reader::{ChunkError, ChunkReader, ReadLimits};
 use super::chunk::writer::{chunk_stream, write_control, write_message};
@@ -11,12 +10,12 @@ use super::quirks::{Quirk, Tolerated};
 use crate::limits;
 use std::fmt;
 
-/// Bytes on their way to the peer: whole chunks, in order.
+/// Bytes to be sent to the peer: whole chunks, in order.
 #[derive(Debug)]
 pub struct Output {
     bytes: Vec<u8>,
     chunk_size: u32,
-    /// Replies written since nothing waited.
+    /// Replies written since the output was last empty.
     replies: u16,
 }
 
@@ -27,22 +26,22 @@ impl Default for Output {
 }
 
 impl Output {
-    /// What waits to be written.
+    /// Returns the bytes to be sent.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// Whether nothing waits.
+    /// Returns true if there is nothing to send.
     pub const fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
 
-    /// Memory that it holds (bytes).
+    /// Returns the allocated memory (bytes).
     pub const fn held_bytes(&self) -> usize {
         self.bytes.capacity()
     }
 
-    /// Takes the first `count` bytes as written. An empty queue holds no memory.
+    /// Removes the first `count` bytes, which have been sent. An empty output holds no memory.
     pub fn written(&mut self, count: usize) {
         if count >= self.bytes.len() {
             drop(self.take());
@@ -51,14 +50,14 @@ impl Output {
         }
     }
 
-    /// Takes all that waits, and its memory with it.
+    /// Takes all bytes to be sent, together with their buffer.
     pub fn take(&mut self) -> Vec<u8> {
         self.replies = 0;
         std::mem::take(&mut self.bytes)
     }
 
-    /// Takes `buffer` as the memory for what is written next, if there is none yet. A loop that
-    /// writes for many has one for all: what [`Output::take`] gave is lent to the next.
+    /// Uses `buffer` for the next bytes, if the output holds no buffer yet. So a loop that serves
+    /// many connections needs one buffer: it lends the result of [`Output::take`] to the next one.
     pub fn lend(&mut self, buffer: &mut Vec<u8>) {
         if self.bytes.capacity() == 0 {
             std::mem::swap(&mut self.bytes, buffer);
@@ -66,7 +65,7 @@ impl Output {
         }
     }
 
-    /// The chunk size of what is written from here on.
+    /// Returns the chunk size of the next message (bytes).
     pub const fn chunk_size(&self) -> u32 {
         self.chunk_size
     }
@@ -82,8 +81,8 @@ impl Output {
         write_control(&mut self.bytes, &control, self.chunk_size);
     }
 
-    /// Appends what a message of the peer asks for by itself. A peer that asks on and reads
-    /// nothing gets no more than [`limits::REPLIES_WAITING_MAX`], so that it costs no more memory.
+    /// Appends an automatic reply to a control message. At most [`limits::REPLIES_WAITING_MAX`]
+    /// replies wait at a time. So a peer that sends pings and reads nothing costs bounded memory.
     pub(super) fn reply(&mut self, control: Control) {
         if self.bytes.is_empty() {
             self.replies = 0;
@@ -99,14 +98,14 @@ impl Output {
         self.control(Control::UserControl(event));
     }
 
-    /// Appends a command whose AMF0 body `body` writes.
+    /// Appends a command. `body` writes its AMF0 payload.
     pub(super) fn command(&mut self, message_stream_id: u32, body: impl FnOnce(&mut Vec<u8>)) {
         let chunk_stream_id =
             if message_stream_id == 0 { chunk_stream::COMMAND } else { chunk_stream::STATUS };
         self.body(chunk_stream_id, kind::COMMAND_AMF0, message_stream_id, body);
     }
 
-    /// Appends a data message whose AMF0 body `body` writes.
+    /// Appends a data message. `body` writes its AMF0 payload.
     pub(super) fn data(&mut self, message_stream_id: u32, body: impl FnOnce(&mut Vec<u8>)) {
         self.body(chunk_stream::DATA, kind::DATA_AMF0, message_stream_id, body);
     }
@@ -116,7 +115,7 @@ impl Output {
         write_message(&mut self.bytes, header, payload, self.chunk_size);
     }
 
-    /// Appends bytes that are not chunks: the handshake.
+    /// Returns the buffer itself, for the bytes of the handshake, which are not chunks.
     pub(super) const fn raw(&mut self) -> &mut Vec<u8> {
         &mut self.bytes
     }
@@ -137,13 +136,13 @@ impl Output {
     }
 }
 
-/// Why a connection's bytes cannot be followed any further.
+/// An error in the received bytes that ends the connection.
 #[derive(Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LinkError {
-    /// The chunk stream is broken or beyond its limits.
+    /// The chunks are malformed or exceed their limits.
     Chunk(ChunkError),
-    /// A protocol control message is.
+    /// A protocol control message is malformed.
     Control(ControlError),
 }
 
@@ -170,34 +169,34 @@ impl From<ControlError> for LinkError {
     }
 }
 
-/// What arrived.
+/// A received message.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Incoming<'a> {
-    /// A control message, already applied.
+    /// A control message, which has been applied.
     Control(Control),
-    /// A control message with too few bytes, to be passed over: cameras send such.
+    /// A control message with too few bytes, which is ignored. Some cameras send them.
     Malformed,
     /// Any other message.
     Message(Message<'a>),
 }
 
-/// A change of the reader that a control message asked for. It is applied at the next call,
-/// because until then the message just returned may lie in the reader's own buffer.
+/// A change to the reader that a control message asks for. It is applied by the next call, because
+/// until then the message just returned may borrow the reader's buffer.
 #[derive(Clone, Copy, Debug)]
 enum Change {
     ChunkSize(u32),
     Abort(u32),
 }
 
-/// The receiving side: chunk reader, control messages, acknowledgements.
+/// The receiving side of a connection: chunk reader, control messages, acknowledgements.
 #[derive(Debug)]
 pub struct Inbound {
     reader: ChunkReader,
     change: Option<Change>,
-    /// Bytes since the handshake, never wrapping; the wire carries them modulo 2^32.
+    /// Bytes received since the handshake. The wire carries this number modulo 2^32.
     received: u64,
-    /// What the last acknowledgement said, in the 32 bits that it has for it.
+    /// Sequence number in the last acknowledgement sent (bytes, modulo 2^32).
     acknowledged: u32,
     window_bytes: u32,
 }
@@ -205,8 +204,8 @@ pub struct Inbound {
 const _: () = assert!(size_of::<Inbound>() <= 64);
 
 impl Inbound {
-    /// A reader at the start of the chunk stream. `window_bytes` is the acknowledgement window
-    /// that holds until the peer names its own.
+    /// Creates the receiving side at the start of the chunk stream. `window_bytes` is the
+    /// acknowledgement window until the peer sends its own.
     pub fn new(window_bytes: u32) -> Self {
         Self {
             reader: ChunkReader::new(),
@@ -217,12 +216,12 @@ impl Inbound {
         }
     }
 
-    /// Consumes `input` up to and including the next message; `None` when it is used up. What is
-    /// consumed is no longer what came (see [`ChunkReader::next_message`]).
+    /// Consumes `input` up to and including the next message. Returns `None` when `input` is used
+    /// up. Consumed bytes are overwritten (see [`ChunkReader::next_message`]).
     ///
-    /// Pings are answered into `output`, within its bound, and what is tolerated is noted. An
-    /// acknowledgement is written when the input is used up, so at most once for each piece of
-    /// input however small the peer's window is.
+    /// Writes the replies to pings to `output`, and counts quirks in `tolerated`. An
+    /// acknowledgement is only written when the input is used up. So there is at most one for each
+    /// read, however small the peer's window is.
     pub fn next<'s, 'i: 's>(
         &'s mut self,
         input: &mut &'i mut [u8],
@@ -245,7 +244,7 @@ impl Inbound {
         let control = match Control::parse(message.header.kind, message.payload) {
             Ok(Some(control)) => control,
             Ok(None) => return Ok(Some(Incoming::Message(message))),
-            // A chunk size that cannot be read leaves no way to follow what comes.
+            // An unreadable chunk size is fatal: no later chunk boundary can be found.
             Err(ControlError::Short { kind, .. }) if kind != kind::SET_CHUNK_SIZE => {
                 tolerated.note(Quirk::MalformedMessage);
                 return Ok(Some(Incoming::Malformed));
@@ -273,25 +272,27 @@ impl Inbound {
         Ok(Some(Incoming::Control(control)))
     }
 
-    /// Bytes received since the handshake.
+    /// Returns the number of bytes received since the handshake.
     pub const fn received_bytes(&self) -> u64 {
         self.received
     }
 
-    /// The chunk reader, for its accounting.
+    /// Returns the chunk reader, for accounting.
     pub const fn reader(&self) -> &ChunkReader {
         &self.reader
     }
 
-    /// Gives back the buffer that a publisher's messages were assembled in.
+    /// Frees the spare assembly buffers, which only a publisher needs.
     pub fn release(&mut self) {
         self.reader.release();
     }
 }
 
 /// Writes an Acknowledgement when half a window has arrived since the last one (RTMP 1.0,
-/// section 5.4.3). While older output waits nothing is added: a peer that does not read is owed
-/// one number, the newest, and OBS never reads once it publishes.
+/// section 5.4.3).
+///
+/// While older output waits, no acknowledgement is added. OBS never reads once it publishes, so a
+/// queue of acknowledgements would grow for hours; only the newest number matters.
 fn acknowledge(received: u64, acknowledged: &mut u32, window_bytes: u32, output: &mut Output) {
     // The field is 32 bits wide and wraps; the truncation is the definition.
     let received = received as u32;
@@ -306,7 +307,7 @@ fn acknowledge(received: u64, acknowledged: &mut u32, window_bytes: u32, output:
 mod tests {
     use super::*;
 
-    /// What acknowledging leaves in the output after `received` bytes in all.
+    /// The acknowledgement that is written after `received` bytes in total.
     fn acknowledgement(received: u64, acknowledged: u32, window_bytes: u32) -> Option<Control> {
         let (mut output, mut acknowledged) = (Output::default(), acknowledged);
         acknowledge(received, &mut acknowledged, window_bytes, &mut output);

@@ -1,7 +1,6 @@
-//! Messages: type ids, the protocol control messages and aggregates (RTMP 1.0, sections 5.4 and
-//! 7.1).
+//! Messages: type ids, protocol control messages and aggregates (RTMP 1.0, sections 5.4 and 7.1).
 //!
-//! Owns the byte layout of every message that is not AMF. Never keeps state between messages, and
+//! Owns the byte layout of every message that is not AMF. It keeps no state between messages, and
 //! never decides what a message means for the connection.
 
 use std::error::Error;
@@ -44,7 +43,7 @@ pub mod kind {
     pub const AGGREGATE: u8 = 22;
 }
 
-/// What every message carries beside its payload (RTMP 1.0, section 6.1.1).
+/// The header of a message (RTMP 1.0, section 6.1.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MessageHeader {
     /// Chunk stream that carried it, 2 to 65599.
@@ -57,35 +56,35 @@ pub struct MessageHeader {
     pub message_stream_id: u32,
 }
 
-/// A whole message whose payload lies in the input or in the reader's assembly buffer.
+/// A complete message. Its payload lies in the input or in the reader's assembly buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Message<'a> {
     /// Timestamp, type and ids.
     pub header: MessageHeader,
-    /// The payload, all of it.
+    /// The complete payload.
     pub payload: &'a [u8],
 }
 
-/// A protocol control message or a user control message, decoded.
+/// A decoded protocol control message or user control message.
 ///
-/// Peers send them on any chunk stream and any message stream, so neither is looked at.
+/// Peers send them on any chunk stream and any message stream, so both ids are ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Control {
     /// Chunk size of the sender from the next chunk on, 1 to 0x7fffffff.
     SetChunkSize(u32),
-    /// Chunk stream whose message under assembly is to be dropped.
+    /// Chunk stream whose unfinished message the receiver drops.
     Abort(u32),
     /// Bytes the sender has received so far, modulo 2^32.
     Acknowledgement(u32),
-    /// An event of section 6.2.
+    /// A user control event, section 6.2.
     UserControl(UserControl),
-    /// Bytes after which the sender of this message wants an acknowledgement.
+    /// Bytes after which the sender of this message expects an acknowledgement.
     WindowAckSize(u32),
-    /// Bytes the receiver of this message may have unacknowledged.
+    /// Bytes that the receiver of this message may send without an acknowledgement.
     SetPeerBandwidth {
         /// The window in bytes.
         window: u32,
-        /// How the window is to be taken.
+        /// How the receiver applies the window.
         limit: BandwidthLimit,
     },
 }
@@ -93,13 +92,13 @@ pub enum Control {
 /// Limit type of Set Peer Bandwidth (RTMP 1.0, section 5.4.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BandwidthLimit {
-    /// Take the window.
+    /// The receiver uses this window.
     Hard,
-    /// Take the smaller of this window and the one in force.
+    /// The receiver uses the smaller of this window and the one in force.
     Soft,
-    /// Take it as hard if the last one was hard, else ignore it.
+    /// The same as hard if the last limit was hard; otherwise the receiver ignores it.
     Dynamic,
-    /// A value the specification does not know.
+    /// A value that the specification does not define.
     Other(u8),
 }
 
@@ -111,26 +110,26 @@ pub enum UserControl {
     StreamBegin(u32),
     /// Playback of the message stream is over.
     StreamEof(u32),
-    /// The message stream has nothing to send at the moment.
+    /// The message stream has no data to send at the moment.
     StreamDry(u32),
-    /// How much the player buffers.
+    /// The length of the player's buffer.
     SetBufferLength {
-        /// The stream that is played.
+        /// The message stream of the play.
         message_stream_id: u32,
         /// The buffer in milliseconds of media.
         buffer_ms: u32,
     },
     /// The message stream is a recording.
     StreamIsRecorded(u32),
-    /// To be answered by a [`UserControl::PingResponse`] with the same value.
+    /// The receiver answers with a [`UserControl::PingResponse`] of the same value.
     PingRequest(u32),
     /// Answers a [`UserControl::PingRequest`].
     PingResponse(u32),
-    /// An event that is not listed here, or one whose data is too short: to be ignored.
+    /// Any other event, or one whose data is too short. The receiver ignores it.
     Unknown(u16),
 }
 
-/// Why a control message cannot be obeyed.
+/// An error in a control message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ControlError {
@@ -138,13 +137,13 @@ pub enum ControlError {
     ChunkSizeZero,
     /// The top bit of a chunk size must be zero (RTMP 1.0, section 5.4.1).
     ChunkSizeTopBit(u32),
-    /// The payload ends before its fields do.
+    /// The payload is shorter than its fields.
     Short {
         /// Message type id.
         kind: u8,
-        /// Bytes the fields need.
+        /// Length of the fields (bytes).
         expected: usize,
-        /// Bytes that came.
+        /// Length of the payload (bytes).
         got: usize,
     },
 }
@@ -152,8 +151,8 @@ pub enum ControlError {
 impl Control {
     /// Decodes a message of type 1 to 6.
     ///
-    /// `Ok(None)` for every other type, and for a user control message too short to name its
-    /// event. Bytes behind the fields are ignored.
+    /// Returns `Ok(None)` for every other type, and for a user control message that is too short
+    /// for an event type. Bytes after the fields are ignored.
     pub fn parse(kind: u8, payload: &[u8]) -> Result<Option<Self>, ControlError> {
         let u32_field =
             || be_u32(payload).ok_or(ControlError::Short { kind, expected: 4, got: payload.len() });
@@ -173,7 +172,7 @@ impl Control {
         }))
     }
 
-    /// Its message type id, one of [`kind`].
+    /// Returns the message type id, one of [`kind`].
     pub const fn kind(&self) -> u8 {
         match self {
             Self::SetChunkSize(_) => kind::SET_CHUNK_SIZE,
@@ -185,7 +184,7 @@ impl Control {
         }
     }
 
-    /// Appends its payload, at most [`CONTROL_PAYLOAD_BYTES_MAX`] bytes.
+    /// Appends the payload, at most [`CONTROL_PAYLOAD_BYTES_MAX`] bytes.
     pub fn encode(&self, out: &mut impl BufMut) {
         match *self {
             Self::SetChunkSize(value)
@@ -202,7 +201,8 @@ impl Control {
 }
 
 impl BandwidthLimit {
-    /// Some peers leave the byte out; nearly all that send it say dynamic.
+    /// Parses the limit type. Some peers leave the byte out. It then counts as dynamic, which
+    /// nearly all other peers send.
     fn parse(byte: Option<u8>) -> Self {
         match byte {
             Some(0) => Self::Hard,
@@ -281,12 +281,12 @@ impl UserControl {
 impl fmt::Display for ControlError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::ChunkSizeZero => write!(f, "set chunk size names 0 bytes, at least 1 expected"),
+            Self::ChunkSizeZero => write!(f, "the peer set a chunk size of 0 bytes"),
             Self::ChunkSizeTopBit(size) => {
-                write!(f, "set chunk size names {size:#010x}, its top bit must be zero")
+                write!(f, "the peer set a chunk size of {size:#010x}, the top bit must be zero")
             }
             Self::Short { kind, expected, got } => {
-                write!(f, "control message of type {kind} has {got} bytes, {expected} expected")
+                write!(f, "control message of type {kind} has {got} bytes, expected {expected}")
             }
         }
     }
@@ -294,27 +294,29 @@ impl fmt::Display for ControlError {
 
 impl Error for ControlError {}
 
-/// The messages inside an aggregate (RTMP 1.0, section 7.1.6), in order, without a copy.
+/// Iterator over the messages in an aggregate (RTMP 1.0, section 7.1.6). It copies no payload.
 ///
-/// Their times are rebased: the first takes the time of the aggregate and the others keep their
+/// Times are rebased: the first part gets the time of the aggregate, and the others keep their
 /// distance to it. Message stream and chunk stream are those of the aggregate. Only audio, video
-/// and data come out; a nested aggregate and everything else is passed over. Ends at the first
-/// malformed part, and what came before it stands. An aggregate of more than
-/// [`limits::AGGREGATE_PARTS_MAX`] parts is malformed after those: 8 MiB hold half a million.
+/// and data are returned; other parts, such as a nested aggregate, are skipped.
+///
+/// The iterator ends at the first malformed part; the parts before it are valid. The parts after
+/// the first [`limits::AGGREGATE_PARTS_MAX`] count as malformed, because 8 MiB can hold half a
+/// million of them.
 #[derive(Clone, Debug)]
 pub struct AggregateParts<'a> {
     header: MessageHeader,
     rest: &'a [u8],
-    /// What is added to the time of a part; known once the first part is read.
+    /// Added to the time of each part (ms, modulo 2^32); known when the first part is read.
     offset: Option<u32>,
-    /// Parts that may still be read.
+    /// Number of parts that may still be read.
     left: usize,
     passed_over: usize,
     malformed: bool,
 }
 
 impl<'a> AggregateParts<'a> {
-    /// The parts of `aggregate`, a message of type [`kind::AGGREGATE`].
+    /// Creates an iterator over `aggregate`, a message of type [`kind::AGGREGATE`].
     pub const fn new(aggregate: Message<'a>) -> Self {
         Self {
             header: aggregate.header,
@@ -326,32 +328,34 @@ impl<'a> AggregateParts<'a> {
         }
     }
 
-    /// The message stream that all parts belong to.
+    /// Returns the id of the message stream of all parts.
     pub const fn message_stream_id(&self) -> u32 {
         self.header.message_stream_id
     }
 
-    /// True once a part was met that does not fit the body, or one more than there may be.
+    /// Returns true if a part exceeded the body, or if there were too many parts.
     pub const fn malformed(&self) -> bool {
         self.malformed
     }
 
-    /// Parts that were read and did not come out.
+    /// Returns the number of parts that were skipped because of their type.
     pub const fn passed_over(&self) -> usize {
         self.passed_over
     }
 
-    /// Takes one part and the back pointer behind it off the body.
+    /// Takes one part and its back pointer off the body.
     fn take_part(&mut self) -> Option<Message<'a>> {
         self.left = self.left.checked_sub(1)?;
         let (part_header, rest) = self.rest.split_first_chunk::<PART_HEADER_BYTES>()?;
         let [kind, size @ .., t1, t2, t3, t0, _, _, _] = *part_header;
         let [s1, s2, s3] = size;
         let (payload, rest) = rest.split_at_checked(u32::from_be_bytes([0, s1, s2, s3]) as usize)?;
-        // Neither the value of the back pointer nor its presence in the last part can be relied on.
+        // Neither the value of a back pointer nor its presence after the last part is reliable. So
+        // the value is ignored, and a missing one is accepted.
         self.rest = rest.get(BACK_POINTER_BYTES..).unwrap_or_default();
 
-        // The time lies in the order of FLV, low 24 bits first, whatever section 7.1.6 draws.
+        // The time is laid out as in FLV: the low 24 bits first, then the high byte. The drawing in
+        // section 7.1.6 differs.
         let part_time = u32::from_be_bytes([t0, t1, t2, t3]);
         let aggregate_time = self.header.timestamp;
         let offset = *self.offset.get_or_insert_with(|| aggregate_time.wrapping_sub(part_time));
@@ -382,11 +386,11 @@ impl<'a> Iterator for AggregateParts<'a> {
     }
 }
 
-/// Type 1, size 3, time 4, stream id 3.
+/// Length of a part's header (bytes): type 1, size 3, time 4, stream id 3.
 const PART_HEADER_BYTES: usize = 11;
-/// The length of the part, repeated behind it.
+/// Length of the back pointer, which repeats the length of its part (bytes).
 const BACK_POINTER_BYTES: usize = 4;
-/// The longest payload of a control message, that of SetBufferLength.
+/// Length of the longest control message payload, that of SetBufferLength (bytes).
 pub const CONTROL_PAYLOAD_BYTES_MAX: usize = 10;
 
 const fn valid_chunk_size(size: u32) -> Result<u32, ControlError> {
@@ -413,7 +417,7 @@ pub(in crate::rtmp) mod tests {
         out
     }
 
-    /// The bytes written as hex digits in `text`; everything else in it is ignored.
+    /// Parses the hex digits in `text`; everything else in it is ignored.
     pub(in crate::rtmp) fn hex(text: &str) -> Vec<u8> {
         let digits: Vec<u8> =
             text.chars().filter_map(|c| c.to_digit(16)).map(|digit| digit as u8).collect();
@@ -476,7 +480,7 @@ pub(in crate::rtmp) mod tests {
         }
         assert_eq!(
             ControlError::ChunkSizeTopBit(0x8000_0001).to_string(),
-            "set chunk size names 0x80000001, its top bit must be zero"
+            "the peer set a chunk size of 0x80000001, the top bit must be zero"
         );
     }
 

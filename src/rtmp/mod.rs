@@ -1,4 +1,4 @@
-//! The protocol, pure: bytes in, events and bytes out.
+//! The RTMP protocol without I/O: bytes go in, events and bytes come out.
 //!
 //! No module below opens a socket, reads a clock or draws a random number.
 //!

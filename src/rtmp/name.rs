@@ -1,13 +1,14 @@
-//! Names: which stream an application and a key mean, however a client cuts or encodes its URL.
+//! Names: the stream that an application and a key refer to, however a client splits or encodes its
+//! URL.
 //!
-//! Owns the rules that bring every client's spelling of a stream to one name, and the refusal of
-//! names that would harm a log, a file or a reader. It never decodes a query, which stays raw for
-//! access rules. There are no virtual hosts: the host of a URL is not part of a name.
+//! Owns the rules that turn every client's spelling of a stream into one canonical name, and
+//! refuses names that would harm a log, a file or a reader. A query is never decoded; it stays raw
+//! for the access rules. There are no virtual hosts: the host of a URL is not part of a name.
 //!
-//! A name has two parts or more, joined by single slashes. The rules hold in this order, and they
-//! change nothing of their own result. `+` stands between application and key.
+//! A name has two or more parts, joined by single slashes. The rules apply in this order. Applied
+//! to their own result, they change nothing. `+` separates application and key.
 //!
-//! | # | what a client sends | name or refusal |
+//! | # | a client sends | name or refusal |
 //! |---|---|---|
 //! | 1 | `live/a` + `b`, `live` + `a/b`, `live/a/b` + nothing | `live/a/b` |
 //! | 2 | `live?x=1` + `s`, `live` + `s?x=1`, `live` + `s` and `tcUrl` with `?x=1` | `live/s` |
@@ -28,25 +29,28 @@
 //!
 //! The reasons:
 //!
-//! - 1: of a URL, ffmpeg (and VLC with it) and librtmp (rtmpdump) give the application two parts,
-//!   GStreamer all but the last. OBS has a field for each half, so its users cut where they like.
-//! - 2: the query is kept apart from the name, that of the key first.
-//! - 3: all clients look for their slash in the query, too. An application of two parts whose
-//!   query has a slash or ends with a colon, or a key that has `=` or `&`, tells that they found it
-//!   there. The query is put together again. A key such as `cd` alone tells nothing and is taken
-//!   as one, so a slash in a query is better encoded.
-//! - 4 to 6: users of OBS split credentials over both fields or forget the question mark. What has
-//!   no name of its own, or parameters in its name, would show them as a public name.
-//! - 7: librtmp decodes the key before it sends it, the others send it as it is. It is decoded
-//!   until no escape is left, which makes both the same; a `%` that encodes nothing stays.
-//! - 8: librtmp sends this as a question mark, so it is one.
-//! - 10 and 11: ffmpeg and librtmp put prefixes in the place of some endings, drop `.flv`, and
-//!   librtmp cuts a path after a prefix. Only the last part loses its ending.
-//! - 12: Flash and Wowza call so the instance of an application that is meant without a name.
-//! - 13 and 14: users of OBS paste the whole URL. It must lead into the application.
-//! - 15: ffmpeg sends the one part as an application, OBS as a key, and GStreamer not at all.
+//! - 1: ffmpeg (and VLC, which uses it) and librtmp (rtmpdump) put two parts of a URL into the
+//!   application. GStreamer puts all but the last there. OBS has a field for each half, so its
+//!   users split the URL anywhere.
+//! - 2: the query is kept apart from the name. The query of the key comes first.
+//! - 3: all clients split at a slash, even at one in the query. Then the application has two parts
+//!   and its query has a slash or ends with a colon, or the key has `=` or `&`. In these cases the
+//!   query is joined again. A key such as `cd` has no such mark and is used as a key, so users
+//!   should encode slashes in a query.
+//! - 4 to 6: users of OBS split credentials over both fields or forget the question mark. A stream
+//!   without a name of its own, or with parameters in its name, is refused, because the credentials
+//!   would become a public name.
+//! - 7: librtmp decodes the key before it sends it, and other clients do not. The key is decoded
+//!   until no escape is left, so that both give the same name. A `%` that encodes nothing stays.
+//! - 8: librtmp sends this as a question mark, so it counts as one.
+//! - 10 and 11: ffmpeg and librtmp replace some endings by prefixes and drop `.flv`. librtmp splits
+//!   a path after a prefix. Only the last part loses its ending.
+//! - 12: Flash and Wowza use this name for the default instance of an application.
+//! - 13 and 14: users of OBS paste the whole URL as the key. It must lead into the application.
+//! - 15: ffmpeg sends a single part as the application, OBS as the key, and GStreamer sends
+//!   nothing.
 //!
-//! Upper and lower case differ, and so do different code points for one letter.
+//! Names are case-sensitive, and are not normalised: different code points for one letter differ.
 
 use smallvec::SmallVec;
 use smol_str::SmolStr;
@@ -55,66 +59,67 @@ use std::fmt;
 
 use crate::limits::{NAME_BYTES_MAX, QUERY_BYTES_MAX};
 
-/// The application as `connect` gave it: a path and a raw query.
+/// The application of a `connect`: a path and a raw query.
 ///
-/// One text, since every idle connection holds one: the query stands behind a separator that no
-/// path can contain. A short one, as most are, lies within this.
+/// Both are in one string, after one another, with a separator that no path can contain. Two
+/// strings are rejected because every idle connection holds an application. Short strings, which
+/// are the majority, are stored inline.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AppName(SmolStr);
 
-/// Between the path and a query that stood in the application.
+/// Separates the path from a query that was part of the application.
 const QUERY_OF_APP: char = '?';
-/// Between the path and a query that stood only in `tcUrl`.
+/// Separates the path from a query that was only in `tcUrl`.
 const QUERY_OF_TC_URL: char = '\0';
 
 const _: () = assert!(size_of::<AppName>() <= 24);
 
-/// The instance of an application that is meant when a URL names none.
+/// Name of the default instance of an application.
 const DEFAULT_INSTANCE: &str = "_definst_";
-/// Players ask for a container by prefix; a live stream has none.
+/// Prefixes with which players request a container. A live stream has none.
 const FORMAT_PREFIXES: [&str; 4] = ["mp4:", "flv:", "mp3:", "id3:"];
-/// Clients turn these into a prefix, drop them, or leave them.
+/// Endings that clients replace by a prefix, drop, or leave.
 const FORMAT_ENDINGS: [&str; 4] = [".flv", ".mp4", ".f4v", ".mp3"];
-/// The schemes of URLs that a server of RTMP is reached by, as parts of a path.
+/// URL schemes of RTMP servers, as they look as part of a path.
 const SCHEMES: [&str; 7] = ["rtmp:", "rtmps:", "rtmpt:", "rtmpe:", "rtmpte:", "rtmpts:", "rtmfp:"];
 
 /// The parts of a path.
 type Parts<'a> = SmallVec<[&'a str; 8]>;
 
-/// The stream that a key means within an application.
+/// The stream that a key refers to within an application.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StreamTarget {
-    /// The canonical name, application and key: equal for every way to write the URL.
+    /// The canonical name of application and key. It is the same for every spelling of the URL.
     pub name: String,
-    /// The raw queries of both; that of the key comes first, so that its parameters win.
+    /// The raw queries of both. The query of the key comes first, so its parameters win.
     pub query: String,
 }
 
 impl StreamTarget {
-    /// Memory that it holds in addition to itself (bytes).
+    /// Returns the allocated memory (bytes).
     pub const fn held_bytes(&self) -> usize {
         self.name.capacity() + self.query.capacity()
     }
 }
 
 impl AppName {
-    /// Memory that it holds (bytes).
+    /// Returns the allocated memory (bytes).
     pub(super) fn held_bytes(&self) -> usize {
         if self.0.is_heap_allocated() { self.0.len() } else { 0 }
     }
 
-    /// Reads the `app` of `connect`. A query that stands only in `tcUrl` is the application's too,
-    /// and so is the path of that URL where there is no `app`.
+    /// Parses the `app` of `connect`. If `app` has no query, the application gets that of `tcUrl`.
+    /// If `app` is empty, the application also gets the path of `tcUrl`.
     pub fn parse(app: &[u8], tc_url: Option<&[u8]>) -> Result<Self, NameError> {
-        let (mut path, query) = cut_at_query(trim_blanks(text(app)?))?;
+        let (mut path, query) = split_at_query(trim_blanks(text(app)?))?;
         if let Some(tc_url) = tc_url.filter(|_| path.is_empty() && query.is_none()) {
-            path = cut_at_query(trim_blanks(text(tc_url)?))?.0;
+            path = split_at_query(trim_blanks(text(tc_url)?))?.0;
         }
         let parts = parts(path.split('/'))?;
-        // A scheme alone is half of a URL, of which the key has the rest.
-        let is_cut = parts.last().is_some_and(|part| is_scheme(part));
-        let mut kept = if is_cut { joined(&parts)? } else { joined(without_url(&parts)?)? };
+        // If the last part is a scheme, the client split a URL there and the key has the rest.
+        let is_split = parts.last().is_some_and(|part| is_scheme(part));
+        let mut kept = if is_split { joined(&parts)? } else { joined(without_url(&parts)?)? };
         if let Some(query) = query {
             kept.push(QUERY_OF_APP);
             kept.push_str(checked_query(query)?);
@@ -125,23 +130,23 @@ impl AppName {
         Ok(Self(kept.into()))
     }
 
-    /// The path without slashes around it; empty if the URL has none.
+    /// Returns the path without slashes around it; empty if the URL has none.
     pub fn path(&self) -> &str {
         self.split().0
     }
 
-    /// The raw query, without its question mark.
+    /// Returns the raw query, without its question mark.
     pub fn query(&self) -> &str {
         self.split().1.unwrap_or_default()
     }
 
-    /// Which stream the `key` of `publish` or `play` means. Without a key it is the one whose
-    /// name ends with the last part of the application.
+    /// Returns the stream that the `key` of `publish` or `play` refers to. If the key is empty, the
+    /// last part of the application is the key.
     pub fn stream(&self, key: &[u8]) -> Result<StreamTarget, NameError> {
         let key = trim_blanks(text(key)?);
-        let (key_path, key_query) = cut_at_query(key)?;
+        let (key_path, key_query) = split_at_query(key)?;
         if self.key_continues_query(&key_path) {
-            return self.stream_of_cut_query(key);
+            return self.stream_of_split_query(key);
         }
         let mut parts = parts(self.path().split('/').chain(key_path.split('/')))?;
         strip_ending(&mut parts)?;
@@ -150,9 +155,9 @@ impl AppName {
         Ok(StreamTarget { name, query: checked_query(&query)?.to_owned() })
     }
 
-    /// The stream of an application whose query goes on in the `key`. The key's blanks and slashes
-    /// are kept: they may belong to a signature.
-    fn stream_of_cut_query(&self, key: &str) -> Result<StreamTarget, NameError> {
+    /// Returns the stream of an application whose query continues in the `key`. Blanks and slashes
+    /// of the key are kept, because they may belong to a signature.
+    fn stream_of_split_query(&self, key: &str) -> Result<StreamTarget, NameError> {
         let mut parts = parts(self.path().split('/'))?;
         strip_ending(&mut parts)?;
         let parts = without_url(&parts)?;
@@ -160,7 +165,8 @@ impl AppName {
             return Err(NameError::QueryAsKey);
         }
         let query = self.query();
-        // A question mark at the end of the application, or a further parameter: the user cut it.
+        // A client splits at a slash, and that slash is restored. A user splits after the question
+        // mark or before a parameter, and then there was no slash.
         let is_whole = query.is_empty() || query.ends_with('&') || key.starts_with('&');
         let query = [query, if is_whole { "" } else { "/" }, key].concat();
         Ok(StreamTarget { name: named(parts)?, query: checked_query(&query)?.to_owned() })
@@ -170,18 +176,19 @@ impl AppName {
         split_at(&self.0, |c| c == QUERY_OF_APP || c == QUERY_OF_TC_URL)
     }
 
-    /// Whether a client took a slash inside the query for the one before the key.
+    /// Returns true if a client split the URL at a slash in the query.
     ///
-    /// ffmpeg cuts `live/key?sig=ab/cd+e==` at its second slash, into the application
-    /// `live/key?sig=ab` and the key `cd+e==`. Either half can tell: a query with another slash,
-    /// or a key with the `=` or `&` of a query, or the first slash of `://`. An application of one
-    /// part has no stream to give, so there the key must have a parameter: it may end with the
-    /// padding of base64. A query
-    /// that came from `tcUrl` alone was not cut by anyone.
+    /// ffmpeg splits `live/key?sig=ab/cd+e==` at its second slash, into the application
+    /// `live/key?sig=ab` and the key `cd+e==`. Three things reveal that: another slash in the
+    /// query, a colon at its end (from `://`), or an `=` or `&` in the key.
+    ///
+    /// An application of one part contains no stream name, so the key is the name, unless it has a
+    /// parameter. An `=` at the end is not enough there: it may be the padding of base64. A query
+    /// from `tcUrl` was not split, so it does not count.
     fn key_continues_query(&self, key_path: &str) -> bool {
         let path = self.path();
-        let behind = self.0.strip_prefix(path).and_then(|rest| rest.strip_prefix(QUERY_OF_APP));
-        let Some(query) = behind.filter(|_| !key_path.is_empty()) else { return false };
+        let query = self.0.strip_prefix(path).and_then(|rest| rest.strip_prefix(QUERY_OF_APP));
+        let Some(query) = query.filter(|_| !key_path.is_empty()) else { return false };
         if path.contains('/') {
             query.contains('/') || query.ends_with(':') || key_path.contains(['=', '&'])
         } else {
@@ -190,22 +197,21 @@ impl AppName {
     }
 }
 
-/// Whether `text` is the path of an application as [`AppName::path`] gives it.
+/// Returns true if `text` is a canonical application path, as [`AppName::path`] returns it.
 pub fn is_app(text: &str) -> bool {
     let app = AppName::parse(text.as_bytes(), None);
     !text.is_empty() && app.is_ok_and(|app| app.path() == text)
 }
 
-/// Whether `text` is a key, or the end of a name, that is left as it is by
-/// [`AppName::stream`].
+/// Returns true if `text` is a canonical key, which [`AppName::stream`] does not change.
 pub fn is_key(text: &str) -> bool {
     let target = AppName("app".into()).stream(text.as_bytes());
     !text.is_empty() && target.is_ok_and(|target| target.name.strip_prefix("app/") == Some(text))
 }
 
-/// Cuts a spelling at its first question mark, plain or encoded. The path before it is decoded,
+/// Splits a spelling at its first question mark, plain or encoded. The path before it is decoded;
 /// the query stays raw.
-fn cut_at_query(spelling: &str) -> Result<(Cow<'_, str>, Option<&str>), NameError> {
+fn split_at_query(spelling: &str) -> Result<(Cow<'_, str>, Option<&str>), NameError> {
     match spelling.find(['?', '%']) {
         None => Ok((spelling.into(), None)),
         Some(at) if spelling[at..].starts_with('?') => {
@@ -215,9 +221,12 @@ fn cut_at_query(spelling: &str) -> Result<(Cow<'_, str>, Option<&str>), NameErro
     }
 }
 
-/// Decodes until no escape is left, so that a path which one client has decoded and another has
-/// not comes out the same. Each byte is looked at once: a decoded one may complete the escape
-/// before it, and that is found at the end of what is decoded so far.
+/// Decodes escapes until none is left. So a path that one client has decoded and another has not
+/// gives the same result.
+///
+/// Decoding in repeated passes is rejected: `%252525...` would make the work quadratic. One pass is
+/// enough, because a new escape can only end with the byte that was decoded last, so it is always
+/// at the end of the path.
 fn decode(spelling: &str) -> Result<(String, Option<&str>), NameError> {
     let mut path = Vec::with_capacity(spelling.len());
     let mut query = None;
@@ -242,13 +251,14 @@ fn escape_at_end(path: &[u8]) -> Option<u8> {
     u8::try_from(digit(high)? << 4 | digit(low)?).ok()
 }
 
-/// The parts of a path that count: without blanks, prefixes, empty parts and the default instance.
+/// Returns the parts of a path, without blanks and prefixes. Empty parts and the default instance
+/// are left out.
 fn parts<'a>(all: impl Iterator<Item = &'a str>) -> Result<Parts<'a>, NameError> {
     let (mut parts, mut bytes) = (Parts::new(), 0);
     for part in all.map(bare).filter(counts) {
         check_part(part)?;
-        // A URL that is going to fall away counts too, or a path of single letters would cost
-        // more than it can be worth.
+        // Parts of a URL count as well, although `without_url` drops them later. Otherwise a key of
+        // many short parts would cost more work than any name needs.
         bytes += 1 + part.len();
         if bytes > 2 * NAME_BYTES_MAX {
             return Err(NameError::NameTooLong { bytes_max: NAME_BYTES_MAX });
@@ -269,7 +279,7 @@ fn check_part(part: &str) -> Result<(), NameError> {
     check_characters(part)
 }
 
-/// A part without blanks around it and without the prefixes of formats.
+/// Removes blanks around a part, and format prefixes.
 fn bare(part: &str) -> &str {
     let mut bare = trim_blanks(part);
     while let Some(rest) = FORMAT_PREFIXES.iter().find_map(|prefix| bare.strip_prefix(prefix)) {
@@ -278,7 +288,7 @@ fn bare(part: &str) -> &str {
     bare
 }
 
-/// Takes the endings of formats off the last part.
+/// Removes format endings from the last part.
 fn strip_ending(parts: &mut Parts<'_>) -> Result<(), NameError> {
     while let Some(last) = parts.pop() {
         let ending = FORMAT_ENDINGS.iter().find_map(|ending| last.strip_suffix(ending));
@@ -292,12 +302,12 @@ fn strip_ending(parts: &mut Parts<'_>) -> Result<(), NameError> {
     Ok(())
 }
 
-/// The parts of the path of a URL, where the parts have a whole one. What comes before it is the
-/// application of the connection, so the URL must lead into that.
+/// If the parts contain a URL, returns the parts of its path. The parts before it are the
+/// application of the connection, so the path must begin with them.
 fn without_url<'v, 'a>(mut parts: &'v [&'a str]) -> Result<&'v [&'a str], NameError> {
     while let Some(at) = parts.iter().position(|part| is_scheme(part)) {
         let (app, url) = parts.split_at(at);
-        // The scheme and the host, which may have a user and a password.
+        // Skips the scheme and the host, which may contain a user and a password.
         parts = url.get(2..).unwrap_or_default();
         if !parts.starts_with(app) {
             return Err(NameError::UrlAsKey);
@@ -310,7 +320,7 @@ fn is_scheme(part: &str) -> bool {
     SCHEMES.iter().any(|scheme| scheme.eq_ignore_ascii_case(part))
 }
 
-/// The name of a stream with these parts.
+/// Joins the parts of a stream name; there must be at least two.
 fn named(parts: &[&str]) -> Result<String, NameError> {
     if parts.len() < 2 {
         return Err(NameError::Empty);
@@ -342,7 +352,7 @@ fn checked_query(query: &str) -> Result<&str, NameError> {
     Ok(query)
 }
 
-/// Refuses what would break a line or reorder text wherever the name is shown.
+/// Refuses characters that would break a line or reorder text where the name is displayed.
 fn check_characters(text: &str) -> Result<(), NameError> {
     for character in text.chars() {
         match character {
@@ -373,7 +383,7 @@ fn split_at(text: &str, is_separator: impl Fn(char) -> bool) -> (&str, Option<&s
     (parts.next().unwrap_or_default(), parts.next())
 }
 
-/// People paste blanks, and some encoders send the NUL that ends their strings.
+/// Removes blanks, which people paste, and NUL, with which some encoders end their strings.
 fn trim_blanks(text: &str) -> &str {
     text.trim_matches(is_blank)
 }
@@ -382,38 +392,38 @@ const fn is_blank(character: char) -> bool {
     matches!(character, ' ' | '\t' | '\0')
 }
 
-/// Why an application or a key names no stream.
+/// An error in an application or a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NameError {
-    /// There are fewer than two parts.
+    /// The name has fewer than two parts.
     Empty,
-    /// The key is made of the parameters of a query.
+    /// The key contains the parameters of a query.
     QueryAsKey,
     /// The key is a URL that does not lead into the application.
     UrlAsKey,
     /// The name is too long.
     NameTooLong {
-        /// The bound.
+        /// The bound in bytes.
         bytes_max: usize,
     },
     /// The query is too long.
     QueryTooLong {
-        /// What it has.
+        /// The length in bytes.
         bytes: usize,
-        /// The bound.
+        /// The bound in bytes.
         bytes_max: usize,
     },
-    /// The bytes are no UTF-8.
+    /// The bytes are not UTF-8.
     NotUtf8 {
-        /// Where they stop to be.
+        /// Position of the first invalid byte.
         at: usize,
     },
-    /// A control character, line breaks and NUL among them.
+    /// The name contains a control character, such as a line break or NUL.
     Control(char),
-    /// A character that reorders the text around it.
+    /// The name contains a character that reorders the text around it.
     Bidi(char),
-    /// A part is `.` or `..`.
+    /// A part of the name is `.` or `..`.
     DotPart,
 }
 
@@ -421,28 +431,29 @@ impl fmt::Display for NameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::Empty => f.write_str(
-                "no stream key: application and stream are needed, as in rtmp://host/live/key",
+                "no stream key: use an application and a stream key, as in rtmp://host/live/key",
             ),
             Self::QueryAsKey => f.write_str(
-                "stream key has parameters: put a question mark before them, as in key?user=u",
+                "stream key has parameters: write a question mark before them, as in key?user=u",
             ),
             Self::UrlAsKey => {
-                f.write_str("stream key is the URL of another application: give the key alone")
+                f.write_str("stream key is the URL of another application: use only the key")
             }
             Self::NameTooLong { bytes_max } => {
                 write!(f, "stream name is longer than {bytes_max} bytes")
             }
             Self::QueryTooLong { bytes, bytes_max } => {
-                write!(f, "query has {bytes} bytes, {bytes_max} are allowed")
+                write!(f, "query has {bytes} bytes, at most {bytes_max} are allowed")
             }
-            Self::NotUtf8 { at } => write!(f, "stream name is not UTF-8 from byte {at} on"),
+            Self::NotUtf8 { at } => write!(f, "stream name is not UTF-8 at byte {at}"),
             Self::Control(character) => {
-                write!(f, "control character U+{:04X} in stream name", u32::from(character))
+                write!(f, "stream name has the control character U+{:04X}", u32::from(character))
             }
             Self::Bidi(character) => {
-                write!(f, "text direction character U+{:04X} in stream name", u32::from(character))
+                let code = u32::from(character);
+                write!(f, "stream name has the text direction character U+{code:04X}")
             }
-            Self::DotPart => write!(f, "stream name with a part \".\" or \"..\""),
+            Self::DotPart => write!(f, "stream name has a part \".\" or \"..\""),
         }
     }
 }

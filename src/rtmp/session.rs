@@ -1,8 +1,8 @@
-//! The server's side of one connection: handshake, command dialogue, media events.
+//! The server side of one connection: handshake, command dialogue, media events.
 //!
-//! Owns the state of the protocol and the bytes of its replies. It decides nothing that is
-//! policy: a connect, publish or play is a [`Step`] that the caller answers with a call, at once or
-//! later. Until then the session takes no input. It keeps no copy of media: a message lies in the
+//! Owns the protocol state and the bytes of the replies. Policy belongs to the caller: each
+//! connect, publish or play is a [`Step`], and the caller accepts or rejects it, at once or later.
+//! Until then the session takes no input. Media is never copied here: a message lies in the
 //! caller's input or in the reader's assembly buffer.
 //!
 //! ```text
@@ -40,38 +40,40 @@ use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 
-/// What the server does of Enhanced RTMP v2 beyond codecs: it asks to reconnect, and passes several
-/// tracks, modifiers and nanoseconds through as they came.
+/// Capabilities of Enhanced RTMP v2 that the server has beyond codecs. It sends reconnect requests,
+/// and forwards multitrack messages, modifiers and nanosecond offsets unchanged.
 const CAPS_EX: u32 =
     caps_ex::RECONNECT | caps_ex::MULTITRACK | caps_ex::MOD_EX | caps_ex::TIMESTAMP_NANO_OFFSET;
 
-/// What every session of a server shares; passed to each call, so that a session holds no copy
-/// and a change reaches all of them at once.
+/// Settings that all sessions of a server share.
+///
+/// The caller passes them to each call. So a session holds no copy, and a change reaches all
+/// sessions at once.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct SessionSettings {
-    /// The server's words in the handshake.
+    /// S1 in its three forms.
     pub hello: Arc<Hello>,
-    /// What C2 must be.
+    /// How C2 is checked.
     pub c2_check: C2Check,
-    /// Bounds while nothing is published on the connection.
+    /// Bounds for a connection that does not publish.
     pub limits_before_publish: ReadLimits,
-    /// Bounds of a publisher.
+    /// Bounds for a publisher.
     pub limits_publishing: ReadLimits,
     /// Bound of the replies that wait for a peer that does not read (bytes).
     pub control_bytes_max: usize,
-    /// Message streams of one connection.
+    /// Bound of the message streams of one connection.
     pub message_streams_max: usize,
-    /// Outgoing chunk size.
+    /// Chunk size of sent messages (bytes).
     pub chunk_size: u32,
-    /// The window that the peer is asked to acknowledge (bytes).
+    /// Acknowledgement window that the peer is asked to use (bytes).
     pub window_ack_bytes: u32,
     /// Bound of a stream's canonical name (bytes); at most [`limits::NAME_BYTES_MAX`].
     pub name_bytes_max: usize,
 }
 
 impl SessionSettings {
-    /// The defaults of [`limits`].
+    /// Creates settings with the defaults of [`limits`].
     pub fn new(hello: Hello) -> Self {
         Self {
             hello: Arc::new(hello),
@@ -87,10 +89,10 @@ impl SessionSettings {
     }
 }
 
-/// The server's side of one connection. See the module's head for its states.
+/// The server side of one connection. The module documentation shows its states.
 ///
-/// In this order in memory: what is asked for with each write, whether replies wait, stands at the
-/// end, next to what else the owner asks for then.
+/// `repr(C)` fixes the order of the fields. `output` is last because the owner reads it for each
+/// write: there it lies next to the fields of the owner that a write needs.
 #[derive(Debug)]
 #[repr(C)]
 pub struct Session {
@@ -103,7 +105,7 @@ pub struct Session {
 }
 
 impl Session {
-    /// A session before its first byte.
+    /// Creates a session that has received nothing.
     pub fn new(settings: &SessionSettings) -> Self {
         Self {
             phase: Phase::Handshake(Box::new(ServerHandshake::new())),
@@ -111,14 +113,18 @@ impl Session {
             output: Output::default(),
             streams: MessageStreams::new(),
             tolerated: Tolerated::default(),
-            reconnect: Reconnect::Unheard,
+            reconnect: Reconnect::Unsupported,
         }
     }
 
-    /// Consumes `input` up to and including what makes the next event; `None` when it is used
-    /// up, however the bytes were cut, or while the session waits for an answer
-    /// ([`Session::is_asking`]). What is consumed is no longer what came. After an error the
-    /// session is of no more use.
+    /// Consumes `input` up to and including the next event. Returns `None` when `input` is used up,
+    /// or while a request waits for the caller's decision ([`Session::is_asking`]).
+    ///
+    /// The events do not depend on how the bytes are split between calls. Consumed bytes are
+    /// overwritten (see [`ChunkReader::next_message`]). After an error the session must not be used
+    /// again.
+    ///
+    /// [`ChunkReader::next_message`]: super::chunk::reader::ChunkReader::next_message
     pub fn next_event<'s, 'i: 's>(
         &'s mut self,
         input: &mut &'i mut [u8],
@@ -164,25 +170,26 @@ impl Session {
         dialogue.message(message).map(Some)
     }
 
-    /// Replies on their way to the peer.
+    /// Returns the replies to be sent to the peer.
     pub const fn output(&self) -> &Output {
         &self.output
     }
 
-    /// Replies on their way to the peer, to take what was written.
+    /// Returns the replies to be sent, so that the caller can remove the bytes that it has sent.
     pub const fn output_mut(&mut self) -> &mut Output {
         &mut self.output
     }
 
-    /// Checks that the waiting replies are within their bound. The caller checks before each event
-    /// and after each message that it adds. It offers the replies to the transport before it acts
-    /// on an error, which a session cannot do.
+    /// Checks that the waiting replies are within their bound.
+    ///
+    /// The caller checks before each event and after each message that it adds. It should offer the
+    /// replies to the transport before it acts on an error, because the peer may be reading.
     pub fn check_output(&self, settings: &SessionSettings) -> Result<(), SessionError> {
         let (waiting, max) = (self.output.bytes().len(), settings.control_bytes_max);
         if waiting > max { Err(SessionError::ControlOverflow { waiting, max }) } else { Ok(()) }
     }
 
-    /// Memory that it holds beside itself: what is under assembly, what waits for the peer, and
+    /// Returns the memory that the session has allocated: unfinished messages, waiting replies and
     /// names (bytes).
     pub fn held_bytes(&self) -> usize {
         let phase = match &self.phase {
@@ -198,7 +205,7 @@ impl Session {
             + self.tolerated.held_bytes()
     }
 
-    /// The application, once `connect` is accepted.
+    /// Returns the application; `None` before `connect` is accepted.
     pub fn app(&self) -> Option<&AppName> {
         match &self.phase {
             Phase::Connected(app) => Some(app),
@@ -206,30 +213,30 @@ impl Session {
         }
     }
 
-    /// Returns whether a connect, publish or play waits for its answer. Until then the session
-    /// takes no input.
+    /// Returns true if a connect, publish or play waits for the caller's decision. Until then the
+    /// session takes no input.
     pub fn is_asking(&self) -> bool {
         matches!(self.phase, Phase::Asking)
             || self.streams.iter().any(|stream| stream.role == Role::Asking)
     }
 
-    /// What was tolerated so far.
+    /// Returns the quirks that were tolerated so far.
     pub const fn tolerated(&self) -> &Tolerated {
         &self.tolerated
     }
 
-    /// Notes what the caller tolerates of the peer's media, which a session does not look into.
+    /// Counts a quirk that the caller found in the peer's media. A session does not parse media.
     pub fn tolerate(&mut self, quirk: Quirk) {
         self.tolerated.note(quirk);
     }
 
-    /// The receiving side, for its accounting.
+    /// Returns the receiving side, for accounting.
     pub const fn inbound(&self) -> &Inbound {
         &self.inbound
     }
 
-    /// Accepts a connect: window, bandwidth and chunk size go before the result, which is
-    /// longer than an initial chunk.
+    /// Accepts a connect. Window, bandwidth and chunk size precede the result, because the result
+    /// is longer than a chunk of the initial size.
     pub fn accept_connect(&mut self, request: ConnectRequest, settings: &SessionSettings) {
         let ConnectRequest { transaction_id, object_encoding, is_enhanced, app, reconnect, .. } =
             request;
@@ -250,7 +257,7 @@ impl Session {
         });
     }
 
-    /// Refuses a connect. The caller closes once this is written.
+    /// Refuses a connect. The caller closes the connection when the reply is sent.
     pub fn reject_connect(&mut self, request: &ConnectRequest, code: &str, description: &str) {
         self.phase = Phase::Connecting;
         self.output.command(0, |body| {
@@ -258,7 +265,8 @@ impl Session {
         });
     }
 
-    /// Accepts a publish: media of this message stream comes as [`Event::Media`] from here on.
+    /// Accepts a publish. From now on, media on this message stream is returned as
+    /// [`Event::Media`].
     pub fn accept_publish(&mut self, request: &PublishRequest) {
         let id = request.message_stream_id;
         set_role(&mut self.streams, id, Role::Publishing);
@@ -272,7 +280,7 @@ impl Session {
         self.error_status(request.message_stream_id, code, description);
     }
 
-    /// Accepts a play. Media may follow these replies and not come before them.
+    /// Accepts a play. Media must be sent after these replies, never before them.
     pub fn accept_play(&mut self, request: &PlayRequest) {
         let id = request.message_stream_id;
         set_role(&mut self.streams, id, Role::Playing);
@@ -299,56 +307,57 @@ impl Session {
         self.status(message_stream_id, code::PLAY_PUBLISH_NOTIFY, "The stream is published");
     }
 
-    /// Tells a player that its stream is over. ffmpeg, VLC and rtmpdump end at the status,
-    /// GStreamer at StreamEOF; so both are sent.
+    /// Tells a player that its stream is over. ffmpeg, VLC and rtmpdump end at the status and
+    /// GStreamer ends at StreamEOF, so both are sent.
     pub fn play_ended(&mut self, message_stream_id: u32) {
         self.status(message_stream_id, code::PLAY_UNPUBLISH_NOTIFY, "The stream is over");
         self.output.user_control(UserControl::StreamEof(message_stream_id));
     }
 
-    /// Tells a publisher that another one took its stream over; it no longer publishes.
+    /// Tells a publisher that another one has taken over its stream, and ends its publish.
     pub fn publish_displaced(&mut self, message_stream_id: u32) {
         set_role(&mut self.streams, message_stream_id, Role::Idle);
         self.error_status(message_stream_id, code::PUBLISH_BAD_NAME, "another publisher took over");
     }
 
-    /// Tells a publisher that it no longer publishes on this message stream, because of what it
-    /// asked for itself.
+    /// Tells a publisher that its publish on this message stream has ended because of a request of
+    /// its own.
     pub fn publish_ended(&mut self, message_stream_id: u32) {
         set_role(&mut self.streams, message_stream_id, Role::Idle);
         self.status(message_stream_id, code::UNPUBLISH_SUCCESS, "Stopped publishing");
     }
 
-    /// Tells a publisher or a player why it is going to be disconnected.
+    /// Tells a publisher or a player why it will be disconnected.
     pub fn error_status(&mut self, message_stream_id: u32, code: &str, description: &str) {
         self.output.command(message_stream_id, |body| {
             reply::on_status(body, level::ERROR, code, description);
         });
     }
 
-    /// Asks the peer to connect anew, to `tc_url` or to where it is, and says whether it could be
-    /// asked: only a client whose `capsEx` says so understands (Enhanced RTMP v2). It goes on
-    /// here until the new connection stands, and leaves by itself.
+    /// Asks the peer to reconnect, to `tc_url` or to this server (Enhanced RTMP v2). The peer uses
+    /// this connection until the new one stands, and then leaves.
+    ///
+    /// Returns false if the `capsEx` of the peer does not announce support; then nothing is sent.
     pub fn request_reconnect(&mut self, tc_url: Option<&str>, description: &str) -> bool {
-        if self.reconnect == Reconnect::Unheard {
+        if self.reconnect == Reconnect::Unsupported {
             return false;
         }
-        self.reconnect = Reconnect::Asked;
+        self.reconnect = Reconnect::Requested;
         self.output.command(0, |body| reply::reconnect_request(body, tc_url, description));
         true
     }
 
-    /// Whether the peer was asked to connect anew.
+    /// Returns true if the peer was asked to reconnect.
     pub fn is_to_reconnect(&self) -> bool {
-        self.reconnect == Reconnect::Asked
+        self.reconnect == Reconnect::Requested
     }
 
-    /// Asks the peer for a sign of life (RTMP 1.0, section 7.1.7).
+    /// Sends a ping request (RTMP 1.0, section 7.1.7).
     pub fn ping(&mut self, millis: u32) {
         self.output.user_control(UserControl::PingRequest(millis));
     }
 
-    /// Gives back what only a publisher needs.
+    /// Frees the buffers that only a publisher needs.
     pub fn release(&mut self) {
         self.inbound.release();
     }

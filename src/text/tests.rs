@@ -1,4 +1,4 @@
-//! Tests of how text from peers is shown.
+//! Tests of text from peers in log lines.
 
 use super::*;
 

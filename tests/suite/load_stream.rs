@@ -238,7 +238,7 @@ fn bad_use_of_play_and_publish_ends_in_one_line_and_a_code_of_its_own() {
         (
             &["publish", &url("a"), "--file", readme.to_str().unwrap()],
             17,
-            "README.md: no good FLV file at byte 0: expected the letters FLV",
+            "README.md: invalid FLV file at byte 0: expected the letters FLV",
         ),
         (
             &["publish", &url("a"), "--file", cut],

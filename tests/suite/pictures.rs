@@ -314,7 +314,7 @@ fn metadata_that_follows_other_values_reaches_players_and_what_is_none_is_counte
     let player = world.playing("cam");
     let received = payloads(&world, player, wire::DATA);
     assert!(received.iter().any(|payload| *payload == metadata[3..].concat()));
-    assert!(tolerated(&world, publisher).contains("1 data message of no use"));
+    assert!(tolerated(&world, publisher).contains("1 unusable data message"));
     assert_eq!(world.server.stats().messages_dropped, 1);
 }
 

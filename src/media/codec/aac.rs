@@ -1,4 +1,4 @@
-//! AAC: the `AudioSpecificConfig` of ISO/IEC 14496-3, section 1.6.2.1.
+//! Reads the configuration of AAC: `AudioSpecificConfig` (ISO/IEC 14496-3, section 1.6.2.1).
 
 use super::AudioFacts;
 use super::bits::Bits;
@@ -10,20 +10,20 @@ const ER_BSAC: u32 = 22;
 const PS: u32 = 29;
 const ESCAPE: u32 = 31;
 
-/// Marks an extension that decoders without SBR do not see.
+/// Marks the SBR extension, which decoders without SBR ignore.
 const SYNC_EXTENSION_SBR: u32 = 0x2b7;
-/// Marks the extension of that one for PS.
+/// Marks the PS extension after it.
 const SYNC_EXTENSION_PS: u32 = 0x548;
 
 const SAMPLE_RATES_HZ: [u32; 13] = [
     96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000,
     7_350,
 ];
-/// More is no sample rate of anything.
+/// Highest sample rate that is believed (Hz).
 const SAMPLE_RATE_HZ_MAX: u32 = 384_000;
 
-/// What the configuration says. HE-AAC that is not announced shows as the LC that it contains:
-/// only its frames tell.
+/// Reads the properties from a configuration. HE-AAC without an announcement is reported as LC,
+/// because only its frames reveal it.
 pub(super) fn facts(config: &[u8]) -> Option<AudioFacts> {
     let bits = &mut Bits::new(config);
     let mut object_type = read_object_type(bits)?;
@@ -38,7 +38,7 @@ pub(super) fn facts(config: &[u8]) -> Option<AudioFacts> {
             bits.skip(4)?;
         }
     }
-    // The other types have more behind, which says nothing of these facts.
+    // The configurations of other types continue with fields that are not needed here.
     let mut channels = channels_of(configuration);
     if matches!(object_type, 1..=4) {
         channels = read_general_audio(bits, configuration)?;
@@ -76,7 +76,7 @@ fn read_object_type(bits: &mut Bits<'_>) -> Option<u32> {
     }
 }
 
-/// `Some(None)`: a rate that is reserved, or none.
+/// Reads a sample rate. Returns `Some(None)` for a reserved or implausible rate.
 fn read_sample_rate(bits: &mut Bits<'_>) -> Option<Option<u32>> {
     let rate = match bits.u(4)? {
         15 => Some(bits.u(24)?),
@@ -85,7 +85,8 @@ fn read_sample_rate(bits: &mut Bits<'_>) -> Option<Option<u32>> {
     Some(rate.filter(|rate| (1..=SAMPLE_RATE_HZ_MAX).contains(rate)))
 }
 
-/// ISO/IEC 14496-3, table 1.19; 0 stands for a list of channels in the configuration.
+/// Returns the channels of a channel configuration (ISO/IEC 14496-3, table 1.19). Configuration 0
+/// means that the channels are listed separately.
 fn channels_of(configuration: u32) -> Option<u8> {
     match configuration {
         1..=6 => Some(configuration as u8),
@@ -96,8 +97,8 @@ fn channels_of(configuration: u32) -> Option<u8> {
     }
 }
 
-/// `GASpecificConfig` of ISO/IEC 14496-3, section 4.4.1, for the object types below 5. Returns the
-/// number of channels.
+/// Reads `GASpecificConfig` for the object types below 5 (ISO/IEC 14496-3, section 4.4.1). Returns
+/// the number of channels.
 fn read_general_audio(bits: &mut Bits<'_>, configuration: u32) -> Option<Option<u8>> {
     bits.skip(1)?;
     if bits.flag()? {
@@ -114,8 +115,8 @@ fn read_general_audio(bits: &mut Bits<'_>, configuration: u32) -> Option<Option<
     Some(channels)
 }
 
-/// `program_config_element` of ISO/IEC 14496-3, section 4.4.1.1. Returns the number of channels:
-/// an element of the front, the side or the back is one or a pair.
+/// Reads `program_config_element` (ISO/IEC 14496-3, section 4.4.1.1). Returns the number of
+/// channels. An element at the front, the side or the back has one or two.
 fn read_program_config(bits: &mut Bits<'_>) -> Option<u8> {
     bits.skip(4 + 2 + 4)?;
     let elements = bits.u(4)? + bits.u(4)? + bits.u(4)?;
@@ -138,7 +139,7 @@ fn read_program_config(bits: &mut Bits<'_>) -> Option<u8> {
     u8::try_from(channels).ok().filter(|channels| *channels > 0)
 }
 
-/// What follows [`SYNC_EXTENSION_SBR`]: whether there is SBR, and whether PS.
+/// Reads the fields after [`SYNC_EXTENSION_SBR`]. Returns whether SBR and PS are present.
 fn read_extension(bits: &mut Bits<'_>, sample_rate: &mut Option<u32>) -> Option<(bool, bool)> {
     if read_object_type(bits)? != SBR || !bits.flag()? {
         return Some((false, false));

@@ -1,11 +1,12 @@
-//! Opus, FLAC, AC-3, E-AC-3 and MP3: their headers, or the heads of their frames.
+//! Reads the headers of Opus and FLAC, and the frame headers of AC-3, E-AC-3 and MP3.
 
 use super::AudioFacts;
 use super::bits::Bits;
 
-/// All decoders of Opus put this out (RFC 7845, section 5.1); the rate in the header is history.
+/// Output rate of every Opus decoder (Hz; RFC 7845, section 5.1). The rate in the header is that of
+/// the encoder's input.
 const OPUS_RATE_HZ: u32 = 48_000;
-/// The head of the first metadata block of FLAC, without the bit that says it is the last.
+/// Header of the first metadata block of FLAC, without the bit for the last block.
 const FLAC_STREAMINFO_HEAD: [u8; 4] = [0, 0, 0, 34];
 const AC3_SYNC_WORD: u32 = 0x0b77;
 const AC3_RATES_HZ: [u32; 3] = [48_000, 44_100, 32_000];
@@ -14,17 +15,17 @@ const AC3_CHANNELS: [u8; 8] = [2, 1, 2, 3, 3, 4, 4, 5];
 const MP3_SYNC_WORD: u32 = 0x7ff;
 const MP3_RATES_HZ: [u32; 3] = [44_100, 48_000, 32_000];
 
-/// What the identification header of RFC 7845, section 5.1, says.
+/// Reads the identification header of Opus (RFC 7845, section 5.1).
 pub(super) fn opus_facts(header: &[u8]) -> Option<AudioFacts> {
     let [version, channels, ..] = *header.strip_prefix(b"OpusHead")? else {
         return None;
     };
-    // Versions of one major number are read alike.
+    // Versions with the same major number are compatible.
     (version < 16).then_some(known(OPUS_RATE_HZ, channels))
 }
 
-/// What STREAMINFO of RFC 9639, section 8.2, says, behind the marker and the head of its block or
-/// as it is.
+/// Reads STREAMINFO of FLAC (RFC 9639, section 8.2). The marker and the block header before it may
+/// be missing.
 pub(super) fn flac_facts(header: &[u8]) -> Option<AudioFacts> {
     let header = header.strip_prefix(b"fLaC").unwrap_or(header);
     let info = match *header {
@@ -36,8 +37,8 @@ pub(super) fn flac_facts(header: &[u8]) -> Option<AudioFacts> {
     Some(known(bits.u(20)?, bits.u(3)? as u8 + 1))
 }
 
-/// What a frame of AC-3 or E-AC-3 says: ATSC A/52, section 5.3 and annex E.1.2. The version in
-/// the sixth byte tells them apart.
+/// Reads a frame header of AC-3 or E-AC-3 (ATSC A/52, section 5.3 and annex E.1.2). The version in
+/// the sixth byte distinguishes them.
 pub(super) fn ac3_facts(frame: &[u8]) -> Option<AudioFacts> {
     let bits = &mut Bits::new(frame);
     if bits.u(16)? != AC3_SYNC_WORD {
@@ -49,10 +50,10 @@ pub(super) fn ac3_facts(frame: &[u8]) -> Option<AudioFacts> {
             let rate = AC3_RATES_HZ.get(bits.u(2)? as usize)?;
             bits.skip(6 + 5 + 3)?;
             let mode = bits.u(3)? as u8;
-            // Mix levels: of a centre, of surround, and of Dolby Surround in two channels.
+            // The mix levels of the centre, of surround, and the mode of Dolby Surround.
             let has_level = [mode & 1 != 0 && mode != 1, mode & 4 != 0, mode == 2];
             bits.skip(2 * has_level.into_iter().map(u32::from).sum::<u32>())?;
-            // The versions above 8 have a half and a quarter of the rate.
+            // Version 9 halves the rate, and version 10 quarters it.
             Some(known(rate >> version.saturating_sub(8), ac3_channels(mode, bits.flag()?)))
         }
         11..=16 => {
@@ -73,20 +74,20 @@ fn ac3_channels(mode: u8, has_low_frequency: bool) -> u8 {
     AC3_CHANNELS[usize::from(mode & 7)] + u8::from(has_low_frequency)
 }
 
-/// What the head of a frame of ISO/IEC 11172-3, section 2.4.1.3, says.
+/// Reads a frame header of MP3 (ISO/IEC 11172-3, section 2.4.1.3).
 pub(super) fn mp3_facts(frame: &[u8]) -> Option<AudioFacts> {
     let bits = &mut Bits::new(frame);
     if bits.u(11)? != MP3_SYNC_WORD {
         return None;
     }
-    // MPEG-1, MPEG-2 of half the rate, and its extension of a quarter.
+    // MPEG-1, MPEG-2 with half the rate, and MPEG-2.5 with a quarter.
     let halvings = match bits.u(2)? {
         3 => 0,
         2 => 1,
         0 => 2,
         _ => return None,
     };
-    // Layer 0 is AAC in its own framing.
+    // Layer 0 is AAC in ADTS frames.
     if bits.u(2)? == 0 {
         return None;
     }

@@ -1,16 +1,16 @@
-//! AV1: the `AV1CodecConfigurationRecord` of its binding to ISO base media files, section 2.3,
-//! and the sequence header in it, or in a frame (AV1, section 5.5).
+//! Reads the configuration of AV1: `AV1CodecConfigurationRecord` (AV1 in ISO base media files,
+//! section 2.3), and the sequence header in it or in a frame (AV1, section 5.5).
 
 use super::bits::Bits;
 use super::{FrameRate, Level, VideoFacts};
 
-/// Marker and version: no frame begins so.
+/// First byte of a record: marker and version. No frame begins with it.
 const RECORD: u8 = 0x81;
 const OBU_SEQUENCE_HEADER: u8 = 1;
-/// OBUs that are passed over in search of the sequence header, which comes first or second.
+/// Number of OBUs that are searched for the sequence header, which is the first or the second.
 const OBUS_MAX: usize = 8;
 
-/// What the record or the frame says.
+/// Reads the properties from a record or a frame.
 pub(super) fn facts(body: &[u8]) -> Option<VideoFacts> {
     let mut facts = VideoFacts::default();
     let [RECORD, profile_level, depth, _, obus @ ..] = body else {
@@ -36,37 +36,39 @@ fn profile(profile: u8) -> Option<&'static str> {
     ["Main", "High", "Professional"].get(usize::from(profile)).copied()
 }
 
-/// AV1, annex A.3: four for each whole level from 2.0 on; 31 is none.
+/// Returns the level of `seq_level_idx` (AV1, annex A.3): four values for each whole level from
+/// 2.0. 31 means no level.
 fn level(index: u8) -> Option<Level> {
     (index < 24).then_some(Level((2 + index / 4) * 10 + index % 4))
 }
 
-/// The first sequence header of a run of OBUs that all say their size, as they do in a record and
-/// in a frame (AV1, section 5.3).
+/// Returns the first sequence header in a series of OBUs (AV1, section 5.3). All OBUs must have a
+/// size field, as they do in a record and in a frame.
 fn sequence_header(mut rest: &[u8]) -> Option<&[u8]> {
     for _ in 0..OBUS_MAX {
-        let (&head, behind) = rest.split_first()?;
+        let (&head, after) = rest.split_first()?;
         let [is_forbidden, has_extension, has_size] = [0x80, 4, 2].map(|flag| head & flag != 0);
         if is_forbidden || !has_size {
             return None;
         }
-        rest = behind.get(usize::from(has_extension)..)?;
+        rest = after.get(usize::from(has_extension)..)?;
         let size = take_leb128(&mut rest)?;
-        let (obu, behind) = rest.split_at_checked(size)?;
+        let (obu, after) = rest.split_at_checked(size)?;
         if head >> 3 == OBU_SEQUENCE_HEADER {
             return Some(obu);
         }
-        rest = behind;
+        rest = after;
     }
     None
 }
 
-/// AV1, section 4.10.5; a size that needs more than four bytes is none of these OBUs.
+/// Takes a leb128 number (AV1, section 4.10.5). Numbers of more than four bytes are refused: no OBU
+/// here is that large.
 fn take_leb128(rest: &mut &[u8]) -> Option<usize> {
     let mut value = 0;
     for shift in [0, 7, 14, 21] {
-        let (&byte, behind) = rest.split_first()?;
-        *rest = behind;
+        let (&byte, after) = rest.split_first()?;
+        *rest = after;
         value |= usize::from(byte & 0x7f) << shift;
         if byte & 0x80 == 0 {
             return Some(value);
@@ -94,7 +96,7 @@ fn read_sequence_header(header: &[u8], facts: &mut VideoFacts) -> Option<()> {
         for point in 0..points {
             bits.skip(12)?;
             let index = bits.u(5)? as u8;
-            // The first point is the whole stream.
+            // The first operating point covers the whole stream.
             if point == 0 {
                 facts.level = level(index);
             }
@@ -116,7 +118,8 @@ fn read_sequence_header(header: &[u8], facts: &mut VideoFacts) -> Option<()> {
     Some(())
 }
 
-/// AV1, section 5.5.3: a rate only if all pictures last equally long.
+/// Reads the timing information (AV1, section 5.5.3). There is a rate only if all pictures have the
+/// same duration.
 fn read_timing(bits: &mut Bits<'_>) -> Option<Option<FrameRate>> {
     let units_in_tick = u64::from(bits.u(32)?);
     let time_scale = u64::from(bits.u(32)?);
@@ -127,7 +130,7 @@ fn read_timing(bits: &mut Bits<'_>) -> Option<Option<FrameRate>> {
     Some(units_in_tick.checked_mul(ticks).and_then(|ticks| FrameRate::new(1, ticks, time_scale)))
 }
 
-/// AV1, section 5.5.4. Returns how many bits a delay has.
+/// Reads the decoder model (AV1, section 5.5.4). Returns the number of bits of a delay.
 fn read_decoder_model(bits: &mut Bits<'_>) -> Option<Option<u32>> {
     if !bits.flag()? {
         return Some(None);

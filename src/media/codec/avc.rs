@@ -1,17 +1,18 @@
-//! H.264: the `AVCDecoderConfigurationRecord` of ISO/IEC 14496-15, section 5.3.3, and in it the
-//! first sequence parameter set (H.264, section 7.3.2.1.1).
+//! Reads the configuration of H.264: `AVCDecoderConfigurationRecord` (ISO/IEC 14496-15, section
+//! 5.3.3), and its first sequence parameter set (H.264, section 7.3.2.1.1).
 //!
-//! Profile and level are those of the record; all else is known once the set reads well up to it.
+//! Profile and level come from the record. The other properties come from the set, up to its first
+//! malformed field.
 
 use super::bits::{Bits, take_sized, without_emulation_prevention};
 use super::{FrameRate, Level, VideoFacts};
 
-/// The aspect ratio that is written out instead of named, in H.265 too.
+/// Aspect ratio index of a ratio that is written out. H.265 has the same one.
 const EXTENDED_SAR: u32 = 255;
-/// Reference frames in a cycle of picture order counts (H.264, section 7.4.2.1.1).
+/// Bound of the reference frames in a cycle of picture order counts (H.264, section 7.4.2.1.1).
 const REF_FRAMES_IN_CYCLE_MAX: u32 = 255;
 
-/// What the record says.
+/// Reads the properties from a record.
 pub(super) fn facts(record: &[u8]) -> Option<VideoFacts> {
     let [1, profile_idc, constraints, level_idc, _, sets, rest @ ..] = record else {
         return None;
@@ -24,15 +25,15 @@ pub(super) fn facts(record: &[u8]) -> Option<VideoFacts> {
     if sets & 0x1f != 0
         && let Some(set) = take_sized(&mut { rest })
     {
-        // What was read before the set broke off stays.
+        // Properties before a malformed field are kept.
         let _ = read_sequence_parameter_set(set, &mut facts);
     }
     Some(facts)
 }
 
 fn profile(profile_idc: u8, constraints: u8) -> Option<&'static str> {
-    // Set 1 of a baseline stream keeps to Main as well, set 3 of a High one has no inter frames
-    // (H.264, annex A.2).
+    // Constraint set 1 means that a Baseline stream also conforms to Main. Constraint set 3 means
+    // that a High stream has no inter frames (H.264, annex A.2).
     let [is_constrained, is_intra] = [0x40, 0x10].map(|flag| constraints & flag != 0);
     Some(match (profile_idc, is_intra) {
         (66, _) if is_constrained => "Constrained Baseline",
@@ -51,7 +52,8 @@ fn profile(profile_idc: u8, constraints: u8) -> Option<&'static str> {
     })
 }
 
-/// H.264, annex A.3: tenths, but for 1b, which older profiles write as 11 with a flag.
+/// Returns the level (H.264, annex A.3). The value is in tenths, except for 1b, which older
+/// profiles write as 11 with a flag.
 fn level(profile_idc: u8, constraints: u8, level_idc: u8) -> Option<Level> {
     match level_idc {
         11 if matches!(profile_idc, 66 | 77 | 88) && constraints & 0x10 != 0 => Some(Level::ONE_B),
@@ -72,7 +74,7 @@ fn read_sequence_parameter_set(set: &[u8], facts: &mut VideoFacts) -> Option<()>
     // The profiles that H.264, section 7.3.2.1.1, names for these fields.
     if [100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135].contains(&profile_idc) {
         chroma = bits.ue()?;
-        // Three planes that are coded apart are cropped as one without chroma.
+        // Three separately coded planes are cropped like a picture without chroma.
         if chroma == 3 && bits.flag()? {
             chroma = 0;
         }
@@ -92,7 +94,7 @@ fn read_sequence_parameter_set(set: &[u8], facts: &mut VideoFacts) -> Option<()>
     facts.bit_depth = Some(bit_depth as u8);
     if bits.flag()? {
         skip_signal_description(bits)?;
-        // A frame has the two ticks of its fields.
+        // A frame takes two ticks, one for each field.
         facts.frame_rate = read_timing(bits, 2)?;
     }
     Some(())
@@ -126,7 +128,7 @@ fn skip_picture_order_count(bits: &mut Bits<'_>) -> Option<()> {
     }
 }
 
-/// From the size in macroblocks to the frame cropping (H.264, section 7.4.2.1.1).
+/// Reads the fields from the size in macroblocks to the cropping (H.264, section 7.4.2.1.1).
 fn read_size(bits: &mut Bits<'_>, chroma: u32, facts: &mut VideoFacts) -> Option<()> {
     let columns = u64::from(bits.ue()?) + 1;
     let rows = u64::from(bits.ue()?) + 1;
@@ -152,8 +154,8 @@ fn read_size(bits: &mut Bits<'_>, chroma: u32, facts: &mut VideoFacts) -> Option
     Some(())
 }
 
-/// The front of the video usability information, which H.265 has too (annex E.1.1 of H.264, E.2.1
-/// of H.265).
+/// Skips the first fields of the video usability information, which H.264 and H.265 have in common
+/// (annex E.1.1 of H.264, E.2.1 of H.265).
 pub(super) fn skip_signal_description(bits: &mut Bits<'_>) -> Option<()> {
     if bits.flag()? && bits.u(8)? == EXTENDED_SAR {
         bits.skip(32)?;
@@ -173,7 +175,7 @@ pub(super) fn skip_signal_description(bits: &mut Bits<'_>) -> Option<()> {
     Some(())
 }
 
-/// The clock of the video usability information; `ticks` of its units make a frame.
+/// Reads the timing of the video usability information. A frame takes `ticks` of its units.
 pub(super) fn read_timing(bits: &mut Bits<'_>, ticks: u64) -> Option<Option<FrameRate>> {
     if !bits.flag()? {
         return Some(None);

@@ -1,12 +1,12 @@
-//! Fields of odd widths and Exp-Golomb numbers, read from the front of a slice.
+//! A bit reader for fields of any width and for Exp-Golomb numbers.
 //!
-//! Owns what the bit reader below it lacks: the numbers of H.264 and its successors, and their
-//! emulation prevention. Never reads past the end: every read is `None` from there on.
+//! Adds to the `bitreader` crate the numbers of H.264 and its successors, and their emulation
+//! prevention. Past the end of the input, every read returns `None`.
 
 use bitreader::BitReader;
 
-/// What of a parameter set is read: the longest that encoders write, with all its scaling lists
-/// and reference sets, has less than half of it.
+/// Bytes of a parameter set that are read. The longest one that encoders write, with all scaling
+/// lists and reference sets, is less than half as long.
 const PARAMETER_SET_BYTES_MAX: usize = 8 * 1024;
 
 /// A reader of bits.
@@ -17,7 +17,7 @@ impl<'a> Bits<'a> {
         Self(BitReader::new(bytes))
     }
 
-    /// An unsigned number of `width` bits, 32 at most.
+    /// Reads an unsigned number of `width` bits, at most 32.
     pub(super) fn u(&mut self, width: u8) -> Option<u32> {
         self.0.read_u32(width).ok()
     }
@@ -30,7 +30,7 @@ impl<'a> Bits<'a> {
         self.0.skip(bits.into()).ok()
     }
 
-    /// ue(v) of H.264, section 9.1: as many zeros as bits follow the first one.
+    /// Reads ue(v) (H.264, section 9.1): zeros, a one, and as many bits as there were zeros.
     pub(super) fn ue(&mut self) -> Option<u32> {
         let mut zeros = 0;
         while !self.flag()? {
@@ -42,7 +42,7 @@ impl<'a> Bits<'a> {
         Some((1 << zeros) - 1 + self.u(zeros)?)
     }
 
-    /// se(v) of H.264, section 9.1.1: 1, -1, 2, -2 and so on.
+    /// Reads se(v) (H.264, section 9.1.1): the numbers of ue(v) map to 0, 1, -1, 2, -2 and so on.
     pub(super) fn se(&mut self) -> Option<i64> {
         let number = i64::from(self.ue()?);
         Some(if number % 2 == 1 { number / 2 + 1 } else { -(number / 2) })
@@ -52,19 +52,19 @@ impl<'a> Bits<'a> {
         (0..count).try_for_each(|_| self.ue().map(drop))
     }
 
-    /// Passes over what is left of a byte.
+    /// Skips to the next byte boundary.
     pub(super) fn align(&mut self) -> Option<()> {
         self.0.align(1).ok()
     }
 
-    /// How many bits are left.
+    /// Returns the number of bits left.
     pub(super) fn left(&self) -> u64 {
         self.0.remaining()
     }
 }
 
-/// A parameter set without the bytes that keep start codes out of it (H.264, section 7.4.1: each
-/// 3 behind two zeros), and no more of it than is ever read.
+/// Returns a parameter set without its emulation prevention bytes: each 3 after two zeros (H.264,
+/// section 7.4.1). The result is cut to [`PARAMETER_SET_BYTES_MAX`].
 pub(super) fn without_emulation_prevention(unit: &[u8]) -> Vec<u8> {
     let unit = &unit[..unit.len().min(PARAMETER_SET_BYTES_MAX)];
     let mut zeros = 0;
@@ -80,17 +80,20 @@ pub(super) fn without_emulation_prevention(unit: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// The bytes behind a length of 16 bits, which are taken off the front of `rest`.
+/// Takes a 16-bit length, and that many bytes, off the front of `rest`. Returns the bytes.
 pub(super) fn take_sized<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
-    let (length, behind) = rest.split_first_chunk()?;
-    let (unit, behind) = behind.split_at_checked(u16::from_be_bytes(*length).into())?;
-    *rest = behind;
+    let (length, after) = rest.split_first_chunk()?;
+    let (unit, after) = after.split_at_checked(u16::from_be_bytes(*length).into())?;
+    *rest = after;
     Some(unit)
 }
 
-/// The first unit of the first array of the kind `wanted`. The head of an array has its kind in
-/// `kind_mask`; then come the number of its units, of which the kinds in `alone` have one without
-/// saying so, and each unit with its length. So H.265 and H.266 keep their parameter sets.
+/// Returns the first unit of the first array of the kind `wanted`. H.265 and H.266 store their
+/// parameter sets in such arrays.
+///
+/// The first byte of an array contains its kind, in the bits of `kind_mask`. The number of its
+/// units follows, except for the kinds in `alone`, which have one unit. Each unit has a 16-bit
+/// length.
 pub(super) fn first_unit<'a>(
     mut rest: &'a [u8],
     arrays: u8,
@@ -99,14 +102,14 @@ pub(super) fn first_unit<'a>(
     wanted: u8,
 ) -> Option<&'a [u8]> {
     for _ in 0..arrays {
-        let (&head, behind) = rest.split_first()?;
-        rest = behind;
+        let (&head, after) = rest.split_first()?;
+        rest = after;
         let kind = head & kind_mask;
         let mut units = 1;
         if !alone.contains(&kind) {
-            let (count, behind) = rest.split_first_chunk()?;
+            let (count, after) = rest.split_first_chunk()?;
             units = u16::from_be_bytes(*count);
-            rest = behind;
+            rest = after;
         }
         for _ in 0..units {
             let unit = take_sized(&mut rest)?;

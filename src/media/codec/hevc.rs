@@ -1,8 +1,8 @@
-//! H.265: the `HEVCDecoderConfigurationRecord` of ISO/IEC 14496-15, section 8.3.3, and in it the
-//! first sequence parameter set (H.265, section 7.3.2.2).
+//! Reads the configuration of H.265: `HEVCDecoderConfigurationRecord` (ISO/IEC 14496-15, section
+//! 8.3.3), and its first sequence parameter set (H.265, section 7.3.2.2).
 //!
-//! Profile, level and bit depth are those of the record; all else is known once the set reads
-//! well up to it.
+//! Profile, level and bit depth come from the record. The other properties come from the set, up to
+//! its first malformed field.
 
 use super::avc::{read_timing, skip_signal_description};
 use super::bits::{Bits, first_unit, without_emulation_prevention};
@@ -11,13 +11,13 @@ use super::{FrameRate, Level, VideoFacts};
 /// `nal_unit_type` of a sequence parameter set (H.265, table 7-1).
 const SEQUENCE_PARAMETER_SET: u8 = 33;
 
-/// Fields of the record (ISO/IEC 14496-15, section 8.3.3.1.2): where each stands, and its bits.
+/// Positions and masks of the fields of the record (ISO/IEC 14496-15, section 8.3.3.1.2).
 mod hvcc {
-    /// Bytes before the arrays of parameter sets.
+    /// Length of the fields before the arrays of parameter sets (bytes).
     pub(super) const HEAD_BYTES: usize = 23;
     /// `configurationVersion`
     pub(super) const VERSION_AT: usize = 0;
-    /// The only version that there is.
+    /// The only defined version.
     pub(super) const VERSION: u8 = 1;
     /// `general_profile_space`, `general_tier_flag` and `general_profile_idc`
     pub(super) const PROFILE_AT: usize = 1;
@@ -31,7 +31,7 @@ mod hvcc {
     pub(super) const BIT_DEPTH_AT: usize = 17;
     pub(super) const BIT_DEPTH_MASK: u8 = 0x07;
     pub(super) const BIT_DEPTH_MIN: u8 = 8;
-    /// `avgFrameRate`, frames in 256 seconds
+    /// `avgFrameRate`, frames per 256 seconds
     pub(super) const AVERAGE_RATE_AT: usize = 19;
     pub(super) const AVERAGE_RATE_SECONDS: u64 = 256;
     /// `numOfArrays`
@@ -40,7 +40,7 @@ mod hvcc {
     pub(super) const UNIT_TYPE_MASK: u8 = 0x3f;
 }
 
-/// Constraints that tell the profiles of the range extensions apart: six bits behind the first
+/// Constraints that distinguish the profiles of the range extensions: the six bits after the first
 /// four (H.265, section 7.3.3 and table A.2).
 const RANGE_CONSTRAINTS_SHIFT: u32 = 6;
 const RANGE_CONSTRAINTS_MASK: u16 = 0x3f;
@@ -49,22 +49,22 @@ const LEVEL_IDC_PER_TENTH: u8 = 3;
 /// Smallest `general_level_idc`, which is level 1.
 const LEVEL_IDC_MIN: u8 = 30;
 
-/// Bits before the fields of a parameter set (H.265, section 7.3.1.2).
+/// Length of the header of a parameter set (bits; H.265, section 7.3.1.2).
 const UNIT_HEADER_BITS: u32 = 16;
-/// `sps_video_parameter_set_id` (H.265, section 7.3.2.2.1).
+/// Length of `sps_video_parameter_set_id` (H.265, section 7.3.2.2.1).
 const VIDEO_PARAMETER_SET_ID_BITS: u32 = 4;
-/// From `general_profile_space` to the last constraint; each sub-layer has as many (H.265,
-/// section 7.3.3).
+/// Length of the fields from `general_profile_space` to the last constraint. Each sub-layer has the
+/// same fields (H.265, section 7.3.3).
 const PROFILE_BITS: u32 = 88;
-/// `general_level_idc` and `sub_layer_level_idc`.
+/// Length of `general_level_idc` and `sub_layer_level_idc`.
 const LEVEL_BITS: u32 = 8;
 const SUB_LAYERS_MAX: u32 = 7;
 const SHORT_TERM_SETS_MAX: u32 = 64;
 const LONG_TERM_PICTURES_MAX: u32 = 32;
-/// Pictures in a reference set (H.265, section 7.4.8).
+/// Bound of the pictures in a reference set (H.265, section 7.4.8).
 const REFERENCES_MAX: usize = 16;
 
-/// What the record says.
+/// Reads the properties from a record.
 pub(super) fn facts(record: &[u8]) -> Option<VideoFacts> {
     let (head, rest) = record.split_first_chunk::<{ hvcc::HEAD_BYTES }>()?;
     if head[hvcc::VERSION_AT] != hvcc::VERSION {
@@ -95,7 +95,7 @@ fn profile(profile_idc: u8, constraints: u16) -> Option<&'static str> {
         1 => "Main",
         2 => "Main 10",
         3 => "Main Still Picture",
-        // H.265, table A.2: six of the constraints tell these profiles apart.
+        // H.265, table A.2: six of the constraints distinguish these profiles.
         4 => match constraints >> RANGE_CONSTRAINTS_SHIFT & RANGE_CONSTRAINTS_MASK {
             0b10_0110 => "Main 12",
             0b11_0100 => "Main 4:2:2 10",
@@ -116,7 +116,8 @@ fn profile(profile_idc: u8, constraints: u16) -> Option<&'static str> {
     })
 }
 
-/// Returns the frame rate that the set states, if it can be read that far.
+/// Reads a sequence parameter set. Returns the declared frame rate, or `None` if a field before it
+/// is malformed.
 fn read_sequence_parameter_set(set: &[u8], facts: &mut VideoFacts) -> Option<Option<FrameRate>> {
     let bytes = without_emulation_prevention(set);
     let bits = &mut Bits::new(&bytes);
@@ -153,7 +154,7 @@ fn read_sequence_parameter_set(set: &[u8], facts: &mut VideoFacts) -> Option<Opt
     read_timing(bits, 1)
 }
 
-/// H.265, section 7.3.3.
+/// Skips `profile_tier_level` (H.265, section 7.3.3).
 fn skip_profile_tier_level(bits: &mut Bits<'_>, sub_layers: u32) -> Option<()> {
     if sub_layers >= SUB_LAYERS_MAX {
         return None;
@@ -170,7 +171,7 @@ fn skip_profile_tier_level(bits: &mut Bits<'_>, sub_layers: u32) -> Option<()> {
     bits.skip(2 * (8 - sub_layers) + sizes)
 }
 
-/// From the chroma format to the conformance window (H.265, section 7.4.3.2.1).
+/// Reads the fields from the chroma format to the conformance window (H.265, section 7.4.3.2.1).
 fn read_size(bits: &mut Bits<'_>, facts: &mut VideoFacts) -> Option<()> {
     let (unit_x, unit_y) = match bits.ue()? {
         1 => (2, 2),
@@ -184,8 +185,8 @@ fn read_size(bits: &mut Bits<'_>, facts: &mut VideoFacts) -> Option<()> {
     read_window(bits, unit_x, unit_y, facts)
 }
 
-/// A size in pixels and the window in it that is shown, which H.266 has too; the window is given
-/// in units of chroma.
+/// Reads a picture size in pixels, and the displayed window in chroma units. H.265 and H.266 have
+/// the same fields.
 pub(super) fn read_window(
     bits: &mut Bits<'_>,
     unit_x: u64,
@@ -207,7 +208,7 @@ pub(super) fn read_window(
     Some(())
 }
 
-/// H.265, section 7.3.4.
+/// Skips the scaling lists (H.265, section 7.3.4).
 fn skip_scaling_lists(bits: &mut Bits<'_>) -> Option<()> {
     for size in 0..4 {
         for _ in 0..if size == 3 { 2 } else { 6 } {
@@ -223,7 +224,7 @@ fn skip_scaling_lists(bits: &mut Bits<'_>) -> Option<()> {
     Some(())
 }
 
-/// The reference sets of both kinds, from the number of the first.
+/// Skips the short-term and the long-term reference sets.
 fn skip_reference_sets(bits: &mut Bits<'_>, order_count_bits: u32) -> Option<()> {
     let sets = bits.ue().filter(|sets| *sets <= SHORT_TERM_SETS_MAX)?;
     let mut before = ReferenceSet::default();
@@ -242,9 +243,11 @@ fn skip_reference_sets(bits: &mut Bits<'_>, order_count_bits: u32) -> Option<()>
     Some(())
 }
 
-/// A short-term reference set: how far its pictures are away, those before the current one first,
-/// the nearest first in both. The next set may be written as its difference to this one, with a
-/// field for each picture, so that they must be known to read on.
+/// A short-term reference set: the distances of its pictures from the current one. Earlier pictures
+/// come first, then later ones, each with the nearest first.
+///
+/// The set must be decoded, although it is only skipped: the next set may be coded as a difference
+/// to it, with a field for each picture.
 #[derive(Clone, Copy, Default)]
 struct ReferenceSet {
     distances: [i64; REFERENCES_MAX],
@@ -252,7 +255,7 @@ struct ReferenceSet {
 }
 
 impl ReferenceSet {
-    /// H.265, section 7.3.7, a set that is written out.
+    /// Reads a set that is written out (H.265, section 7.3.7).
     fn read(bits: &mut Bits<'_>) -> Option<Self> {
         let counts = [bits.ue()?, bits.ue()?];
         let mut set = Self::default();
@@ -267,12 +270,13 @@ impl ReferenceSet {
         Some(set)
     }
 
-    /// H.265, section 7.3.7 and equations 7-61 and 7-62, a set that is the former one moved.
+    /// Reads a set that is predicted from the former one by an offset (H.265, section 7.3.7 and
+    /// equations 7-61 and 7-62).
     fn read_predicted(bits: &mut Bits<'_>, former: &Self) -> Option<Self> {
         let is_negative = bits.flag()?;
         let distance = i64::from(bits.ue()?) + 1;
         let moved = if is_negative { -distance } else { distance };
-        // The last field is that of the picture which the former set belongs to.
+        // The last field is for the picture of the former set itself.
         let mut is_kept = [false; REFERENCES_MAX + 1];
         for kept in &mut is_kept[..=former.count] {
             *kept = bits.flag()? || bits.flag()?;
@@ -288,7 +292,7 @@ impl ReferenceSet {
             all[count] = distance + moved;
             count += 1;
         }
-        // The order of the specification is the nearest first on each side.
+        // The specification orders pictures by distance, the nearest first, on each side.
         let all = &mut all[..count];
         all.sort_unstable_by_key(|distance| (*distance > 0, distance.abs()));
         all.iter().filter(|distance| **distance != 0).try_for_each(|d| set.push(*d))?;

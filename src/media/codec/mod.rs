@@ -1,9 +1,10 @@
-//! Reads what a decoder configuration, or a frame of a codec without one, says about a track.
+//! Reads the properties of a track from its decoder configuration, or from a frame if the codec has
+//! no configuration.
 //!
-//! Owns the layout of configurations as far as a report shows it: profile, level, picture size,
-//! frame rate, sample rate, channels. Never decodes, keeps no state, and never fails: what cannot
-//! be read, or is beyond what any encoder sends, is not known. All work is bounded by the bytes
-//! at hand and by the bounds of the formats; no number in them makes it allocate.
+//! Owns the layout of configurations as far as a report shows them: profile, level, picture size,
+//! frame rate, sample rate, channels. It decodes no media, keeps no state, and never fails. A value
+//! that is malformed, or that no encoder would send, is unknown. The work is bounded by the input
+//! and by the limits of the formats. No number in the input decides an allocation.
 
 mod aac;
 mod audio;
@@ -22,41 +23,41 @@ pub use nal::{Slice, Units, length_bytes, read_units};
 
 use crate::media::{AudioCodec, TrackBody, VideoCodec};
 
-/// Faster pictures are a clock that was written for a rate: encoders of variable rate put their
-/// time base there, 1/1000 s or finer.
+/// Highest frame rate that is believed (mHz). Encoders with a variable rate write their time base
+/// instead, which is 1/1000 s or finer.
 const FRAME_RATE_MILLIHERTZ_MAX: u64 = 999_999;
 
-/// The facts about a video track.
+/// Properties of a video track.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct VideoFacts {
-    /// The profile, as its specification calls it.
+    /// The profile, by its name in the specification.
     pub profile: Option<&'static str>,
     /// The level.
     pub level: Option<Level>,
-    /// Pixels in a row that is shown; known if the height is.
+    /// Width of the displayed picture (pixels); known if the height is.
     pub width: Option<u16>,
-    /// Rows that are shown; known if the width is.
+    /// Height of the displayed picture (pixels); known if the width is.
     pub height: Option<u16>,
-    /// The frame rate that the encoder states, which may be another than the one it sends.
+    /// The frame rate that the encoder declares. The rate that it sends may differ.
     pub frame_rate: Option<FrameRate>,
-    /// Bits in a sample of luma.
+    /// Bits of a luma sample.
     pub bit_depth: Option<u8>,
 }
 
-/// The facts about an audio track.
+/// Properties of an audio track.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AudioFacts {
-    /// The profile, as decoders call it.
+    /// The profile, by its usual name.
     pub profile: Option<&'static str>,
-    /// Samples in a second of one channel, as a decoder puts them out.
+    /// Sample rate of the decoder's output (Hz).
     pub sample_rate_hz: Option<u32>,
-    /// Channels, as a decoder puts them out.
+    /// Number of channels of the decoder's output.
     pub channels: Option<u8>,
 }
 
-/// A level: tenths, or 9 for the level 1b of H.264, which lies between 1 and 1.1.
+/// A level in tenths. 9 is level 1b of H.264, which lies between 1 and 1.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Level(u8);
 
@@ -73,15 +74,15 @@ impl fmt::Display for Level {
     }
 }
 
-/// Frames in a second, to a thousandth.
+/// A frame rate, to a thousandth of a frame per second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrameRate {
-    /// Frames in a thousand seconds.
+    /// Frames per 1000 seconds.
     pub millihertz: u32,
 }
 
 impl FrameRate {
-    /// `frames` in `ticks` of a clock that ticks `time_scale` times a second.
+    /// Returns the rate of `frames` in `ticks` of a clock with `time_scale` ticks per second.
     fn new(frames: u64, ticks: u64, time_scale: u64) -> Option<Self> {
         let thousandths = frames.checked_mul(time_scale)?.checked_mul(1000)?;
         let millihertz = thousandths.checked_add(ticks / 2)?.checked_div(ticks)?;
@@ -92,7 +93,7 @@ impl FrameRate {
 }
 
 impl fmt::Display for FrameRate {
-    /// As `25`, `29.97` or `23.976`.
+    /// Writes the rate as `25`, `29.97` or `23.976`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.millihertz / 1000)?;
         let mut rest = self.millihertz % 1000;
@@ -105,8 +106,8 @@ impl fmt::Display for FrameRate {
     }
 }
 
-/// Reads the facts from the body of a sequence header, or of a keyframe: those of AV1, VP8, VP9 and
-/// of the legacy codecs say more than their sequence headers, if they have any.
+/// Reads the properties from the body of a sequence header or keyframe. The keyframes of AV1, VP8,
+/// VP9 and the legacy codecs contain more than their sequence headers, if they have any.
 pub fn video_facts(codec: VideoCodec, body: &[u8]) -> Option<VideoFacts> {
     match codec {
         VideoCodec::Avc => avc::facts(body),
@@ -120,14 +121,15 @@ pub fn video_facts(codec: VideoCodec, body: &[u8]) -> Option<VideoFacts> {
     }
 }
 
-/// Whether decoding can begin with a frame, whatever its message says. `length_bytes` is the size
-/// of the length before a NAL unit. False for codecs whose frames are not known.
+/// Returns true if decoding can begin with this frame, regardless of the frame type in its message.
+/// `length_bytes` is the size of the length field before a NAL unit. Returns false for codecs whose
+/// frames are not parsed.
 pub fn is_keyframe(codec: VideoCodec, frame: &[u8], length_bytes: usize) -> bool {
     match codec {
         VideoCodec::Avc | VideoCodec::Hevc | VideoCodec::Vvc => {
             read_units(codec, frame, length_bytes).is_some_and(|units| units.is_random_access)
         }
-        // Only their keyframes say how large they are.
+        // Only the keyframes of these codecs contain the picture size.
         VideoCodec::Av1 | VideoCodec::Vp8 | VideoCodec::Vp9 => {
             video_facts(codec, frame).is_some_and(|facts| facts.width.is_some())
         }
@@ -135,9 +137,9 @@ pub fn is_keyframe(codec: VideoCodec, frame: &[u8], length_bytes: usize) -> bool
     }
 }
 
-/// Reads the facts from the body of a sequence header, or of a frame for codecs without one: AC-3,
-/// E-AC-3, MP3 and the legacy formats. `tag_head` is the first byte of the message, which is all
-/// that those formats say of themselves.
+/// Reads the properties from the body of a sequence header, or of a frame for codecs without one:
+/// AC-3, E-AC-3, MP3 and the legacy formats. `tag_head` is the first byte of the message; the
+/// legacy formats have their properties only there.
 pub fn audio_facts(codec: AudioCodec, tag_head: u8, body: &[u8]) -> Option<AudioFacts> {
     match codec {
         AudioCodec::Aac => aac::facts(body),
@@ -150,8 +152,8 @@ pub fn audio_facts(codec: AudioCodec, tag_head: u8, body: &[u8]) -> Option<Audio
     }
 }
 
-/// Adds to what is known of a video track what a configuration says, or a keyframe of the codecs
-/// that say more there. Returns whether further frames say nothing new.
+/// Updates the known properties of a video track from a configuration, or from a keyframe of a
+/// codec whose keyframes contain more. Returns true if further frames contain nothing new.
 pub fn learn_video(
     known: &mut Option<(VideoCodec, VideoFacts)>,
     track: &TrackBody<'_, VideoCodec>,
@@ -175,8 +177,8 @@ pub fn learn_video(
     facts.width.is_some() || is_frame
 }
 
-/// Adds to what is known of an audio track what a configuration says, or a frame of the codecs that
-/// have none. `tag_head` is the first byte of the message. Returns whether further frames say
+/// Updates the known properties of an audio track from a configuration, or from a frame of a codec
+/// without one. `tag_head` is the first byte of the message. Returns true if further frames contain
 /// nothing new.
 pub fn learn_audio(
     known: &mut Option<(AudioCodec, AudioFacts)>,
@@ -193,10 +195,10 @@ pub fn learn_audio(
     found.is_some() || is_frame
 }
 
-/// Describes a video track without its rate, as in `H.264 High 4.1 1920x1080`.
+/// Describes a video track without its frame rate, as in `H.264 High 4.1 1920x1080`.
 pub fn describe_video(codec: VideoCodec, facts: &VideoFacts) -> String {
-    let mut said = codec.to_string();
-    let mut add = |what: String| said.extend([" ", &what]);
+    let mut text = codec.to_string();
+    let mut add = |word: String| text.extend([" ", &word]);
     if let Some(profile) = facts.profile {
         add(profile.to_owned());
     }
@@ -206,13 +208,13 @@ pub fn describe_video(codec: VideoCodec, facts: &VideoFacts) -> String {
     if let (Some(width), Some(height)) = (facts.width, facts.height) {
         add(format!("{width}x{height}"));
     }
-    said
+    text
 }
 
 /// Describes an audio track, as in `AAC LC 48 kHz stereo`.
 pub fn describe_audio(codec: AudioCodec, facts: &AudioFacts) -> String {
-    let mut said = codec.to_string();
-    let mut add = |what: String| said.extend([" ", &what]);
+    let mut text = codec.to_string();
+    let mut add = |word: String| text.extend([" ", &word]);
     if let Some(profile) = facts.profile {
         add(profile.to_owned());
     }
@@ -225,11 +227,11 @@ pub fn describe_audio(codec: AudioCodec, facts: &AudioFacts) -> String {
         Some(2) => add("stereo".to_owned()),
         Some(channels) => add(format!("{channels} channels")),
     }
-    said
+    text
 }
 
 impl VideoFacts {
-    /// Takes a picture size over, unless it is one that no encoder sends.
+    /// Sets the picture size, unless a side is 0 or does not fit 16 bits.
     fn set_size(&mut self, width: u64, height: u64) {
         if let (1.., 1..) = (width, height)
             && let (Ok(width), Ok(height)) = (u16::try_from(width), u16::try_from(height))

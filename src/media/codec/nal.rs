@@ -1,23 +1,22 @@
-//! The NAL units of H.264, H.265 and H.266 in a frame: whether decoding can begin there, and which
-//! part of a picture it is.
+//! Reads the NAL units of H.264, H.265 and H.266 in a frame. They tell whether decoding can begin
+//! there, and whether the message begins a picture.
 //!
-//! Reads the headers of the units up to the first slice, and the first bit of that slice. Allocates
-//! nothing and never reads further, however long the frame is.
+//! Only the unit headers up to the first slice, and the first bit of that slice, are read, however
+//! long the frame is. Nothing is allocated.
 
 use crate::media::VideoCodec;
 
-/// Units before the first slice of a picture: parameter sets, delimiters and messages.
+/// Bound of the units before the first slice: parameter sets, delimiters and SEI messages.
 const UNITS_MAX: usize = 64;
-/// Bytes of a unit before the first slice that are searched for the next start code or for a
-/// recovery point.
+/// Bytes of a unit that are searched for the next start code or for a recovery point.
 const SEARCH_BYTES_MAX: usize = 4096;
-/// H.264, annex D.1.1, and H.265, annex D.2.1: the payload type of a recovery point.
+/// SEI payload type of a recovery point (H.264, annex D.1.1; H.265, annex D.2.1).
 const RECOVERY_POINT: usize = 6;
 
-/// The slice that a message begins with.
+/// The first slice in a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Slice {
-    /// The message has parameter sets or the like and no slice.
+    /// The message has no slice, only units such as parameter sets.
     None,
     /// The first slice of its picture.
     First,
@@ -25,17 +24,17 @@ pub enum Slice {
     Further,
 }
 
-/// Properties of a message that its units up to the first slice tell.
+/// Properties of a message, read from its units up to the first slice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Units {
-    /// Decoding can begin here: an IDR, BLA, CRA or GDR picture, or a recovery point.
+    /// True if decoding can begin here: at an IDR, BLA, CRA or GDR picture, or at a recovery point.
     pub is_random_access: bool,
-    /// The slice.
+    /// The first slice.
     pub slice: Slice,
 }
 
-/// Reads the units of a frame. `length_bytes` is the size of the length before each unit, which
-/// the configuration says. `None` for other codecs, and for what does not hold together.
+/// Reads the units of a frame. `length_bytes` is the size of the length field before each unit,
+/// from the configuration. Returns `None` for other codecs and for malformed frames.
 pub fn read_units(codec: VideoCodec, body: &[u8], length_bytes: usize) -> Option<Units> {
     let read_unit = match codec {
         VideoCodec::Avc => avc_unit,
@@ -45,8 +44,8 @@ pub fn read_units(codec: VideoCodec, body: &[u8], length_bytes: usize) -> Option
     };
     let mut units = Units { is_random_access: false, slice: Slice::None };
     let mut rest = body;
-    // Some encoders write start codes (H.264, annex B) where lengths belong. A unit of one byte
-    // would be of no use.
+    // Some encoders write start codes (H.264, annex B) instead of lengths. These bytes could also
+    // be the length 1, but no unit that matters has one byte.
     let has_start_codes = body.starts_with(&[0, 0, 0, 1]);
     for _ in 0..UNITS_MAX {
         if rest.is_empty() {
@@ -69,7 +68,7 @@ pub fn read_units(codec: VideoCodec, body: &[u8], length_bytes: usize) -> Option
     Some(units)
 }
 
-/// The size of the length before each unit, as the body of a sequence header says
+/// Returns the size of the length field before each unit, from the body of a sequence header
 /// (ISO/IEC 14496-15, sections 5.3.3, 8.3.3 and 11.2.4).
 pub fn length_bytes(codec: VideoCodec, configuration: &[u8]) -> usize {
     let (at, shift) = match codec {
@@ -87,8 +86,8 @@ enum Unit {
     Other,
 }
 
-/// H.264, section 7.4.1: five bits of type; a slice begins with the number of its first macroblock,
-/// of which 0 is a one bit.
+/// Reads a unit of H.264 (section 7.4.1), which has five bits of type. A slice begins with the
+/// number of its first macroblock; 0 is coded as a single one bit.
 fn avc_unit(unit: &[u8]) -> Option<Unit> {
     let (&head, rest) = unit.split_first()?;
     Some(match head & 0x1f {
@@ -102,8 +101,8 @@ fn avc_unit(unit: &[u8]) -> Option<Unit> {
     })
 }
 
-/// H.265, section 7.4.2.2: six bits of type; a slice segment begins with the flag that it is the
-/// first of its picture.
+/// Reads a unit of H.265 (section 7.4.2.2), which has six bits of type. A slice segment begins with
+/// a flag for the first one of its picture.
 fn hevc_unit(unit: &[u8]) -> Option<Unit> {
     let (head, rest) = unit.split_first_chunk::<2>()?;
     Some(match head[0] >> 1 & 0x3f {
@@ -115,8 +114,8 @@ fn hevc_unit(unit: &[u8]) -> Option<Unit> {
     })
 }
 
-/// H.266, section 7.4.2.2: five bits of type; a slice begins with the flag that it has the header
-/// of its picture in it, as the only slice of a picture may.
+/// Reads a unit of H.266 (section 7.4.2.2), which has five bits of type. A slice begins with a flag
+/// for an embedded picture header, which only the single slice of a picture may have.
 fn vvc_unit(unit: &[u8]) -> Option<Unit> {
     let (head, rest) = unit.split_first_chunk::<2>()?;
     Some(match head[1] >> 3 {
@@ -131,33 +130,33 @@ fn first_bit(bytes: &[u8]) -> Option<bool> {
     bytes.first().map(|byte| byte & 0x80 != 0)
 }
 
-/// Takes a unit with its start code off the front of `rest`.
+/// Takes a unit and its start code off the front of `rest`.
 fn take_marked_unit<'a>(rest: &mut &'a [u8]) -> &'a [u8] {
     const START_CODE: [u8; 3] = [0, 0, 1];
     let code_end = rest.iter().position(|byte| *byte != 0).map_or(rest.len(), |at| at + 1);
-    let behind = &rest[code_end..];
-    let searched = &behind[..behind.len().min(SEARCH_BYTES_MAX)];
+    let after = &rest[code_end..];
+    let searched = &after[..after.len().min(SEARCH_BYTES_MAX)];
     let end = searched.windows(START_CODE.len()).position(|window| window == START_CODE);
-    let (unit, behind) = behind.split_at(end.unwrap_or(behind.len()));
-    *rest = behind;
+    let (unit, after) = after.split_at(end.unwrap_or(after.len()));
+    *rest = after;
     unit.strip_suffix(&[0]).unwrap_or(unit)
 }
 
-/// Takes a unit with its length off the front of `rest`.
+/// Takes a unit and its length field off the front of `rest`.
 fn take_sized_unit<'a>(rest: &mut &'a [u8], length_bytes: usize) -> Option<&'a [u8]> {
-    let (length, behind) = rest.split_at_checked(length_bytes)?;
+    let (length, after) = rest.split_at_checked(length_bytes)?;
     let length = length.iter().fold(0, |length, byte| length << 8 | usize::from(*byte));
-    // A message may be looked at without its end, where nothing but the slice lies.
-    let (unit, behind) = behind.split_at(length.min(behind.len()));
-    *rest = behind;
+    // The caller may pass only the front of a message, so a unit may be cut off.
+    let (unit, after) = after.split_at(length.min(after.len()));
+    *rest = after;
     Some(unit)
 }
 
-/// Whether one of the messages of an SEI unit is a recovery point (H.264, section 7.3.2.3.1).
+/// Returns true if an SEI unit contains a recovery point (H.264, section 7.3.2.3.1).
 fn has_recovery_point(payload: &[u8]) -> bool {
     let payload = &payload[..payload.len().min(SEARCH_BYTES_MAX)];
     let mut zeros = 0;
-    // Without the bytes that keep start codes out of it.
+    // Skips emulation prevention bytes.
     let mut bytes = payload.iter().copied().filter(|byte| {
         let is_escape = zeros >= 2 && *byte == 3;
         zeros = if *byte == 0 { zeros + 1 } else { 0 };
@@ -174,7 +173,7 @@ fn has_recovery_point(payload: &[u8]) -> bool {
     false
 }
 
-/// Bytes of 255 and the first other one, added up.
+/// Takes an SEI number: the sum of all bytes up to the first one that is not 255.
 fn take_number(bytes: &mut impl Iterator<Item = u8>) -> Option<usize> {
     let mut number = 0;
     loop {
@@ -216,7 +215,7 @@ mod tests {
             (Avc, "0000000b 06 0503000003 01 0601c0 80 00000002 419a", (true, Slice::First)),
             // A length that looks like the shorter start code.
             (Avc, &format!("00000101 06{} 00000002 6588", "05".repeat(256)), (true, Slice::First)),
-            // Start codes in place of lengths.
+            // Start codes instead of lengths.
             (Avc, "00000001 6742 000001 68ce 00000001 6588", (true, Slice::First)),
             (Avc, "00000001 09f0 00000001 419a", (false, Slice::First)),
             (Hevc, "00000003 2601af", (true, Slice::First)),

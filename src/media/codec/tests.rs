@@ -10,7 +10,7 @@ use crate::media::{
 use crate::rtmp::message::kind;
 use crate::test_support::{Random, hex, recorded_messages};
 
-/// Configurations that ffmpeg wrote, and what ffprobe says of their streams.
+/// Configurations written by ffmpeg, and the description of their streams by ffprobe.
 const VIDEO: &[(VideoCodec, &str, &str)] = &[
     (
         VideoCodec::Avc,
@@ -39,7 +39,7 @@ const VIDEO: &[(VideoCodec, &str, &str)] = &[
         "014d500bffe10016674d500beca106d80880000003008000000a078912cb01000468ebe3f2",
         "Main 1b 128x96 10 8 bit",
     ),
-    // Made at 1000 frames a second, which no camera does and many a clock has.
+    // Encoded at 1000 frames per second, which is a common time base and not a frame rate.
     (
         VideoCodec::Avc,
         "0164001fffe1001867 64001ff3650836c05b2000000300200000fa01e30632c001000668ebe3cb22c0fcf8
@@ -79,11 +79,11 @@ const VIDEO: &[(VideoCodec, &str, &str)] = &[
     // No level, and no sequence header.
     (VideoCodec::Av1, "811f0c00", "Main 8 bit"),
     (VideoCodec::Av1, "81010c000a0c0200000d2627fb3805f00080", "Main 2.1 640x360 8 bit"),
-    // A keyframe, whose encoder had no configuration to send before it.
+    // A keyframe of an encoder that sends no configuration.
     (VideoCodec::Av1, "12000a0b000000043d8724daf9404032a80b1400", "Main 2.0 354x202"),
     (VideoCodec::Av1, "12000a0e000000fa627fb38842a20404042832c75d10", "Main 640x360"),
     (VideoCodec::Vp9, "010000000015820202020000", "Profile 0 2.1 8 bit"),
-    // Keyframes, of three layouts of the colours.
+    // Keyframes with three colour layouts.
     (VideoCodec::Vp9, "824983420027f01676063824", "Profile 0 640x360 8 bit"),
     (VideoCodec::Vp9, "b124c1a10000a0805ab041c120e0c2c0", "Profile 3 322x182 10 bit"),
     (VideoCodec::Vp9, "a2498342e014100b560838241c184a00", "Profile 1 322x182 8 bit"),
@@ -94,8 +94,8 @@ const VIDEO: &[(VideoCodec, &str, &str)] = &[
     (VideoCodec::Legacy(2), "00008400412d11a620202021", "130x90"),
     (VideoCodec::Legacy(3), "3282316a00b2789c", "642x362"),
     (VideoCodec::Legacy(6), "328031700000501078daed", "640x368"),
-    // Written by hand, with all that may stand before the frame rate: sub-layers, scaling
-    // lists, reference sets that are predicted from each other.
+    // Written by hand, with every optional field before the frame rate: sub-layers, scaling lists,
+    // and reference sets that are predicted from each other.
     (
         VideoCodec::Hevc,
         "01016000000090000000000078f000fcfdf8f800000f0121000100fe4201040160000003009000000300
@@ -119,7 +119,7 @@ const VIDEO: &[(VideoCodec, &str, &str)] = &[
         "81090c000a220400000fa40003a982a90000000121211014afa320988096fa3209d4f7fc7dc30010",
         "Main 4.1 1920x800 29.97 8 bit",
     ),
-    // Of the layout alone, with ten columns and eight rows cut off.
+    // A header without picture data, with ten columns and eight rows cropped.
     (VideoCodec::Legacy(4), "68 78 30 1022 17281728 00", "634x360"),
     (VideoCodec::Legacy(5), "00 000123 78 30 1234 17281728 00", "640x368"),
 ];
@@ -164,8 +164,9 @@ const AUDIO: &[(AudioCodec, u8, &str, &str)] = &[
     (AudioCodec::Legacy(11), 0xb6, "368114ba", "16000 Hz 1 ch"),
 ];
 
-/// What the programs that were recorded were told to send (`tests/vectors/README.md`); tracks
-/// by number, sound first, and all that a keyframe adds to a header.
+/// Descriptions of the recorded streams, from the options of the recorded programs
+/// (`tests/vectors/README.md`). Tracks are ordered by number, audio first. The properties of a
+/// header and of a keyframe are merged.
 const RECORDED: [(&str, &[(u8, &str)]); 8] = [
     (
         "ffmpeg5_publish_h264_aac",
@@ -281,7 +282,7 @@ fn what_is_cut_off_is_unknown_and_never_something_else() {
         let whole = audio_facts(codec, tag_head, &body).unwrap();
         for end in 0..body.len() {
             let part = audio_facts(codec, tag_head, &body[..end]);
-            // Without the extensions that older decoders skip, this is what those see.
+            // The description by a decoder that ignores the extensions.
             let is_older = match (&body[..2], end) {
                 ([0x13, 0x90 | 0x88], 2 | 3) => part.unwrap().profile == Some("LC"),
                 ([0x13, 0x88], 5 | 6) => part.unwrap().profile == Some("HE-AAC"),

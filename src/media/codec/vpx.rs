@@ -1,5 +1,5 @@
-//! VP8 and VP9: the `VPCodecConfigurationRecord` of their binding to ISO base media files, which
-//! has no size, and the heads of their keyframes, which have.
+//! Reads the properties of VP8 and VP9: `VPCodecConfigurationRecord` (VP codecs in ISO base media
+//! files), and the headers of keyframes. Only the latter contain the picture size.
 
 use super::bits::Bits;
 use super::{Level, VideoFacts};
@@ -9,13 +9,13 @@ const VP9_FRAME_MARKER: u32 = 2;
 const VP9_SYNC_CODE: u32 = 0x49_8342;
 const VP9_COLOR_SPACE_RGB: u32 = 7;
 
-/// What a record or a keyframe of VP8 says.
+/// Reads the properties from a record or a keyframe of VP8.
 pub(super) fn vp8_facts(body: &[u8]) -> Option<VideoFacts> {
     let (head, size) = body.split_first_chunk::<6>()?;
     if head[3..] != VP8_START_CODE {
         return record_facts(body);
     }
-    // RFC 6386, section 9.1: an inter frame has a one in its first bit.
+    // The lowest bit of an inter frame is one (RFC 6386, section 9.1).
     let [a, b, c, d, ..] = *size else {
         return None;
     };
@@ -25,7 +25,7 @@ pub(super) fn vp8_facts(body: &[u8]) -> Option<VideoFacts> {
     (head[0] & 1 == 0).then_some(facts)
 }
 
-/// What a record or a keyframe of VP9 says.
+/// Reads the properties from a record or a keyframe of VP9.
 pub(super) fn vp9_facts(body: &[u8]) -> Option<VideoFacts> {
     if body.first()? >> 6 == VP9_FRAME_MARKER as u8 {
         vp9_keyframe(body)
@@ -34,7 +34,7 @@ pub(super) fn vp9_facts(body: &[u8]) -> Option<VideoFacts> {
     }
 }
 
-/// Version 1, flags 0, and then the record.
+/// Reads a record, which follows version 1 and flags 0.
 fn record_facts(body: &[u8]) -> Option<VideoFacts> {
     let [1, 0, 0, 0, profile_idc, level, depth, ..] = *body else {
         return None;
@@ -51,7 +51,7 @@ fn profile(profile: u8) -> Option<&'static str> {
     ["Profile 0", "Profile 1", "Profile 2", "Profile 3"].get(usize::from(profile)).copied()
 }
 
-/// The uncompressed header of VP9, section 6.2, up to the frame size.
+/// Reads the uncompressed header of a VP9 frame (section 6.2), up to the frame size.
 fn vp9_keyframe(frame: &[u8]) -> Option<VideoFacts> {
     let bits = &mut Bits::new(frame);
     bits.skip(2)?;

@@ -1,19 +1,20 @@
-//! H.266: the `VvcDecoderConfigurationRecord` of ISO/IEC 14496-15, section 11.2.4.2, and in it the
-//! first sequence parameter set (H.266, section 7.3.2.4).
+//! Reads the configuration of H.266: `VvcDecoderConfigurationRecord` (ISO/IEC 14496-15, section
+//! 11.2.4.2), and its first sequence parameter set (H.266, section 7.3.2.4).
 //!
-//! The record's own size is the one that is coded: the one that is shown is in the set.
+//! The record contains the size of the coded picture. The size of the displayed picture is in the
+//! set.
 
 use super::bits::{Bits, first_unit, without_emulation_prevention};
 use super::hevc::read_window;
 use super::{FrameRate, Level, VideoFacts};
 
 const SEQUENCE_PARAMETER_SET: u8 = 15;
-/// Operating point and decoding capability information.
+/// Array types with a single unit: operating point and decoding capability information.
 const ALONE: [u8; 2] = [12, 13];
-/// What of the general constraints has its own fields (H.266, section 7.3.3.2).
+/// Length of the general constraints with fields of their own (bits; H.266, section 7.3.3.2).
 const GENERAL_CONSTRAINTS_BITS: u32 = 71;
 
-/// What the record says; without a profile, tier and level in it, only that it is one.
+/// Reads the properties from a record. Profile, tier and level may be missing.
 pub(super) fn facts(record: &[u8]) -> Option<VideoFacts> {
     let (&head, mut rest) = record.split_first()?;
     let mut facts = VideoFacts::default();
@@ -30,7 +31,7 @@ pub(super) fn facts(record: &[u8]) -> Option<VideoFacts> {
     Some(facts)
 }
 
-/// `VvcPTLRecord` and what stands around it. Returns what follows.
+/// Reads `VvcPTLRecord` and the fields around it. Returns the bytes after them.
 fn read_profile_tier_level<'a>(bytes: &'a [u8], facts: &mut VideoFacts) -> Option<&'a [u8]> {
     let bits = &mut Bits::new(bytes);
     bits.skip(9)?;
@@ -50,7 +51,8 @@ fn read_profile_tier_level<'a>(bytes: &'a [u8], facts: &mut VideoFacts) -> Optio
     bytes.get(bytes.len() - left..)
 }
 
-/// The levels of sub-layers and the sub-profiles, which record and set have alike.
+/// Skips the levels of sub-layers, and the sub-profiles. The record and the set have the same
+/// fields.
 fn skip_sub_layer_levels(bits: &mut Bits<'_>, below: u32) -> Option<()> {
     let mut levels = 0;
     for _ in 0..below {
@@ -80,7 +82,7 @@ fn profile(profile_idc: u32) -> Option<&'static str> {
     })
 }
 
-/// H.266, annex A.4: sixteen for each whole level, three for each tenth.
+/// Returns the level (H.266, annex A.4): 16 units for each whole level, 3 for each tenth.
 fn level(level_idc: u8) -> Option<Level> {
     (16..255).contains(&level_idc).then_some(Level(level_idc / 16 * 10 + level_idc % 16 / 3))
 }

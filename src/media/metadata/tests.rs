@@ -4,7 +4,7 @@ use super::*;
 use crate::rtmp::message::kind;
 use crate::test_support::{hex, recorded_messages};
 
-/// `onMetaData` and an ECMA array of width alone, as players get it.
+/// `onMetaData` with an ECMA array that only has a width, as players get it.
 const WIDTH_FOR_PLAYERS: &str = concat!(
     "02 000a 6f6e4d65746144617461",
     "08 00000001 0005 7769647468 00 4064000000000000 000009",
@@ -15,7 +15,7 @@ fn da_01_set_data_frame_becomes_on_metadata_without_the_command() {
     let published = concat!(
         "02 000d 407365744461746146 72616d65",
         "02 000a 6f6e4d65746144617461",
-        // The count is a hint that says 99.
+        // The count is only a hint; it is 99.
         "08 00000063",
         "0008 6475726174696f6e 00 0000000000000000",
         "0005 7769647468 00 4064000000000000",
@@ -111,7 +111,7 @@ fn metadata_is_found_behind_values_that_mean_nothing() {
         format!("{SET} {WIDTH}"),
         WIDTH.to_owned(),
         format!("{NUMBER} {WIDTH}"),
-        // An object of AMF3, of named members and of the traits of a class.
+        // AMF3 objects with named members, and with the traits of a class.
         format!("{SET} {NAME} 11 0a0b01 0b7769647468 05 4064000000000000 01"),
         format!("{SET} {NAME} 11 0a13 01 0b7769647468 04 8120"),
     ] {

@@ -1,7 +1,8 @@
-//! Chunk headers, and what each chunk stream remembers of its last one (RTMP 1.0, section 5.3.1).
+//! Chunk headers, and the state that each chunk stream keeps between them (RTMP 1.0, section
+//! 5.3.1).
 //!
-//! Parses headers where they lie and applies them to the state of their chunk stream. It never
-//! touches a payload, and never decides whether a message is allowed.
+//! Headers are parsed in place, in the input, and applied to the state of their chunk stream. This
+//! module never touches a payload and never decides whether a message is allowed.
 
 use super::partial::NO_ASSEMBLY;
 use crate::limits::CHUNK_HEADER_BYTES_MAX;
@@ -9,74 +10,75 @@ use crate::rtmp::message::MessageHeader;
 
 /// The value of a timestamp field that announces an extended timestamp (section 5.3.1.3).
 pub(super) const TIMESTAMP_EXTENDED: u32 = 0x00ff_ffff;
-/// Largest type 0 timestamp that a type 3 header right behind it repeats as a delta (ms).
+/// Largest type 0 timestamp that a directly following type 3 header repeats as a delta (ms).
 pub(super) const TYPE_0_DELTA_MS_MAX: u32 = 1000;
 
-/// A larger delta steps back: times are compared within half their range (section 5.3.1.3).
+/// A delta above this is a step back, because timestamps are compared modulo 2^32 (section
+/// 5.3.1.3).
 pub(super) const BACKWARD_DELTA_ABOVE: u32 = 1 << 31;
 
-/// Where the format stands in the first byte of a basic header; the six bits below it are an id
-/// or one of the two forms below (section 5.3.1.1).
+/// Position of the format in the first byte of a basic header. The six bits below it are a chunk
+/// stream id or one of the two markers below (section 5.3.1.1).
 pub(super) const FORMAT_SHIFT: u32 = 6;
 const ID_MASK: u8 = 0x3f;
-/// In place of an id: the byte that follows is the id less [`LONG_ID_MIN`].
+/// Marker in place of an id: the next byte is the id minus [`LONG_ID_MIN`].
 pub(super) const ID_IN_ONE_BYTE: u8 = 0;
-/// In place of an id: the two bytes that follow, the low one first, are the id less
-/// [`LONG_ID_MIN`].
+/// Marker in place of an id: the next two bytes, little-endian, are the id minus [`LONG_ID_MIN`].
 pub(super) const ID_IN_TWO_BYTES: u8 = 1;
-/// Smallest id that a basic header of one byte can hold. It is that of control messages.
+/// Smallest id that fits a one-byte basic header. Control messages use this id.
 pub(super) const ID_MIN: u32 = 2;
-/// Smallest id that does not fit the first byte.
+/// Smallest id that needs a two-byte basic header.
 pub(super) const LONG_ID_MIN: u32 = 64;
-/// Smallest id that does not fit one more byte.
+/// Smallest id that needs a three-byte basic header.
 pub(super) const TWO_BYTE_ID_MIN: u32 = LONG_ID_MIN + 256;
 /// Largest id (section 5.3.1.1).
 pub(super) const ID_MAX: u32 = LONG_ID_MIN + u16::MAX as u32;
 
-/// Bytes of a basic header in its longest form.
+/// Length of the longest basic header (bytes).
 pub(super) const BASIC_HEADER_BYTES_MAX: usize = 3;
-/// Bytes of a message header of type 0: timestamp 3, length 3, type id 1, message stream id 4
-/// (section 5.3.1.2.1).
+/// Length of a type 0 message header (bytes): timestamp 3, length 3, type id 1, message stream
+/// id 4 (section 5.3.1.2.1).
 pub(super) const MESSAGE_HEADER_BYTES: usize = 11;
-/// Bytes of an extended timestamp (section 5.3.1.3).
+/// Length of an extended timestamp (bytes; section 5.3.1.3).
 pub(super) const EXTENDED_BYTES: usize = 4;
 
 const _: () = assert!(
     BASIC_HEADER_BYTES_MAX + MESSAGE_HEADER_BYTES + EXTENDED_BYTES == CHUNK_HEADER_BYTES_MAX
 );
 
-/// Every field (section 5.3.1.2.1).
+/// The header has every field (section 5.3.1.2.1).
 pub(super) const TYPE_0: u8 = 0;
-/// All but the message stream id (section 5.3.1.2.2).
+/// The header has every field except the message stream id (section 5.3.1.2.2).
 pub(super) const TYPE_1: u8 = 1;
-/// A timestamp delta alone (section 5.3.1.2.3).
+/// The header has only a timestamp delta (section 5.3.1.2.3).
 pub(super) const TYPE_2: u8 = 2;
-/// No field (section 5.3.1.2.4).
+/// The header has no field (section 5.3.1.2.4).
 pub(super) const TYPE_3: u8 = 3;
 
 const _: () = assert!(size_of::<ChunkStream>() <= 32);
 
-/// What a chunk stream remembers of its headers (section 5.3.1.2), and its message under way.
+/// State of one chunk stream: the header fields that later headers inherit (section 5.3.1.2), and
+/// the progress of its unfinished message.
 #[derive(Debug)]
 pub(super) struct ChunkStream {
     pub(super) id: u32,
-    /// Absolute time of the message under way or of the last one.
+    /// Absolute time of the current message, or of the last one (ms).
     pub(super) timestamp: u32,
-    /// What a type 3 header that begins a message adds to `timestamp`.
+    /// Delta that a type 3 header adds to `timestamp` when it begins a message (ms).
     pub(super) delta: u32,
-    /// Last extended timestamp field as it came; means something if `has_extended`.
+    /// Last extended timestamp field, as received. Valid only if `has_extended` is true.
     pub(super) extended: u32,
-    /// Declared payload bytes of the message under way or of the last one.
+    /// Declared payload length of the current message, or of the last one (bytes).
     pub(super) length: u32,
     pub(super) message_stream_id: u32,
-    /// Payload bytes of the message under way that are still to come; zero between messages.
+    /// Payload bytes of the current message that have not arrived yet; zero between messages.
     pub(super) remaining: u32,
     pub(super) kind: u8,
-    /// Where its payload is put together, or [`NO_ASSEMBLY`].
+    /// Index of the assembly that collects the payload, or [`NO_ASSEMBLY`].
     pub(super) assembly: u8,
-    /// The last header of type 0, 1 or 2 had an extended timestamp.
+    /// True if the last header of type 0, 1 or 2 had an extended timestamp.
     pub(super) has_extended: bool,
-    /// The last message began with a type 0 header.
+    /// True if the last message began with a type 0 header.
     pub(super) after_type_0: bool,
 }
 
@@ -106,9 +108,10 @@ impl ChunkStream {
         }
     }
 
-    /// True if a chunk with this header carries on with the message under way.
+    /// Returns true if a chunk with this header continues the unfinished message.
     ///
-    /// Some encoders put types 1 and 2 there; only another length or type tells a new message.
+    /// Some encoders send type 1 and 2 headers within a message. Such a header begins a new message
+    /// only if its length or type differs.
     pub(super) const fn continues_with(&self, header: &ChunkHeader) -> bool {
         let fields = &header.fields;
         self.remaining > 0
@@ -119,17 +122,19 @@ impl ChunkStream {
             }
     }
 
-    /// Moves time, length, type and message stream on to a message that begins (section 5.3.1.2).
+    /// Updates time, length, type and message stream for a message that begins with `header`
+    /// (section 5.3.1.2).
     ///
-    /// Times wrap: old OBS writes a step back as a delta of nearly 2^32.
+    /// Times are added modulo 2^32: old OBS writes a step back as a delta of nearly 2^32.
     pub(super) const fn begin_message(&mut self, header: &ChunkHeader) {
         let fields = &header.fields;
         match header.format {
             TYPE_0 => {
                 self.timestamp = fields.time;
-                // By the specification a type 3 header behind this adds the timestamp itself
-                // (section 5.3.1.2.4). nginx-rtmp and old OBS mean "same time" with it. Intervals
-                // over a second hardly exist, and adding an absolute time would be the worse error.
+                // By the specification, a type 3 header after this one adds the timestamp itself
+                // (section 5.3.1.2.4), but nginx-rtmp and old OBS mean "same time". A timestamp of
+                // more than a second is hardly a frame interval, and adding an absolute time by
+                // mistake is the worse error. So only a small timestamp becomes the delta.
                 self.delta = if fields.time <= TYPE_0_DELTA_MS_MAX { fields.time } else { 0 };
                 self.message_stream_id = fields.message_stream_id;
             }
@@ -153,12 +158,13 @@ impl ChunkStream {
         self.extended = header.fields.time;
     }
 
-    /// Decides whether the bytes behind a type 3 basic header repeat the extended timestamp.
+    /// Decides whether the bytes after a type 3 basic header repeat the extended timestamp.
     ///
-    /// Section 5.3.1.3 wants it there, and librtmp and many encoders leave it out. So the bytes are
-    /// compared with what it would be: the field as it last came, or the absolute time. The first
-    /// byte that differs decides for payload; `None` if all that have come agree and are too few.
-    /// A payload that happens to start with these four bytes is mistaken, once in 2^32 chunks.
+    /// Section 5.3.1.3 requires it, but librtmp and many encoders leave it out. So the bytes are
+    /// compared with both values that it may have: the last field as received, and the absolute
+    /// time. The first byte that differs from both makes them payload. Returns `None` if fewer than
+    /// four bytes have arrived and all of them agree. A payload that happens to start with these
+    /// four bytes is misread; that is one random chunk in 2^32.
     pub(super) fn sniff_extended(&self, bytes: &[u8]) -> Option<Extended> {
         if !self.has_extended {
             return Some(Extended::Absent);
@@ -171,27 +177,28 @@ impl ChunkStream {
     }
 }
 
-/// Whether a chunk header has an extended timestamp.
+/// Presence of an extended timestamp in a chunk header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Extended {
     Absent,
     Present,
-    /// It should be there by the specification and is not.
+    /// The specification requires it, and the peer left it out.
     Omitted,
 }
 
-/// A chunk header, whole.
+/// A complete chunk header.
 pub(super) struct ChunkHeader {
     pub(super) format: u8,
     pub(super) chunk_stream_id: u32,
-    /// Place of the chunk stream, if it has been seen before.
+    /// Index of the chunk stream, if it has been seen before.
     pub(super) known: Option<u8>,
     pub(super) fields: MessageFields,
-    /// How many bytes the header takes.
+    /// Length of the header (bytes).
     pub(super) bytes: usize,
 }
 
-/// The fields of a message header; those its type leaves out are the last ones of the stream.
+/// The fields of a message header. Fields that the type leaves out are copied from the chunk
+/// stream.
 pub(super) struct MessageFields {
     /// Timestamp of type 0, delta of types 1 and 2, unused in type 3.
     pub(super) time: u32,
@@ -201,7 +208,8 @@ pub(super) struct MessageFields {
     pub(super) message_stream_id: u32,
 }
 
-/// Section 5.3.1.1: type, chunk stream id and what lies behind.
+/// Parses a basic header (section 5.3.1.1). Returns the format, the chunk stream id and the
+/// remaining bytes, or `None` if the header is incomplete.
 pub(super) fn parse_basic_header(bytes: &[u8]) -> Option<(u8, u32, &[u8])> {
     let (&first, rest) = bytes.split_first()?;
     let format = first >> FORMAT_SHIFT;
@@ -218,7 +226,8 @@ pub(super) fn parse_basic_header(bytes: &[u8]) -> Option<(u8, u32, &[u8])> {
     }
 }
 
-/// Sections 5.3.1.2 and 5.3.1.3: the fields and what lies behind them.
+/// Parses a message header (sections 5.3.1.2 and 5.3.1.3). Returns the fields and the remaining
+/// bytes, or `None` if the header is incomplete.
 pub(super) fn parse_message_header<'b>(
     format: u8,
     stream: Option<&ChunkStream>,
@@ -240,17 +249,17 @@ pub(super) fn parse_message_header<'b>(
     fields.time = time;
     if format <= TYPE_1 {
         (fields.length, rest) = split_u24(rest)?;
-        let (&kind, behind) = rest.split_first()?;
-        (fields.kind, rest) = (kind, behind);
+        let (&kind, after) = rest.split_first()?;
+        (fields.kind, rest) = (kind, after);
     }
     if format == TYPE_0 {
-        let (id, behind) = rest.split_first_chunk()?;
+        let (id, after) = rest.split_first_chunk()?;
         // The one little-endian field of the protocol (section 5.3.1.2.1).
-        (fields.message_stream_id, rest) = (u32::from_le_bytes(*id), behind);
+        (fields.message_stream_id, rest) = (u32::from_le_bytes(*id), after);
     }
     if time == TIMESTAMP_EXTENDED {
-        let (extended, behind) = rest.split_first_chunk()?;
-        (fields.time, rest) = (u32::from_be_bytes(*extended), behind);
+        let (extended, after) = rest.split_first_chunk()?;
+        (fields.time, rest) = (u32::from_be_bytes(*extended), after);
         fields.extended = Extended::Present;
     }
     Some((fields, rest))

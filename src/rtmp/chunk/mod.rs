@@ -1,4 +1,4 @@
-//! Messages as chunks (RTMP 1.0, section 5.3): reading, assembly and writing.
+//! The chunk layer (RTMP 1.0, section 5.3): reads, assembles and writes messages.
 
 mod header;
 mod partial;

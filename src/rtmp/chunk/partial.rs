@@ -1,23 +1,28 @@
-//! What of the chunks of one connection has come in part: the front of a header, and payloads.
+//! Buffers for the incomplete input of one connection: the front of a header, and partial payloads.
 //!
-//! Owns the memory for it, which grows with what has come and never on a peer's word. Between
-//! messages there is none, so that an idle connection holds nothing but the place for a pointer.
-//! It knows no chunk: the reader says what belongs together. The larger steps are kept out of line,
-//! so that a message that comes whole does not save registers for them.
+//! The buffers grow with the bytes that arrive, never with a length that the peer declares. Between
+//! messages nothing is allocated: an idle connection holds one null pointer. This module does not
+//! know chunks; the reader decides which bytes belong together.
+//!
+//! The rare steps are `#[cold]` or `#[inline(never)]`. Inlined into the reader's loop, they make it
+//! save registers that a message in one piece never uses: 3 % of its instructions.
 
 use crate::limits::CHUNK_HEADER_BYTES_MAX;
 
-/// Stands for "no assembly" where a place in the list is kept in one byte.
+/// Marks "no assembly" in a one-byte index.
 pub(super) const NO_ASSEMBLY: u8 = u8::MAX;
-/// Buffers kept between messages: one for audio and one for video when they interleave.
+/// Number of buffers kept between messages: one for audio and one for video when they interleave.
 pub(super) const SPARES_MAX: usize = 2;
 
 const _: () = assert!(size_of::<Partial>() == size_of::<usize>());
 
-/// See the module's head.
+/// The incomplete input of one connection.
+///
+/// It lies behind one pointer because every session has a reader, and hardly any session sleeps
+/// with a header or a message half received.
 #[derive(Debug, Default)]
 pub(super) struct Partial(
-    /// Invariant: `None` if there would be neither held bytes nor assemblies.
+    /// Invariant: `None` while there are neither held bytes nor assemblies.
     Option<Box<Parts>>,
 );
 
@@ -27,11 +32,11 @@ struct Parts {
     assemblies: Vec<Assembly>,
 }
 
-/// A payload that has come in part, the one that was returned last, or a spare buffer.
+/// A partial payload, the payload that was returned last, or a spare buffer.
 #[derive(Debug, Default)]
 struct Assembly {
     payload: Vec<u8>,
-    /// Invariant: true exactly while one chunk stream refers to this place.
+    /// Invariant: true exactly while one chunk stream refers to this assembly.
     in_use: bool,
 }
 
@@ -40,96 +45,98 @@ impl Partial {
         Self(None)
     }
 
-    /// Bytes that are allocated.
+    /// Returns the allocated memory (bytes).
     pub(super) fn allocated_bytes(&self) -> usize {
         let Some(parts) = &self.0 else { return 0 };
         let payloads: usize = parts.assemblies.iter().map(|a| a.payload.capacity()).sum();
         size_of::<Parts>() + parts.assemblies.capacity() * size_of::<Assembly>() + payloads
     }
 
-    /// Whether the front of a header, or what was taken for one, is held.
+    /// Returns true if bytes are held that are, or may be, the front of a header.
     pub(super) fn has_held(&self) -> bool {
         self.0.as_ref().is_some_and(|parts| !parts.held.is_empty())
     }
 
-    /// A copy of the held bytes, to be changed and held again.
+    /// Returns a copy of the held bytes. The caller changes it and stores it with
+    /// [`Partial::hold`].
     pub(super) fn held(&self) -> HeldBytes {
         self.0.as_ref().map_or(HeldBytes::EMPTY, |parts| parts.held)
     }
 
-    /// Holds these bytes instead of those before.
+    /// Replaces the held bytes.
     #[cold]
     pub(super) fn hold(&mut self, held: HeldBytes) {
         self.0.get_or_insert_default().held = held;
-        self.give_back();
+        self.shrink();
     }
 
-    /// Finds a free place, the one with the largest spare buffer, or adds one.
+    /// Reserves the free assembly with the largest spare buffer, or adds one. Returns its index.
     #[inline(never)]
     pub(super) fn claim(&mut self) -> u8 {
         let assemblies = &mut self.0.get_or_insert_default().assemblies;
         let free = assemblies.iter().enumerate().filter(|(_, assembly)| !assembly.in_use);
-        let place = free.max_by_key(|(_, assembly)| assembly.payload.capacity()).map(|(i, _)| i);
-        let place = place.unwrap_or_else(|| {
+        let index = free.max_by_key(|(_, assembly)| assembly.payload.capacity()).map(|(i, _)| i);
+        let index = index.unwrap_or_else(|| {
             assemblies.reserve_exact(1);
             assemblies.push(Assembly::default());
             assemblies.len() - 1
         });
-        if let Some(assembly) = assemblies.get_mut(place) {
+        if let Some(assembly) = assemblies.get_mut(index) {
             assembly.in_use = true;
         }
-        // There are never more places in use than chunk streams, of which there are at most 254.
-        place as u8
+        // An assembly in use belongs to one chunk stream, and there are at most 254 of those.
+        index as u8
     }
 
-    /// Appends to an assembly what has come of its message, which is declared `length` bytes long.
-    pub(super) fn append(&mut self, place: u8, taken: &[u8], length: usize) {
-        if let Some(assembly) = self.assembly_mut(place) {
+    /// Appends received payload bytes to an assembly. `length` is the declared length of its
+    /// message (bytes).
+    pub(super) fn append(&mut self, index: u8, taken: &[u8], length: usize) {
+        if let Some(assembly) = self.assembly_mut(index) {
             assembly.append(taken, length);
         }
     }
 
-    /// Frees the place of an assembly whose message is whole. Its payload stays until it is
-    /// recycled.
-    pub(super) fn finish(&mut self, place: u8) {
-        if let Some(assembly) = self.assembly_mut(place) {
+    /// Releases an assembly whose message is complete. Its payload stays readable until
+    /// [`Partial::recycle`].
+    pub(super) fn finish(&mut self, index: u8) {
+        if let Some(assembly) = self.assembly_mut(index) {
             assembly.in_use = false;
         }
     }
 
-    /// What was put together at a place.
-    pub(super) fn payload(&self, place: u8) -> Option<&[u8]> {
+    /// Returns the payload of an assembly.
+    pub(super) fn payload(&self, index: u8) -> Option<&[u8]> {
         let parts = self.0.as_ref()?;
-        parts.assemblies.get(usize::from(place)).map(|assembly| &assembly.payload[..])
+        parts.assemblies.get(usize::from(index)).map(|assembly| &assembly.payload[..])
     }
 
-    /// Keeps the buffer of a finished message for the next one, or frees it if it is larger than
-    /// `spare_bytes_max` or there are enough.
+    /// Keeps the buffer of a finished message as a spare. Frees it if its capacity exceeds
+    /// `spare_bytes_max` or if there are [`SPARES_MAX`] spares already.
     #[inline(never)]
-    pub(super) fn recycle(&mut self, place: u8, spare_bytes_max: usize) {
-        // The buffer in question is among those counted.
+    pub(super) fn recycle(&mut self, index: u8, spare_bytes_max: usize) {
+        // This buffer itself is among the spares counted here.
         let is_wanted = self.spares() <= SPARES_MAX;
-        if let Some(Assembly { payload, .. }) = self.assembly_mut(place) {
+        if let Some(Assembly { payload, .. }) = self.assembly_mut(index) {
             if is_wanted && payload.capacity() <= spare_bytes_max {
                 payload.clear();
             } else {
                 *payload = Vec::new();
             }
         }
-        self.give_back();
+        self.shrink();
     }
 
-    /// Buffers of which no message is under assembly.
+    /// Returns the number of buffers that no message uses.
     pub(super) fn spares(&self) -> usize {
         let is_spare = |a: &&Assembly| !a.in_use && a.payload.capacity() > 0;
         self.0.as_ref().map_or(0, |parts| parts.assemblies.iter().filter(is_spare).count())
     }
 
-    /// Forgets a message under assembly with its bytes.
-    pub(super) fn forget(&mut self, place: u8) {
-        if let Some(assembly) = self.assembly_mut(place) {
+    /// Drops an unfinished message and frees its buffer.
+    pub(super) fn discard(&mut self, index: u8) {
+        if let Some(assembly) = self.assembly_mut(index) {
             *assembly = Assembly::default();
-            self.give_back();
+            self.shrink();
         }
     }
 
@@ -139,16 +146,17 @@ impl Partial {
         for assembly in parts.assemblies.iter_mut().filter(|assembly| !assembly.in_use) {
             assembly.payload = Vec::new();
         }
-        self.give_back();
+        self.shrink();
     }
 
-    fn assembly_mut(&mut self, place: u8) -> Option<&mut Assembly> {
-        self.0.as_mut()?.assemblies.get_mut(usize::from(place))
+    fn assembly_mut(&mut self, index: u8) -> Option<&mut Assembly> {
+        self.0.as_mut()?.assemblies.get_mut(usize::from(index))
     }
 
-    /// Cuts unused places off the end; the others keep theirs, since streams refer to them. What
-    /// is empty then holds no memory.
-    fn give_back(&mut self) {
+    /// Removes unused assemblies from the end of the list, and frees containers that are empty.
+    ///
+    /// Only the end is cut: chunk streams refer to assemblies by index, so the others cannot move.
+    fn shrink(&mut self) {
         let Some(parts) = &mut self.0 else { return };
         let assemblies = &mut parts.assemblies;
         while assemblies.pop_if(|a| !a.in_use && a.payload.capacity() == 0).is_some() {}
@@ -164,7 +172,9 @@ impl Partial {
 }
 
 impl Assembly {
-    /// Grows with what has come: to twice of it at most, and never beyond the declared length.
+    /// Appends `taken`. The buffer at most doubles, and never grows beyond the declared length.
+    ///
+    /// Reserving `length` at once is rejected: a peer would allocate 8 MiB with a 12-byte header.
     fn append(&mut self, taken: &[u8], length: usize) {
         let payload = &mut self.payload;
         let needed = payload.len() + taken.len();
@@ -176,7 +186,7 @@ impl Assembly {
     }
 }
 
-/// The front of a chunk header whose rest has not come.
+/// The front of an incomplete chunk header.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct HeldBytes {
     bytes: [u8; CHUNK_HEADER_BYTES_MAX],
@@ -198,7 +208,8 @@ impl HeldBytes {
         self.bytes.get(..self.len()).unwrap_or_default()
     }
 
-    /// Copies from the front of `input` until there is room for no more, and returns how much.
+    /// Copies bytes from the front of `input` until the buffer is full. Returns the number of
+    /// bytes copied.
     pub(super) fn fill(&mut self, input: &[u8]) -> usize {
         let room = self.bytes.get_mut(usize::from(self.len)..).unwrap_or_default();
         let taken = room.len().min(input.len());

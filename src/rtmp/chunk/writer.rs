@@ -1,9 +1,11 @@
 //! Writes messages as chunks (RTMP 1.0, section 5.3).
 //!
-//! Owns the wire form of everything this side sends. What it writes depends on nothing written
-//! before: every message opens with a type 0 header and an absolute time, so the same bytes serve
-//! every receiver and may start or skip at any message. It never interleaves messages and never
-//! writes a delta.
+//! Owns the wire format of everything this side sends. Every message opens with a type 0 header and
+//! an absolute time, so no message depends on an earlier one. The same bytes therefore serve every
+//! receiver, and a receiver may start or skip at any message. Messages are never interleaved.
+//!
+//! Types 1 and 2 are shorter by 4 and 8 bytes a message, and are rejected: each player would need
+//! headers of its own, relative to the last message that it got.
 
 use bytes::BufMut;
 
@@ -14,8 +16,8 @@ use super::header::{
 use crate::limits::MESSAGE_BYTES_MAX;
 use crate::rtmp::message::{CONTROL_PAYLOAD_BYTES_MAX, Control, MessageHeader};
 
-/// Chunk stream ids of what we send. Every message of ours has a type-0 header, so a peer sees
-/// no difference; the numbers are the field's customary ones.
+/// Chunk stream ids that this side sends on. Every message has a type 0 header, so the ids make no
+/// difference to a peer; these are the customary ones.
 pub mod chunk_stream {
     /// Protocol control and user control messages (RTMP 1.0, section 5.4).
     pub const CONTROL: u32 = 2;
@@ -31,10 +33,10 @@ pub mod chunk_stream {
     pub const DATA: u32 = 7;
 }
 
-/// Appends one whole message in chunks of `chunk_size` payload bytes.
+/// Appends one message in chunks of `chunk_size` payload bytes.
 ///
-/// The extended timestamp stands on every type 3 chunk too (section 5.3.1.3): ffmpeg reads it
-/// there without looking.
+/// Type 3 chunks repeat the extended timestamp (section 5.3.1.3). ffmpeg skips it there without
+/// checking that it is present.
 pub fn write_message(
     out: &mut impl BufMut,
     header: MessageHeader,
@@ -73,7 +75,8 @@ pub fn write_control(out: &mut impl BufMut, control: &Control, chunk_size: u32) 
     write_message(out, header, &payload[..CONTROL_PAYLOAD_BYTES_MAX - unused], chunk_size);
 }
 
-/// Bytes that [`write_message`] appends for a payload of `payload_len` bytes.
+/// Returns the number of bytes that [`write_message`] appends for a payload of `payload_len`
+/// bytes.
 pub fn wire_len(header: &MessageHeader, payload_len: usize, chunk_size: u32) -> usize {
     let basic = basic_header_bytes(header.chunk_stream_id);
     let extended = if header.timestamp >= TIMESTAMP_EXTENDED { EXTENDED_BYTES } else { 0 };
@@ -81,7 +84,7 @@ pub fn wire_len(header: &MessageHeader, payload_len: usize, chunk_size: u32) -> 
     chunks * (basic + extended) + MESSAGE_HEADER_BYTES + payload_len
 }
 
-/// A size of zero cannot be announced, so one that gets here is taken as the smallest there is.
+/// Returns the payload bytes per chunk. Zero cannot be announced, so it counts as 1.
 fn chunk_payload_bytes(chunk_size: u32) -> usize {
     chunk_size.max(1) as usize
 }
@@ -94,7 +97,7 @@ const fn basic_header_bytes(chunk_stream_id: u32) -> usize {
     }
 }
 
-/// Section 5.3.1.1, in the shortest of the three forms.
+/// Appends a basic header in the shortest of the three forms (section 5.3.1.1).
 fn put_basic_header(out: &mut impl BufMut, format: u8, chunk_stream_id: u32) {
     debug_assert!((ID_MIN..=ID_MAX).contains(&chunk_stream_id), "ids outside have no wire form");
     let format = format << FORMAT_SHIFT;

@@ -1,9 +1,10 @@
-//! Command messages: what a peer asks or answers, and the payloads of our own (RTMP 1.0,
-//! section 7.2).
+//! Command messages: requests and replies of a peer, and the payloads that this side sends (RTMP
+//! 1.0, section 7.2).
 //!
-//! Owns the names of commands, the order of their arguments and the tolerance for how encoders
-//! write them. It builds and reads payloads only: chunks, message stream ids and what a command
-//! leads to are decided elsewhere. Shared objects and remote calls of applications do not exist.
+//! Owns the names of commands, the order of their arguments, and the tolerance for the variants
+//! that encoders write. It only decodes and encodes payloads. Chunks, message stream ids and the
+//! effect of a command are the work of other modules. Shared objects and remote procedure calls of
+//! applications are not supported.
 
 mod parse;
 pub mod reply;
@@ -18,13 +19,13 @@ use std::fmt;
 pub struct CommandMessage<'a> {
     /// The name as the peer wrote it.
     pub name: &'a [u8],
-    /// What the answer must repeat, bit for bit; 0 where it is missing. May be NaN.
+    /// The transaction id, which a reply repeats bit for bit; 0 if it is missing. May be NaN.
     pub transaction_id: f64,
-    /// What is asked.
+    /// The command with its arguments.
     pub command: Command<'a>,
 }
 
-/// A command with its arguments. A key that is missing or no string is empty.
+/// A command with its arguments. A key that is missing, or is not a string, is empty.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Command<'a> {
@@ -51,8 +52,7 @@ pub enum Command<'a> {
     Publish {
         /// The stream key.
         key: &'a [u8],
-        /// What is to become of the stream beside its going live; `None`, which means nothing,
-        /// where the argument is missing or strange.
+        /// The publishing type; `None` if the argument is missing or unknown.
         kind: Option<PublishKind>,
     },
     /// `publish` with `false` in place of the key: stops publishing.
@@ -61,11 +61,11 @@ pub enum Command<'a> {
     Play {
         /// The stream key.
         key: &'a [u8],
-        /// Below zero it means live, in whatever unit the client thinks.
+        /// Start position. Negative values mean live; clients disagree on the unit.
         start: Option<f64>,
-        /// How much to play.
+        /// Duration of the playback; clients disagree on the unit.
         duration: Option<f64>,
-        /// Whether an earlier playlist is to be dropped.
+        /// True to drop an earlier playlist.
         reset: Option<bool>,
     },
     /// `play` with `false` in place of the key: stops playing.
@@ -74,44 +74,44 @@ pub enum Command<'a> {
     Play2 {
         /// The stream key to change to.
         key: &'a [u8],
-        /// How to change.
+        /// The kind of transition.
         transition: &'a [u8],
     },
-    /// `pause`: stops or resumes, and wants to be told.
+    /// `pause`: stops or resumes playback, and expects a status.
     Pause {
-        /// Whether to stop.
+        /// True to stop, false to resume.
         paused: bool,
-        /// Where the player stands.
+        /// Position of the player (ms).
         ms: u32,
     },
-    /// `pauseRaw`: as `pause`, without a status.
+    /// `pauseRaw`: the same as `pause`, without a status.
     PauseRaw {
-        /// Whether to stop.
+        /// True to stop, false to resume.
         paused: bool,
-        /// Where the player stands.
+        /// Position of the player (ms).
         ms: u32,
     },
-    /// `seek`.
+    /// `seek`: changes the position.
     Seek {
-        /// Where to.
+        /// The new position (ms).
         ms: u32,
     },
-    /// `receiveAudio`.
+    /// `receiveAudio`: turns audio on or off.
     ReceiveAudio {
-        /// Whether audio is wanted.
+        /// True to turn audio on.
         on: bool,
     },
-    /// `receiveVideo`.
+    /// `receiveVideo`: turns video on or off.
     ReceiveVideo {
-        /// Whether video is wanted; a frame rate above zero means that it is.
+        /// True to turn video on; so does a frame rate above zero.
         on: bool,
     },
-    /// `deleteStream`.
+    /// `deleteStream`: frees a message stream.
     DeleteStream {
-        /// The message stream id; `None` where it is missing or none, as GStreamer's key is.
+        /// The message stream id; `None` if it is missing or not an id. GStreamer sends the key.
         message_stream_id: Option<u32>,
     },
-    /// `closeStream`: ends what goes on in the message stream, which stays.
+    /// `closeStream`: ends the publish or play, and keeps the message stream.
     CloseStream,
     /// `getStreamLength`.
     GetStreamLength {
@@ -128,24 +128,24 @@ pub enum Command<'a> {
         /// The stream key.
         key: &'a [u8],
     },
-    /// `_checkbw` and its relatives: wants an answer, whatever it says.
+    /// `_checkbw` and its variants: any reply will do.
     CheckBandwidth,
-    /// `_result`: the answer to a call of ours.
+    /// `_result`: grants a call of this side.
     Result {
         /// The command object.
         properties: Value<'a>,
-        /// The first argument: of `createStream`, the message stream id.
+        /// The first argument. In the reply to `createStream` it is the message stream id.
         response: Value<'a>,
     },
-    /// `_error`: the refusal of a call of ours.
+    /// `_error`: refuses a call of this side.
     Error(Status<'a>),
-    /// `onStatus`.
+    /// `onStatus`: reports an event of a message stream.
     OnStatus(Status<'a>),
     /// Any other command.
     Unknown,
 }
 
-/// What `connect` says about the client (RTMP 1.0, section 7.2.1.1).
+/// Properties of `connect` (RTMP 1.0, section 7.2.1.1).
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Connect<'a> {
@@ -153,43 +153,44 @@ pub struct Connect<'a> {
     pub app: &'a [u8],
     /// The URL of the application.
     pub tc_url: Option<&'a [u8]>,
-    /// What the client says it is.
+    /// The name and version of the client.
     pub flash_ver: Option<&'a [u8]>,
-    /// The page that holds a player.
+    /// The web page that embeds the player.
     pub page_url: Option<&'a [u8]>,
-    /// The AMF version that the client would like; 0 if it does not say.
+    /// The AMF version that the client prefers; 0 if it names none.
     pub object_encoding: f64,
-    /// What a client of Enhanced RTMP v2 understands, a set of [`caps_ex`] bits.
+    /// Capabilities of an Enhanced RTMP v2 client, a set of [`caps_ex`] bits.
     pub caps_ex: Option<u32>,
-    /// Whether the client names codecs by FourCC, in the way of either version of Enhanced RTMP.
+    /// True if the client lists codecs by FourCC, as either version of Enhanced RTMP does.
     pub names_fourccs: bool,
-    /// Whether the command object is none, or `tcUrl` is missing or misspelt.
+    /// True if the command object is not an object, or if `tcUrl` is missing or misspelt.
     pub is_odd: bool,
-    /// Whether the client says that it is an encoder. One that publishes need not say so.
+    /// True if the client presents itself as an encoder. Not every publisher does.
     pub is_encoder: bool,
 }
 
 impl Connect<'_> {
-    /// Whether the client says that it speaks Enhanced RTMP. Most encoders that do say nothing.
+    /// Returns true if the client announces Enhanced RTMP. Most encoders that use it do not
+    /// announce it.
     pub const fn is_enhanced(&self) -> bool {
         self.caps_ex.is_some() || self.names_fourccs
     }
 }
 
-/// What is to become of a published stream (RTMP 1.0, section 7.2.2.6).
+/// Publishing type (RTMP 1.0, section 7.2.2.6).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PublishKind {
-    /// Nothing.
+    /// The stream is live and not recorded.
     #[default]
     Live,
-    /// It is recorded to a new file.
+    /// The stream is recorded to a new file.
     Record,
-    /// It is recorded behind what is there.
+    /// The stream is appended to a file.
     Append,
 }
 
 impl PublishKind {
-    /// The argument of `publish`.
+    /// Returns the argument of `publish`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Live => "live",
@@ -204,27 +205,27 @@ impl PublishKind {
     }
 }
 
-/// The information object of a status or an error; what is missing is empty.
+/// The information object of a status or an error. Missing properties are empty.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Status<'a> {
     /// One of [`level`].
     pub level: &'a [u8],
-    /// One of [`code`], or of the peer's own.
+    /// One of [`code`], or a code of the peer.
     pub code: &'a [u8],
-    /// For people.
+    /// A text for people.
     pub description: &'a [u8],
 }
 
-/// Why a message is no command.
+/// An error in a command message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CommandError {
-    /// There are no bytes.
+    /// The message is empty.
     Empty,
-    /// The first value is no string, so that nothing is asked.
+    /// The first value, which names the command, is not a string.
     NameNotString,
-    /// A value that is needed cannot be read.
+    /// A required value cannot be decoded.
     Amf(AmfError),
 }
 
@@ -238,7 +239,7 @@ impl fmt::Display for CommandError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Empty => write!(f, "empty command message"),
-            Self::NameNotString => write!(f, "command name is no string"),
+            Self::NameNotString => write!(f, "command name is not a string"),
             Self::Amf(error) => write!(f, "command: {error}"),
         }
     }
@@ -255,29 +256,29 @@ impl std::error::Error for CommandError {
 
 /// Levels of a status.
 pub mod level {
-    /// All is well.
+    /// A report, or a request that is granted.
     pub const STATUS: &str = "status";
-    /// What was asked is refused.
+    /// A failure, or a request that is refused.
     pub const ERROR: &str = "error";
 }
 
-/// Codes of a status or an error, as clients know them.
+/// Codes of a status or an error. Clients compare them.
 pub mod code {
     /// `connect` is granted.
     pub const CONNECT_SUCCESS: &str = "NetConnection.Connect.Success";
-    /// `connect` is refused: limits, credentials.
+    /// `connect` is refused because of limits or credentials.
     pub const CONNECT_REJECTED: &str = "NetConnection.Connect.Rejected";
     /// The application does not exist.
     pub const CONNECT_INVALID_APP: &str = "NetConnection.Connect.InvalidApp";
-    /// The server is ending.
+    /// The server is shutting down.
     pub const CONNECT_APP_SHUTDOWN: &str = "NetConnection.Connect.AppShutdown";
-    /// The client is to connect anew (Enhanced RTMP v2).
+    /// The client should reconnect (Enhanced RTMP v2).
     pub const CONNECT_RECONNECT_REQUEST: &str = "NetConnection.Connect.ReconnectRequest";
     /// A call is refused.
     pub const CALL_FAILED: &str = "NetConnection.Call.Failed";
     /// `publish` is granted.
     pub const PUBLISH_START: &str = "NetStream.Publish.Start";
-    /// The name is taken or none.
+    /// The stream name is taken or invalid.
     pub const PUBLISH_BAD_NAME: &str = "NetStream.Publish.BadName";
     /// The client may not publish here.
     pub const PUBLISH_DENIED: &str = "NetStream.Publish.Denied";
@@ -295,21 +296,21 @@ pub mod code {
     pub const PLAY_FAILED: &str = "NetStream.Play.Failed";
     /// There is no such stream.
     pub const PLAY_STREAM_NOT_FOUND: &str = "NetStream.Play.StreamNotFound";
-    /// The publisher has come.
+    /// A publisher has started.
     pub const PLAY_PUBLISH_NOTIFY: &str = "NetStream.Play.PublishNotify";
-    /// The publisher has gone.
+    /// The publisher has left.
     pub const PLAY_UNPUBLISH_NOTIFY: &str = "NetStream.Play.UnpublishNotify";
-    /// Playback has stopped for a while.
+    /// Playback is paused.
     pub const PAUSE_NOTIFY: &str = "NetStream.Pause.Notify";
-    /// Playback goes on.
+    /// Playback resumes.
     pub const UNPAUSE_NOTIFY: &str = "NetStream.Unpause.Notify";
-    /// Playback goes on elsewhere.
+    /// Playback continues at another position.
     pub const SEEK_NOTIFY: &str = "NetStream.Seek.Notify";
 }
 
-/// Bits of `capsEx`: what a peer of Enhanced RTMP v2 understands.
+/// Bits of `capsEx`: capabilities of an Enhanced RTMP v2 peer.
 pub mod caps_ex {
-    /// A request to connect anew.
+    /// Reconnect requests.
     pub const RECONNECT: u32 = 1;
     /// Several tracks in one message.
     pub const MULTITRACK: u32 = 2;
@@ -319,7 +320,8 @@ pub mod caps_ex {
     pub const TIMESTAMP_NANO_OFFSET: u32 = 8;
 }
 
-/// What every command message begins with (RTMP 1.0, section 7.2).
+/// Appends the name and the transaction id, with which every command message begins (RTMP 1.0,
+/// section 7.2).
 fn begin(out: &mut Vec<u8>, name: &str, transaction_id: f64) {
     crate::amf0::put_string(out, name.as_bytes());
     crate::amf0::put_number(out, transaction_id);

@@ -1,17 +1,20 @@
-//! Reads command messages (RTMP 1.0, section 7.2).
+//! Decodes command messages (RTMP 1.0, section 7.2).
 //!
-//! Owns the names of commands, the order of their arguments and the tolerance for how encoders
-//! write them.
+//! Owns the names of commands, the order of their arguments, and the tolerance for the variants
+//! that encoders write.
 
 use super::{Command, CommandError, CommandMessage, Connect, PublishKind, Status};
 use crate::amf0::{Decoder, Error as AmfError, Property, Value};
 
 impl<'a> CommandMessage<'a> {
-    /// Reads the payload of a command message: AMF0 (type 20), and AMF0 after a format byte of
-    /// zero, which an AMF3 command (type 17) has (Enhanced RTMP v2). Some senders leave the byte
-    /// out and others put it before AMF0 as well. No command begins with a number, whose marker
-    /// is zero, so the byte tells. Arguments that a command does not have are not read, so that
-    /// garbage after them does no harm.
+    /// Decodes the payload of a command message.
+    ///
+    /// An AMF0 command (type 20) is plain AMF0. An AMF3 command (type 17) is a format byte of zero
+    /// followed by AMF0 (Enhanced RTMP v2). Some senders leave the byte out, and others write it
+    /// before AMF0 as well. So the message type is ignored and the first byte decides: zero is also
+    /// the marker of a number, but no command begins with a number.
+    ///
+    /// Arguments that the command does not have are not decoded, so garbage there does no harm.
     pub fn decode(payload: &'a [u8]) -> Result<Self, CommandError> {
         let mut decoder = Decoder::new(payload.strip_prefix(&[0]).unwrap_or(payload));
         let name = decoder.next_value()?.ok_or(CommandError::Empty)?;
@@ -26,8 +29,8 @@ impl<'a> CommandMessage<'a> {
 
 pub(super) type Read = for<'a> fn(&mut Arguments<'a>) -> Result<Command<'a>, AmfError>;
 
-/// Every command that is understood. No two names differ by case alone, so ignoring it finds
-/// an exact match as well as the `fcpublish` of some encoders.
+/// All known commands. No two names differ only in case, so a lookup that ignores case also finds
+/// the `fcpublish` of some encoders.
 pub(super) const COMMANDS: [(&str, Read); 24] = [
     ("connect", |arguments| Ok(Command::Connect(Connect::read(&arguments.object)))),
     ("releaseStream", |arguments| Ok(Command::ReleaseStream { key: arguments.text()? })),
@@ -107,15 +110,15 @@ fn read_play2<'a>(arguments: &mut Arguments<'a>) -> Result<Command<'a>, AmfError
     })
 }
 
-/// The values behind name and transaction id.
+/// The values after the name and the transaction id.
 pub(super) struct Arguments<'a> {
     decoder: Decoder<'a>,
     object: Value<'a>,
 }
 
 impl<'a> Arguments<'a> {
-    /// The next argument. Clients leave out those at the end, and one that cannot be stepped over
-    /// ends what can be known of them.
+    /// Returns the next argument. Arguments at the end may be missing. An unsupported type has no
+    /// known length, so that argument and all later ones count as missing.
     fn next(&mut self) -> Result<Value<'a>, AmfError> {
         match self.decoder.next_value() {
             Err(error) if error.is_unsupported() => Ok(Value::Undefined),
@@ -128,11 +131,11 @@ impl<'a> Arguments<'a> {
     }
 
     fn ms(&mut self) -> Result<u32, AmfError> {
-        // The cast saturates, and makes zero of NaN.
+        // The cast saturates, and turns NaN into zero.
         Ok(self.next()?.as_number().unwrap_or_default() as u32)
     }
 
-    /// The information object stands behind a command object that is null, or in its place.
+    /// Returns the information object. It follows a command object of null, or takes its place.
     fn status(&mut self) -> Result<Status<'a>, AmfError> {
         let argument = self.next()?;
         let object = if argument.properties().is_some() { &argument } else { &self.object };
@@ -145,8 +148,8 @@ impl<'a> Arguments<'a> {
 }
 
 impl<'a> Connect<'a> {
-    /// An ECMA array or a typed object does as well as an object, and a client whose command
-    /// object is none of them wants the application without a name.
+    /// Reads the properties from an object, an ECMA array or a typed object. Any other value has no
+    /// properties, so the application is empty.
     fn read(object: &Value<'a>) -> Self {
         let number = |key| property(object, key).and_then(Value::as_number);
         let fourcc_keys = ["fourCcList", "videoFourCcInfoMap", "audioFourCcInfoMap"];
@@ -165,15 +168,15 @@ impl<'a> Connect<'a> {
     }
 }
 
-/// Whether a `flashVer` is that of an encoder: Flash Media Live Encoder, whose name nearly all
-/// others take, or Wirecast.
+/// Returns true if `flashVer` names an encoder: Flash Media Live Encoder, whose name nearly all
+/// other encoders use, or Wirecast.
 fn names_encoder(flash_ver: &[u8]) -> bool {
     let names: [&[u8]; 3] = [b"FMLE/", b"FME/", b"Wirecast/"];
     names.iter().any(|name| flash_ver.starts_with(name))
 }
 
-/// The property of that key; else one whose key differs by case or stands in quotes, as some
-/// encoders write `tcurl` and `'tcUrl'`.
+/// Returns the property with this key. Otherwise returns a property whose key differs in case or
+/// is quoted: some encoders write `tcurl` or `'tcUrl'`.
 fn property<'v, 'a>(object: &'v Value<'a>, key: &str) -> Option<&'v Value<'a>> {
     let resembles = |property: &&Property<'a>| {
         let unquoted = match property.key {
@@ -189,7 +192,7 @@ fn text_of<'a>(object: &Value<'a>, key: &str) -> Option<&'a [u8]> {
     property(object, key)?.as_str_bytes()
 }
 
-/// Where the specification has a boolean, clients send numbers as well.
+/// Reads a boolean argument. Some clients send a number instead.
 fn as_switch(value: &Value<'_>) -> Option<bool> {
     value.as_bool().or_else(|| Some(value.as_number()? > 0.0))
 }
@@ -199,7 +202,7 @@ fn whole_number(number: f64) -> Option<u32> {
     (f64::from(whole) == number).then_some(whole)
 }
 
-/// Some encoders send the NUL that ends their strings.
+/// Removes a NUL from the end: some encoders send the terminator of their strings.
 pub(super) fn without_nul(bytes: &[u8]) -> &[u8] {
     bytes.strip_suffix(&[0]).unwrap_or(bytes)
 }

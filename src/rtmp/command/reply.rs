@@ -1,14 +1,15 @@
-//! Payloads that a server sends, in AMF0 whatever the question came in: every client reads that
-//! (RTMP 1.0, section 7.2).
+//! Payloads that a server sends (RTMP 1.0, section 7.2). They are always AMF0, even for a request
+//! in AMF3, because every client reads AMF0.
 
 use super::{code, level};
 use crate::amf0::{self, Value};
 
-/// What a relay can do with a codec of Enhanced RTMP: pass it on.
+/// Capability of a relay for a codec of Enhanced RTMP: it forwards the codec.
 const FOURCC_CAN_FORWARD: f64 = 4.0;
-/// The wildcard comes first. The codecs that Enhanced RTMP v2 defines follow, for clients that
-/// look for a name and know no wildcard.
+/// Video codecs that the server forwards. The wildcard comes first. The codecs of Enhanced RTMP v2
+/// follow, for clients that do not know the wildcard.
 const VIDEO_FOURCCS: [&str; 7] = ["*", "avc1", "hvc1", "vvc1", "av01", "vp09", "vp08"];
+/// Audio codecs that the server forwards.
 const AUDIO_FOURCCS: [&str; 7] = ["*", "mp4a", ".mp3", "Opus", "fLaC", "ac-3", "ec-3"];
 
 /// Grants `connect`.
@@ -18,9 +19,8 @@ pub fn connect_result(out: &mut Vec<u8>, transaction_id: f64, object_encoding: f
     connect_success(out, object_encoding);
 }
 
-/// Grants `connect` to a client of Enhanced RTMP: every codec is passed on, which the two
-/// versions of it say in different ways, and `caps_ex` is what else the server passes through
-/// or asks.
+/// Grants `connect` to a client of Enhanced RTMP. The reply says that every codec is forwarded, in
+/// the formats of both versions. `caps_ex` holds the other capabilities of the server.
 pub fn connect_result_enhanced(
     out: &mut Vec<u8>,
     transaction_id: f64,
@@ -61,35 +61,35 @@ pub fn call_error(out: &mut Vec<u8>, transaction_id: f64, description: &str) {
     connect_error(out, transaction_id, code::CALL_FAILED, description);
 }
 
-/// Grants `createStream`: exactly null and a number, or ffmpeg gives up.
+/// Grants `createStream`. The reply is exactly null and a number; ffmpeg fails otherwise.
 pub fn create_stream_result(out: &mut Vec<u8>, transaction_id: f64, message_stream_id: u32) {
     super::begin(out, "_result", transaction_id);
     amf0::put_null(out);
     amf0::put_number(out, f64::from(message_stream_id));
 }
 
-/// Answers a call that has nothing to tell.
+/// Answers a call that has no result.
 pub fn result_null(out: &mut Vec<u8>, transaction_id: f64) {
     super::begin(out, "_result", transaction_id);
     amf0::put_null(out);
     amf0::put_undefined(out);
 }
 
-/// Answers `getStreamLength`: a live stream has none.
+/// Answers `getStreamLength`. The length of a live stream is 0.
 pub fn get_stream_length_result(out: &mut Vec<u8>, transaction_id: f64) {
     super::begin(out, "_result", transaction_id);
     amf0::put_null(out);
     amf0::put_number(out, 0.0);
 }
 
-/// Tells a message stream what has become of it.
+/// Reports an event of a message stream.
 pub fn on_status(out: &mut Vec<u8>, level: &str, code: &str, description: &str) {
     super::begin(out, "onStatus", 0.0);
     amf0::put_null(out);
     put_status(out, level, code, description);
 }
 
-/// Asks a client of Enhanced RTMP v2 to connect anew, to `tc_url` or where it is.
+/// Asks a client of Enhanced RTMP v2 to reconnect, to `tc_url` or to this server.
 pub fn reconnect_request(out: &mut Vec<u8>, tc_url: Option<&str>, description: &str) {
     super::begin(out, "onStatus", 0.0);
     amf0::put_null(out);
@@ -102,7 +102,7 @@ pub fn reconnect_request(out: &mut Vec<u8>, tc_url: Option<&str>, description: &
     amf0::put_object(out, &information);
 }
 
-/// Answers `FCPublish`, for which some hardware encoders wait.
+/// Answers `FCPublish`. Some hardware encoders wait for it.
 pub fn on_fc_publish(out: &mut Vec<u8>, transaction_id: f64, key: &[u8]) {
     super::begin(out, "onFCPublish", transaction_id);
     put_key_status(out, code::PUBLISH_START, key);
@@ -126,14 +126,14 @@ pub fn on_fc_unsubscribe(out: &mut Vec<u8>, transaction_id: f64, key: &[u8]) {
     put_key_status(out, code::PLAY_STOP, key);
 }
 
-/// The data message (type 18) that lets a Flash player read samples of audio and video.
+/// Writes the data message (type 18) that lets a Flash player read audio and video samples.
 pub fn sample_access(out: &mut Vec<u8>) {
     amf0::put_string(out, b"|RtmpSampleAccess");
     amf0::put_boolean(out, true);
     amf0::put_boolean(out, true);
 }
 
-/// What nginx-rtmp says of itself too, so that every client has met it.
+/// Properties of the server. nginx-rtmp sends the same ones, so every client has met them.
 const SERVER_PROPERTIES: [(&str, Value<'static>); 2] =
     [("fmsVer", text("FMS/3,0,1,123")), ("capabilities", Value::Number(31.0))];
 

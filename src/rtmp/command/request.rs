@@ -3,16 +3,16 @@
 use super::PublishKind;
 use crate::amf0::{self, Value};
 
-/// What `connect` says.
+/// Properties of the `connect` that a client sends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ConnectCommand<'a> {
     /// The application, with its query.
     pub app: &'a str,
     /// The URL of the application.
     pub tc_url: &'a str,
-    /// What the client says it is.
+    /// The name and version of the client.
     pub flash_ver: &'a str,
-    /// Whether it is going to publish: publishers and players send different properties.
+    /// True if the client will publish. Publishers and players send different properties.
     pub publishes: bool,
 }
 
@@ -27,7 +27,7 @@ pub fn connect(out: &mut Vec<u8>, transaction_id: f64, request: &ConnectCommand<
     properties.push(("flashVer", Value::String(request.flash_ver.as_bytes())));
     properties.push(("tcUrl", Value::String(request.tc_url.as_bytes())));
     if !request.publishes {
-        // What ffmpeg claims: every legacy codec, and that it can seek.
+        // The properties that ffmpeg sends: it claims every legacy codec, and that it can seek.
         properties.push(("fpad", Value::Boolean(false)));
         properties.push(("capabilities", Value::Number(15.0)));
         properties.push(("audioCodecs", Value::Number(4071.0)));
@@ -88,13 +88,13 @@ pub fn fc_subscribe(out: &mut Vec<u8>, transaction_id: f64, key: &str) {
     with_key(out, "FCSubscribe", transaction_id, key);
 }
 
-/// Gives a message stream id back.
+/// Frees a message stream id.
 pub fn delete_stream(out: &mut Vec<u8>, transaction_id: f64, message_stream_id: u32) {
     without_arguments(out, "deleteStream", transaction_id);
     amf0::put_number(out, f64::from(message_stream_id));
 }
 
-/// Ends what goes on in the message stream, and keeps its id.
+/// Ends the publish or play of the message stream, and keeps its id.
 pub fn close_stream(out: &mut Vec<u8>, transaction_id: f64) {
     without_arguments(out, "closeStream", transaction_id);
 }

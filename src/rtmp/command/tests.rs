@@ -1,4 +1,4 @@
-//! Tests of command messages: as captured, as odd clients write them, and as we write them.
+//! Tests of command messages: captured ones, those of odd clients, and those that this side writes.
 
 use super::parse::COMMANDS;
 use super::request::ConnectCommand;
@@ -23,7 +23,7 @@ const NGINX_TO_PLAYER: &[u8] =
 
 const SEVEN: &[u8] = b"\x00\x40\x1c\0\0\0\0\0\0";
 
-/// The payload of the first command of that name, without the chunk headers inside it.
+/// Returns the payload of the first command with that name, without the chunk headers in it.
 fn captured(capture: &[u8], name: &str, length: usize, chunk_size: usize) -> Vec<u8> {
     let head = string(name);
     let start = capture.windows(head.len()).position(|window| window == head).unwrap();
@@ -43,7 +43,7 @@ fn string(text: &str) -> Vec<u8> {
     out
 }
 
-/// A command with transaction id 7 and null; `arguments` stand behind.
+/// A command with transaction id 7, null and `arguments`.
 fn call(name: &str, arguments: &[u8]) -> Vec<u8> {
     [&string(name), SEVEN, b"\x05", arguments].concat()
 }
@@ -532,7 +532,7 @@ fn enhanced_connect_result_names_every_codec_that_is_passed_on() {
     let all = video.iter().chain(&audio[1..]).map(|name| Value::String(name)).collect();
     assert_eq!(properties.get("fourCcList"), Some(&Value::StrictArray(all)));
     assert_eq!([video[0], audio[0]], [b"*", b"*"]);
-    // The codecs that the media of this crate knows by name, and no others.
+    // Exactly the codecs that `media` knows by name.
     let payload = |head: u8, name: &[u8]| [&[head], name, &[0; 8]].concat();
     for name in &video[1..] {
         let tag = media::classify_video(&payload(0x91, name)).unwrap();
@@ -572,7 +572,7 @@ fn a_client_reads_results_errors_and_statuses() {
     assert_eq!(decode(&payload).command, Command::Error(rejected));
     let payload = built(|out| reply::on_status(out, level::ERROR, code::CONNECT_REJECTED, "full"));
     assert_eq!(decode(&payload).command, Command::OnStatus(rejected));
-    // The information object in the place of the command object.
+    // The information object in place of the command object.
     let payload = [&string("onStatus"), SEVEN, b"\x03\0\x04code\x02\0\x01c\0\0\x09"].concat();
     let status = Status { code: b"c", ..Status::default() };
     assert_eq!(decode(&payload).command, Command::OnStatus(status));
@@ -661,7 +661,7 @@ fn publishers_connect_is_the_minimal_one() {
 fn errors_read_as_one_line() {
     let cases: [(&[u8], &str); 3] = [
         (b"", "empty command message"),
-        (b"\x01\x01", "command name is no string"),
+        (b"\x01\x01", "command name is not a string"),
         (b"\x02\0\x02a", "command: a string needs 2 bytes, 1 are left"),
     ];
     for (payload, line) in cases {

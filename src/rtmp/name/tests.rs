@@ -1,4 +1,4 @@
-//! Tests of how an application, a key and a query become one name.
+//! Tests of names: an application, a key and a query become one name.
 
 use super::*;
 
@@ -105,7 +105,7 @@ fn cm_29_queries_of_application_and_key_are_united_the_keys_first() {
 
 #[test]
 fn a_query_of_the_tc_url_never_takes_the_key_for_its_rest() {
-    // With a slash and another question mark in it, it looks like an application that was cut.
+    // With a slash and another question mark, it looks like an application that was split.
     for (app, key) in [("live", "s"), ("live/s", "")] {
         let tc_url = format!("rtmp://h/{app}?a=b/c?d/e");
         let target = ("live/s".to_owned(), "a=b/c?d/e".to_owned());
@@ -151,7 +151,7 @@ fn cm_30_query_that_ffmpeg_cut_at_its_slash_is_whole_again() {
         ("live/tok?sig=ab", "cd&exp=7", "live/tok", "sig=ab/cd&exp=7"),
         ("live/tok?sig=ab", "c/d?e=f", "live/tok/c/d", "e=f&sig=ab"),
         ("live/tok?sig=a/b", "cd", "live/tok", "sig=a/b/cd"),
-        // librtmp cuts `live/tok?u=http://a/b` so, and GStreamer at the last slash.
+        // librtmp splits `live/tok?u=http://a/b` here, and GStreamer at the last slash.
         ("live/tok?u=http:", "/a/b", "live/tok", "u=http://a/b"),
         ("live/tok?u=http://a", "b", "live/tok", "u=http://a/b"),
     ]);
@@ -160,7 +160,7 @@ fn cm_30_query_that_ffmpeg_cut_at_its_slash_is_whole_again() {
 #[test]
 fn whole_queries_are_not_joined_with_the_key() {
     assert_resolves(&[
-        // The application has no key to give, so the key is the key.
+        // The application contains no key, so the key is used.
         ("live?u=a/b", "s", "live/s", "u=a/b"),
         ("live?u=a", "s==", "live/s==", "u=a"),
         ("live/inst?tok=A", "s", "live/inst/s", "tok=A"),
@@ -294,8 +294,8 @@ fn an_encoded_path_is_decoded_until_no_escape_is_left() {
 
 #[test]
 fn decoding_takes_each_byte_once() {
-    // Each escape stands for the percent sign of the next one: decoding pass after pass would
-    // take as many passes as there are escapes.
+    // Each escape decodes to the percent sign of the next one. Decoding in passes would take as
+    // many passes as there are escapes.
     let nested = format!("%{}41", "25".repeat(20_000));
     let target = resolve("live", "", &nested);
     assert_eq!(target, Ok(("live/A".into(), String::new())));
@@ -313,7 +313,7 @@ fn a_whole_url_means_the_path_in_it() {
         ("rtmp://h/live", "s"),
         ("rtmp://h/live/s", ""),
         ("rtmp://h/live", "rtmp://h/live/s"),
-        // As librtmp and GStreamer cut `rtmp://h/live/rtmp://h/live/s`.
+        // librtmp and GStreamer split `rtmp://h/live/rtmp://h/live/s` in these ways.
         ("live/rtmp:/", "h/live/s"),
         ("live/rtmp:", "/h/live/s"),
         ("live/rtmp://h/live", "s"),
@@ -420,7 +420,7 @@ fn resolving_a_canonical_name_again_changes_nothing() {
     }
 }
 
-/// How the clients cut the path and the query of a URL into application and key.
+/// Splits the path and the query of a URL into application and key, as the clients do.
 mod cut {
     fn at(url: &str, slash: Option<usize>) -> (String, String) {
         let slash = slash.unwrap_or(url.len());
@@ -431,8 +431,8 @@ mod cut {
         url.get(from..)?.find('/').map(|at| from + at)
     }
 
-    /// libavformat, of VLC and mpv as well: two parts, unless a colon comes before the end of
-    /// the second; `.flv` is dropped, and `.mp4` and `.f4v` are told by a prefix.
+    /// libavformat, which VLC and mpv also use: two parts, unless a colon comes before the end of
+    /// the second. `.flv` is dropped, and `.mp4` and `.f4v` become a prefix.
     pub(super) fn ffmpeg(url: &str) -> (String, String) {
         let first = slash_from(url, 0);
         let second = first.and_then(|first| slash_from(url, first + 1));
@@ -447,8 +447,8 @@ mod cut {
         }
     }
 
-    /// librtmp, of rtmpdump and GStreamer's `rtmpsink`: two parts; the key is decoded, and its
-    /// ending becomes a prefix.
+    /// librtmp, which rtmpdump and GStreamer's `rtmpsink` use: two parts. The key is decoded, and
+    /// its ending becomes a prefix.
     pub(super) fn librtmp(url: &str) -> (String, String) {
         let first = slash_from(url, 0);
         let second = first.and_then(|first| slash_from(url, first + 1));
@@ -464,7 +464,7 @@ mod cut {
         (app, format!("{prefix}{}", decoded(&format!("{path}{query}"))))
     }
 
-    /// GStreamer's `rtmp2sink` and `rtmp2src`: all but the last part, wherever the slash is.
+    /// GStreamer's `rtmp2sink` and `rtmp2src`: all but the last part.
     pub(super) fn gstreamer(url: &str) -> Option<(String, String)> {
         url.rfind('/').map(|slash| at(url, Some(slash)))
     }
@@ -482,8 +482,8 @@ mod cut {
     }
 }
 
-/// A URL in all the forms in which the clients send it: application, URL of the application
-/// and key. `path` has the parts as they are written.
+/// Returns a URL in all forms in which clients send it: application, URL of the application, and
+/// key. `path` has the parts as written.
 fn forms(path: &[&str], query: &str) -> Vec<(String, String, String)> {
     let url = format!("{}{query}", path.join("/"));
     let vlc = url.replace(' ', "%20");
@@ -495,8 +495,8 @@ fn forms(path: &[&str], query: &str) -> Vec<(String, String, String)> {
     ];
     let with_url = |(app, key): (String, String)| (app.clone(), format!("rtmp://h/{app}"), key);
     let mut forms: Vec<_> = by_url.into_iter().flatten().map(with_url).collect();
-    // OBS has a field for each half, as have the options of ffmpeg, rtmpdump and GStreamer, so
-    // the path may be cut anywhere and the query stand in either half or in the URL alone.
+    // OBS and the options of ffmpeg, rtmpdump and GStreamer have a field for each half. So the path
+    // may be split anywhere, and the query may be in either half or only in the URL.
     for cut in 0..=path.len() {
         let (app, key) = (path[..cut].join("/"), path[cut..].join("/"));
         let in_url = format!("rtmp://h/{app}{query}");
@@ -555,9 +555,9 @@ fn a_url_has_one_name_in_the_forms_of_all_clients() {
 #[test]
 fn errors_show_no_raw_character() {
     let cases = [
-        (NameError::Control('\n'), "control character U+000A in stream name"),
-        (NameError::Bidi('\u{202e}'), "text direction character U+202E in stream name"),
-        (NameError::NotUtf8 { at: 3 }, "stream name is not UTF-8 from byte 3 on"),
+        (NameError::Control('\n'), "stream name has the control character U+000A"),
+        (NameError::Bidi('\u{202e}'), "stream name has the text direction character U+202E"),
+        (NameError::NotUtf8 { at: 3 }, "stream name is not UTF-8 at byte 3"),
     ];
     for (error, line) in cases {
         assert_eq!(error.to_string(), line);

@@ -72,7 +72,7 @@ fn a_full_terminal_does_not_hold_up_the_server_and_lost_lines_are_counted() {
             log += &String::from_utf8_lossy(&buffer[..count]);
         }
         serves(server.address);
-        log.contains(" lines of the log are missing here: ")
+        log.contains(" log lines are missing here: ")
     });
     assert!(log.lines().all(|line| line.starts_with("20") || line.starts_with("tiderace: ")));
 }
@@ -159,8 +159,8 @@ fn a43_no_query_and_no_credentials_reach_the_log_however_much_it_tells() {
         ("live/?token=SECRET", "play", "other?a=b&key=SECRET", "plays live/other"),
         // A slash in a signature, where ffmpeg cuts it.
         ("live/cut?sig=SECRET", "play", "SECRET+e==", "plays live/cut"),
-        ("live", "publish", "..?key=SECRET", "stream name with a part"),
-        ("..?SECRET", "publish", "cam", "stream name with a part"),
+        ("live", "publish", "..?key=SECRET", "stream name has a part"),
+        ("..?SECRET", "publish", "cam", "stream name has a part"),
     ] {
         let mut stream = TcpStream::connect(server.address).unwrap();
         let messages = [
@@ -176,7 +176,7 @@ fn a43_no_query_and_no_credentials_reach_the_log_however_much_it_tells() {
     }
     let mut browser = TcpStream::connect(server.address).unwrap();
     browser.write_all(b"GET /?token=SECRET HTTP/1.1\r\nCookie: SECRET\r\n\r\n").unwrap();
-    server.wait_for_log("http on the rtmp port");
+    server.wait_for_log("HTTP request on the RTMP port");
     server.signal(Signal::TERM);
     server.wait();
     assert!(!server.log().contains("SECRET"), "{}", server.log());
@@ -237,7 +237,7 @@ fn a_refusal_names_the_application_the_stream_and_the_encoder_and_no_secret() {
             "../x?SECRET8",
             "Drone 2.1",
             "",
-            " connect to .. by \"Drone 2.1\": bad_name (stream name with a part",
+            " connect to .. by \"Drone 2.1\": bad_name (stream name has a part",
         ),
         ("//live%2FSECRET9/..", "Drone 2.1", "", " connect to live by \"Drone 2.1\": bad_name"),
     ] {

@@ -100,7 +100,7 @@ fn a_system_without_a_socket_option_is_served_and_the_option_is_named() {
         ["SO_REUSEADDR", "TCP_NODELAY", "SO_KEEPALIVE", "TCP_USER_TIMEOUT", "TCP_NOTSENT_LOWAT"]
     {
         refused.server.wait_for_log(&format!(
-            "the system does not set the socket option {option}: Protocol not available"
+            "cannot set the socket option {option}: Protocol not available"
         ));
     }
     refused.server.signal(Signal::TERM);

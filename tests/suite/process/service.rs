@@ -180,8 +180,8 @@ fn sockets_that_are_handed_over_are_served_in_place_of_the_configured_ones() {
         serves(address);
         server.wait_for_log(&format!("listening on {address}"));
     }
-    server.wait_for_log("descriptor 3 (rtmp) was handed over in place of `listen`");
-    server.wait_for_log("descriptor 4 (more) was handed over in place of `listen`");
+    server.wait_for_log("descriptor 3 (rtmp) was handed over and replaces `listen`");
+    server.wait_for_log("descriptor 4 (more) was handed over and replaces `listen`");
     assert!(TcpStream::connect(server.address).is_err(), "nobody listens as configured");
 }
 
@@ -229,9 +229,9 @@ fn what_cannot_be_listened_on_is_refused_whoever_hands_it_over() {
         let mut server = server.spawn();
         assert_eq!(server.wait().code(), Some(4));
         let expected = format!(
-            "tiderace: cannot listen on what was handed over: descriptor 3 (x) is no TCP \
-             socket that can listen: {error}; a socket unit for it has ListenStream= with a port \
-             and Accept=no\n"
+            "tiderace: cannot use a socket of the service manager: descriptor 3 (x) is not a \
+             listening TCP socket: {error}; its socket unit needs ListenStream= with a port, and \
+             Accept=no\n"
         );
         assert_eq!(server.errors(), expected);
     }

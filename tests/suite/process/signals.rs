@@ -35,7 +35,7 @@ fn sigterm_with_nobody_connected_ends_it_at_once_and_well() {
         let asked = Instant::now();
         assert_eq!(server.wait().code(), Some(0));
         assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
-        assert_last_line(&server, "down: 0 connections left; ");
+        assert_last_line(&server, "stopped with 0 open connections; ");
     }
 }
 
@@ -47,8 +47,8 @@ fn a_second_sigterm_waits_for_nobody() {
     server.wait_for_log("going down: 1 connections are told");
     server.signal(Signal::TERM);
     assert_eq!(server.wait().code(), Some(0));
-    assert!(server.log().contains("told to go down again: now"), "{}", server.log());
-    assert_last_line(&server, "down: 1 connections left; ");
+    assert!(server.log().contains("received a second stop signal"), "{}", server.log());
+    assert_last_line(&server, "stopped with 1 open connections; ");
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn sighup_says_what_changed_what_needs_a_restart_and_what_is_wrong() {
     reload("[publish]\nlingre_ms = 1\n", &wrong);
     reload(
         "[limits]\nconnections_max = 9\n[publish]\nlinger_ms = 2000\n",
-        "only a restart applies: limits.connections_max",
+        "these changed settings need a restart to apply: limits.connections_max",
     );
     serves(server.address);
 }
@@ -117,7 +117,7 @@ fn signals_that_come_before_the_configuration_is_read_do_not_end_the_server() {
     }
     fs::write(&server.config, "drain_ms = 1\n").unwrap();
     server.wait_for_log("asked 0 of 0 connections");
-    server.wait_for_log("SIGUSR2 has no meaning here");
+    server.wait_for_log("received SIGUSR2, which has no effect");
     server.wait_for_log("cannot be read again");
     serves(server.address);
 }
@@ -229,7 +229,7 @@ fn sigusr1_asks_who_understands_to_connect_anew_and_sigterm_serves_them_on() {
     // It stays, so it is told like the others when the drain is over.
     understands.wait_for("NetConnection.Connect.AppShutdown");
     assert_eq!(server.wait().code(), Some(0));
-    assert_last_line(&server, "down: 1 connections left; ");
+    assert_last_line(&server, "stopped with 1 open connections; ");
 }
 
 #[test]
@@ -251,7 +251,7 @@ fn g02_sigterm_tells_a_hundred_publishers_and_a_thousand_players_and_ends_well()
     }
     assert_eq!(server.wait().code(), Some(0));
     assert!(server.log().contains("going down: 1100 connections are told"));
-    assert_last_line(&server, "down: 0 connections left; ");
+    assert_last_line(&server, "stopped with 0 open connections; ");
 }
 
 #[test]

@@ -18,7 +18,8 @@ fn what_keeps_the_server_from_starting_is_one_line_and_a_code_of_its_own() {
             4,
             format!(
                 "cannot listen on {taken}: Address already in use (os error 98); \
-                 stop what has the port (ss -ltnp shows it) or choose another (--listen)"
+                 stop the program that uses the port (ss -ltnp shows it) or choose another \
+                 (--listen)"
             ),
         ),
         (

@@ -8,7 +8,7 @@ use crate::rtmp::message::Control;
 use crate::rtmp::message::MessageHeader;
 use crate::rtmp::message::tests::hex;
 
-/// All that a reader makes of a run of bytes.
+/// The complete result of reading some bytes.
 #[derive(Debug, PartialEq)]
 struct Outcome {
     messages: Vec<OwnedMessage>,
@@ -47,17 +47,17 @@ impl Xorshift {
     }
 }
 
-/// For readers whose peers do nothing that is worth a note.
+/// Counters for tests that do not check quirks.
 fn tolerated() -> Tolerated {
     Tolerated::default()
 }
 
-/// The next message of a publisher that does no wrong.
+/// Reads the next message of a correct publisher.
 fn next<'a, 'i: 'a>(reader: &'a mut ChunkReader, input: &mut &'i mut [u8]) -> Option<Message<'a>> {
     reader.next_message(input, &ReadLimits::default(), &mut tolerated()).unwrap()
 }
 
-/// A publisher as far as the reader sees one: control messages are obeyed.
+/// Reads the bytes of a publisher, and applies its control messages.
 fn read_pieces<'b>(pieces: impl Iterator<Item = &'b [u8]>, limits: &ReadLimits) -> Outcome {
     let mut reader = ChunkReader::new();
     let tolerated = Tolerated::default();
@@ -129,12 +129,12 @@ fn only(messages: &[OwnedMessage]) -> Outcome {
     Outcome { messages: messages.to_vec(), error: None, tolerated: Tolerated::default() }
 }
 
-/// A payload in which no two neighbouring runs are alike.
+/// A payload without two equal neighbouring pieces.
 fn payload(len: usize) -> Vec<u8> {
     (0..len).map(|i| (i * 7 + i / 128) as u8).collect()
 }
 
-/// Hex digits and payloads, put together in order.
+/// Joins hex digits and payloads in order.
 fn wire(parts: &[(&str, &[u8])]) -> Vec<u8> {
     parts.iter().flat_map(|(header, payload)| [hex(header), payload.to_vec()].concat()).collect()
 }
@@ -289,8 +289,8 @@ fn ch_14_payload_that_begins_like_the_missing_field_is_payload() {
 
 #[test]
 fn ch_14_held_bytes_may_end_a_message_and_open_the_next() {
-    // 01 02 is the end of a payload and the basic header of chunk stream 2, and could have
-    // been the front of the extended timestamp that the peer leaves out.
+    // 01 02 is the end of a payload and the basic header of chunk stream 2. It could also be the
+    // front of the extended timestamp that the peer leaves out.
     let mut video = payload(129);
     video[128] = 1;
     let bytes = wire(&[
@@ -631,7 +631,8 @@ fn ch_45_unassigned_types_are_read_over() {
     }
 }
 
-/// An encoder that knows every header type, interleaves and uses either dialect.
+/// An encoder that uses every header type, interleaves messages, and either repeats or omits the
+/// extended timestamp.
 struct Encoder {
     random: Xorshift,
     repeats_extended: bool,
@@ -646,7 +647,7 @@ struct Lane {
     last: Option<OwnedMessage>,
     delta: u32,
     extended: Option<u32>,
-    /// The message under way and how much of it is sent.
+    /// The current message and the number of bytes sent.
     under_way: Option<(OwnedMessage, usize)>,
 }
 
@@ -660,7 +661,7 @@ impl Encoder {
         Self { random, repeats_extended, chunk_size, lanes, out: Vec::new() }
     }
 
-    /// Sends `count` messages and returns them in the order in which they end.
+    /// Sends `count` messages. Returns them in the order in which they end.
     fn send(&mut self, count: usize) -> Vec<OwnedMessage> {
         let (mut begun, mut ended) = (0, Vec::new());
         while ended.len() < count {
@@ -691,7 +692,7 @@ impl Encoder {
         message
     }
 
-    /// Draws a message that often agrees with the last one, so that short headers serve.
+    /// Draws a message that often has the fields of the last one, so that short headers suffice.
     fn draw_message(&mut self, index: usize) -> OwnedMessage {
         let lane = &self.lanes[index];
         let steps = [0, lane.delta, 20, 0x00ff_ffff, 0x0100_0000, 0xffff_fff6];
@@ -712,7 +713,7 @@ impl Encoder {
         OwnedMessage { header, payload: self.random.bytes(len) }
     }
 
-    /// Writes one of the message headers that say the same.
+    /// Writes one of the equivalent message headers.
     fn begin_message(&mut self, index: usize) {
         let message = self.draw_message(index);
         let lane = &mut self.lanes[index];
@@ -760,7 +761,7 @@ impl Encoder {
         lane.under_way = Some((message, 0));
     }
 
-    /// Writes the next chunk of a lane; returns its message if it ends with that.
+    /// Writes the next chunk of a lane. Returns the message if it ends with this chunk.
     fn send_chunk(&mut self, index: usize, with_header: bool) -> Option<OwnedMessage> {
         let lane = &mut self.lanes[index];
         let (message, sent) = lane.under_way.as_mut()?;
@@ -796,7 +797,7 @@ fn any_interleaving_in_either_dialect_yields_the_same_messages() {
         for repeats_extended in [true, false] {
             let mut encoder = Encoder::new(seed * 0x9e37_79b9, repeats_extended);
             let mut sent = encoder.send(60);
-            // Behind the last message nothing could tell payload from a missing field.
+            // After the last message nothing could distinguish payload from a missing field.
             let last = message(2, 0, kind::AUDIO, &[0xaf]);
             write_message(&mut encoder.out, last.header, &last.payload, 128);
             sent.push(last);
@@ -902,7 +903,7 @@ fn each_omitted_field_is_noted_once_wherever_the_message_is_put_together() {
         bytes.extend(wire(&[("c6", chunk)]));
     }
     assert_eq!(read(&bytes).tolerated.count(Quirk::ExtendedTimestampOmitted), 4);
-    // The last chunk behind something else.
+    // The last chunk follows another message.
     let at = bytes.len() - (1 + 600 % 128);
     bytes.splice(at..at, hex("04 000000 000001 08 01000000 af"));
     let outcome = read(&bytes);
@@ -1003,7 +1004,7 @@ fn spare_buffers_are_few() {
         assert!(reader.next_message(&mut input, &limits, &mut tolerated()).unwrap().is_some());
     }
     assert_eq!(reader.next_message(&mut input, &limits, &mut tolerated()), Ok(None));
-    // One for audio and one for video, that interleave.
+    // One for audio and one for video, which interleave.
     assert_eq!((reader.partial.spares(), SPARES_MAX), (2, 2));
 }
 
@@ -1012,23 +1013,23 @@ fn errors_say_what_came_and_what_was_expected() {
     for (error, text) in [
         (
             ChunkError::FreshChunkStream { chunk_stream_id: 5, format: 3 },
-            "chunk stream 5 opens with a type 3 header, type 0 or 1 expected",
+            "chunk stream 5 opens with a type 3 header, expected type 0 or 1",
         ),
         (
             ChunkError::MessageTooLarge { length: 9, max: 8, kind: 20 },
-            "message of type 20 declares 9 bytes, at most 8 allowed",
+            "message of type 20 declares 9 bytes, at most 8 are allowed",
         ),
-        (ChunkError::TooManyChunkStreams { max: 64 }, "more than 64 chunk streams"),
+        (ChunkError::TooManyChunkStreams { max: 64 }, "the peer uses more than 64 chunk streams"),
         (
             ChunkError::AssemblyTooLarge { length: 9, max: 8 },
-            "messages under assembly declare 9 bytes together, at most 8 allowed",
+            "unfinished messages declare 9 bytes together, at most 8 are allowed",
         ),
     ] {
         assert_eq!(error.to_string(), text);
     }
 }
 
-/// What a recorded session holds behind its handshake.
+/// The content of a recorded session after its handshake.
 struct Capture {
     name: &'static str,
     bytes: &'static [u8],
