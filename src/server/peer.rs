@@ -1,6 +1,6 @@
 //! What speaks on a connection, and what it wants: the only words that the control plane knows.
 //!
-//! A [`Peer`] turns bytes into [`Intent`]s, and answers into the messages of its protocol. It owns
+//! A [`Peer`] turns bytes into intents, and answers into the messages of its protocol. It owns
 //! the state of that protocol. It decides nothing, and never touches a stream or another
 //! connection.
 //!
