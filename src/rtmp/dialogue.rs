@@ -130,7 +130,13 @@ impl Receives {
 /// A `connect` that waits for its reply (RTMP 1.0, section 7.2.1.1).
 #[derive(Debug)]
 #[must_use = "a session takes no input until the connect is answered"]
-pub struct ConnectRequest {
+pub struct ConnectRequest(pub(super) Box<ConnectFields>);
+
+/// The fields of a [`ConnectRequest`]. They are boxed, since an event is as large as its largest
+/// variant and is moved with each message: inline they cost 7 % of the instructions of an ingested
+/// frame.
+#[derive(Debug)]
+pub(super) struct ConnectFields {
     pub(super) transaction_id: f64,
     pub(super) object_encoding: f64,
     /// True if the peer announces Enhanced RTMP.
@@ -144,30 +150,31 @@ pub struct ConnectRequest {
 
 impl ConnectRequest {
     /// Returns the requested application.
-    pub const fn app(&self) -> &AppName {
-        &self.app
+    pub fn app(&self) -> &AppName {
+        &self.0.app
     }
 
     /// Returns the login that the peer added to the application.
-    pub const fn login(&self) -> Option<&Login> {
-        self.login.as_ref()
+    pub fn login(&self) -> Option<&Login> {
+        self.0.login.as_ref()
     }
 
     /// Returns the allocated memory (bytes).
     pub fn held_bytes(&self) -> usize {
-        let login = self.login.as_ref().map_or(0, Login::held_bytes);
-        self.app.held_bytes() + login + self.flash_ver.len()
+        let ConnectFields { app, login, flash_ver, .. } = &*self.0;
+        let login = login.as_ref().map_or(0, Login::held_bytes);
+        size_of::<ConnectFields>() + app.held_bytes() + login + flash_ver.len()
     }
 
     /// Returns true if the peer presents itself as an encoder.
-    pub const fn is_encoder(&self) -> bool {
-        self.is_encoder
+    pub fn is_encoder(&self) -> bool {
+        self.0.is_encoder
     }
 
     /// Returns the `flashVer` of the client, cut to [`ENCODER_NAME_BYTES_MAX`]; empty if there is
     /// none.
     pub fn flash_ver(&self) -> &[u8] {
-        &self.flash_ver
+        &self.0.flash_ver
     }
 }
 
@@ -403,7 +410,7 @@ impl Dialogue<'_> {
         match AppName::parse(app, tc_url) {
             Ok(name) => {
                 *self.phase = Phase::Asking;
-                Step::Connect(ConnectRequest {
+                let fields = ConnectFields {
                     transaction_id,
                     object_encoding: connect.object_encoding,
                     is_enhanced: connect.is_enhanced(),
@@ -412,7 +419,8 @@ impl Dialogue<'_> {
                     login: login.and_then(|parameters| Login::parse(app, parameters)),
                     is_encoder: connect.is_encoder,
                     flash_ver,
-                })
+                };
+                Step::Connect(ConnectRequest(Box::new(fields)))
             }
             Err(error) => {
                 let (code, description) = (code::CONNECT_INVALID_APP, error.to_string());

@@ -29,7 +29,9 @@ pub use super::dialogue::{
     Asked, ConnectRequest, Event, PlayRequest, PublishRequest, Receive, Receives, SessionError,
     Step,
 };
-use super::dialogue::{Dialogue, MessageStream, MessageStreams, Phase, Reconnect, Role, set_role};
+use super::dialogue::{
+    ConnectFields, Dialogue, MessageStream, MessageStreams, Phase, Reconnect, Role, set_role,
+};
 use super::handshake::{C2Check, Hello, ServerHandshake};
 use super::link::{Inbound, Incoming, Output};
 use super::message::{BandwidthLimit, Control, Message, MessageHeader, UserControl, kind};
@@ -145,14 +147,17 @@ impl Session {
                 Event::Step(Step::HandshakeDone { c2_matches: done.c2_matches })
             }));
         }
-        if self.is_asking() {
+        if matches!(self.phase, Phase::Asking) {
             return Ok(None);
         }
-        let limits = if publishes(&self.streams) {
-            &settings.limits_publishing
-        } else {
-            &settings.limits_before_publish
-        };
+        let mut limits = &settings.limits_before_publish;
+        for stream in &self.streams {
+            match stream.role {
+                Role::Asking => return Ok(None),
+                Role::Publishing => limits = &settings.limits_publishing,
+                Role::Idle | Role::Playing => {}
+            }
+        }
         let incoming = self.inbound.next(input, limits, &mut self.output, &mut self.tolerated)?;
         let message = match incoming {
             Some(Incoming::Message(message)) => message,
@@ -238,8 +243,8 @@ impl Session {
     /// Accepts a connect. Window, bandwidth and chunk size precede the result, because the result
     /// is longer than a chunk of the initial size.
     pub fn accept_connect(&mut self, request: ConnectRequest, settings: &SessionSettings) {
-        let ConnectRequest { transaction_id, object_encoding, is_enhanced, app, reconnect, .. } =
-            request;
+        let ConnectFields { transaction_id, object_encoding, is_enhanced, app, reconnect, .. } =
+            *request.0;
         self.phase = Phase::Connected(app);
         self.reconnect = reconnect;
         self.output.control(Control::WindowAckSize(settings.window_ack_bytes));
@@ -261,7 +266,7 @@ impl Session {
     pub fn reject_connect(&mut self, request: &ConnectRequest, code: &str, description: &str) {
         self.phase = Phase::Connecting;
         self.output.command(0, |body| {
-            reply::connect_error(body, request.transaction_id, code, description);
+            reply::connect_error(body, request.0.transaction_id, code, description);
         });
     }
 
@@ -447,10 +452,6 @@ impl fmt::Display for WriteMediaError {
 }
 
 impl Error for WriteMediaError {}
-
-fn publishes(streams: &[MessageStream]) -> bool {
-    streams.iter().any(|stream| stream.role == Role::Publishing)
-}
 
 #[cfg(test)]
 mod tests {

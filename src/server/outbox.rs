@@ -8,7 +8,6 @@
 
 use super::conn::{Activity, Conn};
 use super::hub::Hub;
-use super::peer::Peer;
 use super::transport::Transport;
 use crate::budget::Budget;
 use crate::stream::framing::HalfSent;
@@ -58,7 +57,10 @@ impl Outbox {
             {
                 return Ok(unfinished);
             }
-            let Written { bytes, is_all } = match self.write_once(conn, hub, budget) {
+            // Asked once: to find the control bytes of a peer takes a look at what it is.
+            let has_control = !conn.peer.output().is_empty();
+            let written = self.write_once(conn, hub, budget, has_control);
+            let Written { bytes, is_all } = match written {
                 Ok(written) => written,
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
@@ -70,7 +72,7 @@ impl Outbox {
             if bytes > 0 {
                 conn.bytes_out += bytes as u64;
                 budget.spend_bytes(bytes);
-                advance(conn, hub, bytes);
+                advance(conn, hub, bytes, has_control);
             }
             if is_all {
                 return Ok(flushed_all(conn));
@@ -90,12 +92,14 @@ impl Outbox {
         conn: &mut Conn<T>,
         hub: &Hub,
         budget: &mut Budget,
+        has_control: bool,
     ) -> io::Result<Written> {
         let is_past_unwanted = skip_unwanted(conn, hub, &mut budget.messages);
         let may_use_files = conn.transport.sends_files() && self.file_refusal.is_none();
-        let file_run = if may_use_files { file_run(conn, hub, budget) } else { None };
+        let may_begin_with_file = may_use_files && !has_control;
+        let file_run = if may_begin_with_file { file_run(conn, hub, budget) } else { None };
         let Some((run, is_last)) = file_run else {
-            let written = self.write_from_memory(conn, hub, budget, may_use_files)?;
+            let written = self.write_from_memory(conn, hub, budget, has_control, may_use_files)?;
             return Ok(Written { is_all: written.is_all && is_past_unwanted, ..written });
         };
         budget.spend_call();
@@ -108,7 +112,7 @@ impl Outbox {
         };
         // A list of the errors that mean a refusal would not do: a socket can report most of them
         // for its own connection, and one broken connection must not cost the others their files.
-        match self.write_from_memory(conn, hub, budget, false) {
+        match self.write_from_memory(conn, hub, budget, has_control, false) {
             Err(again) if !is_transient(&again) => Err(error),
             Ok(written) if written.bytes > 0 => {
                 self.file_refusal = Some(error);
@@ -125,12 +129,14 @@ impl Outbox {
         conn: &mut Conn<T>,
         hub: &Hub,
         budget: &mut Budget,
+        has_control: bool,
         until_file: bool,
     ) -> io::Result<Written> {
         let mut slices = Slices::new(budget.bytes, &mut self.scratch, until_file);
         let (is_closing, activity) = (conn.is_closing(), conn.activity.as_deref());
+        let control = if has_control { conn.peer.output().bytes() } else { &[] };
         let visits = &mut budget.messages;
-        let is_all = gather(&conn.peer, activity, is_closing, hub, &mut slices, visits);
+        let is_all = gather(control, activity, is_closing, hub, &mut slices, visits);
         if slices.is_empty() {
             return Ok(Written { bytes: 0, is_all });
         }
@@ -194,7 +200,7 @@ fn file_run<'h, T: Transport>(
     budget: &mut Budget,
 ) -> Option<(FileRun<'h>, bool)> {
     let activity = conn.activity.as_deref().filter(|a| a.half_sent_bytes() == 0)?;
-    if conn.is_closing() || !conn.peer.output().is_empty() {
+    if conn.is_closing() {
         return None;
     }
     let is_only = activity.plays.len() == 1;
@@ -207,7 +213,7 @@ fn file_run<'h, T: Transport>(
 /// Collects pending bytes into slices. A connection that is being closed gets no more media.
 /// Returns whether no more is pending.
 fn gather<'s>(
-    peer: &'s Peer,
+    control: &'s [u8],
     activity: Option<&'s Activity>,
     is_closing: bool,
     hub: &'s Hub,
@@ -218,7 +224,6 @@ fn gather<'s>(
     if let Some(half_sent) = half_sent.filter(|half_sent| !half_sent.is_empty()) {
         half_sent.add(slices);
     }
-    let control = peer.output().bytes();
     if !control.is_empty() {
         slices.push(control);
     }
@@ -230,18 +235,18 @@ fn gather<'s>(
 }
 
 /// Takes `written` bytes of what was gathered as sent.
-fn advance<T>(conn: &mut Conn<T>, hub: &Hub, mut written: usize) {
+fn advance<T>(conn: &mut Conn<T>, hub: &Hub, mut written: usize, has_control: bool) {
     let is_closing = conn.closing.is_some();
-    let output = conn.peer.output_mut();
     let Some(activity) = conn.activity.as_deref_mut() else {
-        output.written(written);
+        conn.peer.output_mut().written(written);
         return;
     };
     if let Some(half_sent) = activity.half_sent.as_deref_mut() {
         written -= half_sent.advance(written);
     }
-    let of_control = written.min(output.bytes().len());
-    if of_control > 0 {
+    if has_control {
+        let output = conn.peer.output_mut();
+        let of_control = written.min(output.bytes().len());
         output.written(of_control);
         written -= of_control;
     }

@@ -149,7 +149,8 @@ impl<T: Transport> Server<T> {
         self.stats.bytes_out += written;
         // The usual case: a player that has taken everything.
         if matches!(flushed, Ok(Flushed::All)) && !conn.is_closing() {
-            if !(held_nothing && conn.holds_nothing_to_send()) {
+            debug_assert!(conn.holds_nothing_to_send(), "all is with the kernel");
+            if !held_nothing {
                 self.table.mark(id);
             }
             self.table.arm(id, TimerKind::Stall, Time::NEVER);

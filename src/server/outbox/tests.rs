@@ -9,7 +9,7 @@ use crate::rtmp::message::{Message, MessageHeader, UserControl, kind};
 use crate::rtmp::session::{Receives, SessionSettings};
 use crate::server::conn::{Closing, Departure};
 use crate::server::hub::DuplicatePolicy;
-use crate::server::peer::Protocol;
+use crate::server::peer::{Peer, Protocol};
 use crate::server::reason::CloseReason;
 use crate::server::transport::Received;
 use crate::stream::cursor::Play;
