@@ -11,7 +11,7 @@
 //! | | 100 % | players that still read a dropped message, the largest publishers | |
 //!
 //! A player that keeps up with its stream misses nothing until the budget is used up: messages of
-//! the current turn do not count as backlog.
+//! the current turn are not dropped with the backlog.
 //!
 //! A level ends five points below its start, and the lean level only after ten seconds there.
 //! Without this hysteresis levels would flicker, because streams take back the memory of the lean
@@ -232,6 +232,7 @@ impl<T: Transport> Server<T> {
         if next > MemoryLevel::Ample {
             self.memory.lean_until = now.plus_millis(LEAN_MS);
         } else if budget == 0 {
+            // A reload has removed the budget, so the lean level ends at once.
             self.memory.lean_until = Time::ZERO;
         } else if now < self.memory.lean_until {
             next = MemoryLevel::Lean;
@@ -269,6 +270,7 @@ impl<T: Transport> Server<T> {
             }
             return;
         }
+        // Memory files go first. They hold messages a second time, so no player loses any.
         if !std::mem::replace(&mut self.memory.lacks_room_for_files, true) {
             self.hub.drop_segments();
         }
@@ -295,6 +297,8 @@ impl<T: Transport> Server<T> {
     /// Closes memory files to free descriptors for new connections. Returns whether any descriptor
     /// was freed.
     pub(super) fn free_file_descriptors(&mut self, now: Time) -> bool {
+        // The files do not come back for the next message. They would take the descriptors that
+        // the connections in the queue wait for.
         let had_files = self.hub.drop_segments();
         if had_files {
             let connections = self.table.len() - self.table.len() / 8;

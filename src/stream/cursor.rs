@@ -303,6 +303,7 @@ impl Play {
         bytes_max: usize,
         visits: &mut usize,
     ) -> Option<(FileRun<'t>, bool)> {
+        // Files hold the bytes of the tape. A framing with heads of its own is sent from memory.
         if !self.view(tape).is_plain() || !tape.has_segments() {
             return None;
         }

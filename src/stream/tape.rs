@@ -627,8 +627,8 @@ impl Tape {
         while let Some(oldest) = self.entries.front() {
             let age_ms = now.millis_since(oldest.arrived);
             let held = self.backlog_bytes();
-            // Messages of this turn do not count as backlog. A player that keeps up has not been
-            // sent them yet, and it must not lose them when memory is short.
+            // Messages of this turn are never dropped with the backlog. A player that keeps up has
+            // not been sent them yet, and it must not lose them when memory is short.
             let is_backlog = oldest.arrived < now;
             let over =
                 held > settings.bytes_max || (is_backlog && held > settings.backlog_bytes_max);
