@@ -841,7 +841,7 @@ mod tests {
             let published = hub.publish(name, endpoint(1), at(0), &POLICY, 2);
             assert_eq!(published.err(), expected, "{name}");
         }
-        assert_eq!(hub.len(), 4, "nothing is left of who was refused");
+        assert_eq!(hub.len(), 4, "a refusal leaves no stream");
         assert!(hub.find_or_wait("x", 2).is_ok(), "a published stream takes no room");
         assert_eq!(hub.find_or_wait("z", 2), Err(FULL), "b and c are waited for");
     }
@@ -898,7 +898,7 @@ mod tests {
         assert_eq!(take_ended(&mut bench.hub, at(1000), |_| true), Some(bench.stream));
         assert_eq!(take_ended(&mut bench.hub, at(1000), |_| true), None);
         assert_eq!(bench.hub.tape_bytes(), 0);
-        assert!(bench.headers().is_empty(), "who joins now waits for another publisher");
+        assert!(bench.headers().is_empty(), "a late player waits for another publisher");
         assert!(!bench.hub.channel(bench.stream).has_begun());
         assert_eq!(bench.hub.take_news(at(1000)), Some(bench.stream), "players are told");
         bench.publish(2, 1001).unwrap();
@@ -958,7 +958,7 @@ mod tests {
             (0..count).filter_map(|_| hub.take_next_in_round(bench.stream)).collect()
         };
         assert_eq!(next(&mut bench.hub, 3), players[..3]);
-        assert!(!bench.hub.begin_round(bench.stream), "it is under way");
+        assert!(!bench.hub.begin_round(bench.stream), "a round is under way");
         let rest = next(&mut bench.hub, 9);
         assert_eq!(rest, [&players[3..], &players[..3]].concat());
         assert!(bench.hub.begin_round(bench.stream));
@@ -1115,7 +1115,7 @@ mod tests {
     }
 
     #[test]
-    fn fl_03_what_cannot_be_classified_is_dropped_and_costs_nobody_anything() {
+    fn fl_03_messages_that_cannot_be_classified_are_dropped_without_other_effects() {
         let mut bench = Bench::new();
         bench.hub.add_player(bench.stream, endpoint(7));
         for (outcome, expected) in [

@@ -732,7 +732,7 @@ mod tests {
     }
 
     #[test]
-    fn who_falls_off_a_tape_without_a_start_goes_on_at_the_live_edge() {
+    fn a_player_that_falls_off_a_tape_without_a_start_continues_at_the_live_edge() {
         let mut tape = Tape::default();
         let settings = TapeSettings { bytes_max: 3 * HELD_BYTES, ..TAPE };
         record_with(&mut tape, "VK", 0, &settings);

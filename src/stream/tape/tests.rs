@@ -611,7 +611,7 @@ fn fl_05_an_audio_only_stream_grows_no_cache() {
 }
 
 #[test]
-fn what_depends_on_a_gop_that_nobody_saw_begin_is_of_use_to_nobody() {
+fn messages_of_a_gop_whose_keyframe_was_not_recorded_reach_no_player() {
     let mut bench = Bench::new(true);
     for (millis, frame) in [inter(0), audio(1), key(2), inter(3)].iter().enumerate() {
         bench.record(frame, millis as u64);
@@ -670,7 +670,7 @@ fn without_players_a_start_holds_the_aligned_keyframes_before_it() {
 }
 
 #[test]
-fn a_keyframe_that_nobody_was_there_for_is_lost() {
+fn a_keyframe_that_was_not_recorded_is_lost() {
     let mut bench = Bench::new(false);
     bench.settings.keep_start = false;
     bench.record(&key(0), 0);
@@ -698,7 +698,7 @@ fn a_returning_publisher_needs_a_keyframe_on_every_track() {
         bench.record(&frame, 0);
     }
     bench.tape.begin(true);
-    assert_eq!(bench.tape.start_sequence(), None, "nobody joins the last one any more");
+    assert_eq!(bench.tape.start_sequence(), None, "no player starts in the last GOP");
     let sequence = bench.tape.next_sequence();
     for frame in [key(0), on(1, inter(0)), inter(40), on(1, key(40)), on(1, inter(80))] {
         bench.record(&frame, 0);

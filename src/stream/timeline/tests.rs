@@ -115,7 +115,7 @@ fn a_small_step_back_is_raised_to_the_last_frame_of_its_track_alone() {
 }
 
 #[test]
-fn a_step_back_of_more_than_a_second_is_a_clock_that_began_anew_for_all_tracks() {
+fn a_step_back_of_more_than_a_second_is_a_clock_restart_for_all_tracks() {
     for back in [1001, 5000, 600_000] {
         let start = 900_000;
         check(
@@ -249,7 +249,7 @@ fn more_clocks_than_two_come_down_to_the_time_of_arrival() {
 }
 
 #[test]
-fn a_frozen_clock_gives_way_to_the_time_of_arrival_after_25_frames_and_2_seconds() {
+fn a_frozen_clock_is_replaced_by_the_arrival_time_after_25_frames_and_2_seconds() {
     for (every_ms, frozen_from_ms) in [(20, 2000), (100, 2500), (40, 2000)] {
         let mut timeline = Timeline::default();
         for ms in (0..5000).step_by(every_ms) {
