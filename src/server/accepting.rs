@@ -1,7 +1,7 @@
-//! Accepting: connections as they come, within a budget, through times without descriptors too.
+//! Accepting connections: within a budget, with pauses when the system has no descriptors.
 //!
-//! Owns when a listening socket is asked, and what becomes of each answer. It never sees the
-//! socket: that is a [`Listen`], so that tests run the same decisions over one in memory.
+//! Decides when to accept, and handles each outcome. It never sees the socket: a [`Listen`] stands
+//! for it, so that tests run the same decisions on one in memory.
 
 use super::Server;
 use super::lines::Topic;
@@ -18,80 +18,80 @@ use std::net::SocketAddr;
 /// How long accepting pauses after the system has refused a connection (ms).
 const PAUSE_MS: u64 = 100;
 
-/// What accepting needs of a listening socket, whose readiness is edge-triggered.
+/// A listening socket with edge-triggered readiness.
 pub trait Listen {
-    /// What it accepts.
+    /// The transport of the accepted connections.
     type Transport: Transport;
 
-    /// Takes the next connection.
+    /// Accepts the next connection.
     fn accept(&mut self) -> Result<(Self::Transport, SocketAddr), AcceptError>;
 
-    /// Has the poll report what becomes readable and writable on `transport` as `id`.
+    /// Registers `transport` for readable and writable events with the token `id`.
     fn register(&mut self, transport: &mut Self::Transport, id: ConnId) -> io::Result<()>;
 
-    /// What its connections speak.
+    /// Returns the protocol of its connections.
     fn protocol(&self) -> Protocol;
 
-    /// The address that is listened on, for the log.
+    /// Returns the address of the socket, for the log.
     fn name(&self) -> String;
 }
 
-/// Why there is no connection to take.
+/// The reason that no connection was accepted.
 #[derive(Debug)]
 pub enum AcceptError {
-    /// None waits. An edge tells of the next one.
+    /// The queue is empty. An edge will announce the next connection.
     Empty,
-    /// The connection died in the queue; the next one may be well.
+    /// The connection died in the queue. The next one may be alive.
     Died,
-    /// No descriptor or no memory is to be had. The connections wait on, and no edge will tell
-    /// of them.
+    /// The system has no descriptor or no memory. Connections stay in the queue, and no edge will
+    /// announce them.
     Exhausted(io::Error),
-    /// Anything else that the system refused. The connections wait on likewise, but descriptors
-    /// would not help them.
+    /// Any other error. Connections stay in the queue as well, but free descriptors would not help.
     Refused(io::Error),
 }
 
-/// What is known of one listening socket.
+/// The state of one listening socket.
 #[derive(Debug, Default)]
 pub struct Acceptor {
-    /// Connections may be waiting. The poll tells of the edge only once, so this stays set
-    /// until accepting said that there are none.
+    /// Connections may be waiting. The poll reports the edge only once, so this stays set until
+    /// [`AcceptError::Empty`].
     pending: bool,
     pause: Option<Pause>,
-    /// Accepting failed, and connections wait since. It is over when none waits any more: while
-    /// each that ends lets one in, there is nothing new to say.
+    /// Accepting failed, and connections have been waiting since. Cleared when the queue is empty.
+    /// In between, each connection that ends lets another in, which is not worth a log line.
     starved: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Pause {
     until: Time,
-    /// Connections that had ended when it began: one more has freed a descriptor.
+    /// Number of ended connections at the start of the pause. One more has freed a descriptor.
     closed: u64,
 }
 
 impl Acceptor {
-    /// Notes the edge: connections wait.
+    /// Notes an edge: connections are waiting.
     pub const fn edge(&mut self) {
         self.pending = true;
     }
 
-    /// When accepting is to be tried again, if it pauses.
+    /// Returns the end of the pause, if there is one.
     pub fn paused_until(&self) -> Option<Time> {
         self.pause.map(|pause| pause.until)
     }
 }
 
 impl<T: Transport> Server<T> {
-    /// Whether there may be a connection to take at `now`, so that the poll must not sleep.
+    /// Returns whether a connection may be waiting that can be accepted at `now`. The poll must
+    /// then not sleep.
     pub fn can_accept(&self, acceptor: &Acceptor, now: Time) -> bool {
         let is_over = |pause: Pause| pause.until <= now || self.stats.closed_total() > pause.closed;
         acceptor.pending && acceptor.pause.is_none_or(is_over)
     }
 
-    /// Takes connections until none waits, none can be taken, or the budget of the turn is used
-    /// up. To be called when the events of the poll have been noted, since a connection that
-    /// gives way frees its id for a new one.
+    /// Accepts connections until the queue is empty, accepting fails, or the budget of the turn is
+    /// used up. The events of the poll must have been noted before: the eviction of a connection
+    /// frees its id for a new one.
     pub fn accept_from<L>(&mut self, acceptor: &mut Acceptor, listener: &mut L, now: Time)
     where
         L: Listen<Transport = T>,
@@ -115,11 +115,12 @@ impl<T: Transport> Server<T> {
                         info!("accepting again on {}", listener.name());
                     }
                 }
-                // A newcomer is worth more than what memory files spare: the next try has theirs.
+                // A new connection is worth more than the copies that memory files save. The next
+                // attempt has their descriptors.
                 Err(AcceptError::Exhausted(_)) if self.free_file_descriptors(now) => {}
                 Err(AcceptError::Exhausted(error) | AcceptError::Refused(error)) => {
-                    // Said once, tried again when one is freed or a moment has passed, so that
-                    // the loop neither spins nor forgets the connections that wait.
+                    // Logged once. The next attempt is after a pause or when a connection ends, so
+                    // that the loop neither spins nor forgets the waiting connections.
                     if !std::mem::replace(&mut acceptor.starved, true) {
                         warn!("cannot accept on {}: {error}; trying again", listener.name());
                     }
@@ -127,7 +128,8 @@ impl<T: Transport> Server<T> {
                 }
             }
         }
-        // No queue is full of dead connections for long: the system means something else by it.
+        // A queue is not full of dead connections for long. The system means another error by it,
+        // and without a pause the loop would spin.
         if died == limits::ACCEPTS_PER_TURN_MAX {
             acceptor.pause = Some(self.pause(now));
         }
@@ -148,10 +150,11 @@ impl<T: Transport> Server<T> {
             Ok(()) => {
                 self.accept(transport, peer, listener.protocol(), now);
             }
-            // It may hold for each newcomer, as when the system has no more watches to give.
+            // May fail for every new connection, for instance when the system is out of epoll
+            // watches. So the log is limited.
             Err(error) => {
                 let level = self.level(Topic::Failure, Level::Warn, now);
-                log!(level, "cannot poll {peer}: {error}; dropped");
+                log!(level, "dropped {peer}: cannot register it for polling: {error}");
             }
         }
     }

@@ -39,9 +39,9 @@ impl<T: Transport> Server<T> {
                 if is_first {
                     let bytes_max = self.policies.tape.bytes_max;
                     let advice = format!(
-                        "a GOP is larger than limits.tape_bytes_max ({bytes_max} bytes), so that \
-                         late viewers wait for the next keyframe: set the keyframe interval of \
-                         the encoder to 2 s or raise the limit"
+                        "a GOP is larger than limits.tape_bytes_max ({bytes_max} bytes), so late \
+                         viewers wait for the next keyframe; set the keyframe interval of the \
+                         encoder to 2 s or raise the limit"
                     );
                     self.advise(id, stream, &advice, now);
                 }
@@ -50,9 +50,9 @@ impl<T: Transport> Server<T> {
                 self.stats.headers_left_out += 1;
                 if is_first {
                     let advice = format!(
-                        "its metadata and decoder configurations are more than {} or larger than \
-                         {} KiB, so that late viewers lack some of them: let the encoder send \
-                         fewer tracks or smaller metadata",
+                        "the encoder sends more than {} metadata and decoder configuration \
+                         messages, or more than {} KiB of them, so late viewers do not receive \
+                         all; let the encoder send fewer tracks or smaller metadata",
                         limits::HEADERS_MAX,
                         limits::HEADERS_BYTES_MAX / limits::KIB
                     );
@@ -72,12 +72,12 @@ impl<T: Transport> Server<T> {
 const fn unmarked_advice(unmarked: Unmarked) -> &'static str {
     match unmarked {
         Unmarked::Found => {
-            "the encoder marks no keyframes: they are found in its pictures, which other servers \
-             do not do; look for an update of the encoder"
+            "the encoder marks no keyframes; this server finds them in the pictures, but other \
+             servers do not; look for an update of the encoder"
         }
         Unmarked::None => {
-            "the encoder marks no keyframes: its pictures have none either, so that viewers see a \
-             damaged picture at first; set its keyframe interval to 2 s and turn intra refresh off"
+            "the encoder sends no keyframes, so viewers see a damaged picture at first; set its \
+             keyframe interval to 2 s and turn intra refresh off"
         }
     }
 }

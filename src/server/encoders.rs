@@ -1,6 +1,6 @@
-//! The names that clients give themselves (`flashVer`), for the log lines about refusals.
+//! The names of clients (`flashVer`), for the log lines about refusals.
 //!
-//! Nearly all clients share a few names. Each name is kept once, so that a connection holds two
+//! Nearly all clients share a few names. Each name is stored once, so that a connection holds two
 //! bytes instead of a string.
 
 use crate::limits::{ENCODER_NAME_BYTES_MAX, ENCODERS_MAX};
@@ -11,7 +11,7 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EncoderId(u16);
 
-/// See the module's head.
+/// The names of all clients. See the module's head.
 #[derive(Debug, Default)]
 pub(super) struct Encoders {
     /// Entries without connections are reused.
@@ -28,8 +28,8 @@ struct Entry {
 const _: () = assert!(ENCODERS_MAX < u16::MAX as usize);
 
 impl Encoders {
-    /// Notes the name of a connection's client, cut to [`ENCODER_NAME_BYTES_MAX`]. A client without
-    /// a name gets the default id, and so do those beyond [`ENCODERS_MAX`] different names.
+    /// Notes the name of a connection's client, cut to [`ENCODER_NAME_BYTES_MAX`]. Returns the
+    /// default id for a client without a name, and beyond [`ENCODERS_MAX`] different names.
     pub(super) fn enter(&mut self, name: &[u8]) -> EncoderId {
         let name = &name[..name.len().min(ENCODER_NAME_BYTES_MAX)];
         let is_known = |entry: &Entry| entry.users > 0 && *entry.name == *name;
@@ -52,14 +52,14 @@ impl Encoders {
         EncoderId(index as u16 + 1)
     }
 
-    /// Notes that a connection is gone.
+    /// Notes the end of a connection.
     pub(super) fn leave(&mut self, id: EncoderId) {
         if let Some(entry) = self.entry_index(id).and_then(|index| self.names.get_mut(index)) {
             entry.users -= 1;
         }
     }
 
-    /// The name as the end of a phrase, as in ` by "FMLE/3.0"`; empty without one.
+    /// Returns the name as the end of a phrase, such as ` by "FMLE/3.0"`. Empty without a name.
     pub(super) fn by(&self, id: EncoderId) -> By<'_> {
         By(self.entry_index(id).and_then(|index| self.names.get(index)).map(|entry| &*entry.name))
     }
@@ -97,7 +97,7 @@ mod tests {
         encoders.leave(first);
         assert_eq!(encoders.enter(b"x"), EncoderId(3), "the other connection still has it");
         encoders.leave(second);
-        assert_eq!(encoders.enter(b"FMLE/4"), first, "its place is used again");
+        assert_eq!(encoders.enter(b"FMLE/4"), first, "its entry is reused");
         assert_eq!(encoders.by(first).to_string(), " by \"FMLE/4\"");
     }
 

@@ -1,7 +1,7 @@
-//! The streams: who publishes, who plays, and the tape between them.
+//! The streams by name, with the publisher, the players and the tape of each.
 //!
-//! Owns names, tapes and the lists of players. It knows connections only by id and never
-//! touches one: what has to be told to others comes back as a value.
+//! Owns names, tapes and the lists of players. It knows connections only by id and never touches
+//! one: a connection that has to be told something is returned as a value.
 
 use crate::budget::Budget;
 use crate::config::Duplicate;
@@ -20,19 +20,20 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::rc::Rc;
 
-/// How long a stream that has ended waits for players that the server has not yet written its last
-/// messages to (ms).
+/// How long the end of a stream is delayed for players that have not been sent its last messages
+/// (ms).
 const LAST_MESSAGES_MS_MAX: u64 = 1000;
 
-/// The counters of a shared value.
+/// Bytes of the reference counts of an `Rc`.
 const RC_BYTES: usize = 2 * size_of::<usize>();
 
-/// What becomes of a second publisher.
+/// The policy for a second publisher of a stream.
 #[derive(Clone, Copy, Debug)]
 pub struct DuplicatePolicy {
     /// The rule.
     pub rule: Duplicate,
-    /// For how long the first must have been silent (ms), if its own rhythm does not ask for more.
+    /// How long the first publisher must have been silent for a takeover (ms). Its own rhythm may
+    /// require a longer silence.
     pub silent_ms: u64,
 }
 
@@ -41,25 +42,25 @@ pub struct DuplicatePolicy {
 pub struct Published {
     /// The stream.
     pub stream: StreamId,
-    /// The publisher it takes the place of.
+    /// The previous publisher, in case of a takeover.
     pub displaced: Option<Departed>,
 }
 
 /// A publisher that no longer publishes.
 #[derive(Debug)]
 pub struct Departed {
-    /// Who it was.
+    /// The endpoint of the publisher.
     pub endpoint: Endpoint,
-    /// What is known of what it sent.
+    /// The measurements of its stream.
     pub report: Report,
 }
 
-/// Why a publish or play was refused.
+/// The reason to refuse a publish or play.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// Somebody publishes the stream already.
+    /// The stream already has a publisher.
     AlreadyPublishing,
-    /// As many streams are published, or waited for, as may be.
+    /// The limit of published streams, or of streams with waiting players, is reached.
     TooManyStreams,
 }
 
@@ -68,14 +69,14 @@ pub enum Refusal {
 struct Round {
     /// The slot that is visited next.
     next_slot: usize,
-    /// Players to be visited. The list is a ring for it, so that news that comes during a round
-    /// reaches all and nobody twice as often as another.
+    /// Number of players still to be visited. The list is a ring: a round that is extended by new
+    /// messages reaches every player, and visits all of them equally often.
     left: usize,
 }
 
-/// A stream under its name: who publishes it, who plays it, and when its players are visited.
+/// A named stream with its publisher and its players, and the time of their next visit.
 ///
-/// Invariant: it has a publisher exactly while its data plane has a source.
+/// Invariant: it has a publisher exactly while its [`Stream`] is live.
 #[derive(Debug)]
 pub struct Channel {
     name: Rc<str>,
@@ -84,57 +85,57 @@ pub struct Channel {
     players: Vec<Endpoint>,
     /// Deadline for the publisher to return; [`Time::NEVER`] while one is publishing.
     lingers_until: Time,
-    /// When players are visited, if there is anything new for them; [`Time::NEVER`] otherwise.
+    /// Time of the next visit to the players; [`Time::NEVER`] if there are no news for them.
     news_at: Time,
-    /// Before this its players are not told of another beginning or end.
+    /// Earliest time to tell the players of another start or end of the stream.
     changes_from: Time,
-    /// The visit of its players that is under way.
+    /// The visit to the players that is under way.
     round: Round,
-    /// The first message on the tape that came after the last visit began.
+    /// Sequence number of the first message after the start of the last visit.
     visited: u64,
-    /// What of the hub's memory is accounted to it (bytes).
+    /// The part of [`Hub::held_bytes`] that belongs to this stream (bytes).
     accounted_bytes: usize,
-    /// Its share of the hub's memory files.
+    /// The part of [`Hub::files`] that belongs to this stream.
     accounted_files: usize,
 }
 
 impl Channel {
-    /// Its canonical name.
+    /// Returns the canonical name.
     pub const fn name(&self) -> &Rc<str> {
         &self.name
     }
 
-    /// Its tape.
+    /// Returns the tape.
     pub const fn tape(&self) -> &Tape {
         self.stream.tape()
     }
 
-    /// Its players.
+    /// Returns the players.
     pub fn players(&self) -> &[Endpoint] {
         &self.players
     }
 
-    /// Who publishes it.
+    /// Returns the publisher, if there is one.
     pub const fn publisher(&self) -> Option<Endpoint> {
         self.publisher
     }
 
-    /// When its players are given what is new; [`Time::NEVER`] if nothing waits for them.
+    /// Returns the time of the next visit to the players; [`Time::NEVER`] if there are no news.
     pub const fn news_at(&self) -> Time {
         self.news_at
     }
 
-    /// Whether somebody publishes it.
+    /// Returns whether the stream has a publisher.
     pub const fn is_live(&self) -> bool {
         self.publisher.is_some()
     }
 
-    /// Returns whether it has begun and is not over: a publisher that is gone may still come back.
+    /// Returns whether the stream has a publisher, or may get its publisher back while it lingers.
     pub fn has_begun(&self) -> bool {
         self.publisher.is_some() || self.lingers_until != Time::NEVER
     }
 
-    /// Memory that it holds (bytes), without its headers, which others share: see
+    /// Memory that the stream holds (bytes). Headers are left out because others share them: see
     /// [`Tape::headers_bytes`].
     pub fn held_bytes(&self) -> usize {
         size_of::<Self>()
@@ -144,17 +145,18 @@ impl Channel {
             + self.players.capacity() * size_of::<Endpoint>()
     }
 
-    /// What is known of what is published.
+    /// Returns the measurements of the publish under way, if there is one.
     pub fn report(&self, now: Time) -> Option<Report> {
         self.stream.report(now)
     }
 
-    fn visit_begins(&mut self) {
+    fn begin_visit(&mut self) {
         self.news_at = Time::NEVER;
         self.visited = self.tape().next_sequence();
     }
 
-    /// Whether its players wait for a visit with media, and not only to be told something.
+    /// Returns whether the next visit brings media to the players. Other visits only tell them of
+    /// a start or end of the stream.
     fn has_new_media(&self) -> bool {
         self.news_at != Time::NEVER && self.visited < self.tape().next_sequence()
     }
@@ -165,61 +167,64 @@ impl Channel {
     }
 }
 
-/// See the module's head.
+/// All streams. See the module's head.
 #[derive(Debug, Default)]
 pub struct Hub {
     channels: Slab<Channel>,
     names: HashMap<Rc<str>, StreamId>,
-    /// Streams whose players are given something new in this turn.
+    /// Streams whose players are visited in this turn.
     fresh: VecDeque<StreamId>,
-    /// Streams whose players are given something new later, by when.
+    /// Streams whose players are visited later, by the time of the visit.
     news: BTreeSet<(Time, StreamId)>,
+    /// Streams that wait for their publisher to return, by their deadline.
     lingering: BTreeSet<(Time, StreamId)>,
-    /// Invariant: the number of streams that are published, in the sense of
-    /// [`Channel::has_begun`].
+    /// Invariant: the number of streams for which [`Channel::has_begun`] is true.
     published: usize,
-    /// Invariant: the sum of what is accounted to the streams.
+    /// Invariant: the sum of `accounted_bytes` of the streams.
     held_bytes: usize,
-    /// Memory files of all streams. Invariant: the sum of what is accounted to the streams.
+    /// Open memory files of all streams. Invariant: the sum of `accounted_files` of the streams.
     files: usize,
-    /// With fewer streams than this the tables are given back.
+    /// The tables are shrunk when there are fewer streams than this.
     shrinks_below: usize,
-    /// Memory of streams, those that are gone among them, that only players still hold.
+    /// Blocks that only players still hold, including those of streams that no longer exist.
     lent: Lent,
     /// Counts the headers of all streams until their last holder drops them.
     headers: Gauge,
-    /// Memory files that were given up, until they are closed.
+    /// Memory files that were given up and wait to be closed.
     discarded: Discarded,
 }
 
 impl Hub {
-    /// The channel of the stream with this id, which must exist.
+    /// Returns the channel of the stream with this id, which must exist.
     pub fn channel(&self, id: StreamId) -> &Channel {
         &self.channels[id.index()]
     }
 
-    /// The channel of the stream with this name.
+    /// Returns the channel of the stream with this name, if it exists.
     pub fn find(&self, name: &str) -> Option<&Channel> {
         self.names.get(name).map(|id| self.channel(*id))
     }
 
-    /// Streams that are published or waited for.
+    /// Number of streams, including those that only have waiting players.
     pub fn len(&self) -> usize {
         self.channels.len()
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no streams.
     pub fn is_empty(&self) -> bool {
         self.channels.is_empty()
     }
 
-    /// All streams.
+    /// Returns all streams.
     pub fn iter(&self) -> impl Iterator<Item = &Channel> {
         self.channels.iter().map(|(_, stream)| stream)
     }
 
     /// Makes `endpoint` the publisher of `name`. At most `streams_max` streams are published at a
-    /// time; 0 is no limit. Names that are only waited for take no room from them.
+    /// time; 0 is no limit. Streams that only have waiting players do not count.
+    ///
+    /// # Errors
+    /// [`Refusal`] if the stream has a publisher that `policy` protects, or at the limit.
     pub fn publish(
         &mut self,
         name: &str,
@@ -253,12 +258,12 @@ impl Hub {
         if !resumes {
             self.announce_change(id, now);
         }
-        self.account(id);
+        self.recompute_accounting(id);
         Ok(Published { stream: id, displaced })
     }
 
-    /// The publisher of a stream is gone. Its players stay for `linger_ms`, in which it may
-    /// come back.
+    /// Removes the publisher of a stream. Its players stay for `linger_ms`, in which the publisher
+    /// may return.
     pub fn unpublish(&mut self, id: StreamId, now: Time, linger_ms: u64) -> Option<Departed> {
         let channel = &mut self.channels[id.index()];
         let departed = channel.take_publisher(now);
@@ -269,31 +274,31 @@ impl Hub {
         } else {
             self.lingering.insert((channel.lingers_until, id));
             if channel.has_new_media() {
-                // Nothing more comes that its last messages could wait for.
+                // The merge window of the last messages ends now: no further message will come.
                 self.visit_players_at(id, now, now);
             }
-            self.account(id);
+            self.recompute_accounting(id);
         }
         departed
     }
 
-    /// When the publisher of `id` counts as silent by a limit of `limit_ms`, and when it was last
-    /// heard.
+    /// Returns when the publisher of `id` counts as silent, with a limit of `limit_ms`, and when
+    /// it last sent enough bytes.
     pub fn silent_at(&self, id: StreamId, limit_ms: u64) -> Option<(Time, Time)> {
         let rhythm = self.channels[id.index()].stream.rhythm()?;
         Some((rhythm.silent_at(limit_ms), rhythm.heard()))
     }
 
-    /// Notes bytes of the stream's publisher that are no whole message yet.
+    /// Notes bytes of a publisher's message that is not complete yet.
     pub fn note_part(&mut self, id: StreamId, bytes: usize, now: Time) {
         self.channels[id.index()].stream.note_part(bytes, now);
     }
 
-    /// The stream called `name`, for a player. At most `streams_max` streams are waited for at a
-    /// time; 0 is no limit.
+    /// Returns the stream `name` for a player, and creates it if necessary. At most `streams_max`
+    /// streams without a publisher may have waiting players; 0 is no limit.
     ///
     /// # Errors
-    /// [`Refusal::TooManyStreams`]
+    /// [`Refusal::TooManyStreams`] at that limit.
     pub fn find_or_wait(&mut self, name: &str, streams_max: usize) -> Result<StreamId, Refusal> {
         if let Some(id) = self.names.get(name) {
             return Ok(*id);
@@ -322,24 +327,24 @@ impl Hub {
         }) as u32);
         self.names.insert(name, id);
         self.shrinks_below = self.shrinks_below.max(self.channels.capacity() / 4);
-        self.account(id);
+        self.recompute_accounting(id);
         id
     }
 
-    /// Adds a player; returns its slot in the list.
+    /// Adds a player. Returns its slot in the list.
     pub fn add_player(&mut self, id: StreamId, endpoint: Endpoint) -> u32 {
         let players = &mut self.channels[id.index()].players;
         let slot = players.len() as u32;
         if players.len() == players.capacity() {
-            // By an eighth: what is not needed yet is there for each of many players.
+            // The list grows by an eighth. Doubling would leave up to half of a large list unused.
             players.reserve_exact(players.len() / 8 + 4);
         }
         players.push(endpoint);
-        self.account(id);
+        self.recompute_accounting(id);
         slot
     }
 
-    /// Takes a player out. Returns the endpoint that now has its slot, if there is one.
+    /// Removes a player. Returns the endpoint that now has its slot, if there is one.
     pub fn remove_player(&mut self, id: StreamId, slot: u32) -> Option<Endpoint> {
         let channel = &mut self.channels[id.index()];
         channel.players.swap_remove(slot as usize);
@@ -364,7 +369,7 @@ impl Hub {
         if is_news {
             self.visit_players_at(id, now.plus_millis(settings.merge_ms), now);
         }
-        self.account(id);
+        self.recompute_accounting(id);
         outcome
     }
 
@@ -383,8 +388,8 @@ impl Hub {
         }
     }
 
-    /// Has the players of a stream told that it has begun or is over. However often a publisher
-    /// comes and goes, they are visited for it at the pace of [`limits::PLAYERS_TOLD_PER_MS`].
+    /// Schedules a visit to tell the players that their stream has started or ended. However often
+    /// a publisher comes and goes, [`limits::PLAYERS_TOLD_PER_MS`] bounds the pace.
     fn announce_change(&mut self, id: StreamId, now: Time) {
         let channel = &mut self.channels[id.index()];
         let at = channel.changes_from.max(now).min(channel.news_at);
@@ -393,8 +398,8 @@ impl Hub {
         self.visit_players_at(id, at, now);
     }
 
-    /// Begins a visit of all players of a stream, or extends the one under way. Returns whether
-    /// none was.
+    /// Starts a visit to all players of a stream, or extends the one under way to all of them.
+    /// Returns whether it has started one.
     pub fn begin_round(&mut self, id: StreamId) -> bool {
         let channel = &mut self.channels[id.index()];
         let begins = channel.round.left == 0;
@@ -402,10 +407,10 @@ impl Hub {
         begins && channel.round.left > 0
     }
 
-    /// Takes the player that is visited next; `None` once the round is over, or the stream is gone.
-    pub fn next_in_round(&mut self, id: StreamId) -> Option<Endpoint> {
+    /// Takes the player to visit next; `None` once the round is complete or the stream is gone.
+    pub fn take_next_in_round(&mut self, id: StreamId) -> Option<Endpoint> {
         let Channel { players, round, .. } = self.channels.get_mut(id.index())?;
-        // Players that left in the meantime are not visited: without any, the round is over.
+        // Players may have left since the round started. Without any, the round is complete.
         let left = round.left.min(players.len());
         round.left = left.saturating_sub(1);
         if left == 0 {
@@ -422,16 +427,16 @@ impl Hub {
     /// Takes a stream whose players are to be visited.
     pub fn take_news(&mut self, now: Time) -> Option<StreamId> {
         while let Some(id) = self.fresh.pop_front() {
-            // A stream that is gone leaves its id behind.
+            // The list may have ids of removed streams. Removing one from it would take a search.
             let channel = self.channels.get_mut(id.index()).filter(|c| c.news_at <= now);
             if let Some(channel) = channel {
-                channel.visit_begins();
+                channel.begin_visit();
                 return Some(id);
             }
         }
         let (at, id) = *self.news.first().filter(|(at, _)| *at <= now)?;
         self.news.remove(&(at, id));
-        self.channels[id.index()].visit_begins();
+        self.channels[id.index()].begin_visit();
         Some(id)
     }
 
@@ -440,8 +445,8 @@ impl Hub {
         !self.fresh.is_empty()
     }
 
-    /// Puts what is new of a stream into a memory file, where that pays and as far as `budget`
-    /// goes. Returns whether it did.
+    /// Writes new messages of a stream to a memory file, if enough players will read them and as
+    /// far as `budget` allows. Returns whether anything was written.
     ///
     /// # Errors
     /// See [`Tape::store`].
@@ -454,17 +459,17 @@ impl Hub {
         let channel = &mut self.channels[id.index()];
         let may_open = self.files + self.discarded.files() < settings.files_max;
         let stored = channel.stream.store(channel.players.len(), may_open, settings, budget);
-        self.account(id);
+        self.recompute_accounting(id);
         stored
     }
 
-    /// Gives up the memory files of all streams. A few of them are closed at once, and their
-    /// descriptors with them, the others in the turns that follow. Returns whether any were closed.
+    /// Gives up the memory files of all streams. A few are closed now, which frees their
+    /// descriptors, and the others in the following turns. Returns whether any were closed.
     pub fn drop_segments(&mut self) -> bool {
         let ids: Vec<_> = self.channels.iter().map(|(index, _)| StreamId(index as u32)).collect();
         for id in ids {
             if self.channels[id.index()].stream.discard_segments(&mut self.discarded) {
-                self.account(id);
+                self.recompute_accounting(id);
             }
         }
         self.close_files()
@@ -475,24 +480,26 @@ impl Hub {
         self.discarded.close_some()
     }
 
-    /// Memory files that were given up and are not closed yet.
+    /// Number of memory files that were given up and are not closed yet.
     pub const fn discarded_files(&self) -> usize {
         self.discarded.files()
     }
 
-    /// Memory files of all streams, those that were given up left out.
+    /// Number of memory files of all streams, without those that were given up.
     pub const fn files(&self) -> usize {
         self.files
     }
 
-    /// Lets each stream keep no more than its share of `backlogs_bytes`, in which a stream that
-    /// keeps less leaves the rest to the others, and gives the memory back. Returns the share.
+    /// Shrinks the backlogs of all streams to `backlogs_bytes` together, and gives the memory back.
+    /// A stream below its share leaves the rest to the others. Returns the share (bytes).
     pub(super) fn shrink_backlogs(
         &mut self,
         backlogs_bytes: usize,
         now: Time,
         settings: &TapeSettings,
     ) -> usize {
+        // A bound for all streams together. A fixed bound per stream would cut small streams along
+        // with large ones, or not bound the sum.
         let ids = self.with_tape();
         let backlogs = ids.iter().map(|id| self.channel(*id).tape().backlog_bytes());
         let share = fair_share(backlogs_bytes, backlogs.collect());
@@ -500,31 +507,32 @@ impl Hub {
         for id in ids {
             let channel = &mut self.channels[id.index()];
             if channel.stream.shrink(!channel.players.is_empty(), now, &settings) {
-                // A player that has lost its place goes on, even if nothing more is published.
+                // A read position may have left the tape. Its player continues now, even if
+                // nothing more is published.
                 self.visit_players_at(id, now, now);
             }
-            self.account(id);
+            self.recompute_accounting(id);
         }
         share
     }
 
-    /// Streams whose tapes hold anything: those that are only waited for hold nothing.
+    /// Returns the streams whose tapes hold memory. Streams that only have waiting players do not.
     fn with_tape(&self) -> Vec<StreamId> {
         let streams = self.channels.iter().filter(|(_, stream)| stream.tape().held_bytes() > 0);
         streams.map(|(index, _)| StreamId(index as u32)).collect()
     }
 
-    /// Gives back the memory of tapes that is free.
+    /// Gives back unused memory of the tapes.
     pub(super) fn give_back(&mut self) {
         for id in self.with_tape() {
             self.channels[id.index()].stream.give_back();
-            self.account(id);
+            self.recompute_accounting(id);
         }
     }
 
-    /// Streams that are over because their publisher did not come back in time: as many as end in
-    /// one turn. A stream waits, but not for ever, until its players have been visited and
-    /// `is_served` says of each that it has been given what it could take.
+    /// Returns streams whose publisher did not return in time, as many as may end in one turn. A
+    /// stream waits up to a second until its players have been visited and `is_served` is true for
+    /// each of them.
     pub fn ended(&self, now: Time, is_served: impl Fn(&Endpoint) -> bool) -> Vec<StreamId> {
         let due = self.lingering.iter().take_while(|(until, _)| *until <= now);
         let is_over = |(until, id): &&(Time, StreamId)| {
@@ -536,8 +544,7 @@ impl Hub {
         due.filter(is_over).take(limits::STREAMS_ENDED_PER_TURN_MAX).map(|(_, id)| *id).collect()
     }
 
-    /// Ends a stream. It keeps its players, the time that they have come to, and nothing of what
-    /// was published.
+    /// Ends a stream. It keeps its players and its timeline, and drops all messages.
     pub fn end(&mut self, id: StreamId, now: Time) {
         let channel = &mut self.channels[id.index()];
         self.lingering.remove(&(channel.lingers_until, id));
@@ -545,11 +552,11 @@ impl Hub {
         self.published -= 1;
         channel.stream.forget(&mut self.discarded);
         self.announce_change(id, now);
-        self.account(id);
+        self.recompute_accounting(id);
     }
 
-    /// When the next stream stops lingering, or has something for its players; [`Time::NEVER`] if
-    /// none does. [`Hub::has_news`] tells of those that wait for no time.
+    /// Returns when the next stream stops lingering or the next visit is due; [`Time::NEVER`] if
+    /// neither is scheduled. [`Hub::has_news`] covers visits in the next turn.
     pub fn next_deadline(&self) -> Time {
         let first = |set: &BTreeSet<(Time, StreamId)>| set.first().map_or(Time::NEVER, |at| at.0);
         first(&self.lingering).min(first(&self.news))
@@ -560,13 +567,13 @@ impl Hub {
         self.iter().map(|stream| stream.tape().bytes()).sum()
     }
 
-    /// Memory that the streams hold, and what is left of streams with their players (bytes).
+    /// Memory of the streams, including blocks and headers that only players still hold (bytes).
     pub fn held_bytes(&self) -> usize {
         self.held_bytes + self.shared_bytes()
     }
 
-    /// Memory that no single stream is accounted: headers, what only half-sent messages hold, files
-    /// that are to be closed, and places for streams that are not taken (bytes).
+    /// Memory that is not accounted to a single stream: headers, blocks that only half-sent
+    /// messages hold, files that wait to be closed, and unused capacity of the tables (bytes).
     pub fn shared_bytes(&self) -> usize {
         let vacant = self.channels.capacity() - self.channels.len();
         self.headers.bytes()
@@ -576,15 +583,15 @@ impl Hub {
             + self.names.capacity() * size_of::<(Rc<str>, StreamId)>()
     }
 
-    /// Gives tables back that have room for four times as many streams as there are, as far as
-    /// the places of those allow it.
+    /// Shrinks tables with room for more than four times the streams. The stream with the highest
+    /// id limits how far.
     pub(super) fn give_back_tables(&mut self) {
         if self.channels.len() < self.channels.capacity() / 4 {
             self.shrink_tables();
         }
     }
 
-    /// Does the same if half of the streams have ended since it was done last.
+    /// Shrinks the tables if half of the streams have ended since the last time.
     fn stream_removed(&mut self) {
         if self.channels.len() < self.shrinks_below || self.channels.is_empty() {
             self.shrink_tables();
@@ -594,17 +601,18 @@ impl Hub {
     fn shrink_tables(&mut self) {
         self.channels.shrink_to_fit();
         self.names.shrink_to_fit();
-        // The stream in the last place may stay for long.
+        // The stream with the highest id may keep the tables large for long. The next removal must
+        // not try again, so half of the streams have to end first.
         self.shrinks_below = self.channels.len() / 2;
     }
 
-    /// Counts memory that players have let go of no longer.
+    /// Stops counting blocks that players have released.
     pub(super) fn sweep_lent(&mut self) {
         self.lent.sweep();
     }
 
-    /// Brings the sum up to date with a stream that has changed.
-    fn account(&mut self, id: StreamId) {
+    /// Updates the sums after a stream has changed.
+    fn recompute_accounting(&mut self, id: StreamId) {
         let channel = &mut self.channels[id.index()];
         channel.stream.lend(&mut self.lent);
         let (held, files) = (channel.held_bytes(), channel.tape().files());
@@ -613,7 +621,7 @@ impl Hub {
         (channel.accounted_bytes, channel.accounted_files) = (held, files);
     }
 
-    /// Checks what this structure promises, in debug builds.
+    /// Checks the invariants of the hub and its streams. Does nothing in release builds.
     ///
     /// # Panics
     /// If an invariant is broken.
@@ -625,7 +633,10 @@ impl Hub {
             debug_assert_eq!(channel.publisher.is_some(), channel.stream.is_live());
             debug_assert_eq!(self.names.get(&channel.name), Some(&id), "a name for each stream");
             debug_assert!(channel.publisher.is_none() || channel.lingers_until == Time::NEVER);
-            debug_assert!(!channel.players.is_empty() || channel.publisher.is_some(), "no use");
+            debug_assert!(
+                !channel.players.is_empty() || channel.publisher.is_some(),
+                "an unused stream"
+            );
             debug_assert!(channel.visited <= channel.tape().next_sequence());
             published += usize::from(channel.has_begun());
             lingering += usize::from(self.lingering.contains(&(channel.lingers_until, id)));
@@ -652,9 +663,11 @@ impl Hub {
     }
 }
 
-/// The most that each may have so that all together have no more than `total`. If all have less,
-/// it leaves any one of them the rest.
+/// Returns the bound for each size so that the sum is at most `total` (max-min fairness). If the
+/// sum is smaller already, the largest may grow by the rest.
 fn fair_share(total: usize, mut sizes: Vec<usize>) -> usize {
+    // From the smallest on: each size below an equal share leaves its unused part to the larger
+    // ones. An equal split would cut large streams although small ones leave room.
     sizes.sort_unstable();
     let (mut left, mut largest) = (total, 0);
     for (index, size) in sizes.iter().enumerate() {
@@ -680,7 +693,7 @@ mod tests {
         DuplicatePolicy { rule: Duplicate::ReplaceIfSilent, silent_ms: 3000 };
     const METADATA: &str = "02 000a 6f6e4d65746144617461 03 0001 77 00 4064000000000000 000009";
 
-    /// Ends a stream that is over.
+    /// Ends the first stream that is due, if there is one.
     fn take_ended(
         hub: &mut Hub,
         now: Time,
@@ -698,7 +711,7 @@ mod tests {
         Endpoint { conn: ConnId::new(conn), lane: 1 }
     }
 
-    /// A hub with one stream, which connection 1 publishes from time 0.
+    /// A hub with one stream, published by connection 1 since time 0.
     struct Bench {
         hub: Hub,
         stream: StreamId,
@@ -740,7 +753,7 @@ mod tests {
             self.record(kind::AUDIO, &hex(payload))
         }
 
-        /// The payloads that somebody gets who joins now and begins at the newest start point.
+        /// Returns the payloads for a player that joins now at the newest start point.
         fn joined(&self) -> Vec<Vec<u8>> {
             let tape = self.hub.channel(self.stream).tape();
             let Some(start) = tape.start_sequence() else { return self.headers() };
@@ -828,7 +841,7 @@ mod tests {
             let published = hub.publish(name, endpoint(1), at(0), &POLICY, 2);
             assert_eq!(published.err(), expected, "{name}");
         }
-        assert_eq!(hub.len(), 4, "nothing is left of who was refused");
+        assert_eq!(hub.len(), 4, "a refusal leaves no stream");
         assert!(hub.find_or_wait("x", 2).is_ok(), "a published stream takes no room");
         assert_eq!(hub.find_or_wait("z", 2), Err(FULL), "b and c are waited for");
     }
@@ -885,7 +898,7 @@ mod tests {
         assert_eq!(take_ended(&mut bench.hub, at(1000), |_| true), Some(bench.stream));
         assert_eq!(take_ended(&mut bench.hub, at(1000), |_| true), None);
         assert_eq!(bench.hub.tape_bytes(), 0);
-        assert!(bench.headers().is_empty(), "who joins now waits for another publisher");
+        assert!(bench.headers().is_empty(), "a late player waits for another publisher");
         assert!(!bench.hub.channel(bench.stream).has_begun());
         assert_eq!(bench.hub.take_news(at(1000)), Some(bench.stream), "players are told");
         bench.publish(2, 1001).unwrap();
@@ -907,7 +920,8 @@ mod tests {
             bench.publish(1, millis).unwrap();
             while let Some(stream) = bench.hub.take_news(at(millis)) {
                 bench.hub.begin_round(stream);
-                visits += std::iter::from_fn(|| bench.hub.next_in_round(stream)).count() as u64;
+                visits +=
+                    std::iter::from_fn(|| bench.hub.take_next_in_round(stream)).count() as u64;
             }
         }
         assert_eq!(visits, millis_max * limits::PLAYERS_TOLD_PER_MS);
@@ -938,13 +952,13 @@ mod tests {
         for player in &players {
             bench.hub.add_player(bench.stream, *player);
         }
-        assert_eq!(bench.hub.next_in_round(bench.stream), None);
+        assert_eq!(bench.hub.take_next_in_round(bench.stream), None);
         assert!(bench.hub.begin_round(bench.stream));
         let next = |hub: &mut Hub, count: usize| -> Vec<_> {
-            (0..count).filter_map(|_| hub.next_in_round(bench.stream)).collect()
+            (0..count).filter_map(|_| hub.take_next_in_round(bench.stream)).collect()
         };
         assert_eq!(next(&mut bench.hub, 3), players[..3]);
-        assert!(!bench.hub.begin_round(bench.stream), "it is under way");
+        assert!(!bench.hub.begin_round(bench.stream), "a round is under way");
         let rest = next(&mut bench.hub, 9);
         assert_eq!(rest, [&players[3..], &players[..3]].concat());
         assert!(bench.hub.begin_round(bench.stream));
@@ -954,7 +968,7 @@ mod tests {
         assert!(bench.hub.begin_round(bench.stream));
         bench.hub.remove_player(bench.stream, 0);
         bench.hub.remove_player(bench.stream, 0);
-        assert_eq!(bench.hub.next_in_round(bench.stream), None);
+        assert_eq!(bench.hub.take_next_in_round(bench.stream), None);
         bench.hub.add_player(bench.stream, endpoint(7));
         assert!(bench.hub.begin_round(bench.stream), "the one before is over");
     }
@@ -1101,7 +1115,7 @@ mod tests {
     }
 
     #[test]
-    fn fl_03_what_cannot_be_classified_is_dropped_and_costs_nobody_anything() {
+    fn fl_03_messages_that_cannot_be_classified_are_dropped_without_other_effects() {
         let mut bench = Bench::new();
         bench.hub.add_player(bench.stream, endpoint(7));
         for (outcome, expected) in [

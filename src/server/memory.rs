@@ -1,21 +1,22 @@
-//! The memory of the server against its budget, and what is given up when it runs short.
+//! The memory budget of the server, and the order of eviction when memory runs short.
 //!
-//! Owns the sum of what connections hold and the level that follows from the whole. Each level
-//! gives up more than the one before, the cheapest loss first:
+//! Compares the memory of connections and streams with the budget. The result is a level. Each
+//! level gives up more than the previous one, the cheapest loss first:
 //!
-//! | level | from | what is given up | all backlogs |
+//! | level | from | given up | all backlogs |
 //! |---|---|---|---|
-//! | lean | 70 % | GOPs for newcomers, memory files, more than a second of lag | 40 % |
-//! | tight | 80 % | players that take nothing and lag, new players | 30 % |
-//! | critical | 90 % | sessions without a stream, unwatched publishers, newcomers | 20 % |
-//! | | 100 % | players that take an old message bit by bit, publishers that hold most | |
+//! | lean | 70 % | GOPs for late players, memory files, more than a second of lag | 40 % |
+//! | tight | 80 % | stalled players that lag, new players | 30 % |
+//! | critical | 90 % | sessions without a stream, unwatched publishers, new connections | 20 % |
+//! | | 100 % | players that still read a dropped message, the largest publishers | |
 //!
-//! A player that keeps up with its stream misses nothing before the budget is used up: what has
-//! just arrived stays for it however small the backlog.
+//! A player that keeps up with its stream misses nothing until the budget is used up: messages of
+//! the current turn are not dropped with the backlog.
 //!
-//! A level ends five points below where it begins, and the lean one after ten seconds there, so
-//! that none flickers: what the lean level gives up comes back at once. Memory files double what is
-//! kept of a stream, so they come back when there is room for twice as much.
+//! A level ends five points below its start, and the lean level only after ten seconds there.
+//! Without this hysteresis levels would flicker, because streams take back the memory of the lean
+//! level at once. Memory files double the memory of a stream, so they come back when there is room
+//! for that.
 
 use super::Server;
 use super::conn::{Conn, Publish};
@@ -33,21 +34,22 @@ use std::fmt;
 /// How short memory is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum MemoryLevel {
-    /// There is enough.
+    /// There is enough memory.
     #[default]
     Ample,
-    /// Streams keep nothing for newcomers, and players may lag a second and by so many bytes.
+    /// Streams keep no GOP for late players. Players may lag by a second, and by a share of the
+    /// backlogs in bytes.
     Lean,
-    /// Players that lag go, and none come.
+    /// Players that lag are closed, and new players are refused.
     Tight,
-    /// Who has no stream goes, and nobody comes.
+    /// Sessions without a stream are closed, and new connections are refused.
     Critical,
 }
 
 impl MemoryLevel {
     const ALL: [Self; 4] = [Self::Ample, Self::Lean, Self::Tight, Self::Critical];
 
-    /// Percent of the budget at which it begins.
+    /// Percent of the budget at which the level starts.
     const fn begins(self) -> usize {
         match self {
             Self::Ample => 0,
@@ -57,7 +59,7 @@ impl MemoryLevel {
         }
     }
 
-    /// Percent of the budget below which it is over.
+    /// Percent of the budget below which the level ends.
     const fn ends(self) -> usize {
         self.begins().saturating_sub(HYSTERESIS_PERCENT)
     }
@@ -72,7 +74,7 @@ impl MemoryLevel {
         }
     }
 
-    /// The level that follows at `percent` of the budget.
+    /// Returns the level after this one at `percent` of the budget.
     fn next(self, percent: usize) -> Self {
         let holds =
             |level: &Self| percent >= if *level <= self { level.ends() } else { level.begins() };
@@ -83,69 +85,76 @@ impl MemoryLevel {
 impl fmt::Display for MemoryLevel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Ample => "nothing more has to be given up",
-            Self::Lean => "streams keep less for late players, players that lag skip",
-            Self::Tight => "players that lag are closed, new ones refused",
-            Self::Critical => "sessions without a stream or a player are closed, new ones refused",
+            Self::Ample => "all restrictions are lifted",
+            Self::Lean => "streams keep no GOP for late players, and lagging players skip",
+            Self::Tight => "stalled players are closed, and new players are refused",
+            Self::Critical => {
+                "sessions without a stream and publishers without a player are closed, and new \
+                 connections are refused"
+            }
         })
     }
 }
 
-/// Points between the entry of a level and its end.
+/// Difference between the start and the end of a level (percent of the budget).
 const HYSTERESIS_PERCENT: usize = 5;
-/// Percent of the budget below which no stream that is watched is given up any more.
+/// Percent of the budget below which the eviction of watched streams stops.
 const USED_UP_ENDS: usize = 95;
-/// How long a level that could not give up enough waits before it looks again (ms).
+/// Interval of evictions at a level that could not give up enough (ms).
 const SEARCH_EVERY_MS: u64 = 100;
-/// How often the share of each stream is found while memory is short (ms): in between, streams
-/// that had none of it may grow.
+/// Interval in which the share of each stream is computed while memory is short (ms). In between,
+/// streams without a backlog may grow.
 const SHARE_EVERY_MS: u64 = 10;
-/// Percent of the budget below which memory files are written again, were they all there.
+/// Percent of the budget that memory must stay below with all memory files, before files are
+/// written again.
 const FILES_AGAIN_PERCENT: usize = 60;
-/// How long memory files are given up when the system has no descriptors (ms), unless an eighth
-/// of the connections ends before: each newcomer would close them all again.
+/// How long no memory files are written after the system ran out of descriptors (ms), unless an
+/// eighth of the connections ends earlier. Otherwise each new connection would close all files
+/// again.
 const FILES_REST_MS: u64 = 60_000;
 /// How long memory must have been ample before the lean level ends (ms).
 const LEAN_MS: u64 = 10_000;
-/// How often tables that are mostly empty are looked at (ms), in addition to when half of their
-/// connections have ended since the last look: the one in the last place may have been among the
-/// other half, and nothing ends where the rest stays.
+/// Interval in which mostly empty tables are shrunk (ms), in addition to when half of their
+/// connections have ended. The connection with the highest id, which limits the size of a table,
+/// may end when no other does.
 const TABLES_EVERY_MS: u64 = 1000;
-/// Connections of one kind that are given up at once, so that doing it stays a short turn.
+/// Most connections of one kind that are evicted at once, so that the turn stays short.
 const SHED_PER_TURN_MAX: usize = 1024;
 /// How far players may lag while memory is lean (ms).
 pub(super) const LEAN_LAG_MS: u64 = 1000;
 
-/// See the module's head.
+/// The state of the memory budget. See the module's head.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
-    /// When the tables are looked at again, however few connections have ended.
+    /// When the tables are shrunk next, however few connections have ended.
     tables_at: Time,
     pub(super) level: MemoryLevel,
-    /// The worst level since memory was ample.
+    /// The highest level since memory was ample.
     worst: MemoryLevel,
+    /// Time of the next eviction.
     search_at: Time,
+    /// When the share of each stream is computed next.
     share_at: Time,
-    /// What was held when the last turn looked for it, before anything was given up (bytes).
+    /// Memory at the start of the last check, before anything was given up (bytes).
     found_bytes: usize,
-    /// When the lean level ends at the earliest.
+    /// Earliest end of the lean level.
     lean_until: Time,
-    /// Memory files are given up until memory is ample.
+    /// Whether memory files are given up because memory was short.
     lacks_room_for_files: bool,
-    /// Memory files are given up until descriptors are to be had.
+    /// Set while memory files are given up for lack of descriptors.
     files_rest: Option<FilesRest>,
 }
 
-/// The end of a time without memory files.
+/// Condition for memory files after the system ran out of descriptors.
 #[derive(Clone, Copy, Debug)]
 struct FilesRest {
     until: Time,
-    /// Fewer connections than this leave descriptors for files.
+    /// With fewer connections than this there are descriptors for files.
     connections: usize,
 }
 
-/// What is taken of the kernel for a connection whose socket takes no more: as configured, and
-/// nothing when that is left to the kernel.
+/// Kernel memory of a connection whose socket is full, as configured (bytes). 0 if the kernel
+/// decides.
 pub(super) fn unsent_bytes(settings: &Settings) -> usize {
     let limits = &settings.limits;
     [limits.socket_unsent_bytes_max, limits.socket_send_bytes_max]
@@ -155,7 +164,7 @@ pub(super) fn unsent_bytes(settings: &Settings) -> usize {
 }
 
 impl<T: Transport> Server<T> {
-    /// Memory that connections and streams hold, in the process and in the kernel as configured
+    /// Memory of all connections and streams, in the process and, as configured, in the kernel
     /// (bytes).
     pub fn memory_bytes(&self) -> usize {
         self.table.tables_bytes()
@@ -164,22 +173,22 @@ impl<T: Transport> Server<T> {
             + self.hub.held_bytes()
     }
 
-    /// Memory that was held when the last turn looked for it, before it gave anything up (bytes).
+    /// Memory at the check of the last turn, before anything was given up (bytes).
     pub const fn memory_bytes_found(&self) -> usize {
         self.memory.found_bytes
     }
 
-    /// How short memory is.
+    /// Returns how short memory is.
     pub const fn memory_level(&self) -> MemoryLevel {
         self.memory.level
     }
 
-    /// Memory accounted to the connections, beside their structs (bytes).
+    /// Memory accounted to the connections, in addition to their structs (bytes).
     pub const fn conns_bytes(&self) -> usize {
         self.table.held_bytes()
     }
 
-    /// Gives tables back that are mostly empty.
+    /// Shrinks tables that are mostly empty.
     fn shrink_tables(&mut self, now: Time) {
         let is_due = now >= self.memory.tables_at;
         if is_due {
@@ -189,9 +198,7 @@ impl<T: Transport> Server<T> {
         self.table.shrink(is_due);
     }
 
-    /// Gives up what the level asks for, but not while connections that were closed before still
-    /// wait to be removed, or memory files to be closed: others would be given up for what those
-    /// hold.
+    /// Updates the level, and frees memory as the level requires.
     pub(super) fn relieve_memory(&mut self, now: Time) {
         self.table.settle();
         self.hub.sweep_lent();
@@ -199,8 +206,11 @@ impl<T: Transport> Server<T> {
         self.shrink_tables(now);
         let held = self.memory_bytes();
         self.memory.found_bytes = held;
-        self.find_memory_level(held, now);
+        self.update_memory_level(held, now);
         self.shrink_streams(now);
+        // Closed connections that wait to be removed, and files that wait to be closed, still
+        // count. Evicting more now would cost other connections for memory that is already on its
+        // way back.
         let is_early = now < self.memory.search_at
             || self.table.has_ending()
             || self.hub.discarded_files() > 0;
@@ -210,11 +220,11 @@ impl<T: Transport> Server<T> {
         self.shed(now);
         self.remove_closing(now);
         self.table.settle();
-        self.find_memory_level(self.memory_bytes(), now);
+        self.update_memory_level(self.memory_bytes(), now);
     }
 
-    /// Finds the level that follows from `held` bytes.
-    fn find_memory_level(&mut self, held: usize, now: Time) {
+    /// Updates the level for `held` bytes, and logs a change.
+    fn update_memory_level(&mut self, held: usize, now: Time) {
         let budget = self.settings.limits.memory_bytes_max;
         let level = self.memory.level;
         let percent = held.saturating_mul(100).checked_div(budget).unwrap_or(0);
@@ -222,6 +232,7 @@ impl<T: Transport> Server<T> {
         if next > MemoryLevel::Ample {
             self.memory.lean_until = now.plus_millis(LEAN_MS);
         } else if budget == 0 {
+            // A reload has removed the budget, so the lean level ends at once.
             self.memory.lean_until = Time::ZERO;
         } else if now < self.memory.lean_until {
             next = MemoryLevel::Lean;
@@ -234,13 +245,13 @@ impl<T: Transport> Server<T> {
         self.policies.set_memory_level(&self.settings, next);
         let (held, budget) = (held / limits::KIB, budget / limits::KIB);
         if next > level {
-            warn!("memory: {held} of {budget} KiB are taken: {next}");
+            warn!("{held} of {budget} KiB of memory are used: {next}");
         } else {
-            info!("memory: {held} of {budget} KiB are taken: {next}");
+            info!("{held} of {budget} KiB of memory are used: {next}");
         }
     }
 
-    /// Brings what streams keep in line with the level.
+    /// Limits the memory of streams according to the level.
     fn shrink_streams(&mut self, now: Time) {
         let (level, budget) = (self.memory.level, self.settings.limits.memory_bytes_max);
         if now < self.memory.share_at {
@@ -249,7 +260,8 @@ impl<T: Transport> Server<T> {
         if level == MemoryLevel::Ample {
             self.memory.worst = level;
             if self.memory.lacks_room_for_files {
-                // Free memory goes first: the streams may need less than they did.
+                // Unused memory is given back before it is measured: the streams may need less
+                // than before, and would wait for room that they already have.
                 self.hub.give_back();
                 let doubled = self.memory_bytes() + self.hub.tape_bytes();
                 let is_much = doubled >= budget / 100 * FILES_AGAIN_PERCENT;
@@ -258,16 +270,18 @@ impl<T: Transport> Server<T> {
             }
             return;
         }
+        // Memory files go first. They hold messages a second time, so no player loses any.
         if !std::mem::replace(&mut self.memory.lacks_room_for_files, true) {
             self.hub.drop_segments();
         }
-        // Not more again before the lean level ends, or the same level would begin again at once.
+        // The worst level counts until memory is ample again. If backlogs could grow as soon as a
+        // level ends, they would bring the same level back at once.
         self.memory.worst = self.memory.worst.max(level);
         let backlogs = budget / 100 * self.memory.worst.backlogs();
         let tape = &mut self.policies.tape;
         tape.backlog_bytes_max = self.hub.shrink_backlogs(backlogs, now, tape);
         self.memory.share_at = now.plus_millis(SHARE_EVERY_MS);
-        self.find_memory_level(self.memory_bytes(), now);
+        self.update_memory_level(self.memory_bytes(), now);
     }
 
     /// Returns whether players may be sent from memory files at `now`.
@@ -280,8 +294,11 @@ impl<T: Transport> Server<T> {
         !self.memory.lacks_room_for_files && self.memory.files_rest.is_none()
     }
 
-    /// Gives the descriptors of memory files to newcomers. Returns whether there were any.
+    /// Closes memory files to free descriptors for new connections. Returns whether any descriptor
+    /// was freed.
     pub(super) fn free_file_descriptors(&mut self, now: Time) -> bool {
+        // The files do not come back for the next message. They would take the descriptors that
+        // the connections in the queue wait for.
         let had_files = self.hub.drop_segments();
         if had_files {
             let connections = self.table.len() - self.table.len() / 8;
@@ -291,12 +308,14 @@ impl<T: Transport> Server<T> {
         had_files
     }
 
-    /// Closes connections, the cheapest loss first, until the level would be over.
+    /// Evicts connections, the cheapest loss first, until the level can end.
     fn shed(&mut self, now: Time) {
         let (level, mut held) = (self.memory.level, self.memory_bytes());
         let budget = self.settings.limits.memory_bytes_max;
         let ends = budget / 100 * level.ends();
-        // Each with what must be held for it to be given up, and with what is enough.
+        // Each kind with the memory at which its eviction starts, and at which it stops. Watched
+        // publishers and players with half-sent messages go only when the budget is used up. Until
+        // then streams shrink their backlogs, which costs no connection.
         let kinds: Vec<(Victims<T>, usize, usize)> = match level {
             MemoryLevel::Critical => vec![
                 (Self::lagging_players, ends, ends),
@@ -315,6 +334,7 @@ impl<T: Transport> Server<T> {
                 if held < enough {
                     break;
                 }
+                // An estimate: the connection is removed after the loop.
                 held = held.saturating_sub(self.bytes_of(id));
                 self.close(id, CloseReason::MemoryPressure, String::new(), now);
             }
@@ -322,7 +342,7 @@ impl<T: Transport> Server<T> {
         self.memory.search_at = now.plus_millis(SEARCH_EVERY_MS);
     }
 
-    /// What ends with a connection (bytes).
+    /// Memory that the end of a connection frees, including the streams that it publishes (bytes).
     fn bytes_of(&self, id: ConnId) -> usize {
         let conn = &self.table[id];
         let publishes = conn.activity.iter().flat_map(|activity| activity.publishes());
@@ -331,8 +351,8 @@ impl<T: Transport> Server<T> {
         limits::SOCKET_BYTES + conn.accounted_bytes as usize + streams
     }
 
-    /// Players that have taken nothing for a while, for the longest time first. The age of what
-    /// waits for them says less: a newcomer begins with what is old.
+    /// Returns players that have been stalled for more than [`LEAN_LAG_MS`], the longest first. The
+    /// age of their pending messages says less: a late player starts with old messages.
     fn lagging_players(&self, now: Time) -> Vec<ConnId> {
         let stalled_ms = self.settings.timeouts.player_stalled_ms;
         let mut lagging = self.select(|conn| {
@@ -346,12 +366,12 @@ impl<T: Transport> Server<T> {
         first_ids(lagging)
     }
 
-    /// Sessions without a stream, in the order in which they give way.
+    /// Returns sessions without a stream, in the order of eviction.
     fn without_stream(&self, _: Time) -> Vec<ConnId> {
-        self.table.giving_way().take(SHED_PER_TURN_MAX).collect()
+        self.table.evictable().take(SHED_PER_TURN_MAX).collect()
     }
 
-    /// Publishers of streams that nobody plays, those that hold most first.
+    /// Returns publishers of streams without players, the largest first.
     fn unwatched_publishers(&self, _: Time) -> Vec<ConnId> {
         let mut unwatched = self.select(|conn| {
             let activity = conn.activity.as_ref().filter(|a| !a.publishes().is_empty())?;
@@ -363,8 +383,8 @@ impl<T: Transport> Server<T> {
         first_ids(unwatched)
     }
 
-    /// Players that still take the rest of a message which their stream no longer keeps: each may
-    /// hold a block of its own.
+    /// Returns players with a full socket whose read position has left the tape. The half-sent
+    /// message of each may hold a block that is used by no one else.
     fn fallen_players(&self, _: Time) -> Vec<ConnId> {
         first_ids(self.select(|conn| {
             let has_fallen = |play: &Play| play.has_fallen(self.hub.channel(play.stream).tape());
@@ -373,7 +393,7 @@ impl<T: Transport> Server<T> {
         }))
     }
 
-    /// Publishers, those that hold most first.
+    /// Returns all publishers, the largest first.
     fn all_publishers(&self, _: Time) -> Vec<ConnId> {
         let mut publishers = self.select(|conn| {
             let publishes = conn.activity.as_ref()?.publishes();
@@ -389,7 +409,7 @@ impl<T: Transport> Server<T> {
     }
 }
 
-/// Finds connections of one kind, in the order in which they are given up.
+/// Selects connections of one kind, in the order of eviction.
 type Victims<T> = fn(&Server<T>, Time) -> Vec<ConnId>;
 
 fn first_ids<K>(selected: Vec<(ConnId, K)>) -> Vec<ConnId> {

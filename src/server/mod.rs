@@ -249,7 +249,7 @@ impl<T: Transport> Server<T> {
             self.remove(id, now);
             return true;
         }
-        let Some(id) = self.table.gives_way() else {
+        let Some(id) = self.table.next_to_evict() else {
             self.stats.refused += 1;
             self.note_crowding(Crowding::Refuses);
             debug!("refused {peer}: all {connections_max} connections have a stream");
@@ -584,7 +584,7 @@ impl<T: Transport> Server<T> {
     /// The level at which a line that a peer has caused is said.
     fn level(&mut self, topic: Topic, usual: Level, now: Time) -> Level {
         let is_said = usual < Level::Debug && usual <= log::max_level();
-        if is_said && !self.chatter.may_say(topic, now) { Level::Debug } else { usual }
+        if is_said && !self.chatter.take_line(topic, now) { Level::Debug } else { usual }
     }
 
     fn tell_left_out(&mut self, now: Time) {

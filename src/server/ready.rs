@@ -1,29 +1,29 @@
 //! The order in which connections with work are served: light ones first.
 //!
 //! Owns two queues of ids. An id that became ready waits in the first. An id that has used up its
-//! share and has more work waits in the second. The first queue is served before the second, so
-//! that a thousand connections that always have more do not delay those with little work. The
-//! last quarter of each turn's budget belongs to the second queue, so that it never starves. No id
-//! in it is served twice in a turn.
+//! share and has more work waits in the second. The first queue is served first, so that a thousand
+//! connections with endless work do not delay those with little. The last quarter of each turn's
+//! budget belongs to the second queue, so that it never starves. No id in it is served twice in a
+//! turn.
 
 use crate::budget::Budget;
 use std::collections::VecDeque;
 
-/// See the module's head.
+/// The two queues. See the module's head.
 #[derive(Debug)]
 pub struct Ready<I> {
     fresh: VecDeque<I>,
     again: VecDeque<I>,
-    /// How many of `again` were there when the turn began.
+    /// Ids of `again` that were there at the start of the turn and have not been served in it.
     eligible: usize,
 }
 
 /// The id to serve next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next<I> {
-    /// It became ready since it was last served.
+    /// An id that became ready since it was last served.
     Fresh(I),
-    /// Its last share was too small.
+    /// An id whose last share was too small.
     Again(I),
 }
 
@@ -44,7 +44,7 @@ impl<I> Ready<I> {
         self.again.push_back(id);
     }
 
-    /// Gives back the memory for ids that do not wait.
+    /// Gives back the unused memory of the queues.
     pub fn shrink_to_fit(&mut self) {
         self.fresh.shrink_to_fit();
         self.again.shrink_to_fit();
@@ -60,7 +60,7 @@ impl<I> Ready<I> {
         self.eligible = self.again.len();
     }
 
-    /// Takes the id to serve next, with `left` of the budget `whole` of a turn. `None` once the
+    /// Takes the id to serve next. `left` is the rest of the turn's budget `whole`. `None` once the
     /// budget is spent, or if no id waits for this turn.
     pub fn next(&mut self, left: &Budget, whole: &Budget) -> Option<Next<I>> {
         if self.is_empty() || left.is_spent() {
@@ -93,7 +93,7 @@ mod tests {
 
     const WHOLE: Budget = Budget { bytes: 1000, messages: 1000, calls: 8 };
 
-    /// Serves a turn of which each visit costs a call; `more` says who has more afterwards.
+    /// Serves a turn in which each visit costs a call. `more` returns whether an id has more work.
     fn turn(ready: &mut Ready<u32>, more: impl Fn(u32) -> bool) -> Vec<u32> {
         let (mut left, mut served) = (WHOLE, Vec::new());
         ready.begin_turn();

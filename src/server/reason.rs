@@ -1,4 +1,5 @@
-//! Why connections end: a closed list, so that log, counters and tests speak of the same things.
+//! The reasons for the end of a connection. The list is fixed, so that log, counters and tests use
+//! the same names. The manual repeats it in `running.md`.
 
 use crate::rtmp::chunk::reader::ChunkError;
 use crate::rtmp::handshake::HandshakeError;
@@ -25,8 +26,8 @@ macro_rules! reasons {
                 match self { $(Self::$name => $text,)+ }
             }
 
-            /// The level of its line: the ordinary course of things at debug, refusals and other
-            /// events for an operator at info, the loss of a stream at warn.
+            /// The level of the closing line: debug for normal ends, info for refusals and other
+            /// events for an operator, warn for the loss of a stream.
             pub const fn level(self) -> Level {
                 match self { $(Self::$name => Level::$level,)+ }
             }
@@ -37,67 +38,67 @@ macro_rules! reasons {
 reasons! {
     /// The peer closed in an orderly way.
     PeerClosed = "peer_closed", Debug;
-    /// The peer closed with bytes of ours unread, as players do that quit in mid-stream.
+    /// The peer closed without reading everything, as players do that quit.
     PeerReset = "peer_reset", Debug;
-    /// The connection broke: timed out in the kernel, unreachable.
+    /// The connection broke: a timeout in the kernel, or an unreachable network.
     PeerLost = "peer_lost", Debug;
-    /// C0 or C2 is not what RTMP asks for; TLS and HTTP among it.
+    /// C0 or C2 is not RTMP. TLS and HTTP clients end here.
     BadHandshake = "bad_handshake", Info;
-    /// The handshake was not complete in time.
+    /// The handshake exceeded `timeouts.handshake_ms`.
     HandshakeTimeout = "handshake_timeout", Debug;
-    /// `connect` did not come in time.
+    /// `connect` did not arrive within `timeouts.connect_ms`.
     ConnectTimeout = "connect_timeout", Debug;
-    /// A session without a stream stayed beyond the configured time.
+    /// The session had no stream for `timeouts.idle_ms`.
     IdleTimeout = "idle_timeout", Debug;
-    /// A publisher sent no media for too long.
+    /// The publisher sent no media for `timeouts.publisher_silent_ms`.
     PublisherSilent = "publisher_silent", Warn;
-    /// A player took no byte for too long.
+    /// The peer took no byte for `timeouts.player_stalled_ms`.
     PlayerStalled = "player_stalled", Info;
-    /// A player had to be moved to the live edge too often.
+    /// The player skipped more than `play.skips_max` times.
     SlowConsumer = "slow_consumer", Info;
-    /// The awaited stream did not begin in time.
+    /// The stream did not begin within `play.wait_ms`.
     WaitTimeout = "wait_timeout", Info;
-    /// No sign of life between two pings.
+    /// The peer gave no sign of life between two pings.
     PingTimeout = "ping_timeout", Info;
-    /// A chunk continues what never began.
+    /// A chunk continues a message that never began.
     MissingHeader = "missing_header", Warn;
-    /// A message is longer than its kind may be.
+    /// A message exceeds the limit of its kind.
     MessageTooLarge = "message_too_large", Warn;
-    /// More chunk streams than may live at once.
+    /// The peer uses more than `limits.chunk_streams_max`.
     TooManyChunkStreams = "too_many_chunk_streams", Warn;
-    /// More bytes under assembly than may wait at once.
+    /// Unfinished messages exceed `limits.assembly_bytes_max`.
     AssemblyTooLarge = "assembly_too_large", Warn;
-    /// A protocol control message is broken.
+    /// A protocol control message is malformed, such as a chunk size of 0.
     BadControl = "bad_control", Warn;
-    /// A command cannot be read, or comes before `connect`.
+    /// A command cannot be parsed, or came before `connect`.
     BadCommand = "bad_command", Warn;
-    /// An application or stream name breaks a rule.
+    /// The name of the application or stream violates a rule.
     BadName = "bad_name", Info;
-    /// A login goes on over another connection: the client was told what to answer.
+    /// The client was told how to log in, and will use another connection.
     LoginBegun = "login_begun", Info;
-    /// A user or a password is wrong, or a publish needs a login.
+    /// The user or the password is wrong, or the publish needs a login.
     LoginFailed = "login_failed", Info;
-    /// The application accepts other stream keys.
+    /// The application does not accept this stream key.
     KeyRefused = "key_refused", Info;
-    /// A judge did not decide about a request in time.
+    /// No judge decided about a connect, publish or play in time.
     VerdictTimeout = "verdict_timeout", Warn;
-    /// The server that a stream is relayed to has refused it.
+    /// The server that a stream is relayed to refused it.
     RelayRefused = "relay_refused", Warn;
-    /// Replies piled up for a peer that does not read.
+    /// Replies piled up because the peer did not read them.
     ControlOverflow = "control_overflow", Warn;
-    /// The stream has a publisher already.
+    /// The stream already has a publisher.
     AlreadyPublishing = "already_publishing", Info;
-    /// Another publisher took the stream over.
+    /// Another publisher took over the stream.
     Replaced = "replaced", Info;
-    /// The stream asked for is not there.
+    /// Nobody publishes the stream, and `play.absent` is `refuse`.
     StreamNotFound = "stream_not_found", Info;
-    /// The table of streams is full.
+    /// The server has `limits.streams_max` streams.
     StreamLimit = "stream_limit", Warn;
-    /// The address has as many connections as it may.
+    /// The address has `limits.connections_per_address_max` connections.
     AddressLimit = "per_address_limit", Debug;
-    /// The table of connections was full and this one had no stream.
+    /// The table of connections was full, and this session without a stream was evicted.
     GaveWay = "gave_way", Debug;
-    /// Memory was short and this was the cheapest loss.
+    /// Memory was short, and this connection was the cheapest loss.
     MemoryPressure = "memory_pressure", Info;
     /// The server is going down.
     ServerShutdown = "server_shutdown", Debug;

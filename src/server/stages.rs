@@ -1,12 +1,13 @@
-//! How far each connection has come, oldest first in each stage.
+//! The stage of each connection, and the order of eviction.
 //!
-//! When the connection table is full, a session without a stream gives way: the oldest of the
-//! earliest stage. The lists are threaded through one vector beside the slab, eight bytes per
-//! connection, so finding that session and moving between stages take constant time.
+//! When the connection table is full, the server evicts a session without a stream: the oldest of
+//! the earliest stage. Each stage has a linked list, oldest first. The links are in one vector in
+//! addition to the slab, eight bytes per connection. So finding that session and moving between
+//! stages take constant time.
 
 use crate::stream::ids::ConnId;
 
-/// The stages in the order in which sessions give way.
+/// The stages of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
     /// The handshake is not complete.
@@ -15,16 +16,16 @@ pub enum Stage {
     Connecting,
     /// Connected, without a stream.
     Connected,
-    /// Waits to play a stream that is not there.
+    /// Waits to play a stream that nobody publishes.
     Waiting,
-    /// Publishes, or plays a stream that is there: never gives way.
+    /// Publishes, or plays a published stream. Never evicted.
     Streaming,
-    /// Has been told to go and is given the time to read why.
+    /// Was told to leave, and has time to read the reason.
     Leaving,
 }
 
 impl Stage {
-    /// All of them, in their order.
+    /// All stages, in the order of their values.
     pub const ALL: [Self; STAGES] = [
         Self::Handshaking,
         Self::Connecting,
@@ -65,7 +66,7 @@ impl Default for Stages {
 }
 
 impl Stages {
-    /// Adds a connection as the newest of `stage`. It must be in no list.
+    /// Adds a connection as the newest of `stage`. It must not be in any list.
     pub fn enter(&mut self, id: ConnId, stage: Stage) {
         let index = id.index();
         if self.links.len() <= index {
@@ -81,7 +82,7 @@ impl Stages {
         list.len += 1;
     }
 
-    /// Takes a connection out of `stage`, in which it must be.
+    /// Removes a connection from `stage`, in which it must be.
     pub fn leave(&mut self, id: ConnId, stage: Stage) {
         let Link { previous, next } = self.links[id.index()];
         let list = &mut self.lists[stage as usize];
@@ -96,31 +97,32 @@ impl Stages {
         list.len -= 1;
     }
 
-    /// Gives back the memory for connections from place `places` on, of which there are none.
+    /// Gives back the memory for connections from index `places` on. No list may have any of them.
     pub fn shrink_to(&mut self, places: usize) {
         self.links.truncate(places);
         self.links.shrink_to_fit();
     }
 
-    /// Connections in `stage`.
+    /// Number of connections in `stage`.
     pub const fn len(&self, stage: Stage) -> usize {
         self.lists[stage as usize].len
     }
 
-    /// The session that gives way when there is no more room.
-    pub fn gives_way(&self) -> Option<ConnId> {
-        self.giving_way().next()
+    /// Returns the session to evict when the table is full.
+    pub fn next_to_evict(&self) -> Option<ConnId> {
+        self.evictable().next()
     }
 
-    /// The sessions in the order in which they give way: those that are leaving already, then
-    /// the oldest of the earliest stage without a stream.
-    pub fn giving_way(&self) -> impl Iterator<Item = ConnId> {
+    /// Returns the sessions that may be evicted, in that order: those that are leaving already,
+    /// then those without a stream by stage, the oldest first.
+    pub fn evictable(&self) -> impl Iterator<Item = ConnId> {
         use Stage::{Connected, Connecting, Handshaking, Leaving, Waiting};
         let stages = [Leaving, Handshaking, Connecting, Connected, Waiting];
         stages.into_iter().flat_map(|stage| self.oldest_first(stage))
     }
 
-    /// Checks that `stage` lists as many connections as it counts, each linked to the one before.
+    /// Checks that the list of `stage` has as many connections as it counts, and that its links
+    /// match. Does nothing in release builds.
     ///
     /// # Panics
     /// If an invariant is broken.
@@ -153,19 +155,19 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_of_the_earliest_stage_gives_way() {
+    fn the_oldest_of_the_earliest_stage_is_evicted() {
         let mut stages = Stages::default();
         stages.enter(id(0), Stage::Streaming);
-        assert_eq!(stages.gives_way(), None);
+        assert_eq!(stages.next_to_evict(), None);
         stages.enter(id(3), Stage::Waiting);
         stages.enter(id(1), Stage::Connected);
         stages.enter(id(2), Stage::Connected);
-        assert_eq!(stages.gives_way(), Some(id(1)));
+        assert_eq!(stages.next_to_evict(), Some(id(1)));
         stages.leave(id(1), Stage::Connected);
         stages.enter(id(1), Stage::Connected);
-        assert_eq!(stages.gives_way(), Some(id(2)));
+        assert_eq!(stages.next_to_evict(), Some(id(2)));
         stages.enter(id(9), Stage::Handshaking);
-        assert_eq!(stages.gives_way(), Some(id(9)));
+        assert_eq!(stages.next_to_evict(), Some(id(9)));
     }
 
     #[test]
@@ -176,7 +178,7 @@ mod tests {
         }
         for (gone, oldest) in [(2, Some(0)), (0, Some(1)), (4, Some(1)), (1, Some(3)), (3, None)] {
             stages.leave(id(gone), Stage::Connected);
-            assert_eq!(stages.gives_way(), oldest.map(id), "after {gone} left");
+            assert_eq!(stages.next_to_evict(), oldest.map(id), "after {gone} left");
         }
         assert_eq!(stages.len(Stage::Connected), 0);
     }

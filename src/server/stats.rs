@@ -1,13 +1,13 @@
-//! Counters of the server: plain numbers, changed where things happen, read by whoever asks.
+//! Counters of the server: plain numbers, incremented where the event happens.
 
 use super::reason::CloseReason;
 
-/// What happened since the start.
+/// Counts of events since the start of the server.
 #[derive(Clone, Debug)]
 pub struct Stats {
     /// Connections accepted.
     pub accepted: u64,
-    /// Connections that were not let in: the table or the address had its share.
+    /// Connections refused because the table was full or at the limit of their address.
     pub refused: u64,
     /// Connections to other servers.
     pub dialed: u64,
@@ -23,11 +23,11 @@ pub struct Stats {
     pub plays: u64,
     /// Handshakes whose C2 did not match S1.
     pub c2_mismatches: u64,
-    /// Messages of publishers that could not be read and were dropped.
+    /// Messages of publishers that could not be parsed and were dropped.
     pub messages_dropped: u64,
-    /// GOPs that were too large to be kept for newcomers.
+    /// GOPs that were too large to be kept for late players.
     pub gops_cut: u64,
-    /// Headers that newcomers did not get, since they were too large or too many.
+    /// Headers that late players did not get, because they were too large or too many.
     pub headers_left_out: u64,
     /// Turns that took too long.
     pub slow_turns: u64,

@@ -1,12 +1,13 @@
-//! Turns that take too long, and the connection that caused it.
+//! The duration of turns, and the connection that made a turn too long.
 //!
-//! Owns the measurement of one turn. It reads no clock of its own: the loop lends [`Clocks`], and
+//! Measures one turn at a time. It has no clock of its own: the loop provides [`Clocks`], and
 //! without them nothing is measured. The wall clock is read once for each connection that is read
-//! or written, since byte counts would not show where the time went.
+//! or written, because byte counts would not show where the time went.
 //!
-//! The processor time of a turn tells a busy server from a machine that did not run it. Reading
-//! that clock is a system call, so it is read at most once a millisecond, and again after a turn
-//! that may be the longest so far. The figure may include up to a millisecond of earlier turns.
+//! The processor time of a turn distinguishes a busy server from a machine that did not run it.
+//! Reading that clock is a system call, so it is read at most once a millisecond, and again after
+//! a turn that may be the longest so far. The figure may include up to a millisecond of earlier
+//! turns.
 
 use crate::time::Time;
 use std::fmt;
@@ -17,26 +18,26 @@ pub const TURN_MS_MAX: u64 = 100;
 /// How old a reading of the processor clock may be when a turn begins (us).
 const CPU_READING_US_MAX: u64 = 1000;
 
-/// The clocks by which turns are measured.
+/// The clocks that measure turns.
 pub struct Clocks {
-    /// Time that passes.
+    /// Monotonic time.
     pub wall: Box<dyn Fn() -> Time>,
     /// Processor time of this thread.
     pub cpu: Box<dyn Fn() -> Time>,
 }
 
-/// What a turn does.
+/// The phases of a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Work {
-    /// Takes new connections.
+    /// Accepts new connections.
     Accepting,
-    /// Reads, and does what was read.
+    /// Reads, and handles the messages.
     Reading,
-    /// Does what is due.
+    /// Handles due deadlines.
     Deadlines,
     /// Writes.
     Writing,
-    /// Ends streams, finds memory, removes connections.
+    /// Ends streams, frees memory, removes connections.
     Ending,
 }
 
@@ -60,19 +61,19 @@ impl Work {
 struct Longest {
     micros: u64,
     work: Work,
-    /// For whom; nobody when it was not for one connection.
+    /// The peer of the connection; `None` if the work was not for a single one.
     peer: Option<SocketAddr>,
 }
 
-/// See the module's head.
+/// Measures turns. See the module's head.
 pub(super) struct Stopwatch {
     clocks: Option<Clocks>,
-    /// The last reading of the processor clock, and when it was.
+    /// The last reading of the processor clock, and the time of that reading.
     cpu: Time,
     cpu_read_at: Time,
-    /// The most processor time that a turn has taken (us).
+    /// Processor time of the longest turn (us).
     cpu_us_max: u64,
-    /// When the turn under way began.
+    /// Start of the turn under way.
     began: Option<Time>,
     /// The end of the last piece of work.
     last: Time,
@@ -102,18 +103,18 @@ impl fmt::Debug for Stopwatch {
 }
 
 impl Stopwatch {
-    /// Measures by `clocks` from here on.
+    /// Starts measuring with `clocks`.
     pub(super) fn lend(&mut self, clocks: Clocks) {
         (self.cpu, self.cpu_read_at) = ((clocks.cpu)(), (clocks.wall)());
         self.clocks = Some(clocks);
     }
 
-    /// The most processor time that a turn has taken (us).
+    /// Processor time of the longest turn (us).
     pub(super) const fn cpu_us_max(&self) -> u64 {
         self.cpu_us_max
     }
 
-    /// A turn begins, unless one is under way.
+    /// Starts a turn, unless one is under way.
     pub(super) fn start(&mut self) {
         let Some(clocks) = self.clocks.as_ref().filter(|_| self.began.is_none()) else { return };
         self.last = (clocks.wall)();
@@ -123,12 +124,12 @@ impl Stopwatch {
         }
     }
 
-    /// A piece of work for nobody in particular is done.
+    /// Notes the end of a piece of work that was not for a single connection.
     pub(super) fn lap(&mut self, work: Work) {
         self.lap_for(work, || None);
     }
 
-    /// A piece of work is done; `peer` says for whom, if anybody wants to know.
+    /// Notes the end of a piece of work. `peer` is called only if the work took longest so far.
     pub(super) fn lap_for(&mut self, work: Work, peer: impl FnOnce() -> Option<SocketAddr>) {
         let Some(clocks) = &self.clocks else { return };
         let now = (clocks.wall)();
@@ -140,7 +141,7 @@ impl Stopwatch {
         }
     }
 
-    /// Ends the turn, and returns its description if it took too long.
+    /// Ends the turn. Returns its description if it took too long.
     pub(super) fn stop(&mut self) -> Option<SlowTurn> {
         let began = self.began.take()?;
         let micros = std::mem::take(&mut self.micros);
@@ -163,7 +164,7 @@ const fn micros_between(earlier: Time, later: Time) -> u64 {
     later.as_micros().saturating_sub(earlier.as_micros())
 }
 
-/// A turn that took too long; displayed as one line.
+/// A turn that took too long. Displayed as one log line.
 #[derive(Debug)]
 pub(super) struct SlowTurn {
     millis: u64,
@@ -177,11 +178,11 @@ impl fmt::Display for SlowTurn {
         let Longest { micros, work, peer } = self.longest;
         let (millis, cpu_millis, longest_ms) = (self.millis, self.cpu_millis, micros / 1000);
         write!(f, "a turn took {millis} ms, {cpu_millis} ms of them on the processor; ")?;
-        write!(f, "longest {longest_ms} ms {}", work.as_str())?;
+        write!(f, "the longest step was {longest_ms} ms {}", work.as_str())?;
         if let Some(peer) = peer {
             write!(f, " for {peer}")?;
         }
-        let mut separator = "; in all";
+        let mut separator = "; in total";
         for work in Work::ALL {
             let millis = self.micros[work as usize] / 1000;
             if millis > 0 {
@@ -199,12 +200,12 @@ mod tests {
     use std::cell::Cell;
     use std::rc::Rc;
 
-    /// A watch with the clocks that it was lent (ms).
+    /// A stopwatch and its clocks (ms).
     struct Lab {
         watch: Stopwatch,
         wall: Rc<Cell<u64>>,
         cpu: Rc<Cell<u64>>,
-        /// How often the processor clock was read.
+        /// Number of readings of the processor clock.
         readings: Rc<Cell<u64>>,
     }
 
@@ -229,7 +230,8 @@ mod tests {
             self.cpu.set(self.cpu.get() + cpu_ms);
         }
 
-        /// One turn: each piece of work with the port of its peer, and how long it took.
+        /// Runs one turn of these pieces of work: the work, the port of its peer, wall and
+        /// processor time (ms).
         fn turn(&mut self, pieces: &[(Work, u16, u64, u64)]) -> Option<String> {
             self.watch.start();
             for (work, port, wall_ms, cpu_ms) in pieces {
@@ -248,8 +250,8 @@ mod tests {
             (
                 81,
                 Some(
-                    "a turn took 101 ms, 99 ms of them on the processor; longest 81 ms reading \
-                     for 10.0.0.1:2; in all reading 91 ms, writing 10 ms",
+                    "a turn took 101 ms, 99 ms of them on the processor; the longest step was \
+                     81 ms reading for 10.0.0.1:2; in total reading 91 ms, writing 10 ms",
                 ),
             ),
         ] {
@@ -259,7 +261,7 @@ mod tests {
                 (Work::Writing, 1, 10, 10),
             ];
             assert_eq!(lab.turn(&pieces).as_deref(), expected);
-            // Time between two turns belongs to neither.
+            // Time between two turns does not count.
             lab.pass(5000, 1);
         }
     }

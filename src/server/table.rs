@@ -236,13 +236,13 @@ impl<T> Table<T> {
     }
 
     /// The session that gives way when there is no more room.
-    pub(super) fn gives_way(&self) -> Option<ConnId> {
-        self.stages.gives_way()
+    pub(super) fn next_to_evict(&self) -> Option<ConnId> {
+        self.stages.next_to_evict()
     }
 
     /// Sessions in the order in which they give way.
-    pub(super) fn giving_way(&self) -> impl Iterator<Item = ConnId> {
-        self.stages.giving_way()
+    pub(super) fn evictable(&self) -> impl Iterator<Item = ConnId> {
+        self.stages.evictable()
     }
 
     /// Moves a connection to a stage. Returns whether it was in another.

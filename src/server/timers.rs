@@ -1,26 +1,26 @@
-//! Deadlines: a few of each connection, one ordered set for all.
+//! Deadlines: a few for each connection, and one ordered set for all.
 //!
-//! Invariant: a connection has at most one entry in the set, at or before its earliest
-//! deadline. Moving a deadline later changes only itself; the entry fires early once, finds
-//! nothing due and is put where it belongs. So activity costs a store, and a connection
-//! without deadlines costs nothing and wakes nobody.
+//! Invariant: a connection has at most one entry in the set, at or before its earliest deadline.
+//! Postponing a deadline does not touch the set. The entry then fires early once, finds nothing
+//! due, and moves to the next deadline. So activity costs one store, and a connection without
+//! deadlines costs nothing and causes no wakeup.
 
 use crate::stream::ids::ConnId;
 use crate::time::Time;
 use std::collections::BTreeSet;
 
-/// What a connection may be late with.
+/// The deadlines of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimerKind {
-    /// The end of the stage it is in: handshake, connect, idle, waiting or leaving.
+    /// Deadline for the end of the stage: handshake, connect, idle, waiting or leaving.
     Stage,
-    /// The next media of a publisher.
+    /// Deadline for a publisher to send media.
     Silence,
-    /// The next byte that a player, or another connection for which bytes wait, takes.
+    /// Deadline for a connection with pending output to accept a byte.
     Stall,
-    /// The next ping.
+    /// Time of the next ping.
     Ping,
-    /// The decision about a request.
+    /// Deadline for the verdict about a request.
     Verdict,
 }
 
@@ -29,7 +29,7 @@ pub enum TimerKind {
 pub struct ConnTimers {
     stage: Time,
     ping: Time,
-    /// Where its entry in the set stands; [`Time::NEVER`] when it has none.
+    /// Time of the entry in the set; [`Time::NEVER`] without an entry.
     queued: Time,
 }
 
@@ -40,33 +40,33 @@ impl Default for ConnTimers {
 }
 
 impl ConnTimers {
-    /// Where its one entry in the set stands; [`Time::NEVER`] when it has none.
+    /// Returns the time of the entry in the set; [`Time::NEVER`] without an entry.
     pub const fn entry(&self) -> Time {
         self.queued
     }
 
-    /// The first of these.
+    /// Returns the earliest of these deadlines.
     pub fn earliest(&self) -> Time {
         self.stage.min(self.ping)
     }
 }
 
-/// All deadlines of one connection. What comes with streams is kept with these: a session that
-/// sleeps has none of it.
+/// All deadlines of one connection. The optional ones are stored with the streams and requests of
+/// the connection, so that an idle session has no memory for them.
 #[derive(Debug)]
 pub struct Deadlines<'c> {
-    /// Those that it always has.
+    /// The deadlines that every connection has.
     pub conn: &'c mut ConnTimers,
-    /// That of a publisher.
+    /// The silence deadline of a publisher.
     pub silence: Option<&'c mut Time>,
-    /// That of a player, or of another connection that has not taken what it was sent.
+    /// The stall deadline of a connection with pending output.
     pub stall: Option<&'c mut Time>,
-    /// That of a connection whose request is being decided.
+    /// The deadline for a verdict.
     pub verdict: Option<&'c mut Time>,
 }
 
 impl Deadlines<'_> {
-    /// Takes one kind that is due at `now`; its deadline is cleared.
+    /// Takes one deadline that is due at `now`, and clears it.
     pub fn take_due(&mut self, now: Time) -> Option<TimerKind> {
         use TimerKind::{Ping, Silence, Stage, Stall, Verdict};
         let is_due = |kind: &TimerKind| self.slot(*kind).is_some_and(|at| *at <= now);
@@ -98,11 +98,11 @@ pub struct Timers {
 }
 
 impl Timers {
-    /// Sets a deadline of connection `id`; [`Time::NEVER`] clears it. Nothing is set that comes
-    /// with streams where there are none.
+    /// Sets a deadline of connection `id`; [`Time::NEVER`] clears it. Does nothing if the
+    /// connection has no place for that kind.
     ///
-    /// Clearing the last deadline removes the entry, so that a session that goes to sleep is
-    /// not woken by what it no longer waits for.
+    /// Clearing the last deadline removes the entry, so that no entry wakes the loop for an idle
+    /// session.
     pub fn set(&mut self, mut deadlines: Deadlines<'_>, id: ConnId, kind: TimerKind, at: Time) {
         let Some(slot) = deadlines.slot(kind) else { return };
         if std::mem::replace(slot, at) == at {
@@ -113,7 +113,7 @@ impl Timers {
         }
     }
 
-    /// Puts the entry of connection `id` at its earliest deadline.
+    /// Moves the entry of connection `id` to its earliest deadline.
     pub fn settle(&mut self, deadlines: Deadlines<'_>, id: ConnId) {
         let earliest = deadlines.earliest();
         if earliest == deadlines.conn.queued {
@@ -126,7 +126,7 @@ impl Timers {
         }
     }
 
-    /// Forgets connection `id`.
+    /// Removes the entry of connection `id`.
     pub fn remove(&mut self, timers: &mut ConnTimers, id: ConnId) {
         if timers.queued != Time::NEVER {
             self.queue.remove(&(timers.queued, id));
@@ -134,22 +134,22 @@ impl Timers {
         }
     }
 
-    /// The first entry that is due. It stays until [`Timers::settle`] moves it.
+    /// Returns the first entry that is due. It stays until [`Timers::settle`] moves it.
     pub fn first_due(&self, now: Time) -> Option<ConnId> {
         self.queue.first().filter(|(at, _)| *at <= now).map(|(_, id)| *id)
     }
 
-    /// When the loop has to wake for the first entry.
+    /// Returns the time of the first entry, at which the loop has to wake up.
     pub fn next(&self) -> Option<Time> {
         self.queue.first().map(|(at, _)| *at)
     }
 
-    /// Connections that have an entry.
+    /// Number of connections with an entry.
     pub fn len(&self) -> usize {
         self.queue.len()
     }
 
-    /// Whether nobody has a deadline.
+    /// Returns whether no connection has a deadline.
     pub fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }

@@ -76,7 +76,7 @@ impl<T: Transport> Server<T> {
     /// Continues the round of a stream. Returns whether it is over.
     fn write_players(&mut self, stream: StreamId, left: &mut Budget, now: Time) -> bool {
         while !left.is_spent() {
-            let Some(player) = self.hub.next_in_round(stream) else { return true };
+            let Some(player) = self.hub.take_next_in_round(stream) else { return true };
             let conn = &self.table[player.conn];
             if conn.writable && !conn.queued_to_write {
                 self.write_counted(player.conn, left, now);

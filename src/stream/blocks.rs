@@ -1,23 +1,23 @@
-//! The memory that a tape's messages lie in: blocks that several messages share, used again.
+//! The memory of a tape: blocks, each shared by several messages and reused.
 //!
-//! Owns the blocks of one tape. A block whose last message has left the tape is written again:
-//! fresh memory costs a page fault for each 4 KiB, which is more than to copy a message into it.
-//! What a tape has not needed lately is given back.
+//! Owns the blocks of one tape. A block is reused after its last message has left the tape: fresh
+//! memory costs a page fault for each 4 KiB, which is more than copying a message into it. Blocks
+//! that a tape has not needed lately are given back.
 //!
-//! A player that was sent part of a message keeps the block of that message alive. When the tape
-//! no longer needs such a block, [`Lent`] counts it until the last player has let go of it. So
-//! each block counts once, however many players share it, and until its memory is free.
+//! A player with a half-sent message keeps the block of that message alive. When the tape no
+//! longer needs such a block, [`Lent`] counts it until the last player releases it. So each block
+//! counts once, however many players share it, until its memory is free.
 
 use crate::limits;
 use bytes::{Bytes, BytesMut};
 use std::collections::VecDeque;
 
-/// What is given back is what exceeds the most that was needed by more than this: the two blocks
-/// at the ends of a tape, each a quarter of it, are in use only in part.
+/// Blocks beyond the recent need, plus the need divided by this, are given back. The slack covers
+/// the first and the last block of a tape: each is up to a quarter of it and only partly in use.
 const SLACK_DIVISOR: usize = 2;
-/// With each new block, what was needed once counts less by this.
+/// With each new block the recent need decays by one part in this many.
 const DECAY_DIVISOR: usize = 64;
-/// Lent blocks that one sweep looks at, so that it stays a small part of a turn.
+/// Lent blocks that one sweep checks, so that it stays a small part of a turn.
 const SWEEP_MAX: usize = 256;
 
 /// A block without room for another message.
@@ -31,28 +31,28 @@ struct Full {
     end: u64,
 }
 
-/// See the module's head.
+/// The blocks of one tape. See the module's head.
 #[derive(Debug, Default)]
 pub(crate) struct Blocks {
-    /// Room for the next messages.
+    /// The unused rest of the block that is written to.
     open: BytesMut,
     /// The size of the whole open block.
     open_bytes: usize,
-    /// The other blocks, in their order: those without a message of the tape come first.
+    /// The other blocks, oldest first. Blocks without a message of the tape come first.
     full: VecDeque<Full>,
-    /// The sizes of all of them.
+    /// The sizes of all blocks.
     bytes: usize,
-    /// The most that messages took of late.
+    /// The recent maximum of the bytes of messages. It decays with each new block.
     needed: usize,
     /// Bytes of messages ever written.
     written: u64,
-    /// Blocks that the tape no longer needs and that players hold, until [`Lent`] takes them.
+    /// Blocks that the tape no longer needs and that players hold, until [`Lent`] takes them over.
     lent: Vec<LentBlock>,
 }
 
 impl Blocks {
-    /// Room for `len` more bytes, to be split off when they are written. `held` is what the
-    /// messages that are still needed take.
+    /// Returns room for `len` more bytes. The caller splits them off after writing them. `held` is
+    /// the number of bytes of the messages on the tape.
     pub(crate) fn room(&mut self, len: usize, held: usize) -> &mut BytesMut {
         self.needed = self.needed.max(held + len);
         if self.open.capacity() < len {
@@ -73,7 +73,7 @@ impl Blocks {
         self.bytes
     }
 
-    /// Gives all blocks back. No message of the tape may lie in them any more.
+    /// Gives back all blocks. The tape must not have any message in them.
     pub(crate) fn clear(&mut self) {
         let open = (std::mem::take(&mut self.open), std::mem::take(&mut self.open_bytes));
         let full = self.full.drain(..).map(|block| (block.rest, block.bytes));
@@ -83,8 +83,8 @@ impl Blocks {
         (self.bytes, self.needed) = (0, 0);
     }
 
-    /// Gives the blocks back that hold no message of the tape, unless they are few. `held` is what
-    /// the messages take that are still needed.
+    /// Gives back the blocks without a message of the tape, unless they are few. `held` is the
+    /// number of bytes of the messages on the tape.
     pub(crate) fn shrink(&mut self, held: usize) {
         if self.bytes <= held + held / SLACK_DIVISOR + 2 * limits::TAPE_BLOCK_BYTES_MIN {
             return;
@@ -96,7 +96,7 @@ impl Blocks {
         }
     }
 
-    /// Takes the first block if no message of the tape lies in it.
+    /// Takes the oldest block if no message of the tape is in it.
     fn pop_unneeded(&mut self, held: usize) -> Option<Full> {
         let oldest_needed = self.written - held as u64;
         let is_unneeded = self.full.front().is_some_and(|block| block.end <= oldest_needed);
@@ -104,24 +104,27 @@ impl Blocks {
     }
 
     fn allocate(&mut self, len: usize, held: usize) -> BytesMut {
-        // A quarter of what the tape holds keeps the unused part in proportion.
+        // A quarter of the tape keeps the unused part in proportion to the used part.
         let size = (held / 4).clamp(limits::TAPE_BLOCK_BYTES_MIN, limits::TAPE_BLOCK_BYTES_MAX);
         let block = BytesMut::with_capacity(size.max(len));
         self.bytes += block.capacity();
         block
     }
 
-    /// Takes the first block that no message lies in any more, if there is one with room for
-    /// `len` bytes. Free ones that are too small or too many are given back, and those that a
-    /// player holds are lent: any number of free ones may follow one that is held.
+    /// Takes the oldest free block with room for `len` bytes, if there is one. Free blocks before
+    /// it that are too small, or not needed any more, are given back. Blocks that a player holds
+    /// are lent.
     fn take_free(&mut self, len: usize, held: usize) -> Option<BytesMut> {
         let slack = self.needed / SLACK_DIVISOR + 2 * limits::TAPE_BLOCK_BYTES_MIN;
         while let Some(Full { mut rest, bytes, .. }) = self.pop_unneeded(held) {
             let is_wanted = bytes >= len && self.bytes <= self.needed + slack;
-            // More than the room that is left can be had only if nobody else holds the block.
+            // `try_reclaim` succeeds for more than the rest only if no player holds the block. It
+            // does not allocate, as `reserve` would.
             if is_wanted && rest.try_reclaim(rest.capacity() + 1) {
                 return Some(rest);
             }
+            // The search does not stop at a block that a player holds: one stalled player would
+            // keep all later blocks from being reused, and the tape would allocate without end.
             self.bytes -= bytes;
             self.lent.extend(LentBlock::new(rest, bytes));
         }
@@ -129,39 +132,39 @@ impl Blocks {
     }
 }
 
-/// A block that only players hold, which were sent part of a message in it.
+/// A block that only players hold, because each has a half-sent message in it.
 #[derive(Debug)]
 struct LentBlock {
-    /// Holds the block as well, so that it shows whether anybody else does.
+    /// A reference to the block. It is unique once the last player has released the block.
     block: Bytes,
     bytes: usize,
 }
 
 impl LentBlock {
-    /// `None` if there is no block, or if nobody else holds it: its memory is free then.
+    /// Returns `None` if there is no block, or if no player holds it. Its memory is then free.
     fn new(rest: BytesMut, bytes: usize) -> Option<Self> {
         let block = rest.freeze();
         (bytes > 0 && !block.is_unique()).then_some(Self { block, bytes })
     }
 }
 
-/// The blocks of all tapes, those that are gone among them, that only players hold.
+/// The blocks of all tapes that only players hold, including tapes that no longer exist.
 #[derive(Debug, Default)]
 pub(crate) struct Lent {
     blocks: Vec<LentBlock>,
-    /// Where the next sweep begins.
+    /// Index at which the next sweep starts.
     next: usize,
-    /// Invariant: the sum of their sizes.
+    /// Invariant: the sum of the sizes of `blocks`.
     bytes: usize,
 }
 
 impl Lent {
-    /// The sizes of all of them.
+    /// Memory of the blocks and of this list (bytes).
     pub(crate) const fn bytes(&self) -> usize {
         self.bytes + self.blocks.capacity() * size_of::<LentBlock>()
     }
 
-    /// Takes over what a tape has lent.
+    /// Takes over the lent blocks of a tape.
     pub(crate) fn take_from(&mut self, blocks: &mut Blocks) {
         if !blocks.lent.is_empty() {
             let lent = std::mem::take(&mut blocks.lent);
@@ -170,7 +173,7 @@ impl Lent {
         }
     }
 
-    /// Frees blocks that players have released, among those that one sweep looks at.
+    /// Frees blocks that players have released. Checks a bounded number of blocks in each call.
     pub(crate) fn sweep(&mut self) {
         for _ in 0..SWEEP_MAX.min(self.blocks.len()) {
             if self.next >= self.blocks.len() {
@@ -195,7 +198,7 @@ mod tests {
     use super::*;
     use bytes::Bytes;
 
-    /// Writes `count` messages, of which the last `kept` are needed.
+    /// Writes `count` messages and keeps the last `kept` of them.
     fn write(blocks: &mut Blocks, messages: &mut VecDeque<Bytes>, count: usize, kept: usize) {
         const LEN: usize = 10_000;
         for fill in 0..count {
@@ -210,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_of_messages_that_have_gone_is_written_to_anew() {
+    fn memory_of_dropped_messages_is_reused() {
         let (mut blocks, mut messages) = (Blocks::default(), VecDeque::new());
         write(&mut blocks, &mut messages, 1000, 100);
         let places: Vec<_> = blocks.full.iter().map(|block| block.rest.as_ptr() as usize).collect();
@@ -222,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_needed_no_more_is_given_back() {
+    fn memory_that_is_no_longer_needed_is_given_back() {
         let (mut blocks, mut messages) = (Blocks::default(), VecDeque::new());
         write(&mut blocks, &mut messages, 1000, 500);
         assert!(blocks.bytes() > 5_000_000);
@@ -236,7 +239,7 @@ mod tests {
         write(&mut blocks, &mut messages, 1000, 500);
         messages.drain(..490);
         blocks.shrink(10 * 10_000);
-        // The blocks in which the first and the last message lie are in use only in part.
+        // The blocks of the first and of the last message are only partly in use.
         assert!(blocks.bytes() < 2_500_000, "{} bytes for 100,000", blocks.bytes());
         let bytes = blocks.bytes();
         blocks.shrink(10 * 10_000);

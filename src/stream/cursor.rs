@@ -1,8 +1,8 @@
-//! One player of one stream: a cursor on the tape and what it wants of it.
+//! One player of one stream: its read position on the tape, and the media that it receives.
 //!
-//! A cursor stands at a message boundary. What is half sent belongs to the connection; a skip
-//! moves only the cursor. After a gap a player gets the headers, and of each video track what
-//! begins with a keyframe behind the gap (`gops.rs`).
+//! A read position is always at a message boundary. A half-sent message belongs to the connection,
+//! so a skip moves only the read position. After a gap a player gets the headers first. Each video
+//! track then continues with its next keyframe (`gops.rs`).
 
 use super::framing::{Framing, HalfSent, View};
 use super::gops::LOST;
@@ -17,51 +17,52 @@ use crate::rtmp::session::Receives;
 use crate::time::Time;
 use bytes::Bytes;
 
-/// How far a player may lag, and how often.
+/// How far a player may lag, and how often it may skip.
 #[derive(Clone, Copy, Debug)]
 pub struct LagSettings {
-    /// Behind the newest message (ms of arrival time).
+    /// Largest lag in arrival time (ms).
     pub lag_ms: u64,
-    /// Behind the newest message (bytes).
+    /// Largest lag in bytes.
     pub lag_bytes: u64,
-    /// Jumps within [`LagSettings::skip_window_ms`].
+    /// Most skips within [`LagSettings::skip_window_ms`].
     pub skips_max: u32,
-    /// Over what time jumps are counted (ms).
+    /// Window in which skips are counted (ms).
     pub skip_window_ms: u64,
 }
 
-/// A player had to jump more often than it may.
+/// The player exceeded [`LagSettings::skips_max`].
 #[derive(Debug, PartialEq, Eq)]
 pub struct TooSlow;
 
-/// See the module's head. What few players have at a time is not part of it: there are many.
+/// The read position of one player on one stream. See the module's head. Rare state is boxed,
+/// because there are many players.
 #[derive(Debug)]
 pub struct Play {
     /// The stream that is played.
     pub stream: StreamId,
-    /// Its place in the stream's list of players.
+    /// Index in the stream's list of players.
     pub slot: u32,
-    /// The lane of its connection that carries it: the message stream id of an RTMP player.
+    /// The lane of the connection: the message stream id of an RTMP player.
     pub lane: u32,
     framing: Framing,
     pause: Pause,
-    /// Whether the player believes that its stream has begun.
+    /// Whether the player was told that its stream has started, and not that it has ended since.
     pub told_begun: bool,
     receives: Packed,
     /// Sequence number of the next message.
     next: u64,
-    /// Sequence number of the message since which it has missed nothing that it wants.
+    /// Sequence number of the message from which on the player has missed nothing.
     since: u64,
-    /// Headers to send before the next message. Invariant: not empty, and none while it is
-    /// paused: a pause has no end, and each of many players could keep others alive.
+    /// Headers to send before the next message. Invariant: not empty, and `None` during a pause. A
+    /// pause has no bound, and each of many paused players could keep another version alive.
     prelude: Option<Box<Bytes>>,
-    /// Its jumps, once it has jumped.
+    /// Counts of skips. `None` before the first skip.
     skips: Option<Box<Skips>>,
 }
 
 const _: () = assert!(size_of::<Play>() <= 48);
 
-/// What a player receives, in one byte.
+/// [`Receives`] in one byte.
 #[derive(Clone, Copy, Debug)]
 struct Packed(u8);
 
@@ -75,28 +76,28 @@ impl Packed {
     }
 }
 
-/// Whether media is held back (`pause`).
+/// Whether the player has paused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Pause {
     Off,
     On,
-    /// In addition, headers are to be made when it ends.
+    /// Paused, and the player needs headers when it resumes.
     HeadersDue,
 }
 
-/// How often a player has jumped.
+/// Counts of skips.
 #[derive(Debug)]
 struct Skips {
-    /// Over the whole play.
+    /// Skips of the whole play.
     total: u32,
-    /// Since `window_began`.
+    /// Skips since `window_began`.
     in_window: u32,
     window_began: Time,
 }
 
 impl Play {
-    /// A player that begins at `start`. A stream without a tape position, because nobody
-    /// publishes it yet, begins with its first message.
+    /// Creates a player at `start`. On a stream without a start point it starts with the next
+    /// message.
     pub fn new(
         stream: StreamId,
         lane: u32,
@@ -130,18 +131,18 @@ impl Play {
         self.pause != Pause::Off
     }
 
-    /// Memory that it may hold in addition to itself for long (bytes). Headers to be sent have
-    /// their gauge.
+    /// Memory that a player may hold permanently in addition to this struct (bytes). A gauge counts
+    /// headers that wait to be sent.
     pub const HELD_BYTES_MAX: usize = size_of::<Skips>();
 
-    /// Jumps over the whole play.
+    /// Skips of the whole play.
     pub fn skips(&self) -> u32 {
         self.skips.as_ref().map_or(0, |skips| skips.total)
     }
 
-    /// Holds media back, or goes on from where the player was. It goes on with the headers that
-    /// it has not been sent. If those have changed in the meantime, it goes on after the change,
-    /// since what was recorded before it needs headers that are gone.
+    /// Pauses or resumes the player. It resumes at its read position, with the headers that it has
+    /// not been sent. If the headers have changed in the meantime, it resumes after the change,
+    /// because earlier messages need headers that no longer exist.
     pub fn pause(&mut self, on: bool, tape: &Tape) {
         if !on && !self.is_paused() {
             return;
@@ -170,7 +171,7 @@ impl Play {
         self.next < tape.first_sequence()
     }
 
-    /// Turns audio on or off. Turned on, it begins with the headers.
+    /// Turns audio on or off. Audio that is turned on starts with its headers.
     pub fn receive_audio(&mut self, on: bool, tape: &Tape) {
         let receives = self.receives.get();
         let begins = on && !receives.audio;
@@ -180,7 +181,7 @@ impl Play {
         }
     }
 
-    /// Turns video on or off. Turned on, it begins with the headers and the next GOP.
+    /// Turns video on or off. Video that is turned on starts with its headers and the next GOP.
     pub fn receive_video(&mut self, on: bool, tape: &Tape) {
         let receives = self.receives.get();
         let begins = on && !receives.video;
@@ -191,10 +192,13 @@ impl Play {
         }
     }
 
-    /// Moves a cursor that fell off the tape or lags beyond the budget to the newest start
-    /// point, with its headers. Without a newer start point a lagging cursor stays, and one
-    /// that fell off goes on at the live edge: the headers in force are not those of what is
-    /// left of its backlog, and at the end of the tape it would fall off again.
+    /// Moves a player that lags too far, or whose read position has left the tape, to the newest
+    /// start point. Without a newer start point a lagging player stays where it is. A player whose
+    /// read position has left the tape continues at the live edge: the headers in force do not fit
+    /// the rest of its backlog, and its oldest message is the next one to be dropped.
+    ///
+    /// # Errors
+    /// [`TooSlow`] if the player has skipped too often.
     pub fn catch_up(
         &mut self,
         tape: &Tape,
@@ -205,13 +209,14 @@ impl Play {
             return Ok(());
         }
         let fell_off = self.next < tape.first_sequence();
-        // Unread messages of a stream that has ended are not the player's fault.
-        let is_over = self.next < tape.over();
+        // Messages that were dropped because the stream ended do not count as a skip: the player
+        // is not to blame for them.
+        let is_over = self.next < tape.first_after_end();
         if tape.start_sequence().is_some_and(|start| start > self.next) {
             self.jump_to_start(tape);
-        } else if is_over && tape.over() >= tape.first_sequence() {
-            // All that came since the end is still there, its headers among it.
-            self.next = tape.over();
+        } else if is_over && tape.first_after_end() >= tape.first_sequence() {
+            // All messages since the end are still on the tape, including the new headers.
+            self.next = tape.first_after_end();
             self.since = self.next;
             self.prelude = None;
         } else if fell_off {
@@ -241,9 +246,10 @@ impl Play {
         true
     }
 
-    /// Adds the prelude and the messages from the cursor on that this player wants, up to what is
-    /// sent from a memory file. Each message that is looked at is a visit. Returns whether that was
-    /// all.
+    /// Adds the prelude and the wanted messages after the read position, up to the first one that
+    /// is sent from a memory file. Each checked message costs one of `visits`. Returns false when a
+    /// slice was refused, when the visits are spent, or when the next bytes come from a file. Each
+    /// means that data is pending.
     pub(crate) fn gather<'t>(
         &'t self,
         tape: &'t Tape,
@@ -270,12 +276,12 @@ impl Play {
         true
     }
 
-    /// How this player sees the tape.
+    /// Returns the view of the tape in the framing of this player.
     const fn view(&self, tape: &Tape) -> View {
         View { framing: self.framing, lane: self.lane, chunk_size: tape.chunk_size() }
     }
 
-    /// Returns the next messages if they lie in a memory file: see [`Play::run`].
+    /// Returns the next messages if they are in a memory file: see [`Play::run`].
     pub(crate) fn file_run<'t>(
         &self,
         tape: &'t Tape,
@@ -288,20 +294,24 @@ impl Play {
         self.run(tape, bytes_max, visits)
     }
 
-    /// The messages from the cursor on, up to the first that this player does not want or about
-    /// `bytes_max` bytes, if they lie in a memory file. With it whether that is all there is.
+    /// Returns the run of a memory file that starts at the read position, and whether it reaches
+    /// the end of the tape. The run ends before the first message that this player does not want,
+    /// or after about `bytes_max` bytes. `None` if the next messages are sent from memory.
     fn run<'t>(
         &self,
         tape: &'t Tape,
         bytes_max: usize,
         visits: &mut usize,
     ) -> Option<(FileRun<'t>, bool)> {
+        // Files hold the bytes of the tape. A framing with heads of its own is sent from memory.
         if !self.view(tape).is_plain() || !tape.has_segments() {
             return None;
         }
+        // An unwanted message ends the run, because `sendfile` sends one contiguous range.
         let mut wanted = tape.from(self.next).take_while(|entry| self.wants(entry));
         let first = wanted.next()?;
-        // `advance` counts it as well, and looks at no more than a share of a turn.
+        // The first message costs a visit as well. `advance` passes over no more messages than a
+        // share of a turn has visits, so a longer run would leave the read position behind.
         *visits = visits.checked_sub(1)?;
         let bytes_max = bytes_max as u64;
         let mut end = first.offset + first.wire.len() as u64;
@@ -313,13 +323,15 @@ impl Play {
             *visits = left;
             end = entry.offset + entry.wire.len() as u64;
         }
+        // The file may end before the messages do. A player takes the rest from memory, rather
+        // than wait for the tape to write it to a file.
         let run = tape.run(first.offset, end)?;
         let is_last = first.offset + run.len as u64 == tape.recorded_bytes();
         Some((run, is_last))
     }
 
-    /// Takes `written` bytes of what [`Play::gather`] added as sent and returns how many were
-    /// not its own. What is left of a message that was sent in part goes to `half_sent`.
+    /// Moves the read position past `written` bytes of what [`Play::gather`] added. Returns the
+    /// number of bytes beyond those. The rest of a message that was cut goes to `half_sent`.
     pub(crate) fn advance(
         &mut self,
         tape: &Tape,
@@ -339,7 +351,8 @@ impl Play {
             }
             written = written.saturating_sub(len);
         }
-        // No write looks at more; what is left of a longer run is not wanted and skipped later.
+        // No write covers more messages. Messages after a longer run are unwanted ones, which the
+        // next round skips.
         for entry in tape.from(self.next).take(limits::WRITE_MESSAGES_PER_TURN_MAX) {
             if self.wants(entry) {
                 if written == 0 {
@@ -356,14 +369,14 @@ impl Play {
         written
     }
 
-    /// Checks what this structure promises, in debug builds.
+    /// Checks the invariants of the read position. Does nothing in release builds.
     ///
     /// # Panics
     /// If an invariant is broken.
     pub(crate) fn check_invariants(&self, tape: &Tape) {
-        debug_assert!(self.next <= tape.next_sequence(), "it has read what is not there yet");
+        debug_assert!(self.next <= tape.next_sequence(), "read past the end of the tape");
         let prelude = self.prelude.as_ref();
-        debug_assert!(prelude.is_none_or(|prelude| !prelude.is_empty()), "a prelude of nothing");
+        debug_assert!(prelude.is_none_or(|prelude| !prelude.is_empty()), "an empty prelude");
         debug_assert!(prelude.is_none() || !self.is_paused(), "headers held through a pause");
     }
 
@@ -372,7 +385,7 @@ impl Play {
         !self.is_paused() && (self.prelude.is_some() || self.next < tape.next_sequence())
     }
 
-    /// Returns whether messages wait to be sent. Those that the player does not want do not count.
+    /// Returns whether messages that the player wants wait to be sent.
     pub fn has_pending(&self, tape: &Tape) -> bool {
         let mut next = tape.from(self.next).take(limits::WRITE_MESSAGES_PER_TURN_MAX);
         !self.is_paused() && (self.prelude.is_some() || next.any(|entry| self.wants(entry)))
@@ -399,16 +412,16 @@ impl Play {
         if let Some(start) = tape.start_sequence() {
             self.next = start;
             self.since = start;
-            self.hold(tape.start_prelude(self.receives.get()));
+            self.set_prelude(tape.start_prelude(self.receives.get()));
         }
     }
 
     /// Schedules the headers in force before the next message.
     fn take_headers(&mut self, tape: &Tape) {
-        self.hold(tape.live_prelude(self.receives.get()));
+        self.set_prelude(tape.live_prelude(self.receives.get()));
     }
 
-    fn hold(&mut self, headers: Bytes) {
+    fn set_prelude(&mut self, headers: Bytes) {
         if self.is_paused() {
             self.pause = Pause::HeadersDue;
             self.prelude = None;
@@ -444,9 +457,9 @@ mod tests {
     const TAPE: TapeSettings = TapeSettings { chunk_size: CHUNK_SIZE, ..test_support::TAPE };
     const LAG: LagSettings =
         LagSettings { lag_ms: 5000, lag_bytes: 1 << 20, skips_max: 2, skip_window_ms: 60_000 };
-    /// A message of one payload byte with its chunk header.
+    /// Wire bytes of a message with one byte of payload.
     const WIRE_BYTES: u64 = 13;
-    /// What it takes of a tape.
+    /// Bytes of such a message on a tape.
     const HELD_BYTES: usize = WIRE_BYTES as usize + size_of::<Entry>();
 
     fn at(millis: u64) -> Time {
@@ -524,7 +537,7 @@ mod tests {
         slices.io_slices().iter().flat_map(|slice| slice.to_vec()).collect()
     }
 
-    /// What the player is sent when the transport takes all of it.
+    /// Returns the messages that a player is sent when the transport takes all bytes.
     fn sent(play: &mut Play, tape: &Tape) -> String {
         let wire = pending(play, tape);
         let mut half_sent = HalfSent::default();
@@ -650,7 +663,7 @@ mod tests {
         for (meanwhile, resumed) in [
             ("i", "VKii"),
             ("iKi", "VKi"),
-            // Its keyframe needs headers that are gone.
+            // Its keyframe needs headers that no longer exist.
             ("iWi", "WW"),
             ("iWiKi", "WKi"),
         ] {
@@ -719,7 +732,7 @@ mod tests {
     }
 
     #[test]
-    fn who_falls_off_a_tape_without_a_start_goes_on_at_the_live_edge() {
+    fn a_player_that_falls_off_a_tape_without_a_start_continues_at_the_live_edge() {
         let mut tape = Tape::default();
         let settings = TapeSettings { bytes_max: 3 * HELD_BYTES, ..TAPE };
         record_with(&mut tape, "VK", 0, &settings);

@@ -1,24 +1,24 @@
-//! A message of a publisher as the tape takes it.
+//! A publisher's message in the form in which the tape records it.
 //!
-//! Owns what is read off a message before anything is decided: its medium and tracks, what a
-//! decoder needs before it, and whether it is a header. It keeps nothing.
+//! Classifies a message before anything is decided: its medium and tracks, the messages that a
+//! decoder needs before it, and whether it is a header. It keeps no state.
 
 use crate::amf0;
 use crate::media::metadata::{self, DataMessage};
 use crate::media::{self, AudioClass, Codec, MediaKind, Tracks, VideoClass, VideoCodec};
 use crate::rtmp::message::{Message, kind};
 
-/// A frame of a publisher, in whatever protocol it came: the body of an FLV tag, which RTMP
-/// messages have as payload.
+/// A publisher's message, independent of its protocol: the body of an FLV tag, which is also the
+/// payload of an RTMP message.
 #[derive(Clone, Copy, Debug)]
 pub struct MediaFrame<'a> {
     /// Audio, video or data.
     pub media: MediaKind,
-    /// Its data is AMF3, as few clients write it.
+    /// Whether data is encoded as AMF3, as a few clients do.
     pub is_amf3: bool,
-    /// When it is due (ms).
+    /// The timestamp that the publisher sent (ms, modulo 2^32).
     pub timestamp: u32,
-    /// Its bytes.
+    /// The body.
     pub payload: &'a [u8],
 }
 
@@ -35,23 +35,24 @@ impl<'a> From<Message<'a>> for MediaFrame<'a> {
     }
 }
 
-/// What a decoder needs before it can take a message.
+/// The messages that a decoder needs before a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Needs {
-    /// Nothing but the headers: a GOP starts here.
+    /// Only the headers: a GOP starts with this message.
     StartsGop,
-    /// Its GOP from the start.
+    /// The GOP of the message from its keyframe on.
     Gop,
-    /// The same if its tracks have keyframes at all, which nobody knows of an unknown codec.
+    /// The GOP, if the tracks have keyframes at all. It is unknown whether a track of an unknown
+    /// codec has any.
     GopIfAny,
-    /// Nothing: audio, data, headers and what is relayed unread.
+    /// None: audio, data, headers, and messages that are relayed without being parsed.
     Nothing,
-    /// Nothing, and it is the last of its tracks until they start anew.
+    /// None. The message is the last one of its tracks until they start again.
     EndsSequence,
 }
 
-/// Which header of a stream a message is: a later one of the same kind and tracks takes its
-/// place. In the order in which a newcomer gets them.
+/// The kinds of headers, in the order in which players receive them. A later header of the same
+/// kind and tracks replaces an earlier one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum HeaderKind {
     /// `onMetaData`.
@@ -66,8 +67,8 @@ pub enum HeaderKind {
     ColorInfo,
 }
 
-/// Identifies the access unit of a message within its track: both timestamps, since the server
-/// gives pictures that step back the timestamp of the one before.
+/// Identifies the access unit of a message within its track. Both timestamps are needed, because
+/// the server gives a picture that steps back the timestamp of the picture before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unit {
     /// The timestamp that the publisher sent.
@@ -76,21 +77,21 @@ pub struct Unit {
     pub timestamp: u32,
 }
 
-/// A message as the tape takes it.
+/// A message to be recorded on the tape.
 #[derive(Clone, Copy, Debug)]
 pub struct Recording<'a> {
     /// Audio, video or data.
     pub media: MediaKind,
-    /// The tracks that it concerns.
+    /// The tracks of the message.
     pub tracks: Tracks,
-    /// The codec of its first track, if it is a frame or a header of a decoder.
+    /// The codec of its first track, if the message is a frame or a decoder configuration.
     pub codec: Option<Codec>,
-    /// What a decoder needs before it.
+    /// The messages that a decoder needs before it.
     pub needs: Needs,
-    /// Set when the message is a header to be kept for newcomers.
+    /// Set when the message is a header, which is kept for late players.
     pub header: Option<HeaderKind>,
-    /// Whether its timestamp is the publisher's clock. Headers, data and the end of a sequence
-    /// are stamped 0 by some encoders, whatever their clock says.
+    /// Whether the timestamp follows the publisher's clock. Some encoders stamp headers, data and
+    /// the end of a sequence 0, whatever their clock shows.
     pub is_frame: bool,
     /// The timestamp that the publisher sent (ms, modulo 2^32).
     pub sent: u32,
@@ -101,18 +102,18 @@ pub struct Recording<'a> {
 }
 
 impl Recording<'_> {
-    /// Whether it concerns track 0 alone, as nearly every message does.
+    /// Returns whether the message is of track 0 only, as nearly every message is.
     pub(crate) fn is_default(&self) -> bool {
         self.tracks == Tracks::DEFAULT
     }
 
-    /// The access unit that it belongs to, if it is a frame.
+    /// Returns the access unit of the message, which must be a frame.
     pub(crate) const fn unit(&self) -> Unit {
         Unit { sent: self.sent, timestamp: self.timestamp }
     }
 }
 
-/// Reads the data of a frame.
+/// Parses a data message.
 pub(crate) fn interpret<'a>(frame: &MediaFrame<'a>) -> Result<DataMessage<'a>, amf0::Error> {
     if frame.is_amf3 {
         metadata::interpret_amf3(frame.payload)
@@ -121,6 +122,7 @@ pub(crate) fn interpret<'a>(frame: &MediaFrame<'a>) -> Result<DataMessage<'a>, a
     }
 }
 
+/// Returns a data message to be recorded.
 pub(crate) fn data<'a>(
     frame: &MediaFrame<'_>,
     payload: &'a [u8],
@@ -139,6 +141,7 @@ pub(crate) fn data<'a>(
     }
 }
 
+/// Classifies an audio message. Returns `None` if it cannot be parsed.
 pub(crate) fn audio<'a>(frame: &MediaFrame<'a>) -> Option<Recording<'a>> {
     let tag = media::classify_audio(frame.payload).ok()?;
     let header = match tag.class {
@@ -160,6 +163,7 @@ pub(crate) fn audio<'a>(frame: &MediaFrame<'a>) -> Option<Recording<'a>> {
     })
 }
 
+/// Classifies a video message. Returns `None` if it cannot be parsed.
 pub(crate) fn video<'a>(frame: &MediaFrame<'a>) -> Option<Recording<'a>> {
     let tag = media::classify_video(frame.payload).ok()?;
     let header = match tag.class {

@@ -1,50 +1,50 @@
-//! How the messages of a tape look to a player.
+//! The framing in which a player receives the messages of a tape.
 //!
 //! A tape holds each message once, as RTMP chunks on message stream [`MESSAGE_STREAM_ID`]. A
 //! `View` shows those bytes in the framing of one player. It turns each message into up to three
-//! pieces: a head that is made when it is sent, the payload as slices of the tape, and a tail.
-//! Nothing is copied but heads and tails. Owns no message and no position in one, except for the
-//! message that a write has cut ([`HalfSent`]).
+//! pieces: a head that is made when it is sent, the payload as slices of the tape, and a tail. Only
+//! heads and tails are copied. A view owns no message and no position in one. A message that a
+//! write has cut belongs to [`HalfSent`].
 //!
 //! A framing derives its head and tail from the chunk header on the tape, which holds the type, the
-//! timestamp and the length of the message. Fields beside the wire form would be a second source of
-//! the same facts, and 16 more bytes for each message.
+//! timestamp and the length of the message. Fields in addition to the wire form would repeat these
+//! facts and cost 16 more bytes for each message.
 
 use super::slices::Slices;
 use bytes::{Buf, Bytes};
 
-/// The message stream on which a tape holds its messages: nearly every player plays on the first
-/// stream that it creates.
+/// Message stream id of the messages on a tape. Nearly every player plays on the first stream that
+/// it creates, which has this id.
 pub const MESSAGE_STREAM_ID: u32 = 1;
 
-/// Length of the basic header and the message header of type 0 on a tape (bytes): chunk stream ids
-/// are below 64. An extended timestamp follows and is the same for all players.
+/// Length of the basic header and the message header of type 0 on a tape (bytes). Chunk stream ids
+/// are below 64. An extended timestamp may follow, which is the same for all players.
 const HEADER_BYTES: usize = 12;
 /// Length of an extended timestamp (RTMP 1.0, section 5.3.1.3).
 const EXTENDED_BYTES: usize = 4;
 /// Length of the basic header that begins each further chunk of a message.
 const BASIC_HEADER_BYTES: usize = 1;
-/// Where the timestamp, the length and the message stream id stand in the header (RTMP 1.0, section
+/// Offsets of the timestamp, the length and the message stream id in the header (RTMP 1.0, section
 /// 5.3.1.2.1).
 const TIMESTAMP_AT: usize = 1;
 const LENGTH_AT: usize = 4;
 const STREAM_ID_AT: usize = 8;
-/// Says that the timestamp follows the header.
+/// Value of the timestamp field if an extended timestamp follows the header.
 const EXTENDED: [u8; 3] = [0xff; 3];
 
-/// A protocol in which players are sent media.
+/// A protocol in which players receive media.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Framing {
     /// RTMP chunks (RTMP 1.0, section 5.3.1).
     Rtmp,
-    /// FLV tags, each followed by its size (FLV 10.1, annex E.4.1). It shows that a further framing
-    /// is one arm of each `match` here; no connection can ask for it yet.
+    /// FLV tags, each followed by its size (FLV 10.1, annex E.4.1). The tests use it to show that a
+    /// new framing is one arm of each `match` here.
     #[cfg(test)]
     Flv,
 }
 
-/// How one player sees a tape.
+/// A tape in the framing of one player.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct View {
     pub(crate) framing: Framing,
@@ -54,7 +54,7 @@ pub(crate) struct View {
     pub(crate) chunk_size: u32,
 }
 
-/// A message on a tape: its header, and the chunks of its payload.
+/// A message on a tape, with its header and the chunks of its payload.
 #[derive(Clone, Copy)]
 struct Chunked<'w> {
     /// From the header to the last byte of the payload.
@@ -66,8 +66,8 @@ struct Chunked<'w> {
 }
 
 impl<'w> Chunked<'w> {
-    /// Takes the message at the front of `wire`, which is never cut within a message: these are our
-    /// own chunks.
+    /// Takes the message at the front of `wire`, which holds whole messages that the server has
+    /// encoded.
     fn first(wire: &mut &'w [u8], chunk_size: u32) -> Option<Self> {
         let header = wire.first_chunk::<HEADER_BYTES>()?;
         let is_extended = header[TIMESTAMP_AT..LENGTH_AT] == EXTENDED;
@@ -84,7 +84,7 @@ impl<'w> Chunked<'w> {
     }
 }
 
-/// What a framing other than the plain one makes of a message.
+/// A message in a framing that differs from the bytes on the tape.
 #[derive(Clone, Copy)]
 struct Piece<'w> {
     head: Small,
@@ -95,14 +95,14 @@ struct Piece<'w> {
 /// The middle of a message.
 #[derive(Clone, Copy)]
 enum Body<'w> {
-    /// As it lies on the tape, behind the header of type 0.
+    /// The bytes on the tape after the header of type 0.
     Chunks(&'w [u8]),
     /// The payload, without the headers of its chunks.
     #[cfg_attr(not(test), expect(dead_code, reason = "for framings other than RTMP"))]
     Payload(Chunked<'w>),
 }
 
-/// The most bytes that a framing puts before or after a payload.
+/// Longest head or tail of any framing (bytes).
 const SMALL_BYTES_MAX: usize = 12;
 
 /// A head or a tail.
@@ -134,7 +134,7 @@ impl Body<'_> {
 }
 
 impl<'w> Body<'w> {
-    /// Adds what follows the first `skipped` bytes. Returns whether there is room for more.
+    /// Adds the bytes after the first `skipped` ones. Returns whether there is room for more.
     fn add(&self, skipped: usize, slices: &mut Slices<'w, '_>) -> bool {
         match self {
             Self::Chunks(chunks) => slices.push(&chunks[skipped..]),
@@ -143,8 +143,8 @@ impl<'w> Body<'w> {
                 let between = BASIC_HEADER_BYTES + extended_len;
                 let mut at = skipped;
                 while at < payload_len {
-                    // The chunk is computed: a walk from the first would cost each of many short
-                    // writes as much as all that were sent before.
+                    // Computed rather than found by walking from the first chunk: many short writes
+                    // of one long message would walk past all sent chunks each time.
                     let (chunk, within) = (at / chunk_size, at % chunk_size);
                     let len = (chunk_size - within).min(payload_len - at);
                     let start = HEADER_BYTES + extended_len + at + chunk * between;
@@ -160,24 +160,24 @@ impl<'w> Body<'w> {
 }
 
 impl View {
-    /// Returns whether this player is sent the bytes of the tape as they are, so that they can come
+    /// Returns whether this player receives the bytes of the tape unchanged, so that they can come
     /// from a memory file.
     pub(crate) const fn is_plain(&self) -> bool {
         matches!(self.framing, Framing::Rtmp) && self.lane == MESSAGE_STREAM_ID
     }
 
-    /// Returns the bytes that `wire`, whole messages of a tape, is for this player.
+    /// Returns the length of `wire`, whole messages of a tape, in this framing (bytes).
     pub(crate) fn len(&self, wire: &[u8]) -> usize {
         match self.framing {
-            // A message stream id is as long as any other.
+            // All message stream ids have the same length.
             Framing::Rtmp => wire.len(),
             #[cfg(test)]
             Framing::Flv => self.pieces(wire).map(|piece| piece.len()).sum(),
         }
     }
 
-    /// Adds `wire`, whole messages of a tape, without the first `sent` bytes that this player has.
-    /// Returns whether there is room for more.
+    /// Adds `wire`, whole messages of a tape, without the first `sent` bytes in this framing, which
+    /// the player has. Returns whether there is room for more.
     pub(crate) fn add<'w>(&self, wire: &'w [u8], sent: usize, slices: &mut Slices<'w, '_>) -> bool {
         if self.is_plain() {
             return slices.push(&wire[sent..]);
@@ -190,7 +190,7 @@ impl View {
         })
     }
 
-    /// The bytes of the first message of `wire`, on the tape and for this player.
+    /// Returns the length of the first message of `wire`, on the tape and in this framing (bytes).
     fn first_lens(&self, wire: &[u8]) -> Option<(usize, usize)> {
         let message = Chunked::first(&mut { wire }, self.chunk_size)?;
         Some((message.wire.len(), self.len(message.wire)))
@@ -229,7 +229,7 @@ impl<'w> Piece<'w> {
         self.head.len + self.body.len() + self.tail.len
     }
 
-    /// Adds what follows the first `skipped` bytes. Returns whether there is room for more.
+    /// Adds the bytes after the first `skipped` ones. Returns whether there is room for more.
     fn add(&self, skipped: usize, slices: &mut Slices<'w, '_>) -> bool {
         let mut left = skipped;
         let mut take = |len: usize| {
@@ -246,7 +246,7 @@ impl<'w> Piece<'w> {
     }
 }
 
-/// The header of the tag that a message is in an FLV file (FLV 10.1, annex E.4.1).
+/// Returns the header of the FLV tag for a message (FLV 10.1, annex E.4.1).
 #[cfg(test)]
 fn flv_tag_header(message: &Chunked<'_>) -> Small {
     use crate::rtmp::message::kind;
@@ -271,13 +271,13 @@ fn flv_tag_header(message: &Chunked<'_>) -> Small {
     Small::new(tag)
 }
 
-/// The rest of messages that were sent in part. It shares the memory of the tape.
+/// The unsent rest of messages. It shares the memory of the tape.
 #[derive(Debug)]
 pub struct HalfSent {
-    /// Whole messages. Invariant: the first is not sent completely, so there are none when nothing
-    /// is left.
+    /// Whole messages. Invariant: the first is not completely sent, so this is empty when nothing
+    /// is left to send.
     wire: Bytes,
-    /// Bytes that the player has of them.
+    /// Bytes of `wire` that were sent, in the framing of the player.
     sent: usize,
     view: View,
 }
@@ -290,14 +290,15 @@ impl Default for HalfSent {
 }
 
 impl HalfSent {
-    /// What is left of `wire`, whole messages of a tape, after the first `sent` bytes.
+    /// Keeps the rest of `wire`, whole messages of a tape, after the first `sent` bytes in the
+    /// framing of `view`.
     pub(crate) fn new(wire: &Bytes, sent: usize, view: View) -> Self {
         let mut half_sent = Self { wire: wire.clone(), sent: 0, view };
         half_sent.advance(sent);
         half_sent
     }
 
-    /// Bytes that are left.
+    /// Bytes left to send.
     pub fn len(&self) -> usize {
         self.view.len(&self.wire) - self.sent
     }
@@ -307,12 +308,12 @@ impl HalfSent {
         self.wire.is_empty()
     }
 
-    /// Adds what is left. Returns whether there is room for more.
+    /// Adds the bytes left to send. Returns whether there is room for more.
     pub(crate) fn add<'s>(&'s self, slices: &mut Slices<'s, '_>) -> bool {
         self.view.add(&self.wire, self.sent, slices)
     }
 
-    /// Takes up to `written` bytes as sent. Returns how many were its own.
+    /// Marks up to `written` bytes as sent. Returns the number of bytes marked.
     pub(crate) fn advance(&mut self, written: usize) -> usize {
         let taken = written.min(self.len());
         self.sent += taken;
@@ -320,7 +321,8 @@ impl HalfSent {
             // An empty slice would hold its block of the tape.
             *self = Self::default();
         }
-        // Headers are many messages. Those that are sent are not walked through again.
+        // Headers are several messages. Sent messages are dropped, so that the next write does not
+        // walk through them again.
         while let Some((len, framed_len)) = self.view.first_lens(&self.wire)
             && framed_len <= self.sent
         {
@@ -392,7 +394,7 @@ mod tests {
         slices.io_slices().iter().flat_map(|slice| slice.to_vec()).collect()
     }
 
-    /// What each view makes of messages of a tape.
+    /// Returns each view with the bytes of these messages in it.
     fn expected(messages: &[(usize, u32)]) -> Vec<(View, Vec<u8>)> {
         let of_lane = |lane| (view(Framing::Rtmp, lane), chunks(lane, messages).to_vec());
         let mut expected: Vec<_> = [1, 2, 0x0102_0304, u32::MAX].map(of_lane).into();
@@ -455,7 +457,8 @@ mod tests {
         assert_eq!(writes, 40_001);
     }
 
-    /// Whether a tag is recorded as it is. A server drops what metadata says of the file.
+    /// Returns whether a tag is recorded unchanged. The server removes facts about the file from
+    /// metadata.
     fn is_packet(tag: &Tag<'_>) -> bool {
         tag.media != MediaKind::Data
     }

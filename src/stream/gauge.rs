@@ -1,19 +1,19 @@
 //! Counts shared memory once, until its last holder drops it.
 //!
-//! The headers of a stream are shared by the stream, its start points and the players that were
-//! sent part of them, in any combination, and may outlive the stream. The last holder need not be
-//! found: the memory itself subtracts its size from the gauge when it is freed.
+//! The stream, its start points and players with half-sent headers share the headers of a stream,
+//! in any combination, and may outlive the stream. No one has to find the last holder: the memory
+//! subtracts its own size from the gauge when it is freed.
 
 use bytes::Bytes;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// See the module's head. Clones are the same gauge.
+/// A counter of bytes. See the module's head. Clones share the counter.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Gauge(Arc<AtomicUsize>);
 
 impl Gauge {
-    /// What the gauge counts at this moment (bytes).
+    /// Bytes that are counted at present.
     pub(crate) fn bytes(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }

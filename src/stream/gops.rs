@@ -1,32 +1,33 @@
-//! The GOPs of a stream's video tracks: what each message needs, and where newcomers begin.
+//! The GOPs of a stream's video tracks: which keyframe each message needs, and where late players
+//! start.
 //!
-//! **What a message needs.** A message that continues a GOP needs that GOP's keyframe, and a
-//! player has it if it has been given everything since. So the tape notes with each message the
-//! sequence number of the keyframe it needs, and a player holds one number: since when it has
-//! missed nothing. No player keeps a set of tracks, and every track begins with its own
-//! keyframe whoever joined, skipped or waited, and however the tracks are interleaved.
-//! A message of several tracks, whose bytes cannot be cut, is given to who can decode one of
-//! them: a hole in a track that runs is worse than the early start of another.
+//! **Dependencies.** A message that continues a GOP needs the keyframe of that GOP. A player has
+//! the keyframe if it has missed nothing since. So the tape stores with each message the sequence
+//! number of the keyframe it needs, and a player stores one number: since when it has missed
+//! nothing. No player keeps a set of tracks. Every track starts with its own keyframe after a join,
+//! a skip or a pause, however the tracks are interleaved. A message of several tracks cannot be
+//! cut, so a player gets it if it can decode one of them. A hole in a running track is worse than
+//! an early start of another.
 //!
-//! **Where newcomers begin.** One track leads, the lowest that has keyframes; it is what a simple
-//! player shows. Its newest keyframe is the start point. Encoders align the keyframes of their
-//! tracks but send them in any order, so the keyframe of another track a moment before it
-//! belongs to the start as well; what is between them and needs an older keyframe is passed over
-//! by the rule above. A track whose keyframes stand elsewhere joins in with its next one.
-//! When the leading track ends, or has had no keyframe for as long as the tape goes back, the
-//! next keyframe of any track leads; a lower track takes the lead with its first keyframe.
-//! An end of sequence changes nothing else: frames behind it are relayed as before it.
+//! **Start points.** The lowest track that has keyframes leads, because a simple player shows that
+//! one. Its newest keyframe is the start point. Encoders align the keyframes of their tracks but
+//! send them in any order, so the keyframe of another track shortly before it belongs to the start
+//! as well. Messages between the two that need an older keyframe are skipped by the rule above. A
+//! track with other keyframe times joins with its next keyframe. When the leading track ends, or
+//! its last keyframe leaves the tape, the next keyframe of any track leads. A lower track takes the
+//! lead with its first keyframe. An end of sequence changes nothing else: later frames are relayed
+//! as before.
 //!
-//! **Access units.** All messages of a track with one timestamp are one access unit: drones send
-//! each slice of a picture as a message, other encoders the parameter sets before the picture. A
-//! keyframe begins with the first message of its access unit, whichever of them is marked as a
-//! keyframe, so that no player begins in the middle of a picture. Encoders with a clock of whole
-//! seconds give one timestamp to several pictures. So where a keyframe message is not the first
-//! of its unit, its slices tell which earlier messages belong to its picture.
+//! **Access units.** All messages of a track with one timestamp are one access unit. Drones send
+//! each slice of a picture as a message; other encoders send the parameter sets before the picture.
+//! A keyframe starts with the first message of its access unit, whichever message is marked as a
+//! keyframe, so no player starts in the middle of a picture. Encoders with a clock of whole seconds
+//! give several pictures one timestamp. So if a keyframe message is not the first of its unit, its
+//! slices tell which earlier messages belong to its picture.
 //!
-//! **Codecs that are not known.** The frame type of Enhanced RTMP does not depend on the codec,
-//! so a keyframe of an unknown one is a keyframe. A track of an unknown codec that has never
-//! sent any may not have any: its frames need nothing, and players get them at once.
+//! **Unknown codecs.** The frame type of Enhanced RTMP does not depend on the codec, so the server
+//! recognizes keyframes of unknown codecs. A track of an unknown codec that has not sent a keyframe
+//! may never send one: its frames need nothing, and players get them at once.
 
 use super::frame::Unit;
 use super::headers::{Headers, PerReceives, index_of};
@@ -37,32 +38,32 @@ use smallvec::SmallVec;
 use std::cell::OnceCell;
 use std::rc::Rc;
 
-/// Before every sequence number: what needs this message needs one that nobody has.
+/// Precedes every sequence number. A message that needs it needs a keyframe that no player has.
 pub const LOST: u64 = 0;
 
-/// No keyframe has come.
+/// Stands for a track without a keyframe so far.
 const NEVER: u64 = u64::MAX;
 
-/// Two keyframes that are no further apart belong to one start (ms). Tracks that an encoder starts
-/// at one time are up to four frames of reordering apart, 267 ms at 15 frames a second.
+/// The largest distance of two keyframes of one start point (ms). Tracks that an encoder starts at
+/// the same time differ by up to four frames of reordering, which is 267 ms at 15 frames a second.
 const ALIGNED_MS_MAX: u32 = 500;
 
-/// Messages from the first of an access unit to its last, of all tracks. With more of them the
-/// encoder's clock stands still, and a new unit begins.
+/// Bound on the messages of all tracks from the first to the last of an access unit. Beyond it the
+/// encoder's clock is assumed to stand still, and a new unit starts.
 const UNIT_MESSAGES_MAX: u64 = 4096;
 
 /// The newest access unit and the newest keyframe of a video track.
 #[derive(Clone, Copy, Debug)]
 struct Track {
-    /// The first message of the newest keyframe; [`NEVER`] before the first one, [`LOST`] if it
-    /// is not on the tape.
+    /// The first message of the newest keyframe. [`NEVER`] before the first keyframe, [`LOST`] if
+    /// the keyframe is not on the tape.
     gop_began: u64,
     unit: Option<Unit>,
     /// The first message of the newest access unit.
     unit_began: u64,
     /// Whether a message of the unit is marked as a keyframe.
     is_key: bool,
-    /// Whether one that is not marked follows it.
+    /// Whether a message without that mark follows the marked one.
     has_more: bool,
     /// Whether all messages of the unit were recorded.
     is_whole: bool,
@@ -87,8 +88,8 @@ impl Track {
         }
     }
 
-    /// Makes the newest unit a keyframe. Returns its first message unless it already was one, or
-    /// cannot be decoded because the tape lacks a part of it.
+    /// Makes the newest unit a keyframe. Returns its first message. Returns `None` if the unit
+    /// already was a keyframe, or if a part of it is not on the tape.
     fn begin_gop(&mut self, oldest: u64) -> Option<u64> {
         if std::mem::replace(&mut self.is_key, true) {
             return None;
@@ -106,29 +107,29 @@ impl Track {
     }
 }
 
-/// An access unit that goes on with the message at hand.
+/// An access unit that the message to be recorded continues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct OpenUnit {
     /// Its first message.
     pub(crate) began: u64,
-    /// Whether an earlier message of it is marked as a keyframe.
+    /// Whether an earlier message of the unit is marked as a keyframe.
     pub(crate) is_key: bool,
-    /// Whether one that is not marked follows that.
+    /// Whether a message without that mark follows the marked one.
     pub(crate) has_more: bool,
 }
 
 /// The access units and GOPs of the video tracks of one publisher.
 #[derive(Debug, Default)]
 pub(crate) struct Gops {
-    /// By track id, as far as ids have been seen: one or two as a rule.
+    /// Indexed by track id, up to the highest id so far. Most streams have one or two tracks.
     tracks: SmallVec<[Track; 1]>,
-    /// The first message of the access unit that was entered last.
+    /// The first message of the newest access unit of all tracks.
     unit_began: Option<u64>,
 }
 
 impl Gops {
-    /// Notes that the next message, which will be number `sequence`, is a frame of these tracks.
-    /// `is_key` says that it is marked as a keyframe.
+    /// Notes a frame of these tracks, which gets the number `sequence` when it is recorded.
+    /// `is_key` is true if it is marked as a keyframe.
     pub(crate) fn enter(&mut self, tracks: &Tracks, unit: Unit, sequence: u64, is_key: bool) {
         let mut unit_began = sequence;
         self.for_each(tracks, |track| {
@@ -138,8 +139,9 @@ impl Gops {
         self.unit_began = Some(unit_began);
     }
 
-    /// The frame that was entered last is marked as a keyframe. Returns the first message of its
-    /// access unit if that becomes a keyframe now. `oldest` is the first message on the tape.
+    /// Makes the access unit of the frame that was entered last a keyframe. Returns its first
+    /// message if the unit was not one already and all of it is on the tape. `oldest` is the first
+    /// message on the tape.
     pub(crate) fn begin_gop(&mut self, tracks: &Tracks, oldest: u64) -> Option<u64> {
         let mut first: Option<u64> = None;
         self.for_each(tracks, |track| {
@@ -150,15 +152,15 @@ impl Gops {
         first
     }
 
-    /// The access unit of the frame of these tracks that was entered last, if it is not the first
-    /// of the unit.
+    /// Returns the access unit of the frame that was entered last, unless that frame starts the
+    /// unit.
     pub(crate) fn open_unit(&self, tracks: &Tracks, sequence: u64) -> Option<OpenUnit> {
         let track = self.tracks.get(usize::from(tracks.first()?))?;
         let &Track { unit_began: began, is_key, has_more, .. } = track;
         (began < sequence).then_some(OpenUnit { began, is_key, has_more })
     }
 
-    /// Lets the access unit of the frame that was entered last begin with message `sequence`.
+    /// Moves the start of the newest access unit of these tracks to message `sequence`.
     pub(crate) fn cut_unit(&mut self, tracks: &Tracks, sequence: u64) {
         self.for_each(tracks, |track| {
             let Track { gop_began, unit, .. } = *track;
@@ -167,18 +169,18 @@ impl Gops {
         self.unit_began = Some(sequence);
     }
 
-    /// The frame that was entered last is not on the tape.
+    /// Notes that the frame that was entered last was not recorded.
     pub(crate) fn lose(&mut self, tracks: &Tracks) {
         self.for_each(tracks, Track::lose);
     }
 
-    /// The next frame of these tracks begins an access unit, whatever its timestamp.
+    /// Ends the access unit: the next frame of these tracks starts another, whatever its timestamp.
     pub(crate) fn end_unit(&mut self, tracks: &Tracks) {
         self.for_each(tracks, |track| track.unit = None);
     }
 
-    /// The first message of the keyframe that a message of these tracks needs: a player that has
-    /// it can decode one of them.
+    /// Returns the first message of the newest keyframe of any of these tracks. A player that has
+    /// it can decode one of the tracks.
     pub(crate) fn began(&self, tracks: &Tracks) -> Option<u64> {
         if *tracks == Tracks::DEFAULT {
             return self
@@ -191,23 +193,23 @@ impl Gops {
         began.map(|track| track.gop_began).filter(|began| *began != NEVER).max()
     }
 
-    /// The first message of the access unit that was entered last: it may become a keyframe.
+    /// Returns the first message of the newest access unit, which may become a keyframe.
     pub(crate) const fn unit_began(&self) -> Option<u64> {
         self.unit_began
     }
 
-    /// Memory that it holds in addition to itself (bytes).
+    /// Memory in addition to this struct (bytes).
     pub(crate) fn held_bytes(&self) -> usize {
         if self.tracks.spilled() { self.tracks.capacity() * size_of::<Track>() } else { 0 }
     }
 
-    /// Makes ready for another publisher.
+    /// Forgets all tracks, for another publisher.
     pub(crate) fn clear(&mut self) {
         *self = Self::default();
     }
 
     fn for_each(&mut self, tracks: &Tracks, mut change: impl FnMut(&mut Track)) {
-        // All but a few streams have this track alone.
+        // The common case: nearly all streams have only track 0.
         if *tracks == Tracks::DEFAULT
             && let Some(first) = self.tracks.first_mut()
         {
@@ -222,16 +224,16 @@ impl Gops {
     }
 }
 
-/// A place where a newcomer may begin.
+/// A place on the tape where a late player can start.
 #[derive(Debug)]
 pub(crate) struct StartPoint {
-    /// Its first message.
+    /// The first message.
     pub(crate) sequence: u64,
-    /// The time of that message.
+    /// The timestamp of that message.
     pub(crate) timestamp: u32,
-    /// The headers in force there.
+    /// The headers in force at that message.
     pub(crate) headers: Rc<Headers>,
-    /// The headers in wire form, made for the first newcomer and shared by all.
+    /// The headers in wire form, encoded for the first late player and shared by all.
     preludes: PerReceives<OnceCell<Bytes>>,
 }
 
@@ -240,7 +242,7 @@ impl StartPoint {
         Self { sequence, timestamp, headers, preludes: PerReceives::default() }
     }
 
-    /// The headers of what a player receives in wire form, stamped with the time of the first
+    /// Returns the headers that a player receives in wire form, with the timestamp of the first
     /// message.
     pub(crate) fn prelude(&self, receives: Receives, chunk_size: u32) -> Bytes {
         let encode = || self.headers.encode(self.timestamp, receives, chunk_size);
@@ -253,38 +255,44 @@ impl StartPoint {
     }
 }
 
-/// Where newcomers begin; see the module's head.
+/// The start points of late players. See the module's head.
 #[derive(Debug, Default)]
 pub(crate) struct Starts {
     newest: Option<StartPoint>,
-    /// The keyframe of a track that does not lead, behind `newest`: part of the next start if
-    /// that is near enough.
+    /// The keyframe of a track that does not lead, after `newest`. It becomes part of the next
+    /// start point if their timestamps are close enough.
     early: Option<StartPoint>,
+    /// The leading track.
     lead: Option<u8>,
 }
 
 impl Starts {
-    /// The newest start point.
+    /// Returns the newest start point.
     pub(crate) const fn newest(&self) -> Option<&StartPoint> {
         self.newest.as_ref()
     }
 
-    /// The oldest message that a newcomer, now or after the next keyframe, begins with.
+    /// Returns the oldest message at which a late player starts, now or after the next keyframe.
     pub(crate) fn oldest_sequence(&self) -> Option<u64> {
         self.newest.as_ref().or(self.early.as_ref()).map(|start| start.sequence)
     }
 
-    /// Takes the keyframe of `tracks` at `point`.
+    /// Notes a keyframe of `tracks` at `point`, and moves the start point if the leading track is
+    /// among them.
     pub(crate) fn keyframe(&mut self, tracks: &Tracks, point: StartPoint) {
         let Some(track) = tracks.first() else { return };
+        // A keyframe of another track never moves the start point. With tracks of unequal GOPs,
+        // a late player would wait for the picture of the leading track. Of several aligned
+        // keyframes the first is kept: a start at a later one would miss the others.
         if self.lead.is_some_and(|lead| lead < track) {
             if !self.early.as_ref().is_some_and(|early| early.is_aligned_with(&point)) {
                 self.early = Some(point);
             }
             return;
         }
-        // A lower track takes the lead with its first keyframe, which may be aligned with what
-        // was a start without it.
+        // The first keyframe of a lower track takes the lead. It may be aligned with the start
+        // point of the track that led before, which then stays. A track that already led starts
+        // at its newest keyframe: its old start point is discarded, however close.
         let takes_lead = self.lead.is_some_and(|lead| lead > track);
         let newest = self.newest.take().filter(|_| takes_lead);
         let mut earlier = newest.into_iter().chain(self.early.take());
@@ -293,21 +301,21 @@ impl Starts {
         self.lead = Some(track);
     }
 
-    /// The decoder configuration of `tracks` has changed. Who joins now waits for the keyframe
-    /// that it is for, if it is that of the leading track.
+    /// Notes a changed decoder configuration of `tracks`. If the leading track is among them, late
+    /// players wait for the next keyframe, which needs that configuration.
     pub(crate) fn reconfigured(&mut self, tracks: &Tracks) {
         if self.lead.is_none_or(|lead| tracks.contains(lead)) {
             self.newest = None;
         }
     }
 
-    /// The sequence of `tracks` has ended: another track may lead.
+    /// Notes the end of the sequence of `tracks`. Another track may lead then.
     pub(crate) fn ended(&mut self, tracks: &Tracks) {
         self.lead = self.lead.filter(|lead| !tracks.contains(*lead));
     }
 
-    /// Messages before `sequence` are no longer on the tape. Returns whether the newest start point
-    /// was.
+    /// Removes start points before `sequence`, whose messages have left the tape. Returns whether
+    /// the newest start point was among them.
     pub(crate) fn forget_before(&mut self, sequence: u64) -> bool {
         if self.early.as_ref().is_some_and(|start| start.sequence < sequence) {
             self.early = None;
@@ -327,7 +335,7 @@ mod tests {
     use crate::media::classify_video;
 
     fn tracks(ids: &[u8]) -> Tracks {
-        // What a message with a frame of each of them says of itself.
+        // A message with a frame of each track.
         let mut payload = b"\x96\x11hvc1".to_vec();
         ids.iter().for_each(|id| payload.extend([*id, 0, 0, 0]));
         classify_video(&payload).unwrap().tracks
@@ -442,9 +450,9 @@ mod tests {
             (&[(1, 0), (0, 500), (1, 1000), (0, 1501)], &[1, 1, 1, 4]),
             (&[(2, 0), (1, 0), (0, 0), (2, 990), (1, 1010), (0, 1000)], &[1, 1, 1, 1, 1, 4]),
             (&[(0, 0), (1, 600), (1, 1200), (1, 1800), (0, 2000)], &[1, 1, 1, 1, 4]),
-            // The clock goes round between the two.
+            // The clock wraps around between the two.
             (&[(0, 0), (1, u32::MAX), (0, 20)], &[1, 1, 2]),
-            // The decoding time of the second may be a little behind that of the first.
+            // The decoding time of the second may be slightly before that of the first.
             (&[(0, 0), (1, 1080), (0, 1000)], &[1, 1, 2]),
         ] {
             let expected: Vec<_> = expected.iter().map(|sequence| Some(*sequence)).collect();

@@ -1,14 +1,14 @@
-//! The headers of a stream that newcomers get before the first frame: metadata, decoder
-//! configurations, channel layouts and colour information, of every track.
+//! The headers of a stream, which a player receives before the first frame: metadata, decoder
+//! configurations, channel layouts and colour information of every track.
 //!
-//! A header takes the place of older ones of its kind once every track of theirs has a newer
-//! one, so a track never has two that both count. A frame of another codec on its track suspends a
-//! header: a decoder would wait for a track that is over. Frames of its own codec bring the header
-//! back. An end of sequence takes nothing away: what comes after it brings its own header, and
-//! until then the old one harms nobody.
+//! A header is replaced once every track it applies to has a newer header of the same kind. So no
+//! track has two headers of a kind in force. A frame of another codec suspends the headers of its
+//! track, because a decoder would wait for a track that is over. A frame of the old codec restores
+//! them. An end of sequence removes nothing: the next sequence brings its own header, and until
+//! then the old one does no harm.
 //!
-//! The memory of headers is shared by the tape, its start points and the players that were sent
-//! part of them, so a gauge counts it.
+//! The tape, its start points and players with half-sent headers share the memory of headers, so a
+//! gauge counts it.
 
 use super::frame::HeaderKind;
 use super::framing::MESSAGE_STREAM_ID;
@@ -21,8 +21,8 @@ use crate::rtmp::session::Receives;
 use bytes::Bytes;
 use std::cell::RefCell;
 
-/// Metadata speaks of no moment. ffmpeg takes a later one than 0 for the first subtitle of a
-/// track of its own.
+/// Timestamp of metadata, which belongs to no moment. ffmpeg takes metadata with a later timestamp
+/// for the first subtitle of a subtitle track.
 pub(crate) const METADATA_TIMESTAMP: u32 = 0;
 
 impl HeaderKind {
@@ -40,14 +40,14 @@ struct Header {
     kind: HeaderKind,
     tracks: Tracks,
     codec: Option<Codec>,
-    /// Its track carries another codec now.
+    /// Set while its track carries another codec.
     is_suspended: bool,
     payload: Bytes,
 }
 
 impl Header {
-    /// Returns whether it must change if its track carries `codec`; false for headers of other
-    /// tracks.
+    /// Returns whether the header must be suspended or restored if `tracks` carry `codec`. False
+    /// for headers of other tracks.
     fn disagrees_with(&self, tracks: &Tracks, codec: Codec) -> bool {
         let is_other = self.codec.is_some_and(|own| own != codec);
         self.kind.media() == codec.media()
@@ -59,26 +59,26 @@ impl Header {
 /// Outcome of keeping a header.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Kept {
-    /// It made others obsolete.
+    /// The header replaced others.
     pub(crate) replaced: bool,
-    /// The headers are too large or too many, so newcomers do not get it.
+    /// The headers are too large or too many, so late players do not get this one.
     pub(crate) left_out: bool,
 }
 
 /// The headers in force.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Headers {
-    /// In the order of [`HeaderKind`] and of their arrival.
+    /// Ordered by [`HeaderKind`], then by arrival.
     list: Vec<Header>,
-    /// Their last wire forms and the time of each, shared by all who join at about that time.
-    /// Invariant: made of `list` as it is.
+    /// The last wire forms and their timestamps, shared by all players that join within
+    /// [`RECENT_MS_MAX`]. Invariant: encoded from the current `list`.
     recent: RefCell<PerReceives<Option<(u32, Bytes)>>>,
     gauge: Gauge,
-    /// Memory of the list itself.
+    /// The entry of the list's own memory in the gauge.
     counted: Counted,
 }
 
-/// Whether a player receives messages of this kind; data is always received.
+/// Returns whether a player receives messages of this kind. Data is always received.
 pub(crate) const fn wants(receives: Receives, media: MediaKind) -> bool {
     match media {
         MediaKind::Audio => receives.audio,
@@ -87,36 +87,37 @@ pub(crate) const fn wants(receives: Receives, media: MediaKind) -> bool {
     }
 }
 
-/// A value for each choice of what a player receives.
+/// A value for each combination of the media that a player can receive.
 pub(crate) type PerReceives<T> = [T; 4];
 
-/// The place of a choice in [`PerReceives`].
+/// Returns the index of a combination in [`PerReceives`].
 pub(crate) const fn index_of(receives: Receives) -> usize {
     receives.audio as usize | (receives.video as usize) << 1
 }
 
-/// Headers say nothing about a moment: one wire form serves for so long (ms).
+/// How long players that join share one wire form (ms). The exact timestamp of a header does not
+/// matter to a decoder.
 const RECENT_MS_MAX: u32 = 1000;
 
 impl Headers {
-    /// No headers yet; those that are kept are counted by `gauge`.
+    /// Creates an empty list. `gauge` counts the memory of the headers that are kept.
     pub(crate) fn new(gauge: Gauge) -> Self {
         Self { gauge, ..Self::default() }
     }
 
-    /// The gauge that counts them.
+    /// Returns the gauge that counts these headers.
     pub(crate) const fn gauge(&self) -> &Gauge {
         &self.gauge
     }
 
-    /// Whether the newest header of these tracks is this one, as it is when an encoder repeats
-    /// its headers with every keyframe.
+    /// Returns whether this header is already the newest one of these tracks. That is the case
+    /// when an encoder repeats its headers with every keyframe.
     pub(crate) fn has(&self, kind: HeaderKind, tracks: &Tracks, payload: &[u8]) -> bool {
         let newest = self.list.iter().rfind(|h| h.kind == kind && concerns(h, tracks));
         newest.is_some_and(|h| h.tracks == *tracks && h.payload == payload && !h.is_suspended)
     }
 
-    /// Keeps a header in the place of those that it makes obsolete, if there is room for it.
+    /// Keeps a header if there is room for it, and removes the headers that it replaces.
     pub(crate) fn keep(
         &mut self,
         kind: HeaderKind,
@@ -157,8 +158,8 @@ impl Headers {
         self.list.iter().any(|header| header.disagrees_with(tracks, codec))
     }
 
-    /// Suspends the headers of these tracks that are of another codec than `codec`, and brings
-    /// back those of `codec`. Messages of several tracks are held against headers of the same.
+    /// Suspends the headers of these tracks with another codec, and restores those of `codec`.
+    /// A message of several tracks affects only headers of exactly these tracks.
     pub(crate) fn set_codec(&mut self, tracks: &Tracks, codec: Codec) {
         self.recent = RefCell::default();
         for header in self.list.iter_mut().filter(|header| header.disagrees_with(tracks, codec)) {
@@ -166,7 +167,7 @@ impl Headers {
         }
     }
 
-    /// The size of the length before each NAL unit of these tracks.
+    /// Size of the length field before each NAL unit of these tracks (bytes).
     pub(crate) fn nal_length_bytes(&self, tracks: &Tracks) -> usize {
         let is_configuration =
             |h: &&Header| h.kind == HeaderKind::VideoSequence && h.tracks.intersects(tracks);
@@ -181,15 +182,15 @@ impl Headers {
         length_bytes
     }
 
-    /// Forgets the metadata.
+    /// Removes the metadata.
     pub(crate) fn clear_metadata(&mut self) {
         self.recent = RefCell::default();
         self.list.retain(|header| header.kind != HeaderKind::Metadata);
         self.count_list();
     }
 
-    /// Memory of these headers and of the wire form that newcomers share (bytes). The gauge
-    /// counts it as well, together with what others still hold of earlier headers.
+    /// Memory of these headers and of their shared wire forms (bytes). The gauge counts the same
+    /// memory, and earlier headers that players still hold.
     pub(crate) fn held_bytes(&self) -> usize {
         let payloads: usize = self.list.iter().map(|header| header.payload.len()).sum();
         let recent = self.recent.borrow();
@@ -201,8 +202,8 @@ impl Headers {
         self.counted = self.gauge.count(self.list.capacity() * size_of::<Header>());
     }
 
-    /// Those of what a player receives in wire form, those of the media stamped with `timestamp`
-    /// or a moment before.
+    /// Returns the wire form of the headers that a player receives. Their timestamp is `timestamp`
+    /// or up to [`RECENT_MS_MAX`] earlier, 0 for metadata.
     pub(crate) fn recent(&self, timestamp: u32, receives: Receives, chunk_size: u32) -> Bytes {
         let recent = &mut self.recent.borrow_mut()[index_of(receives)];
         match &*recent {
@@ -215,7 +216,7 @@ impl Headers {
         }
     }
 
-    /// Those of what a player receives in wire form, those of the media stamped with `timestamp`.
+    /// Encodes the headers that a player receives. Their timestamp is `timestamp`, 0 for metadata.
     pub(crate) fn encode(&self, timestamp: u32, receives: Receives, chunk_size: u32) -> Bytes {
         let message = |header: &Header| {
             let metadata = header.kind == HeaderKind::Metadata;
@@ -233,12 +234,13 @@ impl Headers {
     }
 }
 
-/// Metadata concerns no track, and all metadata is the same header.
+/// Returns whether a header applies to any of `tracks`. Metadata has no track, and all metadata is
+/// the same header.
 fn concerns(header: &Header, tracks: &Tracks) -> bool {
     header.kind == HeaderKind::Metadata || header.tracks.intersects(tracks)
 }
 
-/// The header that a message has on every tape.
+/// Returns the header of a message on a tape.
 pub(crate) const fn message_header(media: MediaKind, timestamp: u32) -> MessageHeader {
     let (chunk_stream_id, kind) = match media {
         MediaKind::Audio => (chunk_stream::AUDIO, kind::AUDIO),
@@ -254,7 +256,7 @@ mod tests {
     use crate::media::classify_video;
     use crate::test_support::{hex, wire_messages};
 
-    /// What newcomers get of these video headers; whether the last one made others obsolete.
+    /// Returns the headers that late players get, and whether the last one replaced others.
     fn kept(payloads: &[&str]) -> (Vec<Vec<u8>>, bool) {
         let (mut headers, mut replaced) = (Headers::default(), false);
         for payload in payloads.iter().map(|payload| hex(payload)) {
@@ -267,7 +269,7 @@ mod tests {
         (wire.into_iter().map(|(_, payload)| payload).collect(), replaced)
     }
 
-    /// Configurations of tracks 0, 1, both, and of both in the second form.
+    /// Configurations of track 0, of track 1, of both, and changed ones.
     const FIRST: &str = "96 00 68766331 00 0a";
     const SECOND: &str = "96 00 68766331 01 0b";
     const SECOND_CHANGED: &str = "96 00 68766331 01 0c";
@@ -312,7 +314,7 @@ mod tests {
         for version in 0..5 {
             let payload = [version; PAYLOAD_BYTES];
             headers.keep(HeaderKind::VideoSequence, Tracks::DEFAULT, None, &payload);
-            // Two players share the wire form, and one has been sent half of it.
+            // Two players share the wire form. One has been sent half of it.
             let wire = headers.recent(0, Receives::ALL, 60_000);
             players.extend([wire.clone(), wire.slice(PAYLOAD_BYTES / 2..)]);
         }
@@ -325,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn who_joins_within_a_second_shares_one_wire_form_until_a_header_changes() {
+    fn players_that_join_within_a_second_share_one_wire_form_until_a_header_changes() {
         let mut headers = Headers::default();
         headers.keep(HeaderKind::VideoSequence, Tracks::DEFAULT, None, &[0x17, 0, 0, 0, 0, 1]);
         let first = headers.recent(5000, Receives::ALL, 60_000);

@@ -1,34 +1,32 @@
-//! The names by which connections, streams and the roles between them are known: small numbers.
-//!
-//! Owns no table: an id means a place in one that others own.
+//! Ids of connections and streams: indexes of tables that other modules own.
 
-/// A connection's place in the table.
+/// Index of a connection in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnId(u32);
 
 impl ConnId {
-    /// The connection at place `raw`.
+    /// Returns the id of the connection at index `raw`.
     pub const fn new(raw: u32) -> Self {
         Self(raw)
     }
 
-    /// The place.
+    /// Returns the index as it is stored.
     pub const fn raw(self) -> u32 {
         self.0
     }
 
-    /// The place as an index.
+    /// Returns the index.
     pub const fn index(self) -> usize {
         self.0 as usize
     }
 }
 
-/// A stream's place in the hub.
+/// Index of a stream in the hub.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId(pub(crate) u32);
 
 impl StreamId {
-    /// The place as an index.
+    /// Returns the index.
     pub(crate) const fn index(self) -> usize {
         self.0 as usize
     }
@@ -39,6 +37,6 @@ impl StreamId {
 pub struct Endpoint {
     /// The connection.
     pub conn: ConnId,
-    /// What separates the streams of one connection: the message stream id in RTMP.
+    /// Distinguishes the streams of one connection: the message stream id in RTMP.
     pub lane: u32,
 }

@@ -1,9 +1,9 @@
 //! Keyframes that an encoder does not mark.
 //!
 //! Some IP cameras and hardware encoders mark each frame as an inter frame, and players would wait
-//! for a keyframe forever. Until a track has a marked keyframe, the server searches its NAL units:
-//! an IDR, CRA or GDR picture or a recovery point counts as a mark. A track without any of these
-//! refreshes its picture little by little, if at all, and players get its frames at once, like
+//! for a keyframe forever. Until a track has a marked keyframe, the server searches its NAL units.
+//! An IDR, CRA or GDR picture or a recovery point counts as a keyframe. A track without any of
+//! these refreshes its picture little by little, if at all. Players get its frames at once, like
 //! those of an unknown codec. The first marked keyframe ends the search.
 
 use super::frame::{Needs, Recording, Unit};
@@ -26,7 +26,7 @@ pub enum Unmarked {
     None,
 }
 
-/// The search in each video track of one publish.
+/// The search in each video track of one publish. See the module's head.
 #[derive(Debug, Default)]
 pub(crate) struct Keyframes {
     /// By track id.
@@ -50,10 +50,10 @@ struct Search {
 
 impl Keyframes {
     /// Searches a video message that is not marked as a keyframe, and changes its `needs` if it is
-    /// one. `length_bytes` is the size of the length before a NAL unit. Returns the result of the
-    /// search once in each publish.
+    /// one. `length_bytes` returns the size of the length field before a NAL unit. Returns the
+    /// result of the search once in each publish.
     #[inline]
-    pub(crate) fn look(
+    pub(crate) fn find_unmarked(
         &mut self,
         message: &mut Recording<'_>,
         length_bytes: impl FnOnce() -> usize,
@@ -66,13 +66,14 @@ impl Keyframes {
         self.search(message, length_bytes)
     }
 
-    /// The newest GOP is too large to be kept: a recovery point that is not marked serves as well.
+    /// Restarts the search when the newest GOP is too large to be kept: late players can start at
+    /// an unmarked recovery point.
     pub(crate) fn search_again(&mut self) {
         self.is_reported = true;
         self.tracks.iter_mut().for_each(|search| *search = Search::default());
     }
 
-    /// Memory that it holds in addition to itself (bytes).
+    /// Memory in addition to this struct (bytes).
     pub(crate) fn held_bytes(&self) -> usize {
         if self.tracks.spilled() { self.tracks.capacity() * size_of::<Search>() } else { 0 }
     }
@@ -138,7 +139,8 @@ mod tests {
     const INTER: &str = "27 01 000000 00000003 419a00";
     const RECOVERY_POINT: &str = "27 01 000000 00000004 060601c0 00000003 419a00";
 
-    /// What each message of an encoder needs, at 25 pictures a second, and what turned out when.
+    /// Returns the needs of each message, at 25 pictures a second, and the results of the search
+    /// with the index of the message.
     fn looked(payloads: &[(Needs, &str)]) -> (Vec<Needs>, Vec<(usize, Unmarked)>) {
         let (mut keyframes, mut needs, mut found) = (Keyframes::default(), vec![], vec![]);
         for (index, (marked, payload)) in payloads.iter().enumerate() {
@@ -154,7 +156,7 @@ mod tests {
                 timestamp,
                 payload: &hex(payload),
             };
-            found.extend(keyframes.look(&mut message, || 4).map(|found| (index, found)));
+            found.extend(keyframes.find_unmarked(&mut message, || 4).map(|found| (index, found)));
             needs.push(message.needs);
         }
         (needs, found)
@@ -181,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_looked_at_once_a_keyframe_is_marked() {
+    fn nothing_is_searched_once_a_keyframe_is_marked() {
         let mut payloads = vec![(Needs::Gop, INTER), (Needs::StartsGop, IDR)];
         payloads.extend([(Needs::Gop, IDR); 100]);
         let (needs, found) = looked(&payloads);

@@ -1,9 +1,9 @@
-//! What is known of a published stream: what its encoder says of it, and what it really sends.
+//! The measurements of a published stream: what its encoder announces, and what it really sends.
 //!
-//! Owns the measuring, in a memory of fixed size made at publish, with a few instructions per
-//! frame, and how the line says it that ends a publish. Never judges a stream and never changes
-//! one. Bytes and stalls are measured by the time of arrival, the rest by the timestamps that
-//! players receive.
+//! Measures with a few instructions per frame, in memory of a fixed size that is allocated at
+//! publish. Formats the measurements for the log line that ends a publish. Never judges a stream
+//! and never changes one. Bytes and stalls are measured by arrival time, everything else by the
+//! timestamps that players receive.
 
 use super::frame::{Needs, Recording, Unit};
 use crate::media::codec::{self, AudioFacts, VideoFacts};
@@ -12,46 +12,47 @@ use crate::rtmp::quirks::Repairs;
 use crate::time::Time;
 use std::fmt;
 
-/// The time over which the peak bitrate is taken (µs): a keyframe of a second's GOP is no peak.
+/// Window of the peak bitrate (µs). With GOPs of a second, a keyframe is not a peak.
 const WINDOW_MICROS: u64 = 1_000_000;
-/// The shortest time without a frame, by timestamps or by arrival, that is a gap or a stall (ms).
+/// The shortest time without a frame that is a gap, by timestamps, or a stall, by arrival (ms).
 const GAP_MS: u64 = 1000;
 
-/// What is known of a published stream.
+/// The measurements of a published stream.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
     /// How long it has been published (ms).
     pub duration_ms: u64,
-    /// The first video track, with the facts of its configuration.
+    /// The codec of the first video track, and the facts in its configuration.
     pub video: Option<(VideoCodec, VideoFacts)>,
-    /// The first audio track, likewise.
+    /// The codec of the first audio track, and the facts in its configuration.
     pub audio: Option<(AudioCodec, AudioFacts)>,
-    /// Tracks of video and audio beside those two.
+    /// Number of video and audio tracks in addition to those two.
     pub further_tracks: usize,
-    /// Pictures in a thousand seconds on the first video track, if there were enough.
+    /// Frame rate of the first video track (pictures in a thousand seconds), if there were enough
+    /// pictures.
     pub frame_rate_millihertz: Option<u64>,
-    /// Bits in a second: mean, and the most in any second.
+    /// Mean and peak bitrate (bit/s).
     pub bitrate: Option<(u64, u64)>,
-    /// GOPs of the first video track that were ended by another.
+    /// Lengths of the completed GOPs of the first video track.
     pub gops: Option<Gops>,
-    /// GOPs that were too large to be kept for newcomers.
+    /// GOPs that were too large to be kept for late players.
     pub gops_cut: u32,
-    /// Headers that newcomers did not get, since they were too large or too many.
+    /// Headers that late players did not get, because they were too large or too many.
     pub headers_left_out: u32,
     /// How far audio is behind video.
     pub skew: Option<Skew>,
-    /// Holes in the timestamps.
+    /// Gaps in the timestamps.
     pub gaps: Holes,
-    /// Times in which nothing arrived.
+    /// Times without any arrival.
     pub stalls: Holes,
-    /// What was repaired of the timestamps.
+    /// Repairs to the timestamps.
     pub repairs: Repairs,
 }
 
 /// Lengths of GOPs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gops {
-    /// The last one.
+    /// The last GOP.
     pub last: Gop,
     /// The shortest and the longest (ms).
     pub range_ms: (u32, u32),
@@ -62,23 +63,23 @@ pub struct Gops {
 pub struct Gop {
     /// From keyframe to keyframe (ms).
     pub ms: u32,
-    /// Frames, with the first keyframe.
+    /// Frames, including the first keyframe.
     pub frames: u32,
 }
 
 /// How far the newest audio is behind the newest video (ms); negative is ahead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Skew {
-    /// In the end.
+    /// The last value.
     pub last_ms: i32,
-    /// When it was furthest from 0.
+    /// The value furthest from 0.
     pub max_ms: i32,
 }
 
-/// Times without anything.
+/// Gaps or stalls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Holes {
-    /// How many.
+    /// The number of them.
     pub count: u32,
     /// The longest (ms).
     pub max_ms: u64,
@@ -99,17 +100,17 @@ pub(crate) struct Meter {
     bytes: u64,
     window: (Time, u64),
     peak_bitrate: u64,
-    /// The newest timestamp of both tracks.
+    /// The newest timestamp of the first video and audio track.
     newest: Option<u32>,
-    /// The last step of it (ms): the rhythm of the stream, once there is one.
+    /// The last increase of that timestamp (ms), which is the rhythm of the stream.
     step_ms: Option<u64>,
     video: Track<(VideoCodec, VideoFacts)>,
     audio: Track<(AudioCodec, AudioFacts)>,
     /// The newest access unit of video, and whether a message of it is marked as a keyframe.
     unit: Option<(Unit, bool)>,
-    /// Pictures behind one that no gap parts from them, and how long they took (ms).
+    /// Pictures that follow another without a gap, and the sum of their durations (ms).
     pictures: (u64, u64),
-    /// Where the GOP began that goes on, and its frames.
+    /// Start of the current GOP (timestamp), and its frames.
     gop: Option<(u32, u32)>,
     gops: Option<Gops>,
     gops_cut: u32,
@@ -119,24 +120,25 @@ pub(crate) struct Meter {
     stalls: Holes,
 }
 
+/// The first track of one medium.
 #[derive(Debug)]
-struct Track<Said> {
-    /// The id, once it is heard.
+struct Track<Facts> {
+    /// The id. `None` before the first message.
     id: Option<u8>,
-    /// All of the kind that were heard.
+    /// All tracks of the medium so far.
     all: Tracks,
-    said: Option<Said>,
-    /// Whether the facts are known, so that frames need not be looked at.
+    facts: Option<Facts>,
+    /// Whether the facts are complete, so that frames need not be parsed for them.
     is_described: bool,
     newest: Option<u32>,
 }
 
-impl<Said> Track<Said> {
+impl<Facts> Track<Facts> {
     const UNHEARD: Self =
-        Self { id: None, all: Tracks::NONE, said: None, is_described: false, newest: None };
+        Self { id: None, all: Tracks::NONE, facts: None, is_described: false, newest: None };
 
-    /// Whether a message concerns the track: the first of its kind that is heard.
-    fn has(&mut self, tracks: &Tracks) -> bool {
+    /// Notes the tracks of a message. Returns whether the first track of the medium is among them.
+    fn note_tracks(&mut self, tracks: &Tracks) -> bool {
         if self.id == Some(0) && *tracks == Tracks::DEFAULT {
             return true;
         }
@@ -172,11 +174,11 @@ impl Meter {
         }
     }
 
-    /// Notes a message as it is recorded.
+    /// Notes a message.
     pub(crate) fn note(&mut self, message: &Recording<'_>, now: Time) {
         self.note_arrival(message.payload.len() as u64, now);
         match message.media {
-            MediaKind::Audio if self.audio.has(&message.tracks) => {
+            MediaKind::Audio if self.audio.note_tracks(&message.tracks) => {
                 if !message.is_frame || !self.audio.is_described {
                     self.describe_audio(message.payload, message.is_frame);
                 }
@@ -185,7 +187,7 @@ impl Meter {
                     self.note_time(message.timestamp);
                 }
             }
-            MediaKind::Video if self.video.has(&message.tracks) => {
+            MediaKind::Video if self.video.note_tracks(&message.tracks) => {
                 let is_keyframe = message.needs == Needs::StartsGop;
                 if !message.is_frame || is_keyframe && !self.video.is_described {
                     self.describe_video(message.payload, message.is_frame);
@@ -199,19 +201,19 @@ impl Meter {
         }
     }
 
-    /// Notes a GOP that was too large to be kept. Returns whether it is the first one.
+    /// Notes a GOP that was too large to be kept. Returns true for the first one.
     pub(crate) const fn note_cut_gop(&mut self) -> bool {
         self.gops_cut = self.gops_cut.saturating_add(1);
         self.gops_cut == 1
     }
 
-    /// Notes a header that newcomers do not get. Returns whether it is the first one.
+    /// Notes a header that late players do not get. Returns true for the first one.
     pub(crate) const fn note_left_out_header(&mut self) -> bool {
         self.headers_left_out = self.headers_left_out.saturating_add(1);
         self.headers_left_out == 1
     }
 
-    /// What is known by now.
+    /// Returns the measurements so far.
     pub(crate) fn report(&self, repairs: Repairs, now: Time) -> Report {
         let (pictures, pictures_ms) = self.pictures;
         let duration_ms = now.millis_since(self.began);
@@ -221,8 +223,8 @@ impl Meter {
             + self.audio.all.iter().count().saturating_sub(1);
         Report {
             duration_ms,
-            video: self.video.said,
-            audio: self.audio.said,
+            video: self.video.facts,
+            audio: self.audio.facts,
             further_tracks: tracks,
             frame_rate_millihertz: (pictures * 1_000_000).checked_div(pictures_ms),
             bitrate: mean.map(|mean| (mean, self.peak_bitrate.max(mean))),
@@ -253,13 +255,13 @@ impl Meter {
         self.bytes += bytes;
     }
 
-    /// Returns whether a time without frames is longer than the rhythm explains. A picture a
-    /// second, or one every ten seconds, is a rhythm and no row of holes.
+    /// Returns whether a time without frames is a gap or a stall. It must be longer than the rhythm
+    /// explains: a picture every second, or every ten seconds, is a rhythm.
     fn is_hole(&self, ms: u64) -> bool {
         self.step_ms.is_some_and(|step_ms| ms > GAP_MS.max(2 * step_ms))
     }
 
-    /// Notes a message with a picture or with a part of one: a picture is an access unit.
+    /// Notes a message with a picture or with a part of one. A picture is an access unit.
     fn note_picture(&mut self, unit: Unit, is_keyframe: bool) {
         let (newest, was_key) = self.unit.unzip();
         let continues = newest == Some(unit);
@@ -271,7 +273,7 @@ impl Meter {
         }
         if is_keyframe && !was_key {
             if let Some((began, frames)) = self.gop {
-                // The messages of this picture before this one were counted with the GOP before.
+                // Earlier messages of this picture were counted as part of the previous GOP.
                 let frames = frames - u32::from(continues);
                 let ms = timestamp.wrapping_sub(began);
                 let (min, max) = self.gops.map_or((ms, ms), |gops| gops.range_ms);
@@ -299,7 +301,7 @@ impl Meter {
         if step >= 0 {
             self.newest = Some(timestamp);
         }
-        // Messages of one timestamp, such as the slices of a picture, are no step of the rhythm.
+        // Messages with the same timestamp, such as the slices of a picture, are not a step.
         if let Ok(step_ms @ 1..) = u64::try_from(step) {
             if self.is_hole(step_ms) {
                 self.gaps.note(step_ms);
@@ -315,42 +317,42 @@ impl Meter {
         }
     }
 
-    /// Looks at a configuration, or at a keyframe of the codecs that say more there.
+    /// Reads the facts in a configuration, or in a keyframe of a codec that has more facts there.
     #[cold]
     fn describe_video(&mut self, payload: &[u8], is_frame: bool) {
-        let Track { id, said, is_described, .. } = &mut self.video;
+        let Track { id, facts, is_described, .. } = &mut self.video;
         media::for_each_video_track(payload, |track| {
             if Some(track.track) == *id && track.codec != VideoCodec::Unnamed {
-                *is_described = codec::learn_video(said, &track, is_frame);
+                *is_described = codec::learn_video(facts, &track, is_frame);
             }
         });
     }
 
-    /// Looks at a configuration, or at a frame of the codecs that have none.
+    /// Reads the facts in a configuration, or in a frame for codecs without a configuration.
     #[cold]
     fn describe_audio(&mut self, payload: &[u8], is_frame: bool) {
         let tag_head = payload.first().copied().unwrap_or_default();
-        let Track { id, said, is_described, .. } = &mut self.audio;
+        let Track { id, facts, is_described, .. } = &mut self.audio;
         media::for_each_audio_track(payload, |track| {
             if Some(track.track) == *id && track.codec != AudioCodec::Unnamed {
-                *is_described = codec::learn_audio(said, tag_head, &track, is_frame);
+                *is_described = codec::learn_audio(facts, tag_head, &track, is_frame);
             }
         });
     }
 }
 
 /// As in `1 h 2 min: H.264 High 4.1 1920x1080 30 fps, AAC LC 48 kHz stereo, 4.5 Mbit/s (peak 6.1)`.
-/// What is not known or did not happen is left out.
+/// Unknown facts and events that did not happen are left out.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write_duration(f, self.duration_ms)?;
         let mut separator = ": ";
-        let mut part = |said: String| {
+        let mut part = |text: String| {
             let before = std::mem::replace(&mut separator, ", ");
-            if said.is_empty() { Ok(()) } else { write!(f, "{before}{said}") }
+            if text.is_empty() { Ok(()) } else { write!(f, "{before}{text}") }
         };
         if let Some((codec, facts)) = &self.video {
-            part(said_of_video(*codec, facts, self.frame_rate_millihertz))?;
+            part(video_text(*codec, facts, self.frame_rate_millihertz))?;
         }
         if let Some((codec, facts)) = &self.audio {
             part(codec::describe_audio(*codec, facts))?;
@@ -361,7 +363,7 @@ impl fmt::Display for Report {
             tracks => part(format!("{tracks} further tracks"))?,
         }
         if let Some((mean, peak)) = self.bitrate {
-            part(said_of_bitrate(mean, peak))?;
+            part(bitrate_text(mean, peak))?;
         }
         if let Some(gops) = &self.gops {
             part(gops.to_string())?;
@@ -393,22 +395,22 @@ impl fmt::Display for Report {
     }
 }
 
-fn said_of_video(codec: VideoCodec, facts: &VideoFacts, measured: Option<u64>) -> String {
-    let said = codec::describe_video(codec, facts);
+fn video_text(codec: VideoCodec, facts: &VideoFacts, measured: Option<u64>) -> String {
+    let text = codec::describe_video(codec, facts);
     let stated = facts.frame_rate.map(|rate| u64::from(rate.millihertz));
     // Timestamps are whole milliseconds, and encoders drop a frame now and then.
     let agrees = |(stated, measured): (u64, u64)| stated.abs_diff(measured) * 50 <= stated;
     match (facts.frame_rate, measured) {
         (Some(rate), Some(found)) if !stated.zip(measured).is_some_and(agrees) => {
-            format!("{said} {rate} fps ({} measured)", tenths(found))
+            format!("{text} {rate} fps ({} measured)", tenths(found))
         }
-        (Some(rate), _) => format!("{said} {rate} fps"),
-        (None, Some(found)) => format!("{said} {} fps", tenths(found)),
-        (None, None) => said,
+        (Some(rate), _) => format!("{text} {rate} fps"),
+        (None, Some(found)) => format!("{text} {} fps", tenths(found)),
+        (None, None) => text,
     }
 }
 
-fn said_of_bitrate(mean: u64, peak: u64) -> String {
+fn bitrate_text(mean: u64, peak: u64) -> String {
     let (unit, name) = if mean >= 1_000_000 { (1_000_000, "Mbit/s") } else { (1000, "kbit/s") };
     let scaled = |bits: u64| if unit == 1000 { bits / 1000 * 1000 } else { bits * 1000 / unit };
     let [mean, peak] = [mean, peak].map(|bits| tenths(scaled(bits)));
@@ -439,7 +441,7 @@ impl fmt::Display for Skew {
     }
 }
 
-/// Thousandths as `2.5`, or `2` if that is what it is to a tenth.
+/// Formats thousandths as `2.5`, or as `2` if the tenths are 0.
 fn tenths(thousandths: u64) -> String {
     let tenths = (thousandths + 50) / 100;
     match tenths % 10 {
@@ -466,7 +468,7 @@ mod tests {
         Time::ZERO.plus_millis(millis)
     }
 
-    /// A message of track 0 with so many bytes.
+    /// A message of track 0 with this payload.
     fn message(media: MediaKind, needs: Needs, timestamp: u32, payload: &[u8]) -> Recording<'_> {
         let (tracks, header, is_frame) = (Tracks::DEFAULT, None, true);
         let (sent, codec) = (timestamp, None);
@@ -488,7 +490,7 @@ mod tests {
         message(MediaKind::Audio, Needs::Nothing, timestamp, AAC)
     }
 
-    /// What is known of messages that arrive at these times (ms), and after so long.
+    /// Returns the report after messages that arrive at these times (ms).
     fn measured(messages: &[(u64, Recording<'_>)], end_ms: u64) -> Report {
         let mut meter = Meter::new(at(0));
         messages.iter().for_each(|(ms, message)| meter.note(message, at(*ms)));
@@ -515,7 +517,7 @@ mod tests {
 
     #[test]
     fn a_picture_in_several_messages_is_one_frame() {
-        // Which of three slices are marked as a keyframe: all, the first, the last.
+        // The slices that are marked as a keyframe: all, the first, the last.
         for marked in [[true; 3], [true, false, false], [false, false, true]] {
             let mut messages = Vec::new();
             for index in 0..51 {
@@ -534,7 +536,7 @@ mod tests {
 
     #[test]
     fn pictures_that_were_given_the_timestamp_of_the_one_before_are_frames() {
-        // An encoder that sends presentation times; the server raises those that step back.
+        // An encoder that sends presentation times. The server raises those that step back.
         let sent = [0, 120, 40, 80, 240, 160, 200, 360];
         let messages: Vec<_> = sent
             .iter()
@@ -585,7 +587,7 @@ mod tests {
     #[test]
     fn a_steady_rhythm_has_no_holes_however_slow_it_is() {
         for interval_ms in [500, 1000, 1001, 2000, 10_000] {
-            // Each picture comes as two messages, and up to 40 ms late.
+            // Each picture arrives in two messages, up to 40 ms late.
             let frames = (0..60).map(|index| {
                 let ms = index / 2 * interval_ms;
                 (ms + index / 2 % 3 * 20, picture(ms as u32))
@@ -608,7 +610,7 @@ mod tests {
     #[test]
     fn bitrate_is_the_mean_and_the_most_in_a_second() {
         let payload = [0x27; 1250];
-        // 1250 bytes each 100 ms, and ten times as often in the third second.
+        // 1250 bytes every 100 ms, and ten times as often in the third second.
         let frames: Vec<_> = (0..500)
             .filter(|index| index % 10 == 0 || (200..300).contains(index))
             .map(|index| {
@@ -669,8 +671,8 @@ mod tests {
 
     #[test]
     fn bitrates_below_a_megabit_are_said_in_kilobits() {
-        assert_eq!(said_of_bitrate(999_400, 1_500_000), "999 kbit/s (peak 1500)");
-        assert_eq!(said_of_bitrate(96_300, 96_400), "96 kbit/s");
-        assert_eq!(said_of_bitrate(1_000_000, 12_340_000), "1 Mbit/s (peak 12.3)");
+        assert_eq!(bitrate_text(999_400, 1_500_000), "999 kbit/s (peak 1500)");
+        assert_eq!(bitrate_text(96_300, 96_400), "96 kbit/s");
+        assert_eq!(bitrate_text(1_000_000, 12_340_000), "1 Mbit/s (peak 12.3)");
     }
 }

@@ -1,14 +1,14 @@
-//! The data plane: one stream, from a publisher's message to the bytes that its players are sent.
+//! The data plane: one stream, from a publisher's message to the bytes that its players receive.
 //!
 //! ```text
 //! message ─▶ frame ─▶ timeline ─▶ keyframes ─▶ meter ─▶ tape ─▶ cursor ─▶ slices
-//!            what it is  its time    unmarked    counted  kept    one per   one write
-//!                                    keyframes                    player
+//!            type and    timestamp   unmarked    facts    fan-out one per   one write
+//!            tracks      repair      keyframes            and GOP player
 //! ```
 //!
-//! A [`Stream`] owns its tape and what is known of its publisher. It knows no connection, no
-//! socket and no protocol dialogue: who publishes and who plays is the business of the hub in
-//! [`server`](crate::server).
+//! A [`Stream`] owns its tape and the measurements of its publisher. It knows no connection, no
+//! socket and no protocol dialogue. The hub in [`server`](crate::server) knows the publishers and
+//! the players.
 
 pub(crate) mod blocks;
 pub mod cursor;
@@ -41,40 +41,40 @@ use std::io;
 use tape::{Tape, TapeSettings};
 use timeline::Timeline;
 
-/// What a message did.
+/// Outcome of a publisher's message. The server charges the publisher by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// A frame that was taken, or is of no use to any player.
+    /// A frame that was recorded, or that no player needs.
     Taken,
-    /// A header or data, which was parsed and compared with what newcomers get, or a frame of
-    /// another codec, which changed that.
+    /// A header or data message, which was parsed and compared with the headers in force. Also a
+    /// frame of another codec, which changed them.
     Parsed,
-    /// It could not be read and was dropped.
+    /// A message that could not be parsed and was dropped.
     Malformed,
-    /// It is metadata that holds none, or data without a name, and was dropped.
+    /// Metadata without values, or data without a name. It was dropped.
     Unusable,
-    /// Taken, and the encoder could do better.
+    /// A message that was recorded and that shows a setting of the encoder to be improved.
     Noted(Note),
 }
 
 /// An observation about an encoder that its user should know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Note {
-    /// It marks no keyframes. Once in a publish.
+    /// The encoder marks no keyframes. Noted once in each publish.
     Unmarked(Unmarked),
-    /// The newest GOP is too large to be kept for newcomers.
+    /// The newest GOP is too large to be kept for late players.
     GopCut {
-        /// Whether it is the first one of the publish.
+        /// True for the first such GOP of the publish.
         is_first: bool,
     },
-    /// Its headers are too large or too many for newcomers to get this one.
+    /// The headers of the stream are too large or too many, so late players do not get this one.
     HeaderLeftOut {
-        /// Whether it is the first one of the publish.
+        /// True for the first such header of the publish.
         is_first: bool,
     },
 }
 
-/// What is known of the publisher of a stream by what it sends.
+/// Measurements of the messages of one publisher.
 #[derive(Debug)]
 struct Source {
     rhythm: Rhythm,
@@ -92,67 +92,70 @@ impl Source {
     }
 }
 
-/// See the module's head.
+/// One stream: its tape, its timeline and its publisher. See the module's head.
 #[derive(Debug)]
 pub struct Stream {
     tape: Tape,
-    /// Made by the first publisher: a stream that is only waited for needs none.
+    /// Created for the first publisher. A stream that only has waiting players needs none.
     timeline: Option<Box<Timeline>>,
-    /// While somebody publishes.
+    /// Set while the stream has a publisher.
     source: Option<Source>,
 }
 
 impl Stream {
-    /// A stream without a publisher, whose headers are counted by `gauge`.
+    /// Creates a stream without a publisher. `gauge` counts the memory of its headers.
     pub(crate) fn new(gauge: Gauge) -> Self {
         Self { tape: Tape::new(gauge), timeline: None, source: None }
     }
 
-    /// Its tape.
+    /// Returns the tape.
     pub const fn tape(&self) -> &Tape {
         &self.tape
     }
 
-    /// Checks what this structure promises, in debug builds.
+    /// Checks the invariants of the stream and its tape. Does nothing in release builds.
     ///
     /// # Panics
     /// If an invariant is broken.
     pub(crate) fn check_invariants(&self) {
         self.tape.check_invariants();
-        debug_assert!(self.source.is_none() || self.timeline.is_some(), "a source has a time");
+        debug_assert!(
+            self.source.is_none() || self.timeline.is_some(),
+            "a publisher without a timeline"
+        );
     }
 
-    /// Whether somebody publishes.
+    /// Returns whether the stream has a publisher.
     pub const fn is_live(&self) -> bool {
         self.source.is_some()
     }
 
-    /// What is known of what is published.
+    /// Returns the measurements of the publish under way, if there is one.
     pub fn report(&self, now: Time) -> Option<Report> {
         let source = self.source.as_ref()?;
         let repairs = self.timeline.as_ref().map(|timeline| *timeline.repairs());
         Some(source.meter.report(repairs.unwrap_or_default(), now))
     }
 
-    /// When the publisher was last heard, and the rhythm by which it counts as silent.
+    /// Returns the rhythm of the publisher, which decides when the publisher counts as silent.
     pub(crate) fn rhythm(&self) -> Option<&Rhythm> {
         Some(&self.source.as_ref()?.rhythm)
     }
 
-    /// Memory that it holds beside itself (bytes), without its headers, which others share: see
-    /// [`Tape::headers_bytes`].
+    /// Returns the memory that the stream holds in addition to this struct (bytes). Headers are
+    /// left out because others share them: see [`Tape::headers_bytes`].
     pub fn held_bytes(&self) -> usize {
         let of_source = |s: &Source| size_of::<Meter>() + s.keyframes.held_bytes();
         let timeline = if self.timeline.is_some() { size_of::<Timeline>() } else { 0 };
         self.tape.held_bytes() + self.source.as_ref().map_or(0, of_source) + timeline
     }
 
-    /// A publisher begins. `resumes` says that the players of the last one are still there, so
-    /// that its time goes on.
+    /// Starts a publish. `resumes` is true if players of the previous publisher still expect the
+    /// stream to continue.
     pub(crate) fn begin(&mut self, resumes: bool, now: Time) {
         self.tape.begin(resumes);
-        // Players of the last publisher may still be there, even if they were told that the
-        // stream had ended: their time goes on.
+        // The timeline continues in either case: players of the previous publisher may still be
+        // there after they were told of its end, and their timestamps must not go back.
         match &mut self.timeline {
             Some(timeline) => timeline.resume(),
             None => self.timeline = Some(Box::default()),
@@ -160,33 +163,33 @@ impl Stream {
         self.source = Some(Source::new(now));
     }
 
-    /// The publisher is gone: nobody begins in its last GOP any more.
+    /// Removes the start points after the publisher has gone. No player starts in its last GOP.
     pub(crate) fn end(&mut self) {
         self.tape.end();
     }
 
-    /// The publisher leaves. Returns what is known of what it sent, if there was one.
+    /// Ends the publish. Returns its measurements, if there was a publisher.
     pub(crate) fn leave(&mut self, now: Time) -> Option<Report> {
         let report = self.report(now);
         self.source = None;
         report
     }
 
-    /// Nothing of what was published is kept for anybody. Its memory files go to `discarded`.
+    /// Drops all messages of the stream. Its memory files go to `discarded`.
     pub(crate) fn forget(&mut self, discarded: &mut Discarded) {
         self.tape.discard_segments(discarded);
         self.tape.forget();
     }
 
-    /// Notes bytes of the publisher that are no whole message yet.
+    /// Notes bytes of a publisher's message that is not complete yet.
     pub(crate) fn note_part(&mut self, bytes: usize, now: Time) {
         if let Some(source) = &mut self.source {
             source.rhythm.note_part(bytes, now);
         }
     }
 
-    /// Records a frame of the publisher. Returns what it did, and whether there is anything new
-    /// for players.
+    /// Records a frame of the publisher. Returns the outcome, and whether the tape has a new
+    /// message.
     pub(crate) fn record(
         &mut self,
         frame: &MediaFrame<'_>,
@@ -218,36 +221,43 @@ impl Stream {
         let Some(mut recording) = recording else { return (Outcome::Malformed, false) };
         let Recording { media, tracks, timestamp, .. } = recording;
         let timeline = self.timeline.get_or_insert_default();
-        // Metadata speaks of no moment, and the tape stamps it so.
+        // Metadata belongs to no moment. The tape gives it a fixed timestamp.
         if recording.is_frame {
             source.rhythm.note_frame(timestamp);
             recording.timestamp = timeline.place_frame(media, &tracks, timestamp, now);
         } else if recording.header != Some(HeaderKind::Metadata) {
-            recording.timestamp = timeline.place_aside(media, &tracks, timestamp, now);
+            recording.timestamp = timeline.place_non_frame(media, &tracks, timestamp, now);
         }
+        // After the timestamp is repaired: the search counts access units, which the sent and the
+        // repaired timestamp identify together.
         let mut note = None;
         if media == MediaKind::Video {
             let length_bytes = || self.tape.nal_length_bytes(&tracks);
-            note = source.keyframes.look(&mut recording, length_bytes).map(Note::Unmarked);
+            note = source.keyframes.find_unmarked(&mut recording, length_bytes).map(Note::Unmarked);
         }
+        // Measured before the tape decides: a stream that is not kept still has a report.
         source.meter.note(&recording, now);
         let is_frame = recording.is_frame;
         let (gops_cut, left_out) = (self.tape.gops_cut(), self.tape.headers_left_out());
         let changes = self.tape.headers_changes();
         let is_news = self.tape.record(recording, has_players, now, settings);
         if self.tape.gops_cut() != gops_cut {
+            // Late players wait for the next keyframe now. A recovery point that the encoder does
+            // not mark may come earlier.
             source.keyframes.search_again();
             note = Some(Note::GopCut { is_first: source.meter.note_cut_gop() });
         }
         if self.tape.headers_left_out() != left_out {
             note = Some(Note::HeaderLeftOut { is_first: source.meter.note_left_out_header() });
         }
+        // A frame that changes the headers in force copies their list, which costs as much as
+        // parsing. Charged as a frame, a publisher that alternates codecs would get it for free.
         let is_parsed = !is_frame || self.tape.headers_changes() != changes;
         let outcome = if is_parsed { Outcome::Parsed } else { Outcome::Taken };
         (note.map_or(outcome, Outcome::Noted), is_news)
     }
 
-    /// Puts what is new into a memory file: see [`Tape::store`].
+    /// Writes new messages to a memory file: see [`Tape::store`].
     pub(crate) fn store(
         &mut self,
         players: usize,
@@ -263,8 +273,8 @@ impl Stream {
         self.tape.discard_segments(discarded)
     }
 
-    /// Gives up what `settings` no longer allow, and the memory that is free then. Returns whether
-    /// any message went.
+    /// Drops the messages beyond the bounds of `settings`, and gives back the memory that this
+    /// frees. Returns whether any message was dropped.
     pub(crate) fn shrink(&mut self, has_players: bool, now: Time, settings: &TapeSettings) -> bool {
         let oldest = self.tape.first_sequence();
         self.tape.shrink(has_players, now, settings);
@@ -272,12 +282,12 @@ impl Stream {
         self.tape.first_sequence() > oldest
     }
 
-    /// Gives back the memory that is free.
+    /// Gives back unused memory.
     pub(crate) fn give_back(&mut self) {
         self.tape.give_back();
     }
 
-    /// Hands over the blocks that only players hold: see [`Tape::lend`].
+    /// Moves the blocks that only players hold to `lent`: see [`Tape::lend`].
     pub(crate) fn lend(&mut self, lent: &mut Lent) {
         self.tape.lend(lent);
     }

@@ -1,12 +1,13 @@
-//! When a publisher counts as silent.
+//! The rhythm of a publisher, which decides when it counts as silent.
 //!
-//! Owns the rule: silence is the absence of bytes, measured against the publisher's own rhythm.
+//! Silence is the absence of bytes, measured against the publisher's own rhythm.
 //!
 //! - A message ends the silence, and so do [`PART_BYTES_MIN`] of an unfinished message, since a
 //!   large keyframe on a slow line takes longer than the limit. One byte a second does not.
-//! - A publisher that sends seldom is given twice its longest recent pause, if that is more than
-//!   the limit. A pause is recent as long as others at least half as long follow, and for
-//!   [`PAUSES_REMEMBERED`] times its own length after that: one interruption is not a rhythm.
+//! - A publisher that sends rarely may be silent for twice its longest recent pause, if that is
+//!   more than the limit. A pause stays recent while pauses of at least half its length follow, and
+//!   for [`PAUSES_REMEMBERED`] times its length after the last of them. So one interruption does
+//!   not become a rhythm.
 //! - A publisher that has sent no second picture yet is replaced only after [`FIRST_LIMITS`]
 //!   limits. Its rhythm is not known, and two encoders that send a picture every ten seconds would
 //!   replace each other endlessly. A publisher that has sent nothing at all has one limit: its
@@ -21,15 +22,15 @@ const PART_BYTES_MIN: usize = 4096;
 const PAUSE_MS_MIN: u64 = 100;
 /// Longer pauses count as this (ms), so that no silent connection is kept endlessly.
 const PAUSE_MS_MAX: u64 = 300_000;
-/// See the module's head.
+/// How long a pause is remembered, in multiples of its length.
 const PAUSES_REMEMBERED: u64 = 4;
-/// See the module's head.
+/// How many limits a publisher without a second picture may be silent.
 const FIRST_LIMITS: u64 = 10;
 
-/// See the module's head.
+/// The rhythm of one publisher. See the module's head.
 #[derive(Debug)]
 pub(crate) struct Rhythm {
-    /// When enough bytes last came; at first when it began to publish.
+    /// When enough bytes last arrived. Initially the time of the publish.
     heard: Time,
     pictures: Pictures,
     /// The longest recent pause (ms), and when the last one that was half as long ended.
@@ -52,12 +53,12 @@ enum Pictures {
 }
 
 impl Rhythm {
-    /// The rhythm of a publisher that begins.
+    /// Creates the rhythm of a publisher that starts at `now`.
     pub(crate) const fn new(now: Time) -> Self {
         Self { heard: now, pictures: Pictures::Unheard, pause: (0, now), part_bytes: 0 }
     }
 
-    /// Notes a whole message of media.
+    /// Notes a complete media message.
     pub(crate) fn note_message(&mut self, now: Time) {
         self.note_bytes(now);
         if self.pictures == Pictures::Unheard {
@@ -75,7 +76,7 @@ impl Rhythm {
         };
     }
 
-    /// Notes bytes of a message that is not whole yet.
+    /// Notes bytes of a message that is not complete yet.
     pub(crate) fn note_part(&mut self, bytes: usize, now: Time) {
         self.part_bytes += bytes;
         if self.part_bytes >= PART_BYTES_MIN {
@@ -83,17 +84,17 @@ impl Rhythm {
         }
     }
 
-    /// When enough bytes last came.
+    /// Returns when enough bytes last arrived.
     pub(crate) const fn heard(&self) -> Time {
         self.heard
     }
 
-    /// When the publisher counts as silent by a limit of `limit_ms`.
+    /// Returns when the publisher counts as silent, with a limit of `limit_ms`.
     pub(crate) fn silent_at(&self, limit_ms: u64) -> Time {
         self.heard.plus_millis(limit_ms.max(2 * self.recent_pause_ms()))
     }
 
-    /// When another publisher may take over by a limit of `limit_ms`.
+    /// Returns when another publisher may take over, with a limit of `limit_ms`.
     pub(crate) fn yields_at(&self, limit_ms: u64) -> Time {
         let limits = match self.pictures {
             Pictures::Unheard | Pictures::Several => 1,
@@ -109,7 +110,8 @@ impl Rhythm {
         (self.heard, self.part_bytes) = (now, 0);
     }
 
-    /// A pause before the first picture is that of an encoder that starts.
+    /// Notes a pause that ends at `now`. A pause before the first picture does not count: the
+    /// encoder is still starting.
     #[cold]
     fn note_pause(&mut self, now: Time) {
         if matches!(self.pictures, Pictures::Unheard | Pictures::None) {
@@ -139,7 +141,8 @@ mod tests {
         Time::ZERO.plus_millis(millis)
     }
 
-    /// A publisher whose frames come at these times, and are stamped so.
+    /// Returns the rhythm of a publisher whose frames arrive at these times, which are also their
+    /// timestamps.
     fn publisher(frames_ms: impl IntoIterator<Item = u64>) -> Rhythm {
         let mut rhythm = Rhythm::new(at(0));
         for ms in frames_ms {
@@ -181,7 +184,7 @@ mod tests {
             let rhythm = publisher([0, pause_ms, 2 * pause_ms]);
             assert_eq!(rhythm.yields_at(LIMIT_MS), at(2 * pause_ms + limit_ms));
         }
-        // It holds on however long the rhythm goes on, and however uneven it is.
+        // The rhythm may last long and be uneven.
         let uneven = (0..500).map(|n| n * 10_000 + n % 3 * 1000);
         let rhythm = publisher(uneven);
         assert_eq!(rhythm.yields_at(LIMIT_MS).since(rhythm.heard()).as_millis(), 2 * 11_000);
@@ -222,13 +225,13 @@ mod tests {
         assert_eq!(rhythm.heard(), at(40));
         rhythm.note_part(1, at(3_600_000));
         assert_eq!(rhythm.heard(), at(3_600_000));
-        // What came before a message does not count after it.
+        // Bytes before a message do not count after it.
         let mut rhythm = publisher([0, 40]);
         rhythm.note_part(PART_BYTES_MIN - 1, at(100));
         frame(&mut rhythm, 80, 120);
         rhythm.note_part(1, at(2000));
         assert_eq!(rhythm.heard(), at(120));
-        // Even if it came at the same time as the message before.
+        // The same holds if they arrived together with the previous message.
         let mut rhythm = publisher([0, 40]);
         rhythm.note_part(PART_BYTES_MIN - 1, at(40));
         frame(&mut rhythm, 80, 40);

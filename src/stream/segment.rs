@@ -1,48 +1,49 @@
-//! Memory files: what a tape holds for many players lies there once more, and the kernel sends
-//! it to each of them without a copy (`sendfile`).
+//! Memory files for zero-copy fan-out. The tape of a stream with many players is written to a
+//! memory file as well, and `sendfile` sends it to each player from there.
 //!
-//! Owns the files of one tape, and which bytes of the tape lie where. A file is written once: it
-//! only grows, and is dropped whole when nothing of it is on the tape any more. What still waits
-//! in a socket then keeps its pages in the kernel, so that no player ever sees other bytes than
-//! those of its message. It never decides who plays what, and never opens a file by itself.
+//! Owns the files of one tape, and knows which part of the tape each file holds. A file is written
+//! once: it only grows, and it is dropped as a whole when none of its messages is on the tape.
+//! Pages that wait in the send buffer of a socket stay in the kernel until they are sent. So no
+//! player ever receives other bytes than those of its message, as it would if a file were
+//! overwritten. The caller opens the files.
 
 use crate::limits;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, ErrorKind, IoSlice, Write};
 
-/// How memory files are made, and from where on they pay.
+/// How memory files are created, and when they are used.
 #[derive(Clone, Copy, Debug)]
 pub struct SegmentSettings {
-    /// Makes an empty file in memory.
+    /// Creates an empty file in memory.
     pub open: fn() -> io::Result<File>,
-    /// Players of a stream from which on what is recorded goes to a file as well.
+    /// The fewest players for which a stream is written to a file.
     pub players_min: usize,
-    /// Files that all streams together may have open: each takes a descriptor.
+    /// The most files of all streams together. Each takes a descriptor.
     pub files_max: usize,
-    /// Bytes from which on a call for a file costs less than a copy: new ones of a stream in one
-    /// turn, and those that one player is owed.
+    /// The fewest bytes for which a `sendfile` call costs less than a copy. It applies to the new
+    /// bytes of a stream in a turn, and to the pending bytes of a player.
     pub run_bytes_min: usize,
 }
 
-/// Bytes of a tape that lie in one file, one behind the other.
+/// A contiguous range of one memory file.
 #[derive(Clone, Copy, Debug)]
 pub struct FileRun<'s> {
     /// The file.
     pub file: &'s File,
-    /// Where in it they begin.
+    /// Offset of the first byte in the file.
     pub position: u64,
-    /// How many there are.
+    /// Number of bytes.
     pub len: usize,
 }
 
-/// One file, and which part of the tape it holds.
+/// One file, and the part of the tape that it holds.
 #[derive(Debug)]
 struct Segment {
     file: File,
-    /// The offset on the tape of its first byte.
+    /// Offset of its first byte on the tape.
     begin: u64,
-    /// Behind its last one.
+    /// Offset after its last byte on the tape.
     end: u64,
 }
 
@@ -52,7 +53,7 @@ impl Segment {
     }
 }
 
-/// The files of one tape. Invariant: in the order of the tape, without an overlap.
+/// The files of one tape. Invariant: they are in the order of the tape and do not overlap.
 #[derive(Debug, Default)]
 pub struct Segments {
     segments: VecDeque<Segment>,
@@ -60,7 +61,7 @@ pub struct Segments {
 }
 
 impl Segments {
-    /// The offset on the tape behind all that lies in files.
+    /// Offset on the tape after the last byte that is in a file.
     pub fn end(&self) -> Option<u64> {
         self.segments.back().map(|segment| segment.end)
     }
@@ -70,12 +71,13 @@ impl Segments {
         self.segments.iter().map(Segment::bytes).sum()
     }
 
-    /// How many there are.
+    /// Number of files.
     pub fn files(&self) -> usize {
         self.segments.len()
     }
 
-    /// Whether what the tape holds from `offset` on goes to a file that is open.
+    /// Returns whether the newest file can take the tape from `offset` on, so that no new file is
+    /// needed.
     pub fn has_room_at(&self, offset: u64) -> bool {
         let is_next = |segment: &Segment| {
             segment.end == offset && segment.bytes() < limits::SEGMENT_BYTES as u64
@@ -83,10 +85,11 @@ impl Segments {
         self.segments.back().is_some_and(is_next)
     }
 
-    /// Writes what the tape holds from `offset` on, which is not before [`Segments::end`].
+    /// Writes the messages of the tape from `offset` on. `offset` must not be before
+    /// [`Segments::end`].
     ///
     /// # Errors
-    /// The system has no file or no memory to give. The file that could not be written to is
+    /// The system could not provide a file or memory. A file that could not be written to is
     /// dropped.
     pub fn append<'w>(
         &mut self,
@@ -106,14 +109,15 @@ impl Segments {
                 Ok(())
             }
             Err(error) => {
-                // Where the file ends now is not known.
+                // A failed write may have written a part. The end of the file is unknown.
                 self.segments.pop_back();
                 Err(error)
             }
         }
     }
 
-    /// What of `from..to` on the tape lies in one file from `from` on, if that is worth a call.
+    /// Returns the part of `from..to` on the tape that is in one file, starting at `from`. `None`
+    /// if it is shorter than [`SegmentSettings::run_bytes_min`].
     pub fn run(&self, from: u64, to: u64) -> Option<FileRun<'_>> {
         let holds = |segment: &&Segment| segment.begin <= from && from < segment.end;
         let segment = self.segments.iter().rev().find(holds)?;
@@ -125,8 +129,8 @@ impl Segments {
         })
     }
 
-    /// Checks that the files are in the order of the tape, without an overlap, and end by
-    /// `recorded`, where the tape does.
+    /// Checks that the files are in the order of the tape, do not overlap, and do not extend beyond
+    /// `recorded`, the end of the tape. Does nothing in release builds.
     ///
     /// # Panics
     /// If an invariant is broken.
@@ -139,7 +143,7 @@ impl Segments {
         debug_assert!(end <= recorded, "a file holds {end} of {recorded} bytes");
     }
 
-    /// Drops the files of which nothing is behind `offset` on the tape.
+    /// Drops the files that end at or before `offset` on the tape.
     pub fn forget_before(&mut self, offset: u64) {
         while self.segments.front().is_some_and(|segment| segment.end <= offset) {
             self.segments.pop_front();
@@ -147,12 +151,12 @@ impl Segments {
     }
 }
 
-/// Files that are given up: players are no longer sent from them. They are closed a few at a time,
-/// since the system frees the pages of a file when it is closed.
+/// Files that were given up and wait to be closed. A few are closed in each turn, because the
+/// system frees the pages of a file when it is closed: 1 ms for 4 MiB.
 #[derive(Debug, Default)]
 pub struct Discarded {
     segments: Vec<Segment>,
-    /// Invariant: the sum of their sizes.
+    /// Invariant: the sum of the sizes of `segments`.
     bytes: u64,
 }
 
@@ -166,17 +170,17 @@ impl Discarded {
         had_segments
     }
 
-    /// Bytes in all of them.
+    /// Bytes in these files.
     pub const fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// How many there are.
+    /// Number of files.
     pub const fn files(&self) -> usize {
         self.segments.len()
     }
 
-    /// Closes up to [`limits::FILES_CLOSED_PER_TURN_MAX`] of them. Returns whether there were any.
+    /// Closes up to [`limits::FILES_CLOSED_PER_TURN_MAX`] files. Returns whether there were any.
     pub fn close_some(&mut self) -> bool {
         let staying = self.segments.len().saturating_sub(limits::FILES_CLOSED_PER_TURN_MAX);
         let closed = self.segments.split_off(staying);
@@ -188,7 +192,7 @@ impl Discarded {
     }
 }
 
-/// Writes messages, many with one call, and says how many bytes they were.
+/// Writes messages, many in each call. Returns the number of bytes.
 fn write<'w>(file: &mut File, mut messages: impl Iterator<Item = &'w [u8]>) -> io::Result<u64> {
     let mut total = 0;
     loop {

@@ -1,25 +1,25 @@
-//! The slices of one write: what is handed to the transport together.
+//! The slices of one vectored write to the transport.
 //!
-//! Short slices are copied into one. Owns neither the bytes nor the memory for the copies.
+//! Short slices are copied together. Owns neither the bytes nor the memory for the copies.
 
 use crate::limits;
 use smallvec::SmallVec;
 use std::io::IoSlice;
 use std::ops::Range;
 
-/// Pieces of a write for which no memory is asked.
+/// Pieces of a write that need no allocation.
 const PIECES_WITHIN: usize = 4;
 
 /// The slices of one vectored write, within a budget. Adjacent short slices are copied into one,
 /// since a slice of 13 bytes costs the kernel as much as copying some hundred bytes.
 pub(crate) struct Slices<'s, 'c> {
-    /// Never more than [`limits::WRITE_SLICES_MAX`]. Few of them lie within: the whole struct is
+    /// At most [`limits::WRITE_SLICES_MAX`]. Only a few are stored inline: the whole struct is
     /// moved at each write, and nearly every write is one message.
     pieces: SmallVec<[Piece<'s>; PIECES_WITHIN]>,
     scratch: &'c mut Vec<u8>,
-    /// Media that lies in a memory file is left for a call of its own.
+    /// Whether media in a memory file is left for a `sendfile` call.
     until_file: bool,
-    /// Bytes that may be added. None are left once no piece fits any more.
+    /// Bytes that may be added. 0 once no further piece fits.
     room_bytes: usize,
     bytes: usize,
 }
@@ -27,7 +27,7 @@ pub(crate) struct Slices<'s, 'c> {
 #[derive(Debug)]
 enum Piece<'s> {
     Slice(&'s [u8]),
-    /// A range of the scratch memory.
+    /// A range of the memory for copies.
     Copied(Range<usize>),
 }
 
@@ -37,7 +37,7 @@ impl<'s, 'c> Slices<'s, 'c> {
         Self { pieces: SmallVec::new(), scratch, until_file, room_bytes: bytes_max, bytes: 0 }
     }
 
-    /// Returns whether media that lies in a memory file is left for a call of its own.
+    /// Returns whether media in a memory file is left for a `sendfile` call.
     pub(crate) const fn until_file(&self) -> bool {
         self.until_file
     }
@@ -66,7 +66,7 @@ impl<'s, 'c> Slices<'s, 'c> {
     #[inline]
     fn add(&mut self, piece: Piece<'s>) {
         if self.pieces.len() == PIECES_WITHIN {
-            // At once, instead of four times.
+            // One allocation, instead of four as the list doubles.
             self.pieces.reserve_exact(limits::WRITE_SLICES_MAX - PIECES_WITHIN);
         }
         self.pieces.push(piece);
@@ -85,7 +85,7 @@ impl<'s, 'c> Slices<'s, 'c> {
         self.room_bytes > 0
     }
 
-    /// Cuts bytes to the room that is left and takes it.
+    /// Cuts `bytes` to the room that is left, and takes that room.
     fn cut<'b>(&mut self, bytes: &'b [u8]) -> &'b [u8] {
         let taken = bytes.len().min(self.room_bytes);
         self.room_bytes -= taken;
@@ -93,7 +93,7 @@ impl<'s, 'c> Slices<'s, 'c> {
         &bytes[..taken]
     }
 
-    /// Appends a short slice to the last one if that is short as well. Returns whether it did.
+    /// Appends a short slice to the last piece if that is short or a copy. Returns whether it did.
     fn join(&mut self, bytes: &[u8]) -> bool {
         if bytes.len() >= limits::WRITE_COPIED_BYTES_MAX {
             return false;
@@ -120,33 +120,33 @@ impl<'s, 'c> Slices<'s, 'c> {
         true
     }
 
-    /// Ends the write once there is no memory for another short slice.
+    /// Ends the write once the memory for copies has no room for another short slice.
     fn note_copied(&mut self) {
         if self.scratch.len() + limits::WRITE_COPIED_BYTES_MAX > limits::WRITE_SCRATCH_BYTES {
             self.room_bytes = 0;
         }
     }
 
-    /// Hands all of them to `write`, which makes one call of them.
+    /// Passes all slices to `write`, which makes one call.
     pub(crate) fn hand_to<R>(&self, write: impl FnOnce(&[IoSlice<'_>]) -> R) -> R {
         match &self.pieces[..] {
-            // Nearly every write: no list has to be laid out for it.
+            // The common case. It needs no list.
             [piece] => write(&[self.io_slice(piece)]),
             _ => write(&self.io_slices()),
         }
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no slices.
     pub(crate) fn is_empty(&self) -> bool {
         self.pieces.is_empty()
     }
 
-    /// Bytes in all of them.
+    /// Bytes in all slices.
     pub(crate) const fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// The slices for the transport.
+    /// Returns the slices for the transport.
     pub(crate) fn io_slices(&self) -> SmallVec<[IoSlice<'_>; limits::WRITE_SLICES_MAX]> {
         self.pieces.iter().map(|piece| self.io_slice(piece)).collect()
     }

@@ -1,15 +1,16 @@
-//! A stream's tape: its messages in wire form, in order, with the place where newcomers begin.
+//! A stream's tape: its messages in wire form and in order, with the start point of late players.
 //!
-//! One structure does three jobs. It is the fan-out queue (a player is a cursor, see
-//! `cursor.rs`), the GOP cache (a newcomer's cursor begins at the newest start point) and the
-//! slow-player policy (a cursor that lags jumps to the newest start point). A message is
-//! encoded once, into a block that it shares with its neighbours; a cursor's half-sent message
-//! keeps its block alive, nothing else does. What a message needs before it, and which message
-//! is the start point, is the rule of `gops.rs`; what newcomers get before it, of `headers.rs`.
+//! One structure does three jobs. It is the fan-out queue: a player is a read position on it (see
+//! `cursor.rs`). It is the GOP cache: a late player starts at the newest start point. It is the
+//! policy for slow consumers: a lagging player skips to the newest start point. A message is
+//! encoded once, into a block that it shares with its neighbours. Only the half-sent message of a
+//! player can keep a block alive after its messages have left the tape. `gops.rs` decides which
+//! message is the start point, and which keyframe each message needs. `headers.rs` decides which
+//! headers a player receives first.
 //!
-//! The tape never looks at players; whether there are any is an argument. What bounds it is
-//! bytes and the time of arrival, never a publisher's timestamps. The newest GOP stays as long as
-//! the bytes allow, however old its keyframe is: a slow camera may send one in four minutes.
+//! The tape never looks at players; whether there are any is an argument. Bytes and arrival times
+//! bound it, never a publisher's timestamps. The newest GOP stays as long as the bytes allow,
+//! however old its keyframe is: a slow camera may send one in four minutes.
 
 use super::blocks::{Blocks, Lent};
 use super::frame::{HeaderKind, Needs, Recording};
@@ -30,33 +31,33 @@ use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
 
-/// Messages up to which debug builds check a tape after each turn.
+/// Length of the longest tape whose messages debug builds check after each turn (messages).
 const CHECKED_MAX: usize = 256;
-/// Messages before a picture that are looked at for its parameter sets.
+/// Messages before a picture that are searched for its parameter sets.
 const LOOK_BACK_MESSAGES: u64 = 16;
 
 const _: () = assert!(size_of::<Entry>() <= 64);
 
-/// The bounds of a tape and what it is kept for.
+/// Bounds of a tape.
 #[derive(Clone, Copy, Debug)]
 pub struct TapeSettings {
-    /// Wire bytes and what keeps their order, at most: a message of one byte takes more for its
-    /// place than for itself.
+    /// Wire bytes and entries, at most (bytes). Entries count because the entry of a one-byte
+    /// message is larger than the message.
     pub bytes_max: usize,
-    /// Arrival time of what is older than the newest start point, at most (ms).
+    /// Age of messages before the newest start point, at most (ms since they arrived).
     pub span_ms_max: u64,
-    /// How far back players may lag (ms); what is older than this and than the newest start
-    /// point goes.
+    /// How far players may lag (ms). Messages that are older than this and than the newest start
+    /// point are dropped.
     pub lag_ms: u64,
-    /// Whether newcomers begin at the newest start point. It is then kept as long as
+    /// Whether late players start at the newest start point. The tape then keeps it as long as
     /// `bytes_max` allows, with or without players.
     pub keep_start: bool,
-    /// How long a message may wait for others of its stream before players are given it (ms).
+    /// How long a message may wait for others of its stream before it is sent to players (ms).
     pub merge_ms: u64,
-    /// Bytes of messages that arrived before this moment, at most. Less than
-    /// [`TapeSettings::bytes_max`] while memory is short: players that keep up miss nothing.
+    /// Bound on the bytes of messages that arrived before this moment. It is below
+    /// [`TapeSettings::bytes_max`] while memory is short. Players that keep up miss nothing.
     pub backlog_bytes_max: usize,
-    /// Chunk size of the wire form.
+    /// Chunk size of the wire form (bytes).
     pub chunk_size: u32,
 }
 
@@ -65,27 +66,28 @@ pub struct TapeSettings {
 pub struct Entry {
     /// The whole message as chunks.
     pub wire: Bytes,
-    /// When it arrived.
+    /// When the message arrived.
     pub arrived: Time,
-    /// Wire bytes on this tape before it, since the tape began.
+    /// Wire bytes that were recorded before the message, since the tape was created.
     pub offset: u64,
     /// Audio, video or data.
     pub media: MediaKind,
     /// The first of its tracks.
     track: u8,
-    /// Whether it holds a slice, once that was looked for: many keyframe messages may ask.
+    /// Whether the message has a slice. Cached, because many keyframe messages may search the
+    /// same entries. `None` until the first search.
     has_slice: Cell<Option<bool>>,
-    /// The sequence number of the first message that a decoder needs for it: the first of a
-    /// keyframe, or itself. [`LOST`] if that is not on the tape.
+    /// Sequence number of the first message that a decoder needs for this one: the first message
+    /// of a keyframe, or this message. [`LOST`] if the keyframe is not on the tape.
     pub needs: u64,
 }
 
-/// See the module's head.
+/// The messages of one stream. See the module's head.
 #[derive(Debug)]
 pub struct Tape {
     entries: VecDeque<Entry>,
-    /// Sequence number of the first entry. Sequence numbers are never used twice and begin
-    /// behind [`LOST`].
+    /// Sequence number of the first entry. Sequence numbers start after [`LOST`] and are never
+    /// reused.
     first: u64,
     blocks: Blocks,
     /// Chunk size of the wire form. Invariant: all entries have it, since no reload changes it.
@@ -94,14 +96,14 @@ pub struct Tape {
     bytes: usize,
     /// Wire bytes ever recorded.
     recorded: u64,
-    /// What of it lies in memory files as well.
+    /// The memory files, which hold parts of the tape a second time.
     segments: Segments,
-    /// Wire bytes that had been recorded when files were last thought of.
+    /// The value of `recorded` at the last call of [`Tape::store`].
     considered: u64,
-    /// Invariant: the entries that it names are on the tape.
+    /// Invariant: the start points are on the tape.
     starts: Starts,
     headers: Rc<Headers>,
-    /// Sequence number of the first message after their last change.
+    /// Sequence number of the first message after the last change of the headers.
     headers_since: u64,
     /// The codecs of the newest messages of track 0.
     audio_codec: Option<Codec>,
@@ -109,11 +111,11 @@ pub struct Tape {
     gops: Gops,
     /// The timestamp of the last frame.
     last_frame: u32,
-    /// The first message since a stream was over.
-    over: u64,
-    /// GOPs whose start did not stay on the tape until the next one began.
+    /// Sequence number of the first message after the last end of a stream.
+    first_after_end: u64,
+    /// GOPs whose keyframe left the tape before the next GOP started.
     gops_cut: u32,
-    /// Headers that newcomers do not get.
+    /// Headers that late players do not get.
     headers_left_out: u32,
     /// Messages that changed the headers in force.
     headers_changes: u32,
@@ -126,7 +128,7 @@ impl Default for Tape {
 }
 
 impl Tape {
-    /// An empty tape, whose headers are counted by `gauge`.
+    /// Creates an empty tape. `gauge` counts the memory of its headers.
     pub(crate) fn new(gauge: Gauge) -> Self {
         Self {
             entries: VecDeque::new(),
@@ -144,15 +146,15 @@ impl Tape {
             video_codec: None,
             gops: Gops::default(),
             last_frame: 0,
-            over: LOST + 1,
+            first_after_end: LOST + 1,
             gops_cut: 0,
             headers_left_out: 0,
             headers_changes: 0,
         }
     }
 
-    /// Records a message unless there are neither players nor newcomers to keep it for, and drops
-    /// what has become too old. Returns whether it was recorded.
+    /// Records a message, unless there are no players and late players would not receive it.
+    /// Then drops messages beyond the bounds. Returns whether the message was recorded.
     pub fn record(
         &mut self,
         message: Recording<'_>,
@@ -166,6 +168,8 @@ impl Tape {
             Some(HeaderKind::Metadata) => METADATA_TIMESTAMP,
             _ => message.timestamp,
         };
+        // Headers and codecs change before the message is recorded, so that a start point at this
+        // message has the headers in force for it.
         if let Some(kind) = message.header {
             self.keep_header(kind, &message);
         }
@@ -191,8 +195,9 @@ impl Tape {
             }
             _ => None,
         };
-        // Without players a picture is recorded before its keyframe message is known: that may
-        // be the last of its access unit.
+        // Without players a picture is recorded before the tape knows that it is a keyframe. The
+        // marked message may be the last of its access unit. The tape cannot wait for the mark:
+        // the first slices would be lost, and the GOP with them.
         let kept_for_newcomers =
             settings.keep_start && (is_picture || self.starts.oldest_sequence().is_some());
         let recorded = has_players || kept_for_newcomers;
@@ -208,8 +213,8 @@ impl Tape {
         recorded
     }
 
-    /// Makes ready for a publisher. `resumes` says that players of the last one are still
-    /// there, so that its time goes on.
+    /// Prepares the tape for a publisher. `resumes` keeps the messages of the previous publisher,
+    /// which its players may not have read yet.
     pub fn begin(&mut self, resumes: bool) {
         if resumes {
             self.headers = Rc::new(Headers::new(self.headers.gauge().clone()));
@@ -222,14 +227,14 @@ impl Tape {
         }
     }
 
-    /// The publisher is gone: nobody begins in its last GOP any more, but players may finish
-    /// what they have not read.
+    /// Removes the start points after the publisher has gone. Players may still read the rest of
+    /// the tape.
     pub fn end(&mut self) {
         self.starts = Starts::default();
     }
 
-    /// The stream is over: nothing of it is kept for anybody. Sequence numbers go on, so that
-    /// no cursor finds another message at its place.
+    /// Drops all messages after the end of the stream. Sequence numbers continue, so that no
+    /// read position of a player refers to another message.
     pub fn forget(&mut self) {
         let (first, recorded, last_frame) = (self.next_sequence(), self.recorded, self.last_frame);
         self.entries = VecDeque::new();
@@ -237,7 +242,7 @@ impl Tape {
         let (blocks, gauge) = (std::mem::take(&mut self.blocks), self.headers.gauge().clone());
         *self = Self {
             first,
-            over: first,
+            first_after_end: first,
             recorded,
             considered: recorded,
             blocks,
@@ -247,22 +252,23 @@ impl Tape {
         };
     }
 
-    /// Hands over the blocks that are not the tape's any more and that players hold.
+    /// Moves the blocks that the tape no longer needs and that players still hold to `lent`.
     pub(crate) fn lend(&mut self, lent: &mut Lent) {
         lent.take_from(&mut self.blocks);
     }
 
-    /// Forgets the cached metadata (`@clearDataFrame`).
+    /// Removes the cached metadata (`@clearDataFrame`).
     pub fn clear_metadata(&mut self) {
         self.change_headers().clear_metadata();
     }
 
-    /// The entry with this sequence number, if it is still, or already, on the tape.
+    /// Returns the entry with this sequence number, if it is on the tape.
     pub fn get(&self, sequence: u64) -> Option<&Entry> {
         self.entries.get(usize::try_from(sequence.checked_sub(self.first)?).ok()?)
     }
 
-    /// The entries from `sequence` on; the caller has made sure that it did not fall off.
+    /// Returns the entries from `sequence` on. The caller has checked that `sequence` has not left
+    /// the tape.
     pub fn from(&self, sequence: u64) -> impl Iterator<Item = &Entry> {
         let skip = usize::try_from(sequence.saturating_sub(self.first)).unwrap_or(usize::MAX);
         self.entries.range(skip.min(self.entries.len())..)
@@ -278,10 +284,10 @@ impl Tape {
         self.first + self.entries.len() as u64
     }
 
-    /// Sequence number of the first message since a stream was last over on this tape: no player
-    /// is owed what came before it.
-    pub const fn over(&self) -> u64 {
-        self.over
+    /// Sequence number of the first message after the last end of a stream on this tape. Players
+    /// have no claim to earlier messages.
+    pub const fn first_after_end(&self) -> u64 {
+        self.first_after_end
     }
 
     /// Sequence number of the newest start point.
@@ -289,7 +295,7 @@ impl Tape {
         self.starts.newest().map(|start| start.sequence)
     }
 
-    /// Wire bytes ever recorded: the lag of an entry in bytes is this less its offset.
+    /// Wire bytes ever recorded. The lag of an entry in bytes is this minus its offset.
     pub const fn recorded_bytes(&self) -> u64 {
         self.recorded
     }
@@ -299,9 +305,8 @@ impl Tape {
         self.bytes
     }
 
-    /// Memory that the tape holds (bytes): the memory and the files that its messages lie in, their
-    /// places, and the state of its tracks. The headers are counted by their gauge, since others
-    /// share them.
+    /// Memory that the tape holds (bytes): blocks, memory files, entries and the state of the
+    /// tracks. A gauge counts the headers, because others share them.
     pub fn held_bytes(&self) -> usize {
         self.blocks.bytes()
             + self.segments.bytes() as usize
@@ -319,17 +324,17 @@ impl Tape {
         self.headers_since
     }
 
-    /// Wire bytes and what keeps their order: what [`TapeSettings::bytes_max`] bounds.
+    /// Wire bytes and entries (bytes). [`TapeSettings::bytes_max`] bounds this.
     pub fn backlog_bytes(&self) -> usize {
         self.bytes + self.entries.len() * size_of::<Entry>()
     }
 
-    /// Gives up what `settings` no longer allow.
+    /// Drops the messages beyond the bounds of `settings`.
     pub fn shrink(&mut self, has_players: bool, now: Time, settings: &TapeSettings) {
         self.trim(has_players, now, settings);
     }
 
-    /// Gives back the memory that is free.
+    /// Gives back unused memory.
     pub fn give_back(&mut self) {
         self.blocks.shrink(self.bytes);
         if self.entries.capacity() > 4 * self.entries.len() {
@@ -337,30 +342,31 @@ impl Tape {
         }
     }
 
-    /// Memory files that it has open.
+    /// Number of open memory files.
     pub fn files(&self) -> usize {
         self.segments.files()
     }
 
-    /// Whether anything lies in memory files.
+    /// Returns whether a part of the tape is in memory files.
     pub fn has_segments(&self) -> bool {
         self.segments.end().is_some()
     }
 
-    /// Gives up the memory files: players are sent from memory until there are new ones. Returns
-    /// whether there were any.
+    /// Gives up the memory files. Messages are sent from memory until there are new files.
+    /// Returns whether there were any.
     pub fn discard_segments(&mut self, discarded: &mut Discarded) -> bool {
         discarded.take_from(&mut self.segments)
     }
 
-    /// Writes what is new since the last call to a memory file, where there are players enough
-    /// for it and it is long enough to be sent from there. With it goes what was not, so that
-    /// files have no holes, unless that is more than `budget` has left: then the next file begins
-    /// with what is new. If that alone is too much, players are sent it from memory. Without
-    /// `may_open` only a file that is open is written to. Returns whether anything was written.
+    /// Writes the messages that are new since the last call to a memory file. This needs at least
+    /// [`SegmentSettings::players_min`] players and [`SegmentSettings::run_bytes_min`] new bytes.
+    /// Earlier messages that are in no file are written with them, so that files have no holes. If
+    /// that exceeds `budget`, a new file starts with the new messages. If those alone exceed it,
+    /// they are sent from memory. Without `may_open` no new file is opened. Returns whether
+    /// anything was written.
     ///
     /// # Errors
-    /// The system has no file or no memory to give. Players are sent from memory then.
+    /// The system could not provide a file or memory. The messages are sent from memory.
     pub fn store(
         &mut self,
         players: usize,
@@ -390,47 +396,52 @@ impl Tape {
         Ok(false)
     }
 
-    /// What of the wire bytes `from..to`, counted since the tape began, lies in one memory file
-    /// from `from` on, if it is long enough to be sent from there.
+    /// Returns the part of the wire bytes `from..to` that is in one memory file, starting at
+    /// `from`. Offsets count from the creation of the tape. `None` if the part is too short for a
+    /// call of its own.
     pub fn run(&self, from: u64, to: u64) -> Option<FileRun<'_>> {
         self.segments.run(from, to)
     }
 
-    /// The size of the length before each NAL unit of these tracks, as their header says.
+    /// Size of the length field before each NAL unit of these tracks, according to their decoder
+    /// configuration (bytes).
     pub fn nal_length_bytes(&self, tracks: &Tracks) -> usize {
         self.headers.nal_length_bytes(tracks)
     }
 
-    /// Returns the headers of the newest start point in wire form, stamped with its time, for
-    /// players that receive these.
+    /// Returns the headers of the newest start point in wire form, with its timestamp, limited to
+    /// the media in `receives`.
     pub fn start_prelude(&self, receives: Receives) -> Bytes {
         let prelude = |start: &StartPoint| start.prelude(receives, self.chunk_size);
         self.starts.newest().map_or_else(Bytes::new, prelude)
     }
 
-    /// Returns the headers in force in wire form, stamped with about the time of the newest frame,
-    /// for players that receive these.
+    /// Returns the headers in force in wire form, limited to the media in `receives`. Their
+    /// timestamp is within a second of the newest frame.
     pub fn live_prelude(&self, receives: Receives) -> Bytes {
         self.headers.recent(self.last_frame, receives, self.chunk_size)
     }
 
-    /// Checks what this structure promises, in debug builds.
+    /// Checks the invariants of the tape. Does nothing in release builds.
     ///
     /// # Panics
     /// If an invariant is broken.
     pub(crate) fn check_invariants(&self) {
         self.segments.check_invariants(self.recorded);
         let end = self.next_sequence();
-        debug_assert!(self.over <= end && self.headers_since <= end, "the past is behind us");
+        debug_assert!(
+            self.first_after_end <= end && self.headers_since <= end,
+            "a position after the end"
+        );
         let oldest_start = self.starts.oldest_sequence().unwrap_or(end);
         debug_assert!((self.first..=end).contains(&oldest_start), "a start is on the tape");
-        // More would take longer than the turn that is checked.
+        // On a longer tape the check would take longer than the turn.
         if self.entries.len() > CHECKED_MAX {
             return;
         }
         let mut offset = self.recorded - self.bytes as u64;
         for (sequence, entry) in (self.first..).zip(&self.entries) {
-            debug_assert_eq!(entry.offset, offset, "messages lie behind each other");
+            debug_assert_eq!(entry.offset, offset, "messages follow each other");
             debug_assert!(entry.needs <= sequence, "no message needs a later one");
             offset += entry.wire.len() as u64;
         }
@@ -442,24 +453,23 @@ impl Tape {
         self.chunk_size
     }
 
-    /// GOPs that were too large to be kept until the next one began.
+    /// GOPs that were too large to be kept until the next one started.
     pub const fn gops_cut(&self) -> u32 {
         self.gops_cut
     }
 
-    /// Headers that newcomers do not get, since there was no room for them.
+    /// Headers that late players do not get, because there was no room for them.
     pub const fn headers_left_out(&self) -> u32 {
         self.headers_left_out
     }
 
-    /// Messages that changed the headers in force, modulo 2^32. Each change copies the list of
-    /// headers, if a start point still has the headers of before, and newcomers need a new wire
-    /// form.
+    /// Messages that changed the headers in force, modulo 2^32. A change copies the list of headers
+    /// if a start point still refers to the old list, and late players need a new wire form.
     pub const fn headers_changes(&self) -> u32 {
         self.headers_changes
     }
 
-    /// The first message that a decoder needs for this one, which is recorded next.
+    /// Returns the first message that a decoder needs for `message`, which is recorded next.
     fn needs_of(&self, message: &Recording<'_>) -> u64 {
         let begun = || self.gops.began(&message.tracks);
         match message.needs {
@@ -469,8 +479,8 @@ impl Tape {
         }
     }
 
-    /// Finds the first message of the picture of a keyframe message: its access unit may hold
-    /// earlier pictures as well, which its slices tell apart.
+    /// Finds the first message of the picture that a keyframe message belongs to. Its access unit
+    /// may also have earlier pictures. The slices tell the pictures apart.
     #[cold]
     fn find_picture(&mut self, message: &Recording<'_>, unit: OpenUnit) {
         let length_bytes = self.headers.nal_length_bytes(&message.tracks);
@@ -480,7 +490,7 @@ impl Tape {
                 self.after_last_slice(message, unit.began, length_bytes)
             }
             Some((Slice::Further, is_idr)) if is_idr || !unit.has_more => unit.began,
-            // Codecs without slices have one picture in a message, or layers of it.
+            // A codec without slices has a whole picture, or a layer of one, in each message.
             None if unit.is_key && !unit.has_more => unit.began,
             _ => self.next_sequence(),
         };
@@ -489,7 +499,8 @@ impl Tape {
         }
     }
 
-    /// The first message from `began` on that no slice of another message of these tracks follows.
+    /// Returns the first message from `began` on that no slice of an earlier picture of these
+    /// tracks follows.
     fn after_last_slice(&self, message: &Recording<'_>, began: u64, length_bytes: usize) -> u64 {
         let look = |entry: &Entry| {
             let units = read_units(payload_head(&entry.wire, self.chunk_size), length_bytes);
@@ -509,8 +520,9 @@ impl Tape {
         last_slice.map_or(from, |at| from + at as u64 + 1)
     }
 
-    /// Begins a GOP of `tracks` with message `first`, a keyframe message of whose access unit was
-    /// recorded last. Those before it were recorded as a part of the GOP before.
+    /// Starts a GOP of `tracks` at message `first`. The keyframe message that was just recorded
+    /// belongs to its access unit. Earlier messages of that unit were recorded as part of the
+    /// previous GOP and are moved to this one.
     fn begin_gop(&mut self, tracks: &Tracks, first: u64, timestamp: u32) {
         let index = (first - self.first) as usize;
         for entry in self.entries.range_mut(index..) {
@@ -543,8 +555,7 @@ impl Tape {
         self.recorded += len as u64;
     }
 
-    /// Keeps a header for newcomers. A changed decoder configuration ends the GOP it belonged
-    /// to.
+    /// Keeps a header for late players. A changed decoder configuration ends the GOP of its tracks.
     fn keep_header(&mut self, kind: HeaderKind, message: &Recording<'_>) {
         let Recording { tracks, codec, payload, .. } = *message;
         if self.headers.has(kind, &tracks, payload) {
@@ -559,15 +570,15 @@ impl Tape {
         }
     }
 
-    /// Returns the headers in force to be changed by the message at hand.
+    /// Returns the headers in force, to be changed by the message that is recorded next.
     fn change_headers(&mut self) -> &mut Headers {
         self.headers_since = self.next_sequence();
         self.headers_changes = self.headers_changes.wrapping_add(1);
         Rc::make_mut(&mut self.headers)
     }
 
-    /// Ends the headers of another codec on the tracks of a frame or a decoder configuration: not
-    /// every codec has a header that would take their place.
+    /// Suspends headers of another codec on the tracks of a frame or of a decoder configuration.
+    /// Not every codec has a header that would replace them.
     fn note_codec(&mut self, message: &Recording<'_>) {
         let is_of_decoder = message.is_frame
             || matches!(
@@ -590,9 +601,10 @@ impl Tape {
         }
     }
 
-    /// The message from which on the tape is kept for newcomers. The newest start point is kept
-    /// however old it is. What may become part of the next one is kept for a limited time only: a
-    /// track that stopped in the middle of an access unit would hold all that came after it.
+    /// Returns the first message that is kept for late players. The newest start point is kept
+    /// however old it is. Messages that may become part of the next start point are kept for
+    /// [`TapeSettings::span_ms_max`] only. Otherwise a track that stopped in the middle of an
+    /// access unit would keep all later messages on the tape.
     fn kept_from(&self, now: Time, settings: &TapeSettings) -> Option<u64> {
         if !settings.keep_start {
             return None;
@@ -608,16 +620,20 @@ impl Tape {
         self.start_sequence().or_else(awaits_more)
     }
 
+    /// Drops the oldest messages until the tape is within its bounds.
     fn trim(&mut self, has_players: bool, now: Time, settings: &TapeSettings) {
         let start = self.kept_from(now, settings);
         let backlog_ms_max = settings.lag_ms.min(settings.span_ms_max);
         while let Some(oldest) = self.entries.front() {
             let age_ms = now.millis_since(oldest.arrived);
             let held = self.backlog_bytes();
-            // What arrived at this moment goes out to players that keep up.
+            // Messages of this turn are never dropped with the backlog. A player that keeps up has
+            // not been sent them yet, and it must not lose them when memory is short.
             let is_backlog = oldest.arrived < now;
             let over =
                 held > settings.bytes_max || (is_backlog && held > settings.backlog_bytes_max);
+            // No age limit for the newest GOP: a camera that sends a keyframe in four minutes
+            // would have no start point most of the time. The bytes still bound it.
             let in_newest_gop = start.is_some_and(|start| self.first >= start);
             let in_backlog = has_players && age_ms <= backlog_ms_max;
             if !over && (in_newest_gop || in_backlog) {
@@ -627,11 +643,14 @@ impl Tape {
             self.first += 1;
             self.entries.pop_front();
         }
+        // A start point goes with its first message. A later message of the GOP cannot take its
+        // place, since no decoder can start there.
         let is_cut = self.starts.forget_before(self.first) && settings.keep_start;
         self.gops_cut += u32::from(is_cut);
         self.segments.forget_before(self.entries.front().map_or(self.recorded, |e| e.offset));
         if self.entries.is_empty() && !has_players {
-            // Nobody plays and nothing is kept: no room for what is not recorded.
+            // Without players and without a GOP cache the next messages are not recorded, so the
+            // tape gives up its memory, too.
             self.blocks.clear();
             self.entries = VecDeque::new();
         }
@@ -649,7 +668,7 @@ fn read_units(payload: &[u8], length_bytes: usize) -> Option<Units> {
     units.flatten()
 }
 
-/// The payload of a message on the tape up to the end of its first chunk.
+/// Returns the payload of a message on the tape up to the end of its first chunk.
 fn payload_head(wire: &[u8], chunk_size: u32) -> &[u8] {
     const EXTENDED: [u8; 3] = [0xff; 3];
     let extended_len = if wire.get(1..4) == Some(&EXTENDED) { 4 } else { 0 };

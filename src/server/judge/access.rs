@@ -1,8 +1,8 @@
-//! Who may publish: users, stream keys, and what of a stream's name is secret.
+//! Access rules: the users and stream keys that may publish, and the secret parts of stream names.
 //!
-//! Owns the rules of `[apps]` for every connection. They are applied to the canonical name of a
-//! stream, so that no way to cut a URL into application and key gets round them. It keeps nothing
-//! of a connection: what it grants is handed out as a [`LoggedIn`].
+//! Owns the rules of `[apps]`. They apply to the canonical name of a stream, so that no other split
+//! of a URL into application and key evades them. It keeps no state of a connection: a connection
+//! that has logged in holds a [`LoggedIn`].
 
 use super::Refused;
 use crate::config::{App, StreamKey};
@@ -16,30 +16,30 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-/// See the module's head.
+/// The access rules. See the module's head.
 #[derive(Debug)]
 pub struct Access {
     apps: BTreeMap<String, App>,
     challenger: Challenger,
-    /// The names of streams whose keys a reload has taken away: they stay out of the log.
+    /// Names of streams whose keys a reload has removed. The log still hides them.
     retired: BTreeSet<String>,
 }
 
-/// What a connection that has logged in may call upon.
+/// Proof that a connection has logged in.
 #[derive(Debug, PartialEq, Eq)]
 pub struct LoggedIn {
     app: String,
-    /// The name that was proved.
+    /// The user whose password was proved.
     pub user: String,
 }
 
 impl Access {
-    /// The rules for these applications.
+    /// Creates the rules for these applications.
     pub const fn new(apps: BTreeMap<String, App>, challenger: Challenger) -> Self {
         Self { apps, challenger, retired: BTreeSet::new() }
     }
 
-    /// The same with the rules for other applications.
+    /// Returns the rules for other applications after a reload. They remember the removed keys.
     pub fn replaced_by(&mut self, apps: BTreeMap<String, App>) -> Self {
         let mut retired = std::mem::take(&mut self.retired);
         for (name, app) in &self.apps {
@@ -48,8 +48,11 @@ impl Access {
         Self { apps, challenger: self.challenger.clone(), retired }
     }
 
-    /// Whether a `connect` is accepted, and who has logged in with it. An encoder is asked for a
-    /// login where one is needed; so is nobody else, since players need none.
+    /// Decides about a `connect`, and returns the login if it has one. Only encoders are
+    /// challenged: players never need a login.
+    ///
+    /// # Errors
+    /// [`Refused`] with the next step of the login, or because the login is wrong.
     pub fn connect(
         &self,
         request: &ConnectRequest,
@@ -66,8 +69,8 @@ impl Access {
         }
     }
 
-    /// A user that does not exist is asked for a proof like all others, and takes as long to be
-    /// refused.
+    /// Decides about one step of a login. An unknown user is challenged like any other, and takes
+    /// as long to refuse, so that names cannot be guessed.
     fn log_in(
         &self,
         app_name: &str,
@@ -91,7 +94,7 @@ impl Access {
         }
         let nobody = Secret::new("");
         let password = known.unwrap_or(&nobody);
-        // Both are tried, so that the time does not tell in which one the challenge was made.
+        // Both periods are always tried, so that the time does not reveal the one of the challenge.
         let proved = [period, period.saturating_sub(1)]
             .map(|period| login.proves(password, &challenge(period)));
         if known.is_some() && proved.contains(&true) {
@@ -99,7 +102,7 @@ impl Access {
         }
         Err(Refused {
             reason: CloseReason::LoginFailed,
-            // A name that nobody has may be a password in the wrong field.
+            // An unknown user name is not logged: it may be a password in the wrong field.
             detail: match known {
                 Some(_) => format!("wrong password of {}", Escaped(user.as_bytes())),
                 None => "no such user".into(),
@@ -108,7 +111,10 @@ impl Access {
         })
     }
 
-    /// Whether a stream may be published, and the name that players know it by.
+    /// Decides about a publish. Returns the name by which players know the stream.
+    ///
+    /// # Errors
+    /// [`Refused`] without the login or the stream key that the application requires.
     pub fn publish<'n>(
         &self,
         name: &'n str,
@@ -119,7 +125,7 @@ impl Access {
         };
         let is_user = |l: &LoggedIn| l.app == app_name && app.users.contains_key(&l.user);
         if !app.users.is_empty() && !logged_in.is_some_and(is_user) {
-            let text = "a user and a password are needed to publish here";
+            let text = "a user and a password are required to publish here";
             return Err(Refused::told(CloseReason::LoginFailed, text));
         }
         if app.keys.is_empty() {
@@ -132,7 +138,7 @@ impl Access {
         }
     }
 
-    /// The name of the stream that a player means who may know it by its key.
+    /// Returns the public name of the stream that a player asks for by its key or by its name.
     pub fn play<'n>(&self, name: &'n str) -> Cow<'n, str> {
         match self.governing_stream(name) {
             Some((app_name, app, key)) if !is_public(app, key) => {
@@ -143,7 +149,7 @@ impl Access {
         }
     }
 
-    /// The name of a stream as a log may have it.
+    /// Returns the name of a stream for a log, without its key.
     pub fn shown<'a>(&'a self, name: &'a str) -> ShownName<'a> {
         let hidden = match self.governing_stream(name) {
             Some((_, app, key)) if is_public(app, key) => None,
@@ -153,14 +159,14 @@ impl Access {
         ShownName { name, hidden }
     }
 
-    /// The path that a client connects to as a log may have it: the end of it may be a key.
+    /// Returns the path of a `connect` for a log. Its last part may be a key.
     pub fn shown_path<'a>(&'a self, path: &'a str) -> ShownName<'a> {
         let is_app = self.apps.contains_key(path);
         if is_app { ShownName { name: path, hidden: None } } else { self.shown(path) }
     }
 
-    /// The application whose rules hold for a stream, and the key in it: the longest one that has
-    /// a section.
+    /// Returns the application whose rules apply to a stream, and the key. The most specific
+    /// section wins.
     fn governing_stream<'n>(&self, name: &'n str) -> Option<(&str, &App, &'n str)> {
         if self.apps.is_empty() {
             return None;
@@ -171,7 +177,7 @@ impl Access {
         })
     }
 
-    /// The application whose rules hold for a path that a client connects to.
+    /// Returns the application whose rules apply to the path of a `connect`.
     fn governing_path(&self, path: &str) -> Option<(&str, &App)> {
         let exactly = self.apps.get_key_value(path).map(|(name, app)| (name.as_str(), app));
         exactly.or_else(|| self.governing_stream(path).map(|(name, app, _)| (name, app)))
@@ -179,12 +185,12 @@ impl Access {
 }
 
 impl LoggedIn {
-    /// Memory that it holds, itself among it (bytes).
+    /// Memory including this struct (bytes).
     pub(in crate::server) const fn held_bytes(&self) -> usize {
         size_of::<Self>() + self.app.capacity() + self.user.capacity()
     }
 
-    /// As the line says it that tells of a publish.
+    /// Returns the end of a log line about a publish, such as ` as bob`. Empty without a login.
     pub fn as_user(logged_in: Option<&Self>) -> String {
         logged_in.map_or_else(String::new, |l| format!(" as {}", Escaped(l.user.as_bytes())))
     }
@@ -201,11 +207,11 @@ impl Refused {
     }
 }
 
-/// The name of a stream without its key, where that is secret.
+/// The name of a stream for a log, without a secret key.
 #[derive(Clone, Copy, Debug)]
 pub struct ShownName<'a> {
     name: &'a str,
-    /// The application, of which no more is shown.
+    /// The application, if the key is hidden.
     hidden: Option<&'a str>,
 }
 
@@ -218,7 +224,7 @@ impl fmt::Display for ShownName<'_> {
     }
 }
 
-/// Looks at all keys, whichever it is.
+/// Returns the entry with this key. Compares all keys, so that the time does not reveal a match.
 fn find_key<'a>(keys: &'a [StreamKey], key: &str) -> Option<&'a StreamKey> {
     keys.iter().fold(
         None,
@@ -228,7 +234,7 @@ fn find_key<'a>(keys: &'a [StreamKey], key: &str) -> Option<&'a StreamKey> {
     )
 }
 
-/// Whether it is the name that a key has for players.
+/// Returns whether `key` is the public name of a stream key.
 fn is_public(app: &App, key: &str) -> bool {
     app.keys.iter().any(|candidate| candidate.name.as_deref() == Some(key))
 }

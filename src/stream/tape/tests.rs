@@ -1,4 +1,4 @@
-//! Tests of what a tape keeps, where players start on it, and what goes to memory files.
+//! Tests of the bounds of a tape, its start points and its memory files.
 
 use super::*;
 use crate::limits;
@@ -56,7 +56,7 @@ fn sized(mut frame: Frame, len: usize) -> Frame {
     frame
 }
 
-/// A tape and its circumstances.
+/// A tape with its settings.
 struct Bench {
     tape: Tape,
     settings: TapeSettings,
@@ -98,7 +98,7 @@ impl Bench {
         self.from(self.tape.first_sequence())
     }
 
-    /// First payload byte and timestamp of every message from `sequence` on.
+    /// Returns the first payload byte and the timestamp of every message from `sequence` on.
     fn from(&self, sequence: u64) -> Vec<(u8, u32)> {
         let wire: Vec<_> = self.tape.from(sequence).flat_map(|e| e.wire.to_vec()).collect();
         self.brief(&wire)
@@ -220,7 +220,7 @@ fn a_header_counts_only_while_its_codec_is_sent() {
         (&of(g711, audio(20)), "V"),
         (&audio(40), "V"),
         (&of(g711, audio(60)), "V"),
-        // It comes back, as after a stray message.
+        // The old codec comes back, as after a stray message.
         (&of(aac, audio(80)), "ACV"),
         (&of(g711, audio(100)), "V"),
         (&sequence, "ACV"),
@@ -273,7 +273,7 @@ fn cleared_metadata_reaches_no_newcomer() {
 
 #[test]
 fn fl_06_the_tape_is_bounded_in_bytes() {
-    // 1000 payload bytes are 1012 on the wire.
+    // 1000 bytes of payload are 1012 bytes on the wire.
     let four = 4 * (1012 + size_of::<Entry>());
     for (bytes_max, kept) in [(four, 4), (four - 1, 3)] {
         let mut bench = Bench::new(true);
@@ -355,7 +355,7 @@ fn a_gop_that_is_too_large_to_keep_is_counted_once() {
     }
 }
 
-/// A message of H.264 with these NAL units, marked as a keyframe or not.
+/// An H.264 message with these NAL units.
 fn h264(is_marked: bool, timestamp: u32, units: &str) -> Frame {
     let needs = if is_marked { Needs::StartsGop } else { Needs::Gop };
     let mut frame = frame(MediaKind::Video, needs, timestamp, 0);
@@ -370,7 +370,7 @@ const INTER: &str = "00000003 419a00";
 
 #[test]
 fn a_newcomer_begins_with_the_first_message_of_the_keyframe() {
-    // The slices of a keyframe, and which of them are marked as one.
+    // The slices of a keyframe that are marked as one.
     for marked in [[true; 3], [true, false, false], [false, false, true], [false, true, true]] {
         for has_players in [false, true] {
             let mut bench = Bench::new(has_players);
@@ -469,7 +469,7 @@ fn what_is_older_than_lag_and_newest_gop_goes() {
     }
 }
 
-/// A tape with players, and what a turn lets it store.
+/// A tape with players, and the budget of a turn for memory files.
 struct Stored {
     bench: Bench,
     budget: Budget,
@@ -482,7 +482,7 @@ impl Stored {
         Self { bench, budget: Budget::STORING }
     }
 
-    /// Records audio of so many bytes each, and stores what is new in another turn.
+    /// Records audio messages of these sizes, and stores them in another turn.
     fn store(&mut self, sizes: &[usize]) -> bool {
         for size in sizes {
             self.bench.record(&sized(audio(0), *size), 0);
@@ -503,7 +503,7 @@ impl Stored {
     }
 }
 
-/// The wire form of audio of `len` bytes, one chunk header for each 60,000 of them.
+/// Length of audio of `len` bytes in wire form, with a chunk header for each 60,000 bytes.
 const fn wire_bytes(len: usize) -> u64 {
     (12 + len + (len - 1) / SETTINGS.chunk_size as usize) as u64
 }
@@ -553,8 +553,8 @@ fn a_tape_that_may_open_no_file_is_not_charged_for_what_does_not_go_to_one() {
     assert_eq!(stored.budget, Budget::STORING);
 }
 
-/// Neither a track that stopped in the middle of an access unit, nor a keyframe of a track that
-/// does not lead, holds the tape for long: the newest start point alone does.
+/// A track that stopped in the middle of an access unit does not keep messages on the tape for
+/// long, nor does a keyframe of a track that does not lead. Only the newest start point does.
 #[test]
 fn what_may_become_a_start_point_is_kept_for_a_limited_time() {
     let unit = vec![inter(0)];
@@ -611,7 +611,7 @@ fn fl_05_an_audio_only_stream_grows_no_cache() {
 }
 
 #[test]
-fn what_depends_on_a_gop_that_nobody_saw_begin_is_of_use_to_nobody() {
+fn messages_of_a_gop_whose_keyframe_was_not_recorded_reach_no_player() {
     let mut bench = Bench::new(true);
     for (millis, frame) in [inter(0), audio(1), key(2), inter(3)].iter().enumerate() {
         bench.record(frame, millis as u64);
@@ -620,14 +620,14 @@ fn what_depends_on_a_gop_that_nobody_saw_begin_is_of_use_to_nobody() {
     assert_eq!(needs, [LOST, 2, 3, 3]);
 }
 
-/// The same of another track.
+/// Moves a frame to another track.
 fn on(track: u8, mut frame: Frame) -> Frame {
     let payload = [0x96, 0x01, b'h', b'v', b'c', b'1', track];
     frame.tracks = media::classify_video(&payload).unwrap().tracks;
     frame
 }
 
-/// What a newcomer gets at the start point who can decode what it needs.
+/// Returns the messages that a late player receives at the start point.
 fn joined(bench: &Bench) -> Vec<(u8, u32)> {
     let start = bench.tape.start_sequence().unwrap();
     let decodable = bench.tape.from(start).filter(|entry| entry.needs >= start);
@@ -658,7 +658,7 @@ fn without_players_a_start_holds_the_aligned_keyframes_before_it() {
     }
     let start = |at| [(b'K', at), (b'i', at), (b'K', at + 40), (b'i', at + 40)];
     assert_eq!(joined(&bench), start(2000));
-    // A new configuration ends the start, and what belongs to the next is kept all the same.
+    // A new configuration removes the start point. The messages of the next one are still kept.
     bench.record(&header(HeaderKind::VideoSequence, b"V"), 10);
     bench.record(&key(3000), 10);
     bench.record(&header(HeaderKind::VideoSequence, b"W"), 10);
@@ -670,7 +670,7 @@ fn without_players_a_start_holds_the_aligned_keyframes_before_it() {
 }
 
 #[test]
-fn a_keyframe_that_nobody_was_there_for_is_lost() {
+fn a_keyframe_that_was_not_recorded_is_lost() {
     let mut bench = Bench::new(false);
     bench.settings.keep_start = false;
     bench.record(&key(0), 0);
@@ -698,7 +698,7 @@ fn a_returning_publisher_needs_a_keyframe_on_every_track() {
         bench.record(&frame, 0);
     }
     bench.tape.begin(true);
-    assert_eq!(bench.tape.start_sequence(), None, "nobody joins the last one any more");
+    assert_eq!(bench.tape.start_sequence(), None, "no player starts in the last GOP");
     let sequence = bench.tape.next_sequence();
     for frame in [key(0), on(1, inter(0)), inter(40), on(1, key(40)), on(1, inter(80))] {
         bench.record(&frame, 0);

@@ -8,7 +8,7 @@ const fn at(ms: u64) -> Time {
     Time::ZERO.plus_millis(ms)
 }
 
-/// What is sent: a frame of audio or video, on track 0 or others, or something else.
+/// A message: a frame of audio or video on track 0 or another one, or a message without a frame.
 #[derive(Clone, Copy, Debug)]
 enum Sent {
     Audio,
@@ -19,7 +19,7 @@ enum Sent {
     AudioHeader,
     VideoHeader,
     Data,
-    /// The publisher is gone, and this is the first of the next one: a frame of video.
+    /// The first message of the next publisher, a frame of video.
     Return,
 }
 use Sent::{Audio, AudioHeader, AudioTrack, Data, Return, Video, VideoHeader, VideoTracks};
@@ -43,9 +43,9 @@ impl Timeline {
             Video => self.place_frame(video, one, timestamp, now),
             AudioTrack(track) => self.place_frame(audio, &audio_track(track), timestamp, now),
             VideoTracks(a, b) => self.place_frame(video, &video_tracks(a, b), timestamp, now),
-            AudioHeader => self.place_aside(audio, one, timestamp, now),
-            VideoHeader => self.place_aside(video, one, timestamp, now),
-            Data => self.place_aside(MediaKind::Data, &Tracks::NONE, timestamp, now),
+            AudioHeader => self.place_non_frame(audio, one, timestamp, now),
+            VideoHeader => self.place_non_frame(video, one, timestamp, now),
+            Data => self.place_non_frame(MediaKind::Data, &Tracks::NONE, timestamp, now),
             Return => {
                 self.resume();
                 self.place(Video, timestamp, ms)
@@ -54,8 +54,8 @@ impl Timeline {
     }
 }
 
-/// Sends one after the other (what, its timestamp, when in ms, what players receive), and
-/// expects these repairs of the last publisher.
+/// Sends messages (message, its timestamp, arrival in ms, expected timestamp of players), and
+/// checks the repairs of the last publisher.
 #[track_caller]
 fn check(messages: &[(Sent, u32, u64, u32)], repairs: &[(Repair, u32)]) {
     let mut timeline = Timeline::default();
@@ -69,7 +69,7 @@ fn check(messages: &[(Sent, u32, u64, u32)], repairs: &[(Repair, u32)]) {
     assert_eq!(counted, repairs);
 }
 
-/// The same with what passes as it is.
+/// Sends messages whose timestamps must pass unchanged.
 #[track_caller]
 fn check_passes(messages: &[(Sent, u32, u64)]) {
     let same = |&(sent, timestamp, ms): &(Sent, u32, u64)| (sent, timestamp, ms, timestamp);
@@ -115,7 +115,7 @@ fn a_small_step_back_is_raised_to_the_last_frame_of_its_track_alone() {
 }
 
 #[test]
-fn a_step_back_of_more_than_a_second_is_a_clock_that_began_anew_for_all_tracks() {
+fn a_step_back_of_more_than_a_second_is_a_clock_restart_for_all_tracks() {
     for back in [1001, 5000, 600_000] {
         let start = 900_000;
         check(
@@ -123,7 +123,7 @@ fn a_step_back_of_more_than_a_second_is_a_clock_that_began_anew_for_all_tracks()
                 (Video, start, 0, start),
                 (Audio, start - 5, 5, start - 5),
                 (Video, start - back, 40, start + 40),
-                // Of before the jump, and late.
+                // A late frame from before the jump.
                 (Audio, start + 16, 42, start + 16),
                 (Audio, start - back + 3, 43, start + 43),
                 (Video, start - back + 40, 80, start + 80),
@@ -135,7 +135,7 @@ fn a_step_back_of_more_than_a_second_is_a_clock_that_began_anew_for_all_tracks()
 
 #[test]
 fn a_track_goes_over_to_the_other_clock_rather_than_step_back() {
-    // Audio has stepped back by less than is taken for another clock.
+    // Audio has stepped back by less than counts as another clock.
     check(
         &[
             (Video, 50_000, 0, 50_000),
@@ -249,7 +249,7 @@ fn more_clocks_than_two_come_down_to_the_time_of_arrival() {
 }
 
 #[test]
-fn a_frozen_clock_gives_way_to_the_time_of_arrival_after_25_frames_and_2_seconds() {
+fn a_frozen_clock_is_replaced_by_the_arrival_time_after_25_frames_and_2_seconds() {
     for (every_ms, frozen_from_ms) in [(20, 2000), (100, 2500), (40, 2000)] {
         let mut timeline = Timeline::default();
         for ms in (0..5000).step_by(every_ms) {
@@ -258,7 +258,7 @@ fn a_frozen_clock_gives_way_to_the_time_of_arrival_after_25_frames_and_2_seconds
         }
         let frozen = (5000 - frozen_from_ms) / every_ms as u64;
         assert_eq!(u64::from(timeline.repairs.count(Frozen)), frozen);
-        // It moves again from where it stood.
+        // The clock moves again from where it stood.
         let last = timeline.place(Video, 7, 5000);
         assert_eq!(timeline.place(Video, 47, 5040), last + 40);
     }
@@ -318,9 +318,9 @@ fn a_returning_publisher_goes_on_where_the_stream_would_be() {
         ],
         &[],
     );
-    // At once, the clock goes on all the same.
+    // No time has passed, and the clock continues all the same.
     check(&[(Video, 100, 0, 100), (Return, 100, 0, 101)], &[]);
-    // And around.
+    // The clock wraps around.
     let last = u32::MAX - 99;
     check(&[(Video, last, 0, last), (Return, 0, 500, 400), (Video, 40, 540, 440)], &[]);
 }
@@ -339,7 +339,7 @@ fn headers_and_data_of_a_returning_publisher_fix_no_clock() {
 
 #[test]
 fn the_tracks_of_a_returning_publisher_stay_as_far_apart_as_it_sends_them() {
-    // Audio is so far behind video, and stands so far before what players have had of it.
+    // How far audio is behind video, and how far it is before the last audio of the players.
     for (behind, moved) in [(400, 0), (500, 0), (501, 1), (2000, 1500), (9000, 8500)] {
         let audio = 90_000 - behind;
         let placed = |sent: u32| sent - 90_000 + 7500 + moved;
