@@ -26,9 +26,9 @@ mod healthy;
 #[allow(dead_code, reason = "what the attack suite needs of it as well")]
 #[path = "../tests/attack/server.rs"]
 mod server;
-#[allow(dead_code, reason = "what the suites need of it as well")]
-#[path = "../tests/suite/wire.rs"]
-mod wire;
+#[allow(dead_code, reason = "each test target uses a part of it")]
+#[path = "../tests/support/mod.rs"]
+mod support;
 
 use std::process::ExitCode;
 use std::thread;
@@ -42,6 +42,7 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use flood::{FLOODS, Flood};
 use healthy::{Feed, Habits, Pace, Viewer};
 use server::{Server, Setup, wait_until};
+use support::wire;
 
 /// Maximum rise of the 99th percentile during a flood (us).
 const P99_MORE_US_MAX: u64 = 20_000;

@@ -17,11 +17,11 @@ mod cases;
 mod flood;
 mod healthy;
 mod server;
+#[allow(dead_code, reason = "each test target uses a part of it")]
+#[path = "../support/mod.rs"]
+mod support;
 mod table;
 mod trial;
-#[allow(dead_code, reason = "what another suite needs of it as well")]
-#[path = "../suite/wire.rs"]
-mod wire;
 
 use std::collections::VecDeque;
 use std::env;
@@ -34,6 +34,7 @@ use std::time::Instant;
 
 use cases::{Case, GROUPS, Group, Run};
 use server::Server;
+use support::wire;
 use table::Row;
 use trial::{Arena, Trial, Verdict};
 
