@@ -1,15 +1,15 @@
 //! A system that refuses calls, as sandbox kernels, seccomp and old kernels do: the server does
 //! without what it only gains by, and names what it lacks.
 
-use std::env;
-use std::path::{Path, PathBuf};
-use std::process;
+use std::path::Path;
 
 use rustix::process::Signal;
 use tiderace::limits::{SEGMENT_PLAYERS_MIN, SEGMENT_RUN_BYTES_MIN};
 
-use super::peer::Peer;
-use super::{Tiderace, is_there, serves};
+use super::{is_there, serves};
+use crate::support::directory::Directory;
+use crate::support::peer::Peer;
+use crate::support::server::{Server, Start};
 use crate::wire;
 
 /// A server whose calls are answered as `injections` say, in the words of strace(1).
@@ -17,23 +17,17 @@ fn refused(name: &str, injections: &[&str]) -> Option<Refused> {
     if !is_there(Path::new("strace")) {
         return None;
     }
-    let trace = env::temp_dir().join(format!("tiderace-{}-{name}.trace", process::id()));
+    let traces = Directory::new(name);
     let line = "exec strace -D -f -qq -o \"$TRACE\" $INJECT \"$0\" \"$@\"";
-    let mut server = Tiderace::shell(name, line);
+    let mut server = Start::shell(name, line, "");
     let inject: Vec<_> = injections.iter().map(|words| format!("-e inject={words}")).collect();
-    server.command.env("TRACE", &trace).env("INJECT", inject.join(" "));
-    Some(Refused { server: server.start(), trace })
+    server.command.env("TRACE", traces.file("trace")).env("INJECT", inject.join(" "));
+    Some(Refused { server: server.start(), _traces: traces })
 }
 
 struct Refused {
-    server: Tiderace,
-    trace: PathBuf,
-}
-
-impl Drop for Refused {
-    fn drop(&mut self) {
-        drop(std::fs::remove_file(&self.trace));
-    }
+    server: Server,
+    _traces: Directory,
 }
 
 #[test]
@@ -72,7 +66,7 @@ fn a_system_without_sendfile_or_memory_files_serves_every_player_and_says_so_onc
 /// `ulimit -f` holds for memory files as for the log: the system would end the process (SIGXFSZ).
 #[test]
 fn a_limit_of_the_size_of_files_ends_neither_the_server_nor_a_stream() {
-    let mut server = Tiderace::shell("file_size", "ulimit -f 16; exec \"$0\" \"$@\"").start();
+    let mut server = Start::shell("file_size", "ulimit -f 16; exec \"$0\" \"$@\"", "").start();
     let mut players: Vec<_> =
         (0..SEGMENT_PLAYERS_MIN).map(|_| Peer::playing(server.address, "cam")).collect();
     let mut publisher = Peer::publishing(server.address, "cam");
@@ -88,7 +82,7 @@ fn a_limit_of_the_size_of_files_ends_neither_the_server_nor_a_stream() {
     (0..100).for_each(|_| drop(Peer::playing(server.address, "cam")));
     assert!(server.errors().starts_with("tiderace: log lines are lost: File too large"));
     server.signal(Signal::TERM);
-    assert_eq!(server.wait().code(), Some(0));
+    assert_eq!(server.wait_soon().code(), Some(0));
 }
 
 #[test]

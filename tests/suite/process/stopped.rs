@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use super::peer::Peer;
-use super::{Tiderace, wait_until};
+use crate::support::expect_soon;
+use crate::support::peer::Peer;
+use crate::support::server::Start;
 use crate::wire;
 
 const SILENT_MS: u64 = 3000;
@@ -15,7 +16,7 @@ const STOPPED: Duration = Duration::from_millis(SILENT_MS + 1000);
 #[test]
 fn g09_a_process_that_was_stopped_closes_nobody_who_was_there() {
     let timeouts = format!("[timeouts]\npublisher_silent_ms = {SILENT_MS}\n");
-    let server = Tiderace::command("stopped", |file| file.push_str(&timeouts)).start();
+    let server = Start::new("stopped", &timeouts).start();
     let mut streams: Vec<_> = (0..5)
         .map(|index| {
             let key = format!("cam{index}");
@@ -25,7 +26,7 @@ fn g09_a_process_that_was_stopped_closes_nobody_who_was_there() {
     let _silent = Peer::publishing(server.address, "silent");
 
     server.signal(Signal::STOP);
-    wait_until("it stands still", || server.proc("stat").contains(") T "));
+    expect_soon("it stands still", || server.proc().state() == Some('T'));
     for (publisher, _) in &mut streams {
         publisher.send(&wire::audio(0, 100));
     }

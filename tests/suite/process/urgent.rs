@@ -2,13 +2,13 @@
 
 use rustix::process::Signal;
 
-use super::Tiderace;
-use super::peer::Peer;
+use crate::support::peer::Peer;
+use crate::support::server::Start;
 use crate::wire::{command, null};
 
 #[test]
 fn e11_what_is_sent_behind_urgent_data_is_read_at_once() {
-    let server = Tiderace::command("urgent", |_| {}).start();
+    let server = Start::new("urgent", "").start();
     let mut peer = Peer::connected(server.address);
     let check = command("_checkbw", 2.0, &[null()]);
     // So that all of it lies in the socket when the server reads: a read ends at the urgent byte.
