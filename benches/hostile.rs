@@ -41,8 +41,8 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 
 use flood::{FLOODS, Flood};
 use healthy::{Feed, Habits, Pace, Viewer};
-use server::{Server, Setup, wait_until};
-use support::wire;
+use server::{Server, Setup};
+use support::{wait_until, wire};
 
 /// Maximum rise of the 99th percentile during a flood (us).
 const P99_MORE_US_MAX: u64 = 20_000;

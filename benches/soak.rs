@@ -40,8 +40,8 @@ use std::time::{Duration, Instant};
 
 use attacker::{Attacker, SOON, Traffic};
 use healthy::{Feed, Habits, Pace, Viewer};
-use server::{Held, Server, Setup, wait_until};
-use support::wire;
+use server::{Held, Server, Setup};
+use support::{wait_until, wire};
 
 const SECONDS: u64 = 60;
 /// Interval between two samples of the server.

@@ -52,7 +52,7 @@ fn main() -> ExitCode {
     enter_own_network(&args);
     tiderace::descriptors::raise_limit();
     if !Server::is_named() {
-        println!("attack: the server is {}", server::program().display());
+        println!("attack: the server is {}", support::program::path().display());
     }
     let asked: Vec<_> = args.iter().filter(|arg| !arg.starts_with('-')).collect();
     let is_asked = |case: &Case| {

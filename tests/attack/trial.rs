@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use crate::attacker::{Attacker, SOON, Traffic, session};
 use crate::healthy::{Feed, Habits, Pace, Seen, Viewer, newcomer};
-use crate::server::{Held, Server, Setup, closing_reason, wait_until};
+use crate::server::{Held, Server, Setup, closing_reason};
+use crate::support::wait_until;
 use crate::wire::{self, Message};
 
 /// Memory that may remain after an attack, for tables that have grown and pages not quite empty.

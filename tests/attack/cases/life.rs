@@ -1,14 +1,15 @@
 //! The life of the process: refusals to start, signals, and the end.
 
 use std::net::TcpListener;
-use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
 use crate::attacker::{Attacker, End, SOON, session};
-use crate::server::{Server, Setup, own_address, program, wait_until};
+use crate::server::{Server, Setup};
+use crate::support::net::own_address;
+use crate::support::{program, wait_until};
 use crate::trial::{Arena, Verdict};
 use crate::wire;
 
@@ -30,9 +31,7 @@ pub(super) fn g01(verdict: &mut Verdict) {
         ("too few descriptors", "ulimit -n 64; exec \"$0\" \"$@\"", ["--connections-max", "100"]),
     ] {
         let began = Instant::now();
-        let mut command = Command::new("sh");
-        command.args(["-c", shell]).arg(program()).args(args);
-        let output = command.output().expect("the program can be started");
+        let output = program::shell(shell).args(args).output().expect("the program can be started");
         longest = longest.max(began.elapsed());
         let errors = String::from_utf8_lossy(&output.stderr);
         let code = output.status.code();

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::attacker::{Attacker, SOON, session};
 use crate::healthy::Habits;
-use crate::server::wait_until;
+use crate::support::wait_until;
 use crate::trial::{CANARY, Trial};
 use crate::wire::{self, AUDIO, Message, WINDOW_ACK_SIZE, command, null, number, string};
 

@@ -11,7 +11,7 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit};
 use crate::attacker::{Attacker, SOON, session};
 use crate::has_own_network;
 use crate::healthy::{Feed, Habits, Pace, Viewer, newcomer};
-use crate::server::wait_until;
+use crate::support::wait_until;
 use crate::trial::{CANARY, Trial};
 use crate::wire;
 
