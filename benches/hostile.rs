@@ -36,7 +36,6 @@ use std::time::Duration;
 
 use clap::builder::PossibleValuesParser;
 use clap::{Parser, value_parser};
-use rustix::process::Signal;
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 use flood::{FLOODS, Flood};
@@ -182,8 +181,7 @@ fn measure_once(flood: Flood, length: Duration, done: &mut String) -> Result<Rou
         under_us.extend((0..lost).map(|_| WAIT_MAX.as_micros() as u64));
     }
     drop((running, viewer, feed));
-    server.signal(Signal::TERM);
-    server.wait(WAIT_MAX);
+    server.end(WAIT_MAX);
     let log = server.log_from(0);
     let turn_cpu_us = longest_turn_us(&log).ok_or("the server does not report its longest turn")?;
     Ok(Round {

@@ -146,12 +146,6 @@ fn run_group(group: &Group, cases: &[&Case], mut done: impl FnMut(Row)) {
                 (verdict, Some(measured))
             }
             (Run::Beside(_), Some(Err(error))) => (failed(error.clone()), None),
-            (Run::Alone(attack), _) if !elsewhere => {
-                let mut verdict = Verdict::default();
-                let outcome = panic::catch_unwind(AssertUnwindSafe(|| attack(&mut verdict)));
-                verdict.expect(outcome.is_ok(), || "the case itself panicked".to_owned());
-                (verdict, None)
-            }
             (Run::Nowhere(why), _) if !elsewhere => {
                 let figures = vec![why.to_owned()];
                 (Verdict { figures, ..Verdict::default() }, None)

@@ -10,15 +10,13 @@ use std::env;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::ExitStatus;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use tiderace::load::process::ProcessTree;
 
 use crate::support::proc::Proc;
 use crate::support::server::{self, Start};
-use crate::support::wait_until;
 
 /// How the server is started.
 #[derive(Clone, Copy, Debug)]
@@ -125,28 +123,13 @@ impl Server {
         self.proc().state().is_some_and(|state| state != 'Z')
     }
 
-    pub(crate) fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(self.pid as i32).expect("a process id");
-        kill_process(pid, signal).expect("the server is there to be signalled");
-    }
-
-    pub(crate) const fn pid(&self) -> u32 {
-        self.pid
-    }
-
-    /// Returns the exit status, if the server has ended.
-    pub(crate) fn exit_status(&mut self) -> Option<ExitStatus> {
-        self.own.as_mut()?.exit_status()
-    }
-
-    /// Waits up to `limit` for the server to end and returns its exit status.
-    pub(crate) fn wait(&mut self, limit: Duration) -> Option<ExitStatus> {
-        let mut status = None;
-        wait_until(limit, || {
-            status = self.exit_status();
-            status.is_some()
-        });
-        status
+    /// Asks the suite's own server to end, and waits up to `limit` until it has.
+    #[allow(dead_code, reason = "a bench reads its last log line")]
+    pub(crate) fn end(&mut self, limit: Duration) {
+        if let Some(own) = &mut self.own {
+            own.signal(Signal::TERM);
+            own.wait(limit);
+        }
     }
 
     /// Returns the log from a byte offset on.
@@ -165,13 +148,6 @@ impl Server {
     /// Returns the standard error output.
     pub(crate) fn errors(&self) -> String {
         self.own.as_ref().map_or_else(String::new, server::Server::errors)
-    }
-
-    /// Replaces the configuration file and requests a reload.
-    pub(crate) fn reload(&self, settings: &str) {
-        if let Some(own) = &self.own {
-            own.reload(settings);
-        }
     }
 
     fn proc(&self) -> Proc {

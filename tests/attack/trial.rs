@@ -87,11 +87,6 @@ impl Arena {
             .ok_or_else(|| "no frames before the attack".into())
     }
 
-    /// Returns the observations of the healthy player.
-    pub(crate) fn seen(&self) -> Seen {
-        self.viewer.seen()
-    }
-
     /// Returns whether the healthy player soon receives the newest frame, and both clients are
     /// alive.
     pub(crate) fn catches_up(&self) -> bool {

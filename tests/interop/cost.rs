@@ -16,20 +16,6 @@ use crate::support::peer::Peer;
 use crate::support::program::Program;
 use crate::support::wait_until;
 
-#[test]
-fn one_thread_serves_a_stream() {
-    let needs = [Need::Program("ffmpeg"), Need::OwnServer];
-    let Some(lab) = Lab::open("cost_threads", &needs) else { return };
-    let mut server = Server::start(&lab);
-    let url = server.url("live/threads");
-    let _publisher = ffmpeg::publish(&lab, "publisher", &clip(Film::Main, 6), &url);
-    server.wait_for_stream("live", "threads");
-    let _players = [0, 1, 2].map(|_| Peer::playing_in(server.address(), "live", "threads"));
-    thread::sleep(Duration::from_secs(1));
-    let tasks = format!("/proc/{}/task", server.program().pid());
-    assert_eq!(fs::read_dir(tasks).expect("the server runs").count(), 1);
-}
-
 /// Every message is sent to every player at once, so it costs one write each. Messages that arrive
 /// together must cost less than that, never more.
 #[test]

@@ -45,6 +45,14 @@ fn file_that_cannot_be_read_is_one_line_and_code_3() {
 }
 
 #[test]
+fn a_file_that_is_no_configuration_is_refused_in_few_lines() {
+    let output = tiderace(&["--config", "/proc/self/status"]);
+    let (code, stdout, stderr) = outcome(&output);
+    assert_eq!((code, stdout), (Some(3), ""));
+    assert!((1..6).contains(&stderr.lines().count()), "{stderr}");
+}
+
+#[test]
 fn every_mistake_of_a_file_and_of_the_start_is_reported_at_once() {
     let text = "listen = \"192.0.2.1:1935\"\nlog_level = info\n[limits]\nconnections_max = 100\n\
          [play]\nlag_ms = 5s\nlag_ms = 6000\n";
@@ -138,7 +146,11 @@ fn wrong_flags_are_code_2() {
     assert!(stderr.starts_with("tiderace: --listen: got \"nowhere\", expected "), "{stderr}");
     assert_eq!(stderr.lines().count(), 1, "{stderr}");
 
-    assert_eq!(tiderace(&["--no-such-flag"]).status.code(), Some(2));
+    let output = tiderace(&["--no-such-flag", "1"]);
+    let (code, _, stderr) = outcome(&output);
+    assert_eq!(code, Some(2));
+    let lines = stderr.lines().filter(|line| !line.is_empty()).count();
+    assert!((1..6).contains(&lines), "{stderr}");
     assert_eq!(tiderace(&["no-such-command"]).status.code(), Some(2));
 }
 

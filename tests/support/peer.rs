@@ -78,7 +78,12 @@ impl Peer {
     }
 
     pub(crate) fn send(&mut self, message: &Message) {
-        self.stream.write_all(&message.chunks()).expect("the server reads");
+        self.send_bytes(&message.chunks());
+    }
+
+    /// Sends bytes of any kind.
+    pub(crate) fn send_bytes(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).expect("the server reads");
     }
 
     /// Sends a byte as urgent data (RFC 9293, section 3.8.5).

@@ -8,6 +8,7 @@ use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
 use super::serves;
 use crate::support::expect_soon;
+use crate::support::peer::Peer;
 use crate::support::server::Start;
 use crate::wire::{self, HANDSHAKE_BYTES};
 
@@ -28,6 +29,8 @@ fn e01_a_low_descriptor_limit_bounds_the_connections_and_newcomers_still_get_in(
 fn e01_without_descriptors_the_server_waits_and_takes_who_waits_when_one_is_free() {
     let server = Start::new("e01_none", "").start();
     serves(server.address);
+    let mut publisher = Peer::publishing(server.address, "cam");
+    let mut player = Peer::playing(server.address, "cam");
     let open = server.proc().descriptors() as u64;
     let room = 4;
     let limit = Rlimit { current: Some(open + room), maximum: Some(open + room) };
@@ -40,6 +43,8 @@ fn e01_without_descriptors_the_server_waits_and_takes_who_waits_when_one_is_free
     server.wait_for_log("cannot accept on");
     let ticks = server.proc().cpu_ticks_in(Duration::from_secs(1));
     assert!(ticks < 5, "{ticks} ticks of 10 ms in a second without descriptors");
+    publisher.send(&wire::audio(0, 100));
+    assert_eq!(player.next_media().payload, wire::audio(0, 100).payload);
 
     drop(held);
     waiting.set_read_timeout(Some(Duration::from_secs(1))).unwrap();

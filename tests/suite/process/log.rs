@@ -158,6 +158,10 @@ fn a43_no_query_and_no_credentials_reach_the_log_however_much_it_tells() {
         ("live/?token=SECRET", "play", "other?a=b&key=SECRET", "plays live/other"),
         // A slash in a signature, where ffmpeg cuts it.
         ("live/cut?sig=SECRET", "play", "SECRET+e==", "plays live/cut"),
+        ("one?token=SECRET", "publish", "cut&user=u&pass=SECRET", "publish in one: bad_name"),
+        ("live?token=SECRET", "publish", "coded%3Fkey=SECRET", "publishes live/coded"),
+        ("two?token=SECRET", "publish", "user=u&pass=SECRET", "publish in two: bad_name"),
+        ("three", "publish", "rtmp://user:SECRET@host/other/url", "publish in three: bad_name"),
         ("live", "publish", "..?key=SECRET", "stream name has a part"),
         ("..?SECRET", "publish", "cam", "stream name has a part"),
     ] {

@@ -43,7 +43,8 @@ fn sigterm_with_nobody_connected_ends_it_at_once_and_well() {
 
 #[test]
 fn a_second_sigterm_waits_for_nobody() {
-    let mut server = Start::new("term_twice", "").start();
+    // Longer than the test waits, so only the second signal can end it.
+    let mut server = Start::new("term_twice", "drain_ms = 60000\n").start();
     let _stays = greeted(server.address);
     server.signal(Signal::TERM);
     server.wait_for_log("going down: 1 connections are told");
@@ -254,12 +255,16 @@ fn g02_sigterm_tells_a_hundred_publishers_and_a_thousand_players_and_ends_well()
     assert_last_line(&server, "stopped with 0 open connections; ");
 }
 
+/// Signals that a server may get without a reason to end.
+const SIGNALS: [Signal; 6] =
+    [Signal::PIPE, Signal::WINCH, Signal::CHILD, Signal::URG, Signal::CONT, Signal::USR1];
+
 #[test]
 fn g03_signals_that_mean_nothing_to_the_server_do_not_end_it() {
     let mut server = Start::new("g03", "").start();
     let mut peer = Peer::connected(server.address);
     for _ in 0..1000 {
-        for signal in [Signal::PIPE, Signal::WINCH, Signal::CHILD, Signal::URG, Signal::USR1] {
+        for signal in SIGNALS {
             server.signal(signal);
         }
     }
@@ -295,6 +300,10 @@ fn g04_a_thousand_reloads_half_of_them_of_a_broken_file_lose_no_message() {
             media.take_while(|message| message.kind == wire::AUDIO).map(|m| m.timestamp).collect()
         });
         reload(&server, &manager, 0..1000);
+        // Without waiting for the answers: signals of one kind merge while they are pending.
+        (0..100).for_each(|_| server.signal(Signal::HUP));
+        server.reload("[publish]\nlinger_ms = 5000\n");
+        while !manager.next().contains("STATUS=reloaded: publish.linger_ms") {}
         goes_on.store(false, Ordering::Relaxed);
         let sent = sender.join().unwrap();
         let received: Vec<u32> = receiver.join().unwrap();

@@ -4,8 +4,10 @@ use std::net::TcpListener;
 
 use super::serves;
 use crate::support::net::own_address;
+use crate::support::peer::Peer;
 use crate::support::program;
 use crate::support::server::Start;
+use crate::wire;
 
 #[test]
 fn what_keeps_the_server_from_starting_is_one_line_and_a_code_of_its_own() {
@@ -50,7 +52,10 @@ fn what_keeps_the_server_from_starting_is_one_line_and_a_code_of_its_own() {
 #[test]
 fn the_server_is_one_thread() {
     let server = Start::new("threads", "").start();
-    serves(server.address);
+    let mut publisher = Peer::publishing(server.address, "cam");
+    let mut players = [(); 3].map(|()| Peer::playing(server.address, "cam"));
+    publisher.send(&wire::audio(0, 100));
+    players.iter_mut().for_each(|player| drop(player.next_media()));
     assert_eq!(server.proc().field("status", "Threads:"), Some(1));
 }
 

@@ -4,7 +4,7 @@ use rustix::process::Signal;
 
 use crate::support::peer::Peer;
 use crate::support::server::Start;
-use crate::wire::{command, null};
+use crate::wire::{self, command, null};
 
 #[test]
 fn e11_what_is_sent_behind_urgent_data_is_read_at_once() {
@@ -19,4 +19,14 @@ fn e11_what_is_sent_behind_urgent_data_is_read_at_once() {
     server.signal(Signal::CONT);
     peer.wait_for("_result");
     peer.wait_for("_result");
+    // Between commands, too, and within one.
+    for (request, answer) in
+        [(wire::create_stream(3.0), "_result"), (wire::publish("cam"), "NetStream.Publish.Start")]
+    {
+        peer.send_urgent(b'!');
+        peer.send_bytes(&request.chunks()[..20]);
+        peer.send_urgent(b'!');
+        peer.send_bytes(&request.chunks()[20..]);
+        peer.wait_for(answer);
+    }
 }
