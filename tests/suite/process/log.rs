@@ -275,14 +275,7 @@ fn a_flood_of_refused_logins_costs_few_lines() {
         while stream.read(&mut [0; 4096]).unwrap_or(0) > 0 {}
     }
     let seconds = began.elapsed().as_secs() as usize + 2;
-    let counted = || {
-        let log = server.log();
-        let left_out = log.lines().filter_map(|line| {
-            let count = line.split_once("left out ")?.1.split_once(" lines")?.0;
-            Some(count.parse::<usize>().unwrap())
-        });
-        left_out.sum::<usize>() + log.matches("login_begun").count()
-    };
+    let counted = || lines_and_left_out(&server.log(), "login_begun");
     expect_soon("each has its line or is counted", || counted() == flood);
     let lines = server.log().matches("login_begun").count();
     assert!(lines <= 10 * seconds, "{lines} lines in {seconds} s");
@@ -300,15 +293,17 @@ fn a_flood_of_bad_connections_costs_few_lines_and_every_one_is_counted() {
         assert_eq!(stream.read(&mut [0]).unwrap_or(0), 0);
     }
     let seconds = began.elapsed().as_secs() as usize + 2;
-    let counted = || {
-        let log = server.log();
-        let left_out = log.lines().filter_map(|line| {
-            let count = line.split_once("left out ")?.1.split_once(" lines")?.0;
-            Some(count.parse::<usize>().unwrap())
-        });
-        left_out.sum::<usize>() + log.matches("bad_handshake").count()
-    };
+    let counted = || lines_and_left_out(&server.log(), "bad_handshake");
     expect_soon("each has its line or is counted", || counted() == flood);
     let lines = server.log().lines().count();
     assert!(lines <= 10 + 11 * seconds, "{lines} lines in {seconds} s: {}", server.log());
+}
+
+/// Returns how many lines with `text` a log has, in addition to those that it counts as left out.
+fn lines_and_left_out(log: &str, text: &str) -> usize {
+    let left_out = log.lines().filter_map(|line| {
+        let count = line.split_once("left out ")?.1.split_once(" lines")?.0;
+        Some(count.parse::<usize>().unwrap())
+    });
+    left_out.sum::<usize>() + log.matches(text).count()
 }

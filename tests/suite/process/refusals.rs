@@ -30,6 +30,23 @@ struct Refused {
     _traces: Directory,
 }
 
+/// Publishes frames that the server would send from memory files, and expects every player to
+/// receive them. Returns the publisher and the players.
+#[track_caller]
+fn expect_relayed_from_files(server: &Server, name: &str) -> (Peer, Vec<Peer>) {
+    let mut players: Vec<_> =
+        (0..SEGMENT_PLAYERS_MIN).map(|_| Peer::playing(server.address, "cam")).collect();
+    let mut publisher = Peer::publishing(server.address, "cam");
+    for timestamp in 0..3 {
+        let frame = wire::audio(timestamp, 10 * SEGMENT_RUN_BYTES_MIN);
+        publisher.send(&frame);
+        for player in &mut players {
+            assert_eq!(player.next_media().payload, frame.payload, "{name}");
+        }
+    }
+    (publisher, players)
+}
+
 #[test]
 fn a_system_without_sendfile_or_memory_files_serves_every_player_and_says_so_once() {
     for (name, injection, warning) in [
@@ -47,16 +64,7 @@ fn a_system_without_sendfile_or_memory_files_serves_every_player_and_says_so_onc
     ] {
         let Some(refused) = refused(name, &[injection]) else { return };
         let server = &refused.server;
-        let mut players: Vec<_> =
-            (0..SEGMENT_PLAYERS_MIN).map(|_| Peer::playing(server.address, "cam")).collect();
-        let mut publisher = Peer::publishing(server.address, "cam");
-        for timestamp in 0..3 {
-            let frame = wire::audio(timestamp, 10 * SEGMENT_RUN_BYTES_MIN);
-            publisher.send(&frame);
-            for player in &mut players {
-                assert_eq!(player.next_media().payload, frame.payload, "{name}");
-            }
-        }
+        let _peers = expect_relayed_from_files(server, name);
         let log = server.log();
         assert_eq!(log.matches(warning).count(), 1, "{log}");
         assert_eq!(log.matches("WARN").count(), 1, "{log}");
@@ -67,16 +75,7 @@ fn a_system_without_sendfile_or_memory_files_serves_every_player_and_says_so_onc
 #[test]
 fn a_limit_of_the_size_of_files_ends_neither_the_server_nor_a_stream() {
     let mut server = Start::shell("file_size", "ulimit -f 16; exec \"$0\" \"$@\"", "").start();
-    let mut players: Vec<_> =
-        (0..SEGMENT_PLAYERS_MIN).map(|_| Peer::playing(server.address, "cam")).collect();
-    let mut publisher = Peer::publishing(server.address, "cam");
-    for timestamp in 0..3 {
-        let frame = wire::audio(timestamp, 10 * SEGMENT_RUN_BYTES_MIN);
-        publisher.send(&frame);
-        for player in &mut players {
-            assert_eq!(player.next_media().payload, frame.payload);
-        }
-    }
+    let _peers = expect_relayed_from_files(&server, "file_size");
     server.wait_for_log("the system refuses memory files: File too large");
     // Beyond what the log may hold.
     (0..100).for_each(|_| drop(Peer::playing(server.address, "cam")));
