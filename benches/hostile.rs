@@ -26,9 +26,9 @@ mod healthy;
 #[allow(dead_code, reason = "what the attack suite needs of it as well")]
 #[path = "../tests/attack/server.rs"]
 mod server;
-#[allow(dead_code, reason = "what the suites need of it as well")]
-#[path = "../tests/suite/wire.rs"]
-mod wire;
+#[allow(dead_code, reason = "each test target uses a part of it")]
+#[path = "../tests/support/mod.rs"]
+mod support;
 
 use std::process::ExitCode;
 use std::thread;
@@ -36,12 +36,12 @@ use std::time::Duration;
 
 use clap::builder::PossibleValuesParser;
 use clap::{Parser, value_parser};
-use rustix::process::Signal;
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 use flood::{FLOODS, Flood};
 use healthy::{Feed, Habits, Pace, Viewer};
-use server::{Server, Setup, wait_until};
+use server::{Server, Setup};
+use support::{wait_until, wire};
 
 /// Maximum rise of the 99th percentile during a flood (us).
 const P99_MORE_US_MAX: u64 = 20_000;
@@ -181,8 +181,7 @@ fn measure_once(flood: Flood, length: Duration, done: &mut String) -> Result<Rou
         under_us.extend((0..lost).map(|_| WAIT_MAX.as_micros() as u64));
     }
     drop((running, viewer, feed));
-    server.signal(Signal::TERM);
-    server.wait(WAIT_MAX);
+    server.end(WAIT_MAX);
     let log = server.log_from(0);
     let turn_cpu_us = longest_turn_us(&log).ok_or("the server does not report its longest turn")?;
     Ok(Round {

@@ -8,22 +8,26 @@
 //!
 //! Each session takes a descriptor here and one in the server, so `ulimit -n` bounds the number.
 
+#[allow(dead_code, reason = "each test target uses a part of it")]
+#[path = "../tests/support/mod.rs"]
+mod support;
+
 use std::env;
 use std::error::Error;
-use std::fs;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
-use std::process::{self, Child, Command, Stdio};
+use std::net::{SocketAddr, SocketAddrV4, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
+use support::net::{connect_from, own_host};
+use support::server::Start;
 use tiderace::rtmp::client::{Client, ClientConfig, ClientEvent, Purpose};
 
 const SESSIONS: usize = 10_000;
 /// A fraction of the ports of one source address, so that the kernel finds a free one at once.
 const SESSIONS_PER_SOURCE: usize = 1000;
-const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 9, 3, 5)), 11935);
+/// The first source address. The server has one below.
+const SOURCES_FROM: u8 = 10;
 const IDLE: Duration = Duration::from_secs(10);
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -41,27 +45,30 @@ fn main() -> Result<()> {
 }
 
 fn measure(sessions: usize, purpose: &Purpose) -> Result<()> {
-    let server = Server::start()?;
+    let server = Start::new("idle", "log_level = \"warn\"\n").start();
+    let (address, proc) = (server.address, server.proc());
     // Costs of the first session, such as tables, are not counted.
-    let mut held = vec![open(0, purpose)?];
-    let before = server.resident_bytes()?;
+    let mut held = vec![open(address, 0, purpose)?];
+    let resident = || proc.field("smaps_rollup", "Rss:").ok_or("the server is gone");
+    let before = resident()?;
     let began = Instant::now();
     for index in 1..=sessions {
-        held.push(open(index, purpose)?);
+        held.push(open(address, index, purpose)?);
     }
     let opened = began.elapsed();
     thread::sleep(Duration::from_secs(1));
-    let resident = server.resident_bytes()? - before;
+    let more = 1024 * (resident()? - before);
     println!("{sessions} sessions opened in {:.2} s", opened.as_secs_f64());
-    println!("{} bytes resident for each", resident / sessions as u64);
+    println!("{} bytes resident for each", more / sessions as u64);
 
-    let (ticks, switches) = (server.cpu_ticks()?, server.voluntary_switches()?);
+    let wakeups = || proc.field("status", "voluntary_ctxt_switches:").ok_or("the server is gone");
+    let (ticks, before) = (proc.cpu_ticks(), wakeups()?);
     thread::sleep(IDLE);
     println!(
         "in {} s of sleep: {} ticks of 10 ms, {} wakeups",
         IDLE.as_secs(),
-        server.cpu_ticks()? - ticks,
-        server.voluntary_switches()? - switches
+        proc.cpu_ticks() - ticks,
+        wakeups()? - before
     );
     held.iter_mut().try_for_each(expect_open)
 }
@@ -80,11 +87,11 @@ fn expect_open(stream: &mut TcpStream) -> Result<()> {
 }
 
 /// Opens a session and runs the dialogue until `purpose` is accepted.
-fn open(index: usize, purpose: &Purpose) -> Result<TcpStream> {
-    let mut stream = connect_from(index / SESSIONS_PER_SOURCE)?;
+fn open(server: SocketAddr, index: usize, purpose: &Purpose) -> Result<TcpStream> {
+    let mut stream = connect(index / SESSIONS_PER_SOURCE, server)?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-    let config = ClientConfig::new("live", format!("rtmp://{SERVER}/live"), purpose.clone());
+    let config = ClientConfig::new("live", format!("rtmp://{server}/live"), purpose.clone());
     let mut client = Client::new(config, &[7; 1528]);
     let last = match purpose {
         Purpose::Connect => ClientEvent::Connected,
@@ -108,64 +115,7 @@ fn open(index: usize, purpose: &Purpose) -> Result<TcpStream> {
 
 /// Connects from one of many loopback addresses. Each process uses its own, because the ports of an
 /// earlier run stay in TIME_WAIT for a minute.
-fn connect_from(source: usize) -> Result<TcpStream> {
-    let [_, _, high, low] = process::id().to_be_bytes();
-    let host = Ipv4Addr::new(127, high | 0x80, low, u8::try_from(1 + source)?);
-    let socket = socket(AddressFamily::INET, SocketType::STREAM, None)?;
-    bind(&socket, &SocketAddrV4::new(host, 0))?;
-    connect(&socket, &SERVER)?;
-    Ok(TcpStream::from(socket))
-}
-
-/// The server. It is killed when dropped.
-struct Server(Child);
-
-impl Server {
-    fn start() -> Result<Self> {
-        let server = Command::new(env!("CARGO_BIN_EXE_tiderace"))
-            .args(["--listen", &SERVER.to_string(), "--log-level", "warn"])
-            .stdout(Stdio::null())
-            .spawn()?;
-        let server = Self(server);
-        for _ in 0..500 {
-            if TcpStream::connect(SERVER).is_ok() {
-                return Ok(server);
-            }
-            thread::sleep(Duration::from_millis(10));
-        }
-        Err("the server does not come up".into())
-    }
-
-    fn resident_bytes(&self) -> Result<u64> {
-        Ok(1024 * self.field("smaps_rollup", "Rss:")?)
-    }
-
-    fn voluntary_switches(&self) -> Result<u64> {
-        self.field("status", "voluntary_ctxt_switches:")
-    }
-
-    fn cpu_ticks(&self) -> Result<u64> {
-        let stat = self.read("stat")?;
-        // The name in parentheses may contain anything; utime and stime are fields 14 and 15.
-        let (_, fields) = stat.rsplit_once(") ").ok_or("no fields")?;
-        let ticks = fields.split(' ').skip(11).take(2).map(str::parse::<u64>);
-        Ok(ticks.sum::<std::result::Result<u64, _>>()?)
-    }
-
-    fn field(&self, file: &str, name: &str) -> Result<u64> {
-        let text = self.read(file)?;
-        let line = text.lines().find_map(|line| line.strip_prefix(name)).ok_or("no such field")?;
-        Ok(line.split_whitespace().next().unwrap_or_default().parse()?)
-    }
-
-    fn read(&self, file: &str) -> Result<String> {
-        Ok(fs::read_to_string(format!("/proc/{}/{file}", self.0.id()))?)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
+fn connect(source: usize, server: SocketAddr) -> Result<TcpStream> {
+    let host = own_host(SOURCES_FROM + u8::try_from(source)?);
+    Ok(connect_from(SocketAddrV4::new(host, 0), 0, server)?)
 }

@@ -25,9 +25,9 @@ mod healthy;
 #[allow(dead_code, reason = "what the attack suite needs of it as well")]
 #[path = "../tests/attack/server.rs"]
 mod server;
-#[allow(dead_code, reason = "what the suites need of it as well")]
-#[path = "../tests/suite/wire.rs"]
-mod wire;
+#[allow(dead_code, reason = "each test target uses a part of it")]
+#[path = "../tests/support/mod.rs"]
+mod support;
 
 use std::collections::VecDeque;
 use std::env;
@@ -40,7 +40,8 @@ use std::time::{Duration, Instant};
 
 use attacker::{Attacker, SOON, Traffic};
 use healthy::{Feed, Habits, Pace, Viewer};
-use server::{Held, Server, Setup, wait_until};
+use server::{Held, Server, Setup};
+use support::{wait_until, wire};
 
 const SECONDS: u64 = 60;
 /// Interval between two samples of the server.

@@ -4,10 +4,10 @@
 //! the workloads.
 
 use std::cell::{Cell, RefCell};
-use std::fs::{self, File};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::fs;
+use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
-use std::process::{self, Child, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -20,7 +20,10 @@ use tiderace::load::manifest::Manifest;
 use tiderace::load::report::LoadReport;
 
 use crate::Result;
-use crate::peer::{Peer, TIDERACE};
+use crate::peer::{Peer, tiderace};
+use crate::support::directory::Directory;
+use crate::support::net::own_address;
+use crate::support::program::Program;
 
 /// Longer than any load takes.
 const LOAD_MAX: Duration = Duration::from_secs(90);
@@ -32,7 +35,7 @@ const LAGGED: i32 = 14;
 /// See the module's head.
 #[derive(Debug)]
 pub(crate) struct Lab {
-    folder: PathBuf,
+    directory: Directory,
     pub(crate) server_core: u32,
     pub(crate) load_core: u32,
     is_interrupted: Arc<AtomicBool>,
@@ -47,11 +50,9 @@ impl Lab {
         for signal in [SIGINT, SIGTERM] {
             flag::register(signal, Arc::clone(&is_interrupted))?;
         }
-        let folder = std::env::temp_dir().join(format!("tiderace-peers-{}", process::id()));
-        fs::create_dir_all(&folder)?;
         let (server_core, load_core) = cores()?;
         Ok(Self {
-            folder,
+            directory: Directory::new("peers"),
             server_core,
             load_core,
             is_interrupted,
@@ -70,16 +71,15 @@ impl Lab {
         self.has_lagged.take()
     }
 
-    /// Starts a server on a free port, and waits until it accepts connections.
+    /// Starts a server on an address of its own, and waits until it accepts connections.
     pub(crate) fn start(&self, peer: Peer) -> Result<Server> {
-        // The port is free again at once, because no connection was made.
-        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
-        let words = peer.command(address, &self.folder)?;
+        let address = own_address();
+        let words = peer.command(address, self.directory.path())?;
         let program = self.spawn(self.server_core, &words, "server")?;
         let mut server = Server { peer, address, program };
         let asked = Instant::now();
         while TcpStream::connect(address).is_err() {
-            let has_ended = server.program.0.try_wait()?.is_some();
+            let has_ended = !server.program.is_running();
             if has_ended || asked.elapsed() > START_MAX {
                 return Err(format!("it does not start: {}", self.last_line("server")).into());
             }
@@ -90,7 +90,7 @@ impl Lab {
 
     /// Runs `tiderace load` with `flags` against a server, and returns its report.
     pub(crate) fn load(&self, server: &Server, command: &str, flags: &str) -> Result<LoadReport> {
-        let json = self.folder.join("report.json");
+        let json = self.directory.file("report.json");
         let json_flags = format!("--json {} --server-pid {}", json.display(), server.pid());
         let words = load_words(server, command, &format!("{flags} {json_flags}"));
         let mut program = self.spawn(self.load_core, &words, "load")?;
@@ -112,8 +112,8 @@ impl Lab {
         let words = load_words(server, "idle", &flags);
         let mut program = self.spawn(self.load_core, &words, "crowd")?;
         let asked = Instant::now();
-        while server.descriptors()? < sessions {
-            if program.0.try_wait()?.is_some() || asked.elapsed() > LOAD_MAX {
+        while server.program.proc().descriptors() < sessions {
+            if !program.is_running() || asked.elapsed() > LOAD_MAX {
                 return Err(format!("sessions do not open: {}", self.last_line("crowd")).into());
             }
             self.pause()?;
@@ -124,22 +124,15 @@ impl Lab {
     /// Starts a program on one core. `taskset` replaces itself with the program, so the pid is that
     /// of the program.
     fn spawn(&self, core: u32, words: &[String], name: &str) -> Result<Program> {
-        let log = File::create(self.log(name))?;
-        let child = Command::new("taskset")
-            .args(["-c", &core.to_string()])
-            .args(words)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .map_err(|error| format!("taskset, from the package util-linux: {error}"))?;
-        Ok(Program(child))
+        let mut command = Command::new("taskset");
+        command.args(["-c", &core.to_string()]).args(words);
+        Ok(Program::start(self.directory.path(), name, &mut command))
     }
 
     fn wait(&self, program: &mut Program, limit: Duration) -> Result<ExitStatus> {
         let asked = Instant::now();
         loop {
-            if let Some(status) = program.0.try_wait()? {
+            if let Some(status) = program.exit_status() {
                 return Ok(status);
             }
             if asked.elapsed() > limit {
@@ -159,19 +152,13 @@ impl Lab {
     }
 
     fn log(&self, name: &str) -> PathBuf {
-        self.folder.join(format!("{name}.txt"))
+        self.directory.file(&format!("{name}.err"))
     }
 
     /// Returns the last line that a program has printed.
     fn last_line(&self, name: &str) -> String {
         let text = fs::read_to_string(self.log(name)).unwrap_or_default();
         text.lines().last().unwrap_or("it printed nothing").to_owned()
-    }
-}
-
-impl Drop for Lab {
-    fn drop(&mut self) {
-        drop(fs::remove_dir_all(&self.folder));
     }
 }
 
@@ -191,19 +178,9 @@ fn cores() -> Result<(u32, u32)> {
 fn load_words(server: &Server, command: &str, flags: &str) -> Vec<String> {
     let url = format!("rtmp://{}/live/peers", server.address);
     let wire = if server.peer.is_floor() { " --wire floor" } else { "" };
-    let line = format!("{TIDERACE} load {command} {url} --quiet {flags}{wire}");
+    let tiderace = tiderace();
+    let line = format!("{tiderace} load {command} {url} --quiet {flags}{wire}");
     line.split_whitespace().map(str::to_owned).collect()
-}
-
-/// A program that is killed when dropped.
-#[derive(Debug)]
-pub(crate) struct Program(Child);
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
 }
 
 /// A server that accepts connections.
@@ -216,11 +193,6 @@ pub(crate) struct Server {
 
 impl Server {
     fn pid(&self) -> u32 {
-        self.program.0.id()
-    }
-
-    /// Returns the number of open descriptors.
-    fn descriptors(&self) -> Result<usize> {
-        Ok(fs::read_dir(format!("/proc/{}/fd", self.pid()))?.count())
+        self.program.pid()
     }
 }

@@ -20,6 +20,9 @@
 mod generated;
 mod lab;
 mod peer;
+#[allow(dead_code, reason = "each test target uses a part of it")]
+#[path = "../../tests/support/mod.rs"]
+mod support;
 mod table;
 mod workloads;
 

@@ -2,12 +2,14 @@
 //!
 //! Owns their command lines and configurations, and the packages they need.
 
+use std::ffi::os_str::Display;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::Result;
+use crate::support::program;
 
 /// A server with a particular setup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,8 +27,10 @@ pub(crate) enum Peer {
     SendfileFloor,
 }
 
-/// The program under test, which is also the load generator.
-pub(crate) const TIDERACE: &str = env!("CARGO_BIN_EXE_tiderace");
+/// Returns the path of the program under test, which is also the load generator.
+pub(crate) fn tiderace() -> Display<'static> {
+    program::path().display()
+}
 
 const NGINX: &str = "/usr/sbin/nginx";
 const NGINX_RTMP: &str = "/usr/lib/nginx/modules/ngx_rtmp_module.so";
@@ -52,15 +56,16 @@ impl Peer {
 
     /// Returns the command that serves `address` until it is killed. Its files go to `folder`.
     pub(crate) fn command(self, address: SocketAddr, folder: &Path) -> Result<Vec<String>> {
+        let tiderace = tiderace();
         let words = match self {
             Self::Tiderace | Self::TideraceCrowded | Self::TideraceAsleep => {
-                format!("{TIDERACE} --listen {address} --log-level warn")
+                format!("{tiderace} --listen {address} --log-level warn")
             }
             Self::TideraceMerging => {
                 let config = folder.join("merging.toml");
                 fs::write(&config, "[play]\nmerge_ms = 350\n")?;
                 let config = config.display();
-                format!("{TIDERACE} --config {config} --listen {address} --log-level warn")
+                format!("{tiderace} --config {config} --listen {address} --log-level warn")
             }
             Self::Nginx => {
                 let config = folder.join("nginx.conf");
@@ -68,9 +73,9 @@ impl Peer {
                 let (folder, config) = (folder.display(), config.display());
                 format!("{NGINX} -p {folder} -c {config} -e {folder}/nginx.log")
             }
-            Self::WriteFloor => format!("{TIDERACE} load floor --listen {address} --send write"),
+            Self::WriteFloor => format!("{tiderace} load floor --listen {address} --send write"),
             Self::SendfileFloor => {
-                format!("{TIDERACE} load floor --listen {address} --send sendfile")
+                format!("{tiderace} load floor --listen {address} --send sendfile")
             }
         };
         Ok(words.split(' ').map(str::to_owned).collect())

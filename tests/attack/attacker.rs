@@ -5,14 +5,15 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, SocketAddrV4, TcpStream};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
+use rustix::net::sockopt;
 
+use crate::support::net::connect_from;
 use crate::wire::{self, Message};
 
 /// Long enough for anything immediate, even on a busy machine.
@@ -211,22 +212,4 @@ impl AsFd for Attacker {
 pub(crate) fn session(messages: &[Message]) -> Vec<u8> {
     let messages = messages.iter().flat_map(Message::chunks);
     wire::handshake().into_iter().chain(wire::connect("live").chunks()).chain(messages).collect()
-}
-
-/// Opens a connection from `from`, with a receive buffer of this size unless it is 0.
-pub(crate) fn connect_from(
-    from: SocketAddrV4,
-    receive_bytes: usize,
-    server: SocketAddr,
-) -> std::io::Result<TcpStream> {
-    // A server started meanwhile must not inherit the socket: the connection would outlive the
-    // attacker.
-    let flags = SocketFlags::CLOEXEC;
-    let socket: OwnedFd = net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
-    if receive_bytes > 0 {
-        sockopt::set_socket_recv_buffer_size(&socket, receive_bytes)?;
-    }
-    net::bind(&socket, &from)?;
-    net::connect(&socket, &server)?;
-    Ok(socket.into())
 }

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use tiderace::rtmp::client::{Client, ClientConfig, ClientEvent, Purpose};
 
-use crate::attacker::{SOON, connect_from};
+use crate::attacker::SOON;
+use crate::support::net::connect_from;
 use crate::wire;
 
 /// Marks a numbered frame, after the five bytes of its tag header.

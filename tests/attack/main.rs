@@ -17,11 +17,11 @@ mod cases;
 mod flood;
 mod healthy;
 mod server;
+#[allow(dead_code, reason = "each test target uses a part of it")]
+#[path = "../support/mod.rs"]
+mod support;
 mod table;
 mod trial;
-#[allow(dead_code, reason = "what another suite needs of it as well")]
-#[path = "../suite/wire.rs"]
-mod wire;
 
 use std::collections::VecDeque;
 use std::env;
@@ -34,6 +34,7 @@ use std::time::Instant;
 
 use cases::{Case, GROUPS, Group, Run};
 use server::Server;
+use support::wire;
 use table::Row;
 use trial::{Arena, Trial, Verdict};
 
@@ -51,7 +52,7 @@ fn main() -> ExitCode {
     enter_own_network(&args);
     tiderace::descriptors::raise_limit();
     if !Server::is_named() {
-        println!("attack: the server is {}", server::program().display());
+        println!("attack: the server is {}", support::program::path().display());
     }
     let asked: Vec<_> = args.iter().filter(|arg| !arg.starts_with('-')).collect();
     let is_asked = |case: &Case| {
@@ -145,12 +146,6 @@ fn run_group(group: &Group, cases: &[&Case], mut done: impl FnMut(Row)) {
                 (verdict, Some(measured))
             }
             (Run::Beside(_), Some(Err(error))) => (failed(error.clone()), None),
-            (Run::Alone(attack), _) if !elsewhere => {
-                let mut verdict = Verdict::default();
-                let outcome = panic::catch_unwind(AssertUnwindSafe(|| attack(&mut verdict)));
-                verdict.expect(outcome.is_ok(), || "the case itself panicked".to_owned());
-                (verdict, None)
-            }
             (Run::Nowhere(why), _) if !elsewhere => {
                 let figures = vec![why.to_owned()];
                 (Verdict { figures, ..Verdict::default() }, None)

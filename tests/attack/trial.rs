@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use crate::attacker::{Attacker, SOON, Traffic, session};
 use crate::healthy::{Feed, Habits, Pace, Seen, Viewer, newcomer};
-use crate::server::{Held, Server, Setup, closing_reason, wait_until};
+use crate::server::{Held, Server, Setup, closing_reason};
+use crate::support::wait_until;
 use crate::wire::{self, Message};
 
 /// Memory that may remain after an attack, for tables that have grown and pages not quite empty.
@@ -84,11 +85,6 @@ impl Arena {
         is_warm
             .then_some(Self { server, feed, viewer })
             .ok_or_else(|| "no frames before the attack".into())
-    }
-
-    /// Returns the observations of the healthy player.
-    pub(crate) fn seen(&self) -> Seen {
-        self.viewer.seen()
     }
 
     /// Returns whether the healthy player soon receives the newest frame, and both clients are

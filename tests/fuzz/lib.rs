@@ -1,4 +1,4 @@
-//! The fuzz targets: their bodies, which the suite runs, too, and the parts of the suite that the
+//! The fuzz targets: their bodies, which the suite runs, too, and the parts of the tests that the
 //! bodies use. The manifest here lists the crates that those parts need.
 
 #![forbid(unsafe_code)]
@@ -7,13 +7,13 @@ mod bodies;
 #[path = "../suite/faults.rs"]
 #[allow(dead_code, reason = "the tests of the suite use more of it")]
 mod faults;
-#[path = "../suite/random.rs"]
+#[path = "../support/random.rs"]
 #[allow(dead_code, reason = "the tests of the suite use more of it")]
 mod random;
 #[path = "../suite/socket.rs"]
 #[allow(dead_code, reason = "the tests of the suite use more of it")]
 mod socket;
-#[path = "../suite/wire.rs"]
+#[path = "../support/wire.rs"]
 #[allow(dead_code, reason = "the tests of the suite use more of it")]
 mod wire;
 #[path = "../suite/world.rs"]

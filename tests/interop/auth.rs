@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use crate::lab::clip::{Film, clip};
 use crate::lab::server::{SHORT_LINGER, Server};
-use crate::lab::{Lab, Need, ffmpeg, wait_until};
+use crate::lab::{Lab, Need, ffmpeg};
 use crate::publish::{PARSERS, Screen, start_gstreamer, start_obs};
+use crate::support::wait_until;
 
 const USERS: &str = "[apps.live.users]\nbob = \"s3cret\"\n\
     [apps.digest]\nauthmod = \"llnw\"\n[apps.digest.users]\nbob = \"s3cret\"\n";

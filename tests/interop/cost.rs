@@ -10,24 +10,11 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::lab::clip::{Film, clip};
-use crate::lab::program::Program;
-use crate::lab::raw::Player;
 use crate::lab::server::{self, SHORT_LINGER, Server, Setup};
-use crate::lab::{Lab, Need, ffmpeg, wait_until};
-
-#[test]
-fn one_thread_serves_a_stream() {
-    let needs = [Need::Program("ffmpeg"), Need::OwnServer];
-    let Some(lab) = Lab::open("cost_threads", &needs) else { return };
-    let mut server = Server::start(&lab);
-    let url = server.url("live/threads");
-    let _publisher = ffmpeg::publish(&lab, "publisher", &clip(Film::Main, 6), &url);
-    server.wait_for_stream("live", "threads");
-    let _players = [0, 1, 2].map(|_| Player::play(server.address(), "live", "threads"));
-    thread::sleep(Duration::from_secs(1));
-    let tasks = format!("/proc/{}/task", server.program().id());
-    assert_eq!(fs::read_dir(tasks).expect("the server runs").count(), 1);
-}
+use crate::lab::{Lab, Need, ffmpeg};
+use crate::support::peer::Peer;
+use crate::support::program::Program;
+use crate::support::wait_until;
 
 /// Every message is sent to every player at once, so it costs one write each. Messages that arrive
 /// together must cost less than that, never more.
@@ -92,7 +79,7 @@ fn waiting_players_cause_no_system_call() {
     let wrapper = &["strace", "-D", "-f", "-o", trace_name];
     let server = Server::start_as(&lab, &Setup { wrapper, ..Setup::default() });
     let _players: Vec<_> =
-        (0..PLAYERS).map(|_| Player::play(server.address(), "live", "nobody")).collect();
+        (0..PLAYERS).map(|_| Peer::playing_in(server.address(), "live", "nobody")).collect();
     let read_trace = || fs::read_to_string(&trace).expect("strace writes");
     thread::sleep(Duration::from_secs(1));
     let before = read_trace();
@@ -148,7 +135,7 @@ fn count_calls(lab: &Lab, settings: &str, publish: impl FnOnce(&str) -> Program)
     let mut server = Server::start_as(lab, &setup);
     let address = server.address();
     let players: Vec<_> = (0..PLAYERS)
-        .map(|_| Player::play(address, "live", "calls"))
+        .map(|_| Peer::playing_in(address, "live", "calls"))
         .map(|player| thread::spawn(move || count_media(player)))
         .collect();
     publish(&server.url("live/calls")).finish(Duration::from_secs(30));
@@ -164,11 +151,11 @@ fn count_calls(lab: &Lab, settings: &str, publish: impl FnOnce(&str) -> Program)
 }
 
 /// Counts messages until the stream ends.
-fn count_media(mut player: Player) -> usize {
+fn count_media(mut player: Peer) -> usize {
     let mut count = 0;
     // The publisher may start slowly.
     let mut limit = Duration::from_secs(15);
-    while player.next_media(limit).is_some() {
+    while player.next_frame(limit).is_some() {
         count += 1;
         limit = Duration::from_secs(3);
     }

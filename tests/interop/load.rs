@@ -10,9 +10,9 @@ use tiderace::load::report::LoadReport;
 
 use crate::lab::clip::{Film, clip};
 use crate::lab::frames::Frames;
-use crate::lab::program::Program;
 use crate::lab::server::{self, Server};
 use crate::lab::{Lab, Need, ffmpeg};
+use crate::support::program::Program;
 
 const END: Duration = Duration::from_secs(20);
 

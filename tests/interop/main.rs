@@ -7,6 +7,9 @@
 //! missing.
 
 mod lab;
+#[allow(dead_code, reason = "each test target uses a part of it")]
+#[path = "../support/mod.rs"]
+mod support;
 
 mod auth;
 mod codecs;

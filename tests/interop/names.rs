@@ -6,9 +6,9 @@
 use std::time::Duration;
 
 use crate::lab::clip::{Film, clip};
-use crate::lab::raw::Player;
 use crate::lab::server::Server;
 use crate::lab::{Lab, Need, ffmpeg};
+use crate::support::peer::Peer;
 
 #[test]
 fn a_name_in_three_parts_is_played_from_either_cut() {
@@ -74,8 +74,8 @@ fn publish_and_play(test: &str, path: &str, plays: &[(&str, &str)]) {
     let _publisher = ffmpeg::publish(&lab, "publisher", &clip, &server.url(path));
     let recorder = ffmpeg::record(&lab, "player", &server.url(path));
     for (app, key) in plays {
-        let mut player = Player::play(server.address(), app, key);
-        let message = player.next_media(Duration::from_secs(4));
+        let mut player = Peer::playing_in(server.address(), app, key);
+        let message = player.next_frame(Duration::from_secs(4));
         assert!(message.is_some(), "app {app:?} with key {key:?} plays nothing of {path}");
     }
     let span = recorder.finish(Duration::from_secs(10)).expect_contiguous_in(&clip.frames);

@@ -8,10 +8,11 @@ use std::time::Duration;
 use crate::lab::clip::{Clip, Film, MAIN_CODECS, clip};
 use crate::lab::frames::{Frames, Span, only_run, run_of_vlc};
 use crate::lab::matrix::{Client, Role};
-use crate::lab::program::Program;
-use crate::lab::raw::{Message, Player};
 use crate::lab::server::Server;
 use crate::lab::{Lab, Need, ffmpeg, players};
+use crate::support::peer::Peer;
+use crate::support::program::Program;
+use crate::support::wire::Message;
 
 /// ffmpeg uses the digest handshake as publisher and as player. As player it checks the reply.
 #[test]
@@ -134,20 +135,20 @@ fn late_join_starts_at_once_with_the_newest_keyframe() {
     let Some(lab) = Lab::open("late_join", &needs) else { return };
     let show = Show::start(&lab, Film::LongGop);
     // Join in the middle of a GOP, as observed by an earlier player.
-    let mut witness = Player::play(show.server.address(), "live", &show.key);
+    let mut witness = Peer::playing_in(show.server.address(), "live", &show.key);
     let (mut keyframes, mut since, mut newest) = (0, 0, 0);
     while keyframes < 2 || since < PICTURES {
-        let message = witness.next_media(Duration::from_secs(5)).expect("media arrives");
+        let message = witness.next_frame(Duration::from_secs(5)).expect("media arrives");
         if is_picture(&message) {
             keyframes += usize::from(message.is_keyframe());
             since = if message.is_keyframe() { 0 } else { since + 1 };
             newest = message.timestamp;
         }
     }
-    let mut player = Player::play(show.server.address(), "live", &show.key);
+    let mut player = Peer::playing_in(show.server.address(), "live", &show.key);
     let mut messages = Vec::new();
     while messages.iter().filter(|message| is_picture(message)).count() < PICTURES {
-        let message = player.next_media(Duration::from_secs(5)).expect("media comes");
+        let message = player.next_frame(Duration::from_secs(5)).expect("media comes");
         messages.push(message);
     }
     // All of them had been sent before the player joined.

@@ -13,9 +13,10 @@ use crate::lab::clip::{Film, MAIN_CODECS, clip};
 use crate::lab::ffmpeg::Build;
 use crate::lab::frames::Frames;
 use crate::lab::matrix::{Client, Role};
-use crate::lab::program::Program;
 use crate::lab::server::Server;
-use crate::lab::{Lab, Need, ffmpeg, wait_until};
+use crate::lab::{Lab, Need, ffmpeg};
+use crate::support::program::Program;
+use crate::support::wait_until;
 
 #[test]
 fn in_02_gstreamer_rtmp2sink_publishes() {

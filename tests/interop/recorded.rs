@@ -1,12 +1,12 @@
 //! Recorded sessions of encoders reach players message by message. They include the codecs and the
 //! multitrack of Enhanced RTMP, which not every ffmpeg can send.
 
-use std::path::Path;
 use std::time::Duration;
 
-use crate::lab::raw::{Message, Player, Recording};
 use crate::lab::server::Server;
 use crate::lab::{Lab, Need};
+use crate::support::peer::{Peer, Recording};
+use crate::support::wire::Message;
 
 #[test]
 fn h264_of_ffmpeg_is_relayed() {
@@ -54,12 +54,11 @@ fn opus_without_pictures_is_relayed() {
 fn relay(file: &str, key: &str) {
     let Some(lab) = Lab::open(&format!("recorded_{key}"), &[Need::OwnServer]) else { return };
     let server = Server::start(&lab);
-    let captures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/captures");
-    let recording = Recording::read(&captures.join(format!("{file}.client.bin")));
-    let sent = &recording.media;
+    let recording = Recording::read(&format!("captures/{file}.client.bin"));
+    let sent = &recording.frames;
     assert!(sent.len() > 40, "{file} holds {} messages", sent.len());
 
-    let mut waiting = Player::play(server.address(), "live", key);
+    let mut waiting = Peer::playing_in(server.address(), "live", key);
     let _publisher = recording.publish(server.address());
     for (index, sent) in sent.iter().enumerate() {
         expect_next(&mut waiting, sent, &format!("{file}, message {index}"));
@@ -72,7 +71,7 @@ fn relay(file: &str, key: &str) {
     let mut headers: Vec<&Message> = headers.filter(|message| is_header(message)).collect();
     // Audio headers come first, each kind in the order of its tracks.
     headers.sort_by_key(|header| header.is_video());
-    let mut late = Player::play(server.address(), "live", key);
+    let mut late = Peer::playing_in(server.address(), "live", key);
     for header in headers {
         let header = Message { timestamp, ..header.clone() };
         expect_next(&mut late, &header, &format!("{file}, header for a late player"));
@@ -93,14 +92,20 @@ fn start_of(sent: &[Message]) -> usize {
 }
 
 #[track_caller]
-fn expect_next(player: &mut Player, sent: &Message, which: &str) {
-    let got = player.next_media(Duration::from_secs(5));
+fn expect_next(player: &mut Peer, sent: &Message, which: &str) {
+    let got = player.next_frame(Duration::from_secs(5));
     let got = got.unwrap_or_else(|| panic!("{which} did not arrive: {}", describe(sent)));
-    assert!(got == *sent, "{which}: got {} instead of {}", describe(&got), describe(sent));
+    assert!(is_same(&got, sent), "{which}: got {} instead of {}", describe(&got), describe(sent));
+}
+
+/// Returns whether a message was relayed unchanged. Its chunk stream and its message stream belong
+/// to the connection.
+fn is_same(got: &Message, sent: &Message) -> bool {
+    (got.kind, got.timestamp, &got.payload) == (sent.kind, sent.timestamp, &sent.payload)
 }
 
 fn describe(message: &Message) -> String {
-    let Message { kind, timestamp, payload } = message;
+    let Message { kind, timestamp, payload, .. } = message;
     let begin = &payload[..payload.len().min(8)];
     format!("kind {kind} at {timestamp} ms, {} bytes, {begin:02x?}", payload.len())
 }

@@ -27,21 +27,6 @@ fn sigterm_tells_everybody_and_exits_with_success() {
     ffmpeg::expect_decodable(&player.path);
 }
 
-#[test]
-fn a_second_sigterm_ends_the_server_now() {
-    let needs = [Need::OwnServer];
-    let Some(lab) = Lab::open("signal_term_twice", &needs) else { return };
-    // Longer than the test waits, so only the second signal can end the server.
-    let mut server = Server::start_with(&lab, "drain_ms = 60000\n");
-    let _idle = std::net::TcpStream::connect(server.address()).expect("the server accepts");
-    thread::sleep(Duration::from_millis(200));
-    server.program().signal(Signal::TERM);
-    thread::sleep(Duration::from_millis(50));
-    server.program().signal(Signal::TERM);
-    let status = server.program().wait(Duration::from_secs(30));
-    assert_eq!(status.code(), Some(0), "the server ended with {status}");
-}
-
 /// The chunk size is among the changes, because it is part of the tape and of what players were
 /// told. A reload must not cost a player its position.
 #[test]

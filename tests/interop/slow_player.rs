@@ -7,9 +7,9 @@ use rustix::process::Signal;
 
 use crate::lab::clip::{Film, clip};
 use crate::lab::frames::{Frames, runs};
-use crate::lab::raw::Player;
 use crate::lab::server::Server;
 use crate::lab::{Lab, Need, ffmpeg};
+use crate::support::peer::Peer;
 
 #[test]
 fn tm_03_a_player_that_was_stopped_resumes_at_a_keyframe() {
@@ -54,9 +54,9 @@ fn a_player_that_never_reads_is_closed_and_costs_the_others_nothing() {
     let publisher = ffmpeg::publish(&lab, "publisher", &clip, &url);
     server.wait_for_stream("live", "stall");
     let fast = ffmpeg::record(&lab, "fast", &url);
-    let mut stalled = Player::play(server.address(), "live", "stall");
+    let mut stalled = Peer::playing_in(server.address(), "live", "stall");
     publisher.finish(Duration::from_secs(20));
-    while stalled.next_media(Duration::from_secs(5)).is_some() {}
+    while stalled.next_frame(Duration::from_secs(5)).is_some() {}
     assert!(stalled.is_over(), "a player that read nothing for seconds was kept");
     let span = fast.finish(Duration::from_secs(10)).expect_contiguous_in(&clip.frames);
     assert_eq!(span.video.end, clip.frames.video.len(), "the fast player lost a frame");

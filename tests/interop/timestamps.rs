@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use crate::lab::clip::{Film, clip};
 use crate::lab::frames::{Frames, run_of_vlc};
-use crate::lab::raw::Player;
 use crate::lab::server::Server;
 use crate::lab::{Lab, Need, ffmpeg, players};
+use crate::support::peer::Peer;
 
 #[test]
 fn in_03_players_cross_into_extended_timestamps_at_chunk_size_60000() {
@@ -23,7 +23,7 @@ fn in_03_players_cross_into_extended_timestamps_at_chunk_size_128() {
     cross(&lab, 128, false);
 }
 
-/// The raw player here reads the extended timestamp on every type 3 chunk, as ffmpeg does. It would
+/// The peer here reads the extended timestamp on every type 3 chunk, as ffmpeg does. It would
 /// lose synchronization at the first chunk without it.
 #[test]
 fn ch_19_extended_timestamp_is_on_every_type_3_chunk() {
@@ -33,10 +33,10 @@ fn ch_19_extended_timestamp_is_on_every_type_3_chunk() {
     let server = Server::start_with(&lab, &settings(128));
     let url = server.url("live/late");
     let _publisher = ffmpeg::publish_with(&lab, "publisher", &clip, &LATE, &url);
-    let mut player = Player::play(server.address(), "live", "late");
+    let mut player = Peer::playing_in(server.address(), "live", "late");
     let mut timestamps = Vec::new();
     let mut sizes = Vec::new();
-    while let Some(message) = player.next_media(Duration::from_secs(4)) {
+    while let Some(message) = player.next_frame(Duration::from_secs(4)) {
         if message.is_video() {
             timestamps.push(message.timestamp);
             sizes.push(message.payload.len());

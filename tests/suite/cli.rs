@@ -1,12 +1,14 @@
 //! The program as a script sees it: what it prints, where, and its exit code.
 
 use std::env;
-use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{self, Command, Output};
+use std::process::Output;
 
 use tiderace::config::Settings;
+
+use crate::support::directory::Directory;
+use crate::support::program;
 
 #[test]
 fn check_says_ok_for_what_config_prints() {
@@ -32,7 +34,7 @@ fn check_prints_one_line_that_editors_can_follow() {
 fn file_that_cannot_be_read_is_one_line_and_code_3() {
     let bytes = TempFile::new("bytes.toml", b"\xff\xfe");
     let directory = env::temp_dir();
-    for path in [Path::new("/nonexistent/t.toml"), directory.as_path(), bytes.0.as_path()] {
+    for path in [Path::new("/nonexistent/t.toml"), directory.as_path(), bytes.path.as_path()] {
         let path = path.to_str().unwrap();
         let output = tiderace(&["--config", path]);
         let (code, stdout, stderr) = outcome(&output);
@@ -40,6 +42,14 @@ fn file_that_cannot_be_read_is_one_line_and_code_3() {
         assert!(stderr.starts_with(&format!("tiderace: {path}: cannot read: ")), "{stderr}");
         assert_eq!(stderr.lines().count(), 1, "{stderr}");
     }
+}
+
+#[test]
+fn a_file_that_is_no_configuration_is_refused_in_few_lines() {
+    let output = tiderace(&["--config", "/proc/self/status"]);
+    let (code, stdout, stderr) = outcome(&output);
+    assert_eq!((code, stdout), (Some(3), ""));
+    assert!((1..6).contains(&stderr.lines().count()), "{stderr}");
 }
 
 #[test]
@@ -136,7 +146,11 @@ fn wrong_flags_are_code_2() {
     assert!(stderr.starts_with("tiderace: --listen: got \"nowhere\", expected "), "{stderr}");
     assert_eq!(stderr.lines().count(), 1, "{stderr}");
 
-    assert_eq!(tiderace(&["--no-such-flag"]).status.code(), Some(2));
+    let output = tiderace(&["--no-such-flag", "1"]);
+    let (code, _, stderr) = outcome(&output);
+    assert_eq!(code, Some(2));
+    let lines = stderr.lines().filter(|line| !line.is_empty()).count();
+    assert!((1..6).contains(&lines), "{stderr}");
     assert_eq!(tiderace(&["no-such-command"]).status.code(), Some(2));
 }
 
@@ -153,14 +167,12 @@ fn help_names_the_exit_codes_and_how_to_publish_and_play() {
 }
 
 fn tiderace(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_tiderace")).args(args).output().unwrap()
+    program::tiderace().args(args).output().unwrap()
 }
 
 /// Runs it where it may have 64 descriptors.
 fn with_few_descriptors(args: &[&str]) -> Output {
-    let program = env!("CARGO_BIN_EXE_tiderace");
-    let shell = "ulimit -n 64; exec \"$0\" \"$@\"";
-    Command::new("sh").args(["-c", shell, program]).args(args).output().unwrap()
+    program::shell("ulimit -n 64; exec \"$0\" \"$@\"").args(args).output().unwrap()
 }
 
 fn outcome(output: &Output) -> (Option<i32>, &str, &str) {
@@ -168,23 +180,19 @@ fn outcome(output: &Output) -> (Option<i32>, &str, &str) {
     (output.status.code(), text(&output.stdout), text(&output.stderr))
 }
 
-/// A file that is gone when the test is.
-struct TempFile(PathBuf);
+/// A file in a directory of its own.
+struct TempFile {
+    path: PathBuf,
+    _directory: Directory,
+}
 
 impl TempFile {
     fn new(name: &str, content: &[u8]) -> Self {
-        let path = env::temp_dir().join(format!("tiderace-{}-{name}", process::id()));
-        fs::write(&path, content).unwrap();
-        Self(path)
+        let directory = Directory::new("cli");
+        Self { path: directory.write(name, content), _directory: directory }
     }
 
     fn name(&self) -> &str {
-        self.0.to_str().unwrap()
-    }
-}
-
-impl Drop for TempFile {
-    fn drop(&mut self) {
-        drop(fs::remove_file(&self.0));
+        self.path.to_str().unwrap()
     }
 }

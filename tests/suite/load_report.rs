@@ -2,8 +2,7 @@
 //! comparisons as a script meets them.
 
 use std::fs;
-use std::path::PathBuf;
-use std::process::{self, Command, Output};
+use std::process::Output;
 use std::time::Duration;
 
 use base64::Engine;
@@ -15,11 +14,13 @@ use tiderace::load::manifest::Manifest;
 use tiderace::load::report::{Better, Distribution, Figure, LoadReport};
 
 use crate::load_runs::NEVER_LATE;
-use crate::process::Tiderace;
+use crate::support::directory::Directory;
+use crate::support::program;
+use crate::support::server::{Server, Start};
 
 #[test]
 fn one_run_is_told_in_every_form_with_the_same_numbers() {
-    let server = Tiderace::command("forms", |_| {}).start();
+    let server = Start::new("forms", "").start();
     let folder = Folder::new("forms");
     let [json, hdr, html] = ["r.json", "r.hlog", "r.html"].map(|name| folder.path(name));
     let output = idle(&server, &["--json", &json, "--hdr", &hdr, "--html", &html]);
@@ -49,7 +50,7 @@ fn one_run_is_told_in_every_form_with_the_same_numbers() {
 
 #[test]
 fn json_on_standard_output_takes_the_place_of_the_table() {
-    let server = Tiderace::command("json", |_| {}).start();
+    let server = Start::new("json", "").start();
     let output = idle(&server, &["--json", "-", "--label", "two\nlines"]);
     let report = LoadReport::from_json(text(&output.stdout)).unwrap();
     assert_eq!(report.manifest.label.as_deref(), Some("two\nlines"));
@@ -57,7 +58,7 @@ fn json_on_standard_output_takes_the_place_of_the_table() {
 
 #[test]
 fn progress_is_shown_to_terminals_and_to_those_who_ask() {
-    let server = Tiderace::command("progress", |_| {}).start();
+    let server = Start::new("progress", "").start();
     let lines = |flag: &[&str]| {
         let output = idle(&server, &[&["--duration-s", "1.2"], flag].concat());
         let errors = text(&output.stderr).to_owned();
@@ -70,7 +71,7 @@ fn progress_is_shown_to_terminals_and_to_those_who_ask() {
 
 #[test]
 fn thresholds_have_codes_of_their_own_and_one_line_each() {
-    let server = Tiderace::command("threshold", |_| {}).start();
+    let server = Start::new("threshold", "").start();
     let missed = idle(&server, &["--fail-if", "sessions_held<6", "--fail-if", "sessions_opened>5"]);
     let errors = text(&missed.stderr);
     assert!(errors.ends_with("tiderace: sessions_held<6: sessions_held is 5\n"), "{errors}");
@@ -202,7 +203,7 @@ fn logged(path: &str, name: &str) -> (u64, u64) {
 }
 
 /// Five sessions for a moment.
-fn idle(server: &Tiderace, flags: &[&str]) -> Output {
+fn idle(server: &Server, flags: &[&str]) -> Output {
     let url = format!("rtmp://{}/live/a", server.address);
     let short = ["--sessions", "5", "--rate", "1000"];
     let mut args = [&["idle", url.as_str()], &short[..], &NEVER_LATE[..], flags].concat();
@@ -213,36 +214,27 @@ fn idle(server: &Tiderace, flags: &[&str]) -> Output {
 }
 
 fn load(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_tiderace")).arg("load").args(args).output().unwrap()
+    program::tiderace().arg("load").args(args).output().unwrap()
 }
 
 fn text(bytes: &[u8]) -> &str {
     str::from_utf8(bytes).unwrap()
 }
 
-/// A folder that is gone when the test is.
-struct Folder(PathBuf);
+/// A directory of reports.
+struct Folder(Directory);
 
 impl Folder {
     fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("tiderace-report-{name}-{}", process::id()));
-        fs::create_dir_all(&path).unwrap();
-        Self(path)
+        Self(Directory::new(name))
     }
 
     fn path(&self, name: &str) -> String {
-        self.0.join(name).to_str().unwrap().to_owned()
+        self.0.file(name).to_str().unwrap().to_owned()
     }
 
     fn report(&self, name: &str, report: &LoadReport) -> String {
-        let path = self.path(name);
-        fs::write(&path, report.to_json().unwrap()).unwrap();
-        path
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        drop(fs::remove_dir_all(&self.0));
+        self.0.write(name, report.to_json().unwrap());
+        self.path(name)
     }
 }

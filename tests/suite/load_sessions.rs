@@ -13,7 +13,8 @@ use std::thread;
 use tiderace::load::report::LoadReport;
 
 use crate::load_runs::{NEVER_LATE, report};
-use crate::process::{Tiderace, wait_until};
+use crate::support::server::Start;
+use crate::support::{expect_soon, program};
 
 const STAGES: [&str; 5] = ["tcp", "handshake", "connect", "publish", "play"];
 const C0_C1_BYTES: usize = 1 + 1536;
@@ -24,7 +25,7 @@ const BEFORE_SESSIONS: usize = 2;
 
 #[test]
 fn sessions_are_held_at_every_stage_and_some_are_woken() {
-    let server = Tiderace::command("load_idle", |_| {}).start();
+    let server = Start::new("load_idle", "").start();
     let held = &|stage: &str| {
         let args = format!("idle URL --sessions 20 --duration-s 0.1 --wake 3 --stage {stage}");
         let report = measure(server.address, &args);
@@ -44,7 +45,7 @@ fn sessions_are_held_at_every_stage_and_some_are_woken() {
 
 #[test]
 fn sessions_that_cannot_be_woken_are_held_all_the_same_and_the_reason_is_told() {
-    let mut server = Tiderace::command("load_unwoken", |_| {});
+    let mut server = Start::new("load_unwoken", "");
     server.command.args(["--duplicate", "reject"]);
     let server = server.start();
     let other = "idle URL --sessions 1 --stage publish --duration-s 600";
@@ -60,8 +61,8 @@ fn sessions_that_cannot_be_woken_are_held_all_the_same_and_the_reason_is_told() 
 
 #[test]
 fn a_server_that_is_named_tells_what_it_pays_for_a_session() {
-    let server = Tiderace::command("load_cost", |_| {}).start();
-    let pid = server.child.id();
+    let server = Start::new("load_cost", "").start();
+    let pid = server.pid();
     let args = format!("idle URL --sessions 400 --wake 0 --duration-s 0.1 --server-pid {pid}");
     let report = measure(server.address, &args);
     let [bytes, cpu, wakeups] = values(
@@ -86,7 +87,7 @@ fn a_server_that_is_named_tells_what_it_pays_for_a_session() {
 
 #[test]
 fn sessions_come_and_go_at_every_stage() {
-    let server = Tiderace::command("load_churn", |_| {}).start();
+    let server = Start::new("load_churn", "").start();
     for stage in STAGES {
         let args = format!("churn URL --rate 40 --duration-s 0.5 --hold-s 0.01 --stage {stage}");
         let report = measure(server.address, &args);
@@ -123,7 +124,7 @@ fn processes_that_share_the_work_do_all_of_it_and_report_as_one() {
     // Each process comes from a network of its own.
     assert_eq!(peers.networks().len(), 3);
 
-    let server = Tiderace::command("load_processes", |_| {}).start();
+    let server = Start::new("load_processes", "").start();
     let churn = "churn URL --rate 50 --duration-s 0.5 --stage publish --processes 2";
     let report = measure(server.address, churn);
     let counts = ["sessions_opened", "sessions_done", "sessions_failed"];
@@ -135,10 +136,10 @@ fn processes_that_share_the_work_end_with_the_first() {
     let peers = Peers::serve(|_, stream| drain(stream));
     let args = "idle URL --sessions 30 --stage tcp --duration-s 600 --processes 3";
     let mut first = load(peers.address, args).stdout(Stdio::null()).spawn().unwrap();
-    wait_until("all sessions are there", || peers.count() == 30 + BEFORE_SESSIONS);
+    expect_soon("all sessions are there", || peers.count() == 30 + BEFORE_SESSIONS);
     first.kill().unwrap();
     first.wait().unwrap();
-    wait_until("all sessions are gone", || peers.open() == 0);
+    expect_soon("all sessions are gone", || peers.open() == 0);
 }
 
 #[test]
@@ -186,7 +187,7 @@ fn bad_use_is_one_line_and_a_code_of_its_own() {
     let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let closes = Peers::serve(|_, stream| drop(stream.read_exact(&mut [0; C0_C1_BYTES])));
     let stalls = Peers::serve(|_, stream| drain(stream));
-    let mut refuses = Tiderace::command("load_refused", |_| {});
+    let mut refuses = Start::new("load_refused", "");
     refuses.command.args(["--absent", "refuse"]);
     let refuses = refuses.start();
     let at = |address: SocketAddr, line: &str| line.replace("PEER", &address.to_string());
@@ -265,7 +266,7 @@ fn a_plan_that_needs_more_descriptors_than_one_process_may_have_names_the_remedi
 /// counted is right on a machine that is late.
 fn load(address: SocketAddr, args: &str) -> Command {
     let args = args.replace("URL", &format!("rtmp://{address}/live/show"));
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tiderace"));
+    let mut command = program::tiderace();
     command.arg("load").args(args.split(' ')).args(["--quiet", "--json", "-"]);
     command.args(NEVER_LATE);
     command.stdin(Stdio::null());

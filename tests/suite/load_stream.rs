@@ -15,8 +15,9 @@ use tiderace::media::flv::FlvReader;
 use tiderace::media::{MediaKind, VideoClass, classify_video};
 
 use crate::load_runs::{NEVER_LATE, report};
-use crate::process::Tiderace;
 use crate::random::Random;
+use crate::support::program;
+use crate::support::server::Start;
 
 #[test]
 fn floor_gives_every_player_every_frame_as_it_came_in_each_form() {
@@ -87,10 +88,8 @@ fn floor_lets_go_of_who_asks_for_something_else() {
 #[test]
 fn floor_that_cannot_listen_says_where_and_has_a_code_of_its_own() {
     let floor = Floor::start(&[]);
-    let output = Command::new(env!("CARGO_BIN_EXE_tiderace"))
-        .args(["load", "floor", "--listen", floor.address()])
-        .output()
-        .unwrap();
+    let output =
+        program::tiderace().args(["load", "floor", "--listen", floor.address()]).output().unwrap();
     let error = String::from_utf8(output.stderr).unwrap();
     let expected =
         format!("tiderace: cannot listen on {}: Address already in use", floor.address());
@@ -100,7 +99,7 @@ fn floor_that_cannot_listen_says_where_and_has_a_code_of_its_own() {
 
 #[test]
 fn synthetic_stream_is_played_as_it_was_asked_for() {
-    let server = Tiderace::command("load_synthetic", |_| {}).start();
+    let server = Start::new("load_synthetic", "").start();
     let url = format!("rtmp://{}/live/show", server.address);
     let publisher =
         load(&["publish", &url, "--duration-s", "4", "--size", "640x360", "--fps", "25"])
@@ -140,7 +139,7 @@ fn synthetic_stream_is_played_as_it_was_asked_for() {
 #[test]
 fn file_is_published_again_and_again_and_its_time_goes_on() {
     let linger = "[publish]\nlinger_ms = 100\n";
-    let server = Tiderace::command("load_file", |file| file.push_str(linger)).start();
+    let server = Start::new("load_file", linger).start();
     let url = format!("rtmp://{}/live/film", server.address);
     let film = vector("ffmpeg5_h264_aac.flv");
     let file = ["--file", film.to_str().unwrap()];
@@ -166,7 +165,7 @@ fn file_is_published_again_and_again_and_its_time_goes_on() {
 
 #[test]
 fn server_that_stands_still_is_seen_from_both_sides_and_loses_nothing() {
-    let server = Tiderace::command("load_still", |_| {}).start();
+    let server = Start::new("load_still", "").start();
     let url = |key: &str| format!("rtmp://{}/live/{key}", server.address);
     let start = |args: &[&str]| {
         let mut command = load(args);
@@ -198,7 +197,7 @@ fn server_that_stands_still_is_seen_from_both_sides_and_loses_nothing() {
 
 #[test]
 fn stream_that_nobody_publishes_leaves_a_doubt() {
-    let server = Tiderace::command("load_nobody", |_| {}).start();
+    let server = Start::new("load_nobody", "").start();
     let url = format!("rtmp://{}/live/nobody", server.address);
     let played =
         report(&load(&["play", &url, "--duration-s", "0.2", "--json", "-"]).output().unwrap());
@@ -211,7 +210,7 @@ fn stream_that_nobody_publishes_leaves_a_doubt() {
 #[test]
 fn bad_use_of_play_and_publish_ends_in_one_line_and_a_code_of_its_own() {
     let settings = "[publish]\nduplicate = \"reject\"\n[play]\nabsent = \"refuse\"\n";
-    let server = Tiderace::command("load_bad", |file| file.push_str(settings)).start();
+    let server = Start::new("load_bad", settings).start();
     let url = |key: &str| format!("rtmp://{}/live/{key}", server.address);
     let mut publisher = load(&["publish", &url("taken"), "--duration-s", "60"]).spawn().unwrap();
     server.wait_for_log("publishes live/taken");
@@ -256,7 +255,7 @@ fn bad_use_of_play_and_publish_ends_in_one_line_and_a_code_of_its_own() {
 }
 
 fn load(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tiderace"));
+    let mut command = program::tiderace();
     command.arg("load").args(args).args(NEVER_LATE).arg("--quiet");
     command
 }
@@ -303,7 +302,7 @@ struct Floor {
 
 impl Floor {
     fn start(options: &[&str]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_tiderace"))
+        let mut child = program::tiderace()
             .args(["load", "floor", "--duration-s", "60"])
             .args(options)
             .stdout(Stdio::piped())

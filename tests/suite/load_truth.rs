@@ -11,8 +11,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use tiderace::load::report::{Distribution, LoadReport};
 
 use crate::load_runs::report;
-use crate::process::Tiderace;
 use crate::relay::{Fate, Plan, Relay};
+use crate::support::program;
+use crate::support::server::Start;
 
 const PLAYERS: u64 = 3;
 const FPS: u64 = 50;
@@ -124,7 +125,7 @@ fn pause(id: u32, length: Duration) {
 
 #[test]
 fn every_frame_of_several_streams_comes_through_the_server_itself() {
-    let server = Tiderace::command("fanout", |_| {}).start();
+    let server = Start::new("fanout", "").start();
     let flags = format!("{FLAGS} --publishers 2 --server-pid {}", server.pid());
     let report = report(&load("fanout", server.address, &flags));
     assert_eq!(value(&report, "frames_expected"), (PLAYERS * FPS * DURATION_S) as f64);
@@ -220,7 +221,7 @@ fn load(command: &str, server: SocketAddr, flags: &str) -> Output {
 }
 
 fn load_command(name: &str, server: SocketAddr, flags: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tiderace"));
+    let mut command = program::tiderace();
     command.args(["load", name, &format!("rtmp://{server}/live/show")]);
     command.args(flags.split_whitespace()).args(["--quiet", "--json", "-"]);
     command

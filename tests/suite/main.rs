@@ -4,12 +4,13 @@
 mod bodies;
 mod faults;
 mod frames;
-mod random;
 #[cfg(target_os = "linux")]
 mod relay;
 mod socket;
+#[allow(dead_code, reason = "each test target uses a part of it")]
+#[path = "../support/mod.rs"]
+mod support;
 mod verdicts;
-mod wire;
 mod world;
 
 mod accepting;
@@ -63,3 +64,5 @@ mod supply;
 mod tidy;
 mod timers;
 mod timestamps;
+
+use support::{random, wire};

@@ -2,7 +2,7 @@
 
 use crate::attacker::{SOON, session};
 use crate::healthy::{Habits, digest};
-use crate::server::wait_until;
+use crate::support::wait_until;
 use crate::trial::Trial;
 use crate::wire::{
     self, ABORT, AUDIO, COMMAND, Message, SET_CHUNK_SIZE, SET_PEER_BANDWIDTH, USER_CONTROL, VIDEO,

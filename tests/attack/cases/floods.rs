@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::flood::Flood;
-use crate::server::wait_until;
+use crate::support::wait_until;
 use crate::trial::Trial;
 
 /// Time for a flood to finish its repetitions, and for the server to finish the rest. Only a server

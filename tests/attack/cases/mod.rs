@@ -3,7 +3,6 @@
 
 mod chunks;
 mod floods;
-mod life;
 mod names;
 mod players;
 mod sessions;
@@ -11,7 +10,7 @@ mod sockets;
 mod values;
 
 use crate::server::Setup;
-use crate::trial::{Trial, Verdict};
+use crate::trial::Trial;
 
 /// A case.
 #[derive(Clone, Copy)]
@@ -28,8 +27,6 @@ pub(crate) struct Case {
 pub(crate) enum Run {
     /// Beside healthy clients, which are checked.
     Beside(fn(&mut Trial<'_>)),
-    /// With servers of its own. It judges itself.
-    Alone(fn(&mut Verdict)),
     /// Not run here, for this reason.
     Nowhere(&'static str),
 }
@@ -44,10 +41,6 @@ pub(crate) struct Group {
 
 const fn beside(id: &'static str, what: &'static str, run: fn(&mut Trial<'_>)) -> Case {
     Case { id, what, run: Run::Beside(run) }
-}
-
-const fn alone(id: &'static str, what: &'static str, run: fn(&mut Verdict)) -> Case {
-    Case { id, what, run: Run::Alone(run) }
 }
 
 const fn nowhere(id: &'static str, what: &'static str, why: &'static str) -> Case {
@@ -65,6 +58,9 @@ const FLOODED: Setup = Setup {
     shell: "ulimit -s 512; export MALLOC_MMAP_THRESHOLD_=256; exec \"$0\" \"$@\"",
     ..USUAL
 };
+
+/// The owner of cases whose attacker needs no healthy clients beside it.
+const PROCESS: &str = "in `tests/suite/process`";
 
 /// The cases that take longest come first.
 pub(crate) const GROUPS: &[Group] = &[
@@ -135,11 +131,9 @@ pub(crate) const GROUPS: &[Group] = &[
             beside("A31", "600 recorded sessions cut off by FIN or RST", sessions::a31),
             beside("A32", "a session in single bytes, whole, and split", sessions::a32),
             beside("A42", "names of 0 to 65,535 bytes, and of control characters", values::a42),
-            beside("A43", "keys in URLs, with the most detailed log level", sessions::a43),
             beside("C03", "spellings of a stream name", names::c03),
             beside("C11", "line breaks and escapes in names and other strings", names::c11),
             beside("E10", "half-closes while playing and publishing", sockets::e10),
-            beside("E11", "urgent data, empty writes", sockets::e11),
         ],
     },
     Group {
@@ -149,7 +143,6 @@ pub(crate) const GROUPS: &[Group] = &[
             beside("E03", "connects at full speed for 3 s", sockets::e03),
             beside("E06", "resets 5000 connections at random moments", sockets::e06),
             beside("E07", "publishes at line rate beside 100 streams of 1 Mbit/s", sockets::e07),
-            beside("E13", "the process is stopped for 3 s", sockets::e13),
         ],
     },
     Group {
@@ -224,20 +217,19 @@ pub(crate) const GROUPS: &[Group] = &[
     Group {
         setup: USUAL,
         any_server: false,
-        cases: &[beside("E01", "200 connections to a server out of descriptors", sockets::e01)],
-    },
-    Group {
-        setup: USUAL,
-        any_server: false,
         cases: &[
-            alone("G01", "is started with unusable addresses, files, flags and limits", life::g01),
-            alone("G02", "SIGTERM with 100 publishers and 1000 players", life::g02),
-            alone("G03", "signals", life::g03),
-            alone("G04", "1000 SIGHUPs under load, every other one with a broken file", life::g04),
             nowhere("C05", "signed tokens", "not supported; logins are tested in `tests/suite`"),
+            nowhere("A43", "keys in URLs, with the most detailed log level", PROCESS),
+            nowhere("E01", "200 connections to a server out of descriptors", PROCESS),
             nowhere("E08", "short reads and writes", "in virtual time, in `tests/suite`"),
             nowhere("E09", "a late event", "in virtual time, in `tests/suite`"),
+            nowhere("E11", "urgent data, empty writes", PROCESS),
             nowhere("E12", "errors of the kernel", "in virtual time, in `tests/suite`"),
+            nowhere("E13", "the process is stopped for 3 s", PROCESS),
+            nowhere("G01", "is started with unusable addresses, files, flags and limits", PROCESS),
+            nowhere("G02", "SIGTERM with 100 publishers and 1000 players", PROCESS),
+            nowhere("G03", "signals", PROCESS),
+            nowhere("G04", "1000 SIGHUPs under load, every other one with a broken file", PROCESS),
         ],
     },
 ];

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::attacker::SOON;
 use crate::healthy::{Habits, Pace};
-use crate::server::wait_until;
+use crate::support::wait_until;
 use crate::trial::{CANARY, Trial};
 use crate::wire::{self, command, null, number, string};
 

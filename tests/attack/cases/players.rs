@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::attacker::{Attacker, SOON, session};
 use crate::healthy::{Habits, Pace, newcomer};
-use crate::server::wait_until;
+use crate::support::wait_until;
 use crate::trial::{CANARY, Trial};
 use crate::wire;
 

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::attacker::{Attacker, SOON, session};
 use crate::healthy::Habits;
-use crate::server::wait_until;
+use crate::support::wait_until;
 use crate::trial::{CANARY, Trial};
 use crate::wire::{self, AUDIO, Message, WINDOW_ACK_SIZE, command, null, number, string};
 
@@ -289,30 +289,6 @@ pub(super) fn a32(trial: &mut Trial<'_>) {
     }
     let same = digests.windows(2).all(|pair| pair[0] == pair[1]);
     trial.verdict.expect(same, || "players notice how a session was segmented".to_owned());
-}
-
-pub(super) fn a43(trial: &mut Trial<'_>) {
-    let url = "rtmp://user:HUSH@localhost/live?token=HUSH";
-    let app = [("app", string("live?token=HUSH")), ("tcUrl", string(url))];
-    for (name, key) in [
-        ("publish", "a43?key=HUSH"),
-        ("play", "a43b?key=HUSH"),
-        ("publish", "..?HUSH"),
-        ("publish", "a43c&user=u&pass=HUSH"),
-        ("publish", "a43d%3Fkey=HUSH"),
-        ("publish", "user=u&pass=HUSH"),
-        ("publish", "rtmp://user:HUSH@host/other/a43e"),
-    ] {
-        let mut attacker = trial.send(wire::handshake());
-        attacker.send(&command("connect", 1.0, &[wire::object(&app)]).chunks());
-        attacker.send(&wire::create_stream(2.0).chunks());
-        attacker.send(&command(name, 0.0, &[null(), string(key)]).on(1).chunks());
-        trial.ends_or_serves(name, attacker, &["bad_name"]);
-    }
-    let log = trial.log();
-    let named = !trial.arena.server.is_ours() || log.contains("publishes live/a43\n");
-    trial.verdict.expect(named, || "the log does not mention the publish".to_owned());
-    trial.verdict.expect(!log.contains("HUSH"), || "the log contains a key".to_owned());
 }
 
 impl Trial<'_> {

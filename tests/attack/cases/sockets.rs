@@ -5,13 +5,10 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::net::{SendFlags, send};
-use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit};
-
 use crate::attacker::{Attacker, SOON, session};
 use crate::has_own_network;
 use crate::healthy::{Feed, Habits, Pace, Viewer, newcomer};
-use crate::server::wait_until;
+use crate::support::wait_until;
 use crate::trial::{CANARY, Trial};
 use crate::wire;
 
@@ -57,37 +54,6 @@ pub(super) fn a23(trial: &mut Trial<'_>) {
     for _ in refused..1000 {
         trial.verdict.outcome("peer_closed");
     }
-}
-
-pub(super) fn e01(trial: &mut Trial<'_>) {
-    let server = &trial.arena.server;
-    let pid = Pid::from_raw(server.pid() as i32).expect("a process id");
-    // The server has raised its soft limit to the hard limit, which this process has, too.
-    let usual = getrlimit(Resource::Nofile).maximum;
-    let room = server.held().descriptors as u64 + 4;
-    let limit = |current| Rlimit { current, maximum: usual };
-    prlimit(Some(pid), Resource::Nofile, limit(Some(room))).expect("the limit can be lowered");
-    let held: Vec<_> = (0..200).map(|_| trial.connect()).collect();
-    let mut waiting = trial.send(&wire::handshake()[..1537]);
-    let reports = wait_until(SOON, || trial.log().contains("cannot accept on"));
-    let before = trial.cpu();
-    thread::sleep(Duration::from_secs(1));
-    let spent = trial.cpu() - before;
-    drop(held);
-    let freed = Instant::now();
-    while waiting.received < 3073 && freed.elapsed() < SOON {
-        waiting.wait_end(Duration::from_millis(1));
-    }
-    let recovered = freed.elapsed();
-    prlimit(Some(pid), Resource::Nofile, limit(usual)).expect("the limit can be raised again");
-    trial.verdict.expect(reports, || "the log does not say that it cannot accept".to_owned());
-    trial.verdict.expect(spent < Duration::from_millis(150), || format!("{spent:?} in a second"));
-    trial.verdict.expect(recovered < Duration::from_secs(1), || {
-        format!("a waiting client was served {recovered:?} after descriptors were free again")
-    });
-    trial.verdict.outcome("served");
-    let recovered_ms = recovered.as_secs_f64() * 1000.0;
-    trial.verdict.figure(format!("{recovered_ms:.1} ms after a descriptor was free"));
 }
 
 pub(super) fn e02(trial: &mut Trial<'_>) {
@@ -238,41 +204,6 @@ pub(super) fn e10(trial: &mut Trial<'_>) {
     trial.closes("a publisher", publisher, "peer_closed");
     let is_whole = wait_until(SOON, || viewer.seen().media >= 51);
     trial.verdict.expect(is_whole, || format!("{} of 51 were delivered", viewer.seen().media));
-}
-
-pub(super) fn e11(trial: &mut Trial<'_>) {
-    let mut attacker = trial.session(&[]);
-    let urgent = send(&attacker, b"!", SendFlags::OOB);
-    let nothing = send(&attacker, b"", SendFlags::empty());
-    trial.verdict.expect(urgent == Ok(1) && nothing == Ok(0), || "cannot be sent".to_owned());
-    let is_answered = attacker.is_answered(1);
-    trial.verdict.expect(is_answered, || "urgent data disturbs the stream".to_owned());
-    for message in [wire::create_stream(2.0), wire::publish("e11")] {
-        for byte in message.chunks() {
-            attacker.send(&[byte]);
-            let _ = send(&attacker, b"", SendFlags::empty());
-        }
-        // A socket has room for one urgent byte, so send the next one only after this one was
-        // passed.
-        let _ = send(&attacker, b"!", SendFlags::OOB);
-        let is_answered = attacker.is_answered(2);
-        trial.verdict.expect(is_answered, || "urgent data disturbs a command".to_owned());
-    }
-    trial.serves("urgent data", attacker);
-}
-
-pub(super) fn e13(trial: &mut Trial<'_>) {
-    let server = &trial.arena.server;
-    let mut idle = trial.session(&[]);
-    let mut half = trial.send(&wire::handshake()[..1537]);
-    server.signal(Signal::STOP);
-    thread::sleep(Duration::from_secs(3));
-    server.signal(Signal::CONT);
-    let stays = idle.is_answered(1) && half.wait_end(Duration::from_millis(500)).is_none();
-    trial.verdict.expect(stays, || "sessions ended because the process had stopped".to_owned());
-    trial.verdict.outcome("served");
-    drop(half);
-    trial.serves("an idle session", idle);
 }
 
 fn expect_newcomer(trial: &mut Trial<'_>, when: &str) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::attacker::SOON;
 use crate::healthy::Habits;
-use crate::server::wait_until;
+use crate::support::wait_until;
 use crate::trial::Trial;
 use crate::wire::{
     self, AGGREGATE, AUDIO, COMMAND, COMMAND_AMF3, DATA, DATA_AMF3, Message, VIDEO, command, null,

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use super::frames::Frames;
-use super::run_dir;
+use crate::support::directory::run_directory;
 
 /// Contents of a film: 30 pictures a second, AAC at 44.1 kHz, in an FLV file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -54,7 +54,7 @@ type Clips = HashMap<(Film, u32), Arc<Clip>>;
 
 impl Film {
     fn make(self, seconds: u32) -> Clip {
-        let path = run_dir().join(format!("{self:?}-{seconds}.flv").to_lowercase());
+        let path = run_directory().join(format!("{self:?}-{seconds}.flv").to_lowercase());
         self.encode(&path, seconds);
         let frames = Frames::of(&path);
         Clip { path, frames, gop: self.gop() }

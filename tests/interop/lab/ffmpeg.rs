@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::clip::Clip;
 use super::frames::Frames;
 use super::matrix::Client;
-use super::program::Program;
 use super::{Lab, Need};
+use crate::support::program::Program;
 
 /// A version of ffmpeg.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

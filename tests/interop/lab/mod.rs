@@ -10,25 +10,22 @@ pub(crate) mod ffmpeg;
 pub(crate) mod frames;
 pub(crate) mod matrix;
 pub(crate) mod players;
-pub(crate) mod program;
-pub(crate) mod raw;
 pub(crate) mod server;
 
 use std::env;
-use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::{OnceLock, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use matrix::{Client, Role};
 
-/// The environment of a test. Its directory is removed when dropped, unless the test fails.
+use crate::support::directory::Directory;
+
+/// The environment of a test.
 pub(crate) struct Lab {
     name: String,
-    dir: PathBuf,
+    directory: Directory,
     _turn: Turn,
 }
 
@@ -64,24 +61,18 @@ impl Lab {
 
     /// Returns a path for a file of this test.
     pub(crate) fn path(&self, file: &str) -> PathBuf {
-        self.dir.join(file)
+        self.directory.file(file)
     }
 
     fn with_turn(name: &str, turn: Turn) -> Self {
-        let dir = run_dir().join(name);
-        fs::create_dir_all(&dir).expect("the test directory can be made");
-        Self { name: name.to_owned(), dir, _turn: turn }
+        Self { name: name.to_owned(), directory: Directory::new(name), _turn: turn }
     }
 }
 
-impl Drop for Lab {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            eprintln!("files of this test: {}", self.dir.display());
-        } else {
-            // A leftover directory is removed by the next run.
-            let _ = fs::remove_dir_all(&self.dir);
-        }
+impl AsRef<Path> for Lab {
+    /// The directory of the test.
+    fn as_ref(&self) -> &Path {
+        self.directory.path()
     }
 }
 
@@ -119,32 +110,6 @@ impl Need {
     }
 }
 
-/// Polls `done` until it returns true. Returns false after `limit`.
-pub(crate) fn wait_until(limit: Duration, mut done: impl FnMut() -> bool) -> bool {
-    let start = Instant::now();
-    loop {
-        if done() {
-            return true;
-        }
-        if start.elapsed() > limit {
-            return false;
-        }
-        thread::sleep(Duration::from_millis(10));
-    }
-}
-
-/// Returns the directory of this run. First removes the directories of finished runs.
-pub(crate) fn run_dir() -> &'static Path {
-    static DIR: OnceLock<PathBuf> = OnceLock::new();
-    DIR.get_or_init(|| {
-        let all = Path::new(env!("CARGO_TARGET_TMPDIR")).join("interop");
-        remove_finished_runs(&all);
-        let dir = all.join(std::process::id().to_string());
-        fs::create_dir_all(&dir).expect("the directory of the run can be made");
-        dir
-    })
-}
-
 /// Prints to standard error past the capture of the test harness, so that skipped tests are
 /// visible.
 pub(crate) fn say(line: &str) {
@@ -176,16 +141,6 @@ fn search_path() -> Vec<PathBuf> {
 /// Returns the directory for programs that `tests/run` downloads, because no package has them.
 fn fetched_programs() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("target/programs")
-}
-
-fn remove_finished_runs(all: &Path) {
-    let Ok(entries) = fs::read_dir(all) else { return };
-    for entry in entries.flatten() {
-        let is_running = Path::new("/proc").join(entry.file_name()).exists();
-        if !is_running {
-            let _ = fs::remove_dir_all(entry.path());
-        }
-    }
 }
 
 /// Most tests mainly wait and may run in parallel. A test that renders in software may not.

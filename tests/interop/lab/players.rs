@@ -7,7 +7,7 @@ use std::process::Command;
 use super::Lab;
 use super::ffmpeg::Recorder;
 use super::frames::Frame;
-use super::program::Program;
+use crate::support::program::Program;
 
 /// rtmpdump, which writes the received data to an FLV file.
 pub(crate) fn rtmpdump(lab: &Lab, url: &str) -> Recorder {

@@ -1,4 +1,4 @@
-//! The server under test: the project's program on a free port, or a server that is already
+//! The server under test: the project's program, or a server that is already
 //! running.
 //!
 //! `TIDERACE_INTEROP_ADDR=127.0.0.1:PORT` names a running server. Tests that need settings, signals
@@ -6,20 +6,16 @@
 //! program: `tests/run` names the release build.
 
 use std::env;
-use std::ffi::{OsStr, OsString};
-use std::fs;
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::ffi::OsStr;
+use std::net::SocketAddr;
 use std::process::Command;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::Once;
 use std::time::Duration;
 
-use rustix::process::Signal;
-
-use super::program::Program;
-use super::raw::Player;
-use super::{Lab, say, wait_until};
+use super::{Lab, say};
+use crate::support::peer::Peer;
+use crate::support::program::{self, Program};
+use crate::support::server::{self, Start};
 
 /// How to start the server.
 pub(crate) struct Setup<'a> {
@@ -39,8 +35,7 @@ impl Default for Setup<'_> {
 /// A server that accepts connections. It is stopped when dropped, if it belongs to the test.
 pub(crate) struct Server {
     address: SocketAddr,
-    program: Option<Program>,
-    config: PathBuf,
+    own: Option<server::Server>,
 }
 
 impl Server {
@@ -57,23 +52,12 @@ impl Server {
     /// Starts the server and waits until it accepts connections.
     pub(crate) fn start_as(lab: &Lab, setup: &Setup<'_>) -> Self {
         if let Some(address) = stand_in() {
-            return Self { address, program: None, config: PathBuf::new() };
+            return Self { address, own: None };
         }
-        let config = lab.path("tiderace.toml");
-        // A configuration file without settings is an error.
-        let settings =
-            if setup.settings.is_empty() { "log_level = \"info\"\n" } else { setup.settings };
-        fs::write(&config, settings).expect("the configuration can be written");
-        let address = free_address();
         let mut command = wrapped(setup.wrapper, program());
-        command.args(["serve", "--listen", &address.to_string()]);
-        command.args(["--log-level", setup.log_level]).arg("--config").arg(&config);
-        let mut program = Program::start(lab, "tiderace", &mut command);
-        let is_up = wait_until(Duration::from_secs(10), || {
-            TcpStream::connect(address).is_ok() || !program.is_running()
-        });
-        assert!(is_up && program.is_running(), "the server does not start");
-        Self { address, program: Some(program), config }
+        command.args(["serve", "--log-level", setup.log_level]);
+        let own = Start::of(lab.name(), command, setup.settings).start();
+        Self { address: own.address, own: Some(own) }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -87,23 +71,22 @@ impl Server {
 
     /// Waits until a stream delivers media.
     pub(crate) fn wait_for_stream(&self, app: &str, key: &str) {
-        let mut player = Player::play(self.address, app, key);
-        let message = player.next_media(Duration::from_secs(10));
+        let mut player = Peer::playing_in(self.address, app, key);
+        let message = player.next_frame(Duration::from_secs(10));
         assert!(message.is_some(), "{app}/{key} never started");
     }
 
     pub(crate) fn program(&mut self) -> &mut Program {
-        self.program.as_mut().expect("the test has its own server")
+        self.own.as_mut().expect("the test has its own server")
     }
 
     pub(crate) fn log(&self) -> String {
-        self.program.as_ref().map(Program::output_text).unwrap_or_default()
+        self.own.as_ref().map(server::Server::log).unwrap_or_default()
     }
 
     /// Replaces the configuration file and requests a reload.
     pub(crate) fn reload(&self, settings: &str) {
-        fs::write(&self.config, settings).expect("the configuration can be written");
-        self.program.as_ref().expect("the test has its own server").signal(Signal::HUP);
+        self.own.as_ref().expect("the test has its own server").reload(settings);
     }
 }
 
@@ -115,21 +98,17 @@ pub(crate) fn is_stand_in() -> bool {
 /// Linger time of 1 s instead of the default 15 s, so that tests end soon.
 pub(crate) const SHORT_LINGER: &str = "[publish]\nlinger_ms = 1000\n";
 
-/// Returns the program under test, which is both the server and the load generator: the one that
-/// the environment names, or the one that cargo built. The first call reports it.
+/// Returns the path of the program under test. The first call reports it.
 pub(crate) fn program() -> &'static OsStr {
-    static PROGRAM: OnceLock<OsString> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
-        if let Some(program) = env::var_os("TIDERACE_PROGRAM") {
-            say(&format!("interop: the server is {}", program.display()));
-            return program;
-        }
-        let program = env!("CARGO_BIN_EXE_tiderace");
-        say(&format!(
-            "interop: the server is {program}; `tests/run interop` has the release build"
-        ));
-        program.into()
-    })
+    static REPORT: Once = Once::new();
+    REPORT.call_once(|| {
+        let hint = match env::var_os("TIDERACE_PROGRAM") {
+            Some(_) => "",
+            None => "; `tests/run interop` has the release build",
+        };
+        say(&format!("interop: the server is {}{hint}", program::path().display()));
+    });
+    program::path()
 }
 
 fn stand_in() -> Option<SocketAddr> {
@@ -142,18 +121,4 @@ fn wrapped(wrapper: &[&str], program: &OsStr) -> Command {
     let mut command = Command::new(first);
     command.args(rest).arg(program);
     command
-}
-
-/// Returns a free port below the range of ephemeral ports, so that no outgoing connection of
-/// another test takes it before the server does.
-fn free_address() -> SocketAddr {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let base = 20_000 + (std::process::id() % 8_000) as u16;
-    loop {
-        let port = base + NEXT.fetch_add(1, Ordering::Relaxed);
-        let address = SocketAddr::from(([127, 0, 0, 1], port));
-        if TcpListener::bind(address).is_ok() {
-            return address;
-        }
-    }
 }

@@ -8,7 +8,6 @@ mod shell;
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use tiderace::config::{FileText, Settings};
 use tiderace::rtmp::quirks::{Quirk, Repair, Repairs, Tolerated};
@@ -17,6 +16,7 @@ use tiderace::server::reason::CloseReason;
 use self::generated::Part;
 use self::markdown::{Document, top};
 use self::shell::ShellCommand;
+use crate::support::program;
 
 /// The documents besides the manual.
 const DOCUMENTS: [&str; 5] =
@@ -260,7 +260,7 @@ fn exit_codes(args: &[&str]) -> String {
 }
 
 fn help(args: &[&str]) -> String {
-    let output = Command::new(env!("CARGO_BIN_EXE_tiderace")).args(args).output().unwrap();
+    let output = program::tiderace().args(args).output().unwrap();
     String::from_utf8(output.stdout).unwrap()
 }
 

@@ -4,10 +4,10 @@
 //! of a document is left unchecked.
 
 use std::fs;
-use std::process::Command;
 
 use super::markdown::top;
 use super::shell::ShellCommand;
+use crate::support::program;
 use crate::tidy;
 
 /// Checks a command; the error says what is wrong with it.
@@ -51,7 +51,7 @@ pub(super) fn check(command: &ShellCommand) -> Result<(), String> {
 fn tiderace(args: &[&str]) -> Result<(), String> {
     let prints = matches!(args, ["config"] | ["systemd", _] | ["--version"]);
     for more in [Some("--help")].into_iter().chain(prints.then_some(None)) {
-        let mut program = Command::new(env!("CARGO_BIN_EXE_tiderace"));
+        let mut program = program::tiderace();
         let output = program.args(args).args(more).output().map_err(|error| error.to_string())?;
         let errors = String::from_utf8_lossy(&output.stderr);
         expect(output.status.success(), || format!("tiderace: {errors}"))?;
@@ -308,7 +308,7 @@ fn service_value(key: &str) -> &'static str {
 
 /// The signals that the help of the program explains.
 fn kill(args: &[&str]) -> Result<(), String> {
-    let output = Command::new(env!("CARGO_BIN_EXE_tiderace")).arg("--help").output();
+    let output = program::tiderace().arg("--help").output();
     let help = output.map_err(|error| error.to_string())?.stdout;
     let help = String::from_utf8_lossy(&help);
     let signal = args.first().and_then(|arg| arg.strip_prefix('-')).unwrap_or("TERM");

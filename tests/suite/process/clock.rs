@@ -4,16 +4,17 @@ use std::fs;
 use std::net::TcpStream;
 use std::path::PathBuf;
 
-use super::peer::Peer;
-use super::{Start, Tiderace, is_there, wait_until};
+use super::is_there;
+use crate::support::expect_soon;
+use crate::support::peer::Peer;
+use crate::support::server::Start;
 use crate::wire;
 
 #[test]
 fn e13_the_time_of_day_may_jump_and_no_deadline_moves() {
     let Some(library) = library() else { return };
-    let mut server = Tiderace::command("clock", |file| {
-        file.push_str("log_level = \"debug\"\n[timeouts]\nhandshake_ms = 1000\n");
-    });
+    let mut server =
+        Start::new("clock", "log_level = \"debug\"\n[timeouts]\nhandshake_ms = 1000\n");
     let day = Day::of(&mut server, library);
     let server = server.start();
     let mut publisher = Peer::publishing(server.address, "cam");
@@ -25,7 +26,7 @@ fn e13_the_time_of_day_may_jump_and_no_deadline_moves() {
         // Its time is up after a second, and nobody else's is.
         let says_nothing = TcpStream::connect(server.address).unwrap();
         let its_end = "handshake_timeout (limit 1000 ms)";
-        wait_until(its_end, || server.log().matches(its_end).count() == times);
+        expect_soon(its_end, || server.log().matches(its_end).count() == times);
         drop(says_nothing);
         let log = server.log();
         let line = date(log.lines().rfind(|line| line.contains(its_end)).unwrap());

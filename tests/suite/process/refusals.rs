@@ -1,15 +1,15 @@
 //! A system that refuses calls, as sandbox kernels, seccomp and old kernels do: the server does
 //! without what it only gains by, and names what it lacks.
 
-use std::env;
-use std::path::{Path, PathBuf};
-use std::process;
+use std::path::Path;
 
 use rustix::process::Signal;
 use tiderace::limits::{SEGMENT_PLAYERS_MIN, SEGMENT_RUN_BYTES_MIN};
 
-use super::peer::Peer;
-use super::{Tiderace, is_there, serves};
+use super::{is_there, serves};
+use crate::support::directory::Directory;
+use crate::support::peer::Peer;
+use crate::support::server::{Server, Start};
 use crate::wire;
 
 /// A server whose calls are answered as `injections` say, in the words of strace(1).
@@ -17,23 +17,34 @@ fn refused(name: &str, injections: &[&str]) -> Option<Refused> {
     if !is_there(Path::new("strace")) {
         return None;
     }
-    let trace = env::temp_dir().join(format!("tiderace-{}-{name}.trace", process::id()));
+    let traces = Directory::new(name);
     let line = "exec strace -D -f -qq -o \"$TRACE\" $INJECT \"$0\" \"$@\"";
-    let mut server = Tiderace::shell(name, line);
+    let mut server = Start::shell(name, line, "");
     let inject: Vec<_> = injections.iter().map(|words| format!("-e inject={words}")).collect();
-    server.command.env("TRACE", &trace).env("INJECT", inject.join(" "));
-    Some(Refused { server: server.start(), trace })
+    server.command.env("TRACE", traces.file("trace")).env("INJECT", inject.join(" "));
+    Some(Refused { server: server.start(), _traces: traces })
 }
 
 struct Refused {
-    server: Tiderace,
-    trace: PathBuf,
+    server: Server,
+    _traces: Directory,
 }
 
-impl Drop for Refused {
-    fn drop(&mut self) {
-        drop(std::fs::remove_file(&self.trace));
+/// Publishes frames that the server would send from memory files, and expects every player to
+/// receive them. Returns the publisher and the players.
+#[track_caller]
+fn expect_relayed_from_files(server: &Server, name: &str) -> (Peer, Vec<Peer>) {
+    let mut players: Vec<_> =
+        (0..SEGMENT_PLAYERS_MIN).map(|_| Peer::playing(server.address, "cam")).collect();
+    let mut publisher = Peer::publishing(server.address, "cam");
+    for timestamp in 0..3 {
+        let frame = wire::audio(timestamp, 10 * SEGMENT_RUN_BYTES_MIN);
+        publisher.send(&frame);
+        for player in &mut players {
+            assert_eq!(player.next_media().payload, frame.payload, "{name}");
+        }
     }
+    (publisher, players)
 }
 
 #[test]
@@ -53,16 +64,7 @@ fn a_system_without_sendfile_or_memory_files_serves_every_player_and_says_so_onc
     ] {
         let Some(refused) = refused(name, &[injection]) else { return };
         let server = &refused.server;
-        let mut players: Vec<_> =
-            (0..SEGMENT_PLAYERS_MIN).map(|_| Peer::playing(server.address, "cam")).collect();
-        let mut publisher = Peer::publishing(server.address, "cam");
-        for timestamp in 0..3 {
-            let frame = wire::audio(timestamp, 10 * SEGMENT_RUN_BYTES_MIN);
-            publisher.send(&frame);
-            for player in &mut players {
-                assert_eq!(player.next_media().payload, frame.payload, "{name}");
-            }
-        }
+        let _peers = expect_relayed_from_files(server, name);
         let log = server.log();
         assert_eq!(log.matches(warning).count(), 1, "{log}");
         assert_eq!(log.matches("WARN").count(), 1, "{log}");
@@ -72,23 +74,14 @@ fn a_system_without_sendfile_or_memory_files_serves_every_player_and_says_so_onc
 /// `ulimit -f` holds for memory files as for the log: the system would end the process (SIGXFSZ).
 #[test]
 fn a_limit_of_the_size_of_files_ends_neither_the_server_nor_a_stream() {
-    let mut server = Tiderace::shell("file_size", "ulimit -f 16; exec \"$0\" \"$@\"").start();
-    let mut players: Vec<_> =
-        (0..SEGMENT_PLAYERS_MIN).map(|_| Peer::playing(server.address, "cam")).collect();
-    let mut publisher = Peer::publishing(server.address, "cam");
-    for timestamp in 0..3 {
-        let frame = wire::audio(timestamp, 10 * SEGMENT_RUN_BYTES_MIN);
-        publisher.send(&frame);
-        for player in &mut players {
-            assert_eq!(player.next_media().payload, frame.payload);
-        }
-    }
+    let mut server = Start::shell("file_size", "ulimit -f 16; exec \"$0\" \"$@\"", "").start();
+    let _peers = expect_relayed_from_files(&server, "file_size");
     server.wait_for_log("the system refuses memory files: File too large");
     // Beyond what the log may hold.
     (0..100).for_each(|_| drop(Peer::playing(server.address, "cam")));
     assert!(server.errors().starts_with("tiderace: log lines are lost: File too large"));
     server.signal(Signal::TERM);
-    assert_eq!(server.wait().code(), Some(0));
+    assert_eq!(server.wait_soon().code(), Some(0));
 }
 
 #[test]

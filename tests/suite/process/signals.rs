@@ -15,13 +15,15 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::Signal;
 use tiderace::descriptors::raise_limit;
 
-use super::peer::Peer;
+use super::serves;
 use super::service::Manager;
-use super::{Tiderace, greeted, serves, wait_until};
+use crate::support::expect_soon;
+use crate::support::peer::{Peer, greeted};
+use crate::support::server::{Server, Start};
 use crate::wire::{self, command, null};
 
 /// The last line of the log is `message` and more.
-fn assert_last_line(server: &Tiderace, message: &str) {
+fn assert_last_line(server: &Server, message: &str) {
     let log = server.log();
     assert!(log.lines().last().is_some_and(|line| line.contains(message)), "{log}");
 }
@@ -29,11 +31,11 @@ fn assert_last_line(server: &Tiderace, message: &str) {
 #[test]
 fn sigterm_with_nobody_connected_ends_it_at_once_and_well() {
     for signal in [Signal::TERM, Signal::INT] {
-        let mut server = Tiderace::command("term", |_| {}).start();
+        let mut server = Start::new("term", "").start();
         server.wait_for_log("publish to");
         server.signal(signal);
         let asked = Instant::now();
-        assert_eq!(server.wait().code(), Some(0));
+        assert_eq!(server.wait_soon().code(), Some(0));
         assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
         assert_last_line(&server, "stopped with 0 open connections; ");
     }
@@ -41,31 +43,32 @@ fn sigterm_with_nobody_connected_ends_it_at_once_and_well() {
 
 #[test]
 fn a_second_sigterm_waits_for_nobody() {
-    let mut server = Tiderace::command("term_twice", |_| {}).start();
+    // Longer than the test waits, so only the second signal can end it.
+    let mut server = Start::new("term_twice", "drain_ms = 60000\n").start();
     let _stays = greeted(server.address);
     server.signal(Signal::TERM);
     server.wait_for_log("going down: 1 connections are told");
     server.signal(Signal::TERM);
-    assert_eq!(server.wait().code(), Some(0));
+    assert_eq!(server.wait_soon().code(), Some(0));
     assert!(server.log().contains("received a second stop signal"), "{}", server.log());
     assert_last_line(&server, "stopped with 1 open connections; ");
 }
 
 #[test]
 fn while_it_drains_nobody_new_gets_in() {
-    let mut server = Tiderace::command("drain", |_| {}).start();
+    let mut server = Start::new("drain", "").start();
     let _stays = greeted(server.address);
     server.signal(Signal::TERM);
     server.wait_for_log("going down");
     let late = TcpStream::connect(server.address).map(|mut stream| stream.read(&mut [0]));
     assert!(!matches!(late, Ok(Ok(1..))), "{late:?}");
-    assert_eq!(server.wait().code(), Some(0));
+    assert_eq!(server.wait_soon().code(), Some(0));
     assert!(!server.log().contains("closed"), "no line for each session that slept");
 }
 
 #[test]
 fn sighup_says_what_changed_what_needs_a_restart_and_what_is_wrong() {
-    let server = Tiderace::command("hup", |file| file.push_str("[publish]\nlinger_ms = 1000\n"));
+    let server = Start::new("hup", "[publish]\nlinger_ms = 1000\n");
     let server = server.start();
     server.wait_for_log("publish to");
     let reload = |text: &str, answer: &str| {
@@ -89,12 +92,12 @@ fn sighup_says_what_changed_what_needs_a_restart_and_what_is_wrong() {
 }
 
 /// A server whose configuration comes by a pipe that has no writer yet, and that catches signals.
-fn waiting_for_its_configuration(name: &str) -> Tiderace {
-    let start = Tiderace::command(name, |_| {});
+fn waiting_for_its_configuration(name: &str) -> Server {
+    let start = Start::new(name, "");
     make_pipe(&start.config);
     let server = start.spawn();
-    wait_until("SIGHUP is caught", || {
-        let status = server.proc("status");
+    expect_soon("SIGHUP is caught", || {
+        let status = server.proc().read("status");
         let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
         let caught = u64::from_str_radix(caught.trim(), 16).unwrap();
         [Signal::HUP, Signal::TERM, Signal::USR1]
@@ -127,7 +130,7 @@ fn sigterm_before_the_configuration_is_read_ends_the_server_well() {
     for signal in [Signal::TERM, Signal::INT] {
         let mut server = waiting_for_its_configuration("early_term");
         server.signal(signal);
-        assert_eq!(server.wait().code(), Some(0));
+        assert_eq!(server.wait_soon().code(), Some(0));
     }
 }
 
@@ -147,7 +150,7 @@ fn configuration_from_a_pipe_is_not_read_again_and_stays() {
 }
 
 /// How a publish of `key` is answered.
-fn answer_to_publish(server: &Tiderace, key: &str) -> &'static str {
+fn answer_to_publish(server: &Server, key: &str) -> &'static str {
     let mut peer = Peer::connected(server.address);
     peer.send(&wire::create_stream(2.0));
     peer.send(&wire::publish(key));
@@ -157,7 +160,7 @@ fn answer_to_publish(server: &Tiderace, key: &str) -> &'static str {
 #[test]
 fn reload_of_a_file_that_is_not_whole_leaves_every_access_rule_in_force() {
     let whole = "[limits]\nstreams_max = 100\n\n[apps.live.keys]\nshow = \"k7Tq9-xw\"\n";
-    let server = Tiderace::command("rules", |file| file.push_str(whole)).start();
+    let server = Start::new("rules", whole).start();
     let lost = "key \"apps.live.keys\": 1 key would be lost; put the key back, or write \
          keys = \"any\" in [apps.live] to accept every key";
     for (text, part) in [
@@ -174,7 +177,7 @@ fn reload_of_a_file_that_is_not_whole_leaves_every_access_rule_in_force() {
         let before = server.log().len();
         fs::write(&server.config, text).unwrap();
         server.signal(Signal::HUP);
-        wait_until(part, || server.log()[before..].contains(part));
+        expect_soon(part, || server.log()[before..].contains(part));
         assert!(server.log()[before..].contains(" ERROR "), "{text:?}: {}", server.log());
         assert_eq!(answer_to_publish(&server, "whatever"), "NetStream.Publish.Denied", "{text:?}");
     }
@@ -199,7 +202,7 @@ fn reload_of_a_file_that_is_not_whole_leaves_every_access_rule_in_force() {
 
 #[test]
 fn reload_reports_every_mistake_of_the_file() {
-    let server = Tiderace::command("reload_all", |_| {}).start();
+    let server = Start::new("reload_all", "").start();
     fs::write(&server.config, "drain_ms = 10s\n[play]\nstart = live\n").unwrap();
     server.signal(Signal::HUP);
     let not = "not reloaded, the settings stay as they are";
@@ -211,9 +214,7 @@ fn reload_reports_every_mistake_of_the_file() {
 #[test]
 fn sigusr1_asks_who_understands_to_connect_anew_and_sigterm_serves_them_on() {
     let url = "rtmp://b.example/live";
-    let server = Tiderace::command("reconnect", |file| {
-        file.push_str(&format!("drain_url = \"{url}\"\ndrain_ms = 1500\n"));
-    });
+    let server = Start::new("reconnect", &format!("drain_url = \"{url}\"\ndrain_ms = 1500\n"));
     let mut server = server.start();
     let mut understands = Peer::that_can_reconnect(server.address);
     let mut other = Peer::connected(server.address);
@@ -228,14 +229,14 @@ fn sigusr1_asks_who_understands_to_connect_anew_and_sigterm_serves_them_on() {
     understands.wait_for("_result");
     // It stays, so it is told like the others when the drain is over.
     understands.wait_for("NetConnection.Connect.AppShutdown");
-    assert_eq!(server.wait().code(), Some(0));
+    assert_eq!(server.wait_soon().code(), Some(0));
     assert_last_line(&server, "stopped with 1 open connections; ");
 }
 
 #[test]
 fn g02_sigterm_tells_a_hundred_publishers_and_a_thousand_players_and_ends_well() {
     raise_limit();
-    let mut server = Tiderace::command("g02", |_| {}).start();
+    let mut server = Start::new("g02", "").start();
     let keys: Vec<_> = (0..100).map(|index| format!("cam{index}")).collect();
     let publishers = keys.iter().map(|key| Peer::publishing(server.address, key));
     let publishers: Vec<_> = publishers.collect();
@@ -249,17 +250,21 @@ fn g02_sigterm_tells_a_hundred_publishers_and_a_thousand_players_and_ends_well()
         peer.wait_for(told);
         while peer.receive().is_some() {}
     }
-    assert_eq!(server.wait().code(), Some(0));
+    assert_eq!(server.wait_soon().code(), Some(0));
     assert!(server.log().contains("going down: 1100 connections are told"));
     assert_last_line(&server, "stopped with 0 open connections; ");
 }
 
+/// Signals that a server may get without a reason to end.
+const SIGNALS: [Signal; 6] =
+    [Signal::PIPE, Signal::WINCH, Signal::CHILD, Signal::URG, Signal::CONT, Signal::USR1];
+
 #[test]
 fn g03_signals_that_mean_nothing_to_the_server_do_not_end_it() {
-    let mut server = Tiderace::command("g03", |_| {}).start();
+    let mut server = Start::new("g03", "").start();
     let mut peer = Peer::connected(server.address);
     for _ in 0..1000 {
-        for signal in [Signal::PIPE, Signal::WINCH, Signal::CHILD, Signal::URG, Signal::USR1] {
+        for signal in SIGNALS {
             server.signal(signal);
         }
     }
@@ -267,15 +272,15 @@ fn g03_signals_that_mean_nothing_to_the_server_do_not_end_it() {
     peer.wait_for("_result");
     // As it does with any program that does not know better.
     server.signal(Signal::QUIT);
-    assert_eq!(server.wait().signal(), Some(Signal::QUIT.as_raw()));
+    assert_eq!(server.wait_soon().signal(), Some(Signal::QUIT.as_raw()));
 }
 
 #[test]
 fn g04_a_thousand_reloads_half_of_them_of_a_broken_file_lose_no_message() {
     let manager = Manager::new("g04");
-    let server = manager.start(Tiderace::command("g04", |_| {}));
+    let server = manager.start(Start::new("g04", ""));
     manager.next();
-    let descriptors = server.descriptors();
+    let descriptors = server.proc().descriptors();
     let mut player = Peer::playing(server.address, "cam");
     let mut publisher = Peer::publishing(server.address, "cam");
     let goes_on = AtomicBool::new(true);
@@ -295,25 +300,25 @@ fn g04_a_thousand_reloads_half_of_them_of_a_broken_file_lose_no_message() {
             media.take_while(|message| message.kind == wire::AUDIO).map(|m| m.timestamp).collect()
         });
         reload(&server, &manager, 0..1000);
+        // Without waiting for the answers: signals of one kind merge while they are pending.
+        (0..100).for_each(|_| server.signal(Signal::HUP));
+        server.reload("[publish]\nlinger_ms = 5000\n");
+        while !manager.next().contains("STATUS=reloaded: publish.linger_ms") {}
         goes_on.store(false, Ordering::Relaxed);
         let sent = sender.join().unwrap();
         let received: Vec<u32> = receiver.join().unwrap();
         assert!(received.iter().copied().eq(0..sent), "{sent} sent: {received:?}");
     });
     drop((publisher, player));
-    wait_until("descriptors are given back", || server.descriptors() == descriptors);
+    expect_soon("descriptors are given back", || server.proc().descriptors() == descriptors);
 }
 
 #[test]
 fn a_reload_leaves_nothing_behind() {
     let manager = Manager::new("leaves");
-    let server = manager.start(Tiderace::command("leaves", |_| {}));
+    let server = manager.start(Start::new("leaves", ""));
     manager.next();
-    let memory_kib = || {
-        let rollup = server.proc("smaps_rollup");
-        let line = rollup.lines().find_map(|line| line.strip_prefix("Private_Dirty:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse::<u32>().unwrap()
-    };
+    let memory_kib = || server.proc().field("smaps_rollup", "Private_Dirty:").unwrap();
     reload(&server, &manager, 0..100);
     let before = memory_kib();
     reload(&server, &manager, 100..1100);
@@ -322,7 +327,7 @@ fn a_reload_leaves_nothing_behind() {
 }
 
 /// Has the file read again for each of `times`, every other time a broken one.
-fn reload(server: &Tiderace, manager: &Manager, times: Range<u32>) {
+fn reload(server: &Server, manager: &Manager, times: Range<u32>) {
     for time in times {
         let (text, outcome) = match time % 2 {
             0 => (format!("[publish]\nlinger_ms = {time}\n"), "reloaded: publish.linger_ms"),

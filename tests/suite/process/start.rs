@@ -1,9 +1,13 @@
 //! Start, and refusal to start.
 
 use std::net::TcpListener;
-use std::process::Command;
 
-use super::{Tiderace, own_address, serves};
+use super::serves;
+use crate::support::net::own_address;
+use crate::support::peer::Peer;
+use crate::support::program;
+use crate::support::server::Start;
+use crate::wire;
 
 #[test]
 fn what_keeps_the_server_from_starting_is_one_line_and_a_code_of_its_own() {
@@ -39,11 +43,7 @@ fn what_keeps_the_server_from_starting_is_one_line_and_a_code_of_its_own() {
                 .to_owned(),
         ),
     ] {
-        let output = Command::new("sh")
-            .args(["-c", shell, env!("CARGO_BIN_EXE_tiderace")])
-            .args(args)
-            .output()
-            .unwrap();
+        let output = program::shell(shell).args(args).output().unwrap();
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert_eq!((output.status.code(), stderr), (Some(code), format!("tiderace: {line}\n")));
     }
@@ -51,10 +51,12 @@ fn what_keeps_the_server_from_starting_is_one_line_and_a_code_of_its_own() {
 
 #[test]
 fn the_server_is_one_thread() {
-    let server = Tiderace::command("threads", |_| {}).start();
-    serves(server.address);
-    let status = server.proc("status");
-    assert!(status.contains("\nThreads:\t1\n"), "{status}");
+    let server = Start::new("threads", "").start();
+    let mut publisher = Peer::publishing(server.address, "cam");
+    let mut players = [(); 3].map(|()| Peer::playing(server.address, "cam"));
+    publisher.send(&wire::audio(0, 100));
+    players.iter_mut().for_each(|player| drop(player.next_media()));
+    assert_eq!(server.proc().field("status", "Threads:"), Some(1));
 }
 
 #[test]
@@ -62,7 +64,7 @@ fn every_listener_serves_ipv4_and_ipv6() {
     let v6 = TcpListener::bind("[::1]:0").and_then(|socket| socket.local_addr());
     let mut addresses = vec![own_address(), own_address()];
     addresses.extend(v6.ok());
-    let mut server = Tiderace::command("listeners", |_| {});
+    let mut server = Start::new("listeners", "");
     for address in &addresses {
         server.command.args(["--listen", &address.to_string()]);
     }

@@ -1,16 +1,18 @@
 //! The units for systemd: what they let the server do is what it needs, and little more.
 
 use std::collections::BTreeSet;
-use std::env;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{self, Command};
+use std::path::Path;
+use std::process::Command;
 
 use rustix::process::Signal;
 use tiderace::limits::{SEGMENT_PLAYERS_MIN, SEGMENT_RUN_BYTES_MIN};
 
-use super::peer::Peer;
-use super::{Tiderace, is_there, wait_until};
+use super::is_there;
+use crate::support::directory::Directory;
+use crate::support::peer::Peer;
+use crate::support::server::Start;
+use crate::support::{expect_soon, program};
 use crate::wire;
 
 const SERVICE: &str = include_str!("../../../src/systemd/tiderace.service");
@@ -21,7 +23,7 @@ const EXPOSURE_MAX: &str = "--threshold=15";
 #[test]
 fn the_program_prints_the_units() {
     for (unit, text) in [("service", SERVICE), ("socket", SOCKET)] {
-        let output = Command::new(env!("CARGO_BIN_EXE_tiderace")).args(["systemd", unit]).output();
+        let output = program::tiderace().args(["systemd", unit]).output();
         let output = output.unwrap();
         assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(0), text.as_bytes()));
     }
@@ -58,8 +60,9 @@ fn the_service_may_make_the_system_calls_that_the_server_makes() {
     if !is_there(Path::new("systemd-analyze")) || !is_there(Path::new("strace")) {
         return;
     }
-    let trace = env::temp_dir().join(format!("tiderace-{}-calls.trace", process::id()));
-    let mut server = Tiderace::shell("calls", "exec strace -D -f -o \"$TRACE\" \"$0\" \"$@\"");
+    let directory = Directory::new("calls");
+    let trace = directory.file("trace");
+    let mut server = Start::shell("calls", "exec strace -D -f -o \"$TRACE\" \"$0\" \"$@\"", "");
     server.command.env("TRACE", &trace).env("NOTIFY_SOCKET", "/nonexistent/notify");
     server.command.env("WATCHDOG_USEC", "100000");
     let mut server = server.start();
@@ -72,14 +75,13 @@ fn the_service_may_make_the_system_calls_that_the_server_makes() {
     server.wait_for_log("reloaded");
     server.signal(Signal::TERM);
     drop((publisher, players));
-    server.wait();
+    server.wait_soon();
 
     let mut text = String::new();
-    wait_until("the trace is written", || {
+    expect_soon("the trace is written", || {
         text = fs::read_to_string(&trace).unwrap();
         text.contains("+++ exited with 0 +++")
     });
-    fs::remove_file(trace).unwrap();
     // After the number of the process a line begins with the name of the call, if it is of one.
     let calls = text.lines().filter_map(|line| {
         let (name, _) = line.split_once(' ')?.1.trim_start().split_once('(')?;
@@ -126,40 +128,29 @@ fn calls_of(set: &str) -> Vec<String> {
 
 /// The units as files of a directory, with the server that was built in place of the installed
 /// one.
-struct Units(PathBuf);
+struct Units(Directory);
 
 impl Units {
     fn install(name: &str) -> Option<Self> {
         if !is_there(Path::new("systemd-analyze")) {
             return None;
         }
-        let units = Self(env::temp_dir().join(format!("tiderace-{}-{name}", process::id())));
-        fs::create_dir(&units.0).unwrap();
+        let units = Directory::new(name);
         let installed = "/usr/local/bin/tiderace";
         assert!(SERVICE.contains(&format!("ExecStart={installed} ")));
-        let service = SERVICE.replace(installed, env!("CARGO_BIN_EXE_tiderace"));
-        fs::write(units.path("service"), service).unwrap();
-        fs::write(units.path("socket"), SOCKET).unwrap();
-        Some(units)
-    }
-
-    fn path(&self, unit: &str) -> PathBuf {
-        self.0.join(format!("tiderace.{unit}"))
+        let program = program::path().to_str().expect("a path in UTF-8");
+        units.write("tiderace.service", SERVICE.replace(installed, program));
+        units.write("tiderace.socket", SOCKET);
+        Some(Self(units))
     }
 
     /// Has systemd look at some of them, which it must approve of; returns what it complains of.
     fn analyze(&self, args: &[&str], units: &[&str]) -> String {
-        let units = units.iter().map(|unit| self.path(unit));
+        let units = units.iter().map(|unit| self.0.file(&format!("tiderace.{unit}")));
         let output = Command::new("systemd-analyze").args(args).args(units).output().unwrap();
         let [said, complaint] =
             [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
         assert!(output.status.success(), "{said}{complaint}");
         complaint
-    }
-}
-
-impl Drop for Units {
-    fn drop(&mut self) {
-        drop(fs::remove_dir_all(&self.0));
     }
 }

@@ -19,8 +19,12 @@ pub(crate) const SHARED_OBJECT: u8 = 19;
 pub(crate) const COMMAND: u8 = 20;
 pub(crate) const AGGREGATE: u8 = 22;
 
+/// Length of C1, S1, C2 and S2.
+pub(crate) const PACKET_BYTES: usize = 1536;
+/// Length of C0 and C1.
+pub(crate) const HELLO_BYTES: usize = 1 + PACKET_BYTES;
 /// C0 C1 C2, and as many bytes in the other direction.
-pub(crate) const HANDSHAKE_BYTES: usize = 1 + 2 * 1536;
+pub(crate) const HANDSHAKE_BYTES: usize = HELLO_BYTES + PACKET_BYTES;
 
 /// Bytes from hexadecimal digits; blanks are for the reader.
 pub(crate) fn hex(text: &str) -> Vec<u8> {
@@ -71,6 +75,30 @@ impl Message {
             && !self.payload.starts_with(&string("|RtmpSampleAccess"))
     }
 
+    /// Whether it is audio or video.
+    pub(crate) const fn is_frame(&self) -> bool {
+        matches!(self.kind, AUDIO | VIDEO)
+    }
+
+    pub(crate) const fn is_video(&self) -> bool {
+        self.kind == VIDEO
+    }
+
+    /// Whether it is an AVC sequence header.
+    pub(crate) fn is_video_config(&self) -> bool {
+        self.is_video() && self.payload.starts_with(&[0x17, 0x00])
+    }
+
+    /// Whether it is an AVC keyframe.
+    pub(crate) fn is_keyframe(&self) -> bool {
+        self.is_video() && self.payload.starts_with(&[0x17, 0x01])
+    }
+
+    /// Whether the payload has `text` in it.
+    pub(crate) fn contains(&self, text: &str) -> bool {
+        self.payload.windows(text.len()).any(|window| window == text.as_bytes())
+    }
+
     /// The message as a type-0 chunk and as many type-3 chunks as it takes (RTMP 1.0, section
     /// 5.3.1), with the chunk size that a connection begins with.
     pub(crate) fn chunks(&self) -> Vec<u8> {
@@ -118,6 +146,11 @@ pub(crate) fn basic_header(format: u8, chunk_stream_id: u32) -> Vec<u8> {
 pub(crate) fn handshake() -> Vec<u8> {
     let c1 = [vec![0; 8], vec![0x5a; 1528]].concat();
     [vec![3], c1, vec![0; 1536]].concat()
+}
+
+/// C0 and C1 of that handshake.
+pub(crate) fn hello() -> Vec<u8> {
+    handshake()[..HELLO_BYTES].to_vec()
 }
 
 /// A protocol control message with one number, which is most of them.
