@@ -421,10 +421,9 @@ impl<T: Transport> Server<T> {
         if sweep.next < end {
             self.sweep = Some(sweep);
         } else {
-            let Sweep { told, asked, .. } = sweep;
-            info!(
-                "asked {asked} of {told} connections to reconnect; they are served until they leave"
-            );
+            let Sweep { told, asked, goes_down, .. } = sweep;
+            let rest = if goes_down { "the others were closed" } else { "the others stay" };
+            info!("asked {asked} of {told} connections to reconnect; {rest}");
         }
     }
 
