@@ -422,7 +422,7 @@ impl<T: Transport> Server<T> {
             self.sweep = Some(sweep);
         } else {
             let Sweep { told, asked, goes_down, .. } = sweep;
-            let rest = if goes_down { "the others were closed" } else { "the others stay" };
+            let rest = if goes_down { "the others were told to leave" } else { "the others stay" };
             info!("asked {asked} of {told} connections to reconnect; {rest}");
         }
     }
