@@ -194,7 +194,7 @@ fn measure_once(flood: Flood, length: Duration, done: &mut String) -> Result<Rou
 
 /// Returns the longest turn from the last line of the server's log.
 fn longest_turn_us(log: &str) -> Option<u64> {
-    let (_, longest) = log.rsplit_once("the longest turn took ")?;
+    let (_, longest) = log.rsplit_once("longest turn: ")?;
     let ms: f64 = longest.split(' ').next()?.parse().ok()?;
     Some((ms * 1000.0) as u64)
 }
