@@ -41,42 +41,48 @@
 //! |---|---|
 //! | the command line, exit codes | `src/cli.rs`, `src/main.rs` |
 //! | a setting, its default, its range, its text | [`config`] |
-//! | a bound that is no setting | [`limits`] |
+//! | a bound that is not a setting | [`limits`] |
 //! | what C2 must be, the digests | [`rtmp::handshake`] |
 //! | how chunks are read or written | [`rtmp::chunk::reader`], [`rtmp::chunk::writer`] |
-//! | what memory a message takes that has come in part | `rtmp/chunk/partial.rs` |
+//! | the memory of a message that is not complete yet | `rtmp/chunk/partial.rs` |
 //! | control messages, aggregates | [`rtmp::message`] |
-//! | acknowledgements, pings, what both ends share | [`rtmp::link`] |
+//! | acknowledgements, pings, what client and server share | [`rtmp::link`] |
 //! | which commands are understood, the bytes of the replies | [`rtmp::command`] |
-//! | the order in which a client may ask, who is answered what | `rtmp/dialogue.rs` |
-//! | the states of a session, what the server tells it to say | [`rtmp::session`] |
+//! | the order in which a client may ask, the replies | `rtmp/dialogue.rs` |
+//! | the states of a session, the messages of the server's side | [`rtmp::session`] |
 //! | how an application, a key and a query become one name | [`rtmp::name`] |
 //! | which oddities of a peer are counted, and how the log names them | [`rtmp::quirks`] |
 //! | how a login is asked for and checked | [`rtmp::auth`] |
 //! | the client's side | [`rtmp::client`] |
 //! | what is a keyframe, a sequence header, a track | [`media`] |
-//! | what a message of a publisher is before anything is decided | [`stream::frame`] |
+//! | how a message of a publisher is classified | [`stream::frame`] |
 //! | which profile, level, size and rate a track has | [`media::codec`] |
 //! | how FLV files are read | [`media::flv`] |
 //! | what becomes of `onMetaData` | [`media::metadata`] |
-//! | what holds of a parser whatever it is fed | `tests/fuzz/bodies/` |
+//! | what must hold for a parser with any input | `tests/fuzz/bodies/` |
 //! | what a stream keeps, and for how long | [`stream::tape`] |
 //! | when players are sent from memory files | [`stream::segment`], `net/memfd.rs` |
 //! | players' timestamps, the repair of an encoder's clock | `stream/timeline.rs` |
-//! | what is measured of a stream, and said when its publisher leaves | [`stream::meter`] |
+//! | what is measured of a stream, and logged when its publisher leaves | [`stream::meter`] |
 //! | where a player starts, when it skips | [`stream::cursor`] |
+//! | how a tape looks to a player, another framing | [`stream::framing`] |
 //! | users, stream keys, secret parts of a name | [`server::judge::access`], `config/apps.rs` |
+//! | another judge, decisions that come later | [`server::judge`], `server/parking.rs` |
 //! | who may publish, takeover, linger | [`server::hub`], `server/role.rs` |
 //! | in which order bytes go out | `server/outbox.rs` |
 //! | budgets of a turn | `src/budget.rs`, [`limits`] |
-//! | who gives way when the table is full | [`server`], [`server::stages`] |
+//! | which session is evicted when the table is full | [`server`], [`server::stages`] |
 //! | what is accounted as memory, what is given up when it runs short | [`server::memory`] |
-//! | when a listening socket is asked, what becomes of each answer | [`server::accepting`] |
-//! | which turns are said to take too long, and whose doing it was | [`server::stopwatch`] |
+//! | when connections are accepted, what follows from each outcome | [`server::accepting`] |
+//! | which turns are logged as too long, and the cause | [`server::stopwatch`] |
 //! | the states of a connection | [`server::conn`] |
+//! | what speaks on a connection, another protocol | [`server::peer`] |
+//! | a stream that is sent to another server | [`server::relaying`] |
+//! | what the server has the loop do: dialing | [`server::errand`], `net/dial.rs` |
+//! | the contract of a transport | [`server::transport`] |
 //! | the queues, deadlines and accounting of all connections | `server/table.rs` |
 //! | deadlines | [`server::timers`], `server/watch.rs` |
-//! | why connections end, and how loud that is said | [`server::reason`] |
+//! | why connections end, and the level of that log line | [`server::reason`] |
 //! | how many lines of the log peers can cause | [`server::lines`] |
 //! | listening, socket options | `net/listener.rs` |
 //! | the poll, signals, reload | `net/event_loop.rs` |
@@ -88,12 +94,12 @@
 //! | how several processes share the work of a measurement | [`load::processes`] |
 //! | the loop of the load generator, its connections | [`load`] |
 //! | what a measurement reports, the table, page and log of it | [`load::report`] |
-//! | what is measured beside nginx-rtmp and bare relays, its goals | `benches/peers/works.rs` |
+//! | the comparison with nginx-rtmp and bare relays, its goals | `benches/peers/workloads.rs` |
 //! | thresholds, comparisons, exit codes | [`load::subcommand`], [`load::compare`] |
-//! | what is published and looked at frame by frame, when a frame counts | [`load::streams`] |
+//! | what is published and checked frame by frame, when a frame counts | [`load::streams`] |
 //! | what the synthetic encoder sends | [`load::encoder`] |
 //! | what a player finds in a stream | `load/observer.rs` |
-//! | the raw relay that the cost of a server is told by | [`load::floor`] |
+//! | the raw relay that the cost of a server is compared with | [`load::floor`] |
 
 #![forbid(unsafe_code)]
 #![cfg_attr(

@@ -29,7 +29,7 @@ use std::net::SocketAddr;
 
 /// Names one errand. Each is given out once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ErrandId(pub(super) u64);
+pub struct ErrandId(u64);
 
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]

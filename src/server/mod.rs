@@ -17,7 +17,7 @@
 //!
 //! 1. `event` notes that the socket is readable and queues the connection in the table.
 //! 2. `read_all` takes it from the queue, `read` spends its share, `read_once` makes the call.
-//! 3. `consume` asks `Session::next_event` for the message, whose payload lies in the read buffer.
+//! 3. `consume` asks `Peer::next` for the frame, whose payload lies in the read buffer.
 //! 4. `record` hands it to `Hub::record`, and that to `Stream::record`: what it is (`frame`), its
 //!    time (`timeline`), and its copy on the tape (`Tape::record`).
 //! 5. `Hub::visit_players_at` notes that its players have something new.
@@ -29,9 +29,12 @@
 //!
 //! # Other ways
 //!
-//! - **connect and publish**: `consume` gets a `Step`, `decide` takes it to `connect` or `publish`
-//!   (`role.rs`), which asks the access rules, then the hub, then answers by the session. The reply
-//!   leaves with the writes of the same turn.
+//! - **connect and publish**: `consume` gets a `Wish`, and `decide` takes it to `connect` or
+//!   `publish` (`role.rs`). That asks the judges (`judge/`), then the hub, and answers through the
+//!   peer. The reply leaves with the writes of the same turn. If a judge needs time, `park` has the
+//!   connection wait, and `decided` goes on from there (`parking.rs`).
+//! - **what only the loop can do**, such as dialing: `next_errand` hands it out, and `done` takes
+//!   the outcome (`errand.rs`).
 //! - **a deadline**: `fire_timers` takes the first that has come from the table and calls what
 //!   acts on its kind, all in `watch.rs`, where all deadlines are armed as well.
 //! - **a slow player's skip**: `write` calls `Play::catch_up`, which moves a cursor that lags to
@@ -82,7 +85,7 @@ use conn::{Closing, ClosingLine, Conn, Departure};
 use encoders::Encoders;
 use errand::Errands;
 use hub::{DuplicatePolicy, Hub};
-use judge::OutsideJudge;
+use judge::Outside;
 use judge::access::Access;
 use lines::{Chatter, Topic};
 use log::{Level, debug, info, log, warn};
@@ -125,7 +128,7 @@ pub struct Server<T> {
     hub: Hub,
     settings: Settings,
     policies: Policies,
-    outside_judge: Option<OutsideJudge>,
+    outside: Outside,
     errands: Errands,
     stats: Stats,
     encoders: Encoders,
@@ -187,7 +190,7 @@ impl<T: Transport> Server<T> {
             hub: Hub::default(),
             settings,
             policies,
-            outside_judge: None,
+            outside: Outside::default(),
             errands: Errands::default(),
             stats: Stats::default(),
             encoders: Encoders::default(),

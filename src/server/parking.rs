@@ -22,6 +22,7 @@ use super::judge::{Ask, Decision, OutsideJudge, Question, Refused, Ticket};
 use super::reason::CloseReason;
 use super::timers::TimerKind;
 use super::transport::Transport;
+use crate::rtmp::command::code;
 use crate::stream::ids::ConnId;
 use crate::time::Time;
 
@@ -42,16 +43,17 @@ impl Parked {
 }
 
 impl<T: Transport> Server<T> {
-    /// Has a judge outside of the server decide what the access rules allow, or no longer. What it
-    /// has been asked before stays open until it is decided or its time is up.
+    /// Has a judge outside of the server decide what the access rules allow; `None` ends that. The
+    /// loop must take the questions in each turn. Requests that wait already stay open until they
+    /// are decided or their time is up.
     pub fn set_judge(&mut self, judge: Option<OutsideJudge>) {
-        self.outside_judge = judge;
+        self.outside.judge = judge;
     }
 
     /// Takes the next question for the judge outside, except for those whose connection has been
     /// closed since.
     pub fn next_question(&mut self) -> Option<Question> {
-        let judge = self.outside_judge.as_mut()?;
+        let judge = self.outside.judge.as_mut()?;
         loop {
             let question = judge.next_question()?;
             let conn = self.table.get(question.ticket.conn);
@@ -63,15 +65,14 @@ impl<T: Transport> Server<T> {
 
     /// Parks a connection until its request is decided.
     pub(super) fn park(&mut self, id: ConnId, ticket: Ticket, ask: Ask, now: Time) {
-        let verdict_ms = self.outside_judge.as_ref().map_or(0, |judge| judge.verdict_ms);
+        let verdict_ms = self.outside.judge.as_ref().map_or(0, |judge| judge.verdict_ms);
         let until = now.plus_millis(verdict_ms);
         self.table[id].park(Parked { ticket, ask, until: Time::NEVER });
         self.table.arm(id, TimerKind::Verdict, until);
     }
 
-    /// Takes a decision. One that comes too late, or for a connection that is gone, changes
-    /// nothing.
-    /// The decision about a connect grants or refuses the application that was asked for.
+    /// Takes a decision. A decision that comes too late, or for a connection that is gone, changes
+    /// nothing. A connect is granted the application that it asked for, whatever the name.
     pub fn decided(&mut self, ticket: Ticket, decision: Decision, now: Time) {
         let is_waited_for = |conn: &Conn<T>| conn.waits_for(ticket);
         if self.table.get(ticket.conn).is_some_and(is_waited_for) {
@@ -91,18 +92,24 @@ impl<T: Transport> Server<T> {
 
     /// A connection that is closed waits for no decision.
     pub(super) fn abandon(&mut self, id: ConnId) {
-        if self.table[id].unpark().is_some() {
-            self.table.arm(id, TimerKind::Verdict, Time::NEVER);
+        if self.table[id].is_parked() {
+            self.take_parked(id);
         }
     }
 
+    /// Ends the wait of a connection. The deadline is cleared while its place is still there, since
+    /// its entry would wake the server for nothing otherwise.
+    fn take_parked(&mut self, id: ConnId) -> Option<Parked> {
+        self.table.arm(id, TimerKind::Verdict, Time::NEVER);
+        self.table[id].unpark()
+    }
+
     fn unpark(&mut self, id: ConnId, decision: Decision, now: Time) {
+        let Some(Parked { ask, .. }) = self.take_parked(id) else { return };
         let conn = &mut self.table[id];
-        let Some(Parked { ask, .. }) = conn.unpark() else { return };
         // It was not read meanwhile, so nothing of the wait counts as its silence.
         conn.heard = now;
         let goes_on = conn.readable || conn.has_unread();
-        self.table.arm(id, TimerKind::Verdict, Time::NEVER);
         match (ask, decision) {
             (Ask::Connect(request), Ok(_)) => self.accept_connect(id, request, now),
             (Ask::Connect(request), Err(refused)) => {
@@ -110,13 +117,13 @@ impl<T: Transport> Server<T> {
             }
             (Ask::Publish(request), Ok(name)) => match self.recheck_publish(id, &request) {
                 None => self.accept_publish(id, &request, &name, now),
-                Some(refused) => self.refuse_publish(id, &request, refused, now),
+                Some(refused) => self.deny_publish(id, &request, refused, now),
             },
-            (Ask::Publish(request), Err(refused)) => {
-                self.refuse_publish(id, &request, refused, now);
-            }
+            (Ask::Publish(request), Err(refused)) => self.deny_publish(id, &request, refused, now),
             (Ask::Play(request), Ok(name)) => self.accept_play(id, &request, &name, now),
-            (Ask::Play(request), Err(refused)) => self.refuse_play(id, &request, refused, now),
+            (Ask::Play(request), Err(refused)) => {
+                self.refuse_play(id, &request, code::PLAY_FAILED, refused, now);
+            }
         }
         if goes_on {
             self.table.queue_read(id);

@@ -27,10 +27,9 @@ use crate::text::Escaped;
 use std::fmt;
 
 /// The protocol that connections of a listener speak.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// RTMP, as its server.
-    #[default]
     Rtmp,
 }
 

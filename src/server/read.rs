@@ -287,7 +287,8 @@ impl<T: Transport> Server<T> {
             Err(refused) => return self.refuse_connect(id, &request, refused, now),
         }
         let peer = conn.address();
-        match Judges::new(access, &mut self.outside_judge).connect(id, peer, request.app().path()) {
+        let judges = Judges { access, outside: &mut self.outside };
+        match judges.connect(id, peer, request.app().path()) {
             Verdict::Granted { .. } => self.accept_connect(id, request, now),
             Verdict::Refused(refused) => self.refuse_connect(id, &request, refused, now),
             Verdict::Later(ticket) => self.park(id, ticket, Ask::Connect(request), now),

@@ -9,16 +9,15 @@ use super::Server;
 use super::errand::ErrandId;
 use super::peer::Uplink;
 use super::reason::CloseReason;
+use super::role::TOO_MANY_WAITED_FOR;
 use super::stages::Stage;
 use super::transport::Transport;
 use crate::config::Start;
 use crate::rtmp::client::{ClientConfig, Purpose};
 use crate::rtmp::session::Receives;
-use crate::stream::cursor::Play;
-use crate::stream::framing::Framing;
 use crate::stream::ids::{ConnId, Endpoint};
 use crate::time::Time;
-use log::{debug, info};
+use log::info;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
@@ -81,24 +80,17 @@ impl<T: Transport> Server<T> {
         let lane = client.message_stream_id();
         let streams_max = self.settings.limits.streams_max;
         let Ok(stream) = self.hub.find_or_wait(relayed.name(), streams_max) else {
-            let detail = "as many streams are waited for as may be".to_owned();
+            let detail = TOO_MANY_WAITED_FOR.to_owned();
             return self.close(id, CloseReason::StreamLimit, detail, now);
         };
         let name = self.policies.access.shown(relayed.name());
         info!("{name} is relayed to {}", conn.address());
-        let tape = self.hub.channel(stream).tape();
-        let (framing, receives) = (Framing::Rtmp, Receives::ALL);
-        let mut play = Play::new(stream, lane, framing, tape, Start::Keyframe, receives);
-        play.slot = self.hub.add_player(stream, Endpoint { conn: id, lane });
-        play.told_begun = self.hub.channel(stream).has_begun();
-        self.table[id].activity_mut().plays.push(play);
-        self.settle_stage(id, now);
-        self.table.queue_write(id);
+        let endpoint = Endpoint { conn: id, lane };
+        self.begin_playing(stream, endpoint, Start::Keyframe, Receives::ALL, now);
     }
 
     /// The other server has refused the relay.
     pub(super) fn relay_refused(&mut self, id: ConnId, detail: String, now: Time) {
-        debug!("{} refuses a relay: {detail}", self.table[id].address());
         self.close(id, CloseReason::RelayRefused, detail, now);
     }
 }

@@ -11,23 +11,26 @@ use super::reason::CloseReason;
 use super::stages::Stage;
 use super::timers::TimerKind;
 use super::transport::Transport;
-use crate::config::{Absent, Duplicate};
+use crate::config::{Absent, Duplicate, Start};
 use crate::rtmp::command::code;
-use crate::rtmp::session::{PlayRequest, PublishRequest};
+use crate::rtmp::session::{PlayRequest, PublishRequest, Receives};
 use crate::stream::cursor::Play;
 use crate::stream::framing::Framing;
-use crate::stream::ids::{ConnId, Endpoint};
+use crate::stream::ids::{ConnId, Endpoint, StreamId};
 use crate::time::Time;
 use log::{Level, debug, log};
 use std::rc::Rc;
 
+/// Why no further stream may be waited for.
+pub(super) const TOO_MANY_WAITED_FOR: &str = "as many streams are waited for as may be";
+
 impl<T: Transport> Server<T> {
     pub(super) fn publish(&mut self, id: ConnId, request: PublishRequest, now: Time) {
         let conn = &self.table[id];
-        let judges = Judges::new(&self.policies.access, &mut self.outside_judge);
+        let judges = Judges { access: &self.policies.access, outside: &mut self.outside };
         match judges.publish(id, conn.address(), &request.target.name, conn.logged_in()) {
             Verdict::Granted { name } => self.accept_publish(id, &request, &name, now),
-            Verdict::Refused(refused) => self.refuse_publish(id, &request, refused, now),
+            Verdict::Refused(refused) => self.deny_publish(id, &request, refused, now),
             Verdict::Later(ticket) => self.park(id, ticket, Ask::Publish(request), now),
         }
     }
@@ -39,16 +42,30 @@ impl<T: Transport> Server<T> {
         self.policies.access.publish(&request.target.name, logged_in).err()
     }
 
-    pub(super) fn refuse_publish(
+    /// Refuses a publish that a judge does not allow.
+    pub(super) fn deny_publish(
         &mut self,
         id: ConnId,
         request: &PublishRequest,
         refused: Refused,
         now: Time,
     ) {
+        let name = &request.target.name;
+        self.refuse_publish(id, request, name, code::PUBLISH_DENIED, refused, now);
+    }
+
+    fn refuse_publish(
+        &mut self,
+        id: ConnId,
+        request: &PublishRequest,
+        name: &str,
+        code: &str,
+        refused: Refused,
+        now: Time,
+    ) {
         let Refused { reason, detail, description } = refused;
-        self.table[id].peer.reject_publish(request, code::PUBLISH_DENIED, &description);
-        let asked = self.asked("publish", &request.target.name);
+        self.table[id].peer.reject_publish(request, code, &description);
+        let asked = format!("publish of {}", self.policies.access.shown(name));
         self.refuse(id, &asked, reason, detail, now);
     }
 
@@ -69,18 +86,21 @@ impl<T: Transport> Server<T> {
             }
             self.unpublish(endpoint, now);
         }
-        let conn = &mut self.table[id];
         if self.memory.level == MemoryLevel::Critical && self.hub.find(name).is_none() {
-            let description = "the server has no memory for another stream".to_owned();
-            conn.peer.reject_publish(request, code::PUBLISH_BAD_NAME, &description);
-            let asked = self.asked("publish", name);
-            return self.refuse(id, &asked, CloseReason::MemoryPressure, description, now);
+            let description = "the server has no memory for another stream";
+            let refused = Refused::told(CloseReason::MemoryPressure, description);
+            let code = code::PUBLISH_BAD_NAME;
+            return self.refuse_publish(id, request, name, code, refused, now);
         }
         let policy = self.duplicate_policy(name, id, now);
         let streams_max = self.settings.limits.streams_max;
         let published = match self.hub.publish(name, endpoint, now, &policy, streams_max) {
             Ok(published) => published,
-            Err(refusal) => return self.refuse_taken(id, request, name, refusal, now),
+            Err(refusal) => {
+                let refused = self.not_to_be_had(name, refusal);
+                let code = code::PUBLISH_BAD_NAME;
+                return self.refuse_publish(id, request, name, code, refused, now);
+            }
         };
         if let Some(displaced) = &published.displaced {
             let name = Rc::clone(self.hub.channel(published.stream).name());
@@ -97,11 +117,6 @@ impl<T: Transport> Server<T> {
         self.stats.publishes += 1;
         self.enter_stage(id, Stage::Streaming, now);
         self.arm_silence(id, now);
-    }
-
-    /// The refused request, as the log line names it.
-    fn asked(&self, what: &str, name: &str) -> String {
-        format!("{what} of {}", self.policies.access.shown(name))
     }
 
     /// A connection never blocks itself: it takes its stream over to another message stream,
@@ -127,27 +142,19 @@ impl<T: Transport> Server<T> {
         }
     }
 
-    fn refuse_taken(
-        &mut self,
-        id: ConnId,
-        request: &PublishRequest,
-        name: &str,
-        refusal: Refusal,
-        now: Time,
-    ) {
-        let name = self.policies.access.shown(name);
-        let (reason, description) = match refusal {
+    /// Says why the hub does not give the stream called `name` to a publisher.
+    fn not_to_be_had(&self, name: &str, refusal: Refusal) -> Refused {
+        match refusal {
             Refusal::AlreadyPublishing => {
-                (CloseReason::AlreadyPublishing, format!("{name} has a publisher already"))
+                let name = self.policies.access.shown(name);
+                let description = format!("{name} has a publisher already");
+                Refused::told(CloseReason::AlreadyPublishing, description)
             }
             Refusal::TooManyStreams => {
-                (CloseReason::StreamLimit, "as many streams are published as may be".to_owned())
+                let description = "as many streams are published as may be";
+                Refused::told(CloseReason::StreamLimit, description)
             }
-        };
-        let asked = format!("publish of {name}");
-        let session = &mut self.table[id].peer;
-        session.reject_publish(request, code::PUBLISH_BAD_NAME, &description);
-        self.refuse(id, &asked, reason, description, now);
+        }
     }
 
     /// Ends the publish of the publisher that `by` took the place of: nothing that it sends from
@@ -188,10 +195,12 @@ impl<T: Transport> Server<T> {
 
     pub(super) fn play(&mut self, id: ConnId, request: PlayRequest, now: Time) {
         let peer = self.table[id].address();
-        let judges = Judges::new(&self.policies.access, &mut self.outside_judge);
+        let judges = Judges { access: &self.policies.access, outside: &mut self.outside };
         match judges.play(id, peer, &request.target.name) {
             Verdict::Granted { name } => self.accept_play(id, &request, &name, now),
-            Verdict::Refused(refused) => self.refuse_play(id, &request, refused, now),
+            Verdict::Refused(refused) => {
+                self.refuse_play(id, &request, code::PLAY_FAILED, refused, now);
+            }
             Verdict::Later(ticket) => self.park(id, ticket, Ask::Play(request), now),
         }
     }
@@ -206,34 +215,23 @@ impl<T: Transport> Server<T> {
     ) {
         let endpoint = Endpoint { conn: id, lane: request.message_stream_id() };
         if self.memory.level >= MemoryLevel::Tight && !self.table[id].plays() {
-            let (reason, code) = (CloseReason::MemoryPressure, code::PLAY_FAILED);
-            let description = "the server has no memory for another player".to_owned();
-            return self.refuse_play_with(id, request, reason, code, description, now);
+            let description = "the server has no memory for another player";
+            let refused = Refused::told(CloseReason::MemoryPressure, description);
+            return self.refuse_play(id, request, code::PLAY_FAILED, refused, now);
         }
         self.stop_playing(endpoint);
         let code = code::PLAY_STREAM_NOT_FOUND;
         let absent = self.hub.find(name).is_none_or(|stream| !stream.is_live());
         if absent && self.settings.play.absent == Absent::Refuse {
             let description = format!("{} is not published", self.policies.access.shown(name));
-            let reason = CloseReason::StreamNotFound;
-            return self.refuse_play_with(id, request, reason, code, description, now);
+            let refused = Refused::told(CloseReason::StreamNotFound, description);
+            return self.refuse_play(id, request, code, refused, now);
         }
         let streams_max = self.settings.limits.streams_max;
         let Ok(stream) = self.hub.find_or_wait(name, streams_max) else {
-            let description = "as many streams are waited for as may be".to_owned();
-            let reason = CloseReason::StreamLimit;
-            return self.refuse_play_with(id, request, reason, code, description, now);
+            let refused = Refused::told(CloseReason::StreamLimit, TOO_MANY_WAITED_FOR);
+            return self.refuse_play(id, request, code, refused, now);
         };
-        let mut play = Play::new(
-            stream,
-            endpoint.lane,
-            Framing::Rtmp,
-            self.hub.channel(stream).tape(),
-            self.settings.play.start,
-            request.receives(),
-        );
-        play.slot = self.hub.add_player(stream, endpoint);
-        play.told_begun = self.hub.channel(stream).has_begun();
         let level = self.level(Topic::Stream, Level::Info, now);
         let conn = &mut self.table[id];
         conn.peer.accept_play(request);
@@ -244,8 +242,26 @@ impl<T: Transport> Server<T> {
             self.policies.access.shown(name),
             if absent { ", which is not published yet" } else { "" }
         );
-        conn.activity_mut().plays.push(play);
         self.stats.plays += 1;
+        self.begin_playing(stream, endpoint, self.settings.play.start, request.receives(), now);
+    }
+
+    /// Makes a connection a player of a stream, on a lane that has none. It is sent media with the
+    /// next write.
+    pub(super) fn begin_playing(
+        &mut self,
+        stream: StreamId,
+        endpoint: Endpoint,
+        start: Start,
+        receives: Receives,
+        now: Time,
+    ) {
+        let Endpoint { conn: id, lane } = endpoint;
+        let tape = self.hub.channel(stream).tape();
+        let mut play = Play::new(stream, lane, Framing::Rtmp, tape, start, receives);
+        play.slot = self.hub.add_player(stream, endpoint);
+        play.told_begun = self.hub.channel(stream).has_begun();
+        self.table[id].activity_mut().plays.push(play);
         self.settle_stage(id, now);
         self.table.queue_write(id);
         // With a full socket no write will follow that arms the deadline.
@@ -259,28 +275,14 @@ impl<T: Transport> Server<T> {
         &mut self,
         id: ConnId,
         request: &PlayRequest,
+        code: &str,
         refused: Refused,
         now: Time,
     ) {
         let Refused { reason, detail, description } = refused;
-        self.table[id].peer.reject_play(request, code::PLAY_FAILED, &description);
-        let asked = self.asked("play", &request.target.name);
+        self.table[id].peer.reject_play(request, code, &description);
+        let asked = format!("play of {}", self.policies.access.shown(&request.target.name));
         self.refuse(id, &asked, reason, detail, now);
-    }
-
-    fn refuse_play_with(
-        &mut self,
-        id: ConnId,
-        request: &PlayRequest,
-        reason: CloseReason,
-        code: &str,
-        description: String,
-        now: Time,
-    ) {
-        let session = &mut self.table[id].peer;
-        session.reject_play(request, code, &description);
-        let asked = self.asked("play", &request.target.name);
-        self.refuse(id, &asked, reason, description, now);
     }
 
     /// The stage that a connection's roles give it.

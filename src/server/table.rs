@@ -25,6 +25,7 @@ use std::ops::{Index, IndexMut};
 
 /// A place for a connection in what is kept beside the slab (bytes).
 const BESIDE_BYTES: usize = 64;
+
 /// See the module's head.
 #[derive(Debug)]
 pub(super) struct Table<T> {

@@ -103,6 +103,38 @@ fn a_request_is_answered_when_it_is_decided_and_not_before() {
 }
 
 #[test]
+fn a_wait_that_is_over_wakes_nobody() {
+    for is_granted in [true, false] {
+        let mut settings = Settings::default();
+        settings.timeouts.ping_ms = 0;
+        let mut world = World::new(settings);
+        world.server.set_judge(Some(OutsideJudge::new(&[JudgedCommand::Connect])));
+        let client = asks(&mut world, JudgedCommand::Connect);
+        let question = question(&mut world);
+        if is_granted {
+            decide(&mut world, &question, granted(&question));
+        } else {
+            world[client].reset();
+            world.run();
+        }
+        assert_eq!(world.server.next_deadline(), None, "granted: {is_granted}");
+    }
+}
+
+#[test]
+fn a_decision_of_a_judge_that_was_replaced_does_not_fit_a_newer_request() {
+    let mut world = judged(&[JudgedCommand::Connect]);
+    let client = asks(&mut world, JudgedCommand::Connect);
+    let old = question(&mut world);
+    decide(&mut world, &old, granted(&old));
+    world.server.set_judge(Some(OutsideJudge::new(&[JudgedCommand::Publish])));
+    world.say(client, &publish_and_frames(1));
+    decide(&mut world, &old, granted(&old));
+    assert!(is_parked(&world, client), "nobody has decided about the publish");
+    assert!(world.server.hub().is_empty());
+}
+
+#[test]
 fn a_refusal_reaches_the_peer_and_ends_its_connection() {
     for (command, answer) in ALL {
         let mut world = judged(&[command]);

@@ -201,10 +201,6 @@ impl Refused {
         let description = authmod.asks_for_user();
         Self { reason: CloseReason::LoginBegun, detail: "asked for a user".into(), description }
     }
-
-    fn told(reason: CloseReason, text: &str) -> Self {
-        Self { reason, detail: text.into(), description: text.into() }
-    }
 }
 
 /// The name of a stream for a log, without a secret key.

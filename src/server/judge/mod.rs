@@ -28,11 +28,19 @@ pub struct Refused {
     pub reason: CloseReason,
     /// The particulars for the log.
     pub detail: String,
-    /// What the peer is told.
+    /// The description in the reply to the peer.
     pub description: String,
 }
 
-/// What a judge decided about a publish or play.
+impl Refused {
+    /// A refusal that log and peer are told in the same words.
+    pub(in crate::server) fn told(reason: CloseReason, text: impl Into<String>) -> Self {
+        let description = text.into();
+        Self { reason, detail: description.clone(), description }
+    }
+}
+
+/// The outcome of asking the judges.
 #[derive(Debug)]
 pub enum Verdict {
     /// The peer may.
@@ -50,7 +58,7 @@ pub enum Verdict {
 /// A decision that was asked for: the name that is granted, or a refusal.
 pub type Decision = Result<Rc<str>, Refused>;
 
-/// Names one decision that is waited for. Each is given out once.
+/// Names one pending decision. No two decisions of a server have the same ticket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Ticket {
     pub(in crate::server) conn: ConnId,
@@ -109,7 +117,6 @@ pub struct OutsideJudge {
     /// How long a decision may take (ms). Later it is a refusal.
     pub verdict_ms: u64,
     questions: VecDeque<Question>,
-    tickets: u64,
 }
 
 impl OutsideJudge {
@@ -119,22 +126,7 @@ impl OutsideJudge {
             commands: commands.to_vec(),
             verdict_ms: limits::VERDICT_MS,
             questions: VecDeque::new(),
-            tickets: 0,
         }
-    }
-
-    /// Asks for a decision.
-    fn ask(
-        &mut self,
-        conn: ConnId,
-        peer: SocketAddr,
-        command: JudgedCommand,
-        name: Rc<str>,
-    ) -> Ticket {
-        self.tickets += 1;
-        let ticket = Ticket { conn, number: self.tickets };
-        self.questions.push_back(Question { ticket, peer, command, name });
-        ticket
     }
 
     /// Takes the next question.
@@ -143,20 +135,21 @@ impl OutsideJudge {
     }
 }
 
-/// All judges, in the order in which they are asked.
-pub(in crate::server) struct Judges<'j> {
-    access: &'j Access,
-    outside: &'j mut Option<OutsideJudge>,
+/// The judge outside, if there is one, and the tickets that any such judge was given. They are not
+/// counted by the judge: a late decision of a judge that was replaced would fit a newer request.
+#[derive(Debug, Default)]
+pub(in crate::server) struct Outside {
+    pub(in crate::server) judge: Option<OutsideJudge>,
+    tickets: u64,
 }
 
-impl<'j> Judges<'j> {
-    pub(in crate::server) const fn new(
-        access: &'j Access,
-        outside: &'j mut Option<OutsideJudge>,
-    ) -> Self {
-        Self { access, outside }
-    }
+/// All judges, in the order in which they are asked.
+pub(in crate::server) struct Judges<'j> {
+    pub(in crate::server) access: &'j Access,
+    pub(in crate::server) outside: &'j mut Outside,
+}
 
+impl Judges<'_> {
     /// Judges a publish of the stream called `name`.
     pub(in crate::server) fn publish(
         self,
@@ -190,11 +183,15 @@ impl<'j> Judges<'j> {
         command: JudgedCommand,
         name: Rc<str>,
     ) -> Verdict {
-        match self.outside {
-            Some(judge) if judge.commands.contains(&command) => {
-                Verdict::Later(judge.ask(conn, peer, command, name))
-            }
-            _ => Verdict::Granted { name },
+        let Outside { judge: Some(judge), tickets } = self.outside else {
+            return Verdict::Granted { name };
+        };
+        if !judge.commands.contains(&command) {
+            return Verdict::Granted { name };
         }
+        *tickets += 1;
+        let ticket = Ticket { conn, number: *tickets };
+        judge.questions.push_back(Question { ticket, peer, command, name });
+        Verdict::Later(ticket)
     }
 }

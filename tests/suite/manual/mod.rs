@@ -296,6 +296,21 @@ fn every_quirk_and_every_repair_is_explained() {
 }
 
 #[test]
+fn every_file_that_the_page_of_the_library_names_is_there() {
+    let page = include_str!("../../../src/lib.rs").lines().filter(|line| line.starts_with("//! |"));
+    let spans = page.flat_map(|line| line.split('`').skip(1).step_by(2));
+    let (mut named, mut missing) = (0, Vec::new());
+    // What is in brackets is a link, which rustdoc checks.
+    for path in spans.filter(|span| span.contains('/') && !span.contains("::")) {
+        let is_there = top().join(path).exists() || top().join("src").join(path).exists();
+        named += 1;
+        missing.extend((!is_there).then(|| format!("src/lib.rs names {path}, which is not there")));
+    }
+    assert!(named > 20, "the page names {named} files");
+    expect_none(missing);
+}
+
+#[test]
 fn every_file_the_tour_names_is_there() {
     let text = page("architecture").text;
     let tour = text.split("## A tour of the source").nth(1).unwrap_or_default();
