@@ -11,14 +11,13 @@
 //!                               └─▶ removed at the end of the turn
 //! ```
 //!
-//! The upper line is its [`Stage`], with a deadline each (`watch.rs`). In Connecting and the stages
-//! after it, a connection listens, or is parked while a request is decided (`parking.rs`). From any
-//! stage a connection may leave in one of two ways: with a farewell, if it can be told why,
-//! or at once. A connection that leaves has no stream any more, waits for no decision, and gets no
-//! media.
+//! The upper line shows the [`Stage`]s. Each has a deadline (`watch.rs`). From Connecting on, a
+//! connection is either read, or parked while a request is decided (`parking.rs`). From any stage a
+//! connection leaves with a farewell, if the peer can be told the reason, or at once. A connection
+//! that leaves has no role, waits for no decision and gets no media.
 //!
-//! Owns its half-sent message. A connection that is idle holds nothing but this struct: see
-//! the assertion at the end. It never touches another connection.
+//! Owns its half-sent message. An idle connection holds little more than this struct, as the
+//! assertion at the end says. It never touches another connection.
 
 use super::encoders::EncoderId;
 use super::hub::{Departed, Hub};
@@ -41,34 +40,34 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
-/// What a connection does with streams; made at its first publish or play. There are many that
-/// play one stream: they hold nothing else.
+/// The roles of a connection, allocated at its first publish or play. Most connections with a role
+/// play one stream, so what few need is boxed.
 #[derive(Debug)]
 pub struct Activity {
-    /// Streams it plays.
+    /// Its plays.
     pub plays: SmallVec<[Play; 1]>,
-    /// When it has to have taken another byte; [`Time::NEVER`] when that is not waited for.
+    /// Deadline for the peer to take another byte; [`Time::NEVER`] if nothing waits for it.
     stalls_at: Time,
     publishing: Option<Box<Publishing>>,
-    /// The rest of a message that was sent in part. It goes before everything else. Once there
-    /// was one, its place is kept.
+    /// The rest of a message that was sent in part. It precedes everything else. The box is kept
+    /// once it is allocated, since a slow player needs it often.
     pub(super) half_sent: Option<Box<HalfSent>>,
-    /// What the closing line says of streams that are over.
+    /// Facts about ended roles, for the closing line.
     summary: Option<Box<Summary>>,
 }
 
 const _: () = assert!(size_of::<Activity>() <= 88);
 
-/// What a connection publishes.
+/// The publishes of a connection.
 #[derive(Debug)]
 struct Publishing {
     list: SmallVec<[Publish; 1]>,
-    /// When the next media has to have come; [`Time::NEVER`] when that is not waited for.
+    /// Deadline for the next media; [`Time::NEVER`] if there is none.
     silent_at: Time,
 }
 
 impl Publishing {
-    /// Memory that it holds, itself among it (bytes).
+    /// Returns the memory that it holds, including itself (bytes).
     fn held_bytes(&self) -> usize {
         let spilled = if self.list.spilled() { self.list.capacity() } else { 0 };
         size_of::<Self>() + spilled * size_of::<Publish>()
@@ -88,9 +87,9 @@ impl Default for Activity {
 }
 
 impl Activity {
-    /// Memory that it holds (bytes). What is made on the way of a write counts as if it were
-    /// there, so that few writes change it. The rest of a half-sent message lies in a block of
-    /// its stream, which counts it for all its players (`blocks.rs`).
+    /// Returns the memory that it holds (bytes). Boxes that a write may allocate always count, so
+    /// that few writes change the sum. The rest of a half-sent message is in a block of its
+    /// stream, and the stream counts the block once for all its players (`blocks.rs`).
     pub fn held_bytes(&self) -> usize {
         let plays = if self.plays.spilled() { self.plays.capacity() } else { 0 };
         size_of::<Self>()
@@ -101,36 +100,36 @@ impl Activity {
             + self.summary.as_deref().map_or(0, Summary::held_bytes)
     }
 
-    /// Streams it publishes.
+    /// Returns its publishes.
     pub fn publishes(&self) -> &[Publish] {
         self.publishing.as_ref().map_or(&[], |publishing| &publishing.list)
     }
 
-    /// Publishes one more stream.
+    /// Adds a publish.
     pub fn publish(&mut self, publish: Publish) {
         let first = || Box::new(Publishing { list: SmallVec::new(), silent_at: Time::NEVER });
         self.publishing.get_or_insert_with(first).list.push(publish);
     }
 
-    /// Publishes nothing any more on a message stream.
+    /// Removes the publish on a lane.
     pub fn unpublish(&mut self, lane: u32) {
         if let Some(publishing) = &mut self.publishing {
             publishing.list.retain(|publish| publish.lane != lane);
         }
     }
 
-    /// The stream that is published on a message stream.
+    /// Returns the stream that is published on a lane.
     pub fn published(&self, lane: u32) -> Option<StreamId> {
         let publish = self.publishes().iter().find(|p| p.lane == lane)?;
         Some(publish.stream)
     }
 
-    /// Bytes left of a message that was sent in part.
+    /// Returns the bytes that are left of a half-sent message.
     pub(super) fn half_sent_bytes(&self) -> usize {
         self.half_sent.as_ref().map_or(0, |half_sent| half_sent.len())
     }
 
-    /// Notes that a role in the stream called `name` is over.
+    /// Notes the end of a role in the stream called `name`.
     pub fn role_over(&mut self, role: &'static str, name: Rc<str>) -> &mut Summary {
         let summary = self.summary.get_or_insert_default();
         summary.role = role;
@@ -144,31 +143,31 @@ impl Activity {
 pub struct Publish {
     /// The stream.
     pub stream: StreamId,
-    /// The message stream that carries it.
+    /// The lane that carries it.
     pub lane: u32,
 }
 
-/// What a connection has done with streams, for the line that ends it.
+/// Facts about the ended roles of a connection, for its closing line.
 #[derive(Debug, Default)]
 pub struct Summary {
-    /// The last role that is over: "publisher" or "player".
+    /// The last role that ended: "publisher" or "player".
     role: &'static str,
-    /// The canonical name of the stream in which it had that.
+    /// The canonical name of the stream of that role.
     stream: Option<Rc<str>>,
-    /// Jumps of its plays.
+    /// Skips of its plays.
     pub skips: u32,
-    /// What was repaired of the timestamps that it published, if anything was.
+    /// Repairs of the timestamps that it published, if there were any.
     repairs: Option<Box<Repairs>>,
 }
 
 impl Summary {
-    /// Memory that it holds, itself among it (bytes). The name outlives its stream here.
+    /// Returns the memory that it holds, including itself (bytes). The name may outlive its stream.
     fn held_bytes(&self) -> usize {
         let repairs = if self.repairs.is_some() { size_of::<Repairs>() } else { 0 };
         size_of::<Self>() + self.stream.as_deref().map_or(0, str::len) + repairs
     }
 
-    /// Counts what was repaired of a publisher that is no more.
+    /// Adds the repairs of a publish that has ended.
     pub fn publisher_left(&mut self, departed: &Departed) {
         let repairs = &departed.report.repairs;
         if !repairs.is_empty() {
@@ -177,38 +176,37 @@ impl Summary {
     }
 }
 
-/// A connection that is on its way out.
+/// The state of a connection that is being closed.
 #[derive(Debug)]
 pub struct Closing {
-    /// Why.
+    /// The reason.
     pub reason: CloseReason,
-    /// The particulars, as one phrase; empty when the reason says it all.
+    /// Details as one phrase; empty if the reason needs none.
     pub detail: String,
-    /// What the peer asked for that was refused, and the name of its client; empty if it was not
-    /// a refusal.
+    /// The refused request and the name of the client; empty if nothing was refused.
     pub asked: String,
-    /// How far it has come.
+    /// The progress of the departure.
     pub step: Departure,
 }
 
-/// How far a connection has come on its way out. The diagram is in the module's head.
+/// The progress of a connection that is being closed. The diagram is in the module's head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Departure {
-    /// What it was told is being sent.
+    /// The last messages are being sent.
     Farewell,
-    /// All is sent and the sending direction is shut; the peer has a moment to close.
+    /// Everything is sent and the sending direction is shut. The peer has a moment to close.
     Shut,
     /// It is removed at the end of the turn.
     Over,
 }
 
 impl Closing {
-    /// On its way out, with or without time to read why.
+    /// Creates the state. `step` says whether the peer is given time to read the reason.
     pub const fn new(reason: CloseReason, detail: String, step: Departure) -> Self {
         Self { reason, detail, asked: String::new(), step }
     }
 
-    /// Memory that it holds, itself among it (bytes).
+    /// Returns the memory that it holds, including itself (bytes).
     fn held_bytes(&self) -> usize {
         size_of::<Self>() + self.detail.capacity() + self.asked.capacity()
     }
@@ -216,56 +214,57 @@ impl Closing {
 
 /// See the module's head.
 ///
-/// In this order in memory: what a write of media looks at stands side by side, from the end of
-/// the session on. There are many players, and each line of memory that a write needs is one that
-/// the kernel's work for the others has put out of the cache.
+/// The fields that a write of media needs are adjacent in memory, from the end of the session on.
+/// Between two writes to a player, the kernel's work for the other players evicts its lines from
+/// the cache. So each line that a write touches is a cache miss.
 #[derive(Debug)]
 #[repr(C)]
 pub struct Conn<T> {
-    /// What speaks on it.
+    /// The protocol side: a session, or a client of another server.
     pub peer: Peer,
-    /// Streams, once there are any.
+    /// Its roles, once it has had any.
     pub activity: Option<Box<Activity>>,
-    /// Set when it is on its way out.
+    /// Set while it is being closed.
     pub closing: Option<Box<Closing>>,
     /// Bytes written.
     pub bytes_out: u64,
-    /// The transport takes bytes as far as is known.
+    /// True until the transport refuses bytes, and again after its next event.
     pub writable: bool,
-    /// It is on the list of connections to write.
+    /// True while it is in the queue of connections to write.
     pub queued_to_write: bool,
-    /// It is on the list of connections to read.
+    /// True while it is in the queue of connections to read.
     pub queued_to_read: bool,
-    /// It may hold more or less than is accounted to it (`table.rs`).
+    /// True if its memory may differ from `accounted_bytes` (`table.rs`).
     pub is_changed: bool,
-    /// There may be bytes to read.
+    /// True if there may be bytes to read.
     pub readable: bool,
     /// Its socket.
     pub transport: T,
-    /// The peer has ended its sending direction or sent urgent data, so a short read is not the
-    /// last.
+    /// True if the peer has ended its sending direction or sent urgent data. Then a drained
+    /// transport is read again.
     pub read_closed: bool,
-    /// Its last read did not fit its share of a turn, or it has not published yet: what a read
-    /// brings beyond the share has to be kept.
+    /// True if its last read exceeded its share of a turn, or if it has not published yet. Such a
+    /// connection is read in small pieces, since the excess has to be kept.
     pub reads_little: bool,
-    /// A ping was sent and nothing has come since.
+    /// True if nothing was received since the last ping.
     pub pinged: bool,
-    /// How far it has come.
+    /// The stage of the session.
     pub stage: Stage,
-    /// Who it is, without what only IPv6 has: that makes no difference to a peer.
+    /// The address. A `SocketAddr` would also hold the flow label and scope of IPv6, which are not
+    /// needed.
     peer_ip: IpAddr,
     peer_port: u16,
     /// The name of its client.
     pub encoder: EncoderId,
-    /// What of the server's memory is accounted to it, beside this struct (bytes).
+    /// Memory that is accounted to it in addition to this struct (bytes).
     pub accounted_bytes: u32,
-    /// Bytes read, handshake and all.
+    /// Bytes read, including the handshake.
     pub bytes_in: u64,
-    /// When bytes last came.
+    /// Time of the last received bytes.
     pub heard: Time,
-    /// When it was accepted.
+    /// Time of the accept, or of the connect to another server.
     pub accepted: Time,
-    /// The deadlines that it has without streams.
+    /// The deadlines that need no role.
     pub timers: ConnTimers,
     rare: Option<Box<Rare>>,
 }
@@ -273,13 +272,13 @@ pub struct Conn<T> {
 /// State that few connections have at a time.
 #[derive(Debug)]
 struct Rare {
-    /// See [`Conn::stalls_at`], of a connection without streams.
+    /// [`Conn::stalls_at`] of a connection without a role.
     stalls_at: Time,
     /// The user that has logged in.
     logged_in: Option<LoggedIn>,
     /// Bytes that were read beyond its share of a turn.
     unread: Option<Unread>,
-    /// Its request that waits for a decision.
+    /// The request that waits for a decision.
     parked: Option<Box<Parked>>,
 }
 
@@ -300,14 +299,14 @@ impl Rare {
 }
 
 impl<T> Conn<T> {
-    /// Who it is.
+    /// Returns the address of the peer.
     pub const fn address(&self) -> SocketAddr {
         SocketAddr::new(self.peer_ip, self.peer_port)
     }
 }
 
 impl<T: Transport> Conn<T> {
-    /// A connection just accepted. Its transport is taken to be writable.
+    /// Creates a connection. Its transport is assumed to be writable.
     pub fn new(transport: T, address: SocketAddr, peer: Peer, now: Time) -> Self {
         Self {
             transport,
@@ -336,7 +335,7 @@ impl<T: Transport> Conn<T> {
         }
     }
 
-    /// Its deadlines.
+    /// Returns its deadlines.
     pub fn deadlines(&mut self) -> Deadlines<'_> {
         let (mut silence, mut stall, mut verdict) = (None, None, None);
         if let Some(rare) = self.rare.as_deref_mut() {
@@ -350,15 +349,15 @@ impl<T: Transport> Conn<T> {
         Deadlines { conn: &mut self.timers, silence, stall, verdict }
     }
 
-    /// When it has to have taken another byte; [`Time::NEVER`] when that is not waited for.
+    /// Returns the deadline for the peer to take another byte; [`Time::NEVER`] if there is none.
     pub fn stalls_at(&self) -> Time {
         let without_streams = || self.rare.as_ref().map_or(Time::NEVER, |rare| rare.stalls_at);
         self.activity.as_ref().map_or_else(without_streams, |activity| activity.stalls_at)
     }
 
-    /// Makes a place for [`Conn::stalls_at`]. Returns whether the connection must take what it is
-    /// sent: one that is on its way out has another deadline, and a publisher may leave replies
-    /// unread, of which few are kept.
+    /// Returns whether the peer must take the pending bytes in time, and allocates the place of
+    /// [`Conn::stalls_at`]. A connection that is being closed has another deadline. A publisher may
+    /// leave its replies unread, since they are bounded.
     pub fn may_stall(&mut self) -> bool {
         if self.is_closing() {
             return false;
@@ -375,14 +374,14 @@ impl<T: Transport> Conn<T> {
         }
     }
 
-    /// When the next media has to have come; [`Time::NEVER`] when that is not waited for.
+    /// Returns the deadline for the next media; [`Time::NEVER`] if there is none.
     pub fn silent_at(&self) -> Time {
         let publishing = self.activity.as_ref().and_then(|activity| activity.publishing.as_ref());
         publishing.map_or(Time::NEVER, |publishing| publishing.silent_at)
     }
 
-    /// Memory that it holds in addition to this struct: what is under assembly, what waits to be
-    /// sent, and `unsent_bytes` in the kernel while the socket takes no more (bytes).
+    /// Returns the memory that it holds in addition to this struct (bytes): messages under
+    /// assembly, pending replies, and `unsent_bytes` in the kernel while the socket is full.
     pub fn held_bytes(&self, unsent_bytes: usize) -> usize {
         self.peer.held_bytes()
             + self.rare.as_deref().map_or(0, Rare::held_bytes)
@@ -391,7 +390,7 @@ impl<T: Transport> Conn<T> {
             + if self.writable { 0 } else { unsent_bytes }
     }
 
-    /// The user that has logged in.
+    /// Returns the user that has logged in.
     pub fn logged_in(&self) -> Option<&LoggedIn> {
         self.rare.as_ref()?.logged_in.as_ref()
     }
@@ -403,12 +402,12 @@ impl<T: Transport> Conn<T> {
         }
     }
 
-    /// Returns whether kept bytes go before the next read.
+    /// Returns whether kept bytes precede the next read.
     pub fn has_unread(&self) -> bool {
         self.rare.as_ref().is_some_and(|rare| rare.unread.is_some())
     }
 
-    /// Takes the kept bytes, which go before the next read.
+    /// Takes the kept bytes, which precede the next read.
     pub(super) fn take_unread(&mut self) -> Option<Unread> {
         self.rare.as_mut()?.unread.take()
     }
@@ -418,17 +417,17 @@ impl<T: Transport> Conn<T> {
         self.rare.get_or_insert_default().unread = Some(unread);
     }
 
-    /// Has it wait for a decision. Until then it is not read.
+    /// Parks it until a request is decided. Until then it is not read.
     pub(super) fn park(&mut self, parked: Parked) {
         self.rare.get_or_insert_default().parked = Some(Box::new(parked));
     }
 
-    /// Ends the wait, if there is one, and returns what was waited for.
+    /// Takes the parked request, if there is one.
     pub(super) fn unpark(&mut self) -> Option<Parked> {
         Some(*self.rare.as_mut()?.parked.take()?)
     }
 
-    /// Returns whether a request of it is being decided, so that it is not read.
+    /// Returns whether one of its requests is being decided. Then it is not read.
     pub fn is_parked(&self) -> bool {
         self.rare.as_ref().is_some_and(|rare| rare.parked.is_some())
     }
@@ -439,56 +438,56 @@ impl<T: Transport> Conn<T> {
         parked.is_some_and(|parked| parked.ticket == ticket)
     }
 
-    /// The first of all its deadlines; [`Time::NEVER`] if it has none.
+    /// Returns the first of its deadlines; [`Time::NEVER`] if it has none.
     pub fn first_deadline(&self) -> Time {
         let of_streams = self.stalls_at().min(self.silent_at());
         self.timers.earliest().min(of_streams).min(self.undecided_at())
     }
 
-    /// Deadline for the decision about its request; [`Time::NEVER`] if it waits for none.
+    /// Returns the deadline for the decision about its request; [`Time::NEVER`] if none is pending.
     pub fn undecided_at(&self) -> Time {
         let parked = self.rare.as_ref().and_then(|rare| rare.parked.as_ref());
         parked.map_or(Time::NEVER, |parked| parked.until)
     }
 
-    /// Whether it neither publishes nor plays.
+    /// Returns whether it neither publishes nor plays.
     pub fn is_idle(&self) -> bool {
         self.activity.as_ref().is_none_or(|a| a.publishes().is_empty() && a.plays.is_empty())
     }
 
-    /// Whether it plays something.
+    /// Returns whether it plays anything.
     pub fn plays(&self) -> bool {
         self.activity.as_ref().is_some_and(|activity| !activity.plays.is_empty())
     }
 
-    /// What it does with streams.
+    /// Returns its roles, and allocates their place.
     pub fn activity_mut(&mut self) -> &mut Activity {
         self.activity.get_or_insert_default()
     }
 
-    /// The stream that it publishes on a message stream.
+    /// Returns the stream that it publishes on a lane.
     pub fn published(&self, lane: u32) -> Option<StreamId> {
         self.activity.as_ref()?.published(lane)
     }
 
-    /// The play on a message stream.
+    /// Returns the play on a lane.
     pub fn play_mut(&mut self, lane: u32) -> Option<&mut Play> {
         let plays = &mut self.activity.as_mut()?.plays;
         plays.iter_mut().find(|play| play.lane == lane)
     }
 
-    /// Bytes that go before any media.
+    /// Returns the number of pending bytes that precede any media.
     pub fn reply_bytes(&self) -> usize {
         let half_sent = self.activity.as_deref().map_or(0, Activity::half_sent_bytes);
         half_sent + self.peer.output().bytes().len()
     }
 
-    /// Whether anything waits to be written.
+    /// Returns whether anything waits to be written.
     pub fn has_pending(&self, hub: &Hub) -> bool {
         self.owes(|play| play.has_pending(hub.channel(play.stream).tape()))
     }
 
-    /// Returns whether a write would find anything to look at, wanted or not.
+    /// Returns whether a write has anything to visit, including messages that are not wanted.
     pub fn is_behind(&self, hub: &Hub) -> bool {
         self.owes(|play| play.is_behind(hub.channel(play.stream).tape()))
     }
@@ -501,19 +500,18 @@ impl<T: Transport> Conn<T> {
         activity.half_sent_bytes() > 0 || (!self.is_closing() && activity.plays.iter().any(media))
     }
 
-    /// Whether nothing is to be sent but media, as far as there is room: then a write that leaves
-    /// it so changes nothing of what it holds.
+    /// Returns true if only tape data is left to send and the socket has room. A write that starts
+    /// and ends in this state cannot have changed [`Conn::held_bytes`].
     pub fn holds_nothing_to_send(&self) -> bool {
         self.writable && self.reply_bytes() == 0
     }
 
-    /// Whether it is removed at the end of the turn; then it is not read any more.
+    /// Returns whether it is removed at the end of the turn. Then it is not read any more.
     pub fn is_over(&self) -> bool {
         self.closing.as_ref().is_some_and(|closing| closing.step == Departure::Over)
     }
 
-    /// Checks what this structure promises: the legal combinations of its states, as drawn in the
-    /// module's head.
+    /// Checks the legal combinations of its states, as drawn in the module's head.
     ///
     /// # Panics
     /// If an invariant is broken.
@@ -530,19 +528,19 @@ impl<T: Transport> Conn<T> {
         debug_assert!(!has_roles || !self.is_idle() || self.is_closing(), "{:?}", self.stage);
     }
 
-    /// Whether it is on its way out; then it gets no more media.
+    /// Returns whether it is being closed. Then it gets no more media.
     pub const fn is_closing(&self) -> bool {
         self.closing.is_some()
     }
 }
 
-/// The line that ends a connection.
+/// The closing line of a connection.
 pub struct ClosingLine<'c, T> {
     /// The connection.
     pub conn: &'c Conn<T>,
-    /// When it ends.
+    /// Time of its end.
     pub now: Time,
-    /// What of the stream's name is secret.
+    /// The rules that say which part of the stream's name is secret.
     pub access: &'c Access,
 }
 
@@ -580,6 +578,6 @@ impl<T> fmt::Display for ClosingLine<'_, T> {
     }
 }
 
-/// An idle session's share of the 512 bytes that it may cost; the rest is its chunk streams'
-/// headers, its application's name and the slab's slot.
+/// An idle session may cost 512 bytes. The rest is for the headers of its chunk streams, the name
+/// of its application and its slot in the slab.
 const _: () = assert!(size_of::<Conn<[u8; 4]>>() <= 280);

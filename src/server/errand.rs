@@ -1,9 +1,8 @@
-//! Errands: what the server wants done that it cannot do, since it sees no socket and no system.
+//! Errands: work that needs the system, which the server never touches itself.
 //!
-//! The loop around the server takes an [`Errand`] with [`Server::next_errand`], works on it for as
-//! long as it takes, and hands the outcome to [`Server::done`]. Owns the errands that are out, and
-//! their deadlines: a name, a route or a disk that never answers costs a deadline and nothing else.
-//! It never waits.
+//! The loop around the server takes an [`Errand`] with [`Server::next_errand`], works on it, and
+//! hands the outcome to [`Server::done`]. This module owns the errands that are out, with their
+//! deadlines. A route that never answers costs a deadline and nothing else. It never waits.
 //!
 //! ```text
 //!           next_errand           done
@@ -27,23 +26,23 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 
-/// Names one errand. Each is given out once.
+/// Id of an errand. No two errands of a server have the same id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ErrandId(u64);
 
-/// What is to be done.
+/// Work for the loop.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Errand {
-    /// Connect to an address. The outcome is the transport.
+    /// Connects to an address. The outcome is the transport.
     Dial {
-        /// Which errand.
+        /// Id of the errand.
         id: ErrandId,
-        /// Where to.
+        /// The address.
         address: SocketAddr,
     },
-    /// Nobody waits for the outcome any more.
+    /// Cancels an errand, whose outcome is not needed any more.
     Cancel {
-        /// Which errand.
+        /// Id of the errand.
         id: ErrandId,
     },
 }
@@ -56,7 +55,7 @@ struct Dialing {
     until: Time,
 }
 
-/// The errands of a server. There are few.
+/// The errands of a server. There are few, so searches are linear.
 #[derive(Debug, Default)]
 pub(super) struct Errands {
     next: VecDeque<Errand>,
@@ -65,7 +64,7 @@ pub(super) struct Errands {
 }
 
 impl Errands {
-    /// Has the loop dial.
+    /// Adds an errand that connects to `address`.
     pub(super) fn dial(&mut self, address: SocketAddr, relayed: Relayed, now: Time) -> ErrandId {
         self.given += 1;
         let id = ErrandId(self.given);
@@ -75,12 +74,12 @@ impl Errands {
         id
     }
 
-    /// When the first of them has to be done; [`Time::NEVER`] if none is out.
+    /// Returns the first deadline; [`Time::NEVER`] if no errand is out.
     pub(super) fn next_deadline(&self) -> Time {
         self.out.values().map(|dialing| dialing.until).min().unwrap_or(Time::NEVER)
     }
 
-    /// Takes one that is late.
+    /// Takes an errand whose deadline has passed.
     fn take_late(&mut self, now: Time) -> Option<(ErrandId, Dialing)> {
         let (id, _) = self.out.iter().find(|(_, dialing)| dialing.until <= now)?;
         let id = *id;
@@ -96,8 +95,8 @@ impl<T: Transport> Server<T> {
     }
 
     /// Takes the outcome of an errand. A transport must be registered under [`Server::next_id`].
-    /// Returns the connection that uses it; without one the transport is dropped, since nobody
-    /// waits for it any more.
+    /// Returns the connection that uses it. `None` means that the transport was dropped, since the
+    /// errand is cancelled or the server is going down.
     pub fn done(&mut self, id: ErrandId, outcome: io::Result<T>, now: Time) -> Option<ConnId> {
         let Dialing { address, relayed, .. } = self.errands.out.remove(&id)?;
         match outcome {
@@ -110,7 +109,7 @@ impl<T: Transport> Server<T> {
         }
     }
 
-    /// Gives up errands that are late.
+    /// Cancels the errands whose deadlines have passed.
     pub(super) fn cancel_late_errands(&mut self, now: Time) {
         while let Some((id, Dialing { address, relayed, .. })) = self.errands.take_late(now) {
             self.errands.next.push_back(Errand::Cancel { id });

@@ -8,13 +8,13 @@
 //!                               abandoned: the decision is not waited for
 //! ```
 //!
-//! A parked connection is not read: its bytes stay in the kernel, and what had been read with the
-//! request is kept and accounted. It goes on to take what it plays. Owns the way into that state
-//! and out of it, and what happens upon a decision, which is the same as without a wait. It judges
+//! A parked connection is not read: its bytes stay in the kernel. Bytes that were read together
+//! with the request are kept and accounted. The connection is still sent the streams that it plays.
+//! This module parks connections, and applies decisions as if there had been no wait. It judges
 //! nothing.
 //!
-//! Reading on, and keeping what comes, was rejected: a peer that is refused in the end could make
-//! the server hold as much as it likes to send.
+//! To read on and keep the bytes was rejected: a peer that is refused in the end could make the
+//! server hold as much as it likes to send.
 
 use super::Server;
 use super::conn::Conn;
@@ -26,17 +26,17 @@ use crate::rtmp::command::code;
 use crate::stream::ids::ConnId;
 use crate::time::Time;
 
-/// A request that waits for its decision, with the connection that made it.
+/// A request that waits for its decision.
 #[derive(Debug)]
 pub(super) struct Parked {
     pub(super) ticket: Ticket,
     pub(super) ask: Ask,
-    /// Deadline for the decision.
+    /// Deadline for the decision. The table arms it.
     pub(super) until: Time,
 }
 
 impl Parked {
-    /// Memory that it holds, itself among it (bytes).
+    /// Returns the memory that it holds, including itself (bytes).
     pub(super) fn held_bytes(&self) -> usize {
         size_of::<Self>() + self.ask.held_bytes()
     }
@@ -50,8 +50,8 @@ impl<T: Transport> Server<T> {
         self.outside.judge = judge;
     }
 
-    /// Takes the next question for the judge outside, except for those whose connection has been
-    /// closed since.
+    /// Takes the next question for the judge outside. Questions of connections that are gone are
+    /// skipped.
     pub fn next_question(&mut self) -> Option<Question> {
         let judge = self.outside.judge.as_mut()?;
         loop {
@@ -80,7 +80,7 @@ impl<T: Transport> Server<T> {
         }
     }
 
-    /// A decision that has not come in time is a refusal.
+    /// Refuses a request whose decision has not come in time.
     pub(super) fn undecided(&mut self, id: ConnId, now: Time) {
         let refused = Refused {
             reason: CloseReason::VerdictTimeout,
@@ -90,7 +90,7 @@ impl<T: Transport> Server<T> {
         self.unpark(id, Err(refused), now);
     }
 
-    /// A connection that is closed waits for no decision.
+    /// Drops the parked request of a connection that is being closed.
     pub(super) fn abandon(&mut self, id: ConnId) {
         if self.table[id].is_parked() {
             self.take_parked(id);
@@ -107,7 +107,7 @@ impl<T: Transport> Server<T> {
     fn unpark(&mut self, id: ConnId, decision: Decision, now: Time) {
         let Some(Parked { ask, .. }) = self.take_parked(id) else { return };
         let conn = &mut self.table[id];
-        // It was not read meanwhile, so nothing of the wait counts as its silence.
+        // It was not read during the wait, so the wait does not count as silence of the peer.
         conn.heard = now;
         let goes_on = conn.readable || conn.has_unread();
         match (ask, decision) {

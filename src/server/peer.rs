@@ -1,13 +1,13 @@
-//! What speaks on a connection, and what it wants: the only words that the control plane knows.
+//! The peer of a connection, and its intents: the vocabulary of the control plane.
 //!
-//! A [`Peer`] turns bytes into intents, and answers into the messages of its protocol. It owns
+//! A [`Peer`] turns bytes into intents, and turns answers into messages of its protocol. It owns
 //! the state of that protocol. It decides nothing, and never touches a stream or another
 //! connection.
 //!
-//! The set of peers is closed, so nothing is called through a pointer. An RTMP session is inline,
-//! since nearly all peers are one, and the rest is boxed, so that an idle connection stays small.
+//! The set of peers is closed, so no call is dynamic. Nearly all peers are RTMP sessions, so a
+//! session is inline. The other peers are boxed, so that an idle connection stays small.
 //!
-//! A *lane* is what separates the streams of one connection: the message stream id in RTMP.
+//! A *lane* separates the streams of one connection. In RTMP it is the message stream id.
 
 use super::judge::Ask;
 use super::reason::CloseReason;
@@ -26,10 +26,10 @@ use crate::stream::frame::MediaFrame;
 use crate::text::Escaped;
 use std::fmt;
 
-/// The protocol that connections of a listener speak.
+/// The protocol of the connections of a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
-    /// RTMP, as its server.
+    /// RTMP, with this server as the server.
     Rtmp,
 }
 
@@ -49,51 +49,50 @@ pub struct Uplink {
     pub(super) relayed: Relayed,
 }
 
-/// What a peer wants. Frames borrow the bytes that were read, so a payload is copied once, to the
-/// tape.
+/// The intent of a peer. Frames borrow the read buffer, so a payload is copied once, to the tape.
 #[derive(Debug)]
 pub(super) enum Intent<'a> {
-    /// To have a frame recorded that it publishes.
+    /// Records a frame that it publishes.
     Frame { lane: u32, frame: MediaFrame<'a> },
-    /// The same with several of them in one message.
+    /// Records several frames that came in one message.
     Parts(AggregateParts<'a>),
-    /// Anything else.
+    /// Any other intent.
     Wish(Wish),
 }
 
-/// What a peer wants apart from having frames recorded.
+/// An intent other than to record frames.
 #[derive(Debug)]
 pub(super) enum Wish {
-    /// Nothing: it was answered already.
+    /// Nothing is left to do: the peer has answered the message itself.
     Nothing,
-    /// To go on after the handshake. `c2_matches` is `None` if C2 was not compared.
+    /// The handshake is complete. `c2_matches` is `None` if C2 was not compared.
     HandshakeDone { c2_matches: Option<bool> },
-    /// To be let in, to publish or to play.
+    /// The peer asks to connect, to publish or to play.
     Ask(Ask),
-    /// The same under a name that the protocol does not allow. The peer has been told.
+    /// The peer asked for it with an invalid name, and the refusal is in the output.
     NameRefused { error: NameError, asked: Asked },
-    /// To end its publish or play.
+    /// The peer ends its publish or play.
     Leave { lane: u32 },
-    /// To be sent something else of what it plays.
+    /// The peer changes its play.
     Tune { lane: u32, tune: Tune },
-    /// To be asked for something: the server at the other end has let us in.
+    /// The server at the other end has accepted the connect.
     LetIn,
-    /// To be sent a stream: the server at the other end takes it.
+    /// The server at the other end has accepted the publish.
     TakesStream,
-    /// To be left alone: the server at the other end has refused what was asked of it.
+    /// The server at the other end has refused a request.
     RefusedThere { detail: String },
 }
 
-/// What a player changes of its play.
+/// A change of a play by its player.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Tune {
-    /// It pauses, or goes on.
+    /// Pauses or resumes.
     Pause(bool),
-    /// It turns one kind of media on or off.
+    /// Turns one kind of media on or off.
     Receive(Receive, bool),
 }
 
-/// Why a peer cannot be understood any more.
+/// An error in the received bytes that ends the connection.
 #[derive(Debug)]
 pub(super) enum PeerError {
     Session(SessionError),
@@ -123,15 +122,15 @@ impl From<&PeerError> for CloseReason {
 }
 
 impl Peer {
-    /// The peer of a connection that was accepted by a listener of `protocol`.
+    /// Creates the peer of a connection that was accepted by a listener of `protocol`.
     pub(super) fn new(protocol: Protocol, settings: &SessionSettings) -> Self {
         match protocol {
             Protocol::Rtmp => Self::Rtmp(Session::new(settings)),
         }
     }
 
-    /// Consumes `input` up to and including what makes the next intent; `None` when the input is
-    /// used up or the peer waits for an answer.
+    /// Consumes `input` up to the end of the message that gives the next intent. Returns `None` if
+    /// the input is used up or a request waits for its answer.
     #[inline]
     pub(super) fn next<'p, 'i: 'p>(
         &'p mut self,
@@ -150,7 +149,7 @@ impl Peer {
         }
     }
 
-    /// The session, if the peer is a client of this server.
+    /// Returns the session, if the peer is a client of this server.
     pub const fn session(&self) -> Option<&Session> {
         match self {
             Self::Rtmp(session) => Some(session),
@@ -165,7 +164,7 @@ impl Peer {
         }
     }
 
-    /// The other end, if it is a server.
+    /// Returns the client side, if the peer is a server.
     pub(super) const fn uplink(&self) -> Option<&Uplink> {
         match self {
             Self::Rtmp(_) => None,
@@ -173,7 +172,7 @@ impl Peer {
         }
     }
 
-    /// Control bytes on their way to the peer.
+    /// Returns the control bytes to be sent.
     pub const fn output(&self) -> &Output {
         match self {
             Self::Rtmp(session) => session.output(),
@@ -181,7 +180,7 @@ impl Peer {
         }
     }
 
-    /// Control bytes on their way to the peer, to take what was written.
+    /// Returns the control bytes to be sent, to remove those that are written.
     pub(super) const fn output_mut(&mut self) -> &mut Output {
         match self {
             Self::Rtmp(session) => session.output_mut(),
@@ -189,7 +188,7 @@ impl Peer {
         }
     }
 
-    /// Checks that the control bytes that wait are within their bound.
+    /// Checks the bound of the pending control bytes.
     pub(super) fn check_output(&self, settings: &SessionSettings) -> Result<(), PeerError> {
         match self {
             Self::Rtmp(session) => session.check_output(settings).map_err(PeerError::Session),
@@ -202,7 +201,7 @@ impl Peer {
         }
     }
 
-    /// Memory that it holds in addition to itself (bytes).
+    /// Returns the memory that it holds in addition to itself (bytes).
     pub(super) fn held_bytes(&self) -> usize {
         match self {
             Self::Rtmp(session) => session.held_bytes(),
@@ -212,7 +211,7 @@ impl Peer {
         }
     }
 
-    /// The chunk size in which the peer sends (bytes).
+    /// Returns the chunk size of the received messages (bytes).
     pub(super) const fn chunk_size(&self) -> u32 {
         match self {
             Self::Rtmp(session) => session.inbound().reader().chunk_size(),
@@ -225,17 +224,17 @@ impl Peer {
         self.session().is_some_and(Session::is_asking)
     }
 
-    /// The application that it was let into.
+    /// Returns the application, once a connect was accepted.
     pub(super) fn app(&self) -> Option<&AppName> {
         self.session()?.app()
     }
 
-    /// What was tolerated of it so far.
+    /// Returns the quirks that were tolerated so far.
     pub fn tolerated(&self) -> Option<&Tolerated> {
         self.session().map(Session::tolerated)
     }
 
-    /// Notes what was tolerated of its media.
+    /// Counts a quirk of its media.
     pub(super) fn tolerate(&mut self, quirk: Quirk) {
         if let Some(session) = self.session_mut() {
             session.tolerate(quirk);
@@ -304,33 +303,33 @@ impl Peer {
         }
     }
 
-    /// Tells a publisher that it no longer publishes on a lane, because of what it asked for.
+    /// Tells a publisher that its publish on a lane has ended because of a request of its own.
     pub(super) fn publish_ended(&mut self, lane: u32) {
         if let Some(session) = self.session_mut() {
             session.publish_ended(lane);
         }
     }
 
-    /// Tells a publisher or player why it is going to be disconnected.
+    /// Tells a publisher or player why it will be disconnected.
     pub(super) fn error_status(&mut self, lane: u32, code: &str, description: &str) {
         if let Some(session) = self.session_mut() {
             session.error_status(lane, code, description);
         }
     }
 
-    /// Asks the peer to connect again, to `tc_url` or to where it is. Returns whether it could be
-    /// asked.
+    /// Asks the peer to reconnect, to `tc_url` or to this server. Returns false if the peer does
+    /// not support that.
     pub(super) fn request_reconnect(&mut self, tc_url: Option<&str>, description: &str) -> bool {
         let session = self.session_mut();
         session.is_some_and(|session| session.request_reconnect(tc_url, description))
     }
 
-    /// Returns whether the peer was asked to connect again.
+    /// Returns whether the peer was asked to reconnect.
     pub(super) fn is_to_reconnect(&self) -> bool {
         self.session().is_some_and(Session::is_to_reconnect)
     }
 
-    /// Asks for a sign of life.
+    /// Sends a ping request.
     pub(super) fn ping(&mut self, millis: u32) {
         match self {
             Self::Rtmp(session) => session.ping(millis),
@@ -338,7 +337,7 @@ impl Peer {
         }
     }
 
-    /// Gives back what only a publisher needs.
+    /// Frees the buffers that only a publisher needs.
     pub(super) fn release(&mut self) {
         if let Some(session) = self.session_mut() {
             session.release();

@@ -1,9 +1,9 @@
 //! A stream that is sent to another server, as a publisher there.
 //!
-//! Owns what one relay needs: the local stream, and the application and key at the other end. The
-//! relayed stream is played like any other: a read position on its tape, whose lane is the message
-//! stream that the other server gave. It opens no socket: that is an errand. When it should begin,
-//! and whether it is tried again, is for whoever asks for it.
+//! Owns the facts of a relay: the local stream, and the application and key at the other end. The
+//! relayed stream is played like any other, with a read position on its tape. The lane is the
+//! message stream that the other server gave. This module opens no socket: that is an errand. The
+//! caller decides when a relay begins and whether it is tried again.
 
 use super::Server;
 use super::errand::ErrandId;
@@ -21,7 +21,7 @@ use log::info;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-/// Where a stream is relayed to.
+/// The destination of a relay.
 #[derive(Clone, Debug)]
 pub struct RelayTarget {
     /// The address of the other server.
@@ -32,7 +32,7 @@ pub struct RelayTarget {
     pub key: String,
 }
 
-/// A local stream, and where it goes.
+/// A local stream and its destination.
 #[derive(Debug)]
 pub(super) struct Relayed {
     name: Rc<str>,
@@ -40,17 +40,17 @@ pub(super) struct Relayed {
 }
 
 impl Relayed {
-    /// The canonical name of the local stream.
+    /// Returns the canonical name of the local stream.
     pub(super) fn name(&self) -> &str {
         &self.name
     }
 
-    /// Memory that it holds in addition to itself (bytes).
+    /// Returns the memory that it holds in addition to itself (bytes).
     pub(super) fn held_bytes(&self) -> usize {
         self.name.len() + self.target.app.capacity() + self.target.key.capacity()
     }
 
-    /// What the client at this end asks for. It sends in the chunk size of the tape.
+    /// Returns the configuration of the client at this end. Its chunk size is that of the tape.
     pub(super) fn client_config(&self, chunk_size: u32) -> ClientConfig {
         let RelayTarget { address, app, key } = &self.target;
         let purpose = Purpose::Publish { key: key.clone() };
@@ -67,13 +67,13 @@ impl<T: Transport> Server<T> {
         self.errands.dial(address, Relayed { name: name.into(), target }, now)
     }
 
-    /// The other server has let the relay in.
+    /// Handles the accepted connect of a relay.
     pub(super) fn relay_let_in(&mut self, id: ConnId, now: Time) {
         self.enter_stage(id, Stage::Connected, now);
         self.arm_ping(id, now);
     }
 
-    /// The other server takes the stream.
+    /// Begins to send the stream, whose publish the other server has accepted.
     pub(super) fn relay_begins(&mut self, id: ConnId, now: Time) {
         let conn = &self.table[id];
         let Some(Uplink { client, relayed }) = conn.peer.uplink() else { return };
@@ -89,7 +89,7 @@ impl<T: Transport> Server<T> {
         self.begin_playing(stream, endpoint, Start::Keyframe, Receives::ALL, now);
     }
 
-    /// The other server has refused the relay.
+    /// Closes a relay that the other server has refused.
     pub(super) fn relay_refused(&mut self, id: ConnId, detail: String, now: Time) {
         self.close(id, CloseReason::RelayRefused, detail, now);
     }

@@ -1,10 +1,9 @@
-//! What the server needs of a socket.
+//! The contract between the server and a socket.
 //!
-//! The contract holds for sockets and for transports that are a layer above one, such as TLS. Such
-//! a layer reads whole records, so it may hold bytes that the poll cannot see. It also takes bytes
-//! before the socket does, so it may hold bytes that still have to be sent. Assuming otherwise, as
-//! for TCP, loses wakeups: a short read would count as the last, and a write that was taken as a
-//! write that was sent.
+//! It holds for sockets, and for a layer above a socket such as TLS. Such a layer reads whole
+//! records, so it may hold bytes that the poll cannot see. It accepts bytes before the socket does,
+//! so it may hold bytes that are not sent yet. A contract that assumes TCP loses wakeups: a short
+//! read would count as the last one, and accepted bytes would count as sent.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, IoSlice};
@@ -14,8 +13,8 @@ use std::io::{self, ErrorKind, IoSlice};
 pub struct Received {
     /// Bytes that were read; 0 is the peer's orderly end.
     pub bytes: usize,
-    /// Nothing is left to be read by then. The transport owes an event for what comes after, and
-    /// one that reports an end or an error as such.
+    /// True if nothing is left to read now. Then the transport owes an event for later bytes, and
+    /// an event that reports an end or an error.
     pub is_drained: bool,
 }
 
@@ -25,26 +24,26 @@ pub struct Received {
 /// [`io::ErrorKind::WouldBlock`] clears it, upon which the transport owes an event when that
 /// changes.
 pub trait Transport {
-    /// Reads what has arrived, as far as it fits into `buffer`.
+    /// Reads the bytes that have arrived, up to the length of `buffer`.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<Received>;
 
-    /// Returns whether bytes can be read that no event will report, since they have left the
-    /// socket already.
+    /// Returns whether it holds bytes that have left the socket already. No event will report
+    /// them.
     fn has_unread(&self) -> bool {
         false
     }
 
-    /// Writes the slices in order, as far as there is room. A transport that keeps bytes that it
-    /// has taken says so with [`Transport::has_unsent`].
+    /// Writes the slices in order, as far as there is room. If the transport keeps bytes that it
+    /// has taken, [`Transport::has_unsent`] returns true.
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize>;
 
-    /// Returns whether bytes that it has taken have not reached the socket.
+    /// Returns whether it holds bytes that have not reached the socket.
     fn has_unsent(&self) -> bool {
         false
     }
 
-    /// Passes on the bytes that it has taken. Called before each write while
-    /// [`Transport::has_unsent`], also when there is nothing else to write.
+    /// Passes on the bytes that it holds. The server calls it before each write while
+    /// [`Transport::has_unsent`], and also if nothing else is to be written.
     ///
     /// # Errors
     /// [`ErrorKind::WouldBlock`] if some are left.

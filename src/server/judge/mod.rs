@@ -1,14 +1,13 @@
 //! The judges: who may connect, publish and play.
 //!
 //! Judges are asked in order. The access rules of the configuration answer at once. A judge outside
-//! of the server, if there is one, is asked what the rules allow, and answers later: it is handed a
-//! [`Question`], and its decision comes back with the question's [`Ticket`]. A judge sees a request
-//! and what is known of the peer. It never touches a connection: `parking.rs` has the connections
-//! that wait.
+//! of the server, if there is one, decides the requests that the rules allow, and may take its
+//! time. It is handed a [`Question`], and returns its decision with the [`Ticket`] of the question.
+//! A judge sees a request and the facts about the peer. It never touches a connection. The
+//! connections that wait belong to `parking.rs`.
 //!
-//! **Fail closed.** An error in a rule, a file or a judge lets nobody in. A judge that gives no
-//! answer has refused, and what was granted late is held against the rules of that moment, which a
-//! reload may have changed.
+//! **Fail closed.** An error in a rule, a file or a judge lets nobody in. No answer is a refusal. A
+//! late grant is checked against the rules in force, which a reload may have changed.
 
 pub mod access;
 
@@ -21,19 +20,19 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-/// Why something is not granted.
+/// A refusal.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Refused {
     /// The reason for log and counters.
     pub reason: CloseReason,
-    /// The particulars for the log.
+    /// The details for the log.
     pub detail: String,
     /// The description in the reply to the peer.
     pub description: String,
 }
 
 impl Refused {
-    /// A refusal that log and peer are told in the same words.
+    /// Creates a refusal with the same words for log and peer.
     pub(in crate::server) fn told(reason: CloseReason, text: impl Into<String>) -> Self {
         let description = text.into();
         Self { reason, detail: description.clone(), description }
@@ -43,19 +42,18 @@ impl Refused {
 /// The outcome of asking the judges.
 #[derive(Debug)]
 pub enum Verdict {
-    /// The peer may.
+    /// The request is granted.
     Granted {
-        /// The canonical name of the stream that it is given, which may differ from the one that it
-        /// asked for.
+        /// The canonical name of the granted stream, which may differ from the requested one.
         name: Rc<str>,
     },
-    /// The peer may not.
+    /// The request is refused.
     Refused(Refused),
-    /// The decision comes later, with this ticket.
+    /// The decision will come later, with this ticket.
     Later(Ticket),
 }
 
-/// A decision that was asked for: the name that is granted, or a refusal.
+/// A decision: the granted name, or a refusal.
 pub type Decision = Result<Rc<str>, Refused>;
 
 /// Names one pending decision. No two decisions of a server have the same ticket.
@@ -76,14 +74,14 @@ pub enum JudgedCommand {
     Play,
 }
 
-/// What a judge outside of the server is asked.
+/// A question for a judge outside of the server.
 #[derive(Clone, Debug)]
 pub struct Question {
-    /// What its decision has to come with.
+    /// The ticket that the decision must carry.
     pub ticket: Ticket,
-    /// Who asks.
+    /// The address of the peer.
     pub peer: SocketAddr,
-    /// For what.
+    /// The command.
     pub command: JudgedCommand,
     /// The canonical name of the stream, as the access rules grant it; the path of the application
     /// for a connect.
@@ -99,7 +97,7 @@ pub(in crate::server) enum Ask {
 }
 
 impl Ask {
-    /// Memory that it holds in addition to itself (bytes).
+    /// Returns the memory that it holds in addition to itself (bytes).
     pub(in crate::server) fn held_bytes(&self) -> usize {
         match self {
             Self::Connect(request) => request.held_bytes(),
@@ -109,18 +107,18 @@ impl Ask {
     }
 }
 
-/// A judge outside of the server: what it is asked, and what it has not been asked yet.
+/// A judge outside of the server, with the questions that the loop has not taken yet.
 #[derive(Debug)]
 pub struct OutsideJudge {
     /// The commands that it decides.
     pub commands: Vec<JudgedCommand>,
-    /// How long a decision may take (ms). Later it is a refusal.
+    /// Time limit of a decision (ms). Without a decision in time, the request is refused.
     pub verdict_ms: u64,
     questions: VecDeque<Question>,
 }
 
 impl OutsideJudge {
-    /// A judge of these commands.
+    /// Creates a judge of these commands.
     pub fn new(commands: &[JudgedCommand]) -> Self {
         Self {
             commands: commands.to_vec(),
@@ -135,8 +133,8 @@ impl OutsideJudge {
     }
 }
 
-/// The judge outside, if there is one, and the tickets that any such judge was given. They are not
-/// counted by the judge: a late decision of a judge that was replaced would fit a newer request.
+/// The judge outside, if there is one, and the number of tickets of all such judges. A count for
+/// each judge was rejected: a late decision of a replaced judge would then fit a newer request.
 #[derive(Debug, Default)]
 pub(in crate::server) struct Outside {
     pub(in crate::server) judge: Option<OutsideJudge>,
@@ -175,7 +173,7 @@ impl Judges<'_> {
         self.outside(conn, peer, JudgedCommand::Connect, path.into())
     }
 
-    /// Has the judge outside decide what the others allow, if it decides such commands.
+    /// Asks the judge outside, if it decides this command.
     fn outside(
         self,
         conn: ConnId,
