@@ -1,4 +1,4 @@
-//! Reasons why there is no measurement or no report: one line each, which says what to do.
+//! Errors that prevent a measurement or its report. Each is one line that says what to do.
 
 use std::error::Error;
 use std::fmt;

@@ -85,7 +85,7 @@ pub struct Channel {
     players: Vec<Endpoint>,
     /// Deadline for the publisher to return; [`Time::NEVER`] while one is publishing.
     lingers_until: Time,
-    /// Time of the next visit to the players; [`Time::NEVER`] if there are no news for them.
+    /// Time of the next visit to the players; [`Time::NEVER`] if there is no news.
     news_at: Time,
     /// Earliest time to tell the players of another start or end of the stream.
     changes_from: Time,
