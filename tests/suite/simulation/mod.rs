@@ -170,12 +170,16 @@ impl Outcome {
         self.tally.refused += outcome.tally.refused;
         self.tally.displaced += outcome.tally.displaced;
         self.tally.overs += outcome.tally.overs;
+        self.tally.granted += outcome.tally.granted;
+        self.tally.denied += outcome.tally.denied;
+        self.tally.undecided += outcome.tally.undecided;
         self.turns += outcome.turns;
         self.given_up += outcome.given_up;
     }
 
     fn assert_lively(&self, seeds: u64) {
-        let Tally { messages, gaps, publishes, refused, displaced, overs } = self.tally;
+        let Tally { messages, gaps, publishes, refused, displaced, overs, .. } = self.tally;
+        let Tally { granted, denied, undecided, .. } = self.tally;
         for (what, count, least) in [
             ("messages that arrived", messages, 1000 * seeds),
             ("gaps", gaps, seeds / 10),
@@ -183,6 +187,9 @@ impl Outcome {
             ("refused publishes", refused, seeds / 10),
             ("displaced publishers", displaced, seeds / 10),
             ("streams that were over", overs, seeds),
+            ("requests that a judge granted", granted, 10 * seeds),
+            ("requests that a judge refused", denied, seeds),
+            ("requests that a judge did not decide in time", undecided, seeds),
             ("connections closed for lack of memory", self.given_up, seeds / 4),
         ] {
             assert!(count >= least, "{count} {what}, expected at least {least}");
@@ -730,9 +737,11 @@ impl Simulation {
             let Some(Asking { said, .. }) = self.judge.asking.remove(&client) else { continue };
             self.model.turn_begins(std::mem::take(&mut self.host.unread), now);
             if grants {
+                self.model.tally.granted += 1;
                 self.model.heard(client, 1, now);
                 self.model.read(client, said, now_ms);
             } else {
+                self.model.tally.denied += 1;
                 self.model.refused(client);
             }
         }
@@ -741,6 +750,7 @@ impl Simulation {
         for client in late {
             self.note(|| format!("the request of client {client} is decided too late"));
             self.judge.asking.remove(&client);
+            self.model.tally.undecided += 1;
             self.model.refused(client);
         }
         was_decided

@@ -215,6 +215,10 @@ pub(super) struct Tally {
     pub(super) refused: u64,
     pub(super) displaced: u64,
     pub(super) overs: u64,
+    /// Requests that a judge granted, refused, and did not decide in time.
+    pub(super) granted: u64,
+    pub(super) denied: u64,
+    pub(super) undecided: u64,
 }
 
 /// See the module's head.
