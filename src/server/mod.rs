@@ -1,17 +1,18 @@
 //! The server without sockets: connections, streams and deadlines, in turns.
 //!
-//! Generic over [`Transport`], and `now` is an argument, so that tests run the same code in
-//! virtual time. The loop around it says what became readable or writable ([`Server::event`]),
-//! hands over new connections ([`Server::accept`]) and then lets it take a [`Server::turn`]:
+//! The server is generic over [`Transport`], and the time is an argument, so tests run the same
+//! code in virtual time. The loop around it reports readiness ([`Server::event`]), hands over new
+//! connections ([`Server::accept`]) and then runs a [`Server::turn`]:
 //!
 //! ```text
 //! turn: read what is readable ─▶ what is due ─▶ write to who was waiting, or is answered
 //!       ─▶ write to the players of streams with news ─▶ end streams ─▶ remove
 //! ```
 //!
-//! No call removes the connection that it serves: the connection is marked with a reason and
-//! removed at the end of a turn, after a last write. [`Server::admits`] alone removes one at once,
-//! and its id may pass to the newcomer: the loop accepts after it has noted the poll's events.
+//! No call removes the connection that it serves. The connection is marked with a reason, and
+//! removed at the end of a turn after a last write. Only [`Server::admits`] removes a connection at
+//! once, and a new connection may get its id. So the loop accepts after it has noted the events of
+//! the poll.
 //!
 //! # The way of a video message
 //!
@@ -35,12 +36,12 @@
 //!   connection wait, and `decided` goes on from there (`parking.rs`).
 //! - **what only the loop can do**, such as dialing: `next_errand` hands it out, and `done` takes
 //!   the outcome (`errand.rs`).
-//! - **a deadline**: `fire_timers` takes the first that has come from the table and calls what
-//!   acts on its kind, all in `watch.rs`, where all deadlines are armed as well.
-//! - **a slow player's skip**: `write` calls `Play::catch_up`, which moves a cursor that lags to
-//!   the newest start point of the tape and counts the skip.
-//! - **a shortage of memory**: `relieve_memory` settles the sum of the table, finds the level and
-//!   gives up what it asks for (`memory.rs`).
+//! - **a deadline**: `fire_timers` takes each deadline that has passed from the table, and acts on
+//!   its kind. All deadlines are armed in the same file, `watch.rs`.
+//! - **a slow player's skip**: `write` calls `Play::catch_up`, which moves a lagging read position
+//!   to the newest start point of the tape and counts the skip.
+//! - **a shortage of memory**: `relieve_memory` settles the sum of the table, finds the memory
+//!   level, and gives up what that level demands (`memory.rs`).
 
 pub mod accepting;
 pub mod conn;
@@ -107,11 +108,11 @@ use transport::Transport;
 /// Connections and streams up to which debug builds check the invariants after a turn. With more of
 /// them the checks would take longer than the turn.
 const CHECKED_MAX: usize = 64;
-/// What a client that is to connect again or to go is told, besides the code.
+/// Descriptions in the messages to clients that should reconnect or leave.
 const GOING_DOWN: &str = "the server is going down";
 const BY_COMMAND: &str = "the server asks for it";
 
-/// The parts of the configuration in the form in which the parts of the server take them.
+/// The configuration, in the form that the parts of the server use.
 #[derive(Debug)]
 struct Policies {
     session: SessionSettings,
@@ -136,35 +137,35 @@ pub struct Server<T> {
     news: Ready<StreamId>,
     outbox: Outbox,
     draining: bool,
-    /// All connections are being told something.
+    /// Set while all connections are sent a message, some in each turn.
     sweep: Option<Sweep>,
     crowding: Crowding,
-    /// `None` where there are no memory files, or the system refuses to send from them.
+    /// `None` if the system has no memory files or refuses to send from them.
     segments: Option<SegmentSettings>,
-    /// The system had none to give, and that was said.
+    /// True if the system had no memory file to give, and that was logged.
     lacks_segments: bool,
     chatter: Chatter,
     memory: Memory,
     stopwatch: Stopwatch,
 }
 
-/// What a full table has led to since it last had room.
+/// The worst consequence of a full table since it last had room.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 enum Crowding {
     #[default]
     None,
-    /// Sessions without a stream made room.
+    /// Sessions without a stream were evicted.
     GivesWay,
-    /// There were none left, and newcomers were refused.
+    /// No session was left to evict, and new connections were refused.
     Refuses,
 }
 
-/// A pass over all connections that tells each of them something, a part of it in each turn.
+/// A pass over all connections that sends each a message, some in each turn.
 #[derive(Debug)]
 struct Sweep {
-    /// Where in the table it goes on.
+    /// Index in the table of the next connection.
     next: usize,
-    /// The server goes down; otherwise clients are asked to connect again, no more.
+    /// True if the server goes down. Otherwise clients are only asked to reconnect.
     goes_down: bool,
     told: usize,
     asked: usize,
@@ -177,9 +178,9 @@ impl Sweep {
 }
 
 impl<T: Transport> Server<T> {
-    /// A server without connections. `settings.limits.connections_max` must be final: the
-    /// bound that follows from the descriptors is the caller's to find. What is random in
-    /// `hello` is public, what is random in `challenger` is not.
+    /// Creates a server without connections. `settings.limits.connections_max` must be final: the
+    /// caller applies the bound that follows from the descriptor limit. The random bytes in `hello`
+    /// are public, and those in `challenger` are secret.
     pub fn new(settings: Settings, hello: Hello, challenger: Challenger) -> Self {
         let access = Access::new(settings.apps.clone(), challenger);
         let policies = Policies::new(&settings, Arc::new(hello), access);
@@ -207,24 +208,24 @@ impl<T: Transport> Server<T> {
         }
     }
 
-    /// Lets players be sent from memory files; without them everything is sent from memory.
+    /// Enables sending from memory files. Without them everything is sent from memory.
     pub const fn set_segments(&mut self, segments: Option<SegmentSettings>) {
         self.segments = segments;
     }
 
-    /// Whether players may be sent from memory files.
+    /// Returns whether players may be sent from memory files.
     pub const fn has_segments(&self) -> bool {
         self.segments.is_some()
     }
 
-    /// The id that the next accepted connection gets.
+    /// Returns the id of the next connection.
     pub fn next_id(&self) -> ConnId {
         self.table.next_id()
     }
 
-    /// Makes room for one more connection: when the table is full, a session without a stream
-    /// gives way. Returns false when there is none, and for an address that has its share; the
-    /// caller then drops the connection.
+    /// Makes room for a new connection. If the table is full, a session without a stream is
+    /// evicted. Returns false if there is none, or if the address has as many connections as it
+    /// may. The caller then drops the connection.
     pub fn admits(&mut self, peer: &SocketAddr, now: Time) -> bool {
         let per_address_max = self.settings.limits.connections_per_address_max;
         if self.draining {
@@ -247,7 +248,7 @@ impl<T: Transport> Server<T> {
             }
             return true;
         }
-        // Connections that are being closed give way before any others.
+        // Connections that are being closed are evicted first.
         if let Some(id) = self.table.next_to_end() {
             self.remove(id, now);
             return true;
@@ -260,13 +261,13 @@ impl<T: Transport> Server<T> {
         };
         self.note_crowding(Crowding::GivesWay);
         self.close(id, CloseReason::GaveWay, String::new(), now);
-        // Its place is needed at once.
+        // The new connection needs its place at once.
         self.remove_closing(now);
         true
     }
 
-    /// Says that the table is full: once until an eighth of it is free again, since each
-    /// connection beyond would have something to say.
+    /// Logs that the table is full, once until an eighth of it is free again. Without that
+    /// hysteresis each further connection would cause a line.
     fn note_crowding(&mut self, crowding: Crowding) {
         if crowding <= self.crowding {
             return;
@@ -280,7 +281,7 @@ impl<T: Transport> Server<T> {
         warn!("all {connections_max} connections are taken: {what}");
     }
 
-    /// Takes a connection that speaks `protocol`. It must have been admitted; its id is
+    /// Adds an accepted connection. [`Server::admits`] must have returned true. The id is
     /// [`Server::next_id`].
     pub fn accept(
         &mut self,
@@ -297,7 +298,7 @@ impl<T: Transport> Server<T> {
         id
     }
 
-    /// Notes what the poll said of a connection. Spurious and late events do no harm.
+    /// Notes an event of a connection. Spurious and late events do no harm.
     pub fn event(&mut self, id: ConnId, readable: bool, writable: bool, read_closed: bool) {
         if !self.table.contains(id) {
             return;
@@ -306,7 +307,7 @@ impl<T: Transport> Server<T> {
         let has_input = readable || read_closed;
         conn.readable |= has_input;
         conn.read_closed |= read_closed;
-        // Every event of a socket with room reports it; only a change is worth a write.
+        // Every event of a socket with room reports the room. Only a change is worth a write.
         let has_room_again = writable && !conn.writable;
         if has_input {
             self.table.queue_read(id);
@@ -317,8 +318,7 @@ impl<T: Transport> Server<T> {
         }
     }
 
-    /// Does all that is to be done now, as far as it goes into a turn. `buffer` is lent for
-    /// reading.
+    /// Does the work that is due, within the budgets of a turn. `buffer` is used for reading.
     pub fn turn(&mut self, buffer: &mut [u8], now: Time) {
         self.stopwatch.start();
         self.read_all(buffer, now);
@@ -327,7 +327,7 @@ impl<T: Transport> Server<T> {
         self.sweep(now);
         self.stopwatch.lap(Work::Deadlines);
         self.write_all(now);
-        // After the writes: what a publisher sent before it went comes before the end.
+        // After the writes, since the last messages of a publisher precede the end of its stream.
         self.end_streams(now);
         self.remove_closing(now);
         self.relieve_memory(now);
@@ -340,7 +340,7 @@ impl<T: Transport> Server<T> {
         }
     }
 
-    /// Checks in debug builds what the structures promise, each by itself and of one another.
+    /// Checks the invariants of the structures in debug builds, each alone and between them.
     ///
     /// # Panics
     /// If an invariant is broken.
@@ -369,18 +369,18 @@ impl<T: Transport> Server<T> {
         self.stopwatch.lend(clocks);
     }
 
-    /// The most processor time that a turn has taken (us); 0 where turns are not measured.
+    /// Returns the longest CPU time of a turn (us); 0 if turns are not measured.
     pub const fn turn_cpu_us_max(&self) -> u64 {
         self.stopwatch.cpu_us_max()
     }
 
-    /// Whether a turn would find work without any event, so that the poll must not sleep.
+    /// Returns whether a turn has work without any event. The poll must then not sleep.
     pub fn has_work(&self) -> bool {
         let is_idle = !self.table.has_work() && self.news.is_empty() && self.sweep.is_none();
         !is_idle || self.hub.has_news() || self.hub.discarded_files() > 0
     }
 
-    /// When the poll has to wake for a deadline.
+    /// Returns the time of the next deadline.
     pub fn next_deadline(&self) -> Option<Time> {
         let of_conns = self.table.timers().next().unwrap_or(Time::NEVER);
         let of_lines = self.chatter.due().unwrap_or(Time::NEVER);
@@ -389,9 +389,8 @@ impl<T: Transport> Server<T> {
         (first != Time::NEVER).then_some(first)
     }
 
-    /// Tells everybody that the server goes down, takes no new sessions and lets the ones it
-    /// has go as soon as they have been told. Clients that can connect anew are asked to, and
-    /// served until they leave.
+    /// Begins a graceful drain. New connections are refused. Clients that support it are asked to
+    /// reconnect, and are served until they leave. All other connections are told, and closed.
     pub fn drain(&mut self, now: Time) {
         if std::mem::replace(&mut self.draining, true) {
             return;
@@ -401,8 +400,8 @@ impl<T: Transport> Server<T> {
         self.sweep(now);
     }
 
-    /// Asks the clients that understand it to reconnect (Enhanced RTMP v2). Nothing changes for
-    /// other clients.
+    /// Asks the clients that support it to reconnect (Enhanced RTMP v2). Other clients notice
+    /// nothing.
     pub fn request_reconnects(&mut self, now: Time) {
         if !self.draining {
             self.sweep = Some(Sweep::new(false));
@@ -410,7 +409,7 @@ impl<T: Transport> Server<T> {
         }
     }
 
-    /// Goes on telling all connections what an operator asked for, some of them in each turn.
+    /// Continues the pass over all connections, with some of them in each turn.
     fn sweep(&mut self, now: Time) {
         let Some(mut sweep) = self.sweep.take() else { return };
         let end = self.table.end();
@@ -441,7 +440,8 @@ impl<T: Transport> Server<T> {
         }
     }
 
-    /// Ends what is left of a drain: the rest is told, as far as there is room, and closed.
+    /// Ends a drain. The remaining connections are told, as far as their sockets have room, and
+    /// closed.
     pub fn stop(&mut self, now: Time) {
         for id in self.table.ids() {
             self.tell_shutdown(id, GOING_DOWN);
@@ -452,7 +452,7 @@ impl<T: Transport> Server<T> {
         }
     }
 
-    /// Replaces the settings. What concerns connections that exist holds from their next step.
+    /// Replaces the settings. Existing connections follow them from their next step.
     pub fn reload(&mut self, settings: Settings) {
         let access = self.policies.access.replaced_by(settings.apps.clone());
         let hello = Arc::clone(&self.policies.session.hello);
@@ -463,48 +463,48 @@ impl<T: Transport> Server<T> {
         self.settings = settings;
     }
 
-    /// The settings in force.
+    /// Returns the settings in force.
     pub const fn settings(&self) -> &Settings {
         &self.settings
     }
 
-    /// Who may publish, and what of a name is secret.
+    /// Returns the access rules.
     pub const fn access(&self) -> &Access {
         &self.policies.access
     }
 
-    /// The counters.
+    /// Returns the counters.
     pub const fn stats(&self) -> &Stats {
         &self.stats
     }
 
-    /// The streams.
+    /// Returns the streams.
     pub const fn hub(&self) -> &Hub {
         &self.hub
     }
 
-    /// The deadlines of all connections.
+    /// Returns the deadlines of all connections.
     pub const fn timers(&self) -> &Timers {
         self.table.timers()
     }
 
-    /// The connection `id`, if it is there.
+    /// Returns the connection with this id.
     pub fn conn(&self, id: ConnId) -> Option<&Conn<T>> {
         self.table.get(id)
     }
 
-    /// Connections.
+    /// Returns the number of connections.
     pub fn len(&self) -> usize {
         self.table.len()
     }
 
-    /// Whether there are no connections.
+    /// Returns whether there are no connections.
     pub fn is_empty(&self) -> bool {
         self.table.is_empty()
     }
 
-    /// Marks a connection to be removed at the end of this turn, and takes it out of its
-    /// streams at once.
+    /// Closes a connection without a farewell. Its roles end at once, and it is removed at the end
+    /// of the turn.
     fn close(&mut self, id: ConnId, reason: CloseReason, detail: String, now: Time) {
         let conn = &mut self.table[id];
         match &mut conn.closing {
@@ -519,7 +519,7 @@ impl<T: Transport> Server<T> {
         self.table.queue_end(id);
     }
 
-    /// Lets a connection go that has just been told why: what it was told is sent, then the
+    /// Closes a connection whose peer has been told the reason. The pending messages are sent, the
     /// sending direction is shut, and the peer has a second to close.
     fn dismiss(&mut self, id: ConnId, reason: CloseReason, detail: String, now: Time) {
         let conn = &mut self.table[id];
@@ -533,15 +533,15 @@ impl<T: Transport> Server<T> {
         self.table.queue_write(id);
     }
 
-    /// Notes the name that a connection's client gives itself.
+    /// Notes the name of the client of a connection.
     fn set_encoder(&mut self, id: ConnId, flash_ver: &[u8]) {
         let conn = &mut self.table[id];
         self.encoders.leave(conn.encoder);
         conn.encoder = self.encoders.enter(flash_ver);
     }
 
-    /// Lets a connection go to which a connect, publish or play was refused. `asked` names it for
-    /// the closing line, as in `publish of live/show`.
+    /// Closes a connection whose request was refused. `asked` names the request in the closing
+    /// line, as in `publish of live/show`.
     fn refuse(
         &mut self,
         id: ConnId,
@@ -558,7 +558,7 @@ impl<T: Transport> Server<T> {
         }
     }
 
-    /// Removes connections that are at their end, as many as go into a turn.
+    /// Removes the connections that are over, within the budget of a turn.
     fn remove_closing(&mut self, now: Time) {
         for _ in 0..limits::CLOSINGS_PER_TURN_MAX {
             let Some(id) = self.table.next_to_end() else { return };
@@ -567,7 +567,7 @@ impl<T: Transport> Server<T> {
     }
 
     fn remove(&mut self, id: ConnId, now: Time) {
-        // The last words, if there is room for them; nothing waits for more.
+        // The last messages are sent if the socket has room. Nothing waits for more room.
         self.write_last(id);
         let conn = self.table.remove(id);
         self.encoders.leave(conn.encoder);
@@ -583,7 +583,8 @@ impl<T: Transport> Server<T> {
         }
     }
 
-    /// The level at which a line that a peer has caused is said.
+    /// Returns the level of a log line that a peer has caused. Beyond the limit of such lines it is
+    /// debug.
     fn level(&mut self, topic: Topic, usual: Level, now: Time) -> Level {
         let is_said = usual < Level::Debug && usual <= log::max_level();
         if is_said && !self.chatter.take_line(topic, now) { Level::Debug } else { usual }
@@ -609,8 +610,8 @@ impl Policies {
                 video_bytes_max,
                 ..ReadLimits::default()
             };
-        // Before a publish nothing but commands is of use; other messages may be as long as
-        // one and are dropped.
+        // Before a publish only commands are of use. Other messages may be as long as a command,
+        // and are dropped.
         let before = limits.command_bytes_max;
         Self {
             session: SessionSettings {
@@ -649,14 +650,14 @@ impl Policies {
         }
     }
 
-    /// What a shortage of memory changes of how streams are kept.
+    /// Adapts the tape settings to a memory level.
     fn set_memory_level(&mut self, settings: &Settings, level: MemoryLevel) {
         let is_lean = level >= MemoryLevel::Lean;
         let lag_ms_max = if is_lean { memory::LEAN_LAG_MS } else { u64::MAX };
         self.tape.keep_start = settings.play.start == Start::Keyframe && !is_lean;
         self.tape.lag_ms = settings.play.lag_ms.min(lag_ms_max);
         self.lag.lag_ms = self.tape.lag_ms;
-        // What waits for others of its stream would be backlog.
+        // Messages that wait to be merged would be backlog.
         self.tape.merge_ms = if is_lean { 0 } else { settings.play.merge_ms };
         self.tape.backlog_bytes_max = usize::MAX;
     }

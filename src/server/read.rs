@@ -1,4 +1,5 @@
-//! Reading: bytes of one connection into events, and events to where they are decided.
+//! Reading: turns the bytes of connections into intents, records frames, and carries out the other
+//! intents.
 
 use super::conn::Conn;
 use super::hub::Hub;
@@ -22,8 +23,8 @@ use crate::time::Time;
 use log::debug;
 use std::io::ErrorKind;
 
-/// Bytes of a connection that were read and not consumed within its share of a turn. They go
-/// before whatever is read next.
+/// Bytes that were read and exceeded the share of their connection in a turn. They precede the next
+/// read.
 #[derive(Debug)]
 pub(super) struct Unread {
     bytes: Box<[u8]>,
@@ -31,15 +32,14 @@ pub(super) struct Unread {
 }
 
 impl Unread {
-    /// Memory that it holds in addition to itself (bytes).
+    /// Returns the memory that it holds in addition to itself (bytes).
     pub(super) fn held_bytes(&self) -> usize {
         self.bytes.len()
     }
 }
 
 impl<T: Transport> Server<T> {
-    /// Reads the connections that are ready, within the budget of a turn. An id whose connection is
-    /// gone, or that belongs to another connection by now, is skipped.
+    /// Reads the queued connections, within the budget of a turn.
     pub(super) fn read_all(&mut self, buffer: &mut [u8], now: Time) {
         let mut left = Budget::READING;
         self.table.begin_reads();
@@ -55,8 +55,8 @@ impl<T: Transport> Server<T> {
         }
     }
 
-    /// Reads a connection until it has no more or its share is used up; in that case it is read
-    /// again in the next turn. Returns what is left of the share.
+    /// Reads a connection until it is drained or its share is used up. In the latter case it is
+    /// read again in the next turn. Returns the unused share.
     fn read(&mut self, id: ConnId, mut share: Budget, buffer: &mut [u8], now: Time) -> Budget {
         loop {
             let conn = &mut self.table[id];
@@ -64,14 +64,15 @@ impl<T: Transport> Server<T> {
                 break;
             }
             if conn.is_parked() {
-                // A peer that ends its direction meanwhile has given up.
+                // A peer that ends its sending direction during the wait has given up.
                 if conn.read_closed {
                     self.close(id, CloseReason::PeerClosed, String::new(), now);
                 }
                 break;
             }
             if let Some(mut unread) = conn.take_unread() {
-                // It is read no later than it is consumed: deadlines wait for neither.
+                // These bytes count as received now. Otherwise a deadline could pass while they
+                // wait for their share.
                 conn.heard = now;
                 let rest = &mut unread.bytes[unread.consumed..];
                 unread.consumed += self.consume(id, rest, &mut share, now);
@@ -94,7 +95,8 @@ impl<T: Transport> Server<T> {
         share
     }
 
-    /// A publisher that sends a large message slowly is not silent.
+    /// Notes bytes of an incomplete message: a publisher that sends a large message slowly is not
+    /// silent.
     fn note_part(&mut self, id: ConnId, bytes: usize, now: Time) {
         let Some(activity) = &self.table[id].activity else { return };
         for publish in activity.publishes() {
@@ -102,7 +104,8 @@ impl<T: Transport> Server<T> {
         }
     }
 
-    /// Reads with one call, and does what the bytes say as far as the share goes.
+    /// Reads with one call, and consumes the bytes as far as the share allows. The rest is copied
+    /// and kept, since the read buffer is shared by all connections.
     fn read_once(&mut self, id: ConnId, buffer: &mut [u8], share: &mut Budget, now: Time) {
         let conn = &mut self.table[id];
         let room = read_bytes_max(conn).min(buffer.len());
@@ -114,7 +117,8 @@ impl<T: Transport> Server<T> {
                 self.close(id, CloseReason::PeerClosed, String::new(), now);
             }
             Ok(Received { bytes: count, is_drained }) => {
-                // The event that reported an end may have come before these bytes were read.
+                // The event that reported an end may have come before these bytes were read. No
+                // other event will report it.
                 conn.readable = !is_drained || conn.read_closed;
                 conn.heard = now;
                 conn.pinged = false;
@@ -139,8 +143,8 @@ impl<T: Transport> Server<T> {
         }
     }
 
-    /// Keeps what the share of a turn did not suffice for. A connection on its way out is not
-    /// listened to any more.
+    /// Keeps bytes that exceeded the share of a turn. Bytes of a connection that is being closed
+    /// are dropped.
     fn keep_unread(&mut self, id: ConnId, unread: Unread) {
         let conn = &mut self.table[id];
         if !conn.is_closing() {
@@ -148,7 +152,9 @@ impl<T: Transport> Server<T> {
         }
     }
 
-    /// Does what the bytes say, within the share. Returns how many of them it took.
+    /// Carries out the intents in the bytes, within the share. Returns the number of consumed
+    /// bytes. Each message is charged by the work that it causes, since a budget of bytes alone
+    /// lets tiny messages fill a turn.
     fn consume(&mut self, id: ConnId, bytes: &mut [u8], share: &mut Budget, now: Time) -> usize {
         let len = bytes.len();
         let mut input = bytes;
@@ -166,7 +172,7 @@ impl<T: Transport> Server<T> {
                     break;
                 }
                 Err(error) => {
-                    // Nothing after it can be followed.
+                    // The bytes after an error cannot be interpreted.
                     input = &mut [];
                     self.close(id, CloseReason::from(&error), error.to_string(), now);
                     break;
@@ -207,21 +213,21 @@ impl<T: Transport> Server<T> {
         let chunk_size = chunk_size.min(conn.peer.chunk_size());
         let chunks = consumed / (chunk_size as usize + 1);
         share.spend_messages(chunks / limits::READ_CHUNKS_PER_MESSAGE);
-        // Replies, and what else the input made wait.
+        // The input may have caused replies.
         if !conn.peer.output().is_empty() {
             self.table.queue_write(id);
         } else if conn.stage <= Stage::Connected && !conn.read_closed {
-            // C2 and Set Chunk Size have no reply. ffmpeg, whose socket holds a small message
-            // back until the last one is acknowledged, would join three times 40 ms later. Who
-            // has ended its sending direction holds nothing back.
+            // C2 and Set Chunk Size have no reply. The socket of ffmpeg holds a small message back
+            // until the last one is acknowledged, so ffmpeg would join three times 40 ms later. A
+            // peer that has ended its sending direction holds nothing back.
             conn.transport.acknowledge();
         }
         consumed
     }
 
-    /// Returns whether the connection may be consumed further. Replies beyond the bound close it,
-    /// but only after they were offered to the transport: the peer may have sent all its requests
-    /// in one piece.
+    /// Returns whether further input of the connection may be consumed. Replies beyond the bound
+    /// close it. They are offered to the transport first, since the peer may have sent all its
+    /// requests in one piece and be ready to read.
     pub(super) fn keeps_up(&mut self, id: ConnId, now: Time) -> bool {
         let conn = &self.table[id];
         if conn.is_closing() {
@@ -242,14 +248,15 @@ impl<T: Transport> Server<T> {
         }
     }
 
-    /// The cost of the headers that a player may have been made (in media messages).
+    /// Returns the cost of the headers that may have been prepared for a player (in media
+    /// messages).
     fn headers_cost(&mut self, id: ConnId, lane: u32) -> usize {
         let Some(play) = self.table[id].play_mut(lane) else { return 0 };
         let headers_bytes = self.hub.channel(play.stream).tape().headers_bytes();
         headers_bytes / limits::READ_PARSED_BYTES_PER_MESSAGE
     }
 
-    /// Does what a peer wants, where that takes more than its connection, or a policy.
+    /// Carries out an intent that needs a policy or touches more than its connection.
     fn decide(&mut self, id: ConnId, wish: Wish, now: Time) {
         match wish {
             Wish::Nothing => {}
@@ -282,7 +289,7 @@ impl<T: Transport> Server<T> {
         let access = &self.policies.access;
         debug!("{} connects to {}", conn.address(), access.shown_path(request.app().path()));
         match access.connect(&request, now) {
-            // Of no use before the connect is accepted.
+            // The login has no effect before the connect is accepted.
             Ok(logged_in) => conn.set_logged_in(logged_in),
             Err(refused) => return self.refuse_connect(id, &request, refused, now),
         }
@@ -315,7 +322,8 @@ impl<T: Transport> Server<T> {
         self.refuse(id, &asked, refused.reason, refused.detail, now);
     }
 
-    /// The name of a stream may hold a secret where it is refused, so the line has its application.
+    /// Refuses a request with an invalid name. The log names only the application, since an invalid
+    /// stream name may contain a secret.
     fn refuse_name(&mut self, id: ConnId, error: NameError, asked: &Asked, now: Time) {
         let app = match asked {
             Asked::Connect { app, flash_ver } => {
@@ -350,16 +358,16 @@ impl<T: Transport> Server<T> {
 
 /// Outcome of recording media.
 pub(super) struct Recorded {
-    /// In media messages.
+    /// Cost in media messages.
     cost: usize,
-    /// Bytes that were looked at. All of a message are copied to the tape by the turn that ends it,
-    /// however few of them came in that turn.
+    /// Bytes of the whole message. The turn that completes a message copies all of it to the tape,
+    /// even if most of it came in earlier turns.
     bytes: usize,
-    /// Messages of which nothing can be made.
+    /// Messages that cannot be parsed.
     pub(super) malformed: usize,
-    /// Data messages without any data.
+    /// Data messages without usable data.
     pub(super) unusable: usize,
-    /// An observation about the encoder of a stream.
+    /// An observation about the encoder of the stream.
     pub(super) note: Option<(StreamId, Note)>,
 }
 
@@ -367,7 +375,7 @@ impl Recorded {
     const NOTHING: Self = Self { cost: 1, bytes: 0, malformed: 0, unusable: 0, note: None };
 }
 
-/// Puts a frame on the tape of its stream.
+/// Records a frame on the tape of its stream.
 fn record(
     hub: &mut Hub,
     stream: StreamId,
@@ -384,7 +392,7 @@ fn record(
         Outcome::Unusable => {
             Recorded { cost: parsed_cost(frame), unusable: 1, ..Recorded::NOTHING }
         }
-        // Each is a header that was compared, or has drawn more work than a frame.
+        // Such a message is a header that was compared, or it caused more work than a frame.
         Outcome::Noted(note) => {
             Recorded { cost: parsed_cost(frame), note: Some((stream, note)), ..Recorded::NOTHING }
         }
@@ -397,8 +405,8 @@ fn parsed_cost(frame: &MediaFrame<'_>) -> usize {
     limits::READ_COMMAND_MESSAGES + parsed
 }
 
-/// Does the same with the messages of an aggregate. More than encoders put into one count as
-/// malformed, since a turn cannot end within a message.
+/// Records the messages of an aggregate. A turn cannot end within a message, so the number of parts
+/// is bounded. Further parts count as malformed; encoders send fewer.
 fn record_parts(
     hub: &mut Hub,
     stream: StreamId,
@@ -407,7 +415,7 @@ fn record_parts(
     policies: &Policies,
 ) -> Recorded {
     let mut all = Recorded::NOTHING;
-    // Media costs less than this; parts that are parsed may cost more than a turn has.
+    // Media stays below this bound. Parts that have to be parsed may cost more than a turn has.
     while all.cost < 2 * limits::READ_MESSAGES_PER_TURN_MAX
         && let Some(message) = parts.next()
     {
@@ -424,7 +432,7 @@ fn record_parts(
     all
 }
 
-/// The lane whose player may be made headers by a wish.
+/// Returns the lane whose player may need headers after a wish.
 const fn plays_on(wish: &Wish) -> Option<u32> {
     match wish {
         Wish::Ask(Ask::Play(request)) => Some(request.message_stream_id()),
@@ -433,7 +441,7 @@ const fn plays_on(wish: &Wish) -> Option<u32> {
     }
 }
 
-/// The cost of a wish besides the length of its message, in media messages.
+/// Returns the cost of a wish in media messages, without the length of its message.
 const fn cost_of(wish: &Wish) -> usize {
     match wish {
         Wish::HandshakeDone { .. } => limits::READ_HANDSHAKE_MESSAGES,
@@ -441,8 +449,9 @@ const fn cost_of(wish: &Wish) -> usize {
     }
 }
 
-/// How much to ask for with one read (bytes). A publisher's messages are assembled in the read
-/// buffer, so more is better. For other connections, much of a large read would have to be kept.
+/// Returns the bytes to request with one read. A publisher's messages are assembled in the read
+/// buffer, so a large read saves copies. For other connections, much of a large read would have to
+/// be kept.
 fn read_bytes_max<T>(conn: &Conn<T>) -> usize {
     let chunk_size = conn.peer.chunk_size();
     if !conn.reads_little && chunk_size >= limits::CHUNK_BYTES_TINY {

@@ -1,4 +1,5 @@
-//! Publishing and playing: who may, what the others are told, and how it ends.
+//! Publishing and playing: the way of a request through judges and hub, the messages to others, and
+//! the end of a role.
 
 use super::Server;
 use super::conn::Publish;
@@ -21,7 +22,7 @@ use crate::time::Time;
 use log::{Level, debug, log};
 use std::rc::Rc;
 
-/// Why no further stream may be waited for.
+/// Reason for a refused play while the limit of awaited streams is reached.
 pub(super) const TOO_MANY_WAITED_FOR: &str = "as many streams are waited for as may be";
 
 impl<T: Transport> Server<T> {
@@ -35,14 +36,14 @@ impl<T: Transport> Server<T> {
         }
     }
 
-    /// Holds a publish that was allowed some time ago against the rules of now. Returns why it is
-    /// not allowed any more.
+    /// Checks a publish that was granted late against the rules in force. Returns the refusal if
+    /// they do not allow it any more.
     pub(super) fn recheck_publish(&self, id: ConnId, request: &PublishRequest) -> Option<Refused> {
         let logged_in = self.table[id].logged_in();
         self.policies.access.publish(&request.target.name, logged_in).err()
     }
 
-    /// Refuses a publish that a judge does not allow.
+    /// Refuses a publish as a judge has decided.
     pub(super) fn deny_publish(
         &mut self,
         id: ConnId,
@@ -69,7 +70,7 @@ impl<T: Transport> Server<T> {
         self.refuse(id, &asked, reason, detail, now);
     }
 
-    /// Lets a connection publish that may, unless another publisher or a limit stands against it.
+    /// Begins a granted publish, unless another publisher or a limit prevents it.
     pub(super) fn accept_publish(
         &mut self,
         id: ConnId,
@@ -119,10 +120,11 @@ impl<T: Transport> Server<T> {
         self.arm_silence(id, now);
     }
 
-    /// A connection never blocks itself: it takes its stream over to another message stream,
-    /// whatever the rule. So does a publisher that was asked to connect again, which publishes
-    /// before it leaves; its address tells that it is the same one. A publisher that has not been
-    /// read yet, or is not read at all while a request of it is decided, is not silent.
+    /// Returns the takeover rule for a newcomer. A connection never blocks itself: it may move its
+    /// stream to another lane, whatever the rule. A publisher that was asked to reconnect publishes
+    /// again before it leaves, so its address may take over as well. The address is the only trace
+    /// of it: the new connection has no other tie to the old one. A publisher with unread bytes, or
+    /// whose request is being decided, is not silent.
     fn duplicate_policy(&self, name: &str, newcomer: ConnId, now: Time) -> DuplicatePolicy {
         let policy = self.policies.duplicate;
         let Some(publisher) = self.hub.find(name).and_then(Channel::publisher) else {
@@ -142,7 +144,7 @@ impl<T: Transport> Server<T> {
         }
     }
 
-    /// Says why the hub does not give the stream called `name` to a publisher.
+    /// Returns the refusal for a stream that the hub does not give to a publisher.
     fn not_to_be_had(&self, name: &str, refusal: Refusal) -> Refused {
         match refusal {
             Refusal::AlreadyPublishing => {
@@ -157,9 +159,8 @@ impl<T: Transport> Server<T> {
         }
     }
 
-    /// Ends the publish of the publisher that `by` took the place of: nothing that it sends from
-    /// here on reaches the players. A connection that took over from itself, on another message
-    /// stream, stays.
+    /// Ends the publish of a publisher that `by` has displaced. Nothing that it still sends reaches
+    /// the players. A connection that displaced itself, on another lane, stays.
     fn displace(&mut self, old: Endpoint, by: ConnId, now: Time) {
         let conn = &mut self.table[old.conn];
         if let Some(activity) = &mut conn.activity {
@@ -172,9 +173,10 @@ impl<T: Transport> Server<T> {
         self.dismiss(old.conn, CloseReason::Replaced, String::new(), now);
     }
 
-    /// Tells a player which of its streams have begun or ended since it was told last, and moves
-    /// it to the stage that follows. Players learn of it when they are visited, so that a publisher
-    /// that comes and goes costs each of them one message at most, and those that do not read none.
+    /// Tells a player which of its streams have begun or ended since the last time, and settles its
+    /// stage. Players are told when they are visited. To tell them at the change was rejected: a
+    /// publisher that comes and goes would cost a message for each player and change, also for
+    /// players that do not read.
     #[cold]
     pub(super) fn tell_changes(&mut self, id: ConnId, now: Time) {
         let conn = &mut self.table[id];
@@ -205,7 +207,7 @@ impl<T: Transport> Server<T> {
         }
     }
 
-    /// Lets a connection play that may, unless a limit stands against it.
+    /// Begins a granted play, unless a limit prevents it.
     pub(super) fn accept_play(
         &mut self,
         id: ConnId,
@@ -246,8 +248,7 @@ impl<T: Transport> Server<T> {
         self.begin_playing(stream, endpoint, self.settings.play.start, request.receives(), now);
     }
 
-    /// Makes a connection a player of a stream, on a lane that has none. It is sent media with the
-    /// next write.
+    /// Makes a connection a player of a stream, on a free lane. Media follows with the next write.
     pub(super) fn begin_playing(
         &mut self,
         stream: StreamId,
@@ -264,7 +265,7 @@ impl<T: Transport> Server<T> {
         self.table[id].activity_mut().plays.push(play);
         self.settle_stage(id, now);
         self.table.queue_write(id);
-        // With a full socket no write will follow that arms the deadline.
+        // With a full socket, no write follows that would arm the deadline.
         let conn = &mut self.table[id];
         if !conn.writable && conn.stalls_at() == Time::NEVER {
             self.arm_stall(id, now);
@@ -285,7 +286,7 @@ impl<T: Transport> Server<T> {
         self.refuse(id, &asked, reason, detail, now);
     }
 
-    /// The stage that a connection's roles give it.
+    /// Moves a connection to the stage that follows from its roles.
     pub(super) fn settle_stage(&mut self, id: ConnId, now: Time) {
         let conn = &self.table[id];
         if conn.is_closing() || conn.stage < Stage::Connected {
@@ -302,7 +303,7 @@ impl<T: Transport> Server<T> {
         self.enter_stage(id, stage, now);
     }
 
-    /// Ends a publish, whichever way it ended.
+    /// Ends a publish, if there is one on this lane.
     pub(super) fn unpublish(&mut self, endpoint: Endpoint, now: Time) {
         let conn = &mut self.table[endpoint.conn];
         let Some(activity) = &mut conn.activity else { return };
@@ -319,7 +320,7 @@ impl<T: Transport> Server<T> {
         }
     }
 
-    /// Says what is known of a publish that is over.
+    /// Logs the report of a publish that has ended.
     fn publisher_left(&mut self, departed: &Departed, name: &Rc<str>, now: Time) {
         let level = self.level(Topic::Stream, Level::Info, now);
         let conn = &mut self.table[departed.endpoint.conn];
@@ -328,7 +329,7 @@ impl<T: Transport> Server<T> {
         log!(level, "{} no longer publishes {name} after {}", conn.address(), departed.report);
     }
 
-    /// Streams whose publisher did not come back in time.
+    /// Ends the streams whose publisher did not return in time.
     pub(super) fn end_streams(&mut self, now: Time) {
         let table = &self.table;
         let is_served = |player: &Endpoint| !table[player.conn].queued_to_write;
@@ -340,7 +341,7 @@ impl<T: Transport> Server<T> {
         }
     }
 
-    /// Ends a play, if there is one on this message stream.
+    /// Ends a play, if there is one on this lane.
     pub(super) fn stop_playing(&mut self, endpoint: Endpoint) {
         let Some(activity) = &mut self.table[endpoint.conn].activity else { return };
         let at = |play: &Play| play.lane == endpoint.lane;
@@ -353,12 +354,12 @@ impl<T: Transport> Server<T> {
         if let Some(other) = self.table[moved.conn].play_mut(moved.lane) {
             other.slot = play.slot;
         }
-        // A round that is under way may have passed its new slot.
+        // A visit in progress may have passed its new slot already.
         self.table.queue_write(moved.conn);
     }
 
-    /// Takes a connection out of all its streams: last of those that it publishes, which say more
-    /// of it than what it played.
+    /// Ends all roles of a connection. Its publishes end last, since the closing line names the
+    /// last role, and a publish says more about a connection than a play.
     pub(super) fn leave_streams(&mut self, id: ConnId, now: Time) {
         while let Some(activity) = &self.table[id].activity {
             if let Some(play) = activity.plays.first() {
@@ -373,7 +374,7 @@ impl<T: Transport> Server<T> {
         }
     }
 
-    /// Asks a connection to go on elsewhere, and says whether it could be asked.
+    /// Asks a connection to reconnect. Returns false if the client does not support that.
     pub(super) fn request_reconnect(&mut self, id: ConnId, description: &str) -> bool {
         let conn = &mut self.table[id];
         let tc_url = self.settings.drain_url.get();
@@ -385,7 +386,7 @@ impl<T: Transport> Server<T> {
         asked
     }
 
-    /// Tells a connection that the server goes down, on each of its streams.
+    /// Tells a connection that the server is going down, on each of its lanes.
     pub(super) fn tell_shutdown(&mut self, id: ConnId, description: &str) {
         let conn = &mut self.table[id];
         if conn.stage < Stage::Connected || conn.is_closing() {

@@ -1,13 +1,13 @@
-//! The table of connections, and everything that is kept beside them.
+//! The table of connections, with everything that is kept for each of them.
 //!
-//! Owns the connections, the lists that say how far each has come, their deadlines, the queues of
-//! those to be read, written and removed, the count for each address, and the sum of the memory
-//! that they hold. It decides nothing: others say who is closed, and when a deadline falls due.
+//! Owns the connections, their stages and deadlines, the queues of connections to be read, written
+//! and removed, the number of connections of each address, and the sum of their memory. It decides
+//! nothing: other modules close connections and arm deadlines.
 //!
-//! **Accounting.** Whoever borrows a connection to change it marks it as changed. Marked
-//! connections are accounted when the turn asks for the sum ([`Table::settle`]), once however often
-//! they have changed. A guard that accounts when it is dropped was rejected: it would account
-//! several times in each turn, and hold the whole table borrowed to the end of its scope.
+//! **Accounting.** A mutable borrow marks the connection as changed. [`Table::settle`] accounts
+//! each marked connection once a turn, however often it has changed. A guard that accounts when it
+//! is dropped was rejected: it would account several times in each turn, and keep the whole table
+//! borrowed until the end of its scope.
 
 use super::Ready;
 use super::conn::Conn;
@@ -23,7 +23,7 @@ use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::ops::{Index, IndexMut};
 
-/// A place for a connection in what is kept beside the slab (bytes).
+/// Memory of one connection in the structures beside the slab (bytes).
 const BESIDE_BYTES: usize = 64;
 
 /// See the module's head.
@@ -32,23 +32,23 @@ pub(super) struct Table<T> {
     conns: Slab<Conn<T>>,
     stages: Stages,
     timers: Timers,
-    /// Connections per address; `None` while there is no limit to it.
+    /// Connections of each address; `None` while there is no limit.
     addresses: Option<HashMap<IpAddr, usize>>,
     to_read: Ready<ConnId>,
     to_write: Ready<ConnId>,
-    /// Connections to be removed. Invariant: each of them is over.
+    /// Connections to be removed. Invariant: each of them is over, and no other is.
     ending: VecDeque<ConnId>,
-    /// Connections that may hold more or less than is accounted to them. Ids of connections that
-    /// are gone may be among them.
+    /// Connections whose memory may differ from the accounted memory. Ids of removed connections
+    /// may be among them.
     changed: Vec<ConnId>,
-    /// Invariant, once settled: the sum of what the connections hold beside their structs.
+    /// Invariant after [`Table::settle`]: the sum of the memory that the connections hold in
+    /// addition to their structs.
     held_bytes: usize,
-    /// What the kernel holds for a connection that takes no more (bytes).
+    /// Memory in the kernel for a connection with a full socket (bytes).
     unsent_bytes: usize,
-    /// Places in the tables: as many as there were connections at once, since a table keeps its
-    /// size until it is given back.
+    /// Places in the slab: the largest number of connections since it was last shrunk.
     places: usize,
-    /// With fewer connections than this the tables are given back.
+    /// With fewer connections than this, the tables are shrunk.
     shrinks_below: usize,
 }
 
@@ -97,12 +97,12 @@ impl<T> Table<T> {
         self.conns.is_empty()
     }
 
-    /// The id of the connection that is inserted next.
+    /// Returns the id of the next connection that is inserted.
     pub(super) fn next_id(&self) -> ConnId {
         ConnId::new(self.conns.vacant_key() as u32)
     }
 
-    /// One more than the last place that is taken.
+    /// Returns one more than the last place in use.
     pub(super) fn end(&self) -> usize {
         self.conns.iter().next_back().map_or(0, |(index, _)| index + 1)
     }
@@ -123,24 +123,25 @@ impl<T> Table<T> {
         self.iter().map(|(id, _)| id).collect()
     }
 
-    /// The connection `id`, to be changed in nothing that its memory depends on: the way of a
-    /// write, on which a player that takes everything holds as much as before.
+    /// Returns a connection without marking it. The caller must not change its memory, or must call
+    /// [`Table::mark`]. A write to a player that takes everything changes nothing, and there are
+    /// many such writes.
     pub(super) fn unmarked(&mut self, id: ConnId) -> &mut Conn<T> {
         &mut self.conns[id.index()]
     }
 
-    /// Marks a connection that was borrowed by [`Table::unmarked`] and has changed after all.
+    /// Marks a connection that was borrowed with [`Table::unmarked`] and whose memory has changed.
     pub(super) fn mark(&mut self, id: ConnId) {
         let _ = &mut self[id];
     }
 
-    /// Connections from an address; 0 while they are not counted.
+    /// Returns the number of connections of an address; 0 while they are not counted.
     pub(super) fn of_address(&self, ip: &IpAddr) -> usize {
         let counts = self.addresses.as_ref();
         counts.and_then(|counts| counts.get(ip)).copied().unwrap_or_default()
     }
 
-    /// Counts connections per address, or no longer.
+    /// Begins or ends the counting of connections for each address.
     pub(super) fn count_addresses(&mut self, counts: bool) {
         if counts == self.addresses.is_some() {
             return;
@@ -160,14 +161,15 @@ impl<T> Table<T> {
         }
     }
 
-    /// Queues a connection whose share was too small to be read in the next turn.
+    /// Queues a connection that has used up its share, to be read in the next turn.
     pub(super) fn queue_read_again(&mut self, id: ConnId) {
         if !std::mem::replace(&mut self.unmarked(id).queued_to_read, true) {
             self.to_read.push_again(id);
         }
     }
 
-    /// Queues a connection for a write in this turn or the next, if its socket has room.
+    /// Queues a connection for a write in this turn or the next. Without room in its socket, an
+    /// event will queue it.
     pub(super) fn queue_write(&mut self, id: ConnId) {
         let conn = self.unmarked(id);
         if conn.writable && !std::mem::replace(&mut conn.queued_to_write, true) {
@@ -175,7 +177,7 @@ impl<T> Table<T> {
         }
     }
 
-    /// Queues a connection whose share was too small for a write in the next turn.
+    /// Queues a connection that has used up its share, for a write in the next turn.
     pub(super) fn queue_write_again(&mut self, id: ConnId) {
         if !std::mem::replace(&mut self.unmarked(id).queued_to_write, true) {
             self.to_write.push_again(id);
@@ -192,8 +194,8 @@ impl<T> Table<T> {
         self.to_write.begin_turn();
     }
 
-    /// Takes the connection to be read next. An id whose connection is gone, or that belongs to
-    /// another connection by now, is passed over.
+    /// Takes the next connection to be read. Ids of removed connections are skipped, also if
+    /// another connection has the id now.
     pub(super) fn next_to_read(&mut self, left: &Budget, whole: &Budget) -> Option<Next<ConnId>> {
         loop {
             let next = self.to_read.next(left, whole)?;
@@ -205,7 +207,7 @@ impl<T> Table<T> {
         }
     }
 
-    /// Takes the connection to be written to next, likewise.
+    /// Takes the next connection to be written to. Ids are skipped likewise.
     pub(super) fn next_to_write(&mut self, left: &Budget, whole: &Budget) -> Option<ConnId> {
         loop {
             let (Next::Fresh(id) | Next::Again(id)) = self.to_write.next(left, whole)?;
@@ -216,37 +218,37 @@ impl<T> Table<T> {
         }
     }
 
-    /// Whether a turn would find a connection to read, to write to or to remove.
+    /// Returns whether a turn has a connection to read, to write to or to remove.
     pub(super) fn has_work(&self) -> bool {
         !(self.to_read.is_empty() && self.to_write.is_empty() && self.ending.is_empty())
     }
 
-    /// Has a connection that is over removed at the end of the turn.
+    /// Queues a connection that is over, to be removed at the end of the turn.
     pub(super) fn queue_end(&mut self, id: ConnId) {
         self.ending.push_back(id);
     }
 
-    /// Takes the connection that is removed next.
+    /// Takes the next connection to be removed.
     pub(super) fn next_to_end(&mut self) -> Option<ConnId> {
         self.ending.pop_front()
     }
 
-    /// Whether connections wait to be removed.
+    /// Returns whether connections wait to be removed.
     pub(super) fn has_ending(&self) -> bool {
         !self.ending.is_empty()
     }
 
-    /// The session that gives way when there is no more room.
+    /// Returns the next session to be evicted when the table is full.
     pub(super) fn next_to_evict(&self) -> Option<ConnId> {
         self.stages.next_to_evict()
     }
 
-    /// Sessions in the order in which they give way.
+    /// Returns the sessions in the order of eviction.
     pub(super) fn evictable(&self) -> impl Iterator<Item = ConnId> {
         self.stages.evictable()
     }
 
-    /// Moves a connection to a stage. Returns whether it was in another.
+    /// Moves a connection to a stage. Returns whether it was in another stage.
     pub(super) fn move_to(&mut self, id: ConnId, stage: Stage) -> bool {
         let conn = &mut self.conns[id.index()];
         let before = std::mem::replace(&mut conn.stage, stage);
@@ -257,34 +259,35 @@ impl<T> Table<T> {
         before != stage
     }
 
-    /// The deadlines of all connections.
+    /// Returns the deadlines of all connections.
     pub(super) const fn timers(&self) -> &Timers {
         &self.timers
     }
 
-    /// The first connection with a deadline that has come.
+    /// Returns the first connection with a deadline that has passed.
     pub(super) fn first_due(&self, now: Time) -> Option<ConnId> {
         self.timers.first_due(now)
     }
 
-    /// Takes connection `id` out of the order of deadlines, until [`Table::resume_deadlines`].
+    /// Removes a connection from the order of deadlines until [`Table::resume_deadlines`].
     pub(super) fn suspend_deadlines(&mut self, id: ConnId) {
         self.timers.remove(&mut self.conns[id.index()].timers, id);
     }
 
-    /// Memory that the connections hold beside their structs, as of the last settlement (bytes).
+    /// Returns the memory of the connections in addition to their structs, as of the last
+    /// [`Table::settle`] (bytes).
     pub(super) const fn held_bytes(&self) -> usize {
         self.held_bytes
     }
 
-    /// Memory of the tables themselves, which keep their size (bytes).
+    /// Returns the memory of the tables themselves, including unused places (bytes).
     pub(super) const fn tables_bytes(&self) -> usize {
         self.places * (size_of::<Conn<T>>() + BESIDE_BYTES)
     }
 
-    /// Gives tables back that have room for four times as many connections as there are, as far
-    /// as the places of those allow it: when half of the connections have ended since the last
-    /// time, and whenever it `is_due`.
+    /// Shrinks the tables to the last place in use, when half of the connections have ended since
+    /// the last time. If it `is_due`, the tables are also shrunk when less than a quarter of the
+    /// places is in use.
     pub(super) fn shrink(&mut self, is_due: bool) {
         let connections = self.conns.len();
         let is_small = connections < self.shrinks_below
@@ -295,7 +298,8 @@ impl<T> Table<T> {
         }
         self.conns.shrink_to_fit();
         self.places = self.end();
-        // The connection in the last place may stay for long: not each that ends is worth a look.
+        // The connection in the last place may stay for long. To look after each end would cost a
+        // search each time.
         self.shrinks_below = connections / 2;
         self.stages.shrink_to(self.places);
         if let Some(addresses) = &mut self.addresses {
@@ -325,7 +329,7 @@ impl<T: Transport> Table<T> {
         id
     }
 
-    /// Takes a connection out of the table and of everything beside it.
+    /// Removes a connection from the table and from all structures beside it.
     pub(super) fn remove(&mut self, id: ConnId) -> Conn<T> {
         let mut conn = self.conns.remove(id.index());
         self.held_bytes -= conn.accounted_bytes as usize;
@@ -347,24 +351,24 @@ impl<T: Transport> Table<T> {
         self.timers.set(self.conns[id.index()].deadlines(), id, kind, at);
     }
 
-    /// Takes one kind of deadline of a connection that has come.
+    /// Takes one deadline of a connection that has passed.
     pub(super) fn take_due(&mut self, id: ConnId, now: Time) -> Option<TimerKind> {
         self.conns[id.index()].deadlines().take_due(now)
     }
 
-    /// Puts a connection where its earliest deadline belongs.
+    /// Puts a connection back into the order of deadlines.
     pub(super) fn resume_deadlines(&mut self, id: ConnId) {
         self.timers.settle(self.conns[id.index()].deadlines(), id);
     }
 
-    /// Has the kernel's share of a connection that takes no more counted as so many bytes.
+    /// Sets the accounted memory in the kernel for a connection with a full socket (bytes).
     pub(super) fn set_unsent_bytes(&mut self, unsent_bytes: usize) {
         if std::mem::replace(&mut self.unsent_bytes, unsent_bytes) != unsent_bytes {
             self.ids().into_iter().for_each(|id| self.mark(id));
         }
     }
 
-    /// Accounts the connections that have changed, so that the sum is true.
+    /// Accounts the marked connections, so that the sum is correct.
     pub(super) fn settle(&mut self) {
         for id in self.changed.drain(..) {
             let Some(conn) = self.conns.get_mut(id.index()) else { continue };
@@ -377,7 +381,7 @@ impl<T: Transport> Table<T> {
         }
     }
 
-    /// Checks what this structure promises, in debug builds.
+    /// Checks the invariants of this structure in debug builds.
     ///
     /// # Panics
     /// If an invariant is broken.

@@ -1,4 +1,4 @@
-//! What happens when a deadline has come.
+//! Deadlines: where they are armed, and the action when one has passed.
 
 use super::Server;
 use super::reason::CloseReason;
@@ -11,14 +11,15 @@ use crate::rtmp::command::code;
 use crate::stream::ids::ConnId;
 use crate::time::Time;
 
-/// How long somebody who was told to go may take to read why (ms).
+/// Time for a dismissed peer to read the reason and close (ms).
 const FAREWELL_MS: u64 = 1000;
-/// Enough to see whether a player takes anything: the rest waits for its turn among the others.
+/// Budget of a write that only tests whether a player takes anything. The rest of its backlog waits
+/// for its turn among the others.
 const PROBE: Budget = Budget { bytes: limits::KIB, calls: 1, ..Budget::WRITE };
 
 impl<T: Transport> Server<T> {
-    /// Acts on every deadline that has come. A connection that has not had its share of this turn
-    /// is judged in the next one, by what it has sent: it may be the server that was late.
+    /// Acts on the deadlines that have passed. A connection with unread bytes is judged in the next
+    /// turn, after they were read: the server may have been late, and not the peer.
     pub(super) fn fire_timers(&mut self, now: Time) {
         let mut unread = Vec::new();
         for _ in 0..limits::DEADLINES_PER_TURN_MAX {
@@ -44,7 +45,7 @@ impl<T: Transport> Server<T> {
         }
     }
 
-    /// Whether a connection has sent something, and none of it has been read at `now`.
+    /// Returns whether a connection waits to be read, and nothing was read from it in this turn.
     pub(super) fn is_unread(&self, id: ConnId, now: Time) -> bool {
         let conn = &self.table[id];
         conn.queued_to_read && conn.heard < now && !conn.is_parked()
@@ -52,7 +53,7 @@ impl<T: Transport> Server<T> {
 
     fn stage_over(&mut self, id: ConnId, now: Time) {
         if self.table[id].is_parked() {
-            // It waits for us. What it waits for has a deadline of its own.
+            // The peer waits for the server. The decision has a deadline of its own.
             let at = self.table[id].undecided_at().plus_millis(1);
             return self.table.arm(id, TimerKind::Stage, at);
         }
@@ -69,7 +70,7 @@ impl<T: Transport> Server<T> {
     }
 
     fn waited_too_long(&mut self, id: ConnId, now: Time) {
-        // The stream may have begun since, and a player that does not read was not visited for it.
+        // The stream may have begun since. A player that does not read was not visited for it.
         self.settle_stage(id, now);
         if self.table[id].stage != Stage::Waiting {
             return;
@@ -83,14 +84,14 @@ impl<T: Transport> Server<T> {
         self.dismiss(id, CloseReason::WaitTimeout, description, now);
     }
 
-    /// Moves a connection to the stage that its roles give it, with that stage's deadline.
+    /// Moves a connection to a stage, and arms the deadline of the stage.
     pub(super) fn enter_stage(&mut self, id: ConnId, stage: Stage, now: Time) {
         if self.table.move_to(id, stage) {
             self.arm_stage(id, now);
         }
     }
 
-    /// Arms the deadline of the stage that a connection is in.
+    /// Arms the deadline of the stage of a connection.
     pub(super) fn arm_stage(&mut self, id: ConnId, now: Time) {
         let conn = &self.table[id];
         let timeouts = &self.settings.timeouts;
@@ -107,7 +108,7 @@ impl<T: Transport> Server<T> {
         self.table.arm(id, TimerKind::Stage, at);
     }
 
-    /// Gives a connection that does not take what it is sent its time for the next byte.
+    /// Arms the deadline for a connection to take the next byte.
     pub(super) fn arm_stall(&mut self, id: ConnId, now: Time) {
         let at = now.plus_millis(self.settings.timeouts.player_stalled_ms);
         self.table.arm(id, TimerKind::Stall, at);
@@ -119,7 +120,9 @@ impl<T: Transport> Server<T> {
         self.table.arm(id, TimerKind::Silence, at);
     }
 
-    /// Media moves no timer: it leaves its time in the hub, and the timer looks there.
+    /// Closes a publisher without media for too long. Media does not move the timer, since that
+    /// would cost a timer operation for each frame. The hub notes the time of the last media, and
+    /// an early timer is armed again.
     fn publisher_silent(&mut self, id: ConnId, now: Time) {
         let limit_ms = self.settings.timeouts.publisher_silent_ms;
         let conn = &mut self.table[id];
@@ -137,9 +140,10 @@ impl<T: Transport> Server<T> {
         self.close(id, CloseReason::PublisherSilent, detail, now);
     }
 
-    /// What it takes now it has taken in time: nobody knows how long there has been room for it.
-    /// While its socket is full, a player has not taken what it was sent, even if it wants nothing
-    /// more since, as after a pause. Others have stalled if the process still holds bytes for them.
+    /// Closes a connection that has taken no byte for too long. First it is offered some: bytes
+    /// that it takes now count as taken in time, since its socket may have had room for long. A
+    /// player with a full socket has not taken what it was sent, even if it wants nothing more, as
+    /// after a pause. Any other connection has stalled if bytes are still pending for it.
     fn player_stalled(&mut self, id: ConnId, now: Time) {
         let before = self.table[id].bytes_out;
         self.write(id, PROBE, now);
@@ -163,8 +167,8 @@ impl<T: Transport> Server<T> {
         }
     }
 
-    /// Any byte is a sign of life, since OBS never answers a ping once it publishes. A peer
-    /// that sent nothing for a whole interval is asked, and after another one is gone.
+    /// Pings a peer that sent nothing for a whole interval, and closes it after another interval of
+    /// silence. Any byte is a sign of life, since OBS does not answer pings while it publishes.
     fn ping(&mut self, id: ConnId, now: Time) {
         let interval_ms = self.settings.timeouts.ping_ms;
         let conn = &mut self.table[id];
@@ -172,7 +176,7 @@ impl<T: Transport> Server<T> {
             return;
         }
         if conn.is_parked() {
-            // Nobody reads what it may have sent.
+            // Bytes of the peer may be in the socket, and the server does not read them now.
             return self.arm_ping(id, now);
         }
         if now < conn.heard.plus_millis(interval_ms) {
@@ -184,7 +188,7 @@ impl<T: Transport> Server<T> {
             return self.close(id, CloseReason::PingTimeout, detail, now);
         }
         conn.pinged = true;
-        // The field is 32 bits of milliseconds; what it says is only echoed.
+        // The field has 32 bits of milliseconds. The peer only echoes it, so it may wrap.
         conn.peer.ping((now.as_micros() / 1000) as u32);
         self.table.queue_write(id);
         self.arm_ping(id, now);

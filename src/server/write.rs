@@ -1,4 +1,4 @@
-//! The writes of a turn: their order, and what follows from the outcome of each.
+//! The writes of a turn: their order, and the consequences of each outcome.
 //!
 //! Connections that wait for a reply or for room in their socket come first, with half of the
 //! budget. The players of streams with new messages come next, and then connections again.
@@ -22,7 +22,8 @@ use crate::time::Time;
 use log::{Level, log, warn};
 use std::io::{self, ErrorKind};
 
-/// The part of a turn's writing that connections have before the players of streams.
+/// The part of a turn's writing budget for connections that are served before the players of
+/// streams.
 const HALF: Budget = Budget {
     bytes: Budget::WRITING.bytes / 2,
     messages: Budget::WRITING.messages / 2,
@@ -48,16 +49,15 @@ impl<T: Transport> Server<T> {
         self.write_queued(&mut left, &Budget::WRITING, now);
     }
 
-    /// Writes to queued connections. An id whose connection is gone, or that belongs to another
-    /// connection by now, is skipped.
+    /// Writes to the queued connections.
     fn write_queued(&mut self, left: &mut Budget, whole: &Budget, now: Time) {
         while let Some(id) = self.table.next_to_write(left, whole) {
             self.write_counted(id, left, now);
         }
     }
 
-    /// Visits the players of streams with news. They are not queued one by one: there are many, and
-    /// each would be looked up twice.
+    /// Visits the players of streams with news. To queue each player was rejected: there are many,
+    /// and each would be looked up twice.
     fn write_news(&mut self, left: &mut Budget, now: Time) {
         while let Some(next) = self.news.next(left, &Budget::WRITING) {
             let (stream, share) = match next {
@@ -73,7 +73,7 @@ impl<T: Transport> Server<T> {
         }
     }
 
-    /// Continues the round of a stream. Returns whether it is over.
+    /// Continues the visit of the players of a stream. Returns whether it is complete.
     fn write_players(&mut self, stream: StreamId, left: &mut Budget, now: Time) -> bool {
         while !left.is_spent() {
             let Some(player) = self.hub.take_next_in_round(stream) else { return true };
@@ -95,8 +95,8 @@ impl<T: Transport> Server<T> {
         self.stopwatch.lap_for(Work::Writing, || Some(table[id].address()));
     }
 
-    /// If the system has no memory file to give, players are sent from memory, like those of small
-    /// streams.
+    /// Stores new messages of a stream in a memory file. If the system has no file to give, the
+    /// players are sent from memory, as for small streams.
     fn store(&mut self, stream: StreamId, budget: &mut Budget, now: Time) {
         if self.segments.is_none() || !self.may_store(now) {
             return;
@@ -147,7 +147,9 @@ impl<T: Transport> Server<T> {
         }
         let written = conn.bytes_out - before;
         self.stats.bytes_out += written;
-        // The usual case: a player that has taken everything.
+        // The usual case: the player has taken everything. Its memory and deadlines are unchanged,
+        // so it is neither marked nor settled, which would cost more than the rest of this
+        // function.
         if matches!(flushed, Ok(Flushed::All)) && !conn.is_closing() {
             debug_assert!(conn.holds_nothing_to_send(), "all is with the kernel");
             if !held_nothing {
@@ -174,8 +176,8 @@ impl<T: Transport> Server<T> {
         self.settle_write(id, flushed, written > 0, now);
     }
 
-    /// Writes to a connection that is about to be removed, if its socket has room. The outcome does
-    /// not matter.
+    /// Writes to a connection that is about to be removed, if its socket has room. The outcome is
+    /// ignored.
     pub(super) fn write_last(&mut self, id: ConnId) {
         let conn = &mut self.table[id];
         if conn.writable {
@@ -185,7 +187,9 @@ impl<T: Transport> Server<T> {
         }
     }
 
-    /// Handles a write after which data is still pending. `moved` says whether it has written any.
+    /// Handles a write after which data may be pending. `moved` is true if it has written any
+    /// bytes. Only then does the deadline for the next byte move: to move it at each attempt was
+    /// rejected, since a socket that reports room and takes nothing would never stall.
     fn settle_write(&mut self, id: ConnId, flushed: io::Result<Flushed>, moved: bool, now: Time) {
         let conn = &mut self.table[id];
         match flushed {
@@ -206,7 +210,8 @@ impl<T: Transport> Server<T> {
         }
     }
 
-    /// Handles a write after which nothing is pending. A connection that is being closed is done.
+    /// Handles a write after which nothing is pending. A connection that is being closed shuts its
+    /// sending direction.
     fn written_out(&mut self, id: ConnId) {
         let conn = &mut self.table[id];
         let is_told = |closing: &&mut Box<Closing>| closing.step == Departure::Farewell;
@@ -220,8 +225,8 @@ impl<T: Transport> Server<T> {
     }
 }
 
-/// Sends no player from a memory file again: a system that refuses `what` once (seccomp, gVisor, a
-/// limit) refuses it always.
+/// Stops sending from memory files. A system that refuses `what` once (seccomp, gVisor, a limit)
+/// refuses it always.
 #[cold]
 fn give_up_files(
     hub: &mut Hub,
@@ -234,13 +239,14 @@ fn give_up_files(
     warn!("the system refuses {what}: {error}; players are sent from memory from now on");
 }
 
-/// Returns whether a player has to be told that one of its streams began or ended.
+/// Whether a player has to be told that one of its streams began or ended.
 enum Changes {
     None,
     Some,
 }
 
-/// Brings the plays of a connection to where their streams are.
+/// Lets the plays of a connection skip if they lag. Returns whether the player has to be told of a
+/// change.
 fn catch_up<T>(
     conn: &mut Conn<T>,
     hub: &Hub,
