@@ -5,7 +5,7 @@
 //! connections ([`Server::accept`]) and then runs a [`Server::turn`]:
 //!
 //! ```text
-//! turn: read what is readable ─▶ what is due ─▶ write to who was waiting, or is answered
+//! turn: read what is readable ─▶ act on deadlines ─▶ write to queued connections
 //!       ─▶ write to the players of streams with news ─▶ end streams ─▶ remove
 //! ```
 //!
@@ -25,8 +25,8 @@
 //! 6. `write_all` takes the news, `store` writes it to a memory file if many play it,
 //!    `write_players` visits the players.
 //! 7. `write` catches up with the tape, `Outbox::flush` sends a run of a memory file
-//!    (`Play::file_run`) or gathers slices of the tape (`Play::gather`), and moves the cursor
-//!    (`Play::advance`).
+//!    (`Play::file_run`) or gathers slices of the tape (`Play::gather`), and moves the
+//!    read position (`Play::advance`).
 //!
 //! # Other ways
 //!
@@ -275,8 +275,8 @@ impl<T: Transport> Server<T> {
         self.crowding = crowding;
         let connections_max = self.settings.limits.connections_max;
         let what = match crowding {
-            Crowding::Refuses => "newcomers are refused",
-            _ => "sessions without a stream give way",
+            Crowding::Refuses => "new connections are refused",
+            _ => "sessions without a stream are evicted",
         };
         warn!("all {connections_max} connections are taken: {what}");
     }

@@ -122,9 +122,8 @@ impl<T: Transport> Server<T> {
 
     /// Returns the takeover rule for a newcomer. A connection never blocks itself: it may move its
     /// stream to another lane, whatever the rule. A publisher that was asked to reconnect publishes
-    /// again before it leaves, so its address may take over as well. The address is the only trace
-    /// of it: the new connection has no other tie to the old one. A publisher with unread bytes, or
-    /// whose request is being decided, is not silent.
+    /// again before it leaves. Its address identifies it, so that address may take over as well. A
+    /// publisher with unread bytes, or whose request is being decided, is not silent.
     fn duplicate_policy(&self, name: &str, newcomer: ConnId, now: Time) -> DuplicatePolicy {
         let policy = self.policies.duplicate;
         let Some(publisher) = self.hub.find(name).and_then(Channel::publisher) else {
@@ -380,7 +379,7 @@ impl<T: Transport> Server<T> {
         let tc_url = self.settings.drain_url.get();
         let asked = !conn.is_closing() && conn.peer.request_reconnect(tc_url, description);
         if asked {
-            debug!("{} is asked to connect anew", conn.address());
+            debug!("{} is asked to reconnect", conn.address());
             self.table.queue_write(id);
         }
         asked

@@ -5,8 +5,8 @@
 //! nothing: other modules close connections and arm deadlines.
 //!
 //! **Accounting.** A mutable borrow marks the connection as changed. [`Table::settle`] accounts
-//! each marked connection once a turn, however often it has changed. A guard that accounts when it
-//! is dropped was rejected: it would account several times in each turn, and keep the whole table
+//! each marked connection once, however often it has changed. A guard that accounts when it is
+//! dropped was rejected: it would account several times in each turn, and keep the whole table
 //! borrowed until the end of its scope.
 
 use super::Ready;

@@ -147,9 +147,8 @@ impl<T: Transport> Server<T> {
         }
         let written = conn.bytes_out - before;
         self.stats.bytes_out += written;
-        // The usual case: the player has taken everything. Its memory and deadlines are unchanged,
-        // so it is neither marked nor settled, which would cost more than the rest of this
-        // function.
+        // The usual case: the player has taken everything. It is marked only if it held data
+        // before, since otherwise its memory cannot have changed.
         if matches!(flushed, Ok(Flushed::All)) && !conn.is_closing() {
             debug_assert!(conn.holds_nothing_to_send(), "all is with the kernel");
             if !held_nothing {
@@ -188,8 +187,8 @@ impl<T: Transport> Server<T> {
     }
 
     /// Handles a write after which data may be pending. `moved` is true if it has written any
-    /// bytes. Only then does the deadline for the next byte move: to move it at each attempt was
-    /// rejected, since a socket that reports room and takes nothing would never stall.
+    /// bytes. Only then does the deadline for the next byte move. Otherwise a socket that reports
+    /// room and takes nothing would never stall.
     fn settle_write(&mut self, id: ConnId, flushed: io::Result<Flushed>, moved: bool, now: Time) {
         let conn = &mut self.table[id];
         match flushed {
@@ -239,7 +238,7 @@ fn give_up_files(
     warn!("the system refuses {what}: {error}; players are sent from memory from now on");
 }
 
-/// Whether a player has to be told that one of its streams began or ended.
+/// Tells whether one of a player's streams began or ended since the player was last told.
 enum Changes {
     None,
     Some,

@@ -62,7 +62,7 @@ fn a_full_table_is_said_once_and_again_when_there_was_room_in_between() {
     for times in 1..3 {
         let held: Vec<_> = (0..30).map(|_| TcpStream::connect(server.address).unwrap()).collect();
         let line = "WARN  [tiderace::server] all 8 connections are taken: sessions without a \
-                    stream give way";
+                    stream are evicted";
         expect_soon("the table is full", || server.log().matches(line).count() == times);
         drop(held);
         serves(server.address);
