@@ -272,6 +272,11 @@ impl Inbound {
         Ok(Some(Incoming::Control(control)))
     }
 
+    /// Acknowledges what was received, if enough was.
+    pub(super) fn end_input(&mut self, output: &mut Output) {
+        acknowledge(self.received, &mut self.acknowledged, self.window_bytes, output);
+    }
+
     /// Returns the number of bytes received since the handshake.
     pub const fn received_bytes(&self) -> u64 {
         self.received

@@ -175,6 +175,13 @@ impl Session {
         dialogue.message(message).map(Some)
     }
 
+    /// Acknowledges what was received, as [`Session::next_event`] does when it finds the input used
+    /// up. A caller that knows that the last message lay in its input as a whole can call this
+    /// instead.
+    pub fn end_input(&mut self) {
+        self.inbound.end_input(&mut self.output);
+    }
+
     /// Returns the replies to be sent to the peer.
     pub const fn output(&self) -> &Output {
         &self.output

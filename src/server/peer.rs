@@ -149,6 +149,13 @@ impl Peer {
         }
     }
 
+    /// Notes that the input is used up, in place of a call of [`Peer::next`] without input.
+    pub(super) fn end_input(&mut self) {
+        if let Self::Rtmp(session) = self {
+            session.end_input();
+        }
+    }
+
     /// Returns the session, if the peer is a client of this server.
     pub const fn session(&self) -> Option<&Session> {
         match self {

@@ -1,7 +1,7 @@
 //! Reading: turns the bytes of connections into intents, records frames, and carries out the other
 //! intents.
 
-use super::conn::Conn;
+use super::conn::{Activity, Conn};
 use super::hub::Hub;
 use super::judge::{Ask, Judges, Refused, Verdict};
 use super::peer::{Intent, Tune, Wish};
@@ -180,29 +180,22 @@ impl<T: Transport> Server<T> {
             };
             has_event = true;
             let taken = before - input.len();
-            let published = |lane| conn.activity.as_ref().and_then(|a| a.published(lane));
-            let recorded = match intent {
-                Intent::Frame { lane, frame } => match published(lane) {
-                    Some(stream) => record(&mut self.hub, stream, &frame, now, &self.policies),
-                    None => Recorded::NOTHING,
-                },
-                Intent::Parts(parts) => match published(parts.message_stream_id()) {
-                    Some(stream) => record_parts(&mut self.hub, stream, parts, now, &self.policies),
-                    None => Recorded::NOTHING,
-                },
-                Intent::Wish(wish) => {
-                    let mut cost = cost_of(&wish) + taken / limits::READ_PARSED_BYTES_PER_MESSAGE;
-                    let plays_on = plays_on(&wish);
-                    self.decide(id, wish, now);
-                    if let Some(lane) = plays_on {
-                        cost += self.headers_cost(id, lane);
-                    }
-                    Recorded { cost, ..Recorded::NOTHING }
-                }
+            let activity = conn.activity.as_deref();
+            let recorded = match record_media(intent, activity, &mut self.hub, now, &self.policies)
+            {
+                Ok(recorded) => recorded,
+                Err(wish) => self.carry_out(id, wish, taken, now),
             };
+            // The peer holds nothing of a message that lay in the read buffer as a whole, so
+            // another call without input would find nothing.
+            let is_whole = (1..=taken).contains(&recorded.bytes);
             self.note_recorded(id, &recorded, now);
             share.spend_messages(recorded.cost);
             share.spend_bytes(recorded.bytes.saturating_sub(taken));
+            if is_whole && input.is_empty() {
+                self.table[id].peer.end_input();
+                break;
+            }
         }
         let consumed = len - input.len();
         if !has_event {
@@ -254,6 +247,17 @@ impl<T: Transport> Server<T> {
         let Some(play) = self.table[id].play_mut(lane) else { return 0 };
         let headers_bytes = self.hub.channel(play.stream).tape().headers_bytes();
         headers_bytes / limits::READ_PARSED_BYTES_PER_MESSAGE
+    }
+
+    /// Carries out a wish in a message of `taken` bytes. Returns what it cost.
+    fn carry_out(&mut self, id: ConnId, wish: Wish, taken: usize, now: Time) -> Recorded {
+        let mut cost = cost_of(&wish) + taken / limits::READ_PARSED_BYTES_PER_MESSAGE;
+        let plays_on = plays_on(&wish);
+        self.decide(id, wish, now);
+        if let Some(lane) = plays_on {
+            cost += self.headers_cost(id, lane);
+        }
+        Recorded { cost, ..Recorded::NOTHING }
     }
 
     /// Carries out an intent that needs a policy or touches more than its connection.
@@ -373,6 +377,28 @@ pub(super) struct Recorded {
 
 impl Recorded {
     const NOTHING: Self = Self { cost: 1, bytes: 0, malformed: 0, unusable: 0, note: None };
+}
+
+/// Records the media of an intent. Returns any other intent.
+fn record_media(
+    intent: Intent<'_>,
+    activity: Option<&Activity>,
+    hub: &mut Hub,
+    now: Time,
+    policies: &Policies,
+) -> Result<Recorded, Wish> {
+    let published = |lane| activity?.published(lane);
+    Ok(match intent {
+        Intent::Frame { lane, frame } => match published(lane) {
+            Some(stream) => record(hub, stream, &frame, now, policies),
+            None => Recorded::NOTHING,
+        },
+        Intent::Parts(parts) => match published(parts.message_stream_id()) {
+            Some(stream) => record_parts(hub, stream, parts, now, policies),
+            None => Recorded::NOTHING,
+        },
+        Intent::Wish(wish) => return Err(wish),
+    })
 }
 
 /// Records a frame on the tape of its stream.
