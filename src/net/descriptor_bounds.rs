@@ -1,8 +1,9 @@
 //! Bounds on connections and memory files, from the descriptor limit of the process.
 
 use super::StartError;
-use crate::descriptors;
+use crate::descriptors::{self, ProcessLimit};
 use crate::limits::{DESCRIPTORS_OF_FILES_DIVISOR, DESCRIPTORS_RESERVED, SEGMENT_FILES_MAX};
+use log::warn;
 
 /// Returns the bound on connections: `configured`, or the number that the descriptor limit allows
 /// if that is 0. In the latter case a share of the descriptors is kept for memory files.
@@ -14,6 +15,22 @@ pub(super) fn connections_max(configured: usize) -> Result<usize, StartError> {
     }
     let available = limit - DESCRIPTORS_RESERVED;
     Ok(if configured == 0 { available - share_of_files(available) } else { configured })
+}
+
+/// Warns if the system has not let the process raise its limit or know it, as a sandbox may.
+pub(super) fn warn_if_not_raised() {
+    match ProcessLimit::Descriptors.get() {
+        Some((Some(soft), hard)) if hard != Some(soft) => warn!(
+            "the system refuses to raise the limit of {soft} descriptors (setrlimit): allow the \
+             call, or raise the limit from outside (ulimit -n, LimitNOFILE=)"
+        ),
+        Some(_) => {}
+        None => warn!(
+            "the system does not tell the limit of descriptors (getrlimit, /proc/self/limits): \
+             {} are assumed",
+            descriptors::raise_limit()
+        ),
+    }
 }
 
 /// Returns the bound on memory files: the descriptors that `connections_max` leaves.

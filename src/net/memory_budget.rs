@@ -5,8 +5,8 @@
 //! limit an allocation fails, which ends the process. If the system reports none of them, there is
 //! no bound.
 
+use crate::descriptors::ProcessLimit;
 use log::{debug, warn};
-use rustix::process::{Resource, getrlimit};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -38,7 +38,8 @@ pub(super) fn budget(configured: usize) -> usize {
 
 /// Returns the smaller of the limits on the address space and on the data of this process (bytes).
 fn process_bytes() -> Option<u64> {
-    [Resource::As, Resource::Data].into_iter().filter_map(|of| getrlimit(of).current).min()
+    let limits = [ProcessLimit::AddressSpace, ProcessLimit::Data];
+    limits.into_iter().filter_map(|limit| limit.get()?.0).min()
 }
 
 /// Returns `MemTotal` of `/proc/meminfo` (bytes).

@@ -47,6 +47,7 @@ pub fn run(
         Ok(connections_max) => settings.limits.connections_max = connections_max,
         Err(error) => errors.push(error),
     }
+    descriptor_bounds::warn_if_not_raised();
     let listeners = match activation::listeners(&settings) {
         Ok(listeners) if listeners.is_empty() => listen(&settings, &mut errors),
         Ok(listeners) => listeners,

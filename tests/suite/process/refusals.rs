@@ -18,7 +18,7 @@ fn refused(name: &str, injections: &[&str]) -> Option<Refused> {
         return None;
     }
     let traces = Directory::new(name);
-    let line = "exec strace -D -f -qq -o \"$TRACE\" $INJECT \"$0\" \"$@\"";
+    let line = "ulimit -S -n 512; exec strace -D -f -qq -o \"$TRACE\" $INJECT \"$0\" \"$@\"";
     let mut server = Start::shell(name, line, "");
     let inject: Vec<_> = injections.iter().map(|words| format!("-e inject={words}")).collect();
     server.command.env("TRACE", traces.file("trace")).env("INJECT", inject.join(" "));
@@ -68,6 +68,19 @@ fn a_system_without_sendfile_or_memory_files_serves_every_player_and_says_so_onc
         let log = server.log();
         assert_eq!(log.matches(warning).count(), 1, "{log}");
         assert_eq!(log.matches("WARN").count(), 1, "{log}");
+    }
+}
+
+#[test]
+fn a_system_that_refuses_to_tell_or_raise_limits_costs_descriptors_and_a_warning() {
+    for (name, error) in [("prlimit_eperm", "EPERM"), ("prlimit_enosys", "ENOSYS")] {
+        let injection = format!("prlimit64,setrlimit,getrlimit:error={error}");
+        let Some(refused) = refused(name, &[&injection]) else { return };
+        let log = refused.server.log();
+        let warning = "the system refuses to raise the limit of";
+        assert_eq!(log.matches(warning).count(), 1, "{log}");
+        assert_eq!(log.matches("WARN").count(), 1, "{log}");
+        serves(refused.server.address);
     }
 }
 
