@@ -195,6 +195,11 @@ pub const CLOSINGS_PER_TURN_MAX: usize = 128;
 pub const FILES_CLOSED_PER_TURN_MAX: usize = 4;
 /// Streams that end in a turn. Each of them frees its tape.
 pub const STREAMS_ENDED_PER_TURN_MAX: usize = 16;
+/// Messages of streams that are over that are dropped in a turn: a millisecond of work.
+pub const MESSAGES_DROPPED_PER_TURN_MAX: usize = 32 * KIB;
+/// Messages that one recorded message may push off its tape, as long as the tape is within its
+/// bytes. Each message adds one, so the tape shrinks all the same.
+pub const MESSAGES_TRIMMED_MAX: usize = KIB;
 /// Connections that are told of a shutdown in a turn.
 pub const FAREWELLS_PER_TURN_MAX: usize = 1024;
 /// Pace at which players are told that their stream has begun or ended (per millisecond since the

@@ -11,6 +11,7 @@ use crate::stream::frame::MediaFrame;
 use crate::stream::gauge::Gauge;
 use crate::stream::ids::{Endpoint, StreamId};
 use crate::stream::meter::Report;
+use crate::stream::remains::Remains;
 use crate::stream::segment::{Discarded, SegmentSettings};
 use crate::stream::tape::{Tape, TapeSettings};
 use crate::stream::{Outcome, Stream};
@@ -192,6 +193,8 @@ pub struct Hub {
     headers: Gauge,
     /// Memory files that were given up and wait to be closed.
     discarded: Discarded,
+    /// Messages of streams that are over and wait to be dropped.
+    remains: Remains,
 }
 
 impl Hub {
@@ -504,9 +507,14 @@ impl Hub {
         let backlogs = ids.iter().map(|id| self.channel(*id).tape().backlog_bytes());
         let share = fair_share(backlogs_bytes, backlogs.collect());
         let settings = TapeSettings { backlog_bytes_max: share, ..*settings };
+        // Streams whose turn does not come go on from where they are the next time.
+        let mut left = limits::MESSAGES_DROPPED_PER_TURN_MAX;
         for id in ids {
             let channel = &mut self.channels[id.index()];
-            if channel.stream.shrink(!channel.players.is_empty(), now, &settings) {
+            let has_players = !channel.players.is_empty();
+            let dropped = channel.stream.shrink(has_players, now, &settings, left);
+            left = left.saturating_sub(dropped);
+            if dropped > 0 {
                 // A read position may have left the tape. Its player continues now, even if
                 // nothing more is published.
                 self.visit_players_at(id, now, now);
@@ -550,7 +558,7 @@ impl Hub {
         self.lingering.remove(&(channel.lingers_until, id));
         channel.lingers_until = Time::NEVER;
         self.published -= 1;
-        channel.stream.forget(&mut self.discarded);
+        channel.stream.forget(&mut self.discarded, &mut self.remains);
         self.announce_change(id, now);
         self.recompute_accounting(id);
     }
@@ -579,6 +587,7 @@ impl Hub {
         self.headers.bytes()
             + self.lent.bytes()
             + self.discarded.bytes() as usize
+            + self.remains.bytes()
             + vacant * size_of::<Channel>()
             + self.names.capacity() * size_of::<(Rc<str>, StreamId)>()
     }
@@ -606,9 +615,15 @@ impl Hub {
         self.shrinks_below = self.channels.len() / 2;
     }
 
-    /// Stops counting blocks that players have released.
-    pub(super) fn sweep_lent(&mut self) {
+    /// Drops some messages of streams that are over, and stops counting blocks that were released.
+    pub(super) fn sweep(&mut self) {
+        self.remains.drop_some();
         self.lent.sweep();
+    }
+
+    /// Returns whether memory of streams that are over is still being freed.
+    pub fn is_sweeping(&self) -> bool {
+        self.discarded.files() > 0 || !self.remains.is_empty()
     }
 
     /// Updates the sums after a stream has changed.
@@ -652,7 +667,7 @@ impl Hub {
     fn remove(&mut self, id: StreamId) {
         let mut channel = self.channels.remove(id.index());
         self.published -= usize::from(channel.has_begun());
-        channel.stream.forget(&mut self.discarded);
+        channel.stream.forget(&mut self.discarded, &mut self.remains);
         channel.stream.lend(&mut self.lent);
         self.held_bytes -= channel.accounted_bytes;
         self.files -= channel.accounted_files;

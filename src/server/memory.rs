@@ -201,7 +201,7 @@ impl<T: Transport> Server<T> {
     /// Updates the level, and frees memory as the level requires.
     pub(super) fn relieve_memory(&mut self, now: Time) {
         self.table.settle();
-        self.hub.sweep_lent();
+        self.hub.sweep();
         self.hub.close_files();
         self.shrink_tables(now);
         let held = self.memory_bytes();
@@ -211,9 +211,8 @@ impl<T: Transport> Server<T> {
         // Closed connections that wait to be removed, and files that wait to be closed, still
         // count. Evicting more now would cost other connections for memory that is already on its
         // way back.
-        let is_early = now < self.memory.search_at
-            || self.table.has_ending()
-            || self.hub.discarded_files() > 0;
+        let is_early =
+            now < self.memory.search_at || self.table.has_ending() || self.hub.is_sweeping();
         if self.memory.level < MemoryLevel::Tight || is_early {
             return;
         }

@@ -20,6 +20,7 @@ pub mod headers;
 pub mod ids;
 pub(crate) mod keyframes;
 pub mod meter;
+pub(crate) mod remains;
 pub(crate) mod rhythm;
 pub mod segment;
 pub(crate) mod slices;
@@ -35,6 +36,7 @@ use frame::{HeaderKind, MediaFrame, Recording};
 use gauge::Gauge;
 use keyframes::{Keyframes, Unmarked};
 use meter::{Meter, Report};
+use remains::Remains;
 use rhythm::Rhythm;
 use segment::{Discarded, SegmentSettings};
 use std::io;
@@ -175,10 +177,11 @@ impl Stream {
         report
     }
 
-    /// Drops all messages of the stream. Its memory files go to `discarded`.
-    pub(crate) fn forget(&mut self, discarded: &mut Discarded) {
+    /// Removes all messages of the stream. Its memory files go to `discarded`, and its messages to
+    /// `remains`.
+    pub(crate) fn forget(&mut self, discarded: &mut Discarded, remains: &mut Remains) {
         self.tape.discard_segments(discarded);
-        self.tape.forget();
+        remains.take(self.tape.forget());
     }
 
     /// Notes bytes of a publisher's message that is not complete yet.
@@ -273,13 +276,18 @@ impl Stream {
         self.tape.discard_segments(discarded)
     }
 
-    /// Drops the messages beyond the bounds of `settings`, and gives back the memory that this
-    /// frees. Returns whether any message was dropped.
-    pub(crate) fn shrink(&mut self, has_players: bool, now: Time, settings: &TapeSettings) -> bool {
-        let oldest = self.tape.first_sequence();
-        self.tape.shrink(has_players, now, settings);
+    /// Drops up to `dropped_max` messages beyond the bounds of `settings`, and gives back the
+    /// memory that this frees. Returns the number of dropped messages.
+    pub(crate) fn shrink(
+        &mut self,
+        has_players: bool,
+        now: Time,
+        settings: &TapeSettings,
+        dropped_max: usize,
+    ) -> usize {
+        let dropped = self.tape.shrink(has_players, now, settings, dropped_max);
         self.tape.give_back();
-        self.tape.first_sequence() > oldest
+        dropped
     }
 
     /// Gives back unused memory.

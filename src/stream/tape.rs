@@ -209,7 +209,7 @@ impl Tape {
         } else if is_picture {
             self.gops.lose(&message.tracks);
         }
-        self.trim(has_players, now, settings);
+        self.trim(has_players, now, settings, limits::MESSAGES_TRIMMED_MAX);
         recorded
     }
 
@@ -223,7 +223,7 @@ impl Tape {
             self.starts = Starts::default();
             self.gops.clear();
         } else {
-            self.forget();
+            drop(self.forget());
         }
     }
 
@@ -233,11 +233,11 @@ impl Tape {
         self.starts = Starts::default();
     }
 
-    /// Drops all messages after the end of the stream. Sequence numbers continue, so that no
-    /// read position of a player refers to another message.
-    pub fn forget(&mut self) {
+    /// Removes all messages after the end of the stream, and returns them to be dropped. Sequence
+    /// numbers continue, so that no read position of a player refers to another message.
+    pub fn forget(&mut self) -> VecDeque<Entry> {
         let (first, recorded, last_frame) = (self.next_sequence(), self.recorded, self.last_frame);
-        self.entries = VecDeque::new();
+        let entries = std::mem::take(&mut self.entries);
         self.blocks.clear();
         let (blocks, gauge) = (std::mem::take(&mut self.blocks), self.headers.gauge().clone());
         *self = Self {
@@ -250,6 +250,7 @@ impl Tape {
             last_frame,
             ..Self::new(gauge)
         };
+        entries
     }
 
     /// Moves the blocks that the tape no longer needs and that players still hold to `lent`.
@@ -329,9 +330,18 @@ impl Tape {
         self.bytes + self.entries.len() * size_of::<Entry>()
     }
 
-    /// Drops the messages beyond the bounds of `settings`.
-    pub fn shrink(&mut self, has_players: bool, now: Time, settings: &TapeSettings) {
-        self.trim(has_players, now, settings);
+    /// Drops messages beyond the bounds of `settings`, up to `dropped_max` of them unless the tape
+    /// has more bytes than it may. Returns the number of dropped messages.
+    pub fn shrink(
+        &mut self,
+        has_players: bool,
+        now: Time,
+        settings: &TapeSettings,
+        dropped_max: usize,
+    ) -> usize {
+        let first = self.first;
+        self.trim(has_players, now, settings, dropped_max);
+        (self.first - first) as usize
     }
 
     /// Gives back unused memory.
@@ -620,8 +630,16 @@ impl Tape {
         self.start_sequence().or_else(awaits_more)
     }
 
-    /// Drops the oldest messages until the tape is within its bounds.
-    fn trim(&mut self, has_players: bool, now: Time, settings: &TapeSettings) {
+    /// Drops the oldest messages until the tape is within its bounds. Only the bound on bytes may
+    /// take more than `dropped_max` messages: when the last player leaves, a long backlog is of no
+    /// use any more, but to drop all of it with the next message would make one turn long.
+    fn trim(
+        &mut self,
+        has_players: bool,
+        now: Time,
+        settings: &TapeSettings,
+        mut dropped_max: usize,
+    ) {
         let start = self.kept_from(now, settings);
         let backlog_ms_max = settings.lag_ms.min(settings.span_ms_max);
         while let Some(oldest) = self.entries.front() {
@@ -636,9 +654,12 @@ impl Tape {
             // would have no start point most of the time. The bytes still bound it.
             let in_newest_gop = start.is_some_and(|start| self.first >= start);
             let in_backlog = has_players && age_ms <= backlog_ms_max;
-            if !over && (in_newest_gop || in_backlog) {
+            let is_needed = in_newest_gop || in_backlog;
+            let is_spent = dropped_max == 0 && held <= settings.bytes_max;
+            if is_spent || !over && is_needed {
                 break;
             }
+            dropped_max = dropped_max.saturating_sub(1);
             self.bytes -= oldest.wire.len();
             self.first += 1;
             self.entries.pop_front();

@@ -56,6 +56,20 @@ fn sized(mut frame: Frame, len: usize) -> Frame {
     frame
 }
 
+fn recording(frame: &Frame) -> Recording<'_> {
+    Recording {
+        media: frame.media,
+        tracks: frame.tracks,
+        codec: frame.codec,
+        needs: frame.needs,
+        header: frame.header,
+        is_frame: frame.header.is_none() && frame.media != MediaKind::Data,
+        sent: frame.timestamp,
+        timestamp: frame.timestamp,
+        payload: &frame.payload,
+    }
+}
+
 /// A tape with its settings.
 struct Bench {
     tape: Tape,
@@ -69,18 +83,7 @@ impl Bench {
     }
 
     fn record(&mut self, frame: &Frame, millis: u64) -> bool {
-        let recording = Recording {
-            media: frame.media,
-            tracks: frame.tracks,
-            codec: frame.codec,
-            needs: frame.needs,
-            header: frame.header,
-            is_frame: frame.header.is_none() && frame.media != MediaKind::Data,
-            sent: frame.timestamp,
-            timestamp: frame.timestamp,
-            payload: &frame.payload,
-        };
-        let news = self.tape.record(recording, self.has_players, at(millis), &self.settings);
+        let news = self.tape.record(recording(frame), self.has_players, at(millis), &self.settings);
         self.check_invariants();
         news
     }
@@ -574,6 +577,9 @@ fn what_may_become_a_start_point_is_kept_for_a_limited_time() {
             let holds = bench.tape.first_sequence() < first_audio;
             assert_eq!(holds, is_kept || !is_over, "{name} after {millis} ms");
         }
+        // A long backlog takes a second message to go.
+        let millis = SETTINGS.span_ms_max + 40;
+        bench.record(&audio(millis as u32), millis);
         let kept = bench.all().len() as u64;
         assert!(is_kept || kept <= 1 + SETTINGS.lag_ms / 20, "{name}: {kept} messages");
     }
@@ -755,4 +761,22 @@ fn messages_of_a_block_share_it() {
     bench.record(&inter(1), 1);
     let [first, second] = [1, 2].map(|sequence| &bench.tape.get(sequence).unwrap().wire);
     assert_eq!(first.as_ptr().wrapping_add(first.len()), second.as_ptr());
+}
+
+#[test]
+fn a_backlog_that_nobody_reads_any_more_goes_a_bounded_piece_with_each_message() {
+    const PIECE: usize = limits::MESSAGES_TRIMMED_MAX;
+    let mut bench = Bench::new(true);
+    bench.settings.bytes_max = limits::TAPE_BYTES_MAX;
+    let tiny = sized(audio(0), 1);
+    (0..3 * PIECE).for_each(|_| {
+        bench.tape.record(recording(&tiny), true, at(0), &bench.settings);
+    });
+    bench.has_players = false;
+    let mut kept = Vec::new();
+    for millis in 1..=4 {
+        bench.record(&tiny, millis);
+        kept.push(bench.tape.entries.len());
+    }
+    assert_eq!(kept, [2 * PIECE, PIECE, 0, 0]);
 }
