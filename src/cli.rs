@@ -283,7 +283,9 @@ impl From<&StartError> for Exit {
             | StartError::NoInterface { .. }
             | StartError::Overlap { .. }
             | StartError::HandedOver(_) => Self::CannotBind,
+            StartError::Http(error) | StartError::Api(error) => (&**error).into(),
             StartError::DescriptorLimit { .. } => Self::DescriptorLimit,
+            StartError::NoToken { .. } | StartError::BadToken { .. } => Self::Configuration,
             StartError::Io(_) => Self::Io,
         }
     }

@@ -12,14 +12,14 @@ mod syntax;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use log::Level;
 
 pub use self::apps::{App, StreamKey};
 pub use self::error::{ConfigError, ConfigErrors};
 use self::field::{Choice, Written, Wrong, either_zero_or, from_to};
-pub use self::field::{ListenAddress, ReconnectUrl};
+pub use self::field::{FilePath, HostName, ListenAddress, OptionalListen, ReconnectUrl};
 pub use self::settings_reader::{Draft, FileText, FlagValue};
 use crate::limits;
 use crate::rtmp::handshake::C2Check;
@@ -45,6 +45,10 @@ pub struct Settings {
     pub play: Play,
     /// The protocol.
     pub rtmp: Rtmp,
+    /// Pages, players and programs that speak HTTP.
+    pub http: Http,
+    /// The page, the metrics and the API.
+    pub api: Api,
     /// Access rules of applications, by name. Anyone may publish in an application without rules.
     pub apps: BTreeMap<String, App>,
 }
@@ -61,6 +65,8 @@ impl Default for Settings {
             publish: Publish::default(),
             play: Play::default(),
             rtmp: Rtmp::default(),
+            http: Http::default(),
+            api: Api::default(),
             apps: BTreeMap::new(),
         }
     }
@@ -119,6 +125,8 @@ impl Settings {
         self.limits.socket_receive_bytes_max = running.limits.socket_receive_bytes_max;
         // The size was announced to players, and tapes contain messages in chunks of this size.
         self.rtmp.chunk_size = running.rtmp.chunk_size;
+        self.http.listen.clone_from(&running.http.listen);
+        self.api.listen.clone_from(&running.api.listen);
         self.timeouts.keepalive_ms = running.timeouts.keepalive_ms;
         self.timeouts.user_timeout_ms = running.timeouts.user_timeout_ms;
     }
@@ -402,6 +410,38 @@ section! {
     }
 }
 
+section! {
+    /// `[http]`: playback over HTTP, and the listener that shows the page.
+    http: Http, HTTP_KEYS {
+        /// Addresses for HTTP; []: none. They show streams, and the page, the metrics and the API
+        /// unless api.listen has addresses. If the default address is taken, the server warns and
+        /// goes on without.
+        Restart listen: OptionalListen = OptionalListen::default_of(DEFAULT_HTTP), ();
+        /// Names under which browsers reach this server, in addition to localhost and addresses.
+        /// Requests for other names are refused, because a web site could rebind its own name to
+        /// this machine.
+        Live hosts: Vec<HostName> = Vec::new(), ();
+        /// Deadline for a whole request, from accept or from its first byte.
+        Live request_ms: u64 = 10_000, from_to(1, MILLIS_MAX);
+        /// Time after which a connection without a request is closed; 0: never.
+        Live idle_ms: u64 = 60_000, from_to(0, MILLIS_MAX);
+        /// Deadline for the client to take a whole response. A stream has that of a player.
+        Live response_ms: u64 = 30_000, from_to(1, MILLIS_MAX);
+    }
+}
+
+section! {
+    /// `[api]`: the page, the metrics and the API.
+    api: Api, API_KEYS {
+        /// Addresses for the page, the metrics and the API; []: those of http.listen.
+        Restart listen: OptionalListen = OptionalListen::NONE, ();
+        /// File with the token that requests must carry to change anything, and to see anything on
+        /// an address that is not loopback; \"\": no token, so both are refused. The environment
+        /// variable TIDERACE_API_TOKEN has the token itself.
+        Live token_file: FilePath = FilePath::default(), ();
+    }
+}
+
 const TOP_KEYS: &[Key] = &[
     key!(
         "listen",
@@ -480,7 +520,17 @@ impl Key {
 
 /// Returns every key, section by section. The keys of the top level come first.
 fn keys() -> impl Iterator<Item = &'static Key> {
-    [TOP_KEYS, LIMITS_KEYS, TIMEOUTS_KEYS, PUBLISH_KEYS, PLAY_KEYS, RTMP_KEYS].into_iter().flatten()
+    let sections = [
+        TOP_KEYS,
+        LIMITS_KEYS,
+        TIMEOUTS_KEYS,
+        PUBLISH_KEYS,
+        PLAY_KEYS,
+        RTMP_KEYS,
+        HTTP_KEYS,
+        API_KEYS,
+    ];
+    sections.into_iter().flatten()
 }
 
 /// One side of a relation between two keys.
@@ -527,6 +577,9 @@ at_most! {
 /// `[apps]`.
 const GUARDS: &[&str] = &["limits.connections_per_address_max"];
 
+/// The address for HTTP unless the settings name others. The page shows what anybody on the machine
+/// may see, so it is for the machine alone.
+const DEFAULT_HTTP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 /// The registered port of RTMP.
 const RTMP_PORT: u16 = 1935;
 /// Longest duration: one day. A longer one is probably in the wrong unit.
@@ -656,6 +709,13 @@ mod tests {
         ("rtmp.chunk_size", "128"),
         ("rtmp.window_ack_bytes", "1024"),
         ("rtmp.c2_check", "\"strict\""),
+        ("http.listen", "[\"127.0.0.1:8081\"]"),
+        ("http.hosts", "[\"media.example.org\"]"),
+        ("http.request_ms", "1"),
+        ("http.idle_ms", "0"),
+        ("http.response_ms", "1"),
+        ("api.listen", "[\"[::1]:1985\"]"),
+        ("api.token_file", "\"/run/secrets/token\""),
     ];
 
     #[test]

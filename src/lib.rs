@@ -117,6 +117,8 @@ pub mod config;
 #[cfg(any(feature = "server", feature = "load"))]
 #[doc(hidden)]
 pub mod descriptors;
+#[cfg(feature = "server")]
+pub mod http;
 pub mod limits;
 #[cfg(feature = "load")]
 pub mod load;

@@ -231,6 +231,17 @@ pub const DESCRIPTORS_OF_FILES_DIVISOR: usize = 16;
 /// Memory files of all streams. They suffice for more than a thousand streams with many players.
 pub const SEGMENT_FILES_MAX: usize = 1024;
 
+// Of HTTP.
+
+/// Length of the head of a request. Browsers with many cookies stay below it.
+pub const HTTP_HEAD_BYTES_MAX: usize = 8 * KIB;
+/// Fields in the head of a request; browsers send fewer than twenty.
+pub const HTTP_HEADERS_MAX: usize = 64;
+/// Length of the target of a request.
+pub const HTTP_TARGET_BYTES_MAX: usize = 2 * KIB;
+/// Length of the body of a request. Commands are a few bytes of JSON.
+pub const HTTP_BODY_BYTES_MAX: usize = 16 * KIB;
+
 // Of the load generator.
 
 /// Bytes that wait on one connection for a server that does not read, before the connection is

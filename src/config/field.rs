@@ -233,6 +233,131 @@ impl Field for Vec<ListenAddress> {
     }
 }
 
+/// Addresses to listen on, of which there may be none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OptionalListen {
+    /// The addresses.
+    pub addresses: Vec<ListenAddress>,
+    /// Whether a file or a flag names them. The server starts without a default address that is
+    /// taken, but not without one that the user asked for.
+    pub is_configured: bool,
+}
+
+impl OptionalListen {
+    /// No address.
+    pub const NONE: Self = Self { addresses: Vec::new(), is_configured: false };
+
+    /// Returns one address that nobody has asked for.
+    pub(super) fn default_of(address: SocketAddr) -> Self {
+        Self { addresses: vec![address.into()], is_configured: false }
+    }
+}
+
+impl Field for OptionalListen {
+    type Rule = ();
+
+    fn read(written: &Written<'_>, (): &()) -> Result<Self, Vec<Wrong>> {
+        let addresses = match written {
+            Written::List(items) if items.is_empty() => Vec::new(),
+            Written::Text("") => Vec::new(),
+            Written::Words(words) if words.iter().all(String::is_empty) => Vec::new(),
+            _ => Vec::<ListenAddress>::read(written, &())?,
+        };
+        Ok(Self { addresses, is_configured: true })
+    }
+
+    fn expected((): &()) -> String {
+        "[] or different addresses like \"127.0.0.1:8080\" or \":8080\"".into()
+    }
+
+    fn show(&self) -> String {
+        self.addresses.show()
+    }
+}
+
+/// A host name without a port (RFC 1123, section 2.1), in lower case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostName(String);
+
+impl HostName {
+    /// Creates a name. Returns `None` if it has characters that no host name has.
+    pub fn new(name: &str) -> Option<Self> {
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+        let fits = (1..=HOST_NAME_BYTES_MAX).contains(&name.len()) && name.chars().all(is_plain);
+        fits.then(|| Self(name.to_ascii_lowercase()))
+    }
+
+    /// Returns whether `name` is this name, whatever its case.
+    pub fn is(&self, name: &str) -> bool {
+        self.0.eq_ignore_ascii_case(name)
+    }
+}
+
+impl Field for Vec<HostName> {
+    type Rule = ();
+
+    fn read(written: &Written<'_>, (): &()) -> Result<Self, Vec<Wrong>> {
+        let texts: Vec<Option<&str>> = match written {
+            Written::Text(text) => vec![Some(text)],
+            Written::List(items) => items.iter().map(Written::as_text).collect(),
+            Written::Words(words) => words.iter().map(|word| Some(word.as_str())).collect(),
+            Written::Integer { .. } | Written::Other => {
+                return Err(Wrong::whole(Self::expected(&())));
+            }
+        };
+        let (mut names, mut wrong) = (Self::new(), Vec::new());
+        for (index, text) in texts.into_iter().enumerate() {
+            match text.and_then(HostName::new) {
+                Some(name) => names.push(name),
+                None => {
+                    let expected = "a host name without scheme and port".to_owned();
+                    wrong.push(Wrong { item: Some(index), expected });
+                }
+            }
+        }
+        if wrong.is_empty() { Ok(names) } else { Err(wrong) }
+    }
+
+    fn expected((): &()) -> String {
+        "host names like \"media.example.org\"".into()
+    }
+
+    fn show(&self) -> String {
+        let items: Vec<_> = self.iter().map(|HostName(name)| format!("\"{name}\"")).collect();
+        format!("[{}]", items.join(", "))
+    }
+}
+
+/// The path of a file; empty for none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FilePath(String);
+
+impl FilePath {
+    /// Returns the path; `None` if there is no file.
+    pub fn get(&self) -> Option<&str> {
+        Some(self.0.as_str()).filter(|path| !path.is_empty())
+    }
+}
+
+impl Field for FilePath {
+    type Rule = ();
+
+    fn read(written: &Written<'_>, (): &()) -> Result<Self, Vec<Wrong>> {
+        let is_plain = |text: &&str| !text.chars().any(|c| c.is_control() || "\"\\".contains(c));
+        let text = written.as_text().filter(is_plain);
+        let text = text.ok_or_else(|| Wrong::whole(Self::expected(&())))?;
+        Ok(Self(text.to_owned()))
+    }
+
+    fn expected((): &()) -> String {
+        "\"\" or the path of a file".into()
+    }
+
+    fn show(&self) -> String {
+        format!("\"{}\"", self.0)
+    }
+}
+
 /// The URL of a reconnect request (Enhanced RTMP v2): a full URL, `//host/app`, `/app` on the same
 /// host, or empty for the URL that the client used.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -269,6 +394,9 @@ impl Field for ReconnectUrl {
         format!("\"{}\"", self.0)
     }
 }
+
+/// Length of a host name (RFC 1035, section 2.3.4).
+const HOST_NAME_BYTES_MAX: usize = 253;
 
 /// Length of a URL. It suffices for a long query, and the reconnect request still fits the replies
 /// that may wait for a slow peer.

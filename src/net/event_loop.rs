@@ -15,7 +15,9 @@ use crate::limits;
 use crate::rtmp::auth::Challenger;
 use crate::rtmp::handshake::Hello;
 use crate::server::Server;
+use crate::server::peer::Protocol;
 use crate::server::stopwatch::Clocks;
+use crate::server::web::{ApiToken, Surface};
 use crate::stream::ids::ConnId;
 use crate::time::Time;
 use log::{error, info, warn};
@@ -23,10 +25,13 @@ use mio::{Events, Interest, Poll, Token};
 use rustix::time::{ClockId, clock_gettime};
 use std::collections::BTreeMap;
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 /// Events taken from the kernel in one call.
 const EVENTS_PER_POLL: usize = 1024;
+/// Beginning of the lines about a reload that has changed nothing.
+const NOT_RELOADED: &str = "not reloaded, the settings stay as they are";
 /// Time for stopping after the drain (ms).
 const STOP_MS: u64 = 1000;
 /// Token of the signals. The listeners and the dials are below it, and the connections count up
@@ -100,6 +105,11 @@ impl EventLoop {
             drained_by: None,
             stopped: false,
         })
+    }
+
+    /// Sets the token of the API.
+    pub(super) fn set_token(&mut self, token: Option<ApiToken>) {
+        self.server.set_token(token);
     }
 
     /// Runs turns until the server has drained.
@@ -238,14 +248,21 @@ impl EventLoop {
         let mut settings = match settings {
             Ok(settings) => settings,
             Err(errors) => {
-                const NOT: &str = "not reloaded, the settings stay as they are";
-                errors.iter().for_each(|error| error!("{NOT}: {error}"));
+                errors.iter().for_each(|error| error!("{NOT_RELOADED}: {error}"));
                 return match errors.iter().len() - 1 {
-                    0 => format!("{NOT}: {}", errors.first()),
-                    more => format!("{NOT}: {} (and {more} more)", errors.first()),
+                    0 => format!("{NOT_RELOADED}: {}", errors.first()),
+                    more => format!("{NOT_RELOADED}: {} (and {more} more)", errors.first()),
                 };
             }
         };
+        let token = match super::token(&settings) {
+            Ok(token) => token,
+            Err(error) => {
+                error!("{NOT_RELOADED}: {error}");
+                return format!("{NOT_RELOADED}: {error}");
+            }
+        };
+        self.server.set_token(token);
         let running = self.server.settings();
         if settings.limits.connections_max == 0 {
             settings.limits.connections_max = running.limits.connections_max;
@@ -303,13 +320,11 @@ fn announce(listeners: &[Listener], settings: &Settings) {
     };
     for listener in listeners {
         let Ok(address) = listener.socket.local_addr() else { continue };
-        let host = if address.ip().is_unspecified() {
-            "localhost".to_owned()
-        } else if address.is_ipv6() {
-            format!("[{}]", address.ip())
-        } else {
-            address.ip().to_string()
-        };
+        if let Protocol::Http(surface) = listener.protocol {
+            announce_http(address, surface);
+            continue;
+        }
+        let host = host_of(address);
         let port = match address.port() {
             1935 => String::new(),
             port => format!(":{port}"),
@@ -322,6 +337,26 @@ fn announce(listeners: &[Listener], settings: &Settings) {
     match settings.limits.memory_bytes_max {
         0 => {}
         bytes => info!("up to {} MiB of memory", bytes / limits::MIB),
+    }
+}
+
+/// Logs what a listener of HTTP shows, as URLs to open.
+fn announce_http(address: SocketAddr, surface: Surface) {
+    let url = format!("http://{}:{}", host_of(address), address.port());
+    if surface.status {
+        info!("open {url}/ in a browser on this machine");
+    }
+    if surface.playback {
+        info!("play over HTTP from {url}/live/KEY.flv");
+    }
+}
+
+/// Returns the host of a URL that leads to `address` from this machine.
+fn host_of(address: SocketAddr) -> String {
+    match address.ip() {
+        ip if ip.is_unspecified() => "localhost".to_owned(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
+        IpAddr::V4(ip) => ip.to_string(),
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::StartError;
 use super::tcp::Tcp;
-use crate::config::{Limits, Settings};
+use crate::config::{Limits, ListenAddress, Settings};
 use crate::server::accepting::{AcceptError, Acceptor, Listen};
 use crate::server::peer::Protocol;
 use crate::stream::ids::ConnId;
@@ -55,12 +55,18 @@ pub(super) struct MissingOption {
 }
 
 impl Listener {
-    /// Listens on `address`. `[::]` also accepts IPv4, unless `listen` has an IPv4 address with the
-    /// same port. On a system without IPv6, `[::]` becomes `0.0.0.0`.
-    pub(super) fn bind(address: SocketAddr, settings: &Settings) -> Result<Self, StartError> {
+    /// Listens on `address` for connections of `protocol`. `[::]` also accepts IPv4, unless `list`,
+    /// in which the address is, has an IPv4 address with the same port. On a system without IPv6,
+    /// `[::]` becomes `0.0.0.0`.
+    pub(super) fn bind(
+        address: SocketAddr,
+        protocol: Protocol,
+        list: &[ListenAddress],
+        settings: &Settings,
+    ) -> Result<Self, StartError> {
         let unspecified = IpAddr::from(Ipv4Addr::UNSPECIFIED);
         let v4 = SocketAddr::new(unspecified, address.port());
-        let v6_only = settings.listen.iter().any(|listen| listen.address == v4);
+        let v6_only = list.iter().any(|listen| listen.address == v4);
         let bound = open(address, v6_only, settings).or_else(|errno| {
             let no_ipv6 = matches!(errno, Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL);
             if no_ipv6 && address.is_ipv6() && address.ip().is_unspecified() && !v6_only {
@@ -70,7 +76,7 @@ impl Listener {
             }
         });
         match bound {
-            Ok((socket, missing)) => Ok(Self::of(socket, missing)),
+            Ok((socket, missing)) => Ok(Self::of(socket, protocol, missing)),
             Err(errno) => Err(StartError::CannotBind { address, error: errno.into() }),
         }
     }
@@ -87,11 +93,12 @@ impl Listener {
         let mut options = SocketOptions::default();
         options.set_inheritable(&socket, settings);
         listen(&socket, BACKLOG)?;
-        Ok(Self::of(TcpListener::from_std(socket.into()), options.missing))
+        let socket = TcpListener::from_std(socket.into());
+        Ok(Self::of(socket, Protocol::Rtmp, options.missing))
     }
 
-    fn of(socket: TcpListener, missing: Vec<MissingOption>) -> Self {
-        Self { socket, protocol: Protocol::Rtmp, acceptor: Acceptor::default(), missing }
+    fn of(socket: TcpListener, protocol: Protocol, missing: Vec<MissingOption>) -> Self {
+        Self { socket, protocol, acceptor: Acceptor::default(), missing }
     }
 }
 
@@ -272,7 +279,7 @@ mod tests {
 
     fn accepted_with(settings: &Settings) -> TcpStream {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        accepted_by(&Listener::bind(address, settings).unwrap())
+        accepted_by(&Listener::bind(address, Protocol::Rtmp, &[], settings).unwrap())
     }
 
     fn accepted_by(listener: &Listener) -> TcpStream {

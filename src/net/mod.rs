@@ -18,16 +18,23 @@ use crate::config::{ConfigErrors, ListenAddress, Settings};
 use crate::limits;
 use crate::rtmp::auth::Challenger;
 use crate::rtmp::handshake::Hello;
+use crate::server::peer::Protocol;
+use crate::server::web::{ApiToken, Surface};
 use event_loop::EventLoop;
 use listener::Listener;
+use log::warn;
 use rand::Rng;
 use rustix::io::Errno;
 pub use signals::Signals;
 use std::env;
 use std::error::Error;
 use std::fmt;
+use std::fs;
 use std::io;
 use std::net::SocketAddr;
+
+/// Environment variable with the token of the API.
+const TOKEN_VARIABLE: &str = "TIDERACE_API_TOKEN";
 
 /// Runs the server until it has drained.
 ///
@@ -48,7 +55,7 @@ pub fn run(
         Err(error) => errors.push(error),
     }
     descriptor_bounds::warn_if_not_raised();
-    let listeners = match activation::listeners(&settings) {
+    let mut listeners = match activation::listeners(&settings) {
         Ok(listeners) if listeners.is_empty() => listen(&settings, &mut errors),
         Ok(listeners) => listeners,
         Err(error) => {
@@ -56,6 +63,11 @@ pub fn run(
             Vec::new()
         }
     };
+    listeners.extend(listen_for_http(&settings, &mut errors));
+    let token = token(&settings).unwrap_or_else(|error| {
+        errors.push(error);
+        None
+    });
     if !errors.is_empty() {
         return Err(errors);
     }
@@ -66,7 +78,11 @@ pub fn run(
     rand::rng().fill_bytes(&mut secret);
     let (hello, challenger) = (Hello::new(&random), Challenger::new(secret));
     let event_loop = EventLoop::new(settings, signals, listeners, hello, challenger);
-    event_loop.and_then(|mut event_loop| event_loop.run(reload)).map_err(|error| vec![error.into()])
+    let run = |mut event_loop: EventLoop| {
+        event_loop.set_token(token);
+        event_loop.run(reload)
+    };
+    event_loop.and_then(run).map_err(|error| vec![error.into()])
 }
 
 /// Returns all errors that would keep a server with these settings from starting on this machine.
@@ -79,15 +95,60 @@ pub fn check(settings: &Settings) -> Vec<StartError> {
     if env::var_os("LISTEN_FDS").is_none() {
         drop(listen(settings, &mut errors));
     }
+    drop(listen_for_http(settings, &mut errors));
+    errors.extend(token(settings).err());
     errors
 }
 
-/// Listens on every address. Errors are appended to `errors`.
+/// Listens on every address of the settings. Errors are appended to `errors`.
 fn listen(settings: &Settings, errors: &mut Vec<StartError>) -> Vec<Listener> {
+    listen_on(&settings.listen, |_| Protocol::Rtmp, settings, errors)
+}
+
+/// Listens on the addresses for HTTP and for the API. Errors are appended to `errors`. A default
+/// address that is taken is only a warning: another program may have had the port first, and
+/// nobody has asked for the page.
+fn listen_for_http(settings: &Settings, errors: &mut Vec<StartError>) -> Vec<Listener> {
+    let Settings { http, api, .. } = settings;
+    let has_api = !api.listen.addresses.is_empty();
+    let playing = |address: SocketAddr| {
+        let is_local = address.ip().is_loopback();
+        Protocol::Http(Surface { playback: true, status: !has_api, is_local })
+    };
+    let showing = |address: SocketAddr| {
+        let is_local = address.ip().is_loopback();
+        Protocol::Http(Surface { playback: false, status: true, is_local })
+    };
+    let mut found = Vec::new();
+    let mut listeners = listen_on(&http.listen.addresses, playing, settings, &mut found);
+    for error in found {
+        if http.listen.is_configured || !error.is_in_use() {
+            errors.push(StartError::Http(Box::new(error)));
+        } else {
+            warn!(
+                "HTTP is off: {} is taken by another program; http.listen chooses another address",
+                http.listen.addresses.iter().map(ToString::to_string).collect::<String>()
+            );
+        }
+    }
+    let mut found = Vec::new();
+    listeners.extend(listen_on(&api.listen.addresses, showing, settings, &mut found));
+    errors.extend(found.into_iter().map(|error| StartError::Api(Box::new(error))));
+    listeners
+}
+
+/// Listens on the addresses of one list. Errors are appended to `errors`.
+fn listen_on(
+    list: &[ListenAddress],
+    protocol: impl Fn(SocketAddr) -> Protocol,
+    settings: &Settings,
+    errors: &mut Vec<StartError>,
+) -> Vec<Listener> {
     let mut listeners = Vec::new();
-    for (index, listen) in settings.listen.iter().enumerate() {
-        let before = &settings.listen[..index];
-        let bound = resolve(listen).and_then(|address| Listener::bind(address, settings));
+    for (index, listen) in list.iter().enumerate() {
+        let before = &list[..index];
+        let bound = resolve(listen)
+            .and_then(|address| Listener::bind(address, protocol(address), list, settings));
         match bound {
             Ok(listener) => listeners.push(listener),
             Err(error) => errors.push(match before.iter().find(|other| overlap(listen, other)) {
@@ -99,6 +160,31 @@ fn listen(settings: &Settings, errors: &mut Vec<StartError>) -> Vec<Listener> {
         }
     }
     listeners
+}
+
+/// Reads the token of the API, from the environment or from the file of the settings; `None` if
+/// there is neither.
+fn token(settings: &Settings) -> Result<Option<ApiToken>, StartError> {
+    let (text, source) = match (env::var(TOKEN_VARIABLE), settings.api.token_file.get()) {
+        (Ok(text), _) => (text, TOKEN_VARIABLE.to_owned()),
+        (Err(env::VarError::NotUnicode(_)), _) => {
+            return Err(StartError::BadToken { source: TOKEN_VARIABLE.to_owned() });
+        }
+        (Err(env::VarError::NotPresent), None) => return Ok(None),
+        (Err(env::VarError::NotPresent), Some(path)) => match read_regular(path) {
+            Ok(text) => (text, path.to_owned()),
+            Err(error) => return Err(StartError::NoToken { path: path.to_owned(), error }),
+        },
+    };
+    ApiToken::new(&text).map(Some).ok_or(StartError::BadToken { source })
+}
+
+/// Reads a file that is no pipe, since opening a pipe would wait for a writer.
+fn read_regular(path: &str) -> io::Result<String> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
+    }
+    fs::read_to_string(path)
 }
 
 /// Returns the address with the index of its interface.
@@ -153,6 +239,22 @@ pub enum StartError {
         /// The descriptor limit.
         limit: usize,
     },
+    /// The server cannot listen on an address of `http.listen`.
+    Http(Box<Self>),
+    /// The server cannot listen on an address of `api.listen`.
+    Api(Box<Self>),
+    /// The file with the token cannot be read.
+    NoToken {
+        /// The path as configured.
+        path: String,
+        /// The error of the system.
+        error: io::Error,
+    },
+    /// The token is too short, or has characters that a header cannot have.
+    BadToken {
+        /// The file or the environment variable.
+        source: String,
+    },
     /// The system refused another resource.
     Io(io::Error),
 }
@@ -186,6 +288,18 @@ impl fmt::Display for StartError {
                      raise it to {needed} (ulimit -n, LimitNOFILE=) or lower connections_max"
                 )
             }
+            Self::Http(error) | Self::Api(error) => error.fmt(f),
+            Self::NoToken { path, error } => write!(
+                f,
+                "cannot read the token in {path}: {error}; create it, readable for this user, or \
+                 leave out api.token_file"
+            ),
+            Self::BadToken { source } => write!(
+                f,
+                "the token in {source} cannot be used: expected one line of {} or more printable \
+                 characters without blanks (openssl rand -hex 32 prints one)",
+                ApiToken::BYTES_MIN
+            ),
             Self::Io(error) => write!(
                 f,
                 "cannot create the poll or the signal handlers: {error}; check for a lack of \
@@ -217,16 +331,25 @@ fn bind_remedy(error: &io::Error) -> &'static str {
 impl StartError {
     /// Returns true if another socket listens on the port, for example that of a running server.
     pub fn is_in_use(&self) -> bool {
-        matches!(self, Self::CannotBind { error, .. } if error.kind() == io::ErrorKind::AddrInUse)
+        match self {
+            Self::CannotBind { error, .. } => error.kind() == io::ErrorKind::AddrInUse,
+            Self::Http(error) | Self::Api(error) => error.is_in_use(),
+            _ => false,
+        }
     }
 
     /// Returns the configuration key that the error is about, if there is one.
-    pub const fn key(&self) -> Option<&'static str> {
+    pub fn key(&self) -> Option<&'static str> {
         match self {
             Self::CannotBind { .. } | Self::NoInterface { .. } | Self::Overlap { .. } => {
                 Some("listen")
             }
             Self::DescriptorLimit { .. } => Some("limits.connections_max"),
+            Self::Http(_) => Some("http.listen"),
+            Self::Api(_) => Some("api.listen"),
+            Self::NoToken { .. } => Some("api.token_file"),
+            Self::BadToken { source } if source != TOKEN_VARIABLE => Some("api.token_file"),
+            Self::BadToken { .. } => None,
             Self::HandedOver(_) | Self::Io(_) => None,
         }
     }

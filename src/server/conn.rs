@@ -479,7 +479,7 @@ impl<T: Transport> Conn<T> {
     /// Returns the number of pending bytes that precede any media.
     pub fn reply_bytes(&self) -> usize {
         let half_sent = self.activity.as_deref().map_or(0, Activity::half_sent_bytes);
-        half_sent + self.peer.output().bytes().len()
+        half_sent + self.peer.pending_bytes()
     }
 
     /// Returns whether anything waits to be written.
@@ -493,7 +493,7 @@ impl<T: Transport> Conn<T> {
     }
 
     fn owes(&self, media: impl Fn(&Play) -> bool) -> bool {
-        if !self.peer.output().is_empty() || self.transport.has_unsent() {
+        if self.peer.has_pending() || self.transport.has_unsent() {
             return true;
         }
         let Some(activity) = &self.activity else { return false };

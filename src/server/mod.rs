@@ -59,6 +59,7 @@ pub mod stats;
 pub mod stopwatch;
 pub mod timers;
 pub mod transport;
+pub mod web;
 
 mod advice;
 mod encoders;
@@ -104,6 +105,7 @@ use stopwatch::{Clocks, Stopwatch, Work};
 use table::Table;
 use timers::Timers;
 use transport::Transport;
+use web::ApiToken;
 
 /// Connections and streams up to which debug builds check the invariants after a turn. With more of
 /// them the checks would take longer than the turn.
@@ -147,6 +149,8 @@ pub struct Server<T> {
     chatter: Chatter,
     memory: Memory,
     stopwatch: Stopwatch,
+    /// What requests must carry where the site is not public.
+    token: Option<ApiToken>,
 }
 
 /// The worst consequence of a full table since it last had room.
@@ -205,6 +209,7 @@ impl<T: Transport> Server<T> {
             chatter: Chatter::default(),
             memory: Memory::default(),
             stopwatch: Stopwatch::default(),
+            token: None,
         }
     }
 

@@ -1,5 +1,5 @@
-//! The only write path to a connection: half-sent message, control, media, in as few calls as
-//! possible.
+//! The only write path to a connection: half-sent message, control, response body, media, in as few
+//! calls as possible.
 //!
 //! Owns the buffer in which short messages are joined before a write. Each visited message is
 //! charged to a [`Budget`], so that neither a long backlog of tiny messages nor a transport that
@@ -59,7 +59,7 @@ impl Outbox {
             }
             // Looked up once per write: each lookup branches on the kind of peer. Further lookups
             // cost 1.5 % of the instructions of a write to a player.
-            let has_control = !conn.peer.output().is_empty();
+            let has_control = conn.peer.has_pending();
             let written = self.write_once(conn, hub, budget, has_control);
             let Written { bytes, is_all } = match written {
                 Ok(written) => written,
@@ -135,7 +135,7 @@ impl Outbox {
     ) -> io::Result<Written> {
         let mut slices = Slices::new(budget.bytes, &mut self.scratch, until_file);
         let (is_closing, activity) = (conn.is_closing(), conn.activity.as_deref());
-        let control = if has_control { conn.peer.output().bytes() } else { &[] };
+        let control = if has_control { conn.peer.pending() } else { [&[][..]; 2] };
         let visits = &mut budget.messages;
         let is_all = gather(control, activity, is_closing, hub, &mut slices, visits);
         if slices.is_empty() {
@@ -214,7 +214,7 @@ fn file_run<'h, T: Transport>(
 /// Collects pending bytes into slices. A connection that is being closed gets no more media.
 /// Returns whether no more is pending.
 fn gather<'s>(
-    control: &'s [u8],
+    control: [&'s [u8]; 2],
     activity: Option<&'s Activity>,
     is_closing: bool,
     hub: &'s Hub,
@@ -225,8 +225,10 @@ fn gather<'s>(
     if let Some(half_sent) = half_sent.filter(|half_sent| !half_sent.is_empty()) {
         half_sent.add(slices);
     }
-    if !control.is_empty() {
-        slices.push(control);
+    for bytes in control {
+        if !bytes.is_empty() && !slices.push(bytes) {
+            return false;
+        }
     }
     let Some(activity) = activity.filter(|_| !is_closing) else { return slices.has_room() };
     let mut plays = activity.plays.iter();
@@ -239,16 +241,15 @@ fn gather<'s>(
 fn advance<T>(conn: &mut Conn<T>, hub: &Hub, mut written: usize, has_control: bool) {
     let is_closing = conn.closing.is_some();
     let Some(activity) = conn.activity.as_deref_mut() else {
-        conn.peer.output_mut().written(written);
+        conn.peer.written(written);
         return;
     };
     if let Some(half_sent) = activity.half_sent.as_deref_mut() {
         written -= half_sent.advance(written);
     }
     if has_control {
-        let output = conn.peer.output_mut();
-        let of_control = written.min(output.bytes().len());
-        output.written(of_control);
+        let of_control = written.min(conn.peer.pending_bytes());
+        conn.peer.written(of_control);
         written -= of_control;
     }
     if is_closing {

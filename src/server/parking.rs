@@ -22,6 +22,7 @@ use super::judge::{Ask, Decision, OutsideJudge, Question, Refused, Ticket};
 use super::reason::CloseReason;
 use super::timers::TimerKind;
 use super::transport::Transport;
+use crate::http::response::Status;
 use crate::rtmp::command::code;
 use crate::stream::ids::ConnId;
 use crate::time::Time;
@@ -123,6 +124,10 @@ impl<T: Transport> Server<T> {
             (Ask::Play(request), Ok(name)) => self.accept_play(id, &request, &name, now),
             (Ask::Play(request), Err(refused)) => {
                 self.refuse_play(id, &request, code::PLAY_FAILED, refused, now);
+            }
+            (Ask::View(request), Ok(name)) => self.accept_view(id, *request, &name, now),
+            (Ask::View(request), Err(refused)) => {
+                self.refuse_view(id, &request, Status::Forbidden, refused, now);
             }
         }
         if goes_on {

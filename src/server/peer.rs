@@ -12,9 +12,13 @@
 use super::judge::Ask;
 use super::reason::CloseReason;
 use super::relaying::Relayed;
+use super::web::{Surface, WebClient};
+use crate::http::exchange::ExchangeEvent;
+use crate::http::request::{Request, RequestError};
+use crate::http::websocket::FrameError;
+use crate::limits;
 use crate::rtmp::client::{Client, ClientError, ClientEvent};
 use crate::rtmp::command::code;
-use crate::rtmp::link::Output;
 use crate::rtmp::message::AggregateParts;
 use crate::rtmp::name::{AppName, NameError};
 use crate::rtmp::quirks::{Quirk, Tolerated};
@@ -31,6 +35,8 @@ use std::fmt;
 pub enum Protocol {
     /// RTMP, with this server as the server.
     Rtmp,
+    /// HTTP/1.1, with the parts of the site that the listener shows.
+    Http(Surface),
 }
 
 /// See the module's head.
@@ -40,6 +46,8 @@ pub enum Peer {
     Rtmp(Session),
     /// The server that a stream is relayed to. Nothing in the configuration asks for one yet.
     RtmpClient(Box<Uplink>),
+    /// A browser, a player or a program that speaks HTTP.
+    Http(Box<WebClient>),
 }
 
 /// The client's side of a connection to another server.
@@ -81,6 +89,12 @@ pub(super) enum Wish {
     TakesStream,
     /// The server at the other end has refused a request.
     RefusedThere { detail: String },
+    /// The peer asks for a page, for the API or for a stream over HTTP.
+    Page(Box<Request>),
+    /// The bytes of the peer are not a valid HTTP request.
+    Malformed(RequestError),
+    /// The peer has closed its WebSocket connection, or has violated the protocol.
+    WebSocketClosed(Option<FrameError>),
 }
 
 /// A change of a play by its player.
@@ -126,6 +140,7 @@ impl Peer {
     pub(super) fn new(protocol: Protocol, settings: &SessionSettings) -> Self {
         match protocol {
             Protocol::Rtmp => Self::Rtmp(Session::new(settings)),
+            Protocol::Http(surface) => Self::Http(Box::new(WebClient::new(surface))),
         }
     }
 
@@ -146,6 +161,7 @@ impl Peer {
                 let event = uplink.client.next_event(input).map_err(PeerError::Client)?;
                 Ok(event.map(Intent::from))
             }
+            Self::Http(client) => Ok(client.exchange.next_event(input).map(Intent::from)),
         }
     }
 
@@ -160,38 +176,71 @@ impl Peer {
     pub const fn session(&self) -> Option<&Session> {
         match self {
             Self::Rtmp(session) => Some(session),
-            Self::RtmpClient(_) => None,
+            Self::RtmpClient(_) | Self::Http(_) => None,
         }
     }
 
     const fn session_mut(&mut self) -> Option<&mut Session> {
         match self {
             Self::Rtmp(session) => Some(session),
-            Self::RtmpClient(_) => None,
+            Self::RtmpClient(_) | Self::Http(_) => None,
+        }
+    }
+
+    /// Returns the HTTP side, if the peer speaks HTTP.
+    pub(super) const fn web(&self) -> Option<&WebClient> {
+        match self {
+            Self::Http(client) => Some(client),
+            Self::Rtmp(_) | Self::RtmpClient(_) => None,
+        }
+    }
+
+    pub(super) const fn web_mut(&mut self) -> Option<&mut WebClient> {
+        match self {
+            Self::Http(client) => Some(client),
+            Self::Rtmp(_) | Self::RtmpClient(_) => None,
         }
     }
 
     /// Returns the client side, if the peer is a server.
     pub(super) const fn uplink(&self) -> Option<&Uplink> {
         match self {
-            Self::Rtmp(_) => None,
             Self::RtmpClient(uplink) => Some(uplink),
+            Self::Rtmp(_) | Self::Http(_) => None,
         }
     }
 
-    /// Returns the control bytes to be sent.
-    pub const fn output(&self) -> &Output {
+    /// Returns whether control bytes or a response are to be sent.
+    #[inline]
+    pub(super) fn has_pending(&self) -> bool {
         match self {
-            Self::Rtmp(session) => session.output(),
-            Self::RtmpClient(uplink) => uplink.client.output(),
+            Self::Rtmp(session) => !session.output().is_empty(),
+            Self::RtmpClient(uplink) => !uplink.client.output().is_empty(),
+            Self::Http(client) => client.exchange.has_pending(),
         }
     }
 
-    /// Returns the control bytes to be sent, to remove those that are written.
-    pub(super) const fn output_mut(&mut self) -> &mut Output {
+    /// Returns the control bytes to be sent, and the response body that follows them.
+    pub(super) fn pending(&self) -> [&[u8]; 2] {
         match self {
-            Self::Rtmp(session) => session.output_mut(),
-            Self::RtmpClient(uplink) => uplink.client.output_mut(),
+            Self::Rtmp(session) => [session.output().bytes(), &[]],
+            Self::RtmpClient(uplink) => [uplink.client.output().bytes(), &[]],
+            Self::Http(client) => client.exchange.pending(),
+        }
+    }
+
+    /// Returns the number of bytes in [`Peer::pending`].
+    #[inline]
+    pub(super) fn pending_bytes(&self) -> usize {
+        self.pending().map(<[u8]>::len).iter().sum()
+    }
+
+    /// Removes the first `count` pending bytes, which have been sent.
+    pub(super) fn written(&mut self, count: usize) {
+        match self {
+            Self::Rtmp(session) => session.output_mut().written(count),
+            Self::RtmpClient(uplink) => uplink.client.output_mut().written(count),
+            Self::Http(client) => client.exchange.written(count),
         }
     }
 
@@ -205,6 +254,8 @@ impl Peer {
                 let overflow = SessionError::ControlOverflow { waiting, max };
                 if waiting > max { Err(PeerError::Session(overflow)) } else { Ok(()) }
             }
+            // One response at a time is owed, and no input is taken until it is sent.
+            Self::Http(_) => Ok(()),
         }
     }
 
@@ -215,20 +266,32 @@ impl Peer {
             Self::RtmpClient(uplink) => {
                 size_of::<Uplink>() + uplink.client.held_bytes() + uplink.relayed.held_bytes()
             }
+            Self::Http(client) => size_of::<WebClient>() + client.exchange.held_bytes(),
         }
     }
 
-    /// Returns the chunk size of the received messages (bytes).
+    /// Returns the chunk size of the received messages (bytes). A peer without chunks is read as if
+    /// they were tiny, which is in small pieces.
     pub(super) const fn chunk_size(&self) -> u32 {
         match self {
             Self::Rtmp(session) => session.inbound().reader().chunk_size(),
             Self::RtmpClient(uplink) => uplink.client.inbound().reader().chunk_size(),
+            Self::Http(_) => limits::CHUNK_SIZE_INITIAL,
         }
     }
 
     /// Returns whether a request of the peer waits for its answer.
     pub fn is_asking(&self) -> bool {
-        self.session().is_some_and(Session::is_asking)
+        match self {
+            Self::Rtmp(session) => session.is_asking(),
+            Self::RtmpClient(_) => false,
+            Self::Http(client) => client.exchange.is_asking(),
+        }
+    }
+
+    /// Returns whether it takes no input until its response is sent.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.web().is_some_and(|client| client.exchange.is_blocked())
     }
 
     /// Returns the application, once a connect was accepted.
@@ -298,8 +361,10 @@ impl Peer {
 
     /// Tells a player that its stream is over.
     pub(super) fn play_ended(&mut self, lane: u32) {
-        if let Some(session) = self.session_mut() {
-            session.play_ended(lane);
+        match self {
+            Self::Rtmp(session) => session.play_ended(lane),
+            Self::RtmpClient(_) => {}
+            Self::Http(client) => client.end_view(),
         }
     }
 
@@ -336,11 +401,17 @@ impl Peer {
         self.session().is_some_and(Session::is_to_reconnect)
     }
 
+    /// Returns whether a whole HTTP response is being sent.
+    pub(super) fn owes_response(&self) -> bool {
+        self.web().is_some_and(|client| client.exchange.is_responding())
+    }
+
     /// Sends a ping request.
     pub(super) fn ping(&mut self, millis: u32) {
         match self {
             Self::Rtmp(session) => session.ping(millis),
             Self::RtmpClient(uplink) => uplink.client.ping(millis),
+            Self::Http(_) => {}
         }
     }
 
@@ -384,6 +455,16 @@ impl From<Step> for Wish {
                 Self::Tune { lane, tune: Tune::Receive(media, on) }
             }
         }
+    }
+}
+
+impl From<ExchangeEvent> for Intent<'_> {
+    fn from(event: ExchangeEvent) -> Self {
+        Self::Wish(match event {
+            ExchangeEvent::Request(request) => Wish::Page(request),
+            ExchangeEvent::Malformed(error) => Wish::Malformed(error),
+            ExchangeEvent::Closed(error) => Wish::WebSocketClosed(error),
+        })
     }
 }
 

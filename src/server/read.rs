@@ -70,6 +70,9 @@ impl<T: Transport> Server<T> {
                 }
                 break;
             }
+            if conn.peer.is_blocked() {
+                break;
+            }
             if let Some(mut unread) = conn.take_unread() {
                 // These bytes count as received now. Otherwise a deadline could pass while they
                 // wait for their share.
@@ -167,8 +170,8 @@ impl<T: Transport> Server<T> {
             let intent = match conn.peer.next(&mut input, &self.policies.session) {
                 Ok(Some(intent)) => intent,
                 Ok(None) => {
-                    let is_asking = conn.peer.is_asking();
-                    debug_assert!(input.is_empty() || is_asking, "a peer takes all it is given");
+                    let waits = conn.peer.is_asking() || conn.peer.is_blocked();
+                    debug_assert!(input.is_empty() || waits, "a peer takes all it is given");
                     break;
                 }
                 Err(error) => {
@@ -201,13 +204,16 @@ impl<T: Transport> Server<T> {
         if !has_event {
             self.note_part(id, consumed, now);
         }
+        if self.table[id].peer.web().is_some() {
+            self.note_request(id, now);
+        }
         let conn = &mut self.table[id];
         conn.transport.consumed(consumed);
         let chunk_size = chunk_size.min(conn.peer.chunk_size());
         let chunks = consumed / (chunk_size as usize + 1);
         share.spend_messages(chunks / limits::READ_CHUNKS_PER_MESSAGE);
         // The input may have caused replies.
-        if !conn.peer.output().is_empty() {
+        if conn.peer.has_pending() {
             self.table.queue_write(id);
         } else if conn.stage <= Stage::Connected && !conn.read_closed {
             // C2 and Set Chunk Size have no reply. The socket of ffmpeg holds a small message back
@@ -274,6 +280,8 @@ impl<T: Transport> Server<T> {
             Wish::Ask(Ask::Connect(request)) => self.connect(id, request, now),
             Wish::Ask(Ask::Publish(request)) => self.publish(id, request, now),
             Wish::Ask(Ask::Play(request)) => self.play(id, request, now),
+            // Comes as a request for a page, whose path names a stream.
+            Wish::Ask(Ask::View(_)) => {}
             Wish::NameRefused { error, asked } => self.refuse_name(id, error, &asked, now),
             Wish::Leave { lane } => {
                 self.unpublish(Endpoint { conn: id, lane }, now);
@@ -284,6 +292,9 @@ impl<T: Transport> Server<T> {
             Wish::LetIn => self.relay_let_in(id, now),
             Wish::TakesStream => self.relay_begins(id, now),
             Wish::RefusedThere { detail } => self.relay_refused(id, detail, now),
+            Wish::Page(request) => self.serve(id, &request, now),
+            Wish::Malformed(error) => self.refuse_request(id, &error, now),
+            Wish::WebSocketClosed(error) => self.websocket_closed(id, error, now),
         }
     }
 

@@ -84,6 +84,16 @@ reasons! {
     VerdictTimeout = "verdict_timeout", Warn;
     /// The server that a stream is relayed to refused it.
     RelayRefused = "relay_refused", Warn;
+    /// The response is sent, and client or server wanted no further request.
+    Answered = "answered", Debug;
+    /// The bytes are not a valid HTTP request.
+    BadRequest = "bad_request", Debug;
+    /// A WebSocket client violated the protocol.
+    BadFrame = "bad_frame", Debug;
+    /// The stream that was played over HTTP is over.
+    StreamEnded = "stream_ended", Debug;
+    /// The request or the response exceeded its deadline.
+    HttpTimeout = "http_timeout", Debug;
     /// Replies piled up because the peer did not read them.
     ControlOverflow = "control_overflow", Warn;
     /// The stream already has a publisher.

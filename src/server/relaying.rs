@@ -15,6 +15,7 @@ use super::transport::Transport;
 use crate::config::Start;
 use crate::rtmp::client::{ClientConfig, Purpose};
 use crate::rtmp::session::Receives;
+use crate::stream::framing::Framing;
 use crate::stream::ids::{ConnId, Endpoint};
 use crate::time::Time;
 use log::info;
@@ -86,7 +87,8 @@ impl<T: Transport> Server<T> {
         let name = self.policies.access.shown(relayed.name());
         info!("{name} is relayed to {}", conn.address());
         let endpoint = Endpoint { conn: id, lane };
-        self.begin_playing(stream, endpoint, Start::Keyframe, Receives::ALL, now);
+        let framing = Framing::Rtmp;
+        self.begin_playing(stream, endpoint, framing, Start::Keyframe, Receives::ALL, now);
     }
 
     /// Closes a relay that the other server has refused.

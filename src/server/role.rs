@@ -179,6 +179,9 @@ impl<T: Transport> Server<T> {
     #[cold]
     pub(super) fn tell_changes(&mut self, id: ConnId, now: Time) {
         let conn = &mut self.table[id];
+        if conn.peer.web().is_some() {
+            return self.tell_viewer(id, now);
+        }
         let Some(activity) = &mut conn.activity else { return };
         for play in &mut activity.plays {
             let has_begun = self.hub.channel(play.stream).has_begun();
@@ -244,7 +247,8 @@ impl<T: Transport> Server<T> {
             if absent { ", which is not published yet" } else { "" }
         );
         self.stats.plays += 1;
-        self.begin_playing(stream, endpoint, self.settings.play.start, request.receives(), now);
+        let (start, receives) = (self.settings.play.start, request.receives());
+        self.begin_playing(stream, endpoint, Framing::Rtmp, start, receives, now);
     }
 
     /// Makes a connection a player of a stream, on a free lane. Media follows with the next write.
@@ -252,13 +256,14 @@ impl<T: Transport> Server<T> {
         &mut self,
         stream: StreamId,
         endpoint: Endpoint,
+        framing: Framing,
         start: Start,
         receives: Receives,
         now: Time,
     ) {
         let Endpoint { conn: id, lane } = endpoint;
         let tape = self.hub.channel(stream).tape();
-        let mut play = Play::new(stream, lane, Framing::Rtmp, tape, start, receives);
+        let mut play = Play::new(stream, lane, framing, tape, start, receives);
         play.slot = self.hub.add_player(stream, endpoint);
         play.told_begun = self.hub.channel(stream).has_begun();
         self.table[id].activity_mut().plays.push(play);

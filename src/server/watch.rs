@@ -58,7 +58,12 @@ impl<T: Transport> Server<T> {
             return self.table.arm(id, TimerKind::Stage, at);
         }
         let timeouts = &self.settings.timeouts;
+        let is_web = self.table[id].peer.web().is_some();
         let (reason, limit_ms) = match self.table[id].stage {
+            Stage::Handshaking | Stage::Connecting if is_web => {
+                (CloseReason::HttpTimeout, self.settings.http.request_ms)
+            }
+            Stage::Connected if is_web => (CloseReason::IdleTimeout, self.settings.http.idle_ms),
             Stage::Handshaking => (CloseReason::HandshakeTimeout, timeouts.handshake_ms),
             Stage::Connecting => (CloseReason::ConnectTimeout, timeouts.connect_ms),
             Stage::Connected => (CloseReason::IdleTimeout, timeouts.idle_ms),
@@ -81,6 +86,7 @@ impl<T: Transport> Server<T> {
         if let Some(lane) = waiting.map(|play| play.lane) {
             conn.peer.error_status(lane, code::PLAY_STREAM_NOT_FOUND, &description);
         }
+        self.view_not_published(id, &description);
         self.dismiss(id, CloseReason::WaitTimeout, description, now);
     }
 
@@ -94,10 +100,14 @@ impl<T: Transport> Server<T> {
     /// Arms the deadline of the stage of a connection.
     pub(super) fn arm_stage(&mut self, id: ConnId, now: Time) {
         let conn = &self.table[id];
-        let timeouts = &self.settings.timeouts;
+        let (timeouts, http) = (&self.settings.timeouts, &self.settings.http);
+        let is_web = conn.peer.web().is_some();
         let optional =
             |limit_ms| if limit_ms == 0 { Time::NEVER } else { now.plus_millis(limit_ms) };
         let at = match conn.stage {
+            Stage::Handshaking if is_web => conn.accepted.plus_millis(http.request_ms),
+            Stage::Connecting if is_web => now.plus_millis(http.request_ms),
+            Stage::Connected if is_web => optional(http.idle_ms),
             Stage::Handshaking => conn.accepted.plus_millis(timeouts.handshake_ms),
             Stage::Connecting => conn.accepted.plus_millis(timeouts.connect_ms),
             Stage::Connected => optional(timeouts.idle_ms),
@@ -108,9 +118,13 @@ impl<T: Transport> Server<T> {
         self.table.arm(id, TimerKind::Stage, at);
     }
 
-    /// Arms the deadline for a connection to take the next byte.
+    /// Arms the deadline for a connection to take the next byte, or a whole response.
     pub(super) fn arm_stall(&mut self, id: ConnId, now: Time) {
-        let at = now.plus_millis(self.settings.timeouts.player_stalled_ms);
+        let limit_ms = match self.table[id].peer.owes_response() {
+            true => self.settings.http.response_ms,
+            false => self.settings.timeouts.player_stalled_ms,
+        };
+        let at = now.plus_millis(limit_ms);
         self.table.arm(id, TimerKind::Stall, at);
     }
 
@@ -145,6 +159,10 @@ impl<T: Transport> Server<T> {
     /// player with a full socket has not taken what it was sent, even if it wants nothing more, as
     /// after a pause. Any other connection has stalled if bytes are still pending for it.
     fn player_stalled(&mut self, id: ConnId, now: Time) {
+        if self.table[id].peer.owes_response() {
+            let detail = format!("response not taken within {} ms", self.settings.http.response_ms);
+            return self.close(id, CloseReason::HttpTimeout, detail, now);
+        }
         let before = self.table[id].bytes_out;
         self.write(id, PROBE, now);
         let limit_ms = self.settings.timeouts.player_stalled_ms;

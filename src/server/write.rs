@@ -153,6 +153,7 @@ impl<T: Transport> Server<T> {
             debug_assert!(conn.holds_nothing_to_send(), "all is with the kernel");
             if !held_nothing {
                 self.table.mark(id);
+                self.response_sent(id, now);
             }
             self.table.arm(id, TimerKind::Stall, Time::NEVER);
             return share;
@@ -194,11 +195,15 @@ impl<T: Transport> Server<T> {
         match flushed {
             Ok(Flushed::All) => {
                 self.table.arm(id, TimerKind::Stall, Time::NEVER);
+                self.response_sent(id, now);
                 self.written_out(id);
             }
             Ok(unfinished) => {
                 let armed = conn.stalls_at() != Time::NEVER;
-                if (moved || !armed) && conn.may_stall() {
+                // A whole response has one deadline, so that a client which takes a byte now and then
+                // does not hold it for ever.
+                let restarts = moved && !conn.peer.owes_response();
+                if (restarts || !armed) && conn.may_stall() {
                     self.arm_stall(id, now);
                 }
                 if unfinished == Flushed::Budget {

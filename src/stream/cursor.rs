@@ -127,6 +127,11 @@ impl Play {
         play
     }
 
+    /// Returns the framing in which the player receives media.
+    pub const fn framing(&self) -> Framing {
+        self.framing
+    }
+
     fn is_paused(&self) -> bool {
         self.pause != Pause::Off
     }

@@ -11,6 +11,8 @@
 //! facts and cost 16 more bytes for each message.
 
 use super::slices::Slices;
+use crate::http::websocket::{FRAME_HEAD_BYTES_MAX, Opcode, frame_head};
+use crate::rtmp::message::kind;
 use bytes::{Buf, Bytes};
 
 /// Message stream id of the messages on a tape. Nearly every player plays on the first stream that
@@ -28,9 +30,16 @@ const BASIC_HEADER_BYTES: usize = 1;
 /// 5.3.1.2.1).
 const TIMESTAMP_AT: usize = 1;
 const LENGTH_AT: usize = 4;
+const KIND_AT: usize = 7;
 const STREAM_ID_AT: usize = 8;
 /// Value of the timestamp field if an extended timestamp follows the header.
 const EXTENDED: [u8; 3] = [0xff; 3];
+
+/// Length of the header of an FLV tag, and of the field after a tag that repeats its length (bytes).
+const TAG_HEADER_BYTES: usize = 11;
+const PREVIOUS_TAG_SIZE_BYTES: usize = 4;
+/// Type of an FLV tag with metadata.
+const SCRIPT_DATA: u8 = 18;
 
 /// A protocol in which players receive media.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,10 +47,10 @@ const EXTENDED: [u8; 3] = [0xff; 3];
 pub enum Framing {
     /// RTMP chunks (RTMP 1.0, section 5.3.1).
     Rtmp,
-    /// FLV tags, each followed by its size (FLV 10.1, annex E.4.1). The tests use it to show that a
-    /// new framing is one arm of each `match` here.
-    #[cfg(test)]
+    /// FLV tags, each followed by its size (FLV 10.1, annex E.4.1).
     Flv,
+    /// The same, each tag in a binary WebSocket message of its own (RFC 6455, section 5.2).
+    WebSocketFlv,
 }
 
 /// A tape in the framing of one player.
@@ -98,12 +107,11 @@ enum Body<'w> {
     /// The bytes on the tape after the header of type 0.
     Chunks(&'w [u8]),
     /// The payload, without the headers of its chunks.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for framings other than RTMP"))]
     Payload(Chunked<'w>),
 }
 
-/// Longest head or tail of any framing (bytes).
-const SMALL_BYTES_MAX: usize = 12;
+/// Longest head or tail of any framing (bytes): the head of a WebSocket message and that of a tag.
+const SMALL_BYTES_MAX: usize = FRAME_HEAD_BYTES_MAX + TAG_HEADER_BYTES;
 
 /// A head or a tail.
 #[derive(Clone, Copy, Default)]
@@ -113,10 +121,15 @@ struct Small {
 }
 
 impl Small {
-    fn new<const LEN: usize>(bytes: [u8; LEN]) -> Self {
-        let mut small = Self { len: LEN, ..Self::default() };
-        small.bytes[..LEN].copy_from_slice(&bytes);
+    fn new(bytes: &[u8]) -> Self {
+        let mut small = Self::default();
+        small.push(bytes);
         small
+    }
+
+    fn push(&mut self, bytes: &[u8]) {
+        self.bytes[self.len..][..bytes.len()].copy_from_slice(bytes);
+        self.len += bytes.len();
     }
 
     fn bytes(&self) -> &[u8] {
@@ -171,8 +184,9 @@ impl View {
         match self.framing {
             // All message stream ids have the same length.
             Framing::Rtmp => wire.len(),
-            #[cfg(test)]
-            Framing::Flv => self.pieces(wire).map(|piece| piece.len()).sum(),
+            Framing::Flv | Framing::WebSocketFlv => {
+                self.pieces(wire).map(|piece| piece.len()).sum()
+            }
         }
     }
 
@@ -208,17 +222,16 @@ impl View {
                 let mut header = *message.header;
                 header[STREAM_ID_AT..].copy_from_slice(&self.lane.to_le_bytes());
                 Piece {
-                    head: Small::new(header),
+                    head: Small::new(&header),
                     body: Body::Chunks(&message.wire[HEADER_BYTES..]),
                     tail: Small::default(),
                 }
             }
-            #[cfg(test)]
-            Framing::Flv => {
-                let head = flv_tag_header(&message);
-                let tag_len = (head.len + message.payload_len) as u32;
-                let tail = Small::new(tag_len.to_be_bytes());
-                Piece { head, body: Body::Payload(message), tail }
+            Framing::Flv => flv_tag(message, Small::default()),
+            Framing::WebSocketFlv => {
+                let len = TAG_HEADER_BYTES + message.payload_len + PREVIOUS_TAG_SIZE_BYTES;
+                let (head, head_len) = frame_head(Opcode::Binary, len as u64);
+                flv_tag(message, Small::new(&head[..head_len]))
             }
         }
     }
@@ -246,12 +259,15 @@ impl<'w> Piece<'w> {
     }
 }
 
+/// Returns the FLV tag for a message, after the bytes in `head` (FLV 10.1, annex E.4.1).
+fn flv_tag<'w>(message: Chunked<'w>, mut head: Small) -> Piece<'w> {
+    head.push(&flv_tag_header(&message));
+    let tag_len = (TAG_HEADER_BYTES + message.payload_len) as u32;
+    Piece { head, body: Body::Payload(message), tail: Small::new(&tag_len.to_be_bytes()) }
+}
+
 /// Returns the header of the FLV tag for a message (FLV 10.1, annex E.4.1).
-#[cfg(test)]
-fn flv_tag_header(message: &Chunked<'_>) -> Small {
-    use crate::rtmp::message::kind;
-    const KIND_AT: usize = 7;
-    const SCRIPT_DATA: u8 = 18;
+fn flv_tag_header(message: &Chunked<'_>) -> [u8; TAG_HEADER_BYTES] {
     const STREAM_ID: [u8; 3] = [0; 3];
     let header = message.header;
     let timestamp = match message.extended_len {
@@ -262,13 +278,13 @@ fn flv_tag_header(message: &Chunked<'_>) -> Small {
         kind @ (kind::AUDIO | kind::VIDEO) => kind,
         _ => SCRIPT_DATA,
     };
-    let mut tag = [0; 11];
+    let mut tag = [0; TAG_HEADER_BYTES];
     tag[0] = tag_type;
     tag[1..4].copy_from_slice(&header[LENGTH_AT..KIND_AT]);
     tag[4..7].copy_from_slice(&timestamp[1..]);
     tag[7] = timestamp[0];
     tag[8..].copy_from_slice(&STREAM_ID);
-    Small::new(tag)
+    tag
 }
 
 /// The unsent rest of messages. It shares the memory of the tape.
@@ -340,7 +356,7 @@ mod tests {
     use crate::media::MediaKind;
     use crate::media::flv::{FlvReader, Tag};
     use crate::rtmp::chunk::writer::write_message;
-    use crate::rtmp::message::{Message, MessageHeader, kind};
+    use crate::rtmp::message::{Message, MessageHeader};
     use crate::rtmp::session::Receives;
     use crate::stream::Stream;
     use crate::stream::cursor::Play;

@@ -14,6 +14,7 @@ pub mod access;
 use crate::limits;
 use crate::rtmp::session::{ConnectRequest, PlayRequest, PublishRequest};
 use crate::server::reason::CloseReason;
+use crate::server::web::ViewRequest;
 use crate::stream::ids::ConnId;
 use access::{Access, LoggedIn};
 use std::collections::VecDeque;
@@ -94,6 +95,7 @@ pub(in crate::server) enum Ask {
     Connect(ConnectRequest),
     Publish(PublishRequest),
     Play(PlayRequest),
+    View(Box<ViewRequest>),
 }
 
 impl Ask {
@@ -103,6 +105,7 @@ impl Ask {
             Self::Connect(request) => request.held_bytes(),
             Self::Publish(request) => request.target.held_bytes(),
             Self::Play(request) => request.target.held_bytes(),
+            Self::View(request) => request.held_bytes(),
         }
     }
 }

@@ -1,0 +1,241 @@
+//! The server side of one HTTP connection: requests in, responses out, one at a time.
+//!
+//! Owns the state of the connection and the bytes of the response. Policy belongs to the caller: it
+//! is handed each [`Request`] and answers it, at once or later. Until the response is with the
+//! kernel, no further request is read, so pipelined requests wait in the socket.
+//!
+//! ```text
+//!            request             respond              all is sent, kept alive
+//! Reading ───────────▶ Answering ───────▶ Responding ────────────────────────▶ Reading
+//!    │                     │                  └─ not kept alive ─▶ (closed by the caller)
+//!    │ malformed           │ open
+//!    ▼                     ▼
+//!   Over ◀──────────── Streaming: the body has no end, and the client sends WebSocket frames
+//!        close, error               or nothing of use
+//! ```
+//!
+//! It never touches a stream, a socket or a clock.
+
+use super::request::{Incoming, Request, RequestError, RequestReader};
+use super::response::ResponseHead;
+use super::websocket::{
+    ClientFrame, ClientFrames, FrameError, Opcode, frame_head, write_close, write_pong,
+};
+use bytes::{Buf, Bytes};
+
+/// See the module's head.
+#[derive(Debug, Default)]
+pub struct Exchange {
+    reader: RequestReader,
+    /// Heads of responses, and small frames between messages.
+    head: Vec<u8>,
+    body: Bytes,
+    phase: Phase,
+    keeps_alive: bool,
+    /// The frames of a WebSocket client.
+    frames: Option<Box<ClientFrames>>,
+}
+
+/// The state of the connection, as drawn in the module's head.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Phase {
+    #[default]
+    Reading,
+    Answering,
+    Responding,
+    Streaming,
+    Over,
+}
+
+/// An event of the connection.
+#[derive(Debug)]
+pub enum ExchangeEvent {
+    /// A request, which the caller must answer.
+    Request(Box<Request>),
+    /// The bytes are not HTTP, or a request that no server should act on. The caller answers with
+    /// the status of the error and closes the connection.
+    Malformed(RequestError),
+    /// The WebSocket client has closed, or has violated the protocol. The reply is in the output.
+    /// The caller closes the connection.
+    Closed(Option<FrameError>),
+}
+
+impl Exchange {
+    /// Consumes `input` up to and including the next event. Returns `None` when `input` is used
+    /// up, or while a response is owed ([`Exchange::is_blocked`]).
+    pub fn next_event(&mut self, input: &mut &mut [u8]) -> Option<ExchangeEvent> {
+        loop {
+            match self.phase {
+                Phase::Answering | Phase::Responding => return None,
+                Phase::Over => {
+                    *input = &mut [];
+                    return None;
+                }
+                Phase::Streaming => return self.next_frame(input),
+                Phase::Reading => match self.reader.next(input) {
+                    Ok(None) => return None,
+                    Ok(Some(Incoming::Continue)) => ResponseHead::write_continue(&mut self.head),
+                    Ok(Some(Incoming::Request(request))) => {
+                        self.phase = Phase::Answering;
+                        self.keeps_alive = request.is_keep_alive();
+                        return Some(ExchangeEvent::Request(request));
+                    }
+                    Err(error) => {
+                        // The bytes after an error cannot be interpreted.
+                        *input = &mut [];
+                        self.phase = Phase::Over;
+                        self.keeps_alive = false;
+                        return Some(ExchangeEvent::Malformed(error));
+                    }
+                },
+            }
+        }
+    }
+
+    /// Consumes the bytes of a client whose response streams. Only a WebSocket client has anything
+    /// to say.
+    fn next_frame(&mut self, input: &mut &mut [u8]) -> Option<ExchangeEvent> {
+        let Some(frames) = &mut self.frames else {
+            *input = &mut [];
+            return None;
+        };
+        loop {
+            match frames.next(input) {
+                Ok(None) => return None,
+                Ok(Some(ClientFrame::Ping(payload))) => write_pong(&mut self.head, &payload),
+                Ok(Some(ClientFrame::Close(code))) => {
+                    write_close(&mut self.head, code.unwrap_or(1000));
+                    self.phase = Phase::Over;
+                    return Some(ExchangeEvent::Closed(None));
+                }
+                Ok(Some(_)) => {}
+                Err(error) => {
+                    write_close(&mut self.head, error.close_code());
+                    self.phase = Phase::Over;
+                    return Some(ExchangeEvent::Closed(Some(error)));
+                }
+            }
+        }
+    }
+
+    /// Returns whether a request waits for its answer.
+    pub const fn is_asking(&self) -> bool {
+        matches!(self.phase, Phase::Answering)
+    }
+
+    /// Returns whether no further input is taken until a response is with the kernel.
+    pub const fn is_blocked(&self) -> bool {
+        matches!(self.phase, Phase::Answering | Phase::Responding)
+    }
+
+    /// Returns whether a request has begun to arrive.
+    pub fn is_within_request(&self) -> bool {
+        matches!(self.phase, Phase::Reading) && self.reader.is_within_request()
+    }
+
+    /// Returns whether the connection is WebSocket's.
+    pub const fn is_websocket(&self) -> bool {
+        self.frames.is_some()
+    }
+
+    /// Answers the request with a whole response. If the connection does not stay open for the
+    /// next request, it is over once the output is sent ([`Exchange::is_over`]).
+    pub fn respond(&mut self, head: &ResponseHead, body: Bytes) {
+        head.write(&mut self.head, self.keeps_alive);
+        self.body = body;
+        self.phase = Phase::Responding;
+    }
+
+    /// Closes the connection after the response to the current request, whatever the client asked
+    /// for.
+    pub const fn end_after_response(&mut self) {
+        self.keeps_alive = false;
+    }
+
+    /// Begins a response without an end. The caller writes its head when it knows it
+    /// ([`Exchange::write_head`]).
+    pub fn open(&mut self) {
+        self.phase = Phase::Streaming;
+        self.keeps_alive = false;
+    }
+
+    /// Switches to WebSocket (RFC 6455, section 4.2.2). `accept` is the accept key.
+    pub fn upgrade(&mut self, accept: &str) {
+        self.open();
+        ResponseHead::write_upgrade(&mut self.head, accept);
+        self.frames = Some(Box::default());
+    }
+
+    /// Writes the head of a response whose body streams until the connection ends.
+    pub fn write_head(&mut self, head: &ResponseHead) {
+        head.write(&mut self.head, false);
+    }
+
+    /// Writes the bytes at the start of a streamed body. On a WebSocket connection they are one
+    /// binary message.
+    pub fn write_first(&mut self, bytes: &[u8]) {
+        if self.is_websocket() {
+            let (head, len) = frame_head(Opcode::Binary, bytes.len() as u64);
+            self.head.extend_from_slice(&head[..len]);
+        }
+        self.head.extend_from_slice(bytes);
+    }
+
+    /// Ends a streamed body. A WebSocket client is told why.
+    pub fn finish(&mut self, close_code: u16) {
+        if self.is_websocket() {
+            write_close(&mut self.head, close_code);
+        }
+        self.phase = Phase::Over;
+    }
+
+    /// Returns the bytes to be sent, in order.
+    pub fn pending(&self) -> [&[u8]; 2] {
+        [&self.head, &self.body]
+    }
+
+    /// Returns whether anything is to be sent.
+    pub fn has_pending(&self) -> bool {
+        !self.head.is_empty() || !self.body.is_empty()
+    }
+
+    /// Removes the first `count` bytes, which have been sent. An empty output holds no memory.
+    pub fn written(&mut self, count: usize) {
+        let of_head = count.min(self.head.len());
+        if of_head == self.head.len() {
+            self.head = Vec::new();
+        } else {
+            self.head.drain(..of_head);
+        }
+        let of_body = (count - of_head).min(self.body.len());
+        if of_body == self.body.len() {
+            self.body = Bytes::new();
+        } else {
+            self.body.advance(of_body);
+        }
+        if self.phase == Phase::Responding && !self.has_pending() {
+            self.phase = if self.keeps_alive { Phase::Reading } else { Phase::Over };
+        }
+    }
+
+    /// Returns whether a whole response is being sent.
+    pub const fn is_responding(&self) -> bool {
+        matches!(self.phase, Phase::Responding)
+    }
+
+    /// Returns whether nothing more follows what is in the output.
+    pub const fn is_over(&self) -> bool {
+        matches!(self.phase, Phase::Over)
+    }
+
+    /// Returns the memory that it holds in addition to itself (bytes).
+    pub fn held_bytes(&self) -> usize {
+        self.reader.held_bytes()
+            + self.head.capacity()
+            + self.body.len()
+            + self
+                .frames
+                .as_ref()
+                .map_or(0, |frames| size_of::<ClientFrames>() + frames.held_bytes())
+    }
+}

@@ -1,0 +1,141 @@
+//! Heads of responses (RFC 9112, section 4) and problem details (RFC 9457).
+
+use serde_json::json;
+use std::fmt;
+
+macro_rules! statuses {
+    ($($name:ident = $code:literal, $reason:literal;)+) => {
+        /// The status codes that this server sends (RFC 9110, section 15).
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[allow(missing_docs, reason = "the names are those of the specification")]
+        pub enum Status {
+            $($name,)+
+        }
+
+        impl Status {
+            /// Returns the code.
+            pub const fn code(self) -> u16 {
+                match self { $(Self::$name => $code,)+ }
+            }
+
+            /// Returns the reason phrase.
+            pub const fn reason(self) -> &'static str {
+                match self { $(Self::$name => $reason,)+ }
+            }
+        }
+    };
+}
+
+statuses! {
+    Ok = 200, "OK";
+    Accepted = 202, "Accepted";
+    NoContent = 204, "No Content";
+    BadRequest = 400, "Bad Request";
+    Unauthorized = 401, "Unauthorized";
+    Forbidden = 403, "Forbidden";
+    NotFound = 404, "Not Found";
+    MethodNotAllowed = 405, "Method Not Allowed";
+    Conflict = 409, "Conflict";
+    ContentTooLarge = 413, "Content Too Large";
+    UriTooLong = 414, "URI Too Long";
+    UnsupportedMediaType = 415, "Unsupported Media Type";
+    ExpectationFailed = 417, "Expectation Failed";
+    MisdirectedRequest = 421, "Misdirected Request";
+    UnprocessableContent = 422, "Unprocessable Content";
+    HeaderFieldsTooLarge = 431, "Request Header Fields Too Large";
+    NotImplemented = 501, "Not Implemented";
+    ServiceUnavailable = 503, "Service Unavailable";
+    VersionNotSupported = 505, "HTTP Version Not Supported";
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.code(), self.reason())
+    }
+}
+
+/// The head of a response.
+#[derive(Clone, Debug)]
+pub struct ResponseHead {
+    status: Status,
+    fields: Vec<u8>,
+}
+
+impl ResponseHead {
+    /// Creates a head without fields.
+    pub const fn new(status: Status) -> Self {
+        Self { status, fields: Vec::new() }
+    }
+
+    /// Adds a field. Characters that would end its line are left out.
+    #[must_use]
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        let plain = value.bytes().filter(|byte| !byte.is_ascii_control());
+        debug_assert_eq!(plain.clone().count(), value.len(), "{name} has control characters");
+        self.fields.extend_from_slice(name.as_bytes());
+        self.fields.extend_from_slice(b": ");
+        self.fields.extend(plain);
+        self.fields.extend_from_slice(b"\r\n");
+        self
+    }
+
+    /// Adds the type and the length of a body.
+    #[must_use]
+    pub fn content(self, media_type: &str, bytes: u64) -> Self {
+        self.header("Content-Type", media_type).header("Content-Length", &bytes.to_string())
+    }
+
+    /// Appends the head to `out`. Without `keep_alive` the client is told that the connection ends
+    /// after the response.
+    pub fn write(&self, out: &mut Vec<u8>, keep_alive: bool) {
+        let Self { status, fields } = self;
+        out.extend_from_slice(format!("HTTP/1.1 {status}\r\n").as_bytes());
+        out.extend_from_slice(fields);
+        out.extend_from_slice(if keep_alive { b"\r\n" } else { b"Connection: close\r\n\r\n" });
+    }
+
+    /// Appends the interim response that asks for the body of a request.
+    pub fn write_continue(out: &mut Vec<u8>) {
+        out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+    }
+
+    /// Appends the response that switches to WebSocket (RFC 6455, section 4.2.2).
+    pub fn write_upgrade(out: &mut Vec<u8>, accept: &str) {
+        out.extend_from_slice(
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n",
+        );
+        out.extend_from_slice(format!("Sec-WebSocket-Accept: {accept}\r\n\r\n").as_bytes());
+    }
+}
+
+/// Returns an error as problem details. `code` is stable, and `detail` is for people.
+pub fn problem_json(status: Status, code: &str, detail: &str) -> Vec<u8> {
+    let problem = json!({
+        "title": status.reason(),
+        "status": status.code(),
+        "code": code,
+        "detail": detail,
+    });
+    problem.to_string().into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_is_written_line_by_line() {
+        let mut out = Vec::new();
+        let head = ResponseHead::new(Status::NotFound).header("Allow", "GET").content("a/b", 3);
+        head.write(&mut out, true);
+        let expected = "HTTP/1.1 404 Not Found\r\nAllow: GET\r\nContent-Type: a/b\r\nContent-Length: 3\r\n\r\n";
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+
+    #[test]
+    fn the_end_of_the_connection_is_announced() {
+        let mut out = Vec::new();
+        ResponseHead::new(Status::NoContent).write(&mut out, false);
+        assert_eq!(out, b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n");
+    }
+}

@@ -1,0 +1,233 @@
+//! The site: what a listener of HTTP shows, to whom, and how each request is answered.
+//!
+//! ```text
+//! request ─▶ place (what the path names) ─▶ guard (host, origin, token) ─▶ answer, or a stream
+//! ```
+//!
+//! Owns the routes and the rules of safety. The protocol is in [`crate::http`], and the players of
+//! a stream are in `viewing.rs`. It never writes to a socket: a response is left in the exchange of
+//! its connection, and the writes of the turn send it.
+//!
+//! # Safety
+//!
+//! A page in a browser can reach a server on the same machine. So each listener shows only its
+//! [`Surface`], and a name in `Host` has to be one that belongs to this server: a web site that
+//! rebinds its own name to the loopback address is refused. Requests that change something need
+//! the token, and are refused if a page of another origin has caused them. Errors fail closed.
+
+mod guard;
+mod place;
+mod viewing;
+
+pub use guard::ApiToken;
+pub(super) use viewing::ViewRequest;
+
+use super::Server;
+use super::reason::CloseReason;
+use super::stages::Stage;
+use super::transport::Transport;
+use crate::http::exchange::Exchange;
+use crate::http::request::{Method, Request, RequestError};
+use crate::http::response::{ResponseHead, Status, problem_json};
+use crate::http::websocket::FrameError;
+use crate::stream::ids::ConnId;
+use crate::time::Time;
+use bytes::Bytes;
+use log::debug;
+use place::Place;
+use viewing::Viewer;
+
+/// Media type of errors (RFC 9457).
+const PROBLEM: &str = "application/problem+json";
+
+/// The parts of the site that a listener shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Surface {
+    /// Streams are played.
+    pub playback: bool,
+    /// The page, the metrics and the API are shown.
+    pub status: bool,
+    /// The listener is on a loopback address. Otherwise the page, the metrics and the API need the
+    /// token.
+    pub is_local: bool,
+}
+
+/// The HTTP side of a connection.
+#[derive(Debug)]
+pub struct WebClient {
+    pub(super) exchange: Exchange,
+    surface: Surface,
+    viewer: Option<Viewer>,
+}
+
+impl WebClient {
+    /// Creates the side of a connection that a listener with `surface` has accepted.
+    pub(super) fn new(surface: Surface) -> Self {
+        Self { exchange: Exchange::default(), surface, viewer: None }
+    }
+
+    /// Ends the response of a player, whose stream is over.
+    pub(super) fn end_view(&mut self) {
+        self.exchange.finish(viewing::NORMAL_CLOSURE);
+    }
+}
+
+/// A whole response.
+#[derive(Debug)]
+struct Answer {
+    status: Status,
+    content_type: &'static str,
+    body: Bytes,
+    /// Methods of the resource, for the refusal of another method.
+    allow: Option<&'static str>,
+    /// Whether any page may read the answer.
+    is_public: bool,
+}
+
+impl Answer {
+    fn new(status: Status, content_type: &'static str, body: impl Into<Bytes>) -> Self {
+        Self { status, content_type, body: body.into(), allow: None, is_public: false }
+    }
+
+    /// Returns an error as problem details (RFC 9457). `code` is stable, `detail` is for people.
+    fn problem(status: Status, code: &str, detail: &str) -> Self {
+        Self::new(status, PROBLEM, problem_json(status, code, detail))
+    }
+
+    fn not_allowed(allow: &'static str) -> Self {
+        let detail = format!("the methods here are {allow}");
+        let problem = Self::problem(Status::MethodNotAllowed, "method_not_allowed", &detail);
+        Self { allow: Some(allow), ..problem }
+    }
+
+    fn head(&self) -> ResponseHead {
+        let mut head = ResponseHead::new(self.status)
+            .header("Cache-Control", "no-store")
+            .header("X-Content-Type-Options", "nosniff");
+        if let Some(allow) = self.allow {
+            head = head.header("Allow", allow);
+        }
+        if self.is_public {
+            head = head.header("Access-Control-Allow-Origin", "*");
+        }
+        if self.status == Status::Unauthorized {
+            head = head.header("WWW-Authenticate", "Bearer realm=\"tiderace\"");
+        }
+        if self.status == Status::NoContent {
+            return head;
+        }
+        head.content(self.content_type, self.body.len() as u64)
+    }
+}
+
+impl<T: Transport> Server<T> {
+    /// Sets the token that requests have to carry where the site is not public.
+    pub fn set_token(&mut self, token: Option<ApiToken>) {
+        self.token = token;
+    }
+
+    /// Answers a request, or makes the connection a player.
+    pub(super) fn serve(&mut self, id: ConnId, request: &Request, now: Time) {
+        self.table.move_to(id, Stage::Connected);
+        self.arm_stage(id, now);
+        let Some(client) = self.table[id].peer.web() else { return };
+        let surface = client.surface;
+        let place = match Place::of(request) {
+            Ok(place) => place,
+            Err(answer) => return self.answer(id, request.method(), answer),
+        };
+        let guard =
+            guard::Guard { surface, hosts: &self.settings.http.hosts, token: self.token.as_ref() };
+        if let Err(answer) = guard.check(request, &place) {
+            debug!(
+                "{}: {} {}: {}",
+                self.table[id].address(),
+                request.method(),
+                place,
+                answer.status
+            );
+            return self.answer(id, request.method(), answer);
+        }
+        match place {
+            Place::Health => {
+                let body = if self.draining { "draining\n" } else { "ok\n" };
+                let answer = Answer::new(Status::Ok, "text/plain; charset=utf-8", body);
+                self.answer(id, request.method(), answer);
+            }
+            Place::Ready => {
+                let answer = self.readiness();
+                self.answer(id, request.method(), answer);
+            }
+            Place::Stream { target, container } => {
+                self.view(id, request, &target, container, now);
+            }
+        }
+    }
+
+    /// Returns whether new publishers and players are taken.
+    fn readiness(&self) -> Answer {
+        use super::memory::MemoryLevel;
+        let (status, text) = if self.draining {
+            (Status::ServiceUnavailable, "draining\n")
+        } else if self.memory.level == MemoryLevel::Critical {
+            (Status::ServiceUnavailable, "out of memory\n")
+        } else {
+            (Status::Ok, "ready\n")
+        };
+        Answer::new(status, "text/plain; charset=utf-8", text)
+    }
+
+    /// Sends a whole response. The connection stays open if both sides want that.
+    fn answer(&mut self, id: ConnId, method: Method, answer: Answer) {
+        let is_draining = self.draining;
+        let Some(client) = self.table[id].peer.web_mut() else { return };
+        let head = answer.head();
+        if is_draining {
+            client.exchange.end_after_response();
+        }
+        let body = if method == Method::Head { Bytes::new() } else { answer.body };
+        client.exchange.respond(&head, body);
+        self.table.queue_write(id);
+    }
+
+    /// Goes on with a connection whose output is with the kernel: it is read again, or closed if
+    /// nothing follows.
+    pub(super) fn response_sent(&mut self, id: ConnId, now: Time) {
+        let conn = &self.table[id];
+        let Some(client) = conn.peer.web() else { return };
+        if client.exchange.is_over() {
+            self.dismiss(id, CloseReason::Answered, String::new(), now);
+        } else if conn.readable || conn.has_unread() {
+            self.table.queue_read(id);
+        }
+    }
+
+    /// Arms the deadline for the rest of a request whose beginning has come.
+    pub(super) fn note_request(&mut self, id: ConnId, now: Time) {
+        let conn = &self.table[id];
+        let is_within =
+            || conn.peer.web().is_some_and(|client| client.exchange.is_within_request());
+        if conn.stage == Stage::Connected && is_within() {
+            self.enter_stage(id, Stage::Connecting, now);
+        }
+    }
+
+    /// Answers bytes that are no valid request, and closes the connection: where one request ends
+    /// and the next begins is in doubt.
+    pub(super) fn refuse_request(&mut self, id: ConnId, error: &RequestError, now: Time) {
+        let detail = error.to_string();
+        if let Some(client) = self.table[id].peer.web_mut() {
+            let answer = Answer::problem(error.status, "bad_request", &detail);
+            client.exchange.respond(&answer.head(), answer.body);
+        }
+        self.dismiss(id, CloseReason::BadRequest, detail, now);
+    }
+
+    /// Closes a connection whose WebSocket client has closed or has violated the protocol.
+    pub(super) fn websocket_closed(&mut self, id: ConnId, error: Option<FrameError>, now: Time) {
+        match error {
+            None => self.dismiss(id, CloseReason::PeerClosed, String::new(), now),
+            Some(error) => self.dismiss(id, CloseReason::BadFrame, error.to_string(), now),
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! Players of a stream over HTTP and WebSocket.
+//!
+//! ```text
+//!             stream has begun, tracks are known           stream is over
+//! Waiting ─────────────────────────────────────▶ Playing ────────────────▶ (closed)
+//!    └── not published in time: 404
+//! ```
+//!
+//! A player over HTTP is a read position on the tape like any other. What differs is the start: the
+//! head of the response and the header of the file come first, and the latter names the media that
+//! the stream has. A player that is told of a medium which never comes shows nothing, and one that
+//! is not told of it never plays it. So the header waits until both are known, for a second at most.
+//! Until then the play is paused, so that no media precedes the header.
+
+use super::Answer;
+use super::guard::may_be_read_by;
+use super::place::Container;
+use crate::config::{Absent, Start};
+use crate::http::request::{Method, Request};
+use crate::http::response::{ResponseHead, Status};
+use crate::rtmp::name::StreamTarget;
+use crate::rtmp::session::Receives;
+use crate::server::Server;
+use crate::server::hub::Channel;
+use crate::server::judge::{Ask, Judges, Refused, Verdict};
+use crate::server::lines::Topic;
+use crate::server::memory::MemoryLevel;
+use crate::server::reason::CloseReason;
+use crate::server::role::TOO_MANY_WAITED_FOR;
+use crate::server::transport::Transport;
+use crate::stream::cursor::Play;
+use crate::stream::framing::Framing;
+use crate::stream::ids::{ConnId, Endpoint};
+use crate::time::Time;
+use log::{Level, log};
+use std::rc::Rc;
+
+/// How long the header of a file waits for the second medium of a stream (ms).
+const TRACKS_MS_MAX: u64 = 1000;
+/// The only lane of an HTTP connection.
+const LANE: u32 = 0;
+/// Close codes of WebSocket (RFC 6455, section 7.4.1, and the registry of IANA).
+pub(super) const NORMAL_CLOSURE: u16 = 1000;
+const TRY_AGAIN_LATER: u16 = 1013;
+const FLV_TYPE: &str = "video/x-flv";
+
+/// The state of a player.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Viewer {
+    /// Whether the head of the response and the header of the file are in the output.
+    has_begun: bool,
+    /// Whether any page may read the stream.
+    is_public: bool,
+}
+
+/// A request to play a stream over HTTP.
+#[derive(Debug)]
+pub(in crate::server) struct ViewRequest {
+    target: StreamTarget,
+    framing: Framing,
+    /// The accept key, if the client wants to switch to WebSocket.
+    accept: Option<String>,
+    is_public: bool,
+}
+
+impl ViewRequest {
+    /// Returns the memory that it holds, including itself (bytes).
+    pub(in crate::server) fn held_bytes(&self) -> usize {
+        let accept = self.accept.as_ref().map_or(0, String::capacity);
+        size_of::<Self>() + self.target.held_bytes() + accept
+    }
+}
+
+impl<T: Transport> Server<T> {
+    /// Answers a request for a stream.
+    pub(super) fn view(
+        &mut self,
+        id: ConnId,
+        request: &Request,
+        target: &StreamTarget,
+        container: Container,
+        now: Time,
+    ) {
+        let Some(client) = self.table[id].peer.web() else { return };
+        let is_public = may_be_read_by(request, client.surface, &self.settings.http.hosts);
+        let accept = request.wants_websocket();
+        if !is_public && request.header("origin").is_some() {
+            let detail = "pages of this origin may not read streams: add its host to http.hosts";
+            let answer = Answer::problem(Status::Forbidden, "cross_origin", detail);
+            return self.answer(id, request.method(), answer);
+        }
+        if request.method() != Method::Get {
+            let answer = self.about_stream(request.method(), target, is_public);
+            return self.answer(id, request.method(), answer);
+        }
+        let framing = match (container, &accept) {
+            (Container::Flv, None) => Framing::Flv,
+            (Container::Flv, Some(_)) => Framing::WebSocketFlv,
+        };
+        let view = Box::new(ViewRequest { target: target.clone(), framing, accept, is_public });
+        let peer = self.table[id].address();
+        let judges = Judges { access: &self.policies.access, outside: &mut self.outside };
+        match judges.play(id, peer, &view.target.name) {
+            Verdict::Granted { name } => self.accept_view(id, *view, &name, now),
+            Verdict::Refused(refused) => {
+                self.refuse_view(id, &view, Status::Forbidden, refused, now)
+            }
+            Verdict::Later(ticket) => self.park(id, ticket, Ask::View(view), now),
+        }
+    }
+
+    /// Answers HEAD and OPTIONS for a stream, which start nothing.
+    fn about_stream(&self, method: Method, target: &StreamTarget, is_public: bool) -> Answer {
+        let name = self.policies.access.play(&target.name);
+        let is_live = self.hub.find(&name).is_some_and(Channel::is_live);
+        let answer = match method {
+            Method::Options => Answer::new(Status::NoContent, "", ""),
+            _ if is_live => Answer::new(Status::Ok, FLV_TYPE, ""),
+            _ => Answer::problem(Status::NotFound, "not_published", "the stream is not published"),
+        };
+        Answer { is_public, ..answer }
+    }
+
+    /// Begins a granted view, unless a limit prevents it.
+    pub(in crate::server) fn accept_view(
+        &mut self,
+        id: ConnId,
+        view: ViewRequest,
+        name: &Rc<str>,
+        now: Time,
+    ) {
+        if self.memory.level >= MemoryLevel::Tight {
+            let description = "the server has no memory for another player";
+            let refused = Refused::told(CloseReason::MemoryPressure, description);
+            return self.refuse_view(id, &view, Status::ServiceUnavailable, refused, now);
+        }
+        let absent = self.hub.find(name).is_none_or(|stream| !stream.is_live());
+        if absent && self.settings.play.absent == Absent::Refuse {
+            let description = format!("{} is not published", self.policies.access.shown(name));
+            let refused = Refused::told(CloseReason::StreamNotFound, description);
+            return self.refuse_view(id, &view, Status::NotFound, refused, now);
+        }
+        let Ok(stream) = self.hub.find_or_wait(name, self.settings.limits.streams_max) else {
+            let refused = Refused::told(CloseReason::StreamLimit, TOO_MANY_WAITED_FOR);
+            return self.refuse_view(id, &view, Status::ServiceUnavailable, refused, now);
+        };
+        let level = self.level(Topic::Stream, Level::Info, now);
+        let conn = &mut self.table[id];
+        log!(
+            level,
+            "{} plays {} over {}{}",
+            conn.address(),
+            self.policies.access.shown(name),
+            if view.accept.is_some() { "WebSocket" } else { "HTTP" },
+            if absent { ", which is not published yet" } else { "" }
+        );
+        let ViewRequest { framing, accept, is_public, .. } = view;
+        let Some(client) = conn.peer.web_mut() else { return };
+        match accept {
+            Some(accept) => client.exchange.upgrade(&accept),
+            None => client.exchange.open(),
+        }
+        client.viewer = Some(Viewer { has_begun: false, is_public });
+        self.stats.plays += 1;
+        let endpoint = Endpoint { conn: id, lane: LANE };
+        let start = self.settings.play.start;
+        self.begin_playing(stream, endpoint, framing, start, Receives::ALL, now);
+        let tape = self.hub.channel(stream).tape();
+        if let Some(play) = self.table[id].play_mut(LANE) {
+            play.pause(true, tape);
+            play.told_begun = false;
+        }
+        self.tell_viewer(id, now);
+    }
+
+    /// Refuses a view.
+    pub(in crate::server) fn refuse_view(
+        &mut self,
+        id: ConnId,
+        view: &ViewRequest,
+        status: Status,
+        refused: Refused,
+        now: Time,
+    ) {
+        let Refused { reason, detail, description } = refused;
+        let asked = format!("play of {}", self.policies.access.shown(&view.target.name));
+        let problem = Answer::problem(status, reason.as_str(), &description);
+        let answer = Answer { is_public: view.is_public, ..problem };
+        if let Some(client) = self.table[id].peer.web_mut() {
+            client.exchange.end_after_response();
+            client.exchange.respond(&answer.head(), answer.body);
+        }
+        self.refuse(id, &asked, reason, detail, now);
+    }
+
+    /// Begins or ends the response of a player as its stream does, and settles its stage.
+    pub(in crate::server) fn tell_viewer(&mut self, id: ConnId, now: Time) {
+        let conn = &mut self.table[id];
+        let Some(activity) = &mut conn.activity else { return };
+        let Some(play) = activity.plays.first_mut() else { return };
+        let Some(client) = conn.peer.web_mut() else { return };
+        let Some(viewer) = &mut client.viewer else { return };
+        let channel = self.hub.channel(play.stream);
+        if viewer.has_begun {
+            if !channel.has_begun() {
+                client.exchange.finish(NORMAL_CLOSURE);
+                self.dismiss(id, CloseReason::StreamEnded, String::new(), now);
+            }
+            return;
+        }
+        if let Some(tracks) = known_tracks(channel, now) {
+            viewer.has_begun = true;
+            if !client.exchange.is_websocket() {
+                client.exchange.write_head(&flv_head(viewer.is_public));
+            }
+            client.exchange.write_first(&flv_header(tracks));
+            restart(play, channel, self.settings.play.start);
+        }
+        self.settle_stage(id, now);
+    }
+
+    /// Answers a player whose stream was not published in time.
+    pub(in crate::server) fn view_not_published(&mut self, id: ConnId, description: &str) {
+        let Some(client) = self.table[id].peer.web_mut() else { return };
+        let Some(viewer) = client.viewer else { return };
+        if client.exchange.is_websocket() {
+            return client.exchange.finish(TRY_AGAIN_LATER);
+        }
+        let problem = Answer::problem(Status::NotFound, "not_published", description);
+        let answer = Answer { is_public: viewer.is_public, ..problem };
+        client.exchange.respond(&answer.head(), answer.body);
+    }
+}
+
+/// Begins a play that was paused until now, as a new player.
+fn restart(play: &mut Play, channel: &Channel, start: Start) {
+    let (slot, framing, tape) = (play.slot, play.framing(), channel.tape());
+    *play = Play::new(play.stream, play.lane, framing, tape, start, Receives::ALL);
+    (play.slot, play.told_begun) = (slot, true);
+}
+
+/// Returns the media of a stream, once they are known.
+fn known_tracks(channel: &Channel, now: Time) -> Option<Receives> {
+    let report = channel.report(now)?;
+    let tracks = Receives { audio: report.audio.is_some(), video: report.video.is_some() };
+    let has_any = tracks.audio || tracks.video;
+    let is_known = tracks == Receives::ALL || report.duration_ms >= TRACKS_MS_MAX;
+    (has_any && is_known).then_some(tracks)
+}
+
+fn flv_head(is_public: bool) -> ResponseHead {
+    let head = ResponseHead::new(Status::Ok)
+        .header("Content-Type", FLV_TYPE)
+        .header("Cache-Control", "no-store")
+        // Asks nginx in front of this server not to collect the stream.
+        .header("X-Accel-Buffering", "no");
+    if is_public { head.header("Access-Control-Allow-Origin", "*") } else { head }
+}
+
+/// Returns the header of an FLV file, and the size of the tag before the first (FLV 10.1, annexes
+/// E.2 and E.3).
+fn flv_header(tracks: Receives) -> [u8; 13] {
+    const AUDIO: u8 = 4;
+    const VIDEO: u8 = 1;
+    let flags = if tracks.audio { AUDIO } else { 0 } | if tracks.video { VIDEO } else { 0 };
+    [b'F', b'L', b'V', 1, flags, 0, 0, 0, 9, 0, 0, 0, 0]
+}
