@@ -15,6 +15,7 @@
 //! server    the control plane: connections, roles, judges, turns
 //! stream    the data plane: one stream's tape and its cursors
 //! rtmp      the protocol: bytes in, events and bytes out
+//! http      requests, heads of responses and WebSocket frames, as bytes
 //! media     what a frame is: tags, codecs, metadata, FLV
 //! amf0, amf3, budget, limits, text, time                         values and bounds
 //! ```
@@ -54,6 +55,12 @@
 //! | which oddities of a peer are counted, and how the log names them | [`rtmp::quirks`] |
 //! | how a login is asked for and checked | [`rtmp::auth`] |
 //! | the client's side | [`rtmp::client`] |
+//! | which requests of HTTP are refused, and with which status | [`http::requests`] |
+//! | the head of a response, the body of an error | [`http::response`] |
+//! | the frames of a WebSocket | [`http::websocket`] |
+//! | one response at a time, keep-alive | [`http::exchange`] |
+//! | what a URL names, who may see it | `server/web/place.rs`, `server/web/guard.rs` |
+//! | players over HTTP and WebSocket | `server/web/viewing.rs` |
 //! | what is a keyframe, a sequence header, a track | [`media`] |
 //! | how a message of a publisher is classified | [`stream::frame`] |
 //! | which profile, level, size and rate a track has | [`media::codec`] |

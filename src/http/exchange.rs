@@ -1,7 +1,7 @@
 //! The server side of one HTTP connection: requests in, responses out, one at a time.
 //!
 //! Owns the state of the connection and the bytes of the response. Policy belongs to the caller: it
-//! is handed each [`Request`] and answers it, at once or later. Until the response is with the
+//! is handed each [`HttpRequest`] and answers it, at once or later. Until the response is with the
 //! kernel, no further request is read, so pipelined requests wait in the socket.
 //!
 //! ```text
@@ -16,7 +16,7 @@
 //!
 //! It never touches a stream, a socket or a clock.
 
-use super::request::{Incoming, Request, RequestError, RequestReader};
+use super::requests::{HttpArrival, HttpRequest, RequestError, RequestReader};
 use super::response::ResponseHead;
 use super::websocket::{
     ClientFrame, ClientFrames, FrameError, Opcode, frame_head, write_close, write_pong,
@@ -51,7 +51,7 @@ enum Phase {
 #[derive(Debug)]
 pub enum ExchangeEvent {
     /// A request, which the caller must answer.
-    Request(Box<Request>),
+    Request(Box<HttpRequest>),
     /// The bytes are not HTTP, or a request that no server should act on. The caller answers with
     /// the status of the error and closes the connection.
     Malformed(RequestError),
@@ -74,8 +74,8 @@ impl Exchange {
                 Phase::Streaming => return self.next_frame(input),
                 Phase::Reading => match self.reader.next(input) {
                     Ok(None) => return None,
-                    Ok(Some(Incoming::Continue)) => ResponseHead::write_continue(&mut self.head),
-                    Ok(Some(Incoming::Request(request))) => {
+                    Ok(Some(HttpArrival::Continue)) => ResponseHead::write_continue(&mut self.head),
+                    Ok(Some(HttpArrival::Request(request))) => {
                         self.phase = Phase::Answering;
                         self.keeps_alive = request.is_keep_alive();
                         return Some(ExchangeEvent::Request(request));

@@ -5,6 +5,6 @@
 //! lengths, line ends, host and target. It owns no policy, sees no socket, no clock and no stream.
 
 pub mod exchange;
-pub mod request;
+pub mod requests;
 pub mod response;
 pub mod websocket;

@@ -8,11 +8,11 @@ macro_rules! statuses {
         /// The status codes that this server sends (RFC 9110, section 15).
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[allow(missing_docs, reason = "the names are those of the specification")]
-        pub enum Status {
+        pub enum HttpStatus {
             $($name,)+
         }
 
-        impl Status {
+        impl HttpStatus {
             /// Returns the code.
             pub const fn code(self) -> u16 {
                 match self { $(Self::$name => $code,)+ }
@@ -30,7 +30,7 @@ statuses! {
     Ok = 200, "OK";
     Accepted = 202, "Accepted";
     NoContent = 204, "No Content";
-    BadRequest = 400, "Bad Request";
+    BadRequest = 400, "Bad HttpRequest";
     Unauthorized = 401, "Unauthorized";
     Forbidden = 403, "Forbidden";
     NotFound = 404, "Not Found";
@@ -40,15 +40,15 @@ statuses! {
     UriTooLong = 414, "URI Too Long";
     UnsupportedMediaType = 415, "Unsupported Media Type";
     ExpectationFailed = 417, "Expectation Failed";
-    MisdirectedRequest = 421, "Misdirected Request";
+    MisdirectedRequest = 421, "Misdirected HttpRequest";
     UnprocessableContent = 422, "Unprocessable Content";
-    HeaderFieldsTooLarge = 431, "Request Header Fields Too Large";
+    HeaderFieldsTooLarge = 431, "HttpRequest Header Fields Too Large";
     NotImplemented = 501, "Not Implemented";
     ServiceUnavailable = 503, "Service Unavailable";
     VersionNotSupported = 505, "HTTP Version Not Supported";
 }
 
-impl fmt::Display for Status {
+impl fmt::Display for HttpStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.code(), self.reason())
     }
@@ -57,13 +57,13 @@ impl fmt::Display for Status {
 /// The head of a response.
 #[derive(Clone, Debug)]
 pub struct ResponseHead {
-    status: Status,
+    status: HttpStatus,
     fields: Vec<u8>,
 }
 
 impl ResponseHead {
     /// Creates a head without fields.
-    pub const fn new(status: Status) -> Self {
+    pub const fn new(status: HttpStatus) -> Self {
         Self { status, fields: Vec::new() }
     }
 
@@ -109,7 +109,7 @@ impl ResponseHead {
 }
 
 /// Returns an error as problem details. `code` is stable, and `detail` is for people.
-pub fn problem_json(status: Status, code: &str, detail: &str) -> Vec<u8> {
+pub fn problem_json(status: HttpStatus, code: &str, detail: &str) -> Vec<u8> {
     let problem = json!({
         "title": status.reason(),
         "status": status.code(),
@@ -126,7 +126,7 @@ mod tests {
     #[test]
     fn a_head_is_written_line_by_line() {
         let mut out = Vec::new();
-        let head = ResponseHead::new(Status::NotFound).header("Allow", "GET").content("a/b", 3);
+        let head = ResponseHead::new(HttpStatus::NotFound).header("Allow", "GET").content("a/b", 3);
         head.write(&mut out, true);
         let expected = "HTTP/1.1 404 Not Found\r\nAllow: GET\r\nContent-Type: a/b\r\nContent-Length: 3\r\n\r\n";
         assert_eq!(String::from_utf8(out).unwrap(), expected);
@@ -135,7 +135,7 @@ mod tests {
     #[test]
     fn the_end_of_the_connection_is_announced() {
         let mut out = Vec::new();
-        ResponseHead::new(Status::NoContent).write(&mut out, false);
+        ResponseHead::new(HttpStatus::NoContent).write(&mut out, false);
         assert_eq!(out, b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n");
     }
 }

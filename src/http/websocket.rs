@@ -216,7 +216,8 @@ impl ClientFrames {
             if input.is_empty() {
                 return Ok(None);
             }
-            let (taken, rest) = std::mem::take(input).split_at_mut(missing.min(input.len()));
+            let count = missing.min(input.len());
+            let (taken, rest) = std::mem::take(input).split_at_mut(count);
             self.held.extend_from_slice(taken);
             *input = rest;
         }
@@ -297,5 +298,111 @@ impl ClientFrames {
     /// Returns the memory that it holds in addition to itself (bytes).
     pub fn held_bytes(&self) -> usize {
         self.held.capacity() + self.message.as_ref().map_or(0, |(_, message)| message.capacity())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The masked "Hello" of RFC 6455, section 5.7, as a message and as a ping.
+    const HELLO: &[u8] = b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58\
+                           \x89\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58";
+
+    fn read(bytes: &[u8], step: usize) -> Result<Vec<ClientFrame>, FrameError> {
+        let (mut frames, mut found) = (ClientFrames::default(), Vec::new());
+        for part in bytes.chunks(step) {
+            let mut part = part.to_vec();
+            let mut input = &mut part[..];
+            while let Some(frame) = frames.next(&mut input)? {
+                found.push(frame);
+            }
+        }
+        Ok(found)
+    }
+
+    /// A frame whose mask is zero.
+    fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+        [&[first, MASKED | payload.len() as u8, 0, 0, 0, 0], payload].concat()
+    }
+
+    #[test]
+    fn section_1_3_accepts_the_key_of_its_example() {
+        assert_eq!(accept_key(b"dGhlIHNhbXBsZSBub25jZQ=="), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+    }
+
+    #[test]
+    fn section_5_7_is_read_at_any_split() {
+        let hello = [ClientFrame::Text("Hello".into()), ClientFrame::Ping(b"Hello".into())];
+        for step in 1..=HELLO.len() {
+            assert_eq!(read(HELLO, step).as_deref(), Ok(&hello[..]), "{step}");
+        }
+    }
+
+    #[test]
+    fn section_5_4_fragments_are_joined_around_control_frames() {
+        let bytes =
+            [frame(0x01, b"Hel"), frame(0x89, b"!"), frame(0x80, b"lo"), frame(0x88, b"\x03\xe8")];
+        let expected = [
+            ClientFrame::Ping(b"!".into()),
+            ClientFrame::Text("Hello".into()),
+            ClientFrame::Close(Some(1000)),
+        ];
+        assert_eq!(read(&bytes.concat(), usize::MAX).as_deref(), Ok(&expected[..]));
+    }
+
+    #[test]
+    fn section_5_7_heads_have_the_shortest_length() {
+        let head = |opcode, len| {
+            let (head, head_len) = frame_head(opcode, len);
+            head[..head_len].to_vec()
+        };
+        assert_eq!(head(Opcode::Text, 5), b"\x81\x05");
+        assert_eq!(head(Opcode::Binary, 125), b"\x82\x7d");
+        assert_eq!(head(Opcode::Binary, 256), b"\x82\x7e\x01\x00");
+        assert_eq!(head(Opcode::Binary, 65_536), b"\x82\x7f\x00\x00\x00\x00\x00\x01\x00\x00");
+    }
+
+    #[test]
+    fn frames_that_section_5_forbids_are_refused() {
+        let cases: [(&[u8], u16); 11] = [
+            (b"\x81\x05Hello", 1002),
+            (b"\xc1\x80", 1002),
+            (b"\x83\x80", 1002),
+            (b"\x09\x80", 1002),
+            (b"\x80\x80\0\0\0\0", 1002),
+            (b"\x01\x80\0\0\0\0\x01\x80\0\0\0\0", 1002),
+            (b"\x81\xfe\x00\x7d", 1002),
+            (b"\x81\xff\0\0\0\0\0\0\xff\xff", 1002),
+            (b"\x81\xfe\xff\xff", 1009),
+            (b"\x89\xfe\x00\x7e", 1002),
+            (b"\x81\x81\0\0\0\0\xff", 1007),
+        ];
+        for (bytes, code) in cases {
+            let found = read(bytes, 1).map_err(FrameError::close_code);
+            assert_eq!(found, Err(code), "{bytes:x?}");
+        }
+    }
+
+    #[test]
+    fn a_message_has_a_bound_however_it_is_fragmented() {
+        let piece = frame(0, &[b'x'; 100]);
+        let first = [frame(0x02, &[b'x'; 96]), piece.repeat(40)].concat();
+        let last = frame(0x80, &[]);
+        let whole = [first.clone(), last].concat();
+        assert_eq!(read(&whole, 7), Ok(vec![ClientFrame::Binary(vec![b'x'; MESSAGE_BYTES_MAX])]));
+        let one_more = [first, frame(0x80, b"x")].concat();
+        assert_eq!(read(&one_more, 7), Err(FrameError::TooLong));
+    }
+
+    #[test]
+    fn damage_gives_the_same_at_any_split() {
+        for at in 0..HELLO.len() {
+            for byte in 0..=255 {
+                let mut bytes = HELLO.to_vec();
+                bytes[at] = byte;
+                assert_eq!(read(&bytes, 1), read(&bytes, bytes.len()), "{at} {byte}");
+            }
+        }
     }
 }

@@ -360,7 +360,8 @@ mod tests {
         let missing = MissingOption { name, errno, effect: "no effect" };
         assert_eq!(options.missing, [missing]);
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        assert_eq!(Listener::bind(address, &Settings::default()).unwrap().missing, []);
+        let listener = Listener::bind(address, Protocol::Rtmp, &[], &Settings::default());
+        assert_eq!(listener.unwrap().missing, []);
     }
 
     #[test]

@@ -22,7 +22,7 @@ use super::judge::{Ask, Decision, OutsideJudge, Question, Refused, Ticket};
 use super::reason::CloseReason;
 use super::timers::TimerKind;
 use super::transport::Transport;
-use crate::http::response::Status;
+use crate::http::response::HttpStatus;
 use crate::rtmp::command::code;
 use crate::stream::ids::ConnId;
 use crate::time::Time;
@@ -127,7 +127,7 @@ impl<T: Transport> Server<T> {
             }
             (Ask::View(request), Ok(name)) => self.accept_view(id, *request, &name, now),
             (Ask::View(request), Err(refused)) => {
-                self.refuse_view(id, &request, Status::Forbidden, refused, now);
+                self.refuse_view(id, &request, HttpStatus::Forbidden, refused, now);
             }
         }
         if goes_on {

@@ -14,7 +14,7 @@ use super::reason::CloseReason;
 use super::relaying::Relayed;
 use super::web::{Surface, WebClient};
 use crate::http::exchange::ExchangeEvent;
-use crate::http::request::{Request, RequestError};
+use crate::http::requests::{HttpRequest, RequestError};
 use crate::http::websocket::FrameError;
 use crate::limits;
 use crate::rtmp::client::{Client, ClientError, ClientEvent};
@@ -90,7 +90,7 @@ pub(super) enum Wish {
     /// The server at the other end has refused a request.
     RefusedThere { detail: String },
     /// The peer asks for a page, for the API or for a stream over HTTP.
-    Page(Box<Request>),
+    Page(Box<HttpRequest>),
     /// The bytes of the peer are not a valid HTTP request.
     Malformed(RequestError),
     /// The peer has closed its WebSocket connection, or has violated the protocol.

@@ -18,7 +18,7 @@ const SHARED_TYPES: [&str; 1] = ["Gops"];
 
 /// What each part of the library may use beside itself. Dependencies point one way: net, server,
 /// stream, then the protocol and the media, then values and bounds; load beside net and server.
-const LAYERS: [(&str, &[&str]); 14] = [
+const LAYERS: [(&str, &[&str]); 15] = [
     ("limits", &[]),
     ("time", &[]),
     ("text", &["limits"]),
@@ -26,9 +26,10 @@ const LAYERS: [(&str, &[&str]); 14] = [
     ("amf3", &["amf0", "limits"]),
     ("media", &["amf0", "amf3", "limits"]),
     ("rtmp", &["amf0", "limits", "text", "time"]),
+    ("http", &["limits"]),
     ("config", &["limits", "rtmp", "text"]),
     ("budget", &["limits"]),
-    ("stream", &["amf0", "budget", "config", "limits", "media", "rtmp", "time"]),
+    ("stream", &["amf0", "budget", "config", "http", "limits", "media", "rtmp", "time"]),
     ("server", &["budget", "config", "limits", "media", "rtmp", "stream", "text", "time"]),
     ("descriptors", &[]),
     ("net", &["config", "descriptors", "limits", "rtmp", "server", "stream", "time"]),
@@ -36,7 +37,8 @@ const LAYERS: [(&str, &[&str]); 14] = [
 ];
 
 /// The parts that turn bytes into values and back, and know of nothing else.
-const PURE: [&str; 8] = ["amf0", "amf3", "budget", "limits", "media", "rtmp", "text", "time"];
+const PURE: [&str; 9] =
+    ["amf0", "amf3", "budget", "http", "limits", "media", "rtmp", "text", "time"];
 /// The parts with sockets and the clock. `bin` is what belongs to the program alone.
 const OUTSIDE: [&str; 4] = ["descriptors", "net", "load", "bin"];
 

@@ -6,7 +6,7 @@ use crate::limits;
 use crate::rtmp::chunk::writer::wire_len;
 use crate::rtmp::handshake::Hello;
 use crate::rtmp::message::{Message, MessageHeader, UserControl, kind};
-use crate::rtmp::session::{Receives, SessionSettings};
+use crate::rtmp::session::{Receives, Session, SessionSettings};
 use crate::server::conn::{Closing, Departure};
 use crate::server::hub::DuplicatePolicy;
 use crate::server::peer::{Peer, Protocol};

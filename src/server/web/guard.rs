@@ -6,8 +6,8 @@
 use super::place::Place;
 use super::{Answer, Surface};
 use crate::config::HostName;
-use crate::http::request::{Host, Method, Request};
-use crate::http::response::Status;
+use crate::http::requests::{Host, HttpRequest, Method};
+use crate::http::response::HttpStatus;
 use std::fmt;
 use subtle::ConstantTimeEq;
 
@@ -50,7 +50,7 @@ pub(super) struct Guard<'g> {
 
 impl Guard<'_> {
     /// Returns the refusal, if the request must not reach the place.
-    pub(super) fn check(&self, request: &Request, place: &Place) -> Result<(), Answer> {
+    pub(super) fn check(&self, request: &HttpRequest, place: &Place) -> Result<(), Answer> {
         let is_playback = place.is_public();
         // Anyone may read a stream on a public address, by whatever name. Anything else could be
         // read by a site that has rebound its own name.
@@ -58,11 +58,11 @@ impl Guard<'_> {
             && !is_own_host(request.host().as_ref(), self.hosts)
         {
             let detail = "the Host header names no host of this server: add it to http.hosts";
-            return Err(Answer::problem(Status::MisdirectedRequest, "unknown_host", detail));
+            return Err(Answer::problem(HttpStatus::MisdirectedRequest, "unknown_host", detail));
         }
         if !is_reading(request.method()) && is_cross_site(request) {
             let detail = "a page of another origin has caused this request";
-            return Err(Answer::problem(Status::Forbidden, "cross_origin", detail));
+            return Err(Answer::problem(HttpStatus::Forbidden, "cross_origin", detail));
         }
         match place {
             Place::Health | Place::Ready => Ok(()),
@@ -89,7 +89,7 @@ fn is_own_name(name: &str, hosts: &[HostName]) -> bool {
 /// Returns whether a page of the origin that has sent the request may read a stream. On a public
 /// address every page may. On a loopback address only pages of this machine or of `http.hosts`
 /// may, since a page from anywhere runs in a browser of this machine.
-pub(super) fn may_be_read_by(request: &Request, surface: Surface, hosts: &[HostName]) -> bool {
+pub(super) fn may_be_read_by(request: &HttpRequest, surface: Surface, hosts: &[HostName]) -> bool {
     let Some(origin) = request.header("origin").filter(|_| surface.is_local) else {
         return !surface.is_local;
     };
@@ -109,7 +109,7 @@ fn origin_host(origin: &[u8]) -> Option<&[u8]> {
 
 fn not_shown() -> Answer {
     let detail = "this address does not show that part of the server";
-    Answer::problem(Status::NotFound, "not_shown", detail)
+    Answer::problem(HttpStatus::NotFound, "not_shown", detail)
 }
 
 fn is_reading(method: Method) -> bool {
@@ -118,7 +118,7 @@ fn is_reading(method: Method) -> bool {
 
 /// Returns whether a page of another origin has caused the request, as browsers say it. A client
 /// that sends neither header is no browser.
-fn is_cross_site(request: &Request) -> bool {
+fn is_cross_site(request: &HttpRequest) -> bool {
     match (request.header("sec-fetch-site"), request.header("origin")) {
         (Some(site), _) => !matches!(site, b"same-origin" | b"none"),
         (None, Some(origin)) => {

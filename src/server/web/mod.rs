@@ -27,8 +27,8 @@ use super::reason::CloseReason;
 use super::stages::Stage;
 use super::transport::Transport;
 use crate::http::exchange::Exchange;
-use crate::http::request::{Method, Request, RequestError};
-use crate::http::response::{ResponseHead, Status, problem_json};
+use crate::http::requests::{HttpRequest, Method, RequestError};
+use crate::http::response::{HttpStatus, ResponseHead, problem_json};
 use crate::http::websocket::FrameError;
 use crate::stream::ids::ConnId;
 use crate::time::Time;
@@ -75,7 +75,7 @@ impl WebClient {
 /// A whole response.
 #[derive(Debug)]
 struct Answer {
-    status: Status,
+    status: HttpStatus,
     content_type: &'static str,
     body: Bytes,
     /// Methods of the resource, for the refusal of another method.
@@ -85,18 +85,18 @@ struct Answer {
 }
 
 impl Answer {
-    fn new(status: Status, content_type: &'static str, body: impl Into<Bytes>) -> Self {
+    fn new(status: HttpStatus, content_type: &'static str, body: impl Into<Bytes>) -> Self {
         Self { status, content_type, body: body.into(), allow: None, is_public: false }
     }
 
     /// Returns an error as problem details (RFC 9457). `code` is stable, `detail` is for people.
-    fn problem(status: Status, code: &str, detail: &str) -> Self {
+    fn problem(status: HttpStatus, code: &str, detail: &str) -> Self {
         Self::new(status, PROBLEM, problem_json(status, code, detail))
     }
 
     fn not_allowed(allow: &'static str) -> Self {
         let detail = format!("the methods here are {allow}");
-        let problem = Self::problem(Status::MethodNotAllowed, "method_not_allowed", &detail);
+        let problem = Self::problem(HttpStatus::MethodNotAllowed, "method_not_allowed", &detail);
         Self { allow: Some(allow), ..problem }
     }
 
@@ -110,10 +110,10 @@ impl Answer {
         if self.is_public {
             head = head.header("Access-Control-Allow-Origin", "*");
         }
-        if self.status == Status::Unauthorized {
+        if self.status == HttpStatus::Unauthorized {
             head = head.header("WWW-Authenticate", "Bearer realm=\"tiderace\"");
         }
-        if self.status == Status::NoContent {
+        if self.status == HttpStatus::NoContent {
             return head;
         }
         head.content(self.content_type, self.body.len() as u64)
@@ -127,7 +127,7 @@ impl<T: Transport> Server<T> {
     }
 
     /// Answers a request, or makes the connection a player.
-    pub(super) fn serve(&mut self, id: ConnId, request: &Request, now: Time) {
+    pub(super) fn serve(&mut self, id: ConnId, request: &HttpRequest, now: Time) {
         self.table.move_to(id, Stage::Connected);
         self.arm_stage(id, now);
         let Some(client) = self.table[id].peer.web() else { return };
@@ -151,7 +151,7 @@ impl<T: Transport> Server<T> {
         match place {
             Place::Health => {
                 let body = if self.draining { "draining\n" } else { "ok\n" };
-                let answer = Answer::new(Status::Ok, "text/plain; charset=utf-8", body);
+                let answer = Answer::new(HttpStatus::Ok, "text/plain; charset=utf-8", body);
                 self.answer(id, request.method(), answer);
             }
             Place::Ready => {
@@ -168,11 +168,11 @@ impl<T: Transport> Server<T> {
     fn readiness(&self) -> Answer {
         use super::memory::MemoryLevel;
         let (status, text) = if self.draining {
-            (Status::ServiceUnavailable, "draining\n")
+            (HttpStatus::ServiceUnavailable, "draining\n")
         } else if self.memory.level == MemoryLevel::Critical {
-            (Status::ServiceUnavailable, "out of memory\n")
+            (HttpStatus::ServiceUnavailable, "out of memory\n")
         } else {
-            (Status::Ok, "ready\n")
+            (HttpStatus::Ok, "ready\n")
         };
         Answer::new(status, "text/plain; charset=utf-8", text)
     }

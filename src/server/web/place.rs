@@ -3,8 +3,8 @@
 //! Owns the table of paths. It decides nothing about who may see a place.
 
 use super::Answer;
-use crate::http::request::{Method, Request};
-use crate::http::response::Status;
+use crate::http::requests::{HttpRequest, Method};
+use crate::http::response::HttpStatus;
 use crate::rtmp::name::{AppName, StreamTarget};
 use std::fmt;
 
@@ -32,7 +32,7 @@ const ENDINGS: [(&str, Container); 2] = [(".live.flv", Container::Flv), (".flv",
 impl Place {
     /// Returns the place that a request asks for, or the answer that there is none, or not for
     /// this method.
-    pub(super) fn of(request: &Request) -> Result<Self, Answer> {
+    pub(super) fn of(request: &HttpRequest) -> Result<Self, Answer> {
         let path = request.path();
         let place = match path {
             "/healthz" => Self::Health,
@@ -62,7 +62,7 @@ impl Place {
         Self::named(name, container)
     }
 
-    fn by_query(request: &Request) -> Result<Self, Answer> {
+    fn by_query(request: &HttpRequest) -> Result<Self, Answer> {
         let value = |name| request.query_value(name);
         let (Some(app), Some(stream)) = (value("app"), value("stream")) else {
             return Err(nothing_here());
@@ -74,7 +74,9 @@ impl Place {
         let target = AppName::parse(name.as_bytes(), None).and_then(|app| app.stream(b""));
         match target {
             Ok(target) => Ok(Self::Stream { target, container }),
-            Err(error) => Err(Answer::problem(Status::NotFound, "bad_name", &error.to_string())),
+            Err(error) => {
+                Err(Answer::problem(HttpStatus::NotFound, "bad_name", &error.to_string()))
+            }
         }
     }
 
@@ -85,7 +87,11 @@ impl Place {
 }
 
 fn nothing_here() -> Answer {
-    Answer::problem(Status::NotFound, "not_found", "nothing is here; a stream is at /APP/NAME.flv")
+    Answer::problem(
+        HttpStatus::NotFound,
+        "not_found",
+        "nothing is here; a stream is at /APP/NAME.flv",
+    )
 }
 
 impl fmt::Display for Place {

@@ -16,8 +16,8 @@ use super::Answer;
 use super::guard::may_be_read_by;
 use super::place::Container;
 use crate::config::{Absent, Start};
-use crate::http::request::{Method, Request};
-use crate::http::response::{ResponseHead, Status};
+use crate::http::requests::{HttpRequest, Method};
+use crate::http::response::{HttpStatus, ResponseHead};
 use crate::rtmp::name::StreamTarget;
 use crate::rtmp::session::Receives;
 use crate::server::Server;
@@ -76,7 +76,7 @@ impl<T: Transport> Server<T> {
     pub(super) fn view(
         &mut self,
         id: ConnId,
-        request: &Request,
+        request: &HttpRequest,
         target: &StreamTarget,
         container: Container,
         now: Time,
@@ -86,7 +86,7 @@ impl<T: Transport> Server<T> {
         let accept = request.wants_websocket();
         if !is_public && request.header("origin").is_some() {
             let detail = "pages of this origin may not read streams: add its host to http.hosts";
-            let answer = Answer::problem(Status::Forbidden, "cross_origin", detail);
+            let answer = Answer::problem(HttpStatus::Forbidden, "cross_origin", detail);
             return self.answer(id, request.method(), answer);
         }
         if request.method() != Method::Get {
@@ -103,7 +103,7 @@ impl<T: Transport> Server<T> {
         match judges.play(id, peer, &view.target.name) {
             Verdict::Granted { name } => self.accept_view(id, *view, &name, now),
             Verdict::Refused(refused) => {
-                self.refuse_view(id, &view, Status::Forbidden, refused, now)
+                self.refuse_view(id, &view, HttpStatus::Forbidden, refused, now)
             }
             Verdict::Later(ticket) => self.park(id, ticket, Ask::View(view), now),
         }
@@ -114,9 +114,13 @@ impl<T: Transport> Server<T> {
         let name = self.policies.access.play(&target.name);
         let is_live = self.hub.find(&name).is_some_and(Channel::is_live);
         let answer = match method {
-            Method::Options => Answer::new(Status::NoContent, "", ""),
-            _ if is_live => Answer::new(Status::Ok, FLV_TYPE, ""),
-            _ => Answer::problem(Status::NotFound, "not_published", "the stream is not published"),
+            Method::Options => Answer::new(HttpStatus::NoContent, "", ""),
+            _ if is_live => Answer::new(HttpStatus::Ok, FLV_TYPE, ""),
+            _ => Answer::problem(
+                HttpStatus::NotFound,
+                "not_published",
+                "the stream is not published",
+            ),
         };
         Answer { is_public, ..answer }
     }
@@ -132,17 +136,17 @@ impl<T: Transport> Server<T> {
         if self.memory.level >= MemoryLevel::Tight {
             let description = "the server has no memory for another player";
             let refused = Refused::told(CloseReason::MemoryPressure, description);
-            return self.refuse_view(id, &view, Status::ServiceUnavailable, refused, now);
+            return self.refuse_view(id, &view, HttpStatus::ServiceUnavailable, refused, now);
         }
         let absent = self.hub.find(name).is_none_or(|stream| !stream.is_live());
         if absent && self.settings.play.absent == Absent::Refuse {
             let description = format!("{} is not published", self.policies.access.shown(name));
             let refused = Refused::told(CloseReason::StreamNotFound, description);
-            return self.refuse_view(id, &view, Status::NotFound, refused, now);
+            return self.refuse_view(id, &view, HttpStatus::NotFound, refused, now);
         }
         let Ok(stream) = self.hub.find_or_wait(name, self.settings.limits.streams_max) else {
             let refused = Refused::told(CloseReason::StreamLimit, TOO_MANY_WAITED_FOR);
-            return self.refuse_view(id, &view, Status::ServiceUnavailable, refused, now);
+            return self.refuse_view(id, &view, HttpStatus::ServiceUnavailable, refused, now);
         };
         let level = self.level(Topic::Stream, Level::Info, now);
         let conn = &mut self.table[id];
@@ -178,7 +182,7 @@ impl<T: Transport> Server<T> {
         &mut self,
         id: ConnId,
         view: &ViewRequest,
-        status: Status,
+        status: HttpStatus,
         refused: Refused,
         now: Time,
     ) {
@@ -226,7 +230,7 @@ impl<T: Transport> Server<T> {
         if client.exchange.is_websocket() {
             return client.exchange.finish(TRY_AGAIN_LATER);
         }
-        let problem = Answer::problem(Status::NotFound, "not_published", description);
+        let problem = Answer::problem(HttpStatus::NotFound, "not_published", description);
         let answer = Answer { is_public: viewer.is_public, ..problem };
         client.exchange.respond(&answer.head(), answer.body);
     }
@@ -249,7 +253,7 @@ fn known_tracks(channel: &Channel, now: Time) -> Option<Receives> {
 }
 
 fn flv_head(is_public: bool) -> ResponseHead {
-    let head = ResponseHead::new(Status::Ok)
+    let head = ResponseHead::new(HttpStatus::Ok)
         .header("Content-Type", FLV_TYPE)
         .header("Cache-Control", "no-store")
         // Asks nginx in front of this server not to collect the stream.

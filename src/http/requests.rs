@@ -5,13 +5,14 @@
 //! at odds with a transfer coding, targets that name a host of their own, and a second `Host`.
 //! `httparse` splits the head; the bounds and the refusals are here.
 
-use super::response::Status;
+use super::response::HttpStatus;
 use crate::limits::{
     HTTP_BODY_BYTES_MAX, HTTP_HEAD_BYTES_MAX, HTTP_HEADERS_MAX, HTTP_TARGET_BYTES_MAX,
 };
 use std::borrow::Cow;
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
+// Addresses are values. The module of the same name in `std` has sockets as well.
+use core::net::{IpAddr, Ipv6Addr};
 use std::ops::Range;
 
 const HEAD_END: &[u8] = b"\r\n\r\n";
@@ -34,18 +35,18 @@ pub struct RequestReader {
     /// The bytes of a head that is not complete.
     held: Vec<u8>,
     /// The request whose body is not complete.
-    partial: Option<Box<Request>>,
+    partial: Option<Box<HttpRequest>>,
 }
 
 const _: () = assert!(size_of::<RequestReader>() <= 32);
 
 /// An event of the reader.
-#[derive(Debug)]
-pub enum Incoming {
+#[derive(Debug, PartialEq, Eq)]
+pub enum HttpArrival {
     /// The client sends the body once it is told to go on (RFC 9110, section 10.1.1).
     Continue,
     /// A whole request.
-    Request(Box<Request>),
+    Request(Box<HttpRequest>),
 }
 
 /// The methods of requests (RFC 9110, section 9).
@@ -96,8 +97,8 @@ impl fmt::Display for Method {
 }
 
 /// A whole request.
-#[derive(Debug)]
-pub struct Request {
+#[derive(Debug, PartialEq, Eq)]
+pub struct HttpRequest {
     method: Method,
     is_http10: bool,
     path: String,
@@ -148,7 +149,7 @@ fn is_port(port: &str) -> bool {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestError {
     /// The status of the response.
-    pub status: Status,
+    pub status: HttpStatus,
     /// What was expected, and what came.
     pub detail: &'static str,
 }
@@ -162,7 +163,7 @@ impl fmt::Display for RequestError {
 impl std::error::Error for RequestError {}
 
 const fn bad(detail: &'static str) -> RequestError {
-    RequestError { status: Status::BadRequest, detail }
+    RequestError { status: HttpStatus::BadRequest, detail }
 }
 
 impl RequestReader {
@@ -171,20 +172,20 @@ impl RequestReader {
     ///
     /// # Errors
     /// [`RequestError`] if the bytes are no request that a server should act on.
-    pub fn next(&mut self, input: &mut &mut [u8]) -> Result<Option<Incoming>, RequestError> {
+    pub fn next(&mut self, input: &mut &mut [u8]) -> Result<Option<HttpArrival>, RequestError> {
         if self.partial.is_none() {
             let Some(head) = self.take_head(input)? else { return Ok(None) };
-            let request = Box::new(Request::parse(head)?);
+            let request = Box::new(HttpRequest::parse(head)?);
             let waits = request.left > 0 && input.is_empty() && request.header("expect").is_some();
             self.partial = Some(request);
             if waits {
-                return Ok(Some(Incoming::Continue));
+                return Ok(Some(HttpArrival::Continue));
             }
         }
-        Ok(self.take_body(input).map(Incoming::Request))
+        Ok(self.take_body(input).map(HttpArrival::Request))
     }
 
-    fn take_body(&mut self, input: &mut &mut [u8]) -> Option<Box<Request>> {
+    fn take_body(&mut self, input: &mut &mut [u8]) -> Option<Box<HttpRequest>> {
         let request = self.partial.as_mut()?;
         let taken = request.left.min(input.len());
         request.body.extend_from_slice(take(input, taken));
@@ -224,9 +225,9 @@ impl RequestReader {
 
     fn too_long(&self) -> RequestError {
         let status = if self.held.contains(&b'\n') {
-            Status::HeaderFieldsTooLarge
+            HttpStatus::HeaderFieldsTooLarge
         } else {
-            Status::UriTooLong
+            HttpStatus::UriTooLong
         };
         RequestError { status, detail: "the head of the request is longer than 8 KiB" }
     }
@@ -253,7 +254,7 @@ const fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.')
 }
 
-impl Request {
+impl HttpRequest {
     fn parse(head: Vec<u8>) -> Result<Self, RequestError> {
         let mut headers = [httparse::EMPTY_HEADER; HTTP_HEADERS_MAX];
         let mut parsed = httparse::Request::new(&mut headers);
@@ -310,7 +311,7 @@ impl Request {
         }
         match self.header("expect") {
             Some(expect) if !expect.eq_ignore_ascii_case(b"100-continue") => Err(RequestError {
-                status: Status::ExpectationFailed,
+                status: HttpStatus::ExpectationFailed,
                 detail: "the only expectation that is met is 100-continue",
             }),
             _ => Ok(()),
@@ -325,7 +326,7 @@ impl Request {
                 return Err(bad("a request has both Content-Length and Transfer-Encoding"));
             }
             let detail = "requests with a transfer coding are not taken: send Content-Length";
-            return Err(RequestError { status: Status::NotImplemented, detail });
+            return Err(RequestError { status: HttpStatus::NotImplemented, detail });
         }
         let Some(length) = length else { return Ok(0) };
         if length.is_empty() || !length.iter().all(u8::is_ascii_digit) {
@@ -333,7 +334,7 @@ impl Request {
         }
         let length = std::str::from_utf8(length).ok().and_then(|digits| digits.parse().ok());
         length.filter(|length| *length <= HTTP_BODY_BYTES_MAX).ok_or(RequestError {
-            status: Status::ContentTooLarge,
+            status: HttpStatus::ContentTooLarge,
             detail: "the body is longer than 16 KiB",
         })
     }
@@ -434,11 +435,11 @@ impl From<httparse::Error> for RequestError {
     fn from(error: httparse::Error) -> Self {
         match error {
             httparse::Error::TooManyHeaders => Self {
-                status: Status::HeaderFieldsTooLarge,
+                status: HttpStatus::HeaderFieldsTooLarge,
                 detail: "the request has more than 64 headers",
             },
             httparse::Error::Version => Self {
-                status: Status::VersionNotSupported,
+                status: HttpStatus::VersionNotSupported,
                 detail: "expected HTTP/1.1 or HTTP/1.0",
             },
             _ => bad("the head of the request is malformed"),
@@ -450,7 +451,7 @@ impl From<httparse::Error> for RequestError {
 fn split_target(target: &str, method: Method) -> Result<(String, String), RequestError> {
     if target.len() > HTTP_TARGET_BYTES_MAX {
         let detail = "the target is longer than 2 KiB";
-        return Err(RequestError { status: Status::UriTooLong, detail });
+        return Err(RequestError { status: HttpStatus::UriTooLong, detail });
     }
     if target == "*" && method == Method::Options {
         return Ok(("*".to_owned(), String::new()));
@@ -483,4 +484,187 @@ fn decode(text: &str) -> Option<String> {
         decoded.push(if byte == b'%' { (digit()? << 4 | digit()?) as u8 } else { byte });
     }
     String::from_utf8(decoded).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::KIB;
+
+    /// As curl 7.88 sends `curl -d hi 'http://[::1]:8080/a%20b?k=v+w'` with `Expect`, and another
+    /// request behind it.
+    const POST: &[u8] = b"POST /a%20b?k=v+w HTTP/1.1\r\nHost: [::1]:8080\r\n\
+        User-Agent: curl/7.88.1\r\nAccept: */*\r\nContent-Length: 2\r\n\
+        Content-Type: application/x-www-form-urlencoded\r\n\r\nhi\
+        GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    /// As ffmpeg 5.1 asks for a stream.
+    const FFMPEG: &str = "GET /live/show.flv HTTP/1.1\r\nUser-Agent: Lavf/59.27.100\r\n\
+        Accept: */*\r\nRange: bytes=0-\r\nConnection: close\r\nHost: 127.0.0.1:8080\r\n\
+        Icy-MetaData: 1\r\n\r\n";
+    /// The example of RFC 6455, section 1.2.
+    const UPGRADE: &str = "GET /chat HTTP/1.1\r\nHost: server.example.com\r\n\
+        Upgrade: websocket\r\nConnection: Upgrade\r\n\
+        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nOrigin: http://example.com\r\n\
+        Sec-WebSocket-Protocol: chat, superchat\r\nSec-WebSocket-Version: 13\r\n\r\n";
+
+    fn read(bytes: &[u8], step: usize) -> Result<Vec<HttpArrival>, RequestError> {
+        let (mut reader, mut found) = (RequestReader::default(), Vec::new());
+        for part in bytes.chunks(step) {
+            let mut part = part.to_vec();
+            let mut input = &mut part[..];
+            while let Some(arrival) = reader.next(&mut input)? {
+                found.push(arrival);
+            }
+            assert!(input.is_empty());
+        }
+        assert!(reader.is_within_request() || reader.held_bytes() == 0);
+        Ok(found)
+    }
+
+    fn only(text: &str) -> Box<HttpRequest> {
+        let mut found = read(text.as_bytes(), text.len()).unwrap();
+        match (found.pop(), found.is_empty()) {
+            (Some(HttpArrival::Request(request)), true) => request,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn status_of(text: &str) -> Result<usize, u16> {
+        let found = read(text.as_bytes(), text.len());
+        found.map(|found| found.len()).map_err(|error| error.status.code())
+    }
+
+    fn with(fields: &str) -> String {
+        format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n")
+    }
+
+    #[test]
+    fn any_split_gives_the_same_requests() {
+        let whole = read(POST, POST.len()).unwrap();
+        let [HttpArrival::Request(post), HttpArrival::Request(_)] = &whole[..] else {
+            panic!("{whole:?}");
+        };
+        assert_eq!((post.method(), post.path(), post.body()), (Method::Post, "/a b", &b"hi"[..]));
+        assert_eq!(post.query_value("k").as_deref(), Some("v w"));
+        assert_eq!(post.host().unwrap().address, Some(Ipv6Addr::LOCALHOST.into()));
+        for step in 1..POST.len() {
+            assert_eq!(read(POST, step).as_ref(), Ok(&whole), "{step}");
+        }
+    }
+
+    #[test]
+    fn real_clients_are_understood() {
+        let ffmpeg = only(FFMPEG);
+        assert_eq!((ffmpeg.path(), ffmpeg.is_keep_alive()), ("/live/show.flv", false));
+        let host = ffmpeg.host().unwrap();
+        assert_eq!((&*host.name, host.address.is_some()), ("127.0.0.1", true));
+        let upgrade = only(UPGRADE);
+        assert_eq!(upgrade.wants_websocket().unwrap(), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+        assert!(upgrade.is_keep_alive() && upgrade.host().unwrap().address.is_none());
+        assert_eq!(ffmpeg.wants_websocket(), None);
+    }
+
+    #[test]
+    fn rfc_9112_section_9_3_decides_whether_the_connection_stays() {
+        for (version, field, stays) in [
+            ("1.1", "", true),
+            ("1.1", "Connection: Close\r\n", false),
+            ("1.1", "Connection: x, close\r\n", false),
+            ("1.0", "", false),
+            ("1.0", "Connection: Keep-Alive\r\n", true),
+        ] {
+            let request = only(&format!("GET / HTTP/{version}\r\nHost: a\r\n{field}\r\n"));
+            assert_eq!(request.is_keep_alive(), stays, "{version} {field}");
+        }
+    }
+
+    #[test]
+    fn a_bearer_token_is_what_follows_the_scheme() {
+        for (value, token) in [
+            ("Bearer abc", Some(&b"abc"[..])),
+            ("bearer abc", Some(b"abc")),
+            ("Basic abc", None),
+            ("Bearer", None),
+        ] {
+            let request = only(&with(&format!("Authorization: {value}\r\n")));
+            assert_eq!(request.bearer_token(), token, "{value}");
+        }
+    }
+
+    #[test]
+    fn rfc_9110_section_10_1_1_a_client_that_waits_is_told_to_go_on() {
+        let head =
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n";
+        assert_eq!(read(head.as_bytes(), head.len()), Ok(vec![HttpArrival::Continue]));
+        // With the body behind the head the client does not wait.
+        assert_eq!(status_of(&format!("{head}hi")), Ok(1));
+    }
+
+    #[test]
+    fn what_smuggling_uses_is_refused() {
+        let cases = [
+            (with("Content-Length: 1\r\nContent-Length: 1\r\n"), 400),
+            (with("Content-Length: +1\r\n"), 400),
+            (with("Content-Length: 1, 1\r\n"), 400),
+            (with("Content-Length: \r\n"), 400),
+            (with("Content-Length: 0x1\r\n"), 400),
+            (with("Content-Length: 99999999999999999999999\r\n"), 413),
+            (with("Transfer-Encoding: chunked\r\n"), 501),
+            (with("Content-Length: 1\r\nTransfer-Encoding: chunked\r\n"), 400),
+            (with("X: a\r\n b\r\n"), 400),
+            (with("X : a\r\n"), 400),
+            (with("X: \0\r\n"), 400),
+            (with("X: a\rb\r\n"), 400),
+            (with("Host: b\r\n"), 400),
+            (with("Expect: 200\r\n"), 417),
+            ("GET / HTTP/1.1\nHost: a\n\n".to_owned(), 400),
+            ("GET / HTTP/1.1\r\nHost: a\n\r\n".to_owned(), 400),
+            ("GET http://a/ HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), 400),
+            ("CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), 400),
+            ("GET / HTTP/1.1\r\n\r\n".to_owned(), 400),
+            ("GET / HTTP/1.1\r\nHost: a b\r\n\r\n".to_owned(), 400),
+            ("GET / HTTP/1.1\r\nHost: a/b\r\n\r\n".to_owned(), 400),
+            ("GET /\r\n\r\n".to_owned(), 400),
+            ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned(), 505),
+            ("GET /a/%2e%2e/b HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), 400),
+            ("GET /a/../b HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), 400),
+            ("GET /a%2fb HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), 400),
+            ("GET /a%00 HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), 400),
+            ("GET /%ff HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), 400),
+            ("\u{3}\u{0}\u{0}".to_owned(), 400),
+        ];
+        for (text, status) in cases {
+            assert_eq!(status_of(&text), Err(status), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn each_bound_holds_on_both_sides() {
+        let target =
+            |len: usize| format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "a".repeat(len - 1));
+        assert_eq!(status_of(&target(HTTP_TARGET_BYTES_MAX)), Ok(1));
+        assert_eq!(status_of(&target(HTTP_TARGET_BYTES_MAX + 1)), Err(414));
+        assert_eq!(status_of(&target(9 * KIB)), Err(414));
+        let fields = |count: usize| with(&"X: y\r\n".repeat(count - 1));
+        assert_eq!(status_of(&fields(HTTP_HEADERS_MAX)), Ok(1));
+        assert_eq!(status_of(&fields(HTTP_HEADERS_MAX + 1)), Err(431));
+        let head =
+            |len: usize| with(&format!("X: {}\r\n", "y".repeat(len - with("X: \r\n").len())));
+        assert_eq!(status_of(&head(HTTP_HEAD_BYTES_MAX)), Ok(1));
+        assert_eq!(status_of(&head(HTTP_HEAD_BYTES_MAX + 1)), Err(431));
+        let body = |len: usize| with(&format!("Content-Length: {len}\r\n")) + &"y".repeat(len);
+        assert_eq!(status_of(&body(HTTP_BODY_BYTES_MAX)), Ok(1));
+        assert_eq!(status_of(&body(HTTP_BODY_BYTES_MAX + 1)), Err(413));
+    }
+
+    #[test]
+    fn damage_gives_the_same_at_any_split() {
+        for at in 0..POST.len() {
+            for byte in (0..=255).step_by(3).chain(*b"\r\n :/%") {
+                let mut bytes = POST.to_vec();
+                bytes[at] = byte;
+                assert_eq!(read(&bytes, 1), read(&bytes, bytes.len()), "{at} {byte}");
+            }
+        }
+    }
 }
