@@ -234,7 +234,7 @@ impl Field for Vec<ListenAddress> {
 }
 
 /// Addresses to listen on, of which there may be none.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct OptionalListen {
     /// The addresses.
     pub addresses: Vec<ListenAddress>,
@@ -242,6 +242,15 @@ pub struct OptionalListen {
     /// taken, but not without one that the user asked for.
     pub is_configured: bool,
 }
+
+/// Compares the addresses alone: a file that repeats the default changes nothing.
+impl PartialEq for OptionalListen {
+    fn eq(&self, other: &Self) -> bool {
+        self.addresses == other.addresses
+    }
+}
+
+impl Eq for OptionalListen {}
 
 impl OptionalListen {
     /// No address.

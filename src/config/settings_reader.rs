@@ -443,8 +443,12 @@ fn unknown_key(file: FileText<'_>, section: &str, name: &str, line: usize) -> Co
 /// Returns the candidate that `name` is probably a misspelling of.
 pub(super) fn nearest(name: &str, candidates: &[&'static str]) -> Option<&'static str> {
     let slips_max = 1 + name.len() / 4;
-    let distances = candidates.iter().map(|candidate| (edit_distance(name, candidate), *candidate));
-    distances.filter(|(distance, _)| *distance <= slips_max).min().map(|(_, candidate)| candidate)
+    // Of two that are as near, the one whose end was left out: `app` is `apps` rather than `api`.
+    let distances = candidates.iter().map(|candidate| {
+        (edit_distance(name, candidate), !candidate.starts_with(name), *candidate)
+    });
+    let near = distances.filter(|(distance, ..)| *distance <= slips_max).min();
+    near.map(|(.., candidate)| candidate)
 }
 
 #[cfg(test)]

@@ -11,22 +11,25 @@ use super::signals::{Request, Signals};
 use super::tcp::Tcp;
 use super::{descriptor_bounds, memfd, memory_budget};
 use crate::config::{ConfigErrors, Settings};
+use crate::descriptors;
 use crate::limits;
 use crate::rtmp::auth::Challenger;
 use crate::rtmp::handshake::Hello;
 use crate::server::Server;
 use crate::server::peer::Protocol;
 use crate::server::stopwatch::Clocks;
-use crate::server::web::{ApiToken, Surface};
+use crate::server::web::{ApiToken, ProcessFacts, Surface};
 use crate::stream::ids::ConnId;
 use crate::time::Time;
 use log::{error, info, warn};
 use mio::{Events, Interest, Poll, Token};
+use rustix::param::page_size;
 use rustix::time::{ClockId, clock_gettime};
 use std::collections::BTreeMap;
+use std::fs;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Events taken from the kernel in one call.
 const EVENTS_PER_POLL: usize = 1024;
@@ -88,6 +91,7 @@ impl EventLoop {
         let files_max = descriptor_bounds::files_max(settings.limits.connections_max);
         let mut server = Server::new(settings, hello, challenger);
         server.set_segments(memfd::settings(files_max));
+        server.observe_process(Box::new(process_facts()));
         server.measure_turns(Clocks {
             wall: Box::new(move || Time::ZERO + began.elapsed()),
             cpu: Box::new(cpu_time),
@@ -128,6 +132,9 @@ impl EventLoop {
             // which takes its id. An event of the old connection would then reach the new one.
             self.accept(now);
             self.server.turn(&mut self.buffer, now);
+            if self.server.take_reload() {
+                self.reload_by(&reload, now);
+            }
             self.dials.run(&mut self.server, self.poll.registry(), now);
             self.notifier.turn(now, || status(&self.server));
         }
@@ -221,11 +228,7 @@ impl EventLoop {
     ) {
         for request in self.signals.requests() {
             match request {
-                Request::Reload => {
-                    self.notifier.reloading(now);
-                    let outcome = self.reload(reload(self.server.settings()));
-                    self.notifier.ready(&outcome, now);
-                }
+                Request::Reload => self.reload_by(&reload, now),
                 Request::Reconnect => self.server.request_reconnects(now),
                 Request::Ignored => info!("received SIGUSR2, which has no effect"),
                 Request::Stop if self.drained_by.is_some() => {
@@ -241,6 +244,17 @@ impl EventLoop {
                 }
             }
         }
+    }
+
+    /// Reads the configuration again, and tells the service manager what came of it.
+    fn reload_by(
+        &mut self,
+        reload: &impl Fn(&Settings) -> Result<Settings, ConfigErrors>,
+        now: Time,
+    ) {
+        self.notifier.reloading(now);
+        let outcome = self.reload(reload(self.server.settings()));
+        self.notifier.ready(&outcome, now);
     }
 
     /// Applies new settings, unless they contain mistakes. Returns the outcome as a line.
@@ -290,6 +304,23 @@ impl EventLoop {
 fn cpu_time() -> Time {
     let used = clock_gettime(ClockId::ThreadCPUTime);
     Time::from_micros(used.tv_sec as u64 * 1_000_000 + used.tv_nsec as u64 / 1000)
+}
+
+/// Returns a closure that returns the facts about this process.
+fn process_facts() -> impl Fn() -> ProcessFacts {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let descriptors_max = descriptors::raise_limit() as u64;
+    move || {
+        // The second field is the resident set in pages (proc(5)).
+        let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();
+        let pages = statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok());
+        ProcessFacts {
+            started_s: since_1970.as_secs_f64(),
+            cpu_us: cpu_time().as_micros(),
+            resident_bytes: pages.unwrap_or(0) * page_size() as u64,
+            descriptors_max,
+        }
+    }
 }
 
 /// Returns the status line of a running server for the service manager.

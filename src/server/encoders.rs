@@ -52,6 +52,12 @@ impl Encoders {
         EncoderId(index as u16 + 1)
     }
 
+    /// Returns the name of a client, if it has told one.
+    pub(super) fn name(&self, id: EncoderId) -> Option<String> {
+        let entry = self.names.get(self.entry_index(id)?)?;
+        Some(Escaped(&entry.name).to_string())
+    }
+
     /// Notes the end of a connection.
     pub(super) fn leave(&mut self, id: EncoderId) {
         if let Some(entry) = self.entry_index(id).and_then(|index| self.names.get_mut(index)) {

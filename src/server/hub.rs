@@ -98,12 +98,19 @@ pub struct Channel {
     accounted_bytes: usize,
     /// The part of [`Hub::files`] that belongs to this stream.
     accounted_files: usize,
+    /// The number of streams that were created before.
+    serial: u64,
 }
 
 impl Channel {
     /// Returns the canonical name.
     pub const fn name(&self) -> &Rc<str> {
         &self.name
+    }
+
+    /// Returns its number among all streams. Unlike its id, it is never used again.
+    pub const fn serial(&self) -> u64 {
+        self.serial
     }
 
     /// Returns the tape.
@@ -195,9 +202,21 @@ pub struct Hub {
     discarded: Discarded,
     /// Messages of streams that are over and wait to be dropped.
     remains: Remains,
+    /// Streams ever created.
+    created: u64,
 }
 
 impl Hub {
+    /// Returns the channel of the stream with this id, if it exists.
+    pub fn get(&self, id: StreamId) -> Option<&Channel> {
+        self.channels.get(id.index())
+    }
+
+    /// Returns all streams with their ids, in the order of the ids.
+    pub fn entries(&self) -> impl Iterator<Item = (StreamId, &Channel)> {
+        self.channels.iter().map(|(index, channel)| (StreamId(index as u32), channel))
+    }
+
     /// Returns the channel of the stream with this id, which must exist.
     pub fn channel(&self, id: StreamId) -> &Channel {
         &self.channels[id.index()]
@@ -327,7 +346,9 @@ impl Hub {
             round: Round::default(),
             accounted_bytes: 0,
             accounted_files: 0,
+            serial: self.created,
         }) as u32);
+        self.created += 1;
         self.names.insert(name, id);
         self.shrinks_below = self.shrinks_below.max(self.channels.capacity() / 4);
         self.recompute_accounting(id);

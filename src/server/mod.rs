@@ -105,7 +105,7 @@ use stopwatch::{Clocks, Stopwatch, Work};
 use table::Table;
 use timers::Timers;
 use transport::Transport;
-use web::ApiToken;
+use web::{ApiToken, ProcessObserver};
 
 /// Connections and streams up to which debug builds check the invariants after a turn. With more of
 /// them the checks would take longer than the turn.
@@ -151,6 +151,10 @@ pub struct Server<T> {
     stopwatch: Stopwatch,
     /// What requests must carry where the site is not public.
     token: Option<ApiToken>,
+    /// How to learn about the process; `None` in tests.
+    process: Option<ProcessObserver>,
+    /// Set when an API client asks to read the configuration again.
+    reload_asked: bool,
 }
 
 /// The worst consequence of a full table since it last had room.
@@ -210,6 +214,8 @@ impl<T: Transport> Server<T> {
             memory: Memory::default(),
             stopwatch: Stopwatch::default(),
             token: None,
+            process: None,
+            reload_asked: false,
         }
     }
 

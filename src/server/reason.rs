@@ -108,6 +108,8 @@ reasons! {
     AddressLimit = "per_address_limit", Debug;
     /// The table of connections was full, and this session without a stream was evicted.
     GaveWay = "gave_way", Debug;
+    /// An operator closed the connection over the API.
+    Kicked = "kicked", Info;
     /// Memory was short, and this connection was the cheapest loss.
     MemoryPressure = "memory_pressure", Info;
     /// The server is going down.

@@ -248,6 +248,11 @@ impl<T> Table<T> {
         self.stages.evictable()
     }
 
+    /// Number of connections in a stage.
+    pub(super) fn in_stage(&self, stage: Stage) -> usize {
+        self.stages.len(stage)
+    }
+
     /// Moves a connection to a stage. Returns whether it was in another stage.
     pub(super) fn move_to(&mut self, id: ConnId, stage: Stage) -> bool {
         let conn = &mut self.conns[id.index()];

@@ -47,6 +47,8 @@ pub struct Report {
     pub stalls: Holes,
     /// Repairs to the timestamps.
     pub repairs: Repairs,
+    /// Payload bytes received.
+    pub bytes: u64,
 }
 
 /// Lengths of GOPs.
@@ -235,6 +237,7 @@ impl Meter {
             gaps: self.gaps,
             stalls: self.stalls,
             repairs,
+            bytes: self.bytes,
         }
     }
 

@@ -66,6 +66,8 @@ impl Guard<'_> {
         }
         match place {
             Place::Health | Place::Ready => Ok(()),
+            Place::Metrics => self.check_status(request, false),
+            Place::Api(call) => self.check_status(request, call.is_control()),
             Place::Stream { .. } if self.surface.playback => Ok(()),
             Place::Stream { .. } => Err(not_shown()),
         }
@@ -105,6 +107,31 @@ pub(super) fn may_be_read_by(request: &HttpRequest, surface: Surface, hosts: &[H
 fn origin_host(origin: &[u8]) -> Option<&[u8]> {
     let at = origin.windows(3).position(|three| three == b"://")?;
     Some(&origin[at + 3..])
+}
+
+impl Guard<'_> {
+    /// Returns the refusal, unless the request may see the state of the server or, with
+    /// `is_control`, change it.
+    fn check_status(&self, request: &HttpRequest, is_control: bool) -> Result<(), Answer> {
+        if !self.surface.status {
+            return Err(not_shown());
+        }
+        if self.surface.is_local && !is_control {
+            return Ok(());
+        }
+        let Some(token) = self.token else {
+            let detail = "set api.token_file: without a token nothing can be changed, and nothing \
+                          is shown on an address that is not loopback";
+            return Err(Answer::problem(HttpStatus::Forbidden, "no_token_configured", detail));
+        };
+        match request.bearer_token() {
+            Some(given) if token.is(given) => Ok(()),
+            _ => {
+                let detail = "expected Authorization: Bearer with the token of api.token_file";
+                Err(Answer::problem(HttpStatus::Unauthorized, "token_required", detail))
+            }
+        }
+    }
 }
 
 fn not_shown() -> Answer {

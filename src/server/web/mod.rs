@@ -15,11 +15,14 @@
 //! rebinds its own name to the loopback address is refused. Requests that change something need
 //! the token, and are refused if a page of another origin has caused them. Errors fail closed.
 
+mod api;
 mod guard;
+mod metrics;
 mod place;
 mod viewing;
 
 pub use guard::ApiToken;
+pub use metrics::{ProcessFacts, ProcessObserver};
 pub(super) use viewing::ViewRequest;
 
 use super::Server;
@@ -156,6 +159,14 @@ impl<T: Transport> Server<T> {
             }
             Place::Ready => {
                 let answer = self.readiness();
+                self.answer(id, request.method(), answer);
+            }
+            Place::Metrics => {
+                let answer = self.metrics(request, now);
+                self.answer(id, request.method(), answer);
+            }
+            Place::Api(call) => {
+                let answer = self.call(call, request, now);
                 self.answer(id, request.method(), answer);
             }
             Place::Stream { target, container } => {

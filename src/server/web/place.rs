@@ -3,6 +3,7 @@
 //! Owns the table of paths. It decides nothing about who may see a place.
 
 use super::Answer;
+use super::api::{Call, ConnKey, StreamKey};
 use crate::http::requests::{HttpRequest, Method};
 use crate::http::response::HttpStatus;
 use crate::rtmp::name::{AppName, StreamTarget};
@@ -22,9 +23,16 @@ pub(super) enum Place {
     Health,
     /// Whether it takes new publishers and players.
     Ready,
+    /// The metrics.
+    Metrics,
+    /// A call of the API.
+    Api(Call),
     /// A stream, to be played.
     Stream { target: StreamTarget, container: Container },
 }
+
+/// Where the paths of the API begin. A version is only added to: what it has is never removed.
+const API: &str = "/api/v1/";
 
 /// Endings of a stream's path. The longer ones come first.
 const ENDINGS: [(&str, Container); 2] = [(".live.flv", Container::Flv), (".flv", Container::Flv)];
@@ -37,21 +45,64 @@ impl Place {
         let place = match path {
             "/healthz" => Self::Health,
             "/readyz" => Self::Ready,
+            "/metrics" => Self::Metrics,
             // As with SRS and nginx-http-flv, whose links people bring along.
             "/flv" => Self::by_query(request)?,
+            _ if path.starts_with(API) => return Self::api(request, &path[API.len()..]),
             _ => Self::stream(path)?,
         };
         let (methods, allow): (&[Method], _) = match place {
             Self::Stream { .. } => {
                 (&[Method::Get, Method::Head, Method::Options], "GET, HEAD, OPTIONS")
             }
-            Self::Health | Self::Ready => (&[Method::Get, Method::Head], "GET, HEAD"),
+            _ => (&[Method::Get, Method::Head], "GET, HEAD"),
         };
         if methods.contains(&request.method()) {
             Ok(place)
         } else {
             Err(Answer::not_allowed(allow))
         }
+    }
+
+    /// Returns the call that a path below [`API`] and the method name.
+    fn api(request: &HttpRequest, path: &str) -> Result<Self, Answer> {
+        let parts: Vec<_> = path.split('/').collect();
+        let no_such = |what: &str| {
+            let detail = format!("there is no such {what}");
+            Answer::problem(HttpStatus::NotFound, "not_found", &detail)
+        };
+        let stream = |text| StreamKey::parse(text).ok_or_else(|| no_such("stream"));
+        let conn = |text| ConnKey::parse(text).ok_or_else(|| no_such("connection"));
+        let calls: &[(Method, Call)] = match &parts[..] {
+            ["server"] => &[(Method::Get, Call::Server)],
+            ["streams"] => &[(Method::Get, Call::Streams)],
+            ["streams", key] => {
+                let key = stream(key)?;
+                &[(Method::Get, Call::Stream(key)), (Method::Delete, Call::EndStream(key))]
+            }
+            ["connections"] => &[(Method::Get, Call::Connections)],
+            ["connections", key] => {
+                let key = conn(key)?;
+                &[(Method::Get, Call::Connection(key)), (Method::Delete, Call::Kick(key))]
+            }
+            ["connections", key, "kick"] => &[(Method::Post, Call::Kick(conn(key)?))],
+            ["reload"] => &[(Method::Post, Call::Reload)],
+            ["log-level"] => &[(Method::Put, Call::LogLevel)],
+            _ => return Err(nothing_here()),
+        };
+        let method = match request.method() {
+            Method::Head => Method::Get,
+            method => method,
+        };
+        let found = calls.iter().find(|(of, _)| *of == method);
+        found.map(|(_, call)| Self::Api(*call)).ok_or_else(|| {
+            Answer::not_allowed(match calls {
+                [(Method::Get, _), _] => "GET, HEAD, DELETE",
+                [(Method::Get, _)] => "GET, HEAD",
+                [(Method::Put, _)] => "PUT",
+                _ => "POST",
+            })
+        })
     }
 
     fn stream(path: &str) -> Result<Self, Answer> {
@@ -99,6 +150,8 @@ impl fmt::Display for Place {
         f.write_str(match self {
             Self::Health => "/healthz",
             Self::Ready => "/readyz",
+            Self::Metrics => "/metrics",
+            Self::Api(_) => "a call of the API",
             Self::Stream { .. } => "a stream",
         })
     }

@@ -90,7 +90,7 @@ impl<T: Transport> Server<T> {
             return self.answer(id, request.method(), answer);
         }
         if request.method() != Method::Get {
-            let answer = self.about_stream(request.method(), target, is_public);
+            let answer = self.probe_stream(request.method(), target, is_public);
             return self.answer(id, request.method(), answer);
         }
         let framing = match (container, &accept) {
@@ -110,7 +110,7 @@ impl<T: Transport> Server<T> {
     }
 
     /// Answers HEAD and OPTIONS for a stream, which start nothing.
-    fn about_stream(&self, method: Method, target: &StreamTarget, is_public: bool) -> Answer {
+    fn probe_stream(&self, method: Method, target: &StreamTarget, is_public: bool) -> Answer {
         let name = self.policies.access.play(&target.name);
         let is_live = self.hub.find(&name).is_some_and(Channel::is_live);
         let answer = match method {

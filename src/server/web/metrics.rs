@@ -1,0 +1,261 @@
+//! Metrics in the text formats of OpenMetrics 1.0 and Prometheus.
+//!
+//! Owns the names and labels. A snapshot of the server is taken for each scrape: counters stay
+//! where the events happen, as plain numbers. Labels come from closed lists, but for the names of
+//! streams, of which the first [`STREAMS_MAX`] have series of their own; the others are summed
+//! under [`OTHERS`]. Addresses, ids and users are never labels.
+
+use super::Answer;
+use crate::http::requests::HttpRequest;
+use crate::http::response::HttpStatus;
+use crate::server::Server;
+use crate::server::hub::Channel;
+use crate::server::reason::CloseReason;
+use crate::server::stages::Stage;
+use crate::server::transport::Transport;
+use crate::time::Time;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, prometheus_text, text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::{Registry, Unit};
+use std::fmt;
+
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
+/// Streams with series of their own.
+const STREAMS_MAX: usize = 1000;
+/// Name under which the other streams are summed. No stream has it, since names have a slash.
+const OTHERS: &str = "other";
+/// Longest value of a label (characters).
+const LABEL_CHARS_MAX: usize = 64;
+
+/// Facts about the process, which the loop knows.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ProcessFacts {
+    /// Time of the start (seconds since 1970).
+    pub started_s: f64,
+    /// Processor time used so far (us).
+    pub cpu_us: u64,
+    /// Memory in use, as the kernel counts it (bytes).
+    pub resident_bytes: u64,
+    /// Descriptors that the process may open.
+    pub descriptors_max: u64,
+}
+
+/// Returns the facts about the process at the moment.
+pub struct ProcessObserver(Box<dyn Fn() -> ProcessFacts>);
+
+impl fmt::Debug for ProcessObserver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ProcessObserver")
+    }
+}
+
+type Labels = Vec<(&'static str, String)>;
+
+/// One metric with the values of its series.
+#[derive(Debug)]
+struct Metric {
+    name: &'static str,
+    help: &'static str,
+    unit: Option<Unit>,
+    kind: MetricType,
+    series: Vec<(Labels, f64)>,
+}
+
+/// The values of one scrape.
+#[derive(Debug, Default)]
+struct Snapshot(Vec<Metric>);
+
+impl Snapshot {
+    fn add(
+        &mut self,
+        kind: MetricType,
+        name: &'static str,
+        unit: Option<Unit>,
+        help: &'static str,
+        series: Vec<(Labels, f64)>,
+    ) {
+        self.0.push(Metric { name, help, unit, kind, series });
+    }
+
+    fn counter(&mut self, name: &'static str, unit: Option<Unit>, help: &'static str, value: u64) {
+        self.add(MetricType::Counter, name, unit, help, vec![(Labels::new(), value as f64)]);
+    }
+
+    fn gauge(&mut self, name: &'static str, unit: Option<Unit>, help: &'static str, value: f64) {
+        self.add(MetricType::Gauge, name, unit, help, vec![(Labels::new(), value)]);
+    }
+}
+
+impl Collector for Snapshot {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        for Metric { name, help, unit, kind, series } in &self.0 {
+            let mut metric = encoder.encode_descriptor(name, help, unit.as_ref(), *kind)?;
+            for (labels, value) in series {
+                let mut one = metric.encode_family(labels)?;
+                match kind {
+                    MetricType::Counter => one.encode_counter::<Labels, f64, f64>(value, None)?,
+                    _ => one.encode_gauge(value)?,
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The sums of a stream's series.
+#[derive(Clone, Debug, Default)]
+struct OfStream {
+    received_bytes: u64,
+    players: usize,
+    keyframe_interval_ms: Option<u32>,
+    av_skew_ms: Option<i32>,
+}
+
+impl<T: Transport> Server<T> {
+    /// Lends the server a way to learn about its process.
+    pub fn observe_process(&mut self, facts: Box<dyn Fn() -> ProcessFacts>) {
+        self.process = Some(ProcessObserver(facts));
+    }
+
+    /// Answers a scrape, in the format that the client accepts.
+    pub(super) fn metrics(&self, request: &HttpRequest, now: Time) -> Answer {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(self.snapshot(now)));
+        let mut body = String::new();
+        let accept = request.header("accept").unwrap_or_default();
+        let wants_open = String::from_utf8_lossy(accept).contains("application/openmetrics-text");
+        let (media_type, encoded) = if wants_open {
+            (OPEN_METRICS, text::encode(&mut body, &registry))
+        } else {
+            (PROMETHEUS, prometheus_text::encode(&mut body, &registry))
+        };
+        match encoded {
+            Ok(()) => Answer::new(HttpStatus::Ok, media_type, body),
+            Err(error) => {
+                let detail = error.to_string();
+                Answer::problem(HttpStatus::ServiceUnavailable, "not_encoded", &detail)
+            }
+        }
+    }
+
+    fn snapshot(&self, now: Time) -> Snapshot {
+        let mut snapshot = Snapshot::default();
+        self.add_process(&mut snapshot);
+        self.add_connections(&mut snapshot);
+        self.add_media(&mut snapshot);
+        self.add_streams(&mut snapshot, now);
+        snapshot
+    }
+
+    fn add_process(&self, all: &mut Snapshot) {
+        let version = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];
+        let help = "The version that runs";
+        all.add(MetricType::Gauge, "tiderace_build_info", None, help, vec![(version, 1.0)]);
+        if let Some(facts) = self.process.as_ref().map(|observer| observer.0()) {
+            let (seconds, bytes) = (Some(Unit::Seconds), Some(Unit::Bytes));
+            let help = "Start of the process since 1970";
+            all.gauge("process_start_time", seconds.clone(), help, facts.started_s);
+            let cpu = vec![(Labels::new(), facts.cpu_us as f64 / 1e6)];
+            let help = "Processor time used";
+            all.add(MetricType::Counter, "process_cpu", seconds, help, cpu);
+            let resident = facts.resident_bytes as f64;
+            all.gauge("process_resident_memory", bytes, "Memory in use", resident);
+            let help = "Descriptors that the process may open";
+            all.gauge("process_max_fds", None, help, facts.descriptors_max as f64);
+        }
+        let help = "Turns of the loop that took more than 100 ms";
+        all.counter("tiderace_loop_stalls", None, help, self.stats.slow_turns);
+        let longest = self.stopwatch.cpu_us_max() as f64 / 1e6;
+        let help = "Longest processor time of a turn since the start";
+        all.gauge("tiderace_turn_cpu_max", Some(Unit::Seconds), help, longest);
+        let bytes = || Some(Unit::Bytes);
+        let help = "Memory of connections and streams, with kernel buffers";
+        all.gauge("tiderace_memory", bytes(), help, self.memory_bytes() as f64);
+        let limit = self.settings.limits.memory_bytes_max as f64;
+        all.gauge("tiderace_memory_limit", bytes(), "The memory budget; 0 is no limit", limit);
+    }
+
+    fn add_connections(&self, all: &mut Snapshot) {
+        let stages = Stage::ALL.map(|stage| {
+            let state = format!("{stage:?}").to_ascii_lowercase();
+            (vec![("state", state)], self.table.in_stage(stage) as f64)
+        });
+        let help = "Connections by state";
+        all.add(MetricType::Gauge, "tiderace_connections", None, help, stages.into());
+        let limit = self.settings.limits.connections_max as f64;
+        all.gauge("tiderace_connections_limit", None, "Most connections at a time", limit);
+        let stats = &self.stats;
+        all.counter("tiderace_connections_accepted", None, "Accepted connections", stats.accepted);
+        let help = "Connections refused at a limit";
+        all.counter("tiderace_connections_refused", None, help, stats.refused);
+        let reasons = CloseReason::ALL.iter().map(|reason| {
+            (vec![("reason", reason.as_str().to_owned())], stats.closed(*reason) as f64)
+        });
+        let (kind, help) = (MetricType::Counter, "Ended connections by reason");
+        all.add(kind, "tiderace_connections_closed", None, help, reasons.collect());
+    }
+
+    fn add_media(&self, all: &mut Snapshot) {
+        let (stats, bytes) = (&self.stats, || Some(Unit::Bytes));
+        all.counter("tiderace_received", bytes(), "Bytes read", stats.bytes_in);
+        all.counter("tiderace_sent", bytes(), "Bytes written", stats.bytes_out);
+        all.counter("tiderace_publishes", None, "Accepted publishes", stats.publishes);
+        all.counter("tiderace_plays", None, "Accepted plays", stats.plays);
+        let help = "Messages of publishers that could not be parsed";
+        all.counter("tiderace_messages_dropped", None, help, stats.messages_dropped);
+        let help = "GOPs that were too large to be kept for late players";
+        all.counter("tiderace_gops_cut", None, help, stats.gops_cut);
+        let states: [(&str, fn(&Channel) -> bool); 3] = [
+            ("live", Channel::is_live),
+            ("lingering", |channel| channel.has_begun() && !channel.is_live()),
+            ("waiting", |channel| !channel.has_begun()),
+        ];
+        let counted = states.map(|(state, is_in)| {
+            let count = self.hub.iter().filter(|channel| is_in(channel)).count();
+            (vec![("state", state.to_owned())], count as f64)
+        });
+        let help = "Streams by state";
+        all.add(MetricType::Gauge, "tiderace_streams", None, help, counted.into());
+    }
+
+    fn add_streams(&self, all: &mut Snapshot, now: Time) {
+        let (mut own, mut others) = (Vec::new(), OfStream::default());
+        for channel in self.hub.iter() {
+            let report = channel.report(now);
+            let of_stream = OfStream {
+                received_bytes: report.as_ref().map_or(0, |report| report.bytes),
+                players: channel.players().len(),
+                keyframe_interval_ms: report.as_ref().and_then(|r| Some(r.gops?.last.ms)),
+                av_skew_ms: report.as_ref().and_then(|r| Some(r.skew?.last_ms)),
+            };
+            if own.len() < STREAMS_MAX {
+                let name = self.policies.access.shown(channel.name()).to_string();
+                let name = name.chars().take(LABEL_CHARS_MAX).collect();
+                own.push((vec![("stream", name)], of_stream));
+            } else {
+                others.received_bytes += of_stream.received_bytes;
+                others.players += of_stream.players;
+            }
+        }
+        if own.len() == STREAMS_MAX {
+            own.push((vec![("stream", OTHERS.to_owned())], others));
+        }
+        let series = |value: fn(&OfStream) -> Option<f64>| {
+            let with = own.iter().filter_map(|(labels, of)| Some((labels.clone(), value(of)?)));
+            with.collect::<Vec<_>>()
+        };
+        let received = series(|of| Some(of.received_bytes as f64));
+        let (kind, help) = (MetricType::Gauge, "Payload bytes of the publish under way");
+        all.add(kind, "tiderace_stream_published", Some(Unit::Bytes), help, received);
+        let players = series(|of| Some(of.players as f64));
+        all.add(kind, "tiderace_stream_players", None, "Players of a stream", players);
+        let interval = series(|of| of.keyframe_interval_ms.map(|ms| f64::from(ms) / 1000.0));
+        let (unit, help) = (Some(Unit::Seconds), "Length of the last GOP");
+        all.add(kind, "tiderace_stream_keyframe_interval", unit.clone(), help, interval);
+        let skew = series(|of| of.av_skew_ms.map(|ms| f64::from(ms) / 1000.0));
+        let help = "How far audio is behind video";
+        all.add(kind, "tiderace_stream_av_skew", unit, help, skew);
+    }
+}
