@@ -93,6 +93,10 @@ pub(crate) struct Serve {
     /// [::]:1935].
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Vec<String>,
+    /// Address for HTTP, which shows the page and plays streams; "" for none; may be repeated
+    /// [default: 127.0.0.1:8080].
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    http_listen: Vec<String>,
     /// Lowest level to log: error, warn, info, debug, trace [default: info].
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<String>,
@@ -144,6 +148,8 @@ impl Serve {
 
     fn flags(&self) -> Vec<FlagValue> {
         let listen = FlagValue { flag: "--listen", key: "listen", values: self.listen.clone() };
+        let http = self.http_listen.clone();
+        let http = FlagValue { flag: "--http-listen", key: "http.listen", values: http };
         let single = [
             ("--log-level", "log_level", &self.log_level),
             ("--connections-max", "limits.connections_max", &self.connections_max),
@@ -158,7 +164,7 @@ impl Serve {
             key,
             values: value.iter().cloned().collect(),
         });
-        [listen].into_iter().chain(single).filter(|flag| !flag.values.is_empty()).collect()
+        [listen, http].into_iter().chain(single).filter(|flag| !flag.values.is_empty()).collect()
     }
 }
 

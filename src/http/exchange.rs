@@ -181,6 +181,11 @@ impl Exchange {
         self.head.extend_from_slice(bytes);
     }
 
+    /// Writes more bytes of a streamed body.
+    pub fn write_event(&mut self, bytes: &[u8]) {
+        self.head.extend_from_slice(bytes);
+    }
+
     /// Ends a streamed body. A WebSocket client is told why.
     pub fn finish(&mut self, close_code: u16) {
         if self.is_websocket() {

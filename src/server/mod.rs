@@ -105,7 +105,7 @@ use stopwatch::{Clocks, Stopwatch, Work};
 use table::Table;
 use timers::Timers;
 use transport::Transport;
-use web::{ApiToken, ProcessObserver};
+use web::{ApiToken, OpenPages, ProcessObserver};
 
 /// Connections and streams up to which debug builds check the invariants after a turn. With more of
 /// them the checks would take longer than the turn.
@@ -151,6 +151,7 @@ pub struct Server<T> {
     stopwatch: Stopwatch,
     /// What requests must carry where the site is not public.
     token: Option<ApiToken>,
+    pages: OpenPages,
     /// How to learn about the process; `None` in tests.
     process: Option<ProcessObserver>,
     /// Set when an API client asks to read the configuration again.
@@ -214,6 +215,7 @@ impl<T: Transport> Server<T> {
             memory: Memory::default(),
             stopwatch: Stopwatch::default(),
             token: None,
+            pages: OpenPages::default(),
             process: None,
             reload_asked: false,
         }
@@ -336,6 +338,7 @@ impl<T: Transport> Server<T> {
         self.fire_timers(now);
         self.cancel_late_errands(now);
         self.sweep(now);
+        self.update_pages(now);
         self.stopwatch.lap(Work::Deadlines);
         self.write_all(now);
         // After the writes, since the last messages of a publisher precede the end of its stream.
@@ -396,6 +399,7 @@ impl<T: Transport> Server<T> {
         let of_conns = self.table.timers().next().unwrap_or(Time::NEVER);
         let of_lines = self.chatter.due().unwrap_or(Time::NEVER);
         let of_others = self.hub.next_deadline().min(self.errands.next_deadline());
+        let of_others = of_others.min(self.pages.due());
         let first = of_conns.min(of_lines).min(of_others);
         (first != Time::NEVER).then_some(first)
     }
@@ -580,6 +584,9 @@ impl<T: Transport> Server<T> {
     fn remove(&mut self, id: ConnId, now: Time) {
         // The last messages are sent if the socket has room. Nothing waits for more room.
         self.write_last(id);
+        if self.table[id].peer.is_page() {
+            self.pages.remove(id);
+        }
         let conn = self.table.remove(id);
         self.encoders.leave(conn.encoder);
         if let Some(closing) = &conn.closing {

@@ -401,6 +401,11 @@ impl Peer {
         self.session().is_some_and(Session::is_to_reconnect)
     }
 
+    /// Returns whether it is an open page, which waits for events.
+    pub(super) fn is_page(&self) -> bool {
+        self.web().is_some_and(WebClient::is_page)
+    }
+
     /// Returns whether a whole HTTP response is being sent.
     pub(super) fn owes_response(&self) -> bool {
         self.web().is_some_and(|client| client.exchange.is_responding())

@@ -107,6 +107,7 @@ impl<T: Transport> Server<T> {
         let at = match conn.stage {
             Stage::Handshaking if is_web => conn.accepted.plus_millis(http.request_ms),
             Stage::Connecting if is_web => now.plus_millis(http.request_ms),
+            Stage::Connected if conn.peer.is_page() => Time::NEVER,
             Stage::Connected if is_web => optional(http.idle_ms),
             Stage::Handshaking => conn.accepted.plus_millis(timeouts.handshake_ms),
             Stage::Connecting => conn.accepted.plus_millis(timeouts.connect_ms),

@@ -64,5 +64,6 @@ mod supply;
 mod tidy;
 mod timers;
 mod timestamps;
+mod web;
 
 use support::{random, wire};

@@ -36,6 +36,7 @@ use tiderace::server::conn::Conn;
 use tiderace::server::errand::ErrandId;
 use tiderace::server::peer::Protocol;
 use tiderace::server::reason::CloseReason;
+use tiderace::server::web::Surface;
 use tiderace::stream::ids::{ConnId, Endpoint};
 use tiderace::stream::segment::SegmentSettings;
 use tiderace::time::Time;
@@ -155,6 +156,19 @@ impl World {
     /// Opens a connection from a given address. As in the loop, connections are accepted after the
     /// server has been told about events and before its turn.
     pub(crate) fn connect_from(&mut self, address: SocketAddr) -> ClientHandle {
+        self.open(address, Protocol::Rtmp)
+    }
+
+    /// Opens a connection of HTTP, to a listener that shows `surface`.
+    pub(crate) fn connect_http(&mut self, surface: Surface) -> ClientHandle {
+        let host = 0x0b00_0001 + self.clients.len() as u32;
+        let address = SocketAddr::from((Ipv4Addr::from(host), 50_000));
+        let handle = self.open(address, Protocol::Http(surface));
+        self[handle].reader = None;
+        handle
+    }
+
+    fn open(&mut self, address: SocketAddr, protocol: Protocol) -> ClientHandle {
         self.move_bytes();
         let handle = ClientHandle(self.clients.len());
         let faults = self.faults.map(|seed| Faults::harmless(seed ^ (handle.0 as u64) << 32));
@@ -162,7 +176,7 @@ impl World {
         let transport = MemoryTransport(Rc::clone(&link));
         let conn = if self.server.admits(&address, self.now) {
             let expected = self.server.next_id();
-            let id = self.server.accept(transport, address, Protocol::Rtmp, self.now);
+            let id = self.server.accept(transport, address, protocol, self.now);
             assert_eq!(id, expected, "the id that was announced");
             Some(id)
         } else {
@@ -374,7 +388,8 @@ impl World {
             let is_read = link.unread() == 0 || conn.is_parked();
             assert!(is_read, "client {index}: bytes that the server has not read");
             if peer.reads {
-                assert!(peer.reader.is_between_messages(), "client {index}: half a message");
+                let is_whole = peer.reader.as_ref().is_none_or(|r| r.is_between_messages());
+                assert!(is_whole, "client {index}: half a message");
             }
             let plays = conn.activity.iter().flat_map(|activity| &activity.plays);
             let mut news = plays.map(|play| self.server.hub().channel(play.stream).news_at());
@@ -419,7 +434,8 @@ pub(crate) struct Peer {
     outbox: Vec<u8>,
     finishes: bool,
     received: Vec<u8>,
-    reader: wire::Reader,
+    /// Reads what it receives as RTMP; `None` for a client of HTTP.
+    reader: Option<wire::Reader>,
     messages: Vec<Message>,
 }
 
@@ -434,7 +450,7 @@ impl Peer {
             outbox: Vec::new(),
             finishes: false,
             received: Vec::new(),
-            reader: wire::Reader::behind_handshake(),
+            reader: Some(wire::Reader::behind_handshake()),
             messages: Vec::new(),
         }
     }
@@ -476,7 +492,9 @@ impl Peer {
     /// read.
     pub(crate) fn read(&mut self, count: usize) -> usize {
         let mut bytes = self.link.borrow_mut().receive(count);
-        self.messages.extend(self.reader.read(&bytes));
+        if let Some(reader) = &mut self.reader {
+            self.messages.extend(reader.read(&bytes));
+        }
         self.received.extend(&bytes);
         if let Some(client) = &mut self.client {
             let mut input = &mut bytes[..];

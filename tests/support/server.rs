@@ -52,6 +52,8 @@ impl Start {
         let config = directory.write("tiderace.toml", settings);
         let address = own_address();
         command.arg("--config").arg(&config).args(["--listen", &address.to_string()]);
+        // The default address can be had by one server at a time.
+        command.args(["--http-listen", ""]);
         let files = Output::of(&mut command, directory.path(), "tiderace");
         Self { command, address, config, directory, files }
     }

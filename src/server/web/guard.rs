@@ -66,7 +66,10 @@ impl Guard<'_> {
         }
         match place {
             Place::Health | Place::Ready => Ok(()),
-            Place::Metrics => self.check_status(request, false),
+            Place::Asset(_) if self.surface.status => Ok(()),
+            Place::Page | Place::Asset(_) | Place::Events | Place::Metrics => {
+                self.check_status(request, false)
+            }
             Place::Api(call) => self.check_status(request, call.is_control()),
             Place::Stream { .. } if self.surface.playback => Ok(()),
             Place::Stream { .. } => Err(not_shown()),

@@ -45,6 +45,12 @@ pub struct ProcessFacts {
 /// Returns the facts about the process at the moment.
 pub struct ProcessObserver(Box<dyn Fn() -> ProcessFacts>);
 
+impl ProcessObserver {
+    pub(super) fn facts(&self) -> ProcessFacts {
+        (self.0)()
+    }
+}
+
 impl fmt::Debug for ProcessObserver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ProcessObserver")
@@ -153,7 +159,7 @@ impl<T: Transport> Server<T> {
         let version = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];
         let help = "The version that runs";
         all.add(MetricType::Gauge, "tiderace_build_info", None, help, vec![(version, 1.0)]);
-        if let Some(facts) = self.process.as_ref().map(|observer| observer.0()) {
+        if let Some(facts) = self.process.as_ref().map(ProcessObserver::facts) {
             let (seconds, bytes) = (Some(Unit::Seconds), Some(Unit::Bytes));
             let help = "Start of the process since 1970";
             all.gauge("process_start_time", seconds.clone(), help, facts.started_s);

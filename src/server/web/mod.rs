@@ -18,6 +18,7 @@
 mod api;
 mod guard;
 mod metrics;
+mod page;
 mod place;
 mod viewing;
 
@@ -37,6 +38,7 @@ use crate::stream::ids::ConnId;
 use crate::time::Time;
 use bytes::Bytes;
 use log::debug;
+pub(super) use page::OpenPages;
 use place::Place;
 use viewing::Viewer;
 
@@ -61,12 +63,19 @@ pub struct WebClient {
     pub(super) exchange: Exchange,
     surface: Surface,
     viewer: Option<Viewer>,
+    /// Whether the events of an open page are sent over it.
+    is_page: bool,
 }
 
 impl WebClient {
     /// Creates the side of a connection that a listener with `surface` has accepted.
     pub(super) fn new(surface: Surface) -> Self {
-        Self { exchange: Exchange::default(), surface, viewer: None }
+        Self { exchange: Exchange::default(), surface, viewer: None, is_page: false }
+    }
+
+    /// Returns whether the events of an open page are sent over it.
+    pub(super) const fn is_page(&self) -> bool {
+        self.is_page
     }
 
     /// Ends the response of a player, whose stream is over.
@@ -85,11 +94,20 @@ struct Answer {
     allow: Option<&'static str>,
     /// Whether any page may read the answer.
     is_public: bool,
+    /// What the answer, as a page, may load.
+    policy: Option<&'static str>,
 }
 
 impl Answer {
     fn new(status: HttpStatus, content_type: &'static str, body: impl Into<Bytes>) -> Self {
-        Self { status, content_type, body: body.into(), allow: None, is_public: false }
+        Self {
+            status,
+            content_type,
+            body: body.into(),
+            allow: None,
+            is_public: false,
+            policy: None,
+        }
     }
 
     /// Returns an error as problem details (RFC 9457). `code` is stable, `detail` is for people.
@@ -109,6 +127,9 @@ impl Answer {
             .header("X-Content-Type-Options", "nosniff");
         if let Some(allow) = self.allow {
             head = head.header("Allow", allow);
+        }
+        if let Some(policy) = self.policy {
+            head = head.header("Content-Security-Policy", policy);
         }
         if self.is_public {
             head = head.header("Access-Control-Allow-Origin", "*");
@@ -161,6 +182,12 @@ impl<T: Transport> Server<T> {
                 let answer = self.readiness();
                 self.answer(id, request.method(), answer);
             }
+            Place::Page => {
+                let answer = self.page(now);
+                self.answer(id, request.method(), answer);
+            }
+            Place::Asset(asset) => self.answer(id, request.method(), asset.answer()),
+            Place::Events => self.open_events(id, request, now),
             Place::Metrics => {
                 let answer = self.metrics(request, now);
                 self.answer(id, request.method(), answer);

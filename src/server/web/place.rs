@@ -4,6 +4,7 @@
 
 use super::Answer;
 use super::api::{Call, ConnKey, StreamKey};
+use super::page::Asset;
 use crate::http::requests::{HttpRequest, Method};
 use crate::http::response::HttpStatus;
 use crate::rtmp::name::{AppName, StreamTarget};
@@ -23,6 +24,12 @@ pub(super) enum Place {
     Health,
     /// Whether it takes new publishers and players.
     Ready,
+    /// The page.
+    Page,
+    /// A file of the page.
+    Asset(Asset),
+    /// The events of an open page.
+    Events,
     /// The metrics.
     Metrics,
     /// A call of the API.
@@ -45,6 +52,10 @@ impl Place {
         let place = match path {
             "/healthz" => Self::Health,
             "/readyz" => Self::Ready,
+            "/" => Self::Page,
+            "/page.css" => Self::Asset(Asset::Style),
+            "/page.js" => Self::Asset(Asset::Script),
+            "/events" => Self::Events,
             "/metrics" => Self::Metrics,
             // As with SRS and nginx-http-flv, whose links people bring along.
             "/flv" => Self::by_query(request)?,
@@ -55,6 +66,7 @@ impl Place {
             Self::Stream { .. } => {
                 (&[Method::Get, Method::Head, Method::Options], "GET, HEAD, OPTIONS")
             }
+            Self::Events => (&[Method::Get], "GET"),
             _ => (&[Method::Get, Method::Head], "GET, HEAD"),
         };
         if methods.contains(&request.method()) {
@@ -150,6 +162,9 @@ impl fmt::Display for Place {
         f.write_str(match self {
             Self::Health => "/healthz",
             Self::Ready => "/readyz",
+            Self::Page => "/",
+            Self::Asset(_) => "a file of the page",
+            Self::Events => "/events",
             Self::Metrics => "/metrics",
             Self::Api(_) => "a call of the API",
             Self::Stream { .. } => "a stream",

@@ -1,0 +1,292 @@
+//! The page for people: what is live, who publishes and plays it, and how the server does.
+//!
+//! The page is made here, so it shows something without a script. An open page is kept up to date
+//! by server-sent events (HTML, section 9.2): once a second the part that changes is made once, and
+//! is sent to all open pages. Names come from encoders, and `maud` escapes them.
+
+use super::Answer;
+use crate::http::requests::HttpRequest;
+use crate::http::response::{HttpStatus, ResponseHead};
+use crate::server::Server;
+use crate::server::hub::Channel;
+use crate::server::transport::Transport;
+use crate::stream::ids::ConnId;
+use crate::stream::meter::Report;
+use crate::time::Time;
+use bytes::Bytes;
+use maud::{DOCTYPE, Markup, html};
+
+const HTML: &str = "text/html; charset=utf-8";
+/// How often open pages are sent what has changed (ms).
+const EVENTS_EVERY_MS: u64 = 1000;
+/// Streams and connections that a page shows. The API has all of them.
+const SHOWN_MAX: usize = 200;
+/// Length of a GOP above which players start late (ms).
+const LONG_GOP_MS: u32 = 5000;
+/// Distance of audio and video that people notice (ms).
+const NOTICED_SKEW_MS: u32 = 150;
+/// Nothing but the server's own files, and no page that frames it.
+const POLICY: &str = "default-src 'none'; connect-src 'self'; script-src 'self'; \
+                      style-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
+
+/// The files of the page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asset {
+    Style,
+    Script,
+}
+
+impl Asset {
+    pub(super) fn answer(self) -> Answer {
+        let (media_type, text) = match self {
+            Self::Style => ("text/css; charset=utf-8", include_str!("assets/page.css")),
+            Self::Script => ("text/javascript; charset=utf-8", include_str!("assets/page.js")),
+        };
+        Answer::new(HttpStatus::Ok, media_type, Bytes::from_static(text.as_bytes()))
+    }
+}
+
+/// The pages that are open, and when they are sent the next event.
+#[derive(Debug)]
+pub(in crate::server) struct OpenPages {
+    conns: Vec<ConnId>,
+    due: Time,
+}
+
+impl Default for OpenPages {
+    fn default() -> Self {
+        Self { conns: Vec::new(), due: Time::NEVER }
+    }
+}
+
+impl OpenPages {
+    /// Returns the time of the next event; [`Time::NEVER`] without an open page.
+    pub(in crate::server) const fn due(&self) -> Time {
+        self.due
+    }
+
+    fn add(&mut self, id: ConnId, now: Time) {
+        self.conns.push(id);
+        self.due = self.due.min(now.plus_millis(EVENTS_EVERY_MS));
+    }
+
+    /// Forgets a connection that is being closed.
+    pub(in crate::server) fn remove(&mut self, id: ConnId) {
+        self.conns.retain(|conn| *conn != id);
+        if self.conns.is_empty() {
+            *self = Self::default();
+        }
+    }
+}
+
+impl<T: Transport> Server<T> {
+    /// Answers a request for the page.
+    pub(super) fn page(&self, now: Time) -> Answer {
+        let page = html! {
+            (DOCTYPE)
+            html lang="en" {
+                head {
+                    meta charset="utf-8";
+                    meta name="viewport" content="width=device-width, initial-scale=1";
+                    title { "Tiderace" }
+                    link rel="stylesheet" href="page.css";
+                    script src="page.js" defer {}
+                }
+                body {
+                    h1 { "Tiderace" }
+                    p #lost .note role="status" { "The server does not answer: trying again." }
+                    main #state { (self.state(now)) }
+                }
+            }
+        };
+        Answer { policy: Some(POLICY), ..Answer::new(HttpStatus::Ok, HTML, page.into_string()) }
+    }
+
+    /// Opens the events of a page. The next one comes within a second.
+    pub(super) fn open_events(&mut self, id: ConnId, _: &HttpRequest, now: Time) {
+        let Some(client) = self.table[id].peer.web_mut() else { return };
+        let head = ResponseHead::new(HttpStatus::Ok)
+            .header("Content-Type", "text/event-stream")
+            .header("Cache-Control", "no-store")
+            .header("X-Accel-Buffering", "no");
+        client.exchange.open();
+        client.exchange.write_head(&head);
+        client.is_page = true;
+        self.pages.add(id, now);
+        self.arm_stage(id, now);
+        self.table.queue_write(id);
+    }
+
+    /// Sends the open pages what has changed, if that is due. A page that has not taken the last
+    /// event is left out.
+    pub(in crate::server) fn update_pages(&mut self, now: Time) {
+        if self.pages.due > now {
+            return;
+        }
+        self.pages.due = now.plus_millis(EVENTS_EVERY_MS);
+        let state = self.state(now).into_string();
+        // A line break would end the event.
+        let event = format!("data: {}\n\n", state.replace(['\r', '\n'], " "));
+        for index in 0..self.pages.conns.len() {
+            let id = self.pages.conns[index];
+            let conn = &mut self.table[id];
+            if conn.peer.has_pending() {
+                continue;
+            }
+            if let Some(client) = conn.peer.web_mut() {
+                client.exchange.write_event(event.as_bytes());
+                self.table.queue_write(id);
+            }
+        }
+    }
+
+    /// Returns the part of the page that changes.
+    fn state(&self, now: Time) -> Markup {
+        let begun = self.hub.iter().filter(|channel| channel.has_begun());
+        let live: Vec<_> = begun.take(SHOWN_MAX).collect();
+        html! {
+            (self.facts(now))
+            h2 { "Streams" }
+            @if live.is_empty() { (nothing_live()) }
+            @for channel in live { (self.about(channel, now)) }
+            (self.connections(now))
+        }
+    }
+
+    fn facts(&self, now: Time) -> Markup {
+        let cpu_s = self.process.as_ref().map(|process| process.facts().cpu_us as f64 / 1e6);
+        let limits = &self.settings.limits;
+        html! {
+            dl .facts {
+                div { dt { "up" } dd { (span_of(now.millis_since(Time::ZERO))) } }
+                div { dt { "connections" }
+                    dd { (self.table.len()) " of " (limits.connections_max) } }
+                div { dt { "memory" }
+                    dd { (mib(self.memory_bytes())) " of " (mib(limits.memory_bytes_max)) " MiB" } }
+                @if let Some(cpu_s) = cpu_s { div { dt { "CPU" } dd { (format!("{cpu_s:.1} s")) } } }
+                div { dt { "longest turn" }
+                    dd { (format!("{:.1} ms", self.stopwatch.cpu_us_max() as f64 / 1000.0)) } }
+                div { dt { "in" } dd { (mib(self.stats.bytes_in as usize)) " MiB" } }
+                div { dt { "out" } dd { (mib(self.stats.bytes_out as usize)) " MiB" } }
+            }
+        }
+    }
+
+    fn about(&self, channel: &Channel, now: Time) -> Markup {
+        let name = self.policies.access.shown(channel.name()).to_string();
+        let publisher = channel.publisher().and_then(|publisher| self.table.get(publisher.conn));
+        let report = channel.report(now);
+        html! {
+            section .stream {
+                h3 {
+                    (name)
+                    @if channel.is_live() { span .state.live { "live" } }
+                    @else { span .state { "waits for its publisher" } }
+                }
+                @if let Some(report) = &report { p { (report) } @for note in notes(report) {
+                    p .note { (note) }
+                } }
+                dl .facts {
+                    div { dt { "players" } dd { (channel.players().len()) } }
+                    @if let Some(conn) = publisher {
+                        div { dt { "publisher" } dd { (conn.address()) } }
+                        @if let Some(encoder) = self.encoders.name(conn.encoder) {
+                            div { dt { "encoder" } dd { (encoder) } }
+                        }
+                    }
+                    div { dt { "FLV" } dd { a href=(format!("/{name}.flv")) { "/" (name) ".flv" } } }
+                }
+            }
+        }
+    }
+
+    fn connections(&self, now: Time) -> Markup {
+        let playing = self.table.iter().map(|(_, conn)| conn).filter(|conn| conn.plays());
+        let playing: Vec<_> = playing.take(SHOWN_MAX).collect();
+        html! {
+            @if !playing.is_empty() {
+                h2 { "Players" }
+                div .wide { table {
+                    tr { th { "address" } th { "stream" } th { "for" } th { "sent" } th { "skips" } }
+                    @for conn in playing {
+                        @for play in conn.activity.iter().flat_map(|activity| &activity.plays) {
+                            tr {
+                                td { (conn.address()) }
+                                td { (self.policies.access.shown(
+                                    self.hub.channel(play.stream).name()).to_string()) }
+                                td { (span_of(now.millis_since(conn.accepted))) }
+                                td { (mib(conn.bytes_out as usize)) " MiB" }
+                                td { (play.skips()) }
+                            }
+                        }
+                    }
+                } }
+            }
+        }
+    }
+}
+
+/// Returns what a user does to see a stream.
+fn nothing_live() -> Markup {
+    html! {
+        p { "Nothing is published yet. In OBS: Settings, Stream, Service " code { "Custom" }
+            ", Server " code { "rtmp://ADDRESS/live" } ", Stream Key " code { "show" }
+            ". With ffmpeg:" }
+        p { code { "ffmpeg -re -i talk.mp4 -c copy -f flv rtmp://ADDRESS/live/show" } }
+    }
+}
+
+/// Returns what an operator should know about a stream, in plain words.
+fn notes(report: &Report) -> Vec<String> {
+    let mut notes = Vec::new();
+    if let Some(gops) = report.gops.filter(|gops| gops.last.ms > LONG_GOP_MS) {
+        let seconds = f64::from(gops.last.ms) / 1000.0;
+        notes.push(format!(
+            "A keyframe comes every {seconds:.0} s: players start late. Set the keyframe interval \
+             of the encoder to 2 s."
+        ));
+    }
+    if let Some(skew) = report.skew.filter(|skew| skew.last_ms.unsigned_abs() > NOTICED_SKEW_MS) {
+        let side = if skew.last_ms > 0 { "behind" } else { "ahead of" };
+        notes.push(format!("Audio is {} ms {side} video.", skew.last_ms.unsigned_abs()));
+    }
+    if report.gops_cut > 0 {
+        notes.push(
+            "The GOPs are too large to be kept: late players wait for the next keyframe."
+                .to_owned(),
+        );
+    }
+    if !report.repairs.is_empty() {
+        notes.push(format!("Timestamps were repaired: {}.", report.repairs));
+    }
+    notes
+}
+
+fn mib(bytes: usize) -> usize {
+    bytes / crate::limits::MIB
+}
+
+/// Returns a duration as people read it.
+fn span_of(millis: u64) -> String {
+    let seconds = millis / 1000;
+    match (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60, seconds % 60) {
+        (0, 0, 0, s) => format!("{s} s"),
+        (0, 0, m, s) => format!("{m} min {s} s"),
+        (0, h, m, _) => format!("{h} h {m} min"),
+        (d, h, ..) => format!("{d} d {h} h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_shown_by_their_two_largest_units() {
+        for (millis, shown) in
+            [(999, "0 s"), (61_000, "1 min 1 s"), (3_660_000, "1 h 1 min"), (90_000_000, "1 d 1 h")]
+        {
+            assert_eq!(span_of(millis), shown);
+        }
+    }
+}

@@ -1,0 +1,571 @@
+//! The site: requests and responses, players over HTTP and WebSocket, who may see what, deadlines.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tiderace::config::{Absent, Settings};
+use tiderace::media::flv::FlvReader;
+use tiderace::media::{MediaKind, flv};
+use tiderace::server::reason::CloseReason;
+use tiderace::server::web::{ApiToken, Surface};
+
+use crate::frames::{self, publish};
+use crate::wire::Message;
+use crate::world::{ClientHandle, World};
+
+const ALL: Surface = Surface { playback: true, status: true, is_local: true };
+const PUBLIC: Surface = Surface { is_local: false, ..ALL };
+const TOKEN: &str = "0123456789abcdef";
+/// The key of the example in RFC 6455, section 1.3, and its answer.
+const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+
+fn world() -> World {
+    World::new(Settings::default())
+}
+
+/// A response with its body.
+#[derive(Debug)]
+struct Response {
+    status: u16,
+    head: String,
+    body: Vec<u8>,
+}
+
+impl Response {
+    fn of(bytes: &[u8]) -> Self {
+        let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").expect("a whole head") + 4;
+        let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        Self { status, head, body: bytes[end..].to_vec() }
+    }
+
+    fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+
+    /// The stable code of an error.
+    fn code(&self) -> String {
+        self.json()["code"].as_str().unwrap_or_default().to_owned()
+    }
+}
+
+/// Sends a request on a new connection and returns what has come so far.
+fn ask(world: &mut World, surface: Surface, request: &str) -> Response {
+    let client = world.connect_http(surface);
+    world[client].send_raw(request.as_bytes());
+    world.run();
+    Response::of(world[client].received())
+}
+
+fn get(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: localhost:8080\r\n\r\n")
+}
+
+fn with(method: &str, path: &str, fields: &str) -> String {
+    format!("{method} {path} HTTP/1.1\r\nHost: localhost:8080\r\n{fields}\r\n")
+}
+
+/// Opens a player over HTTP that has sent its request.
+fn viewer(world: &mut World, path: &str) -> ClientHandle {
+    let client = world.connect_http(ALL);
+    world[client].send_raw(get(path).as_bytes());
+    world.run();
+    client
+}
+
+/// A stream with video and audio, of which a player sees a picture at once.
+fn live(world: &mut World) -> ClientHandle {
+    let publisher = world.publisher("cam");
+    publish(world, publisher, "V0 A0 K1 a1 i2", 0);
+    publisher
+}
+
+/// The labels of the tags in FLV bytes.
+fn labels_of(file: &[u8]) -> String {
+    let mut reader = FlvReader::new(file).expect("an FLV header");
+    let mut labels = Vec::new();
+    while let Ok(Some(flv::Tag { media, payload, .. })) = reader.next_tag() {
+        let kind = match media {
+            MediaKind::Audio => crate::wire::AUDIO,
+            MediaKind::Video => crate::wire::VIDEO,
+            MediaKind::Data => crate::wire::DATA,
+        };
+        labels.push(frames::label(&Message::new(4, kind, payload.to_vec())));
+    }
+    labels.join(" ")
+}
+
+#[test]
+fn a_player_gets_the_header_with_its_tracks_and_then_the_newest_picture() {
+    let mut world = world();
+    let publisher = live(&mut world);
+    let player = viewer(&mut world, "/live/cam.flv");
+    publish(&mut world, publisher, "i3 a3", 40);
+    let response = Response::of(world[player].received());
+    assert_eq!(response.status, 200, "{}", response.head);
+    assert!(response.head.contains("Content-Type: video/x-flv\r\n"), "{}", response.head);
+    assert!(response.head.contains("Connection: close\r\n"), "{}", response.head);
+    assert_eq!(&response.body[..13], b"FLV\x01\x05\0\0\0\x09\0\0\0\0");
+    assert_eq!(labels_of(&response.body), "A0 V0 K1 a1 i2 i3 a3");
+}
+
+#[test]
+fn other_urls_of_a_stream_lead_to_it() {
+    let mut world = world();
+    live(&mut world);
+    for path in
+        ["/live/cam.live.flv", "/flv?app=live&stream=cam", "/live/c%61m.flv", "//live//cam.flv"]
+    {
+        let player = viewer(&mut world, path);
+        let response = Response::of(world[player].received());
+        assert_eq!(response.status, 200, "{path}: {}", response.head);
+        assert_eq!(labels_of(&response.body), "A0 V0 K1 a1 i2", "{path}");
+    }
+}
+
+#[test]
+fn the_header_names_the_only_medium_of_a_stream_after_a_second() {
+    let mut world = world();
+    let publisher = world.publisher("cam");
+    let player = viewer(&mut world, "/live/cam.flv");
+    publish(&mut world, publisher, "V0 K1", 0);
+    assert!(world[player].received().is_empty(), "sound may still come");
+    world.advance_ms(1000);
+    publish(&mut world, publisher, "i2", 1000);
+    let response = Response::of(world[player].received());
+    assert_eq!(response.body[4], 1, "video alone");
+    assert_eq!(labels_of(&response.body), "V0 K1 i2");
+}
+
+#[test]
+fn a_player_waits_for_a_stream_and_is_answered_once_it_begins() {
+    let mut world = world();
+    let player = viewer(&mut world, "/live/cam.flv");
+    world.advance(Duration::from_secs(60));
+    assert!(world[player].received().is_empty() && !world[player].is_closed());
+    live(&mut world);
+    let response = Response::of(world[player].received());
+    assert_eq!((response.status, &*labels_of(&response.body)), (200, "A0 V0 K1 a1 i2"));
+}
+
+#[test]
+fn a_stream_that_does_not_come_in_time_or_may_not_be_waited_for_is_not_found() {
+    for (absent, wait_ms) in [(Absent::Wait, 500), (Absent::Refuse, 0)] {
+        let mut settings = Settings::default();
+        settings.play.absent = absent;
+        settings.play.wait_ms = wait_ms;
+        let mut world = World::new(settings);
+        let player = viewer(&mut world, "/live/cam.flv");
+        world.advance_ms(500);
+        let response = Response::of(world[player].received());
+        assert_eq!(response.status, 404, "{absent:?}: {}", response.head);
+        assert!(world[player].is_finished(), "{absent:?}");
+    }
+}
+
+#[test]
+fn the_response_ends_with_the_stream_after_its_last_message() {
+    let mut settings = Settings::default();
+    settings.publish.linger_ms = 1000;
+    let mut world = World::new(settings);
+    let publisher = live(&mut world);
+    let player = viewer(&mut world, "/live/cam.flv");
+    publish(&mut world, publisher, "i3", 40);
+    world[publisher].finish();
+    world.advance_ms(999);
+    assert!(!world[player].is_finished(), "the publisher may return");
+    world.advance_ms(1);
+    assert!(world[player].is_finished());
+    let response = Response::of(world[player].received());
+    assert_eq!(labels_of(&response.body), "A0 V0 K1 a1 i2 i3");
+    world.advance_ms(1000);
+    assert_eq!(world.closed(CloseReason::StreamEnded), 1);
+}
+
+#[test]
+fn a_publisher_that_returns_goes_on_in_the_same_response() {
+    let mut world = world();
+    let publisher = live(&mut world);
+    let player = viewer(&mut world, "/live/cam.flv");
+    world[publisher].finish();
+    world.advance_ms(500);
+    let publisher = world.publisher("cam");
+    publish(&mut world, publisher, "V1 A1 K5 a5", 0);
+    let response = Response::of(world[player].received());
+    assert_eq!(labels_of(&response.body), "A0 V0 K1 a1 i2 V1 A1 K5 a5");
+}
+
+#[test]
+fn rfc_6455_a_websocket_player_gets_each_tag_as_a_message() {
+    let mut world = world();
+    let publisher = live(&mut world);
+    let player = world.connect_http(ALL);
+    let upgrade = format!(
+        "Upgrade: websocket\r\nConnection: keep-alive, Upgrade\r\nSec-WebSocket-Key: {KEY}\r\n\
+         Sec-WebSocket-Version: 13\r\nOrigin: http://localhost:3000\r\n"
+    );
+    world[player].send_raw(with("GET", "/live/cam.flv", &upgrade).as_bytes());
+    world.run();
+    // A masked ping between two messages.
+    world[player].send_raw(b"\x89\x82\0\0\0\0hi");
+    publish(&mut world, publisher, "i3", 40);
+    let response = Response::of(world[player].received());
+    assert_eq!(response.status, 101, "{}", response.head);
+    assert!(response.head.contains(&format!("Sec-WebSocket-Accept: {ACCEPT}\r\n")));
+    let (mut rest, mut file, mut pongs) = (&response.body[..], Vec::new(), 0);
+    while let [first, len, ..] = *rest {
+        let (head, len) = match len {
+            126 => (4, usize::from(u16::from_be_bytes([rest[2], rest[3]]))),
+            len => (2, usize::from(len)),
+        };
+        match first {
+            0x82 => file.extend_from_slice(&rest[head..head + len]),
+            0x8a => pongs += usize::from(&rest[head..head + len] == b"hi"),
+            other => panic!("{other:x}"),
+        }
+        rest = &rest[head + len..];
+    }
+    assert_eq!((labels_of(&file).as_str(), pongs), ("A0 V0 K1 a1 i2 i3", 1));
+    // A masked close is answered, and ends the connection.
+    world[player].send_raw(b"\x88\x82\0\0\0\0\x03\xe8");
+    world.run();
+    assert!(world[player].received().ends_with(b"\x88\x02\x03\xe8"));
+    assert!(world[player].is_finished());
+}
+
+#[test]
+fn a_player_that_lags_skips_to_the_newest_picture_and_never_gets_a_part_of_a_tag() {
+    let mut world = world();
+    let publisher = live(&mut world);
+    world.socket_bytes = 1000;
+    let player = viewer(&mut world, "/live/cam.flv");
+    world[player].reads = false;
+    for second in 1..9 {
+        let (key, inter) = (10 * second, 10 * second + 1);
+        frames::publish_sized(&mut world, publisher, &format!("K{key}"), second * 1000, 3000);
+        frames::publish_sized(&mut world, publisher, &format!("i{inter}"), second * 1000, 3000);
+        world.advance_ms(1000);
+    }
+    world[player].reads = true;
+    world.run();
+    let response = Response::of(world[player].received());
+    let labels = labels_of(&response.body);
+    assert!(labels.ends_with("V0 K80 i81"), "{labels}");
+    assert!(!labels.contains("K40"), "{labels}");
+}
+
+#[test]
+fn requests_on_one_connection_are_answered_in_order_one_at_a_time() {
+    let mut world = world();
+    let client = world.connect_http(ALL);
+    world[client].send_raw([get("/healthz"), get("/nowhere"), get("/readyz")].concat().as_bytes());
+    world.run();
+    let received = String::from_utf8(world[client].received().to_vec()).unwrap();
+    let statuses: Vec<_> =
+        received.match_indices("HTTP/1.1 ").map(|(at, _)| &received[at + 9..at + 12]).collect();
+    assert_eq!(statuses, ["200", "404", "200"], "{received}");
+    assert!(!world[client].is_finished(), "the connection is kept");
+    assert!(received.ends_with("ready\n"), "{received}");
+}
+
+#[test]
+fn a_client_that_asks_for_it_is_left_after_one_response() {
+    let mut world = world();
+    let client = world.connect_http(ALL);
+    world[client].send_raw(with("GET", "/healthz", "Connection: close\r\n").as_bytes());
+    world.run();
+    let response = Response::of(world[client].received());
+    assert_eq!((response.status, &response.body[..]), (200, &b"ok\n"[..]));
+    assert!(world[client].is_finished());
+    assert_eq!(world.conn(client).map(|conn| conn.is_closing()), Some(true));
+}
+
+#[test]
+fn head_has_the_length_and_no_body() {
+    let mut world = world();
+    let response = ask(&mut world, ALL, &with("HEAD", "/healthz", ""));
+    assert!(response.head.contains("Content-Length: 3\r\n"), "{}", response.head);
+    assert!(response.body.is_empty());
+    assert_eq!(ask(&mut world, ALL, &with("HEAD", "/live/cam.flv", "")).status, 404);
+    live(&mut world);
+    assert_eq!(ask(&mut world, ALL, &with("HEAD", "/live/cam.flv", "")).status, 200);
+    assert_eq!(world.server.stats().plays, 0, "nothing is played");
+}
+
+#[test]
+fn malformed_bytes_get_a_status_and_the_end_of_the_connection() {
+    let mut world = world();
+    for (bytes, status) in [
+        ("GET / HTTP/1.1\nHost: a\n\n", 400),
+        ("GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", 501),
+        ("\u{16}\u{3}\u{1}", 400),
+    ] {
+        let client = world.connect_http(ALL);
+        world[client].send_raw(bytes.as_bytes());
+        world.run();
+        assert_eq!(Response::of(world[client].received()).status, status, "{bytes:?}");
+        assert!(world[client].is_finished(), "{bytes:?}");
+    }
+    assert_eq!(world.closed(CloseReason::BadRequest), 0, "they may read the reason");
+    world.advance_ms(1000);
+    assert_eq!(world.closed(CloseReason::BadRequest), 3);
+}
+
+#[test]
+fn slow_heads_and_idle_connections_have_deadlines_that_bytes_do_not_move() {
+    let mut world = world();
+    let slow = world.connect_http(ALL);
+    let idle = world.connect_http(ALL);
+    world[idle].send_raw(get("/healthz").as_bytes());
+    for _ in 0..9 {
+        world[slow].send_raw(b"G");
+        world.advance_ms(1000);
+    }
+    assert!(!world[slow].is_closed());
+    world.advance_ms(1000);
+    assert!(world[slow].is_closed(), "10 s from accept");
+    world.advance_ms(49_999);
+    assert!(!world[idle].is_closed());
+    // A second request that is not completed has its own deadline.
+    world[idle].send_raw(b"GET / HT");
+    world.advance_ms(9_000);
+    world[idle].send_raw(b"T");
+    world.advance_ms(999);
+    assert!(!world[idle].is_closed());
+    world.advance_ms(1);
+    assert!(world[idle].is_closed());
+    assert_eq!(world.closed(CloseReason::HttpTimeout), 2);
+}
+
+#[test]
+fn a_response_that_is_not_taken_as_a_whole_ends_the_connection() {
+    let mut world = world();
+    live(&mut world);
+    world.socket_bytes = 100;
+    let client = world.connect_http(ALL);
+    world[client].reads = false;
+    world[client].send_raw(get("/api/v1/streams").as_bytes());
+    for _ in 0..29 {
+        world.advance_ms(1000);
+        // A byte now and then is not enough.
+        world[client].read(1);
+        world.run();
+    }
+    assert!(!world[client].is_closed());
+    world.advance_ms(2000);
+    assert!(world[client].is_closed());
+    assert_eq!(world.closed(CloseReason::HttpTimeout), 1);
+}
+
+#[test]
+fn names_of_other_sites_are_refused_on_a_loopback_address() {
+    let mut settings = Settings::default();
+    settings.http.hosts = vec![tiderace::config::HostName::new("media.example").unwrap()];
+    let mut world = World::new(settings);
+    live(&mut world);
+    for (host, path, is_let_in) in [
+        ("localhost", "/live/cam.flv", true),
+        ("LOCALHOST.:8080", "/healthz", true),
+        ("127.0.0.1:8080", "/healthz", true),
+        ("[::1]:8080", "/api/v1/server", true),
+        ("Media.Example", "/api/v1/server", true),
+        ("evil.example", "/live/cam.flv", false),
+        ("evil.example", "/healthz", false),
+        ("localhost.evil.example", "/api/v1/server", false),
+    ] {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        let status = ask(&mut world, ALL, &request).status;
+        assert_eq!(status, if is_let_in { 200 } else { 421 }, "{host} {path}");
+    }
+    let request = "GET /live/cam.flv HTTP/1.1\r\nHost: evil.example\r\n\r\n";
+    assert_eq!(ask(&mut world, PUBLIC, request).status, 200, "a public stream has any name");
+}
+
+#[test]
+fn pages_of_other_origins_read_streams_on_public_addresses_alone() {
+    let mut world = world();
+    live(&mut world);
+    let mut from = |surface, origin: &str| {
+        let fields = format!("Origin: {origin}\r\n");
+        ask(&mut world, surface, &with("GET", "/live/cam.flv", &fields))
+    };
+    let allowed = |response: &Response| response.head.contains("Access-Control-Allow-Origin: *");
+    let public = from(PUBLIC, "https://player.example");
+    assert!(public.status == 200 && allowed(&public), "{}", public.head);
+    let own = from(ALL, "http://localhost:3000");
+    assert!(own.status == 200 && allowed(&own), "{}", own.head);
+    for origin in ["https://evil.example", "null", "http://localhost.evil.example"] {
+        let other = from(ALL, origin);
+        assert!(other.status == 403 && !allowed(&other), "{origin}: {}", other.head);
+    }
+}
+
+#[test]
+fn nothing_changes_without_the_token_or_by_a_page_of_another_origin() {
+    let mut world = world();
+    let publisher = live(&mut world);
+    let id = ask(&mut world, ALL, &get("/api/v1/streams")).json()["streams"][0]["id"].clone();
+    let path = format!("/api/v1/streams/{}", id.as_str().unwrap());
+    let bearer = format!("Authorization: Bearer {TOKEN}\r\n");
+    let end = |world: &mut World, fields: &str| {
+        let response = ask(world, ALL, &with("DELETE", &path, fields));
+        (response.status, if response.body.is_empty() { String::new() } else { response.code() })
+    };
+    assert_eq!(end(&mut world, &bearer), (403, "no_token_configured".to_owned()));
+    world.server.set_token(ApiToken::new(TOKEN));
+    assert_eq!(end(&mut world, ""), (401, "token_required".to_owned()));
+    for wrong in ["0123456789abcdeF", "0123456789abcde", ""] {
+        let fields = format!("Authorization: Bearer {wrong}\r\n");
+        assert_eq!(end(&mut world, &fields), (401, "token_required".to_owned()), "{wrong}");
+    }
+    for origin in [
+        "Origin: http://evil.example\r\n",
+        "Sec-Fetch-Site: cross-site\r\n",
+        "Sec-Fetch-Site: same-site\r\nOrigin: http://localhost:8080\r\n",
+    ] {
+        let fields = format!("{bearer}{origin}");
+        assert_eq!(end(&mut world, &fields), (403, "cross_origin".to_owned()), "{origin}");
+    }
+    assert!(world.server.hub().find("live/cam").is_some_and(|stream| stream.is_live()));
+    assert_eq!(end(&mut world, &bearer).0, 204);
+    assert!(world[publisher].is_finished());
+    // Nobody watched it, so it is gone.
+    assert_eq!(end(&mut world, &format!("{bearer}Sec-Fetch-Site: same-origin\r\n")).0, 404);
+}
+
+#[test]
+fn on_other_addresses_nothing_is_shown_without_the_token() {
+    let mut world = world();
+    for (path, status) in
+        [("/api/v1/server", 403), ("/metrics", 403), ("/healthz", 200), ("/readyz", 200)]
+    {
+        assert_eq!(ask(&mut world, PUBLIC, &get(path)).status, status, "{path}");
+    }
+    world.server.set_token(ApiToken::new(TOKEN));
+    assert_eq!(ask(&mut world, PUBLIC, &get("/metrics")).status, 401);
+    let fields = format!("Authorization: Bearer {TOKEN}\r\n");
+    assert_eq!(ask(&mut world, PUBLIC, &with("GET", "/metrics", &fields)).status, 200);
+    let hidden = Surface { status: false, ..ALL };
+    assert_eq!(ask(&mut world, hidden, &with("GET", "/metrics", &fields)).status, 404);
+    let no_players = Surface { playback: false, ..ALL };
+    assert_eq!(ask(&mut world, no_players, &get("/live/cam.flv")).status, 404);
+}
+
+#[test]
+fn a_token_that_can_be_guessed_is_none() {
+    assert!(ApiToken::new(TOKEN).is_some() && ApiToken::new(&format!("{TOKEN}\r\n")).is_some());
+    for text in ["", "0123456789abcde", "0123456789abcd f", "0123456789abcdef\n0123456789abcdef"] {
+        assert!(ApiToken::new(text).is_none(), "{text:?}");
+    }
+    assert_eq!(format!("{:?}", ApiToken::new(TOKEN).unwrap()), "ApiToken");
+}
+
+#[test]
+fn the_api_describes_streams_and_connections() {
+    let mut world = world();
+    live(&mut world);
+    let player = viewer(&mut world, "/live/cam.flv");
+    let streams = ask(&mut world, ALL, &get("/api/v1/streams?name=live/cam")).json();
+    let stream = &streams["streams"][0];
+    assert_eq!(stream["name"], "live/cam");
+    assert_eq!(stream["state"], "live");
+    assert_eq!(stream["players"]["flv"], 1);
+    let id = stream["id"].as_str().unwrap();
+    let one = ask(&mut world, ALL, &get(&format!("/api/v1/streams/{id}"))).json();
+    assert_eq!(one["id"], stream["id"]);
+    let connections = ask(&mut world, ALL, &get("/api/v1/connections")).json();
+    let states: Vec<_> = connections["connections"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|c| (c["protocol"].as_str().unwrap(), c["state"].as_str().unwrap()))
+        .collect();
+    assert_eq!(states[..2], [("rtmp", "publishing"), ("http", "playing")]);
+    world[player].finish();
+    world.run();
+    for path in ["/api/v1/streams/7-7", "/api/v1/connections/0-1", "/api/v1/streams/x", "/api/v1/x"]
+    {
+        assert_eq!(ask(&mut world, ALL, &get(path)).status, 404, "{path}");
+    }
+    assert_eq!(ask(&mut world, ALL, &with("PUT", "/api/v1/server", "")).status, 405);
+}
+
+#[test]
+fn a_list_comes_in_pages_that_skip_and_repeat_nothing() {
+    let mut world = world();
+    let publishers: Vec<_> = (0..5).map(|n| world.publisher(&format!("cam{n}"))).collect();
+    let (mut names, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let path = format!("/api/v1/streams?limit=2{cursor}");
+        let page = ask(&mut world, ALL, &get(&path)).json();
+        let found = page["streams"].as_array().unwrap();
+        names.extend(found.iter().map(|stream| stream["name"].as_str().unwrap().to_owned()));
+        match page["next"].as_str() {
+            Some(next) => cursor = format!("&after={next}"),
+            None => break,
+        }
+    }
+    assert_eq!(names.len(), publishers.len());
+    assert_eq!(names, ["live/cam0", "live/cam1", "live/cam2", "live/cam3", "live/cam4"]);
+    for query in ["limit=0", "limit=1001", "limit=x", "after=x"] {
+        let status = ask(&mut world, ALL, &get(&format!("/api/v1/streams?{query}"))).status;
+        assert_eq!(status, 422, "{query}");
+    }
+}
+
+#[test]
+fn metrics_come_in_the_format_that_is_accepted() {
+    let mut world = world();
+    live(&mut world);
+    let text = |response: &Response| String::from_utf8(response.body.clone()).unwrap();
+    let prometheus = ask(&mut world, ALL, &get("/metrics"));
+    assert!(prometheus.head.contains("text/plain; version=0.0.4"), "{}", prometheus.head);
+    let lines = text(&prometheus);
+    assert!(lines.contains("tiderace_streams{state=\"live\"} 1"), "{lines}");
+    assert!(lines.contains("tiderace_publishes_total 1"), "{lines}");
+    assert!(lines.contains("tiderace_stream_players{stream=\"live/cam\"} 0"), "{lines}");
+    let accept = "Accept: application/openmetrics-text; version=1.0.0\r\n";
+    let open = ask(&mut world, ALL, &with("GET", "/metrics", accept));
+    assert!(open.head.contains("application/openmetrics-text"), "{}", open.head);
+    assert!(text(&open).ends_with("# EOF\n"));
+}
+
+#[test]
+fn the_level_of_the_log_and_a_reload_are_asked_for() {
+    let mut world = world();
+    world.server.set_token(ApiToken::new(TOKEN));
+    let bearer = format!("Authorization: Bearer {TOKEN}\r\n");
+    let reload = ask(&mut world, ALL, &with("POST", "/api/v1/reload", &bearer));
+    assert_eq!((reload.status, world.server.take_reload()), (202, true));
+    assert!(!world.server.take_reload());
+    let body = "{\"level\": \"loud\"}";
+    let fields = format!("{bearer}Content-Length: {}\r\n", body.len());
+    let request = with("PUT", "/api/v1/log-level", &fields) + body;
+    assert_eq!(ask(&mut world, ALL, &request).status, 422);
+}
+
+#[test]
+fn a_drain_ends_players_and_lets_the_rest_of_a_response_out() {
+    let mut world = world();
+    live(&mut world);
+    let player = viewer(&mut world, "/live/cam.flv");
+    let idle = world.connect_http(ALL);
+    world[idle].send_raw(get("/readyz").as_bytes());
+    world.run();
+    world.server.drain(world.now());
+    world.run();
+    assert!(world[player].is_finished() && world[idle].is_finished());
+}
+
+#[test]
+fn an_idle_connection_holds_little() {
+    let mut world = world();
+    let client = world.connect_http(ALL);
+    world[client].send_raw(get("/healthz").as_bytes());
+    world.run();
+    let conn = world.conn(client).expect("it is kept");
+    // The box of the HTTP side; an RTMP session has its name and chunk streams there.
+    assert!(conn.held_bytes(0) <= 200, "{} bytes", conn.held_bytes(0));
+    assert_eq!(world.server.conns_bytes(), conn.held_bytes(0));
+}
