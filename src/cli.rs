@@ -37,7 +37,7 @@ pub(crate) struct Cli {
 impl Cli {
     /// Returns the command to run, which is the server by default.
     pub(crate) fn into_command(self) -> CliCommand {
-        self.command.unwrap_or(CliCommand::Serve(self.serve))
+        self.command.unwrap_or(CliCommand::Serve(Box::new(self.serve)))
     }
 }
 
@@ -46,7 +46,7 @@ impl Cli {
 pub(crate) enum CliCommand {
     /// Run the server. This is the default command.
     #[command(after_long_help = AFTER_LONG_HELP)]
-    Serve(Serve),
+    Serve(Box<Serve>),
     /// Check a configuration file: report every mistake in it, and everything that would keep the
     /// server from starting with it on this machine.
     Check {
@@ -390,7 +390,7 @@ mod tests {
 
     fn serve(line: &str) -> Serve {
         match command(line) {
-            CliCommand::Serve(serve) => serve,
+            CliCommand::Serve(serve) => *serve,
             other => panic!("{line} is {other:?}"),
         }
     }

@@ -481,7 +481,7 @@ mod tests {
                 "\"play.start\" = \"live\"",
                 "t.toml:1: unknown key \"play.start\", expected one of \
                  listen, log_level, drain_ms, drain_url, limits, timeouts, publish, play, rtmp, \
-                 apps",
+                 http, api, apps",
             ),
             ("start = \"live\"", "t.toml:1: unknown key \"start\"; did you mean \"play.start\"?"),
             (
@@ -493,7 +493,7 @@ mod tests {
                 "zzzzzzz = 1",
                 "t.toml:1: unknown key \"zzzzzzz\", expected one of \
                  listen, log_level, drain_ms, drain_url, limits, timeouts, publish, play, rtmp, \
-                 apps",
+                 http, api, apps",
             ),
             (
                 "[rtmp]\nchunk_size = 0x7f",

@@ -128,7 +128,8 @@ mod tests {
         let mut out = Vec::new();
         let head = ResponseHead::new(HttpStatus::NotFound).header("Allow", "GET").content("a/b", 3);
         head.write(&mut out, true);
-        let expected = "HTTP/1.1 404 Not Found\r\nAllow: GET\r\nContent-Type: a/b\r\nContent-Length: 3\r\n\r\n";
+        let expected = "HTTP/1.1 404 Not Found\r\nAllow: GET\r\nContent-Type: a/b\r\n\
+            Content-Length: 3\r\n\r\n";
         assert_eq!(String::from_utf8(out).unwrap(), expected);
     }
 

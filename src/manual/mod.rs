@@ -8,6 +8,7 @@
 //! | [`running`] | starting, signals, systemd, log lines, close reasons, exit codes |
 //! | [`configuration`] | every setting with its default, values and meaning |
 //! | [`access_control`] | stream keys, users, reloads |
+//! | [`http`] | the page, players over HTTP and WebSocket, metrics, the API |
 //! | [`clients`] | which client publishes and plays which codec |
 //! | [`encoders`] | names, messages, timestamps and quirks of encoders and players |
 //! | [`debugging`] | from what you see to its cause |
@@ -36,6 +37,10 @@ pub mod configuration {}
 #[doc = include_str!("links.md")]
 #[doc = include_str!("access_control.md")]
 pub mod access_control {}
+
+#[doc = include_str!("links.md")]
+#[doc = include_str!("http.md")]
+pub mod http {}
 
 #[doc = include_str!("links.md")]
 #[doc = include_str!("clients.md")]

@@ -143,6 +143,16 @@ impl Channel {
         self.publisher.is_some() || self.lingers_until != Time::NEVER
     }
 
+    /// Returns the name of its state, for people and programs: live, or lingering until its
+    /// publisher returns, or waiting for a first one.
+    pub fn state(&self) -> &'static str {
+        match (self.is_live(), self.has_begun()) {
+            (true, _) => "live",
+            (false, true) => "lingering",
+            (false, false) => "waiting",
+        }
+    }
+
     /// Memory that the stream holds (bytes). Headers are left out because others share them: see
     /// [`Tape::headers_bytes`].
     pub fn held_bytes(&self) -> usize {

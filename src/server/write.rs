@@ -200,8 +200,8 @@ impl<T: Transport> Server<T> {
             }
             Ok(unfinished) => {
                 let armed = conn.stalls_at() != Time::NEVER;
-                // A whole response has one deadline, so that a client which takes a byte now and then
-                // does not hold it for ever.
+                // A whole response has one deadline. A client that takes a byte now and then would
+                // hold it for ever otherwise.
                 let restarts = moved && !conn.peer.owes_response();
                 if (restarts || !armed) && conn.may_stall() {
                     self.arm_stall(id, now);

@@ -35,7 +35,7 @@ const STREAM_ID_AT: usize = 8;
 /// Value of the timestamp field if an extended timestamp follows the header.
 const EXTENDED: [u8; 3] = [0xff; 3];
 
-/// Length of the header of an FLV tag, and of the field after a tag that repeats its length (bytes).
+/// Length of the header of an FLV tag, and of the length that follows a tag (bytes).
 const TAG_HEADER_BYTES: usize = 11;
 const PREVIOUS_TAG_SIZE_BYTES: usize = 4;
 /// Type of an FLV tag with metadata.

@@ -107,6 +107,48 @@ fn run_of_ffplay(lab: &Lab, show: &Show) -> Range<usize> {
     only_run("pictures", &got, &sent)
 }
 
+/// Over HTTP the same bytes come as FLV. The players open that URL as they would open a file.
+#[test]
+fn ffmpeg_plays_flv_over_http_to_the_end() {
+    let needs = [Need::Program("ffmpeg"), Need::OwnServer];
+    let Some(lab) = Lab::open("http_ffmpeg", &needs) else { return };
+    let show = Show::start(&lab, Film::Main);
+    let player = ffmpeg::record(&lab, "player", &show.http_url());
+    show.expect_played_to_the_end(&player.finish(END));
+}
+
+#[test]
+fn vlc_plays_flv_over_http() {
+    let needs = [Need::Program("ffmpeg"), Need::Program("vlc"), Need::OwnServer];
+    let Some(lab) = Lab::open("http_vlc", &needs) else { return };
+    let show = Show::start(&lab, Film::Main);
+    let player = players::vlc(&lab, &show.http_url());
+    player.program.finish(END);
+    let sent = Frames::of_pictures(&show.clip.path).video;
+    let got = Frames::of_pictures(&player.path).video;
+    show.expect_run_of_pictures(&run_of_vlc(&got, &sent));
+}
+
+#[test]
+fn ffplay_plays_flv_over_http() {
+    let needs = [Need::Program("ffmpeg"), Need::Program("ffplay"), Need::OwnServer];
+    let Some(lab) = Lab::open("http_ffplay", &needs) else { return };
+    let mut show = Show::start(&lab, Film::Main);
+    show.url = show.http_url();
+    show.expect_run_of_pictures(&run_of_ffplay(&lab, &show));
+}
+
+/// Without sound the header of the file must not name any, or players wait for it.
+#[test]
+fn a_video_only_stream_plays_over_http_with_a_header_that_names_no_sound() {
+    let needs = [Need::Program("ffmpeg"), Need::OwnServer];
+    let Some(lab) = Lab::open("http_video_only", &needs) else { return };
+    let show = Show::start(&lab, Film::VideoOnly);
+    let got = ffmpeg::record(&lab, "player", &show.http_url()).finish(END);
+    show.expect_played_to_the_end(&got);
+    assert!(got.audio.is_empty());
+}
+
 #[test]
 fn an_audio_only_stream_plays() {
     let needs = [Need::Program("ffmpeg")];
@@ -196,6 +238,10 @@ impl Show {
         server.wait_for_stream("live", &key);
         thread::sleep(Duration::from_millis(1300));
         Self { server, publisher, clip, key, url }
+    }
+
+    fn http_url(&self) -> String {
+        self.server.http_url(&format!("live/{}.flv", self.key))
     }
 
     /// Expects a start at a keyframe and no gap after it.

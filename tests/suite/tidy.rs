@@ -30,7 +30,7 @@ const LAYERS: [(&str, &[&str]); 15] = [
     ("config", &["limits", "rtmp", "text"]),
     ("budget", &["limits"]),
     ("stream", &["amf0", "budget", "config", "http", "limits", "media", "rtmp", "time"]),
-    ("server", &["budget", "config", "limits", "media", "rtmp", "stream", "text", "time"]),
+    ("server", &["budget", "config", "http", "limits", "media", "rtmp", "stream", "text", "time"]),
     ("descriptors", &[]),
     ("net", &["config", "descriptors", "limits", "rtmp", "server", "stream", "time"]),
     ("load", &["amf0", "descriptors", "limits", "media", "rtmp", "text", "time"]),

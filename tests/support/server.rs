@@ -53,7 +53,7 @@ impl Start {
         let address = own_address();
         command.arg("--config").arg(&config).args(["--listen", &address.to_string()]);
         // The default address can be had by one server at a time.
-        command.args(["--http-listen", ""]);
+        command.args(["--http-listen", &http_of(address).to_string()]);
         let files = Output::of(&mut command, directory.path(), "tiderace");
         Self { command, address, config, directory, files }
     }
@@ -75,6 +75,11 @@ impl Start {
         let Self { address, config, directory, .. } = self;
         Server { program, address, config, _directory: directory }
     }
+}
+
+/// Returns the address for HTTP of the server that has `address` for RTMP.
+pub(crate) fn http_of(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip(), 18_080)
 }
 
 impl Server {

@@ -34,15 +34,15 @@ pub(super) enum Call {
     /// All streams.
     Streams,
     /// One stream.
-    Stream(StreamKey),
+    Stream(StreamHandle),
     /// Ends one stream, by closing its publisher.
-    EndStream(StreamKey),
+    EndStream(StreamHandle),
     /// All connections.
     Connections,
     /// One connection.
-    Connection(ConnKey),
+    Connection(ConnHandle),
     /// Closes one connection.
-    Kick(ConnKey),
+    Kick(ConnHandle),
     /// Reads the configuration again.
     Reload,
     /// Changes the level of the log.
@@ -59,14 +59,14 @@ impl Call {
 /// The id of a connection in the API: its place in the table, and when it came, since places are
 /// used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct ConnKey {
+pub(super) struct ConnHandle {
     id: ConnId,
     accepted: Time,
 }
 
 /// The id of a stream in the API: its place in the hub, and its number among all streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct StreamKey {
+pub(super) struct StreamHandle {
     id: StreamId,
     serial: u64,
 }
@@ -77,7 +77,7 @@ fn split_key(text: &str) -> Option<(u32, u64)> {
     Some((index.parse().ok()?, rest.parse().ok()?))
 }
 
-impl ConnKey {
+impl ConnHandle {
     pub(super) fn parse(text: &str) -> Option<Self> {
         let (index, micros) = split_key(text)?;
         Some(Self { id: ConnId::new(index), accepted: Time::from_micros(micros) })
@@ -88,7 +88,7 @@ impl ConnKey {
     }
 }
 
-impl StreamKey {
+impl StreamHandle {
     pub(super) fn parse(text: &str) -> Option<Self> {
         let (index, serial) = split_key(text)?;
         Some(Self { id: StreamId(index), serial })
@@ -130,15 +130,15 @@ impl<T: Transport> Server<T> {
         std::mem::take(&mut self.reload_asked)
     }
 
-    fn stream_of(&self, key: StreamKey) -> Option<&Channel> {
+    fn stream_of(&self, key: StreamHandle) -> Option<&Channel> {
         self.hub.get(key.id).filter(|channel| channel.serial() == key.serial)
     }
 
-    fn conn_of(&self, key: ConnKey) -> Option<&Conn<T>> {
+    fn conn_of(&self, key: ConnHandle) -> Option<&Conn<T>> {
         self.table.get(key.id).filter(|conn| conn.accepted == key.accepted)
     }
 
-    fn kick(&mut self, key: ConnKey, now: Time) -> Answer {
+    fn kick(&mut self, key: ConnHandle, now: Time) -> Answer {
         if self.conn_of(key).is_none() {
             return gone("connection");
         }
@@ -147,7 +147,7 @@ impl<T: Transport> Server<T> {
         Answer::new(HttpStatus::NoContent, "", "")
     }
 
-    fn end_stream_by_call(&mut self, key: StreamKey, now: Time) -> Answer {
+    fn end_stream_by_call(&mut self, key: StreamHandle, now: Time) -> Answer {
         let Some(channel) = self.stream_of(key) else { return gone("stream") };
         let Some(publisher) = channel.publisher() else {
             let detail = "the stream has no publisher";
@@ -164,14 +164,16 @@ impl<T: Transport> Server<T> {
         let is_wanted = |channel: &Channel| wanted.as_ref().is_none_or(|n| shown(channel) == *n);
         let streams = self.hub.entries().filter(|(_, channel)| is_wanted(channel));
         let entries = streams.map(|(id, channel)| {
-            (id.index(), StreamKey::text(id, channel), move || self.about_stream(id, channel, now))
+            (id.index(), StreamHandle::text(id, channel), move || {
+                self.about_stream(id, channel, now)
+            })
         });
         page(request, "streams", entries)
     }
 
     fn list_connections(&self, request: &HttpRequest, now: Time) -> Answer {
         let entries = self.table.iter().map(|(id, conn)| {
-            (id.index(), ConnKey::text(id, conn), move || self.about_connection(id, conn, now))
+            (id.index(), ConnHandle::text(id, conn), move || self.about_connection(id, conn, now))
         });
         page(request, "connections", entries)
     }
@@ -203,15 +205,10 @@ impl<T: Transport> Server<T> {
     /// Describes a stream.
     pub(super) fn about_stream(&self, id: StreamId, channel: &Channel, now: Time) -> Value {
         let report = channel.report(now);
-        let state = match (channel.is_live(), channel.has_begun()) {
-            (true, _) => "live",
-            (false, true) => "lingering",
-            (false, false) => "waiting",
-        };
         let publisher = channel.publisher().and_then(|publisher| {
             let conn = self.table.get(publisher.conn)?;
             Some(json!({
-                "connection": ConnKey::text(publisher.conn, conn),
+                "connection": ConnHandle::text(publisher.conn, conn),
                 "address": conn.address().to_string(),
                 "encoder": self.encoders.name(conn.encoder),
             }))
@@ -225,9 +222,9 @@ impl<T: Transport> Server<T> {
             }
         }
         let mut about = json!({
-            "id": StreamKey::text(id, channel),
+            "id": StreamHandle::text(id, channel),
             "name": self.policies.access.shown(channel.name()).to_string(),
-            "state": state,
+            "state": channel.state(),
             "publisher": publisher,
             "players": { "rtmp": rtmp, "flv": flv, "websocket": websocket },
         });
@@ -259,12 +256,12 @@ impl<T: Transport> Server<T> {
         let stream = published.or(played).map(|stream| {
             let channel = self.hub.channel(stream);
             json!({
-                "id": StreamKey::text(stream, channel),
+                "id": StreamHandle::text(stream, channel),
                 "name": self.policies.access.shown(channel.name()).to_string(),
             })
         });
         json!({
-            "id": ConnKey::text(id, conn),
+            "id": ConnHandle::text(id, conn),
             "protocol": protocol,
             "state": state,
             "stream": stream,

@@ -9,7 +9,6 @@ use super::Answer;
 use crate::http::requests::HttpRequest;
 use crate::http::response::HttpStatus;
 use crate::server::Server;
-use crate::server::hub::Channel;
 use crate::server::reason::CloseReason;
 use crate::server::stages::Stage;
 use crate::server::transport::Transport;
@@ -213,13 +212,8 @@ impl<T: Transport> Server<T> {
         all.counter("tiderace_messages_dropped", None, help, stats.messages_dropped);
         let help = "GOPs that were too large to be kept for late players";
         all.counter("tiderace_gops_cut", None, help, stats.gops_cut);
-        let states: [(&str, fn(&Channel) -> bool); 3] = [
-            ("live", Channel::is_live),
-            ("lingering", |channel| channel.has_begun() && !channel.is_live()),
-            ("waiting", |channel| !channel.has_begun()),
-        ];
-        let counted = states.map(|(state, is_in)| {
-            let count = self.hub.iter().filter(|channel| is_in(channel)).count();
+        let counted = ["live", "lingering", "waiting"].map(|state| {
+            let count = self.hub.iter().filter(|channel| channel.state() == state).count();
             (vec![("state", state.to_owned())], count as f64)
         });
         let help = "Streams by state";

@@ -27,7 +27,8 @@ const LONG_GOP_MS: u32 = 5000;
 const NOTICED_SKEW_MS: u32 = 150;
 /// Nothing but the server's own files, and no page that frames it.
 const POLICY: &str = "default-src 'none'; connect-src 'self'; script-src 'self'; \
-                      style-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
+                      style-src 'self'; frame-ancestors 'none'; base-uri 'none'; \
+                      form-action 'none'";
 
 /// The files of the page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,7 +164,9 @@ impl<T: Transport> Server<T> {
                     dd { (self.table.len()) " of " (limits.connections_max) } }
                 div { dt { "memory" }
                     dd { (mib(self.memory_bytes())) " of " (mib(limits.memory_bytes_max)) " MiB" } }
-                @if let Some(cpu_s) = cpu_s { div { dt { "CPU" } dd { (format!("{cpu_s:.1} s")) } } }
+                @if let Some(cpu_s) = cpu_s {
+                    div { dt { "CPU" } dd { (format!("{cpu_s:.1} s")) } }
+                }
                 div { dt { "longest turn" }
                     dd { (format!("{:.1} ms", self.stopwatch.cpu_us_max() as f64 / 1000.0)) } }
                 div { dt { "in" } dd { (mib(self.stats.bytes_in as usize)) " MiB" } }
@@ -194,7 +197,10 @@ impl<T: Transport> Server<T> {
                             div { dt { "encoder" } dd { (encoder) } }
                         }
                     }
-                    div { dt { "FLV" } dd { a href=(format!("/{name}.flv")) { "/" (name) ".flv" } } }
+                    div {
+                        dt { "FLV" }
+                        dd { a href=(format!("/{name}.flv")) { "/" (name) ".flv" } }
+                    }
                 }
             }
         }
@@ -207,7 +213,9 @@ impl<T: Transport> Server<T> {
             @if !playing.is_empty() {
                 h2 { "Players" }
                 div .wide { table {
-                    tr { th { "address" } th { "stream" } th { "for" } th { "sent" } th { "skips" } }
+                    tr {
+                        th { "address" } th { "stream" } th { "for" } th { "sent" } th { "skips" }
+                    }
                     @for conn in playing {
                         @for play in conn.activity.iter().flat_map(|activity| &activity.plays) {
                             tr {

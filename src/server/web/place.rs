@@ -3,7 +3,7 @@
 //! Owns the table of paths. It decides nothing about who may see a place.
 
 use super::Answer;
-use super::api::{Call, ConnKey, StreamKey};
+use super::api::{Call, ConnHandle, StreamHandle};
 use super::page::Asset;
 use crate::http::requests::{HttpRequest, Method};
 use crate::http::response::HttpStatus;
@@ -83,8 +83,8 @@ impl Place {
             let detail = format!("there is no such {what}");
             Answer::problem(HttpStatus::NotFound, "not_found", &detail)
         };
-        let stream = |text| StreamKey::parse(text).ok_or_else(|| no_such("stream"));
-        let conn = |text| ConnKey::parse(text).ok_or_else(|| no_such("connection"));
+        let stream = |text| StreamHandle::parse(text).ok_or_else(|| no_such("stream"));
+        let conn = |text| ConnHandle::parse(text).ok_or_else(|| no_such("connection"));
         let calls: &[(Method, Call)] = match &parts[..] {
             ["server"] => &[(Method::Get, Call::Server)],
             ["streams"] => &[(Method::Get, Call::Streams)],

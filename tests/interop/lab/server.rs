@@ -69,6 +69,11 @@ impl Server {
         format!("rtmp://{}/{path}", self.address)
     }
 
+    /// Returns the URL of a stream over HTTP.
+    pub(crate) fn http_url(&self, path: &str) -> String {
+        format!("http://{}/{path}", server::http_of(self.address))
+    }
+
     /// Waits until a stream delivers media.
     pub(crate) fn wait_for_stream(&self, app: &str, key: &str) {
         let mut player = Peer::playing_in(self.address, app, key);

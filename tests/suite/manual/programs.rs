@@ -34,6 +34,7 @@ pub(super) fn check(command: &ShellCommand) -> Result<(), String> {
         "ffmpeg" => ffmpeg(args),
         "ffplay" | "vlc" => one_url(args),
         "rtmpdump" => rtmpdump(args),
+        "curl" => curl(args),
         "gst-launch-1.0" => gstreamer(args),
         "valgrind" | "callgrind_annotate" => valgrind(args),
         "systemctl" | "journalctl" => units(args),
@@ -263,9 +264,19 @@ fn gstreamer(args: &[&str]) -> Result<(), String> {
 
 /// The address of a stream has an application and a key, as the server requires it.
 fn url(address: &str) -> Result<(), String> {
-    let path = address.strip_prefix("rtmp://").and_then(|rest| rest.split_once('/'));
+    let rest = address.strip_prefix("rtmp://").or_else(|| address.strip_prefix("http://"));
+    let path = rest.and_then(|rest| rest.split_once('/'));
     let parts = path.map_or(0, |(_, path)| path.split('/').filter(|part| !part.is_empty()).count());
     expect(parts >= 2, || format!("{address} has no application and key"))
+}
+
+/// The URL of a call has a path that the manual lists.
+fn curl(args: &[&str]) -> Result<(), String> {
+    let url = args.last().ok_or("curl without a URL")?;
+    let path = url.strip_prefix("http://").and_then(|rest| rest.split_once("/api/v1/"));
+    let call = path.and_then(|(_, path)| path.split('/').next()).unwrap_or_default();
+    let is_listed = read("src/manual/http.md").contains(&format!("GET {call}"));
+    expect(!call.is_empty() && is_listed, || format!("{url} is no call of the API"))
 }
 
 fn valgrind(args: &[&str]) -> Result<(), String> {
