@@ -37,7 +37,7 @@ pub(crate) struct Cli {
 impl Cli {
     /// Returns the command to run, which is the server by default.
     pub(crate) fn into_command(self) -> CliCommand {
-        self.command.unwrap_or(CliCommand::Serve(Box::new(self.serve)))
+        self.command.unwrap_or_else(|| CliCommand::Serve(Box::new(self.serve)))
     }
 }
 
@@ -63,7 +63,7 @@ pub(crate) enum CliCommand {
     /// Measure an RTMP server, this one or another.
     #[cfg(feature = "load")]
     #[command(subcommand, after_long_help = help::LOAD)]
-    Load(LoadCommand),
+    Load(Box<LoadCommand>),
 }
 
 /// A unit of systemd.

@@ -7,10 +7,10 @@
 //! ```
 //!
 //! A player over HTTP is a read position on the tape like any other. Only the start differs. The
-//! head of the response and the header of the file come first, and the latter names the media of the
-//! stream. A player that is told of a medium which never comes shows nothing, and a player that is
-//! not told of it never plays it. So the header waits until both are known, for a second at most.
-//! Until then the play is paused, so that no media precedes the header.
+//! head of the response and the header of the file come first, and that header names the media of
+//! the stream. A player that is told of a medium which never comes shows nothing, and a player that
+//! is not told of it never plays it. So the header waits until both are known, for a second at
+//! most. Until then the play is paused, so that no media precedes the header.
 
 use super::Answer;
 use super::guard::may_be_read_by;

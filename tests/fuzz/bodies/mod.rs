@@ -12,6 +12,7 @@ mod chunk_stream;
 mod command;
 mod config;
 mod handshake;
+mod http;
 mod media;
 mod script;
 mod server;
@@ -21,12 +22,13 @@ mod session;
 pub(crate) type Body = fn(&[u8]);
 
 /// Every target by name. The program and the corpus directory have the same name.
-pub(crate) const TARGETS: [(&str, Body); 8] = [
+pub(crate) const TARGETS: [(&str, Body); 9] = [
     ("amf0", amf0::run),
     ("chunk_stream", chunk_stream::run),
     ("command", command::run),
     ("config", config::run),
     ("handshake", handshake::run),
+    ("http", http::run),
     ("media", media::run),
     ("server", server::run),
     ("session", session::run),
