@@ -181,6 +181,13 @@ impl Exchange {
         self.head.extend_from_slice(bytes);
     }
 
+    /// Writes a message of text to a WebSocket client.
+    pub fn write_text(&mut self, text: &str) {
+        let (head, len) = frame_head(Opcode::Text, text.len() as u64);
+        self.head.extend_from_slice(&head[..len]);
+        self.head.extend_from_slice(text.as_bytes());
+    }
+
     /// Writes more bytes of a streamed body.
     pub fn write_event(&mut self, bytes: &[u8]) {
         self.head.extend_from_slice(bytes);

@@ -35,6 +35,7 @@ statuses! {
     Forbidden = 403, "Forbidden";
     NotFound = 404, "Not Found";
     MethodNotAllowed = 405, "Method Not Allowed";
+    NotAcceptable = 406, "Not Acceptable";
     Conflict = 409, "Conflict";
     ContentTooLarge = 413, "Content Too Large";
     UriTooLong = 414, "URI Too Long";

@@ -6,6 +6,8 @@
 
 pub mod codec;
 pub mod flv;
+#[cfg(feature = "server")]
+pub mod fmp4;
 pub mod metadata;
 mod tag;
 

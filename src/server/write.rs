@@ -261,7 +261,7 @@ fn catch_up<T>(
     let mut changes = Changes::None;
     for play in &mut activity.plays {
         let stream = hub.channel(play.stream);
-        if play.told_begun != stream.has_begun() {
+        if play.told_begun != stream.has_begun() || play.is_outdated(stream.tape()) {
             changes = Changes::Some;
         }
         play.catch_up(stream.tape(), now, &policies.lag)?;

@@ -13,9 +13,11 @@ use super::slices::Slices;
 use super::tape::{Entry, Tape};
 use crate::config::Start;
 use crate::limits;
+use crate::media::fmp4::Mp4Clock;
 use crate::rtmp::session::Receives;
 use crate::time::Time;
 use bytes::Bytes;
+use std::rc::Rc;
 
 /// How far a player may lag, and how often it may skip.
 #[derive(Clone, Copy, Debug)]
@@ -56,8 +58,8 @@ pub struct Play {
     /// Headers to send before the next message. Invariant: not empty, and `None` during a pause. A
     /// pause has no bound, and each of many paused players could keep another version alive.
     prelude: Option<Box<Bytes>>,
-    /// Counts of skips. `None` before the first skip.
-    skips: Option<Box<Skips>>,
+    /// State that few players have. `None` before the first skip of a player that needs no clock.
+    rare: Option<Box<Rare>>,
 }
 
 const _: () = assert!(size_of::<Play>() <= 48);
@@ -85,14 +87,17 @@ enum Pause {
     HeadersDue,
 }
 
-/// Counts of skips.
-#[derive(Debug)]
-struct Skips {
+/// Counts of skips, and what a player of MP4 needs.
+#[derive(Debug, Default)]
+struct Rare {
     /// Skips of the whole play.
     total: u32,
     /// Skips since `window_began`.
     in_window: u32,
     window_began: Time,
+    clock: Rc<Mp4Clock>,
+    /// [`Tape::headers_since`] when the initialization segment was made.
+    headers_since: u64,
 }
 
 impl Play {
@@ -117,7 +122,7 @@ impl Play {
             next: tape.next_sequence(),
             since: if start == Start::Live { LOST } else { tape.next_sequence() },
             prelude: None,
-            skips: None,
+            rare: None,
         };
         if start == Start::Keyframe && tape.start_sequence().is_some() {
             play.jump_to_start(tape);
@@ -138,11 +143,11 @@ impl Play {
 
     /// Memory that a player may hold permanently in addition to this struct (bytes). A gauge counts
     /// headers that wait to be sent.
-    pub const HELD_BYTES_MAX: usize = size_of::<Skips>();
+    pub const HELD_BYTES_MAX: usize = size_of::<Rare>();
 
     /// Skips of the whole play.
     pub fn skips(&self) -> u32 {
-        self.skips.as_ref().map_or(0, |skips| skips.total)
+        self.rare.as_ref().map_or(0, |rare| rare.total)
     }
 
     /// Pauses or resumes the player. It resumes at its read position, with the headers that it has
@@ -264,7 +269,8 @@ impl Play {
         if self.is_paused() {
             return true;
         }
-        let view = self.view(tape);
+        let clock = self.clock();
+        let view = self.view(tape, &clock);
         if self.prelude.as_ref().is_some_and(|prelude| !view.add(prelude, 0, slices)) {
             return false;
         }
@@ -281,9 +287,29 @@ impl Play {
         true
     }
 
-    /// Returns the view of the tape in the framing of this player.
-    const fn view(&self, tape: &Tape) -> View {
-        View { framing: self.framing, lane: self.lane, chunk_size: tape.chunk_size() }
+    /// Returns the view of the tape in the framing of this player. `clock` is [`Play::clock`].
+    fn view<'c>(&self, tape: &Tape, clock: &'c Option<Rc<Mp4Clock>>) -> View<'c> {
+        let Self { framing, lane, .. } = *self;
+        View { framing, lane, chunk_size: tape.chunk_size(), clock: clock.as_deref() }
+    }
+
+    /// Returns the times of an MP4; `None` in other framings.
+    fn clock(&self) -> Option<Rc<Mp4Clock>> {
+        if self.framing.is_mp4() { Some(Rc::clone(&self.rare.as_ref()?.clock)) } else { None }
+    }
+
+    /// Sets the times of an MP4, which begins with the headers in force.
+    pub fn set_clock(&mut self, clock: Mp4Clock, tape: &Tape) {
+        let rare = self.rare.get_or_insert_default();
+        (rare.clock, rare.headers_since) = (Rc::new(clock), tape.headers_since());
+        self.prelude = None;
+    }
+
+    /// Returns whether the headers have changed since the initialization segment of an MP4 was
+    /// made.
+    pub fn is_outdated(&self, tape: &Tape) -> bool {
+        self.framing.is_mp4()
+            && self.rare.as_ref().is_some_and(|rare| rare.headers_since < tape.headers_since())
     }
 
     /// Returns the next messages if they are in a memory file: see [`Play::run`].
@@ -309,7 +335,7 @@ impl Play {
         visits: &mut usize,
     ) -> Option<(FileRun<'t>, bool)> {
         // Files hold the bytes of the tape. A framing with heads of its own is sent from memory.
-        if !self.view(tape).is_plain() || !tape.has_segments() {
+        if !self.view(tape, &None).is_plain() || !tape.has_segments() {
             return None;
         }
         // An unwanted message ends the run, because `sendfile` sends one contiguous range.
@@ -346,7 +372,8 @@ impl Play {
         if self.is_paused() {
             return written;
         }
-        let view = self.view(tape);
+        let clock = self.clock();
+        let view = self.view(tape, &clock);
         if written > 0
             && let Some(prelude) = self.prelude.take()
         {
@@ -396,8 +423,19 @@ impl Play {
         !self.is_paused() && (self.prelude.is_some() || next.any(|entry| self.wants(entry)))
     }
 
-    const fn wants(&self, entry: &Entry) -> bool {
-        entry.needs >= self.since && headers::wants(self.receives.get(), entry.media)
+    fn wants(&self, entry: &Entry) -> bool {
+        let is_wanted =
+            entry.needs >= self.since && headers::wants(self.receives.get(), entry.media);
+        is_wanted && (!self.framing.is_mp4() || self.has_sample(entry))
+    }
+
+    /// Returns whether a message has a place in an MP4.
+    #[cold]
+    fn has_sample(&self, entry: &Entry) -> bool {
+        let clock = self.rare.as_ref().map(|rare| &*rare.clock);
+        // Only the first bytes of the payload are read, which are in the first chunk.
+        let view = View { framing: self.framing, lane: 0, chunk_size: u32::MAX, clock };
+        view.has(&entry.wire)
     }
 
     fn lags(&self, tape: &Tape, now: Time, settings: &LagSettings) -> bool {
@@ -427,7 +465,10 @@ impl Play {
     }
 
     fn set_prelude(&mut self, headers: Bytes) {
-        if self.is_paused() {
+        if self.framing.is_mp4() {
+            // Its headers are in the initialization segment.
+            self.prelude = None;
+        } else if self.is_paused() {
             self.pause = Pause::HeadersDue;
             self.prelude = None;
         } else {
@@ -436,8 +477,8 @@ impl Play {
     }
 
     fn note_skip(&mut self, now: Time, settings: &LagSettings) -> Result<(), TooSlow> {
-        let first = || Box::new(Skips { total: 0, in_window: 0, window_began: now });
-        let skips = self.skips.get_or_insert_with(first);
+        let first = || Box::new(Rare { window_began: now, ..Rare::default() });
+        let skips = self.rare.get_or_insert_with(first);
         skips.total += 1;
         if now.millis_since(skips.window_began) > settings.skip_window_ms {
             skips.window_began = now;

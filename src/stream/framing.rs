@@ -12,6 +12,7 @@
 
 use super::slices::Slices;
 use crate::http::websocket::{FRAME_HEAD_BYTES_MAX, Opcode, frame_head};
+use crate::media::fmp4::{self, FRAGMENT_HEAD_BYTES, Mp4Clock, Sample};
 use crate::rtmp::message::kind;
 use bytes::{Buf, Bytes};
 
@@ -51,16 +52,29 @@ pub enum Framing {
     Flv,
     /// The same, each tag in a binary WebSocket message of its own (RFC 6455, section 5.2).
     WebSocketFlv,
+    /// Fragmented MP4, a fragment for each frame (ISO/IEC 14496-12, section 8.8).
+    Mp4,
+    /// The same, each fragment in a binary WebSocket message of its own.
+    WebSocketMp4,
+}
+
+impl Framing {
+    /// Returns whether players receive MP4.
+    pub const fn is_mp4(self) -> bool {
+        matches!(self, Self::Mp4 | Self::WebSocketMp4)
+    }
 }
 
 /// A tape in the framing of one player.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct View {
+pub(crate) struct View<'c> {
     pub(crate) framing: Framing,
     /// The message stream id, where the framing has one.
     pub(crate) lane: u32,
     /// Chunk size of the tape.
     pub(crate) chunk_size: u32,
+    /// The times of an MP4; `None` in other framings.
+    pub(crate) clock: Option<&'c Mp4Clock>,
 }
 
 /// A message on a tape, with its header and the chunks of its payload.
@@ -93,6 +107,14 @@ impl<'w> Chunked<'w> {
     }
 }
 
+impl<'w> Chunked<'w> {
+    /// Returns the payload up to the end of its first chunk.
+    fn first_chunk_payload(&self) -> &'w [u8] {
+        let start = HEADER_BYTES + self.extended_len;
+        &self.wire[start..start + self.payload_len.min(self.chunk_size)]
+    }
+}
+
 /// A message in a framing that differs from the bytes on the tape.
 #[derive(Clone, Copy)]
 struct Piece<'w> {
@@ -106,18 +128,24 @@ struct Piece<'w> {
 enum Body<'w> {
     /// The bytes on the tape after the header of type 0.
     Chunks(&'w [u8]),
-    /// The payload, without the headers of its chunks.
-    Payload(Chunked<'w>),
+    /// The payload from an offset on, without the headers of its chunks.
+    Payload(Chunked<'w>, usize),
 }
 
-/// Longest head or tail of any framing (bytes): the head of a WebSocket message and that of a tag.
-const SMALL_BYTES_MAX: usize = FRAME_HEAD_BYTES_MAX + TAG_HEADER_BYTES;
+/// Longest head of any framing (bytes): the head of a WebSocket message and that of a fragment.
+const SMALL_BYTES_MAX: usize = FRAME_HEAD_BYTES_MAX + FRAGMENT_HEAD_BYTES;
 
 /// A head or a tail.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 struct Small {
     bytes: [u8; SMALL_BYTES_MAX],
     len: usize,
+}
+
+impl Default for Small {
+    fn default() -> Self {
+        Self { bytes: [0; SMALL_BYTES_MAX], len: 0 }
+    }
 }
 
 impl Small {
@@ -141,7 +169,7 @@ impl Body<'_> {
     const fn len(&self) -> usize {
         match self {
             Self::Chunks(chunks) => chunks.len(),
-            Self::Payload(message) => message.payload_len,
+            Self::Payload(message, from) => message.payload_len - *from,
         }
     }
 }
@@ -151,10 +179,10 @@ impl<'w> Body<'w> {
     fn add(&self, skipped: usize, slices: &mut Slices<'w, '_>) -> bool {
         match self {
             Self::Chunks(chunks) => slices.push(&chunks[skipped..]),
-            Self::Payload(message) => {
+            Self::Payload(message, from) => {
                 let Chunked { wire, extended_len, payload_len, chunk_size, .. } = *message;
                 let between = BASIC_HEADER_BYTES + extended_len;
-                let mut at = skipped;
+                let mut at = from + skipped;
                 while at < payload_len {
                     // Computed rather than found by walking from the first chunk: many short writes
                     // of one long message would walk past all sent chunks each time.
@@ -172,7 +200,7 @@ impl<'w> Body<'w> {
     }
 }
 
-impl View {
+impl<'c> View<'c> {
     /// Returns whether this player receives the bytes of the tape unchanged, so that they can come
     /// from a memory file.
     pub(crate) const fn is_plain(&self) -> bool {
@@ -184,9 +212,7 @@ impl View {
         match self.framing {
             // All message stream ids have the same length.
             Framing::Rtmp => wire.len(),
-            Framing::Flv | Framing::WebSocketFlv => {
-                self.pieces(wire).map(|piece| piece.len()).sum()
-            }
+            _ => self.pieces(wire).map(|piece| piece.len()).sum(),
         }
     }
 
@@ -210,10 +236,52 @@ impl View {
         Some((message.wire.len(), self.len(message.wire)))
     }
 
-    fn pieces<'w>(&self, mut wire: &'w [u8]) -> impl Iterator<Item = Piece<'w>> {
+    fn pieces<'w>(&self, mut wire: &'w [u8]) -> impl Iterator<Item = Piece<'w>> + use<'w, 'c> {
         let view = *self;
         std::iter::from_fn(move || Chunked::first(&mut wire, view.chunk_size))
             .map(move |message| view.piece(message))
+    }
+
+    /// Returns whether a message of a tape is sent in this framing at all. An MP4 has the headers in
+    /// its initialization segment, and no place for data.
+    pub(crate) fn has(&self, wire: &[u8]) -> bool {
+        if !self.framing.is_mp4() {
+            return true;
+        }
+        let message = Chunked::first(&mut { wire }, self.chunk_size);
+        message.is_some_and(|message| self.sample(&message).is_some())
+    }
+
+    /// Returns the sample of a message, and whether it is video.
+    fn sample(&self, message: &Chunked<'_>) -> Option<(Sample, bool)> {
+        let clock = self.clock?;
+        let payload = message.first_chunk_payload();
+        match message.header[KIND_AT] {
+            kind::VIDEO if clock.video_id != 0 => Some((fmp4::video_sample(payload)?, true)),
+            kind::AUDIO if clock.audio_id != 0 => Some((fmp4::audio_sample(payload)?, false)),
+            _ => None,
+        }
+    }
+
+    /// Returns the fragment for a message; an empty piece if it has no sample.
+    fn fragment<'w>(&self, message: Chunked<'w>) -> Piece<'w> {
+        let nothing = Piece {
+            head: Small::default(),
+            body: Body::Payload(message, message.payload_len),
+            tail: Small::default(),
+        };
+        let (Some(clock), Some((sample, is_video))) = (self.clock, self.sample(&message)) else {
+            return nothing;
+        };
+        let Some(size) = message.payload_len.checked_sub(sample.offset) else { return nothing };
+        let mut head = Small::default();
+        if self.framing == Framing::WebSocketMp4 {
+            let (frame, len) = frame_head(Opcode::Binary, (FRAGMENT_HEAD_BYTES + size) as u64);
+            head.push(&frame[..len]);
+        }
+        let time_ms = u32::from_be_bytes(timestamp_of(&message));
+        head.push(&clock.fragment_head(is_video, &sample, time_ms, size));
+        Piece { head, body: Body::Payload(message, sample.offset), tail: Small::default() }
     }
 
     fn piece<'w>(&self, message: Chunked<'w>) -> Piece<'w> {
@@ -233,6 +301,7 @@ impl View {
                 let (head, head_len) = frame_head(Opcode::Binary, len as u64);
                 flv_tag(message, Small::new(&head[..head_len]))
             }
+            Framing::Mp4 | Framing::WebSocketMp4 => self.fragment(message),
         }
     }
 }
@@ -263,17 +332,29 @@ impl<'w> Piece<'w> {
 fn flv_tag<'w>(message: Chunked<'w>, mut head: Small) -> Piece<'w> {
     head.push(&flv_tag_header(&message));
     let tag_len = (TAG_HEADER_BYTES + message.payload_len) as u32;
-    Piece { head, body: Body::Payload(message), tail: Small::new(&tag_len.to_be_bytes()) }
+    Piece { head, body: Body::Payload(message, 0), tail: Small::new(&tag_len.to_be_bytes()) }
+}
+
+/// Returns the timestamp of the first message of `wire` (ms).
+pub(crate) fn timestamp_of_first(wire: &[u8]) -> Option<u32> {
+    let message = Chunked::first(&mut { wire }, u32::MAX)?;
+    Some(u32::from_be_bytes(timestamp_of(&message)))
+}
+
+/// Returns the timestamp of a message, big-endian (ms).
+fn timestamp_of(message: &Chunked<'_>) -> [u8; EXTENDED_BYTES] {
+    let header = message.header;
+    match message.extended_len {
+        0 => [0, header[1], header[2], header[3]],
+        _ => *message.wire[HEADER_BYTES..].first_chunk().unwrap_or(&[0; EXTENDED_BYTES]),
+    }
 }
 
 /// Returns the header of the FLV tag for a message (FLV 10.1, annex E.4.1).
 fn flv_tag_header(message: &Chunked<'_>) -> [u8; TAG_HEADER_BYTES] {
     const STREAM_ID: [u8; 3] = [0; 3];
     let header = message.header;
-    let timestamp = match message.extended_len {
-        0 => [0, header[1], header[2], header[3]],
-        _ => *message.wire[HEADER_BYTES..].first_chunk().unwrap_or(&[0; EXTENDED_BYTES]),
-    };
+    let timestamp = timestamp_of(message);
     let tag_type = match header[KIND_AT] {
         kind @ (kind::AUDIO | kind::VIDEO) => kind,
         _ => SCRIPT_DATA,
@@ -295,28 +376,44 @@ pub struct HalfSent {
     wire: Bytes,
     /// Bytes of `wire` that were sent, in the framing of the player.
     sent: usize,
-    view: View,
+    framing: Framing,
+    lane: u32,
+    chunk_size: u32,
+    clock: Option<Box<Mp4Clock>>,
 }
 
 impl Default for HalfSent {
     fn default() -> Self {
-        let view = View { framing: Framing::Rtmp, lane: MESSAGE_STREAM_ID, chunk_size: 1 };
-        Self { wire: Bytes::new(), sent: 0, view }
+        Self {
+            wire: Bytes::new(),
+            sent: 0,
+            framing: Framing::Rtmp,
+            lane: MESSAGE_STREAM_ID,
+            chunk_size: 1,
+            clock: None,
+        }
     }
 }
 
 impl HalfSent {
     /// Keeps the rest of `wire`, whole messages of a tape, after the first `sent` bytes in the
     /// framing of `view`.
-    pub(crate) fn new(wire: &Bytes, sent: usize, view: View) -> Self {
-        let mut half_sent = Self { wire: wire.clone(), sent: 0, view };
+    pub(crate) fn new(wire: &Bytes, sent: usize, view: View<'_>) -> Self {
+        let View { framing, lane, chunk_size, clock } = view;
+        let clock = clock.map(|clock| Box::new(*clock));
+        let mut half_sent = Self { wire: wire.clone(), sent: 0, framing, lane, chunk_size, clock };
         half_sent.advance(sent);
         half_sent
     }
 
+    fn view(&self) -> View<'_> {
+        let Self { framing, lane, chunk_size, .. } = *self;
+        View { framing, lane, chunk_size, clock: self.clock.as_deref() }
+    }
+
     /// Bytes left to send.
     pub fn len(&self) -> usize {
-        self.view.len(&self.wire) - self.sent
+        self.view().len(&self.wire) - self.sent
     }
 
     /// Returns whether no bytes are left.
@@ -326,20 +423,20 @@ impl HalfSent {
 
     /// Adds the bytes left to send. Returns whether there is room for more.
     pub(crate) fn add<'s>(&'s self, slices: &mut Slices<'s, '_>) -> bool {
-        self.view.add(&self.wire, self.sent, slices)
+        self.view().add(&self.wire, self.sent, slices)
     }
 
     /// Marks up to `written` bytes as sent. Returns the number of bytes marked.
     pub(crate) fn advance(&mut self, written: usize) -> usize {
         let taken = written.min(self.len());
         self.sent += taken;
-        if self.sent == self.view.len(&self.wire) {
+        if self.sent == self.view().len(&self.wire) {
             // An empty slice would hold its block of the tape.
             *self = Self::default();
         }
         // Headers are several messages. Sent messages are dropped, so that the next write does not
         // walk through them again.
-        while let Some((len, framed_len)) = self.view.first_lens(&self.wire)
+        while let Some((len, framed_len)) = self.view().first_lens(&self.wire)
             && framed_len <= self.sent
         {
             self.wire.advance(len);
@@ -378,8 +475,8 @@ mod tests {
     const MESSAGES: [(usize, u32); 6] =
         [(0, 0), (1, 0xff_fffe), (127, 40), (128, 0xff_ffff), (129, 40), (1000, u32::MAX)];
 
-    const fn view(framing: Framing, lane: u32) -> View {
-        View { framing, lane, chunk_size: CHUNK_SIZE }
+    const fn view(framing: Framing, lane: u32) -> View<'static> {
+        View { framing, lane, chunk_size: CHUNK_SIZE, clock: None }
     }
 
     fn chunks(message_stream_id: u32, messages: &[(usize, u32)]) -> Bytes {
@@ -411,7 +508,7 @@ mod tests {
     }
 
     /// Returns each view with the bytes of these messages in it.
-    fn expected(messages: &[(usize, u32)]) -> Vec<(View, Vec<u8>)> {
+    fn expected(messages: &[(usize, u32)]) -> Vec<(View<'static>, Vec<u8>)> {
         let of_lane = |lane| (view(Framing::Rtmp, lane), chunks(lane, messages).to_vec());
         let mut expected: Vec<_> = [1, 2, 0x0102_0304, u32::MAX].map(of_lane).into();
         expected.push((view(Framing::Flv, 0), tags(messages)));

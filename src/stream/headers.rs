@@ -167,6 +167,12 @@ impl Headers {
         }
     }
 
+    /// Returns the payload of the header of this kind that is in force for track 0.
+    pub(crate) fn payload_of(&self, kind: HeaderKind) -> Option<&[u8]> {
+        let is_it = |h: &&Header| h.kind == kind && !h.is_suspended && h.tracks.contains(0);
+        self.list.iter().rfind(is_it).map(|header| &header.payload[..])
+    }
+
     /// Size of the length field before each NAL unit of these tracks (bytes).
     pub(crate) fn nal_length_bytes(&self, tracks: &Tracks) -> usize {
         let is_configuration =

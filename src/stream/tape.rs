@@ -14,6 +14,7 @@
 
 use super::blocks::{Blocks, Lent};
 use super::frame::{HeaderKind, Needs, Recording};
+use super::framing::timestamp_of_first;
 use super::gauge::Gauge;
 use super::gops::{Gops, LOST, OpenUnit, StartPoint, Starts};
 use super::headers::{Headers, Kept, METADATA_TIMESTAMP, message_header};
@@ -417,6 +418,19 @@ impl Tape {
     /// configuration (bytes).
     pub fn nal_length_bytes(&self, tracks: &Tracks) -> usize {
         self.headers.nal_length_bytes(tracks)
+    }
+
+    /// Returns the timestamp of the newest sound on the tape, or of the newest frame if there is
+    /// none (ms).
+    pub fn audio_timestamp(&self) -> u32 {
+        let mut sounds = self.entries.iter().rev().filter(|e| e.media == MediaKind::Audio);
+        let newest = sounds.next().and_then(|entry| timestamp_of_first(&entry.wire));
+        newest.unwrap_or(self.last_frame)
+    }
+
+    /// Returns the payload of the header of this kind that is in force for track 0.
+    pub fn header_payload(&self, kind: HeaderKind) -> Option<&[u8]> {
+        self.headers.payload_of(kind)
     }
 
     /// Returns the headers of the newest start point in wire form, with its timestamp, limited to

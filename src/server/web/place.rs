@@ -15,6 +15,8 @@ use std::fmt;
 pub(super) enum Container {
     /// FLV (FLV 10.1, annex E).
     Flv,
+    /// Fragmented MP4 (ISO/IEC 14496-12, section 8.8).
+    Mp4,
 }
 
 /// What a request asks for.
@@ -42,7 +44,8 @@ pub(super) enum Place {
 const API: &str = "/api/v1/";
 
 /// Endings of a stream's path. The longer ones come first.
-const ENDINGS: [(&str, Container); 2] = [(".live.flv", Container::Flv), (".flv", Container::Flv)];
+const ENDINGS: [(&str, Container); 3] =
+    [(".live.flv", Container::Flv), (".flv", Container::Flv), (".mp4", Container::Mp4)];
 
 impl Place {
     /// Returns the place that a request asks for, or the answer that there is none, or not for

@@ -16,8 +16,10 @@ use super::Answer;
 use super::guard::may_be_read_by;
 use super::place::Container;
 use crate::config::{Absent, Start};
+use crate::http::exchange::Exchange;
 use crate::http::requests::{HttpRequest, Method};
 use crate::http::response::{HttpStatus, ResponseHead};
+use crate::media::fmp4::{self, Mp4Clock, Mp4Track};
 use crate::rtmp::name::StreamTarget;
 use crate::rtmp::session::Receives;
 use crate::server::Server;
@@ -29,10 +31,12 @@ use crate::server::reason::CloseReason;
 use crate::server::role::TOO_MANY_WAITED_FOR;
 use crate::server::transport::Transport;
 use crate::stream::cursor::Play;
+use crate::stream::frame::HeaderKind;
 use crate::stream::framing::Framing;
 use crate::stream::ids::{ConnId, Endpoint};
 use crate::time::Time;
 use log::{Level, log};
+use serde_json::json;
 use std::rc::Rc;
 
 /// How long the header of a file waits for the second medium of a stream (ms).
@@ -41,8 +45,12 @@ const TRACKS_MS_MAX: u64 = 1000;
 const LANE: u32 = 0;
 /// Close codes of WebSocket (RFC 6455, section 7.4.1, and the registry of IANA).
 pub(super) const NORMAL_CLOSURE: u16 = 1000;
+const UNSUPPORTED_DATA: u16 = 1003;
 const TRY_AGAIN_LATER: u16 = 1013;
 const FLV_TYPE: &str = "video/x-flv";
+const MP4_TYPE: &str = "video/mp4";
+/// Distance of two pictures, until the stream has shown its own (ms).
+const FRAME_MS: u32 = 33;
 
 /// The state of a player.
 #[derive(Clone, Copy, Debug)]
@@ -90,12 +98,14 @@ impl<T: Transport> Server<T> {
             return self.answer(id, request.method(), answer);
         }
         if request.method() != Method::Get {
-            let answer = self.probe_stream(request.method(), target, is_public);
+            let answer = self.probe_stream(request.method(), target, container, is_public);
             return self.answer(id, request.method(), answer);
         }
         let framing = match (container, &accept) {
             (Container::Flv, None) => Framing::Flv,
             (Container::Flv, Some(_)) => Framing::WebSocketFlv,
+            (Container::Mp4, None) => Framing::Mp4,
+            (Container::Mp4, Some(_)) => Framing::WebSocketMp4,
         };
         let view = Box::new(ViewRequest { target: target.clone(), framing, accept, is_public });
         let peer = self.table[id].address();
@@ -110,12 +120,22 @@ impl<T: Transport> Server<T> {
     }
 
     /// Answers HEAD and OPTIONS for a stream, which start nothing.
-    fn probe_stream(&self, method: Method, target: &StreamTarget, is_public: bool) -> Answer {
+    fn probe_stream(
+        &self,
+        method: Method,
+        target: &StreamTarget,
+        container: Container,
+        is_public: bool,
+    ) -> Answer {
+        let media_type = match container {
+            Container::Flv => FLV_TYPE,
+            Container::Mp4 => MP4_TYPE,
+        };
         let name = self.policies.access.play(&target.name);
         let is_live = self.hub.find(&name).is_some_and(Channel::is_live);
         let answer = match method {
             Method::Options => Answer::new(HttpStatus::NoContent, "", ""),
-            _ if is_live => Answer::new(HttpStatus::Ok, FLV_TYPE, ""),
+            _ if is_live => Answer::new(HttpStatus::Ok, media_type, ""),
             _ => Answer::problem(
                 HttpStatus::NotFound,
                 "not_published",
@@ -206,21 +226,42 @@ impl<T: Transport> Server<T> {
         let Some(viewer) = &mut client.viewer else { return };
         let channel = self.hub.channel(play.stream);
         if viewer.has_begun {
-            if !channel.has_begun() {
+            let is_outdated = play.is_outdated(channel.tape());
+            // A media element cannot take another codec in the same response. A WebSocket client is
+            // told of it, and goes on.
+            if !channel.has_begun() || is_outdated && !client.exchange.is_websocket() {
                 client.exchange.finish(NORMAL_CLOSURE);
-                self.dismiss(id, CloseReason::StreamEnded, String::new(), now);
+                return self.dismiss(id, CloseReason::StreamEnded, String::new(), now);
             }
-            return;
+            if !is_outdated {
+                return;
+            }
         }
         if let Some(tracks) = known_tracks(channel, now) {
             viewer.has_begun = true;
-            if !client.exchange.is_websocket() {
-                client.exchange.write_head(&flv_head(viewer.is_public));
-            }
-            client.exchange.write_first(&flv_header(tracks));
+            let framing = play.framing();
             restart(play, channel, self.settings.play.start);
+            if !framing.is_mp4() {
+                begin_flv(&mut client.exchange, *viewer, tracks);
+            } else if !begin_mp4(&mut client.exchange, *viewer, play, channel, now) {
+                return self.refuse_codecs(id, now);
+            }
         }
         self.settle_stage(id, now);
+    }
+
+    /// Answers a player of MP4 whose stream has no track that MP4 carries here.
+    fn refuse_codecs(&mut self, id: ConnId, now: Time) {
+        let Some(client) = self.table[id].peer.web_mut() else { return };
+        let detail = "MP4 carries H.264, HEVC, AV1 and AAC here, and the stream has none of them: \
+                      play it as FLV";
+        let answer = Answer::problem(HttpStatus::NotAcceptable, "not_carried", detail);
+        if client.exchange.is_websocket() {
+            client.exchange.finish(UNSUPPORTED_DATA);
+        } else {
+            client.exchange.respond(&answer.head(), answer.body);
+        }
+        self.dismiss(id, CloseReason::StreamEnded, detail.to_owned(), now);
     }
 
     /// Answers a player whose stream was not published in time.
@@ -252,9 +293,51 @@ fn known_tracks(channel: &Channel, now: Time) -> Option<Receives> {
     (has_any && is_known).then_some(tracks)
 }
 
-fn flv_head(is_public: bool) -> ResponseHead {
+fn begin_flv(exchange: &mut Exchange, viewer: Viewer, tracks: Receives) {
+    if !exchange.is_websocket() {
+        exchange.write_head(&stream_head(FLV_TYPE, viewer.is_public));
+    }
+    exchange.write_first(&flv_header(tracks));
+}
+
+/// Begins an MP4 with its initialization segment. On a WebSocket connection a message names the
+/// codecs before, as go2rtc does it and players expect it. Returns false if the stream has no track
+/// that is carried.
+fn begin_mp4(
+    exchange: &mut Exchange,
+    viewer: Viewer,
+    play: &mut Play,
+    channel: &Channel,
+    now: Time,
+) -> bool {
+    let (tape, report) = (channel.tape(), channel.report(now).unwrap_or_default());
+    let size = report.video.and_then(|(_, facts)| Some((facts.width?, facts.height?)));
+    let video = tape.header_payload(HeaderKind::VideoSequence);
+    let video = video.and_then(|header| Mp4Track::video(header, size.unwrap_or_default()));
+    let audio = tape.header_payload(HeaderKind::AudioSequence).and_then(Mp4Track::audio);
+    let tracks: Vec<_> = video.iter().chain(&audio).cloned().collect();
+    let Some(init) = fmp4::init_segment(&tracks).filter(|_| !tracks.is_empty()) else {
+        return false;
+    };
+    let rate = report.frame_rate_millihertz.filter(|rate| *rate > 0);
+    let frame_ms = rate.map_or(FRAME_MS, |rate| (1_000_000 / rate).clamp(1, 10_000) as u32);
+    let origin_ms = tape.audio_timestamp();
+    let clock = Mp4Clock::new(video.as_ref(), audio.as_ref(), origin_ms, frame_ms);
+    play.set_clock(clock, tape);
+    let codecs: Vec<_> = tracks.iter().map(|track| track.codec.as_str()).collect();
+    let media_type = format!("{MP4_TYPE}; codecs=\"{}\"", codecs.join(","));
+    if exchange.is_websocket() {
+        exchange.write_text(&json!({ "type": "mse", "value": media_type }).to_string());
+    } else {
+        exchange.write_head(&stream_head(&media_type, viewer.is_public));
+    }
+    exchange.write_first(&init);
+    true
+}
+
+fn stream_head(media_type: &str, is_public: bool) -> ResponseHead {
     let head = ResponseHead::new(HttpStatus::Ok)
-        .header("Content-Type", FLV_TYPE)
+        .header("Content-Type", media_type)
         .header("Cache-Control", "no-store")
         // Asks nginx in front of this server not to collect the stream.
         .header("X-Accel-Buffering", "no");
