@@ -27,7 +27,7 @@ const LONG_GOP_MS: u32 = 5000;
 const NOTICED_SKEW_MS: u32 = 150;
 /// Nothing but the server's own files, and no page that frames it.
 const POLICY: &str = "default-src 'none'; connect-src 'self'; script-src 'self'; \
-                      style-src 'self'; frame-ancestors 'none'; base-uri 'none'; \
+                      style-src 'self'; media-src blob:; frame-ancestors 'none'; base-uri 'none'; \
                       form-action 'none'";
 
 /// The files of the page.
@@ -96,6 +96,11 @@ impl<T: Transport> Server<T> {
                 body {
                     h1 { "Tiderace" }
                     p #lost .note role="status" { "The server does not answer: trying again." }
+                    section #preview hidden {
+                        h2 { "Preview of " span #name {} }
+                        video #video muted autoplay playsinline controls {}
+                        p { output #delay for="video" {} }
+                    }
                     main #state { (self.state(now)) }
                 }
             }
@@ -183,7 +188,10 @@ impl<T: Transport> Server<T> {
             section .stream {
                 h3 {
                     (name)
-                    @if channel.is_live() { span .state.live { "live" } }
+                    @if channel.is_live() {
+                        span .state.live { "live" }
+                        button type="button" data-watch=(name) { "Watch" }
+                    }
                     @else { span .state { "waits for its publisher" } }
                 }
                 @if let Some(report) = &report { p { (report) } @for note in notes(report) {
@@ -197,9 +205,11 @@ impl<T: Transport> Server<T> {
                             div { dt { "encoder" } dd { (encoder) } }
                         }
                     }
-                    div {
-                        dt { "FLV" }
-                        dd { a href=(format!("/{name}.flv")) { "/" (name) ".flv" } }
+                    @for ending in ["flv", "mp4"] {
+                        div {
+                            dt { (ending) }
+                            dd { a href=(format!("/{name}.{ending}")) { "/" (name) "." (ending) } }
+                        }
                     }
                 }
             }
