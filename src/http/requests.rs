@@ -214,7 +214,8 @@ impl RequestReader {
                     return Err(bad("expected lines that end with CR and LF, got a bare LF"));
                 }
                 if self.held == b"\r\n" {
-                    self.held.clear();
+                    // An empty line that came in pieces leaves no memory, either.
+                    self.held = Vec::new();
                 } else if self.held.ends_with(HEAD_END) {
                     return Ok(Some(std::mem::take(&mut self.held)));
                 }

@@ -21,7 +21,7 @@ pub const VIDEO_TIMESCALE: u32 = 90_000;
 const VIDEO_UNITS_PER_MS: u32 = VIDEO_TIMESCALE / 1000;
 /// Samples of an AAC frame (ISO/IEC 14496-3, section 4.5.1.1).
 const AAC_FRAME_SAMPLES: u16 = 1024;
-/// Sample rates by the index in an AudioSpecificConfig (ISO/IEC 14496-3, table 1.18).
+/// Mp4Sample rates by the index in an AudioSpecificConfig (ISO/IEC 14496-3, table 1.18).
 const AAC_RATES_HZ: [u32; 13] = [
     96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000,
     7_350,
@@ -224,7 +224,7 @@ pub fn init_segment(tracks: &[Mp4Track]) -> Option<Vec<u8>> {
 
 /// Where the sample of a tag is, and how it is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sample {
+pub struct Mp4Sample {
     /// Offset of the sample in the payload of the tag (bytes).
     pub offset: usize,
     /// How much later it is shown than it is decoded (ms).
@@ -235,7 +235,7 @@ pub struct Sample {
 
 /// Returns the sample in the payload of a video tag, of which the first [`SAMPLE_OFFSET_MAX`] bytes
 /// suffice. `None` if it has no frame of one track, as a configuration has none.
-pub fn video_sample(payload: &[u8]) -> Option<Sample> {
+pub fn video_sample(payload: &[u8]) -> Option<Mp4Sample> {
     const KEY: u8 = 1;
     let composition_ms = |at: usize| {
         let [high, middle, low] = *payload.get(at..)?.first_chunk::<3>()?;
@@ -246,7 +246,7 @@ pub fn video_sample(payload: &[u8]) -> Option<Sample> {
     if first & 0x80 == 0 {
         // AVC, and by convention HEVC and AV1 with the same header; packet type 1 is a frame.
         let is_frame = matches!(first & 0x0f, 7 | 12 | 13) && payload.get(1) == Some(&1);
-        return is_frame.then_some(Sample {
+        return is_frame.then_some(Mp4Sample {
             offset: 5,
             composition_ms: composition_ms(2)?,
             is_key,
@@ -255,16 +255,16 @@ pub fn video_sample(payload: &[u8]) -> Option<Sample> {
     let has_composition = matches!(payload.get(1..5)?, b"avc1" | b"hvc1");
     match first & 0x0f {
         1 if has_composition => {
-            Some(Sample { offset: 8, composition_ms: composition_ms(5)?, is_key })
+            Some(Mp4Sample { offset: 8, composition_ms: composition_ms(5)?, is_key })
         }
-        1 | 3 => Some(Sample { offset: 5, composition_ms: 0, is_key }),
+        1 | 3 => Some(Mp4Sample { offset: 5, composition_ms: 0, is_key }),
         _ => None,
     }
 }
 
 /// Returns the sample in the payload of an audio tag, likewise.
-pub fn audio_sample(payload: &[u8]) -> Option<Sample> {
-    let sample = |offset| Some(Sample { offset, composition_ms: 0, is_key: true });
+pub fn audio_sample(payload: &[u8]) -> Option<Mp4Sample> {
+    let sample = |offset| Some(Mp4Sample { offset, composition_ms: 0, is_key: true });
     let first = *payload.first()?;
     match first >> 4 {
         10 if payload.get(1) == Some(&1) => sample(2),
@@ -318,7 +318,7 @@ impl Mp4Clock {
     pub fn fragment_head(
         &self,
         is_video: bool,
-        sample: &Sample,
+        sample: &Mp4Sample,
         time_ms: u32,
         size: usize,
     ) -> [u8; FRAGMENT_HEAD_BYTES] {
@@ -416,4 +416,186 @@ fn av1_codec(config: &[u8]) -> Option<String> {
         (true, true) => 12,
     };
     Some(format!("av01.{profile}.{level:02}{tier}.{depth:02}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::media::flv::{FlvReader, Tag};
+    use crate::media::{MediaKind, classify_audio, classify_video};
+    use crate::test_support::{Random, hex};
+
+    /// Two seconds of H.264 and AAC, written by ffmpeg 5.1.
+    const FILE: &[u8] = include_bytes!("../../tests/vectors/ffmpeg5_h264_aac.flv");
+
+    fn tags() -> Vec<Tag<'static>> {
+        let mut reader = FlvReader::new(FILE).unwrap();
+        std::iter::from_fn(|| reader.next_tag().unwrap()).collect()
+    }
+
+    /// The first tag of each medium, which has its configuration.
+    fn headers() -> (&'static [u8], &'static [u8]) {
+        let of = |media| tags().into_iter().find(|tag| tag.media == media).unwrap().payload;
+        (of(MediaKind::Video), of(MediaKind::Audio))
+    }
+
+    fn tracks() -> [Mp4Track; 2] {
+        let (video, audio) = headers();
+        [Mp4Track::video(video, (640, 360)).unwrap(), Mp4Track::audio(audio).unwrap()]
+    }
+
+    /// The boxes in `bytes` by name, each with its content. A box that is longer than what holds it
+    /// is a panic.
+    fn boxes(mut bytes: &[u8]) -> Vec<(&str, &[u8])> {
+        let mut found = Vec::new();
+        while let Some((len, rest)) = bytes.split_first_chunk::<4>() {
+            let len = u32::from_be_bytes(*len) as usize;
+            let name = std::str::from_utf8(&rest[..4]).expect("a name");
+            found.push((name, &bytes[8..len]));
+            bytes = &bytes[len..];
+        }
+        assert!(bytes.is_empty(), "bytes behind the last box");
+        found
+    }
+
+    /// The content of the box at a path of names.
+    fn at<'b>(bytes: &'b [u8], path: &[&str]) -> &'b [u8] {
+        path.iter().fold(bytes, |bytes, name| {
+            let found = boxes(bytes);
+            found.iter().find(|(other, _)| other == name).unwrap_or_else(|| panic!("{name}")).1
+        })
+    }
+
+    #[test]
+    fn rfc_6381_names_the_codecs_of_real_configurations() {
+        let [video, audio] = tracks();
+        // The profile, the constraints and the level are bytes 1 to 3 of the configuration.
+        let (header, _) = headers();
+        let [profile, constraints, level] = header[6..9] else { unreachable!() };
+        assert_eq!(video.codec, format!("avc1.{profile:02X}{constraints:02X}{level:02X}"));
+        assert_eq!((audio.codec.as_str(), audio.timescale()), ("mp4a.40.2", 48_000));
+    }
+
+    #[test]
+    fn hevc_and_av1_are_named_as_their_specifications_show() {
+        // ISO/IEC 14496-15, annex E.3: Main, level 3.1, progressive.
+        let mut hvcc = hex("01 01 60000000 900000000000 5d f000 fc fd f8 f8 0000 0f 00");
+        let payload = [&hex("90 68766331")[..], &hvcc[..]].concat();
+        assert_eq!(Mp4Track::video(&payload, (1, 1)).unwrap().codec, "hvc1.1.6.L93.90");
+        hvcc.truncate(10);
+        assert!(Mp4Track::video(&[&hex("90 68766331")[..], &hvcc[..]].concat(), (1, 1)).is_none());
+        // AV1 in ISOBMFF, section 5: Main, level 3.0, 8 bits.
+        assert_eq!(av1_codec(&hex("81 04 0c 00")).unwrap(), "av01.0.04M.08");
+        assert_eq!(av1_codec(&hex("81 49 d0 00")).unwrap(), "av01.2.09H.10");
+    }
+
+    #[test]
+    fn the_initialization_segment_has_what_a_browser_needs() {
+        let init = init_segment(&tracks()).unwrap();
+        let names: Vec<_> = boxes(&init).iter().map(|(name, _)| *name).collect();
+        assert_eq!(names, ["ftyp", "moov"]);
+        let moov = at(&init, &["moov"]);
+        let traks = boxes(moov).iter().filter(|(name, _)| *name == "trak").count();
+        assert_eq!((traks, boxes(at(moov, &["mvex"])).len()), (2, 2));
+        let trak = boxes(moov).iter().find(|(name, _)| *name == "trak").unwrap().1;
+        assert!(boxes(trak).iter().all(|(name, _)| *name != "edts"), "no edit list");
+        let tkhd = at(trak, &["tkhd"]);
+        assert_eq!(tkhd[tkhd.len() - 8..], hex("02800000 01680000")[..], "640 x 360");
+        let stsd = at(trak, &["mdia", "minf", "stbl", "stsd"]);
+        assert_eq!(&stsd[12..16], b"avc1");
+        // The configuration is that of the tag.
+        let (header, _) = headers();
+        let config = &header[5..];
+        assert!(stsd.windows(config.len()).any(|part| part == config));
+    }
+
+    #[test]
+    fn a_fragment_says_what_its_sample_is_and_where() {
+        let [video, audio] = tracks();
+        let clock = Mp4Clock::new(Some(&video), Some(&audio), 0, 40);
+        let sample = Mp4Sample { offset: 5, composition_ms: -40, is_key: true };
+        let mut fragment = clock.fragment_head(true, &sample, 1_000, 3).to_vec();
+        fragment.extend(b"abc");
+        let [("moof", moof), ("mdat", mdat)] = boxes(&fragment)[..] else { panic!() };
+        assert_eq!(mdat, b"abc");
+        assert_eq!(at(moof, &["traf", "tfhd"]), hex("00020000 00000001"));
+        assert_eq!(at(moof, &["traf", "tfdt"]), hex("01000000 0000000000015f90"));
+        // One sample at byte 112: 40 ms long, 3 bytes, a sync sample, shown 40 ms earlier.
+        let trun = "01000f01 00000001 00000070 00000e10 00000003 02000000 fffff1f0";
+        assert_eq!(at(moof, &["traf", "trun"]), hex(trun));
+    }
+
+    #[test]
+    fn sound_is_on_a_grid_of_samples_and_follows_a_gap() {
+        let [_, audio] = tracks();
+        let clock = Mp4Clock::new(None, Some(&audio), 1019, 40);
+        let time_of = |frame: u64| 1019 + (frame * 1024 * 1000 / 48_000) as u32;
+        let first = clock.audio_time(1019);
+        for frame in 0..10_000 {
+            assert_eq!(clock.audio_time(time_of(frame)), first + frame * 1024, "frame {frame}");
+        }
+        // Earlier frames are on the same grid, and a gap of a second is a second.
+        assert_eq!(clock.audio_time(1019 - 21), first - 1024);
+        let gap = clock.audio_time(time_of(100) + 1000) - clock.audio_time(time_of(100));
+        assert!((47_000..49_100).contains(&gap) && gap.is_multiple_of(1024), "{gap}");
+    }
+
+    #[test]
+    fn each_frame_of_a_real_file_has_a_sample_and_its_headers_have_none() {
+        let (mut samples, mut others) = (0, 0);
+        for tag in tags() {
+            let sample = match tag.media {
+                MediaKind::Video => video_sample(tag.payload),
+                MediaKind::Audio => audio_sample(tag.payload),
+                MediaKind::Data => None,
+            };
+            match sample {
+                Some(sample) => {
+                    samples += 1;
+                    assert!(sample.offset < tag.payload.len() && sample.composition_ms >= 0);
+                }
+                None => others += 1,
+            }
+        }
+        // Metadata, two configurations, and the end of the sequence.
+        assert_eq!((samples, others), (30 + 95, 4));
+    }
+
+    #[test]
+    fn enhanced_frames_have_their_samples_behind_the_four_letters() {
+        for (payload, expected) in [
+            ("91 68766331 000028 aa", Some((8, 40, true))),
+            ("a3 61766331 aa", Some((5, 0, false))),
+            ("91 61763031 aa", Some((5, 0, true))),
+            ("90 68766331 01", None),
+            ("96 00", None),
+            ("91 6876", None),
+        ] {
+            let sample = video_sample(&hex(payload));
+            let found = sample.map(|s| (s.offset, s.composition_ms, s.is_key));
+            assert_eq!(found, expected, "{payload}");
+        }
+        assert_eq!(audio_sample(&hex("91 6d703461 aa")).map(|s| s.offset), Some(5));
+        assert_eq!(audio_sample(&hex("90 6d703461 aa")), None);
+    }
+
+    #[test]
+    fn damaged_configurations_are_refused_or_read_and_never_panic() {
+        let (video, audio) = headers();
+        let mut random = Random::new(3);
+        for header in [video, audio] {
+            for len in 0..header.len() {
+                let _ = (Mp4Track::video(&header[..len], (1, 1)), Mp4Track::audio(&header[..len]));
+            }
+            for _ in 0..2000 {
+                let mut damaged = header.to_vec();
+                let at = random.below(damaged.len());
+                damaged[at] ^= 1 << random.below(8);
+                let _ = (classify_video(&damaged).is_ok(), classify_audio(&damaged).is_ok());
+                for track in [Mp4Track::video(&damaged, (1, 1)), Mp4Track::audio(&damaged)] {
+                    let _ = track.and_then(|track| init_segment(&[track]));
+                }
+            }
+        }
+    }
 }

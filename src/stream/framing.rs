@@ -12,7 +12,7 @@
 
 use super::slices::Slices;
 use crate::http::websocket::{FRAME_HEAD_BYTES_MAX, Opcode, frame_head};
-use crate::media::fmp4::{self, FRAGMENT_HEAD_BYTES, Mp4Clock, Sample};
+use crate::media::fmp4::{self, FRAGMENT_HEAD_BYTES, Mp4Clock, Mp4Sample};
 use crate::rtmp::message::kind;
 use bytes::{Buf, Bytes};
 
@@ -242,8 +242,8 @@ impl<'c> View<'c> {
             .map(move |message| view.piece(message))
     }
 
-    /// Returns whether a message of a tape is sent in this framing at all. An MP4 has the headers in
-    /// its initialization segment, and no place for data.
+    /// Returns whether a message of a tape is sent in this framing at all. An MP4 has the headers
+    /// in its initialization segment, and no place for data.
     pub(crate) fn has(&self, wire: &[u8]) -> bool {
         if !self.framing.is_mp4() {
             return true;
@@ -253,7 +253,7 @@ impl<'c> View<'c> {
     }
 
     /// Returns the sample of a message, and whether it is video.
-    fn sample(&self, message: &Chunked<'_>) -> Option<(Sample, bool)> {
+    fn sample(&self, message: &Chunked<'_>) -> Option<(Mp4Sample, bool)> {
         let clock = self.clock?;
         let payload = message.first_chunk_payload();
         match message.header[KIND_AT] {
@@ -452,6 +452,7 @@ mod tests {
     use crate::config::Start;
     use crate::media::MediaKind;
     use crate::media::flv::{FlvReader, Tag};
+    use crate::media::fmp4::Mp4Track;
     use crate::rtmp::chunk::writer::write_message;
     use crate::rtmp::message::{Message, MessageHeader};
     use crate::rtmp::session::Receives;
@@ -540,6 +541,52 @@ mod tests {
                     assert_eq!(half_sent.advance(5), rest.len().min(5));
                     assert_eq!(added(&half_sent, usize::MAX), rest[rest.len().min(5)..]);
                 }
+            }
+        }
+    }
+
+    /// Payloads of H.264 frames as FLV has them: a keyframe, frames of a byte and of many chunks,
+    /// and messages that an MP4 has no place for.
+    const PICTURES: [&[u8]; 5] = [
+        &[0x17, 0, 0, 0, 0, 1, 2, 3],
+        &[0x17, 1, 0, 0, 40, 0xaa],
+        &[0x27, 1, 0, 0, 0],
+        &[0x27, 1, 0xff, 0xff, 0xff, 0xbb, 0xbb],
+        &[0x27, 2, 0, 0, 0],
+    ];
+
+    fn pictures() -> Bytes {
+        let mut wire = Vec::new();
+        for (index, picture) in PICTURES.iter().enumerate() {
+            let payload = [picture, &vec![0xcc; 400 * (index % 2)][..]].concat();
+            let header = MessageHeader { timestamp: 40 * index as u32, ..HEADER };
+            write_message(&mut wire, header, &payload, CHUNK_SIZE);
+        }
+        Bytes::from(wire)
+    }
+
+    #[test]
+    fn a_fragment_that_a_write_has_cut_goes_on_where_it_was() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/ffmpeg5_h264_aac.flv");
+        let file = std::fs::read(path).unwrap();
+        let mut reader = FlvReader::new(&file).unwrap();
+        let video = std::iter::from_fn(|| reader.next_tag().unwrap());
+        let header = video.into_iter().find(|tag| tag.media == MediaKind::Video).unwrap();
+        let track = Mp4Track::video(header.payload, (1, 1)).unwrap();
+        let clock = Mp4Clock::new(Some(&track), None, 0, 40);
+        let wire = pictures();
+        for framing in [Framing::Mp4, Framing::WebSocketMp4] {
+            let view = View { clock: Some(&clock), ..view(framing, 0) };
+            let whole = added(&HalfSent::new(&wire, 0, view), usize::MAX);
+            let frame_heads = if framing == Framing::Mp4 { 0 } else { 3 * 4 - 2 };
+            // Three samples of 401, 0 and 402 bytes, each with its head.
+            assert_eq!(whole.len(), frame_heads + 3 * FRAGMENT_HEAD_BYTES + 803, "{framing:?}");
+            for sent in 0..=whole.len() {
+                let mut half_sent = HalfSent::new(&wire, sent, view);
+                assert_eq!(added(&half_sent, usize::MAX), whole[sent..], "{framing:?}, {sent}");
+                half_sent.advance(7);
+                let rest = &whole[whole.len().min(sent + 7)..];
+                assert_eq!(added(&half_sent, usize::MAX), rest, "{framing:?}, {sent} and 7");
             }
         }
     }

@@ -117,6 +117,30 @@ fn ffmpeg_plays_flv_over_http_to_the_end() {
     show.expect_played_to_the_end(&player.finish(END));
 }
 
+/// The same packets come as MP4, with the times of the film.
+#[test]
+fn ffmpeg_plays_mp4_over_http_to_the_end() {
+    let needs = [Need::Program("ffmpeg"), Need::OwnServer];
+    let Some(lab) = Lab::open("mp4_ffmpeg", &needs) else { return };
+    let show = Show::start(&lab, Film::Main);
+    let url = show.server.http_url(&format!("live/{}.mp4", show.key));
+    let player = ffmpeg::record(&lab, "player", &url);
+    show.expect_played_to_the_end(&player.finish(END));
+}
+
+#[test]
+fn vlc_plays_mp4_over_http() {
+    let needs = [Need::Program("ffmpeg"), Need::Program("vlc"), Need::OwnServer];
+    let Some(lab) = Lab::open("mp4_vlc", &needs) else { return };
+    let show = Show::start(&lab, Film::Main);
+    let url = show.server.http_url(&format!("live/{}.mp4", show.key));
+    let player = players::vlc(&lab, &url);
+    player.program.finish(END);
+    let sent = Frames::of_pictures(&show.clip.path).video;
+    let got = Frames::of_pictures(&player.path).video;
+    show.expect_run_of_pictures(&run_of_vlc(&got, &sent));
+}
+
 #[test]
 fn vlc_plays_flv_over_http() {
     let needs = [Need::Program("ffmpeg"), Need::Program("vlc"), Need::OwnServer];

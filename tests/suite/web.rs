@@ -234,6 +234,115 @@ fn rfc_6455_a_websocket_player_gets_each_tag_as_a_message() {
     assert!(world[player].is_finished());
 }
 
+/// The names of the boxes in `bytes`, which has whole boxes.
+fn box_names(mut bytes: &[u8]) -> Vec<String> {
+    let mut names = Vec::new();
+    while let Some((len, rest)) = bytes.split_first_chunk::<4>() {
+        names.push(String::from_utf8(rest[..4].to_vec()).unwrap());
+        bytes = &bytes[u32::from_be_bytes(*len) as usize..];
+    }
+    names
+}
+
+/// Publishes the tags of a file by ffmpeg, in the order of the file, from `begin` on.
+fn publish_film(world: &mut World, publisher: ClientHandle, media: &[MediaKind]) -> usize {
+    let file = include_bytes!("../vectors/ffmpeg5_h264_aac.flv");
+    let mut reader = FlvReader::new(file).unwrap();
+    let mut count = 0;
+    while let Some(tag) = reader.next_tag().unwrap().filter(|_| count < 20) {
+        if media.contains(&tag.media) {
+            let (id, kind) = match tag.media {
+                MediaKind::Audio => (4, crate::wire::AUDIO),
+                _ => (6, crate::wire::VIDEO),
+            };
+            let message = Message::new(id, kind, tag.payload.to_vec());
+            world.say(publisher, &[message.on(1).at(tag.timestamp)]);
+            count += 1;
+        }
+    }
+    count
+}
+
+const FILM: [MediaKind; 2] = [MediaKind::Video, MediaKind::Audio];
+
+#[test]
+fn an_mp4_begins_with_its_tracks_and_has_a_fragment_for_each_frame() {
+    let mut world = world();
+    let publisher = world.publishing("cam");
+    publish_film(&mut world, publisher, &FILM);
+    let player = viewer(&mut world, "/live/cam.mp4");
+    let response = Response::of(world[player].received());
+    assert_eq!(response.status, 200, "{}", response.head);
+    let codecs = "Content-Type: video/mp4; codecs=\"avc1.";
+    assert!(response.head.contains(codecs) && response.head.contains(",mp4a.40.2\"\r\n"));
+    let names = box_names(&response.body);
+    assert_eq!(names[..2], ["ftyp", "moov"]);
+    // All but the two configurations are frames, and the first sound precedes the keyframe.
+    assert_eq!(names[2..], ["moof", "mdat"].repeat(17));
+}
+
+#[test]
+fn a_websocket_player_of_mp4_is_told_the_codecs_before() {
+    let mut world = world();
+    let publisher = world.publishing("cam");
+    publish_film(&mut world, publisher, &FILM);
+    let player = world.connect_http(ALL);
+    let upgrade = format!(
+        "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: {KEY}\r\n\
+         Sec-WebSocket-Version: 13\r\n"
+    );
+    world[player].send_raw(with("GET", "/live/cam.mp4", &upgrade).as_bytes());
+    world.run();
+    let response = Response::of(world[player].received());
+    let (mut rest, mut messages) = (&response.body[..], Vec::new());
+    while let [first, len, ..] = *rest {
+        let (head, len) = match len {
+            126 => (4, usize::from(u16::from_be_bytes([rest[2], rest[3]]))),
+            len => (2, usize::from(len)),
+        };
+        messages.push((first, &rest[head..head + len]));
+        rest = &rest[head + len..];
+    }
+    let (opcode, text) = messages[0];
+    let kind: Value = serde_json::from_slice(text).unwrap();
+    assert_eq!((opcode, &kind["type"]), (0x81, &Value::from("mse")));
+    assert!(kind["value"].as_str().unwrap().starts_with("video/mp4; codecs=\"avc1."));
+    assert_eq!(box_names(messages[1].1), ["ftyp", "moov"]);
+    for (opcode, fragment) in &messages[2..] {
+        assert_eq!((*opcode, &*box_names(fragment).join(" ")), (0x82, "moof mdat"));
+    }
+}
+
+#[test]
+fn another_configuration_ends_an_mp4_and_begins_it_again_over_websocket() {
+    let mut world = world();
+    let publisher = world.publishing("cam");
+    publish_film(&mut world, publisher, &FILM);
+    let player = viewer(&mut world, "/live/cam.mp4");
+    let file = include_bytes!("../vectors/ffmpeg5_h264_aac.flv");
+    let mut reader = FlvReader::new(file).unwrap();
+    let mut tags = std::iter::from_fn(|| reader.next_tag().unwrap());
+    let mut header = tags.find(|tag| tag.media == MediaKind::Video).unwrap().payload.to_vec();
+    // Another level, which needs another decoder.
+    header[8] += 1;
+    world.say(publisher, &[Message::new(6, crate::wire::VIDEO, header).on(1).at(5000)]);
+    assert!(world[player].is_finished());
+}
+
+#[test]
+fn a_stream_that_mp4_does_not_carry_is_refused_in_words() {
+    let mut world = world();
+    let publisher = world.publishing("cam");
+    // MP3, as the legacy header names it.
+    for number in 0..3_u32 {
+        let message = Message::new(4, crate::wire::AUDIO, vec![0x2f, 0xff, 0xfb, number as u8]);
+        world.say(publisher, &[message.on(1).at(number * 26)]);
+    }
+    world.advance_ms(1000);
+    let response = ask(&mut world, ALL, &get("/live/cam.mp4"));
+    assert_eq!((response.status, response.code()), (406, "not_carried".to_owned()));
+}
+
 #[test]
 fn a_player_that_lags_skips_to_the_newest_picture_and_never_gets_a_part_of_a_tag() {
     let mut world = world();
@@ -529,6 +638,46 @@ fn metrics_come_in_the_format_that_is_accepted() {
     let open = ask(&mut world, ALL, &with("GET", "/metrics", accept));
     assert!(open.head.contains("application/openmetrics-text"), "{}", open.head);
     assert!(text(&open).ends_with("# EOF\n"));
+}
+
+#[test]
+fn names_of_streams_stay_text_on_the_page() {
+    let mut world = world();
+    world.publisher("<script>alert(1)</script>");
+    let page = ask(&mut world, ALL, &get("/"));
+    let html = String::from_utf8(page.body.clone()).unwrap();
+    assert!(html.contains("live/&lt;script&gt;alert(1)&lt;"), "{html}");
+    assert!(!html.contains("<script>"), "{html}");
+    assert!(page.head.contains("Content-Security-Policy: default-src 'none';"), "{}", page.head);
+    for (path, media_type) in [("/page.css", "text/css"), ("/page.js", "text/javascript")] {
+        let asset = ask(&mut world, ALL, &get(path));
+        assert!(asset.status == 200 && asset.head.contains(media_type), "{path}");
+    }
+}
+
+#[test]
+fn an_open_page_is_sent_a_change_each_second_and_nothing_wakes_the_server_without_one() {
+    let mut world = world();
+    let page = world.connect_http(ALL);
+    world[page].send_raw(get("/events").as_bytes());
+    world.run();
+    let events = |world: &World| {
+        let text = String::from_utf8(world[page].received().to_vec()).unwrap();
+        text.matches("data: ").count()
+    };
+    assert_eq!(events(&world), 0);
+    world.advance_ms(3000);
+    assert_eq!(events(&world), 3);
+    world.advance(Duration::from_secs(3600));
+    assert!(!world[page].is_finished(), "a page may be open for long");
+    // A page that takes nothing costs one event.
+    world[page].reads = false;
+    world.advance_ms(5000);
+    world[page].finish();
+    world[page].reads = true;
+    world.run();
+    assert_eq!(world.server.next_deadline(), None);
+    assert!(world.server.is_empty());
 }
 
 #[test]
