@@ -58,6 +58,7 @@
 //! | how a message of a publisher is classified | [`stream::frame`] |
 //! | which profile, level, size and rate a track has | [`media::codec`] |
 //! | how FLV files are read | [`media::flv`] |
+//! | how frames become fragmented MP4 | `media/fmp4/` |
 //! | what becomes of `onMetaData` | [`media::metadata`] |
 //! | what must hold for a parser with any input | `tests/fuzz/bodies/` |
 //! | what a stream keeps, and for how long | [`stream::tape`] |
