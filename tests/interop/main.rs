@@ -14,6 +14,7 @@ mod support;
 mod auth;
 mod codecs;
 mod cost;
+mod fmp4_files;
 mod load;
 mod matrix;
 mod names;

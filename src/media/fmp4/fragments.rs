@@ -126,7 +126,7 @@ impl Fragments {
 
     /// Writes everything before the bytes of several frames. The caller sends the frames after it,
     /// in the same order. Frames of the same track should be adjacent: each change of the track
-    /// adds a box. Frames of tracks that do not exist must not be passed.
+    /// adds a box. Writes nothing if the track of a frame does not exist.
     ///
     /// # Errors
     /// Fails without writing anything if the frames are larger than 1 GiB in sum.
@@ -248,9 +248,11 @@ impl TrackClock {
     fn place(&mut self, ms: u64, sample: &SampleInfo) -> Placed {
         let samples =
             if sample.audio_samples > 0 { sample.audio_samples } else { self.frame_samples };
-        let by_time = self.ticks(ms).max(self.last.unwrap_or(0));
         let counts = !self.is_video && samples > 0;
-        let decode = if counts { self.count(by_time) } else { by_time };
+        let by_time = self.ticks(ms);
+        let wanted = if counts { self.count(by_time) } else { by_time };
+        // Decoding times that go back would end the playback in a browser.
+        let decode = wanted.max(self.last.unwrap_or(0));
         if let Some(last) = self.last {
             self.expect(decode - last);
         } else {

@@ -4,9 +4,9 @@ use mp4_atom::{Decode, Moof, Moov};
 
 use super::*;
 use crate::media::flv::FlvReader;
-use crate::media::{MediaKind, VideoClass, classify_video, for_each_video_track};
+use crate::media::{AudioCodec, MediaKind, VideoClass, classify_video, for_each_video_track};
 use crate::rtmp::message::kind;
-use crate::test_support::recorded_messages;
+use crate::test_support::{Random, hex, recorded_messages};
 
 /// Two seconds of H.264 and AAC, written by ffmpeg 5.1.
 const H264_AAC: &[u8] = include_bytes!("../../../tests/vectors/ffmpeg5_h264_aac.flv");
@@ -339,5 +339,274 @@ fn configuration_records_are_copied_unchanged() {
         // After version, flags and number of entries; and within an entry after 78 bytes.
         let entry = boxes(&find(&init, &path)[0][8..])[0].1;
         assert_eq!(boxes(&entry[78..]), [(*kind, &record[..])], "{session}");
+    }
+}
+
+#[test]
+fn codecs_are_named_with_profile_and_level() {
+    for (name, expected) in [
+        ("h264_aac", "avc1.64000a,mp4a.40.2"),
+        ("ffmpeg5_publish_h264_aac", "avc1.640009,mp4a.40.2"),
+        ("gst_rtmp2sink_publish", "avc1.f4000a"),
+        ("obs29_publish", "avc1.42c00b,mp4a.40.2"),
+        ("ffmpeg9_publish_hevc_opus", "hvc1.1.6.L30.90,opus"),
+        ("ffmpeg9_publish_av1_flac", "av01.0.00M.08,flac"),
+        ("ffmpeg9_publish_vp9_ac3", "vp09.00.10.08,ac-3"),
+        ("mp3", "mp4a.69"),
+    ] {
+        let (_, sent) = all_sessions().into_iter().find(|session| session.0 == name).unwrap();
+        let configs = configs_of(&sent);
+        assert_eq!(codecs_of(&configs.iter().collect::<Vec<_>>()), expected, "{name}");
+    }
+}
+
+#[test]
+fn codec_names_are_those_of_the_specifications() {
+    let hevc = |record: &str| codec_string::hevc(&hex(record));
+    // The usual name of the Main profile at level 3.1, then each optional part of the name (ISO/IEC
+    // 14496-15, annex E.3).
+    let main = hevc("01 01 60000000 b00000000000 5d").unwrap();
+    assert_eq!(main, "hvc1.1.6.L93.B0");
+    let range = hevc("01 64 82000000 b02300000000 3f").unwrap();
+    assert_eq!(range, "hvc1.A4.41.H63.B0.23");
+    // AV1 in ISO base media files, section 5, and VP codecs in ISO base media files: the mandatory
+    // part of their examples.
+    assert_eq!(codec_string::av1(&hex("81 04 4c 00")).unwrap(), "av01.0.04M.10");
+    let vp9 = codec_string::vp9(&hex("01000000 02 0a a2 091009 0000")).unwrap();
+    assert_eq!(vp9, "vp09.02.10.10");
+    // RFC 6381, section 3.3.
+    assert_eq!(codec_string::avc(&hex("67 42001e 00")).unwrap(), "avc1.42001e");
+}
+
+#[test]
+fn audio_is_named_by_its_object_type_and_counted_at_its_output_rate() {
+    // Configurations of fdk-aac and ffmpeg, and frames of ffmpeg's encoders.
+    for (codec, body, name, timescale, samples) in [
+        (AudioCodec::Aac, "1190", "mp4a.40.2", 48_000, 1024),
+        (AudioCodec::Aac, "2b92 0800", "mp4a.40.5", 44_100, 2048),
+        (AudioCodec::Aac, "eb8a 0800", "mp4a.40.29", 44_100, 2048),
+        // SBR after the configuration of a decoder that does not know it.
+        (AudioCodec::Aac, "1390 56e5a0", "mp4a.40.2", 44_100, 2048),
+        (AudioCodec::Ac3, "0b77a7021e40ebf8403e", "ac-3", 48_000, 0),
+        (AudioCodec::Eac3, "0b7703ce7f87c0002000", "ec-3", 44_100, 0),
+        (AudioCodec::Mp3, "fffb50c40000063001", "mp4a.6B", 44_100, 0),
+        (AudioCodec::Mp3, "fff380640005e8017b", "mp4a.69", 22_050, 0),
+    ] {
+        let config = TrackConfig::from_audio(codec, &hex(body)).unwrap();
+        assert_eq!(config.codec_string(), name);
+        assert_eq!((config.sample_rate(), config.frame_samples), (Some(timescale), samples));
+    }
+}
+
+#[test]
+fn messages_without_a_configuration_are_refused_with_a_reason() {
+    for (payload, expected) in [
+        ("", "the message is not a sequence header"),
+        ("17 01 000000 00000002 6588", "the message is not a sequence header"),
+        ("17 02 000000", "the message is not a sequence header"),
+        ("17 00 000000", "malformed configuration of H.264"),
+        ("17 00 000000 0164000a ffe1 0000 01 0000", "malformed configuration of H.264"),
+        ("90 68766331 01", "malformed configuration of H.265"),
+        ("90 76703039 01000000 00", "malformed configuration of VP9"),
+        ("90 61763031 810400", "malformed configuration of AV1"),
+        ("90 76766331 ff", "fragmented MP4 does not carry H.266"),
+        ("90 61626364 ff", "fragmented MP4 does not carry \"abcd\""),
+    ] {
+        let error = TrackConfig::from_video_header(&hex(payload)).unwrap_err();
+        assert_eq!(error.to_string(), expected, "{payload}");
+    }
+    for (payload, expected) in [
+        ("", "the message is not a sequence header"),
+        ("af 01 21", "the message is not a sequence header"),
+        ("af 00", "malformed configuration of AAC"),
+        ("90 61632d33", "AC-3 needs a frame"),
+        ("91 61632d33 0b78", "malformed configuration of AC-3"),
+        ("90 4f707573 4f707573 48656164 01", "malformed configuration of Opus"),
+        ("90 664c6143 664c6143", "malformed configuration of FLAC"),
+        ("2f 0000", "malformed configuration of MP3"),
+        ("b2 00", "fragmented MP4 does not carry Speex"),
+    ] {
+        let error = TrackConfig::from_audio_header(&hex(payload)).unwrap_err();
+        assert_eq!(error.to_string(), expected, "{payload}");
+    }
+}
+
+#[test]
+fn damaged_messages_give_whole_boxes_or_errors() {
+    let mut random = Random::new(1);
+    for (_, sent) in all_sessions() {
+        for _ in 0..400 {
+            let (media, timestamp, payload) = &sent[random.below(sent.len().min(12))];
+            let mut payload = payload.clone();
+            for _ in 0..=random.below(4) {
+                let at = random.below(payload.len());
+                payload[at] ^= 1 << random.below(8);
+            }
+            payload.truncate(payload.len() - random.below(3));
+            let config = match media {
+                MediaKind::Video => TrackConfig::from_video_header(&payload),
+                _ => TrackConfig::from_audio_header(&payload),
+            };
+            let Ok(mut config) = config else { continue };
+            config.learn_size(&sent[2].2);
+            let mut file = init_segment(&[&config]).to_vec();
+            let mut fragments = Fragments::new(&[&config]);
+            if let Some(sample) = sample_of(*media, &payload, 0) {
+                fragments.head(&mut file, &sample.info(0, *timestamp));
+                file.extend_from_slice(sample.bytes);
+            }
+            walk(&file);
+        }
+    }
+}
+
+/// A track of H.264, and one of AAC at 48 kHz.
+fn two_tracks() -> Vec<TrackConfig> {
+    configs_of(&tags_of(H264_AAC))
+}
+
+/// Returns where and how long the frames of a track are, if their messages have these times.
+fn placed(track: usize, times: &[u32]) -> Vec<(u64, u32)> {
+    let (configs, mut file) = (two_tracks(), b"\0\0\0\x08ftyp\0\0\0\x08moov".to_vec());
+    let mut fragments = Fragments::new(&configs.iter().collect::<Vec<_>>());
+    for &timestamp in times {
+        let sample = SampleInfo { track, timestamp, ..info_of(0, 0) };
+        fragments.head(&mut file, &sample);
+    }
+    walk(&file).iter().map(|frame| (frame.decode, frame.duration)).collect()
+}
+
+#[test]
+fn video_lasts_as_long_as_the_frame_before_it() {
+    let ms = |times: &[u32]| -> Vec<_> {
+        placed(0, times).iter().map(|(at, duration)| (at / 90, duration / 90)).collect()
+    };
+    assert_eq!(ms(&[0, 40, 80]), [(0, 33), (40, 40), (80, 40)]);
+    // A longer frame counts at once, a shorter one in steps, and a pause for at most a second.
+    assert_eq!(ms(&[0, 40, 140, 180]), [(0, 33), (40, 40), (140, 100), (180, 87)]);
+    assert_eq!(ms(&[0, 40, 9000]), [(0, 33), (40, 40), (9000, 1000)]);
+    assert_eq!(ms(&[7, 7]), [(7, 33), (7, 28)]);
+}
+
+#[test]
+fn audio_counts_until_it_has_drifted_by_30_ms() {
+    let starts = |times: &[u32]| placed(1, times).iter().map(|at| at.0).collect::<Vec<_>>();
+    assert_eq!(starts(&[100, 121, 143, 164]), [4800, 5824, 6848, 7872]);
+    // The second frame should start at 21.3 ms; 51 ms is 29.7 ms late and 52 ms is 30.7 ms late.
+    assert_eq!(starts(&[0, 51]), [0, 1024]);
+    assert_eq!(starts(&[0, 52]), [0, 52 * 48]);
+    // Frames that come too fast never start before the one before them.
+    let fast = starts(&[0; 9]);
+    assert!(fast.is_sorted() && *fast.last().unwrap() <= 30 * 48 + 1024, "{fast:?}");
+    assert!(placed(1, &[0, 21, 52, 300]).iter().all(|at| at.1 == 1024));
+}
+
+#[test]
+fn timestamps_continue_after_they_wrap() {
+    let wrap = 1 << 32;
+    let near = u32::MAX - 9;
+    let at: Vec<_> = placed(0, &[near, 30, 70]).iter().map(|at| at.0 / 90).collect();
+    assert_eq!(at, [wrap - 10, wrap + 30, wrap + 70]);
+    // The audio of a stream may start a little before its video.
+    let configs = two_tracks();
+    let mut fragments = Fragments::new(&configs.iter().collect::<Vec<_>>());
+    let mut file = b"\0\0\0\x08ftyp\0\0\0\x08moov".to_vec();
+    for (track, timestamp) in [(0, 5), (1, u32::MAX - 4)] {
+        let info = SampleInfo { track, timestamp, ..info_of(0, 0) };
+        fragments.head(&mut file, &info);
+    }
+    assert_eq!(walk(&file)[1].decode, 0);
+}
+
+fn info_of(bytes: u32, composition_ms: i32) -> SampleInfo {
+    SampleInfo {
+        track: 0,
+        timestamp: 0,
+        bytes,
+        composition_ms,
+        is_keyframe: true,
+        audio_samples: 0,
+        duration_ms: None,
+    }
+}
+
+#[test]
+fn known_durations_and_times_of_display_are_written_as_they_are() {
+    let configs = two_tracks();
+    let mut fragments = Fragments::new(&[&configs[0]]);
+    let mut file = b"\0\0\0\x08ftyp\0\0\0\x08moov".to_vec();
+    for composition_ms in [-0x80_0000, -40, 80, 0x7f_ffff] {
+        let info = SampleInfo { duration_ms: Some(20), ..info_of(0, composition_ms) };
+        fragments.head(&mut file, &info);
+    }
+    let frames = walk(&file);
+    let compositions: Vec<_> = frames.iter().map(|frame| frame.composition / 90).collect();
+    assert_eq!(compositions, [-0x80_0000, -40, 80, 0x7f_ffff]);
+    assert!(frames.iter().all(|frame| frame.duration == 20 * 90));
+}
+
+#[test]
+fn fragments_that_are_too_large_or_of_unknown_tracks_are_not_written() {
+    let configs = two_tracks();
+    let mut fragments = Fragments::new(&[&configs[0]]);
+    let mut out = Vec::new();
+    let huge = [info_of(1 << 29, 0), info_of(1 << 29, 0)];
+    assert_eq!(fragments.head_of_many(&mut out, &huge), Err(FragmentTooLarge));
+    assert_eq!(fragments.head_of_many(&mut out, &huge[..1]), Ok(()));
+    out.clear();
+    fragments.head(&mut out, &SampleInfo { track: 1, ..info_of(1, 0) });
+    fragments.head(&mut out, &info_of(u32::MAX, 0));
+    fragments.fragment(&mut out, &[]).unwrap();
+    fragments.fragment(&mut out, &[(SampleInfo { track: 1, ..info_of(1, 0) }, &[1])]).unwrap();
+    assert!(out.is_empty());
+}
+
+#[test]
+fn segments_of_their_own_begin_with_their_type() {
+    let mut out = Vec::new();
+    write_styp(&mut out);
+    let [(kind, content)] = boxes(&out)[..] else { panic!() };
+    assert_eq!((kind, &content[..4], content.len() % 4), (*b"styp", &b"msdh"[..], 0));
+}
+
+#[test]
+fn each_track_of_a_message_with_several_has_its_sample() {
+    let payload = hex("96 21 61766331 02 000006 00002101 0203 68766331 ff 000004 fffff604");
+    let samples = [2, 255].map(|track| sample_of(MediaKind::Video, &payload, track).unwrap());
+    assert_eq!(samples.map(|sample| sample.composition_ms), [33, -10]);
+    assert_eq!(samples.map(|sample| sample.offset), [13, 27]);
+    assert_eq!((samples[0].bytes, samples[1].bytes), (&[1, 2, 3][..], &[4][..]));
+    assert_eq!(sample_of(MediaKind::Video, &payload, 0), None);
+    assert_eq!(sample_of(MediaKind::Video, &hex("17 00 000000 0164"), 0), None);
+    assert_eq!(sample_of(MediaKind::Audio, &hex("af 00 1190"), 0), None);
+    assert_eq!(sample_of(MediaKind::Audio, &hex("af 01"), 0), None);
+    assert_eq!(sample_of(MediaKind::Data, &hex("02"), 0), None);
+}
+
+#[test]
+fn lengths_of_frames_are_those_of_their_specifications() {
+    for (payload, samples) in [
+        // RFC 6716, table 2: configurations 16, 19, 31, 3, 12, 13, and code 3 with six frames.
+        ("91 4f707573 80", 120),
+        ("91 4f707573 98", 960),
+        ("91 4f707573 fc", 960),
+        ("91 4f707573 1a", 2 * 2880),
+        ("91 4f707573 60", 480),
+        ("91 4f707573 69", 2 * 960),
+        ("91 4f707573 fb 06", 6 * 960),
+        ("91 4f707573 fb 07", 0),
+        ("91 4f707573 fb", 0),
+        // RFC 9639, appendix D.1.2 and D.2.7: blocks of 1 and of 16 samples.
+        ("91 664c6143 fff8 69 18 00 00 bf 03 58", 1),
+        ("91 664c6143 fff8 69 98 00 0f 99 12 08", 16),
+        ("91 2e6d7033 fffb50c4", 1152),
+        ("91 2e6d7033 fff38064", 576),
+        ("2f fffb50c4", 1152),
+        ("91 65632d33 0b7703ce", 1536),
+        ("af 01 21", 0),
+    ] {
+        let payload = hex(payload);
+        let sample = sample_of(MediaKind::Audio, &payload, 0).unwrap();
+        assert_eq!(sample.audio_samples, samples, "{payload:02x?}");
     }
 }
