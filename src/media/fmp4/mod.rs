@@ -1,6 +1,6 @@
 //! Writer of fragmented MP4, from the payloads of RTMP messages (ISO/IEC 14496-12, 14496-15).
 //!
-//! [`TrackConfig`] reads a sequence header, [`init_segment`] writes the boxes that describe the
+//! [`TrackConfig`] reads a sequence header, [`init_segment()`] writes the boxes that describe the
 //! tracks, and [`Fragments`] writes the boxes before the frames. Frames are never copied or
 //! converted: [`sample_of`] returns the part of a payload that an MP4 file holds, and the caller
 //! sends it after the head of its fragment. The writer never reorders or drops frames. It expects
