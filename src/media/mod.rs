@@ -1,4 +1,5 @@
-//! Media formats: FLV tags and their codecs, metadata, and FLV files.
+//! Media formats: FLV tags and their codecs, metadata, FLV files, and fragmented
+//! MP4.
 //!
 //! Everything here is pure: functions read bytes and return values. They know no connection, no
 //! stream and no clock. The types of `tag.rs` are re-exported here, because nearly every other part

@@ -281,6 +281,9 @@ pub struct TrackBody<'a, Codec> {
     pub track: u8,
     /// The configuration or frame for the decoder, without any header of the message.
     pub body: &'a [u8],
+    /// Time from the decoding of a frame to its display (ms). Only the video codecs that reorder
+    /// pictures have one; all others have 0.
+    pub composition_ms: i32,
 }
 
 /// Classifies the payload of a video message.
@@ -342,7 +345,7 @@ fn read_audio<'a>(
         SOUND_FORMAT_MP3 | SOUND_FORMAT_MP3_8KHZ => (AudioCodec::Mp3, AudioClass::Frame),
         format => (AudioCodec::Legacy(format), AudioClass::Frame),
     };
-    each(TrackBody { codec, track: 0, body: rest });
+    each(TrackBody { codec, track: 0, body: rest, composition_ms: 0 });
     Ok(AudioTag::new(codec, class, Tracks::DEFAULT))
 }
 
@@ -407,9 +410,6 @@ const VIDEO_PACKET_MULTITRACK: u8 = 6;
 const AUDIO_PACKET_MULTICHANNEL_CONFIG: u8 = 4;
 const AUDIO_PACKET_MULTITRACK: u8 = 5;
 
-/// Length of the signed composition time before some frames (bytes; Enhanced RTMP v2,
-/// "CodedFrames").
-const COMPOSITION_TIME_BYTES: usize = 3;
 /// Size of a ModEx block that announces a 16-bit size field, which replaces this size (Enhanced
 /// RTMP v2, "ModEx").
 const MOD_EX_LONG_BYTES: usize = 256;
@@ -531,14 +531,15 @@ fn legacy_video<'a>(
         return Ok(tag(VideoClass::Command));
     }
     if let VideoCodec::Legacy(_) = codec {
-        each(TrackBody { codec, track: 0, body: rest });
+        each(TrackBody { codec, track: 0, body: rest, composition_ms: 0 });
         return Ok(tag(class_of_frame(frame_type)));
     }
-    let [packet_type, _, _, _, body @ ..] = rest else {
+    let [packet_type, high, middle, low, body @ ..] = rest else {
         let expected = "packet type and composition time";
         return Err(TagError::Truncated { expected, left: rest.len() });
     };
-    each(TrackBody { codec, track: 0, body });
+    let composition_ms = signed([*high, *middle, *low]);
+    each(TrackBody { codec, track: 0, body, composition_ms });
     Ok(match *packet_type {
         LEGACY_SEQUENCE_HEADER => {
             VideoTag { is_empty_config: body.is_empty(), ..tag(VideoClass::SequenceHeader) }
@@ -558,7 +559,7 @@ fn legacy_aac<'a>(
     let [packet_type, body @ ..] = rest else {
         return Err(TagError::Truncated { expected: "AAC packet type", left: 0 });
     };
-    each(TrackBody { codec: AudioCodec::Aac, track: 0, body });
+    each(TrackBody { codec: AudioCodec::Aac, track: 0, body, composition_ms: 0 });
     let tag = |class| AudioTag::new(AudioCodec::Aac, class, Tracks::DEFAULT);
     Ok(match *packet_type {
         LEGACY_SEQUENCE_HEADER => {
@@ -567,6 +568,12 @@ fn legacy_aac<'a>(
         LEGACY_CODED_FRAMES => tag(AudioClass::Frame),
         _ => tag(AudioClass::Opaque),
     })
+}
+
+/// Returns a composition time: a signed number of 24 bits (FLV 10.1, annex E.4.3.2; Enhanced RTMP
+/// v2, "CodedFrames").
+fn signed([high, middle, low]: [u8; 3]) -> i32 {
+    i32::from_be_bytes([high, middle, low, 0]) >> 8
 }
 
 fn class_of_frame(frame_type: u8) -> VideoClass {
@@ -595,10 +602,12 @@ fn enhanced_video<'a>(
     }
     let mut each = |packet_type, four_cc, track, mut body: &'a [u8]| {
         let codec = VideoCodec::from_four_cc(four_cc);
+        let mut composition_ms = 0;
         if packet_type == PACKET_CODED_FRAMES && codec.has_composition_time() {
-            body = body.get(COMPOSITION_TIME_BYTES..).unwrap_or_default();
+            let (time, frame) = body.split_first_chunk().unwrap_or((&[0; 3], &[]));
+            (composition_ms, body) = (signed(*time), frame);
         }
-        each(TrackBody { codec, track, body });
+        each(TrackBody { codec, track, body, composition_ms });
     };
     let packet = read_packet(packet_type, VIDEO_PACKET_MULTITRACK, rest, &mut each)?;
     let Some(packet) = packet else {
@@ -625,7 +634,8 @@ fn enhanced_audio<'a>(
 ) -> Result<AudioTag, TagError> {
     let packet_type = skip_mod_ex(first & LOWER_HALF_MASK, &mut rest)?;
     let mut each = |_, four_cc, track, body| {
-        each(TrackBody { codec: AudioCodec::from_four_cc(four_cc), track, body });
+        let codec = AudioCodec::from_four_cc(four_cc);
+        each(TrackBody { codec, track, body, composition_ms: 0 });
     };
     let packet = read_packet(packet_type, AUDIO_PACKET_MULTITRACK, rest, &mut each)?;
     let Some(packet) = packet else {
@@ -1230,7 +1240,29 @@ mod tests {
         ] {
             let (payload, mut tracks) = (hex(bytes), Vec::new());
             for_each_audio_track(&payload, |track| tracks.push(track));
-            assert_eq!(tracks, [TrackBody { codec, track, body: &hex(body) }], "{bytes}");
+            let expected = TrackBody { codec, track, body: &hex(body), composition_ms: 0 };
+            assert_eq!(tracks, [expected], "{bytes}");
+        }
+    }
+
+    #[test]
+    fn only_codecs_that_reorder_pictures_have_a_composition_time() {
+        for (bytes, expected) in [
+            ("17 01 000050 0000", 80),
+            ("27 01 ffffd8 0000", -40),
+            ("2c 01 7fffff 00", 0x7f_ffff),
+            ("2c 01 800000 00", -0x80_0000),
+            ("a1 68766331 fffffe 02", -2),
+            ("a1 68766331 0000", 0),
+            ("a3 68766331 000050", 0),
+            ("a1 61763031 000050", 0),
+            ("96 21 61766331 02 000004 00002101 61763031 ff 000002 0203", 33),
+            ("22 000050", 0),
+        ] {
+            let (payload, mut times) = (hex(bytes), Vec::new());
+            for_each_video_track(&payload, |track| times.push(track.composition_ms));
+            assert_eq!(times[0], expected, "{bytes}");
+            assert!(times[1..].iter().all(|time| *time == 0), "{bytes}");
         }
     }
 

@@ -12,7 +12,8 @@
 
 use super::slices::Slices;
 use crate::http::websocket::{FRAME_HEAD_BYTES_MAX, Opcode, frame_head};
-use crate::media::fmp4::{self, FRAGMENT_HEAD_BYTES, Mp4Clock, Mp4Sample};
+use crate::media::MediaKind;
+use crate::media::fmp4::{FRAGMENT_HEAD_BYTES, MediaSample, Mp4Clock, sample_of};
 use crate::rtmp::message::kind;
 use bytes::{Buf, Bytes};
 
@@ -253,14 +254,18 @@ impl<'c> View<'c> {
     }
 
     /// Returns the sample of a message, and whether it is video.
-    fn sample(&self, message: &Chunked<'_>) -> Option<(Mp4Sample, bool)> {
+    fn sample<'w>(&self, message: &Chunked<'w>) -> Option<(MediaSample<'w>, bool)> {
         let clock = self.clock?;
         let payload = message.first_chunk_payload();
-        match message.header[KIND_AT] {
-            kind::VIDEO if clock.video_id != 0 => Some((fmp4::video_sample(payload)?, true)),
-            kind::AUDIO if clock.audio_id != 0 => Some((fmp4::audio_sample(payload)?, false)),
-            _ => None,
-        }
+        let (media, is_video) = match message.header[KIND_AT] {
+            kind::VIDEO if clock.video_id != 0 => (MediaKind::Video, true),
+            kind::AUDIO if clock.audio_id != 0 => (MediaKind::Audio, false),
+            _ => return None,
+        };
+        // A frame reaches to the end of its message, unless there are several tracks in it.
+        let sample = sample_of(media, payload, 0)?;
+        let is_last = sample.offset + sample.bytes.len() == payload.len();
+        is_last.then_some((sample, is_video))
     }
 
     /// Returns the fragment for a message; an empty piece if it has no sample.
@@ -450,9 +455,8 @@ impl HalfSent {
 mod tests {
     use super::*;
     use crate::config::Start;
-    use crate::media::MediaKind;
     use crate::media::flv::{FlvReader, Tag};
-    use crate::media::fmp4::Mp4Track;
+    use crate::media::fmp4::TrackConfig;
     use crate::rtmp::chunk::writer::write_message;
     use crate::rtmp::message::{Message, MessageHeader};
     use crate::rtmp::session::Receives;
@@ -545,8 +549,8 @@ mod tests {
         }
     }
 
-    /// Payloads of H.264 frames as FLV has them: a keyframe, frames of a byte and of many chunks,
-    /// and messages that an MP4 has no place for.
+    /// Payloads of H.264 frames as FLV has them: frames of many chunks, and messages that an MP4
+    /// has no place for: configurations, an empty frame and the end of the sequence.
     const PICTURES: [&[u8]; 5] = [
         &[0x17, 0, 0, 0, 0, 1, 2, 3],
         &[0x17, 1, 0, 0, 40, 0xaa],
@@ -572,15 +576,15 @@ mod tests {
         let mut reader = FlvReader::new(&file).unwrap();
         let video = std::iter::from_fn(|| reader.next_tag().unwrap());
         let header = video.into_iter().find(|tag| tag.media == MediaKind::Video).unwrap();
-        let track = Mp4Track::video(header.payload, (1, 1)).unwrap();
+        let track = TrackConfig::from_video_header(header.payload).unwrap();
         let clock = Mp4Clock::new(Some(&track), None, 0, 40);
         let wire = pictures();
         for framing in [Framing::Mp4, Framing::WebSocketMp4] {
             let view = View { clock: Some(&clock), ..view(framing, 0) };
             let whole = added(&HalfSent::new(&wire, 0, view), usize::MAX);
-            let frame_heads = if framing == Framing::Mp4 { 0 } else { 3 * 4 - 2 };
-            // Three samples of 401, 0 and 402 bytes, each with its head.
-            assert_eq!(whole.len(), frame_heads + 3 * FRAGMENT_HEAD_BYTES + 803, "{framing:?}");
+            let frame_heads = if framing == Framing::Mp4 { 0 } else { 2 * 4 };
+            // Two frames of 401 and 402 bytes, each with its head.
+            assert_eq!(whole.len(), frame_heads + 2 * FRAGMENT_HEAD_BYTES + 803, "{framing:?}");
             for sent in 0..=whole.len() {
                 let mut half_sent = HalfSent::new(&wire, sent, view);
                 assert_eq!(added(&half_sent, usize::MAX), whole[sent..], "{framing:?}, {sent}");

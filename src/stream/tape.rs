@@ -420,6 +420,21 @@ impl Tape {
         self.headers.nal_length_bytes(tracks)
     }
 
+    /// Returns the first bytes of the payload of the newest message of this kind.
+    pub fn newest_payload(&self, media: MediaKind) -> Option<Bytes> {
+        let mut newest = self.entries.iter().rev().filter(|entry| entry.media == media);
+        newest.next().map(|entry| self.payload_head_of(entry))
+    }
+
+    /// Returns the first bytes of the payload of the message that late players start with.
+    pub fn start_payload(&self) -> Option<Bytes> {
+        self.get(self.start_sequence()?).map(|entry| self.payload_head_of(entry))
+    }
+
+    fn payload_head_of(&self, entry: &Entry) -> Bytes {
+        entry.wire.slice_ref(payload_head(&entry.wire, self.chunk_size))
+    }
+
     /// Returns the timestamp of the newest sound on the tape, or of the newest frame if there is
     /// none (ms).
     pub fn audio_timestamp(&self) -> u32 {

@@ -159,13 +159,13 @@ const fn legacy(
     Coding { name, build: Build::System, options, codecs, tracks: 1 }
 }
 
-const H264_AAC: Coding = enhanced(
+pub(crate) const H264_AAC: Coding = enhanced(
     "h264_aac",
     &["-c:v", "libx264", "-g", "15", "-sc_threshold", "0", "-c:a", "aac"],
     &["H.264", "AAC"],
 );
 
-const HEVC_OPUS: Coding = enhanced(
+pub(crate) const HEVC_OPUS: Coding = enhanced(
     "hevc_opus",
     &[
         "-c:v",
@@ -180,19 +180,19 @@ const HEVC_OPUS: Coding = enhanced(
     &["HEVC", "Opus"],
 );
 
-const AV1_FLAC: Coding = enhanced(
+pub(crate) const AV1_FLAC: Coding = enhanced(
     "av1_flac",
     &["-c:v", "libsvtav1", "-preset", "11", "-g", "15", "-c:a", "flac"],
     &["AV1", "FLAC"],
 );
 
-const VP9_AC3: Coding = enhanced(
+pub(crate) const VP9_AC3: Coding = enhanced(
     "vp9_ac3",
     &["-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8", "-g", "15", "-c:a", "ac3"],
     &["VP9", "AC-3"],
 );
 
-const VVC_EAC3: Coding = enhanced(
+pub(crate) const VVC_EAC3: Coding = enhanced(
     "vvc_eac3",
     &["-c:v", "libvvenc", "-preset", "faster", "-g", "15", "-c:a", "eac3"],
     &["VVC", "E-AC-3"],

@@ -15,6 +15,7 @@ mod auth;
 mod browser;
 mod codecs;
 mod cost;
+mod fmp4_files;
 mod load;
 mod matrix;
 mod names;

@@ -333,9 +333,9 @@ fn another_configuration_ends_an_mp4_and_begins_it_again_over_websocket() {
 fn a_stream_that_mp4_does_not_carry_is_refused_in_words() {
     let mut world = world();
     let publisher = world.publishing("cam");
-    // MP3, as the legacy header names it.
+    // Speex, as the legacy header names it.
     for number in 0..3_u32 {
-        let message = Message::new(4, crate::wire::AUDIO, vec![0x2f, 0xff, 0xfb, number as u8]);
+        let message = Message::new(4, crate::wire::AUDIO, vec![0xb6, 0x36, number as u8]);
         world.say(publisher, &[message.on(1).at(number * 26)]);
     }
     world.advance_ms(1000);

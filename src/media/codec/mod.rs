@@ -10,7 +10,7 @@ mod aac;
 mod audio;
 mod av1;
 mod avc;
-mod bits;
+pub(super) mod bits;
 mod flash;
 mod hevc;
 mod nal;

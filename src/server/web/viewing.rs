@@ -19,7 +19,8 @@ use crate::config::{Absent, Start};
 use crate::http::exchange::Exchange;
 use crate::http::requests::{HttpRequest, Method};
 use crate::http::response::{HttpStatus, ResponseHead};
-use crate::media::fmp4::{self, Mp4Clock, Mp4Track};
+use crate::media::MediaKind;
+use crate::media::fmp4::{self, Mp4Clock, TrackConfig, sample_of};
 use crate::rtmp::name::StreamTarget;
 use crate::rtmp::session::Receives;
 use crate::server::Server;
@@ -253,8 +254,7 @@ impl<T: Transport> Server<T> {
     /// Answers a player of MP4 whose stream has no track that MP4 carries here.
     fn refuse_codecs(&mut self, id: ConnId, now: Time) {
         let Some(client) = self.table[id].peer.web_mut() else { return };
-        let detail = "MP4 carries H.264, HEVC, AV1 and AAC here, and the stream has none of them: \
-                      play it as FLV";
+        let detail = "MP4 carries no codec of this stream: play it as FLV";
         let answer = Answer::problem(HttpStatus::NotAcceptable, "not_carried", detail);
         if client.exchange.is_websocket() {
             client.exchange.finish(UNSUPPORTED_DATA);
@@ -311,21 +311,31 @@ fn begin_mp4(
     now: Time,
 ) -> bool {
     let (tape, report) = (channel.tape(), channel.report(now).unwrap_or_default());
-    let size = report.video.and_then(|(_, facts)| Some((facts.width?, facts.height?)));
     let video = tape.header_payload(HeaderKind::VideoSequence);
-    let video = video.and_then(|header| Mp4Track::video(header, size.unwrap_or_default()));
-    let audio = tape.header_payload(HeaderKind::AudioSequence).and_then(Mp4Track::audio);
-    let tracks: Vec<_> = video.iter().chain(&audio).cloned().collect();
-    let Some(init) = fmp4::init_segment(&tracks).filter(|_| !tracks.is_empty()) else {
+    let mut video = video.and_then(|header| TrackConfig::from_video_header(header).ok());
+    if let (Some(video), Some(keyframe)) = (&mut video, tape.start_payload()) {
+        video.learn_size(&keyframe);
+    }
+    // Some codecs have their configuration in each frame.
+    let frame = tape.newest_payload(MediaKind::Audio);
+    let audio = tape.header_payload(HeaderKind::AudioSequence);
+    let audio = audio.and_then(|header| TrackConfig::from_audio_header(header).ok());
+    let of_frame = || TrackConfig::from_audio_header(frame.as_deref()?).ok();
+    let audio = audio.or_else(of_frame);
+    let samples = frame.as_deref().and_then(|frame| sample_of(MediaKind::Audio, frame, 0));
+    let samples = samples.map_or(0, |sample| sample.audio_samples);
+    let tracks: Vec<_> = video.iter().chain(&audio).collect();
+    if tracks.is_empty() {
         return false;
-    };
+    }
+    let init = fmp4::init_segment(&tracks);
     let rate = report.frame_rate_millihertz.filter(|rate| *rate > 0);
     let frame_ms = rate.map_or(FRAME_MS, |rate| (1_000_000 / rate).clamp(1, 10_000) as u32);
     let origin_ms = tape.audio_timestamp();
-    let clock = Mp4Clock::new(video.as_ref(), audio.as_ref(), origin_ms, frame_ms);
+    let sound = audio.as_ref().map(|track| (track, samples));
+    let clock = Mp4Clock::new(video.as_ref(), sound, origin_ms, frame_ms);
     play.set_clock(clock, tape);
-    let codecs: Vec<_> = tracks.iter().map(|track| track.codec.as_str()).collect();
-    let media_type = format!("{MP4_TYPE}; codecs=\"{}\"", codecs.join(","));
+    let media_type = fmp4::media_type_of(&tracks);
     if exchange.is_websocket() {
         exchange.write_text(&json!({ "type": "mse", "value": media_type }).to_string());
     } else {

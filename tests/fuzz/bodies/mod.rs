@@ -11,6 +11,7 @@ mod amf0;
 mod chunk_stream;
 mod command;
 mod config;
+mod fmp4;
 mod handshake;
 mod http;
 mod media;
@@ -22,11 +23,12 @@ mod session;
 pub(crate) type Body = fn(&[u8]);
 
 /// Every target by name. The program and the corpus directory have the same name.
-pub(crate) const TARGETS: [(&str, Body); 9] = [
+pub(crate) const TARGETS: [(&str, Body); 10] = [
     ("amf0", amf0::run),
     ("chunk_stream", chunk_stream::run),
     ("command", command::run),
     ("config", config::run),
+    ("fmp4", fmp4::run),
     ("handshake", handshake::run),
     ("http", http::run),
     ("media", media::run),
