@@ -94,7 +94,7 @@ impl Activity {
         let plays = if self.plays.spilled() { self.plays.capacity() } else { 0 };
         size_of::<Self>()
             + plays * size_of::<Play>()
-            + self.plays.len() * Play::HELD_BYTES_MAX
+            + self.plays.iter().map(Play::held_bytes).sum::<usize>()
             + self.publishing.as_deref().map_or(0, Publishing::held_bytes)
             + size_of::<HalfSent>()
             + self.summary.as_deref().map_or(0, Summary::held_bytes)

@@ -95,6 +95,12 @@ struct Rare {
     /// Skips since `window_began`.
     in_window: u32,
     window_began: Time,
+    mp4: Option<Box<Mp4Start>>,
+}
+
+/// The start of an MP4.
+#[derive(Debug)]
+struct Mp4Start {
     clock: Rc<Mp4Clock>,
     /// [`Tape::headers_since`] when the initialization segment was made.
     headers_since: u64,
@@ -144,6 +150,17 @@ impl Play {
     /// Memory that a player may hold permanently in addition to this struct (bytes). A gauge counts
     /// headers that wait to be sent.
     pub const HELD_BYTES_MAX: usize = size_of::<Rare>();
+
+    /// Memory that the player holds in addition to this struct (bytes): [`Play::HELD_BYTES_MAX`],
+    /// and the times of an MP4.
+    pub fn held_bytes(&self) -> usize {
+        let mp4 = self.mp4().map_or(0, |_| size_of::<Mp4Start>() + size_of::<Mp4Clock>());
+        Self::HELD_BYTES_MAX + mp4
+    }
+
+    fn mp4(&self) -> Option<&Mp4Start> {
+        self.rare.as_ref()?.mp4.as_deref()
+    }
 
     /// Skips of the whole play.
     pub fn skips(&self) -> u32 {
@@ -295,13 +312,14 @@ impl Play {
 
     /// Returns the times of an MP4; `None` in other framings.
     fn clock(&self) -> Option<Rc<Mp4Clock>> {
-        if self.framing.is_mp4() { Some(Rc::clone(&self.rare.as_ref()?.clock)) } else { None }
+        if self.framing.is_mp4() { Some(Rc::clone(&self.mp4()?.clock)) } else { None }
     }
 
     /// Sets the times of an MP4, which begins with the headers in force.
     pub fn set_clock(&mut self, clock: Mp4Clock, tape: &Tape) {
-        let rare = self.rare.get_or_insert_default();
-        (rare.clock, rare.headers_since) = (Rc::new(clock), tape.headers_since());
+        let headers_since = tape.headers_since();
+        let start = Mp4Start { clock: Rc::new(clock), headers_since };
+        self.rare.get_or_insert_default().mp4 = Some(Box::new(start));
         self.prelude = None;
     }
 
@@ -309,7 +327,7 @@ impl Play {
     /// made.
     pub fn is_outdated(&self, tape: &Tape) -> bool {
         self.framing.is_mp4()
-            && self.rare.as_ref().is_some_and(|rare| rare.headers_since < tape.headers_since())
+            && self.mp4().is_some_and(|start| start.headers_since < tape.headers_since())
     }
 
     /// Returns the next messages if they are in a memory file: see [`Play::run`].
@@ -432,7 +450,7 @@ impl Play {
     /// Returns whether a message has a place in an MP4.
     #[cold]
     fn has_sample(&self, entry: &Entry) -> bool {
-        let clock = self.rare.as_ref().map(|rare| &*rare.clock);
+        let clock = self.mp4().map(|start| &*start.clock);
         // Only the first bytes of the payload are read, which are in the first chunk.
         let view = View { framing: self.framing, lane: 0, chunk_size: u32::MAX, clock };
         view.has(&entry.wire)
