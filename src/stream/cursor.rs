@@ -17,7 +17,6 @@ use crate::media::fmp4::Mp4Clock;
 use crate::rtmp::session::Receives;
 use crate::time::Time;
 use bytes::Bytes;
-use std::rc::Rc;
 
 /// How far a player may lag, and how often it may skip.
 #[derive(Clone, Copy, Debug)]
@@ -101,7 +100,7 @@ struct Rare {
 /// The start of an MP4.
 #[derive(Debug)]
 struct Mp4Start {
-    clock: Rc<Mp4Clock>,
+    clock: Mp4Clock,
     /// [`Tape::headers_since`] when the initialization segment was made.
     headers_since: u64,
 }
@@ -154,7 +153,7 @@ impl Play {
     /// Memory that the player holds in addition to this struct (bytes): [`Play::HELD_BYTES_MAX`],
     /// and the times of an MP4.
     pub fn held_bytes(&self) -> usize {
-        let mp4 = self.mp4().map_or(0, |_| size_of::<Mp4Start>() + size_of::<Mp4Clock>());
+        let mp4 = self.mp4().map_or(0, |_| size_of::<Mp4Start>());
         Self::HELD_BYTES_MAX + mp4
     }
 
@@ -286,8 +285,7 @@ impl Play {
         if self.is_paused() {
             return true;
         }
-        let clock = self.clock();
-        let view = self.view(tape, &clock);
+        let view = self.view(tape);
         if self.prelude.as_ref().is_some_and(|prelude| !view.add(prelude, 0, slices)) {
             return false;
         }
@@ -304,21 +302,23 @@ impl Play {
         true
     }
 
-    /// Returns the view of the tape in the framing of this player. `clock` is [`Play::clock`].
-    fn view<'c>(&self, tape: &Tape, clock: &'c Option<Rc<Mp4Clock>>) -> View<'c> {
+    /// Returns the view of the tape in the framing of this player.
+    #[inline]
+    fn view(&self, tape: &Tape) -> View<'_> {
         let Self { framing, lane, .. } = *self;
-        View { framing, lane, chunk_size: tape.chunk_size(), clock: clock.as_deref() }
+        let clock = if framing.is_mp4() { self.clock() } else { None };
+        View { framing, lane, chunk_size: tape.chunk_size(), clock }
     }
 
-    /// Returns the times of an MP4; `None` in other framings.
-    fn clock(&self) -> Option<Rc<Mp4Clock>> {
-        if self.framing.is_mp4() { Some(Rc::clone(&self.mp4()?.clock)) } else { None }
+    /// Returns the times of an MP4.
+    fn clock(&self) -> Option<&Mp4Clock> {
+        self.mp4().map(|start| &start.clock)
     }
 
     /// Sets the times of an MP4, which begins with the headers in force.
     pub fn set_clock(&mut self, clock: Mp4Clock, tape: &Tape) {
         let headers_since = tape.headers_since();
-        let start = Mp4Start { clock: Rc::new(clock), headers_since };
+        let start = Mp4Start { clock, headers_since };
         self.rare.get_or_insert_default().mp4 = Some(Box::new(start));
         self.prelude = None;
     }
@@ -353,7 +353,7 @@ impl Play {
         visits: &mut usize,
     ) -> Option<(FileRun<'t>, bool)> {
         // Files hold the bytes of the tape. A framing with heads of its own is sent from memory.
-        if !self.view(tape, &None).is_plain() || !tape.has_segments() {
+        if !self.view(tape).is_plain() || !tape.has_segments() {
             return None;
         }
         // An unwanted message ends the run, because `sendfile` sends one contiguous range.
@@ -390,11 +390,9 @@ impl Play {
         if self.is_paused() {
             return written;
         }
-        let clock = self.clock();
-        let view = self.view(tape, &clock);
-        if written > 0
-            && let Some(prelude) = self.prelude.take()
-        {
+        let prelude = if written > 0 { self.prelude.take() } else { None };
+        let (view, mut next) = (self.view(tape), self.next);
+        if let Some(prelude) = prelude {
             let len = view.len(&prelude);
             if written < len {
                 *half_sent = HalfSent::new(&prelude, written, view);
@@ -403,7 +401,7 @@ impl Play {
         }
         // No write covers more messages. Messages after a longer run are unwanted ones, which the
         // next round skips.
-        for entry in tape.from(self.next).take(limits::WRITE_MESSAGES_PER_TURN_MAX) {
+        for entry in tape.from(next).take(limits::WRITE_MESSAGES_PER_TURN_MAX) {
             if self.wants(entry) {
                 if written == 0 {
                     break;
@@ -414,8 +412,9 @@ impl Play {
                 }
                 written = written.saturating_sub(len);
             }
-            self.next += 1;
+            next += 1;
         }
+        self.next = next;
         written
     }
 
@@ -441,6 +440,7 @@ impl Play {
         !self.is_paused() && (self.prelude.is_some() || next.any(|entry| self.wants(entry)))
     }
 
+    #[inline]
     fn wants(&self, entry: &Entry) -> bool {
         let is_wanted =
             entry.needs >= self.since && headers::wants(self.receives.get(), entry.media);
@@ -450,9 +450,9 @@ impl Play {
     /// Returns whether a message has a place in an MP4.
     #[cold]
     fn has_sample(&self, entry: &Entry) -> bool {
-        let clock = self.mp4().map(|start| &*start.clock);
         // Only the first bytes of the payload are read, which are in the first chunk.
-        let view = View { framing: self.framing, lane: 0, chunk_size: u32::MAX, clock };
+        let (framing, clock) = (self.framing, self.clock());
+        let view = View { framing, lane: 0, chunk_size: u32::MAX, clock };
         view.has(&entry.wire)
     }
 

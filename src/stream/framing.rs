@@ -209,20 +209,32 @@ impl<'c> View<'c> {
     }
 
     /// Returns the length of `wire`, whole messages of a tape, in this framing (bytes).
+    #[inline]
     pub(crate) fn len(&self, wire: &[u8]) -> usize {
         match self.framing {
             // All message stream ids have the same length.
             Framing::Rtmp => wire.len(),
-            _ => self.pieces(wire).map(|piece| piece.len()).sum(),
+            _ => self.framed_len(wire),
         }
+    }
+
+    #[cold]
+    fn framed_len(&self, wire: &[u8]) -> usize {
+        self.pieces(wire).map(|piece| piece.len()).sum()
     }
 
     /// Adds `wire`, whole messages of a tape, without the first `sent` bytes in this framing, which
     /// the player has. Returns whether there is room for more.
+    #[inline]
     pub(crate) fn add<'w>(&self, wire: &'w [u8], sent: usize, slices: &mut Slices<'w, '_>) -> bool {
         if self.is_plain() {
             return slices.push(&wire[sent..]);
         }
+        self.add_framed(wire, sent, slices)
+    }
+
+    #[cold]
+    fn add_framed<'w>(&self, wire: &'w [u8], sent: usize, slices: &mut Slices<'w, '_>) -> bool {
         let mut sent = sent;
         self.pieces(wire).all(|piece| {
             let skipped = sent.min(piece.len());
