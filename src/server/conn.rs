@@ -503,7 +503,8 @@ impl<T: Transport> Conn<T> {
     /// Returns true if only tape data is left to send and the socket has room. A write that starts
     /// and ends in this state cannot have changed [`Conn::held_bytes`].
     pub fn holds_nothing_to_send(&self) -> bool {
-        self.writable && self.reply_bytes() == 0
+        let half_sent = self.activity.as_deref().map_or(0, Activity::half_sent_bytes);
+        self.writable && half_sent == 0 && !self.peer.has_pending()
     }
 
     /// Returns whether it is removed at the end of the turn. Then it is not read any more.
