@@ -10,7 +10,6 @@ use super::conn::{Activity, Conn};
 use super::hub::Hub;
 use super::transport::Transport;
 use crate::budget::Budget;
-use crate::stream::framing::HalfSent;
 use crate::stream::segment::FileRun;
 use crate::stream::slices::Slices;
 use std::io::{self, ErrorKind};
@@ -261,13 +260,13 @@ fn advance<T>(conn: &mut Conn<T>, hub: &Hub, mut written: usize, has_control: bo
     if is_closing {
         return;
     }
-    let mut half_sent = HalfSent::default();
+    let mut cut = None;
     for play in &mut activity.plays {
-        written = play.advance(hub.channel(play.stream).tape(), written, &mut half_sent);
+        written = play.advance(hub.channel(play.stream).tape(), written, &mut cut);
     }
     debug_assert_eq!(written, 0, "no more is written than was gathered");
-    if !half_sent.is_empty() {
-        **activity.half_sent.get_or_insert_default() = half_sent;
+    if let Some(cut) = cut {
+        **activity.half_sent.get_or_insert_default() = cut;
     }
 }
 

@@ -380,12 +380,12 @@ impl Play {
     }
 
     /// Moves the read position past `written` bytes of what [`Play::gather`] added. Returns the
-    /// number of bytes beyond those. The rest of a message that was cut goes to `half_sent`.
+    /// number of bytes beyond those. The rest of a message that was cut goes to `cut`.
     pub(crate) fn advance(
         &mut self,
         tape: &Tape,
         mut written: usize,
-        half_sent: &mut HalfSent,
+        cut: &mut Option<HalfSent>,
     ) -> usize {
         if self.is_paused() {
             return written;
@@ -395,7 +395,7 @@ impl Play {
         if let Some(prelude) = prelude {
             let len = view.len(&prelude);
             if written < len {
-                *half_sent = HalfSent::new(&prelude, written, view);
+                *cut = Some(HalfSent::new(&prelude, written, view));
             }
             written = written.saturating_sub(len);
         }
@@ -408,7 +408,7 @@ impl Play {
                 }
                 let len = view.len(&entry.wire);
                 if written < len {
-                    *half_sent = HalfSent::new(&entry.wire, written, view);
+                    *cut = Some(HalfSent::new(&entry.wire, written, view));
                 }
                 written = written.saturating_sub(len);
             }
@@ -604,9 +604,9 @@ mod tests {
     /// Returns the messages that a player is sent when the transport takes all bytes.
     fn sent(play: &mut Play, tape: &Tape) -> String {
         let wire = pending(play, tape);
-        let mut half_sent = HalfSent::default();
-        assert_eq!(play.advance(tape, wire.len(), &mut half_sent), 0);
-        assert!(half_sent.is_empty());
+        let mut cut = None;
+        assert_eq!(play.advance(tape, wire.len(), &mut cut), 0);
+        assert!(cut.is_none());
         assert!(!play.has_pending(tape));
         names(&wire)
     }
@@ -883,7 +883,9 @@ mod tests {
                 let taken = step.min(offered.len());
                 wire.extend_from_slice(&offered[..taken]);
                 let of_half_sent = half_sent.advance(taken);
-                play.advance(&tape, taken - of_half_sent, &mut half_sent);
+                let mut cut = None;
+                play.advance(&tape, taken - of_half_sent, &mut cut);
+                half_sent = cut.unwrap_or(half_sent);
             }
             assert_eq!(names(&wire), "AVKiai", "{step} bytes at a time");
         }
@@ -902,7 +904,7 @@ mod tests {
         assert!(play.skip_unwanted(&tape, &mut visits));
         let (run, is_last) = play.file_run(&tape, usize::MAX, &mut visits).unwrap();
         assert_eq!((run.len, is_last), (13 * limits::WRITE_MESSAGES_PER_TURN_MAX, false));
-        assert_eq!(play.advance(&tape, run.len, &mut HalfSent::default()), 0);
+        assert_eq!(play.advance(&tape, run.len, &mut None), 0);
     }
 
     #[test]
@@ -912,12 +914,12 @@ mod tests {
         let mut play = join(&tape, Start::Keyframe);
         sent(&mut play, &tape);
         record(&mut tape, "ia", 10);
-        let (mut wire, mut half_sent) = (pending(&mut play, &tape), HalfSent::default());
+        let (mut wire, mut cut) = (pending(&mut play, &tape), None);
         wire.truncate(5);
-        assert_eq!(play.advance(&tape, 5, &mut half_sent), 0);
+        assert_eq!(play.advance(&tape, 5, &mut cut), 0);
         record(&mut tape, "Ki", 6000);
         play.catch_up(&tape, at(6000), &LAG).unwrap();
-        wire.extend(rest(&half_sent));
+        wire.extend(rest(&cut.unwrap()));
         wire.extend(pending(&mut play, &tape));
         assert_eq!(names(&wire), "iVKi");
     }
