@@ -23,6 +23,9 @@ use super::websocket::{
 };
 use bytes::{Buf, Bytes};
 
+/// Bytes that may wait when a ping is answered.
+const PONGS_BYTES_MAX: usize = 1024;
+
 /// See the module's head.
 #[derive(Debug, Default)]
 pub struct Exchange {
@@ -102,6 +105,9 @@ impl Exchange {
         loop {
             match frames.next(input) {
                 Ok(None) => return None,
+                // Of several pings the newest has to be answered (RFC 6455, section 5.5.3). A
+                // client that sends pings and reads nothing costs no more than these bytes.
+                Ok(Some(ClientFrame::Ping(_))) if self.head.len() > PONGS_BYTES_MAX => {}
                 Ok(Some(ClientFrame::Ping(payload))) => write_pong(&mut self.head, &payload),
                 Ok(Some(ClientFrame::Close(code))) => {
                     write_close(&mut self.head, code.unwrap_or(1000));

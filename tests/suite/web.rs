@@ -234,6 +234,29 @@ fn rfc_6455_a_websocket_player_gets_each_tag_as_a_message() {
     assert!(world[player].is_finished());
 }
 
+#[test]
+fn a_websocket_client_that_sends_pings_and_reads_nothing_costs_a_bounded_number_of_bytes() {
+    let mut world = world();
+    live(&mut world);
+    world.socket_bytes = 1000;
+    let player = world.connect_http(ALL);
+    let upgrade = format!(
+        "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: {KEY}\r\n\
+         Sec-WebSocket-Version: 13\r\n"
+    );
+    world[player].send_raw(with("GET", "/live/cam.flv", &upgrade).as_bytes());
+    world.run();
+    world[player].reads = false;
+    let ping = [&[0x89, 0x80 | 125, 0, 0, 0, 0][..], &[b'x'; 125]].concat();
+    for _ in 0..1000 {
+        world[player].send_raw(&ping);
+        world.run();
+    }
+    let unsent = Settings::default().limits.socket_unsent_bytes_max;
+    let held = world.conn(player).expect("it may still read").held_bytes(unsent);
+    assert!(held < unsent + 5000, "{held} bytes");
+}
+
 /// The names of the boxes in `bytes`, which has whole boxes.
 fn box_names(mut bytes: &[u8]) -> Vec<String> {
     let mut names = Vec::new();
