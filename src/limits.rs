@@ -193,6 +193,8 @@ pub const CLOSINGS_PER_TURN_MAX: usize = 128;
 /// Memory files closed in a turn, when many are released at once. The kernel takes 1 ms to free the
 /// pages of a file of [`SEGMENT_BYTES`].
 pub const FILES_CLOSED_PER_TURN_MAX: usize = 4;
+/// Tapes whose unused memory is given back in a turn. The kernel unmaps it.
+pub const TAPES_GIVEN_BACK_PER_TURN_MAX: usize = 16;
 /// Streams that end in a turn. Each of them frees its tape.
 pub const STREAMS_ENDED_PER_TURN_MAX: usize = 16;
 /// Messages of streams that are over that are dropped in a turn: a millisecond of work.

@@ -214,6 +214,8 @@ pub struct Hub {
     remains: Remains,
     /// Streams ever created.
     created: u64,
+    /// Place of the stream with which [`Hub::give_back`] goes on.
+    given_back: usize,
 }
 
 impl Hub {
@@ -561,12 +563,20 @@ impl Hub {
         streams.map(|(index, _)| StreamId(index as u32)).collect()
     }
 
-    /// Gives back unused memory of the tapes.
-    pub(super) fn give_back(&mut self) {
-        for id in self.with_tape() {
-            self.channels[id.index()].stream.give_back();
-            self.recompute_accounting(id);
+    /// Gives back unused memory of some tapes, beginning where the last call ended. Returns whether
+    /// the last tape was among them.
+    pub(super) fn give_back(&mut self) -> bool {
+        let end = self.channels.iter().next_back().map_or(0, |(index, _)| index + 1);
+        let first = self.given_back;
+        let range = first..end.min(first + limits::TAPES_GIVEN_BACK_PER_TURN_MAX);
+        self.given_back = if range.end < end { range.end } else { 0 };
+        for index in range {
+            if let Some(channel) = self.channels.get_mut(index) {
+                channel.stream.give_back();
+                self.recompute_accounting(StreamId(index as u32));
+            }
         }
+        self.given_back == 0
     }
 
     /// Returns streams whose publisher did not return in time, as many as may end in one turn. A
@@ -1078,6 +1088,24 @@ mod tests {
         let published = bench.publish(2, 999).unwrap();
         assert!(published.displaced.is_none() && !bench.hub.has_news());
         assert_eq!(bench.hub.next_deadline(), Time::NEVER);
+    }
+
+    #[test]
+    fn unused_memory_of_many_tapes_is_given_back_in_several_steps() {
+        const PER_TURN: usize = limits::TAPES_GIVEN_BACK_PER_TURN_MAX;
+        let mut hub = Hub::default();
+        assert!(hub.give_back(), "without any stream");
+        for stream in 0..2 * PER_TURN + 1 {
+            hub.publish(&format!("live/{stream}"), endpoint(1), at(0), &POLICY, 0).unwrap();
+        }
+        let done: Vec<_> = (0..6).map(|_| hub.give_back()).collect();
+        assert_eq!(done, [false, false, true, false, false, true]);
+        hub.give_back();
+        for stream in 0..2 * PER_TURN {
+            hub.unpublish(StreamId(stream as u32), at(0), 0);
+        }
+        let done: Vec<_> = (0..2).map(|_| hub.give_back()).collect();
+        assert_eq!(done, [false, true], "the last stream is still in its place");
     }
 
     #[test]

@@ -258,10 +258,9 @@ impl<T: Transport> Server<T> {
         }
         if level == MemoryLevel::Ample {
             self.memory.worst = level;
-            if self.memory.lacks_room_for_files {
-                // Unused memory is given back before it is measured: the streams may need less
-                // than before, and would wait for room that they already have.
-                self.hub.give_back();
+            // Unused memory is given back before it is measured: the streams may need less than
+            // before, and would wait for room that they already have.
+            if self.memory.lacks_room_for_files && self.hub.give_back() {
                 let doubled = self.memory_bytes() + self.hub.tape_bytes();
                 let is_much = doubled >= budget / 100 * FILES_AGAIN_PERCENT;
                 self.memory.lacks_room_for_files = budget != 0 && is_much;
