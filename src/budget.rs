@@ -54,6 +54,14 @@ impl Budget {
         calls: limits::WRITE_CALLS_PER_TURN_MAX,
     };
 
+    /// Share of a stream's players in [`Budget::WRITING`] when the stream has new messages. It
+    /// suffices for a stream with few players.
+    pub const FIRST_VISIT: Self = Self {
+        bytes: Self::WRITING.bytes / limits::FIRST_VISITS_PER_TURN,
+        messages: Self::WRITING.messages / limits::FIRST_VISITS_PER_TURN,
+        calls: Self::WRITING.calls / limits::FIRST_VISITS_PER_TURN,
+    };
+
     /// Budget of all copies to memory files in a turn. Messages beyond it are sent from memory.
     pub const STORING: Self = Self {
         bytes: limits::SEGMENT_BYTES,

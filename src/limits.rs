@@ -183,6 +183,10 @@ pub const WRITE_MESSAGES_OF_ALL_PER_TURN_MAX: usize = 32_768;
 /// Writes of all connections in a turn, including visits that write nothing. The kernel takes 5 to
 /// 10 us for each.
 pub const WRITE_CALLS_OF_ALL_PER_TURN_MAX: usize = 256;
+/// Streams whose first players share a turn's writes equally, before any stream's other players
+/// are visited. A stream with one player waits for eight writes of each other stream, and not for
+/// thousands.
+pub const FIRST_VISITS_PER_TURN: usize = 32;
 /// Length below which slices are copied together before a write. The kernel handles each slice
 /// separately, which costs more than the copy.
 pub const WRITE_COPIED_BYTES_MAX: usize = 256;

@@ -77,13 +77,23 @@ impl<I> Ready<I> {
         (self.fresh.capacity() + self.again.capacity()) * size_of::<I>()
     }
 
+    /// Takes the next id of the first queue, whatever waits in the second.
+    pub fn take_fresh(&mut self) -> Option<I> {
+        self.fresh.pop_front()
+    }
+
+    /// Takes the next id of the second queue that has not been served in this turn.
+    pub fn take_again(&mut self) -> Option<I> {
+        self.eligible = self.eligible.checked_sub(1)?;
+        self.again.pop_front()
+    }
+
     fn next_fresh(&mut self) -> Option<Next<I>> {
-        self.fresh.pop_front().map(Next::Fresh)
+        self.take_fresh().map(Next::Fresh)
     }
 
     fn next_again(&mut self) -> Option<Next<I>> {
-        self.eligible = self.eligible.checked_sub(1)?;
-        self.again.pop_front().map(Next::Again)
+        self.take_again().map(Next::Again)
     }
 }
 

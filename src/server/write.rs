@@ -1,14 +1,14 @@
 //! The writes of a turn: their order, and the consequences of each outcome.
 //!
 //! Connections that wait for a reply or for room in their socket come first, with half of the
-//! budget. The players of streams with new messages come next, and then connections again.
+//! budget. The players of streams with new messages come next, a few of each stream before the
+//! others, and then connections again.
 //! `outbox.rs` decides what one write consists of.
 
 use super::conn::{Closing, Conn, Departure};
 use super::hub::Hub;
 use super::lines::Topic;
 use super::outbox::Flushed;
-use super::ready::Next;
 use super::reason::CloseReason;
 use super::stopwatch::Work;
 use super::timers::TimerKind;
@@ -34,7 +34,6 @@ impl<T: Transport> Server<T> {
     /// Writes to all connections with pending data, within the budget of a turn.
     pub(super) fn write_all(&mut self, now: Time) {
         self.table.begin_writes();
-        self.news.begin_turn();
         let mut storing = Budget::STORING;
         while let Some(stream) = self.hub.take_news(now) {
             self.store(stream, &mut storing, now);
@@ -58,11 +57,23 @@ impl<T: Transport> Server<T> {
 
     /// Visits the players of streams with news. To queue each player was rejected: there are many,
     /// and each would be looked up twice.
+    ///
+    /// A few players of each stream come first. To visit all players of one stream before the next
+    /// was rejected: a frame for one player then waits for hundreds of other streams.
     fn write_news(&mut self, left: &mut Budget, now: Time) {
-        while let Some(next) = self.news.next(left, &Budget::WRITING) {
-            let (stream, share) = match next {
-                Next::Fresh(stream) => (stream, left.share(&HALF)),
-                Next::Again(stream) => (stream, *left),
+        let mut is_first_visit = true;
+        loop {
+            let fresh = if is_first_visit { self.next_fresh_news(left) } else { None };
+            let (stream, share) = match fresh {
+                Some(stream) => (stream, left.share(&Budget::FIRST_VISIT)),
+                None => {
+                    if std::mem::take(&mut is_first_visit) {
+                        self.news.begin_turn();
+                    }
+                    let again = if left.is_spent() { None } else { self.news.take_again() };
+                    let Some(stream) = again else { return };
+                    (stream, *left)
+                }
             };
             let mut unspent = share;
             let is_over = self.write_players(stream, &mut unspent, now);
@@ -71,6 +82,12 @@ impl<T: Transport> Server<T> {
                 self.news.push_again(stream);
             }
         }
+    }
+
+    /// Takes the next stream with players that have not been visited for its news. The last quarter
+    /// of a turn belongs to visits that have begun.
+    fn next_fresh_news(&mut self, left: &Budget) -> Option<StreamId> {
+        if left.is_low(&Budget::WRITING) { None } else { self.news.take_fresh() }
     }
 
     /// Continues the visit of the players of a stream. Returns whether it is complete.

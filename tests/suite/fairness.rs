@@ -111,6 +111,33 @@ fn what_a_turn_writes_is_bounded_and_first_shares_have_three_quarters_of_it() {
 }
 
 #[test]
+fn a_stream_with_one_player_waits_for_no_visit_of_all_players_of_others() {
+    const STREAMS: usize = 4;
+    let mut world = World::new(Settings::default());
+    let players = limits::WRITE_CALLS_OF_ALL_PER_TURN_MAX;
+    let large: Vec<_> = (0..STREAMS)
+        .map(|index| {
+            let key = format!("large{index}");
+            let publisher = world.publisher(&key);
+            (0..players).for_each(|_| _ = world.player(&key));
+            publisher
+        })
+        .collect();
+    let small = world.publisher("small");
+    let lone = world.player("small");
+    for publisher in large.iter().chain([&small]) {
+        publish_sized(&mut world, *publisher, "V0 K0", 0, 0);
+    }
+    let before = bytes_of(&world, lone).1;
+    for publisher in large.iter().chain([&small]) {
+        write(&mut world, *publisher, "i1", 40, FRAME_BYTES);
+    }
+    assert!(world.turn());
+    assert!(bytes_of(&world, lone).1 - before > FRAME_BYTES as u64, "the frame is sent at once");
+    assert!(world.server.has_work(), "which the players of the others have to wait for");
+}
+
+#[test]
 fn a_turn_that_takes_too_long_is_counted() {
     let mut world = World::new(Settings::default());
     let idle = world.connected();
