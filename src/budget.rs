@@ -81,6 +81,13 @@ impl Budget {
             || self.calls < whole.calls / 4
     }
 
+    /// Returns true if any of the three counts is below half of that in `whole`.
+    pub const fn is_below_half(&self, whole: &Self) -> bool {
+        self.bytes < whole.bytes / 2
+            || self.messages < whole.messages / 2
+            || self.calls < whole.calls / 2
+    }
+
     /// Spends bytes, messages and one call, if all of them fit. Returns false and spends nothing
     /// otherwise.
     pub fn take(&mut self, bytes: u64, messages: usize) -> bool {

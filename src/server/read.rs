@@ -39,7 +39,7 @@ impl Unread {
 }
 
 impl<T: Transport> Server<T> {
-    /// Reads the queued connections, within the budget of a turn.
+    /// Reads the queued connections, publishers and players first, within the budget of a turn.
     pub(super) fn read_all(&mut self, buffer: &mut [u8], now: Time) {
         let mut left = Budget::READING;
         self.table.begin_reads();

@@ -34,7 +34,10 @@ pub(super) struct Table<T> {
     timers: Timers,
     /// Connections of each address; `None` while there is no limit.
     addresses: Option<HashMap<IpAddr, usize>>,
+    /// Connections with a role to be read. Publishers keep their players waiting.
     to_read: Ready<ConnId>,
+    /// Connections without a role to be read.
+    idle_to_read: Ready<ConnId>,
     to_write: Ready<ConnId>,
     /// Connections to be removed. Invariant: each of them is over, and no other is.
     ending: VecDeque<ConnId>,
@@ -79,6 +82,7 @@ impl<T> Table<T> {
             timers: Timers::default(),
             addresses: None,
             to_read: Ready::default(),
+            idle_to_read: Ready::default(),
             to_write: Ready::default(),
             ending: VecDeque::new(),
             changed: Vec::new(),
@@ -157,15 +161,23 @@ impl<T> Table<T> {
     /// Queues a connection to be read in this turn or the next.
     pub(super) fn queue_read(&mut self, id: ConnId) {
         if !std::mem::replace(&mut self.unmarked(id).queued_to_read, true) {
-            self.to_read.push(id);
+            self.readers(self.has_role(id)).push(id);
         }
     }
 
     /// Queues a connection that has used up its share, to be read in the next turn.
     pub(super) fn queue_read_again(&mut self, id: ConnId) {
         if !std::mem::replace(&mut self.unmarked(id).queued_to_read, true) {
-            self.to_read.push_again(id);
+            self.readers(self.has_role(id)).push_again(id);
         }
+    }
+
+    fn has_role(&self, id: ConnId) -> bool {
+        self.conns[id.index()].activity.is_some()
+    }
+
+    const fn readers(&mut self, has_role: bool) -> &mut Ready<ConnId> {
+        if has_role { &mut self.to_read } else { &mut self.idle_to_read }
     }
 
     /// Queues a connection for a write in this turn or the next. Without room in its socket, an
@@ -187,6 +199,7 @@ impl<T> Table<T> {
     /// Begins the reads of a turn.
     pub(super) fn begin_reads(&mut self) {
         self.to_read.begin_turn();
+        self.idle_to_read.begin_turn();
     }
 
     /// Begins the writes of a turn.
@@ -194,11 +207,17 @@ impl<T> Table<T> {
         self.to_write.begin_turn();
     }
 
-    /// Takes the next connection to be read. Ids of removed connections are skipped, also if
-    /// another connection has the id now.
+    /// Takes the next connection to be read: one with a role, until half of the budget `whole` is
+    /// spent. The handshake of a connection costs as much as a hundred frames, and a thousand
+    /// connections may come at once. Ids of removed connections are skipped, also if another
+    /// connection has the id now.
     pub(super) fn next_to_read(&mut self, left: &Budget, whole: &Budget) -> Option<Next<ConnId>> {
         loop {
-            let next = self.to_read.next(left, whole)?;
+            let (first, second) = match self.idle_to_read.is_empty() || !left.is_below_half(whole) {
+                true => (&mut self.to_read, &mut self.idle_to_read),
+                false => (&mut self.idle_to_read, &mut self.to_read),
+            };
+            let next = first.next(left, whole).or_else(|| second.next(left, whole))?;
             let (Next::Fresh(id) | Next::Again(id)) = next;
             let conn = self.conns.get_mut(id.index());
             if conn.is_some_and(|conn| std::mem::take(&mut conn.queued_to_read)) {
@@ -220,7 +239,8 @@ impl<T> Table<T> {
 
     /// Returns whether a turn has a connection to read, to write to or to remove.
     pub(super) fn has_work(&self) -> bool {
-        !(self.to_read.is_empty() && self.to_write.is_empty() && self.ending.is_empty())
+        let has_readers = !self.to_read.is_empty() || !self.idle_to_read.is_empty();
+        has_readers || !self.to_write.is_empty() || !self.ending.is_empty()
     }
 
     /// Queues a connection that is over, to be removed at the end of the turn.
@@ -311,6 +331,7 @@ impl<T> Table<T> {
             addresses.shrink_to_fit();
         }
         self.to_read.shrink_to_fit();
+        self.idle_to_read.shrink_to_fit();
         self.to_write.shrink_to_fit();
         self.ending.shrink_to_fit();
         self.changed.shrink_to_fit();

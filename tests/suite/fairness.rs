@@ -138,6 +138,25 @@ fn a_stream_with_one_player_waits_for_no_visit_of_all_players_of_others() {
 }
 
 #[test]
+fn a_frame_waits_for_no_thousand_of_new_connections() {
+    is_about_sockets();
+    let mut world = World::new(Settings::default());
+    let crowd: Vec<_> = (0..1000).map(|_| world.connect()).collect();
+    let publisher = world.publisher("cam");
+    let player = world.player("cam");
+    publish_sized(&mut world, publisher, "V0 K0", 0, 0);
+    let before = bytes_of(&world, player).1;
+    for client in &crowd {
+        world[*client].send_raw(&wire::handshake());
+    }
+    write(&mut world, publisher, "i1", 40, FRAME_BYTES);
+    assert!(world.turn());
+    assert!(bytes_of(&world, player).1 - before > FRAME_BYTES as u64, "the frame is sent at once");
+    let shaken = crowd.iter().filter(|client| bytes_of(&world, **client).1 > 0).count();
+    assert!((1..1000).contains(&shaken), "{shaken} handshakes in the same turn");
+}
+
+#[test]
 fn a_turn_that_takes_too_long_is_counted() {
     let mut world = World::new(Settings::default());
     let idle = world.connected();
