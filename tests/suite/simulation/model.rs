@@ -96,8 +96,6 @@ struct Stream {
     published_from: usize,
     /// Number of frames before the last end of the stream. Newcomers are not owed any of these.
     over: usize,
-    /// The stream has ended before held-back messages were sent to its players.
-    is_cut_short: bool,
     /// Deadline for sending the last messages to its players.
     ends_until_ms: u64,
 }
@@ -191,6 +189,9 @@ struct Player {
     begins: Option<usize>,
     /// Its socket buffer was full when its stream ended.
     was_cut_off: bool,
+    /// Its socket buffer was full at the end of a turn since it was last known to have caught up,
+    /// so it may still lag.
+    was_blocked: bool,
     /// How often the server may have skipped frames for the player.
     skips: u32,
     tracks: [Track; 2],
@@ -311,6 +312,7 @@ impl Model {
                     is_level: false,
                     begins: stream.frames.iter().rposition(is_key).filter(|at| *at >= stream.over),
                     was_cut_off: false,
+                    was_blocked: false,
                     skips: 0,
                     tracks: [Track::default(); 2],
                     gaps: 0,
@@ -380,7 +382,6 @@ impl Model {
             let stream = &mut self.streams[index];
             stream.publisher = None;
             stream.lingers_until_ms = Some(now_ms + self.settings.publish.linger_ms);
-            stream.is_cut_short = self.settings.publish.linger_ms < self.settings.play.merge_ms;
         }
     }
 
@@ -468,6 +469,11 @@ impl Model {
 
     /// Ends a turn of the server.
     pub(super) fn turn_is_over(&mut self, end: &TurnEnd<'_>, now_ms: u64) {
+        for id in &end.turn.blocked {
+            if let Some(Role::Plays(player)) = self.clients.get_mut(id).map(|c| &mut c.role) {
+                player.was_blocked = true;
+            }
+        }
         self.expect_level(end);
         for index in 0..self.streams.len() {
             let stream = &mut self.streams[index];
@@ -487,10 +493,10 @@ impl Model {
     /// Ends streams whose publisher did not return. Players get all frames, except players that
     /// have not caught up or whose sockets are full.
     fn stream_ends(&mut self, index: usize, blocked: &BTreeSet<ClientId>) {
-        let Stream { over, is_cut_short, .. } = self.streams[index];
+        let over = self.streams[index].over;
         for (id, client) in &mut self.clients {
             let Role::Plays(player) = &mut client.role else { continue };
-            let is_cut_off = is_cut_short || !player.is_level || blocked.contains(id);
+            let is_cut_off = !player.is_level || blocked.contains(id);
             if player.stream == index && is_cut_off {
                 player.owed_from = player.owed_from.max(over);
                 player.is_level = false;
@@ -522,14 +528,19 @@ impl Model {
         assert!(expected.contains(&level), "{level:?} at {percent} % after {before:?}");
         self.level = level;
         if was_short {
-            self.streams_keep_less();
+            self.streams_keep_less(end.turn);
         }
     }
 
-    /// Records that streams shrink, so every player that has not caught up may be skipped ahead.
-    fn streams_keep_less(&mut self) {
+    /// Records that streams shrink. Players that may lag may be skipped ahead. A player that keeps
+    /// up misses nothing, unless messages were held back for it or the budget is used up.
+    fn streams_keep_less(&mut self, turn: &Turn) {
+        let is_used_up = turn.held_bytes_max >= self.settings.limits.memory_bytes_max;
+        let are_held_back = self.settings.play.merge_ms > 0;
         for client in self.clients.values_mut() {
-            if let Role::Plays(player) = &mut client.role {
+            if let Role::Plays(player) = &mut client.role
+                && (is_used_up || are_held_back || !player.is_level || player.was_blocked)
+            {
                 player.owed_from = self.streams[player.stream].frames.len();
                 (player.is_level, player.was_cut_off) = (false, true);
             }
@@ -566,6 +577,7 @@ impl Model {
             assert_eq!(skips, player.skips, "a player that reads is not skipped ahead: {player:?}");
         }
         (player.is_level, player.was_cut_off, player.skips) = (true, false, skips);
+        player.was_blocked = false;
     }
 }
 
