@@ -22,6 +22,9 @@ pub struct Budget {
 }
 
 impl Budget {
+    /// Budget for work that is bounded otherwise.
+    pub const UNLIMITED: Self = Self { bytes: usize::MAX, messages: usize::MAX, calls: usize::MAX };
+
     /// Budget of all reads in a turn.
     pub const READING: Self = Self {
         bytes: limits::READ_BYTES_OF_ALL_PER_TURN_MAX,
@@ -60,6 +63,13 @@ impl Budget {
         bytes: Self::WRITING.bytes / limits::FIRST_VISITS_PER_TURN,
         messages: Self::WRITING.messages / limits::FIRST_VISITS_PER_TURN,
         calls: Self::WRITING.calls / limits::FIRST_VISITS_PER_TURN,
+    };
+
+    /// Budget of all copies to partial segments in a turn.
+    pub const PARTS: Self = Self {
+        bytes: limits::HLS_BYTES_PER_TURN_MAX,
+        messages: limits::HLS_MESSAGES_PER_TURN_MAX,
+        calls: usize::MAX,
     };
 
     /// Budget of all copies to memory files in a turn. Messages beyond it are sent from memory.

@@ -248,6 +248,21 @@ pub const HTTP_TARGET_BYTES_MAX: usize = 2 * KIB;
 /// Length of the body of a request. Commands are a few bytes of JSON.
 pub const HTTP_BODY_BYTES_MAX: usize = 16 * KIB;
 
+/// Samples of a partial segment, which has half a second of them.
+pub const HLS_PART_SAMPLES_MAX: usize = 512;
+/// Bytes of a partial segment.
+pub const HLS_PART_BYTES_MAX: usize = 8 * MIB;
+/// Parts of a segment; twenty are usual in the longest.
+pub const HLS_PARTS_MAX: usize = 64;
+/// Segments of one track that are kept.
+pub const HLS_SEGMENTS_MAX: usize = 128;
+/// Bytes of one track from which on fewer segments are listed and kept.
+pub const HLS_RENDITION_BYTES_MAX: usize = TAPE_BYTES_MAX;
+/// Bytes of tapes that are made parts of in a turn.
+pub const HLS_BYTES_PER_TURN_MAX: usize = MIB;
+/// Messages of tapes that are made parts of in a turn.
+pub const HLS_MESSAGES_PER_TURN_MAX: usize = 8192;
+
 // Of the load generator.
 
 /// Bytes that wait on one connection for a server that does not read, before the connection is

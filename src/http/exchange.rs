@@ -33,6 +33,8 @@ pub struct Exchange {
     /// Heads of responses, and small frames between messages.
     head: Vec<u8>,
     body: Bytes,
+    /// Whether others hold the body as well, and account it.
+    is_shared: bool,
     phase: Phase,
     keeps_alive: bool,
     /// The frames of a WebSocket client.
@@ -45,6 +47,8 @@ enum Phase {
     #[default]
     Reading,
     Answering,
+    /// The answer comes later, and the caller knows what it waits for.
+    Holding,
     Responding,
     Streaming,
     Over,
@@ -69,7 +73,7 @@ impl Exchange {
     pub fn next_event(&mut self, input: &mut &mut [u8]) -> Option<ExchangeEvent> {
         loop {
             match self.phase {
-                Phase::Answering | Phase::Responding => return None,
+                Phase::Answering | Phase::Holding | Phase::Responding => return None,
                 Phase::Over => {
                     *input = &mut [];
                     return None;
@@ -131,7 +135,7 @@ impl Exchange {
 
     /// Returns whether no further input is taken until a response is with the kernel.
     pub const fn is_blocked(&self) -> bool {
-        matches!(self.phase, Phase::Answering | Phase::Responding)
+        matches!(self.phase, Phase::Answering | Phase::Holding | Phase::Responding)
     }
 
     /// Returns whether a request has begun to arrive.
@@ -150,6 +154,22 @@ impl Exchange {
         head.write(&mut self.head, self.keeps_alive);
         self.body = body;
         self.phase = Phase::Responding;
+    }
+
+    /// Answers the request as [`Exchange::respond`] does, with a body that others hold as well.
+    pub fn respond_shared(&mut self, head: &ResponseHead, body: Bytes) {
+        self.respond(head, body);
+        self.is_shared = true;
+    }
+
+    /// Keeps the request until its answer exists.
+    pub const fn hold(&mut self) {
+        self.phase = Phase::Holding;
+    }
+
+    /// Returns whether a request is kept until its answer exists.
+    pub const fn is_holding(&self) -> bool {
+        matches!(self.phase, Phase::Holding)
     }
 
     /// Closes the connection after the response to the current request, whatever the client asked
@@ -228,6 +248,7 @@ impl Exchange {
         let of_body = (count - of_head).min(self.body.len());
         if of_body == self.body.len() {
             self.body = Bytes::new();
+            self.is_shared = false;
         } else {
             self.body.advance(of_body);
         }
@@ -250,7 +271,7 @@ impl Exchange {
     pub fn held_bytes(&self) -> usize {
         self.reader.held_bytes()
             + self.head.capacity()
-            + self.body.len()
+            + if self.is_shared { 0 } else { self.body.len() }
             + self
                 .frames
                 .as_ref()

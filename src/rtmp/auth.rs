@@ -148,6 +148,16 @@ impl Challenger {
         let [a, b, c, d, e, f, g, h, i, j, k, l, ..] = mac.finalize().into_bytes().0;
         Challenge::new([a, b, c, d], [e, f, g, h, i, j, k, l])
     }
+
+    /// Returns a number that nobody can guess without the secret, for a number that is used once.
+    pub fn unguessable(&self, number: u64) -> u64 {
+        let mut mac =
+            Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes a key of any length");
+        // Challenges have more than these bytes, so none of them tells this number.
+        mac.update(&number.to_be_bytes());
+        let [a, b, c, d, e, f, g, h, ..] = mac.finalize().into_bytes().0;
+        u64::from_be_bytes([a, b, c, d, e, f, g, h])
+    }
 }
 
 impl fmt::Debug for Challenger {

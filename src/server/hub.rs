@@ -9,8 +9,9 @@ use crate::limits;
 use crate::stream::blocks::Lent;
 use crate::stream::frame::MediaFrame;
 use crate::stream::gauge::Gauge;
-use crate::stream::ids::{Endpoint, StreamId};
+use crate::stream::ids::{Endpoint, Incarnation, StreamId};
 use crate::stream::meter::Report;
+use crate::stream::parts::PartLog;
 use crate::stream::remains::Remains;
 use crate::stream::segment::{Discarded, SegmentSettings};
 use crate::stream::tape::{Tape, TapeSettings};
@@ -84,6 +85,10 @@ pub struct Channel {
     publisher: Option<Endpoint>,
     stream: Stream,
     players: Vec<Endpoint>,
+    /// The partial segments, while somebody watches by HLS.
+    parts: Option<Box<PartLog>>,
+    /// Whether the stream is in [`Hub::part_news`].
+    has_part_news: bool,
     /// Deadline for the publisher to return; [`Time::NEVER`] while one is publishing.
     lingers_until: Time,
     /// Time of the next visit to the players; [`Time::NEVER`] if there is no news.
@@ -123,6 +128,16 @@ impl Channel {
         &self.players
     }
 
+    /// Returns the log of partial segments, if the stream is watched by HLS.
+    pub fn parts(&self) -> Option<&PartLog> {
+        self.parts.as_deref()
+    }
+
+    /// Returns whether anybody reads the tape.
+    const fn has_readers(&self) -> bool {
+        !self.players.is_empty() || self.parts.is_some()
+    }
+
     /// Returns the publisher, if there is one.
     pub const fn publisher(&self) -> Option<Endpoint> {
         self.publisher
@@ -160,6 +175,7 @@ impl Channel {
             + RC_BYTES
             + self.name.len()
             + self.stream.held_bytes()
+            + self.parts.as_ref().map_or(0, |log| log.held_bytes())
             + self.players.capacity() * size_of::<Endpoint>()
     }
 
@@ -208,6 +224,10 @@ pub struct Hub {
     lent: Lent,
     /// Counts the headers of all streams until their last holder drops them.
     headers: Gauge,
+    /// Streams with messages that are not in their log of partial segments yet.
+    part_news: VecDeque<StreamId>,
+    /// Counts the partial segments of all streams until their last holder drops them.
+    parts: Gauge,
     /// Memory files that were given up and wait to be closed.
     discarded: Discarded,
     /// Messages of streams that are over and wait to be dropped.
@@ -237,6 +257,11 @@ impl Hub {
     /// Returns the channel of the stream with this name, if it exists.
     pub fn find(&self, name: &str) -> Option<&Channel> {
         self.names.get(name).map(|id| self.channel(*id))
+    }
+
+    /// Returns the id of the stream with this name, if it exists.
+    pub fn id_of(&self, name: &str) -> Option<StreamId> {
+        self.names.get(name).copied()
     }
 
     /// Number of streams, including those that only have waiting players.
@@ -287,6 +312,9 @@ impl Hub {
         self.lingering.remove(&(channel.lingers_until, id));
         channel.lingers_until = Time::NEVER;
         let resumes = displaced.is_some() || lingered;
+        if !resumes {
+            channel.parts = None;
+        }
         channel.stream.begin(resumes, now);
         channel.publisher = Some(endpoint);
         if !resumes {
@@ -303,7 +331,7 @@ impl Hub {
         let departed = channel.take_publisher(now);
         channel.stream.end();
         channel.lingers_until = now.plus_millis(linger_ms);
-        if channel.players.is_empty() {
+        if !channel.has_readers() {
             self.remove(id);
         } else {
             self.lingering.insert((channel.lingers_until, id));
@@ -352,6 +380,8 @@ impl Hub {
             visited: stream.tape().next_sequence(),
             stream,
             players: Vec::new(),
+            parts: None,
+            has_part_news: false,
             lingers_until: Time::NEVER,
             news_at: Time::NEVER,
             changes_from: Time::ZERO,
@@ -385,7 +415,7 @@ impl Hub {
         let channel = &mut self.channels[id.index()];
         channel.players.swap_remove(slot as usize);
         let moved = channel.players.get(slot as usize).copied();
-        if channel.players.is_empty() && channel.publisher.is_none() {
+        if !channel.has_readers() && channel.publisher.is_none() {
             self.remove(id);
         }
         moved
@@ -400,9 +430,12 @@ impl Hub {
         settings: &TapeSettings,
     ) -> Outcome {
         let channel = &mut self.channels[id.index()];
-        let has_players = !channel.players.is_empty();
-        let (outcome, is_news) = channel.stream.record(frame, has_players, now, settings);
+        let has_readers = channel.has_readers();
+        let (outcome, is_news) = channel.stream.record(frame, has_readers, now, settings);
         if is_news {
+            if channel.parts.is_some() && !std::mem::replace(&mut channel.has_part_news, true) {
+                self.part_news.push_back(id);
+            }
             self.visit_players_at(id, now.plus_millis(settings.merge_ms), now);
         }
         self.recompute_accounting(id);
@@ -478,7 +511,7 @@ impl Hub {
 
     /// Returns whether players are to be visited in the next turn.
     pub fn has_news(&self) -> bool {
-        !self.fresh.is_empty()
+        !self.fresh.is_empty() || !self.part_news.is_empty()
     }
 
     /// Writes new messages of a stream to a memory file, if enough players will read them and as
@@ -544,8 +577,8 @@ impl Hub {
         let mut left = limits::MESSAGES_DROPPED_PER_TURN_MAX;
         for id in ids {
             let channel = &mut self.channels[id.index()];
-            let has_players = !channel.players.is_empty();
-            let dropped = channel.stream.shrink(has_players, now, &settings, left);
+            let has_readers = channel.has_readers();
+            let dropped = channel.stream.shrink(has_readers, now, &settings, left);
             left = left.saturating_sub(dropped);
             if dropped > 0 {
                 // A read position may have left the tape. Its player continues now, even if
@@ -599,9 +632,77 @@ impl Hub {
         self.lingering.remove(&(channel.lingers_until, id));
         channel.lingers_until = Time::NEVER;
         self.published -= 1;
+        if let Some(log) = &mut channel.parts {
+            // At most what the publisher has sent since the last turn.
+            log.follow(channel.stream.tape(), &mut { Budget::UNLIMITED });
+            log.end();
+        }
         channel.stream.forget(&mut self.discarded, &mut self.remains);
         self.announce_change(id, now);
         self.recompute_accounting(id);
+    }
+
+    /// Begins the log of partial segments of a live stream. `unix_ms` is the time of day (ms since
+    /// 1970). Returns false if MP4 carries no track of the stream.
+    pub fn begin_parts(
+        &mut self,
+        id: StreamId,
+        incarnation: Incarnation,
+        unix_ms: u64,
+        now: Time,
+    ) -> bool {
+        let channel = &mut self.channels[id.index()];
+        let Some(report) = channel.report(now) else { return false };
+        let log = PartLog::new(incarnation, channel.tape(), &report, unix_ms, &self.parts);
+        channel.parts = log.map(Box::new);
+        let has_begun = channel.parts.is_some();
+        if has_begun && !std::mem::replace(&mut channel.has_part_news, true) {
+            self.part_news.push_back(id);
+        }
+        self.recompute_accounting(id);
+        has_begun
+    }
+
+    /// Makes partial segments of the messages of a stream, within a budget. Returns whether any
+    /// were completed.
+    pub fn follow_parts(&mut self, id: StreamId, budget: &mut Budget) -> bool {
+        let Some(channel) = self.channels.get_mut(id.index()) else { return false };
+        channel.has_part_news = false;
+        let Some(log) = &mut channel.parts else { return false };
+        let followed = log.follow(channel.stream.tape(), budget);
+        if followed.is_behind {
+            channel.has_part_news = true;
+            self.part_news.push_back(id);
+        }
+        self.recompute_accounting(id);
+        followed.has_parts
+    }
+
+    /// Drops the log of partial segments of a stream.
+    pub fn end_parts(&mut self, id: StreamId) {
+        let Some(channel) = self.channels.get_mut(id.index()) else { return };
+        channel.parts = None;
+        if !channel.has_readers() && channel.publisher.is_none() {
+            self.remove(id);
+        } else {
+            self.recompute_accounting(id);
+        }
+    }
+
+    /// Makes partial segments of the new messages of all watched streams, within a budget. Calls
+    /// `completed` for each stream with new parts.
+    pub fn make_parts(&mut self, budget: &mut Budget, mut completed: impl FnMut(StreamId)) {
+        for _ in 0..self.part_news.len() {
+            if budget.is_spent() {
+                return;
+            }
+            let Some(id) = self.part_news.pop_front() else { return };
+            // The list may have ids of removed streams, and ids twice.
+            let is_listed = self.channels.get(id.index()).is_some_and(|c| c.has_part_news);
+            if is_listed && self.follow_parts(id, budget) {
+                completed(id);
+            }
+        }
     }
 
     /// Returns when the next stream stops lingering or the next visit is due; [`Time::NEVER`] if
@@ -626,6 +727,7 @@ impl Hub {
     pub fn shared_bytes(&self) -> usize {
         let vacant = self.channels.capacity() - self.channels.len();
         self.headers.bytes()
+            + self.parts.bytes()
             + self.lent.bytes()
             + self.discarded.bytes() as usize
             + self.remains.bytes()
@@ -689,10 +791,7 @@ impl Hub {
             debug_assert_eq!(channel.publisher.is_some(), channel.stream.is_live());
             debug_assert_eq!(self.names.get(&channel.name), Some(&id), "a name for each stream");
             debug_assert!(channel.publisher.is_none() || channel.lingers_until == Time::NEVER);
-            debug_assert!(
-                !channel.players.is_empty() || channel.publisher.is_some(),
-                "an unused stream"
-            );
+            debug_assert!(channel.has_readers() || channel.publisher.is_some(), "an unused stream");
             debug_assert!(channel.visited <= channel.tape().next_sequence());
             published += usize::from(channel.has_begun());
             lingering += usize::from(self.lingering.contains(&(channel.lingers_until, id)));

@@ -216,6 +216,7 @@ impl<T: Transport> Server<T> {
         if self.memory.level < MemoryLevel::Tight || is_early {
             return;
         }
+        self.drop_part_logs(now);
         self.shed(now);
         self.remove_closing(now);
         self.table.settle();

@@ -105,7 +105,7 @@ use stopwatch::{Clocks, Stopwatch, Work};
 use table::Table;
 use timers::Timers;
 use transport::Transport;
-use web::{ApiToken, OpenPages, ProcessObserver};
+use web::{ApiToken, HlsStreams, OpenPages, ProcessObserver};
 
 /// Connections and streams up to which debug builds check the invariants after a turn. With more of
 /// them the checks would take longer than the turn.
@@ -152,6 +152,9 @@ pub struct Server<T> {
     /// What requests must carry where the site is not public.
     token: Option<ApiToken>,
     pages: OpenPages,
+    hls: HlsStreams,
+    /// The time of day at [`Time::ZERO`] (ms since 1970).
+    unix_ms: u64,
     /// How to learn about the process; `None` in tests.
     process: Option<ProcessObserver>,
     /// Set when an API client asks to read the configuration again.
@@ -216,6 +219,8 @@ impl<T: Transport> Server<T> {
             stopwatch: Stopwatch::default(),
             token: None,
             pages: OpenPages::default(),
+            hls: HlsStreams::default(),
+            unix_ms: 0,
             process: None,
             reload_asked: false,
         }
@@ -339,6 +344,7 @@ impl<T: Transport> Server<T> {
         self.cancel_late_errands(now);
         self.sweep(now);
         self.update_pages(now);
+        self.make_parts(now);
         self.stopwatch.lap(Work::Deadlines);
         self.write_all(now);
         // After the writes, since the last messages of a publisher precede the end of its stream.
@@ -399,7 +405,7 @@ impl<T: Transport> Server<T> {
         let of_conns = self.table.timers().next().unwrap_or(Time::NEVER);
         let of_lines = self.chatter.due().unwrap_or(Time::NEVER);
         let of_others = self.hub.next_deadline().min(self.errands.next_deadline());
-        let of_others = of_others.min(self.pages.due());
+        let of_others = of_others.min(self.pages.due()).min(self.hls.due());
         let first = of_conns.min(of_lines).min(of_others);
         (first != Time::NEVER).then_some(first)
     }
@@ -587,6 +593,7 @@ impl<T: Transport> Server<T> {
         if self.table[id].peer.is_page() {
             self.pages.remove(id);
         }
+        self.stop_watching(id);
         let conn = self.table.remove(id);
         self.encoders.leave(conn.encoder);
         if let Some(closing) = &conn.closing {

@@ -126,6 +126,10 @@ impl<T: Transport> Server<T> {
                 self.refuse_play(id, &request, code::PLAY_FAILED, refused, now);
             }
             (Ask::View(request), Ok(name)) => self.accept_view(id, *request, &name, now),
+            (Ask::Playlist(request), Ok(name)) => self.accept_playlist(id, request, &name, now),
+            (Ask::Playlist(request), Err(refused)) => {
+                self.refuse_playlist(id, &request, refused, now);
+            }
             (Ask::View(request), Err(refused)) => {
                 self.refuse_view(id, &request, HttpStatus::Forbidden, refused, now);
             }

@@ -266,7 +266,7 @@ impl Peer {
             Self::RtmpClient(uplink) => {
                 size_of::<Uplink>() + uplink.client.held_bytes() + uplink.relayed.held_bytes()
             }
-            Self::Http(client) => size_of::<WebClient>() + client.exchange.held_bytes(),
+            Self::Http(client) => size_of::<WebClient>() + client.held_bytes(),
         }
     }
 
@@ -404,6 +404,11 @@ impl Peer {
     /// Returns whether it is an open page, which waits for events.
     pub(super) fn is_page(&self) -> bool {
         self.web().is_some_and(WebClient::is_page)
+    }
+
+    /// Returns whether the answer to a request is held back until it exists.
+    pub(super) fn is_holding(&self) -> bool {
+        self.web().is_some_and(|client| client.exchange.is_holding())
     }
 
     /// Returns whether a whole HTTP response is being sent.

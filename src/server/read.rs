@@ -71,6 +71,10 @@ impl<T: Transport> Server<T> {
                 break;
             }
             if conn.peer.is_blocked() {
+                // Nobody waits any more for an answer that is held back.
+                if conn.read_closed && conn.peer.is_holding() {
+                    self.close(id, CloseReason::PeerClosed, String::new(), now);
+                }
                 break;
             }
             if let Some(mut unread) = conn.take_unread() {
@@ -280,8 +284,8 @@ impl<T: Transport> Server<T> {
             Wish::Ask(Ask::Connect(request)) => self.connect(id, request, now),
             Wish::Ask(Ask::Publish(request)) => self.publish(id, request, now),
             Wish::Ask(Ask::Play(request)) => self.play(id, request, now),
-            // Comes as a request for a page, whose path names a stream.
-            Wish::Ask(Ask::View(_)) => {}
+            // They come as requests for a page, whose path names a stream.
+            Wish::Ask(Ask::View(_) | Ask::Playlist(_)) => {}
             Wish::NameRefused { error, asked } => self.refuse_name(id, error, &asked, now),
             Wish::Leave { lane } => {
                 self.unpublish(Endpoint { conn: id, lane }, now);

@@ -57,6 +57,9 @@ impl<T: Transport> Server<T> {
             let at = self.table[id].undecided_at().plus_millis(1);
             return self.table.arm(id, TimerKind::Stage, at);
         }
+        if self.table[id].peer.is_holding() {
+            return self.look_again(id, now);
+        }
         let timeouts = &self.settings.timeouts;
         let is_web = self.table[id].peer.web().is_some();
         let (reason, limit_ms) = match self.table[id].stage {

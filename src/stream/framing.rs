@@ -114,6 +114,51 @@ impl<'w> Chunked<'w> {
         let start = HEADER_BYTES + self.extended_len;
         &self.wire[start..start + self.payload_len.min(self.chunk_size)]
     }
+
+    /// Returns the payload from an offset on, in slices without the headers of its chunks.
+    fn payload_from(&self, offset: usize) -> impl Iterator<Item = &'w [u8]> + use<'w> {
+        let Self { wire, extended_len, payload_len, chunk_size, .. } = *self;
+        let between = BASIC_HEADER_BYTES + extended_len;
+        let mut at = offset;
+        std::iter::from_fn(move || {
+            if at >= payload_len {
+                return None;
+            }
+            // Computed rather than found by walking from the first chunk: many short writes of one
+            // long message would walk past all sent chunks each time.
+            let (chunk, within) = (at / chunk_size, at % chunk_size);
+            let len = (chunk_size - within).min(payload_len - at);
+            let start = HEADER_BYTES + extended_len + at + chunk * between;
+            at += len;
+            Some(&wire[start..start + len])
+        })
+    }
+}
+
+/// The whole message at the front of bytes of a tape.
+#[derive(Clone, Copy)]
+pub(super) struct TapeMessage<'w>(Chunked<'w>);
+
+impl<'w> TapeMessage<'w> {
+    /// Takes the message at the front of `wire`, which is that of an entry.
+    pub(super) fn first(wire: &'w [u8], chunk_size: u32) -> Option<Self> {
+        Chunked::first(&mut { wire }, chunk_size).map(Self)
+    }
+
+    /// Returns the timestamp (ms).
+    pub(super) fn timestamp(&self) -> u32 {
+        u32::from_be_bytes(timestamp_of(&self.0))
+    }
+
+    /// Returns the first bytes of the payload.
+    pub(super) fn payload_head(&self) -> &'w [u8] {
+        self.0.first_chunk_payload()
+    }
+
+    /// Appends the payload from `offset` on.
+    pub(super) fn append_payload(&self, offset: usize, out: &mut Vec<u8>) {
+        self.0.payload_from(offset).for_each(|slice| out.extend_from_slice(slice));
+    }
 }
 
 /// A message in a framing that differs from the bytes on the tape.
@@ -181,21 +226,8 @@ impl<'w> Body<'w> {
         match self {
             Self::Chunks(chunks) => slices.push(&chunks[skipped..]),
             Self::Payload(message, from) => {
-                let Chunked { wire, extended_len, payload_len, chunk_size, .. } = *message;
-                let between = BASIC_HEADER_BYTES + extended_len;
-                let mut at = from + skipped;
-                while at < payload_len {
-                    // Computed rather than found by walking from the first chunk: many short writes
-                    // of one long message would walk past all sent chunks each time.
-                    let (chunk, within) = (at / chunk_size, at % chunk_size);
-                    let len = (chunk_size - within).min(payload_len - at);
-                    let start = HEADER_BYTES + extended_len + at + chunk * between;
-                    if !slices.push(&wire[start..start + len]) {
-                        return false;
-                    }
-                    at += len;
-                }
-                slices.has_room()
+                message.payload_from(from + skipped).all(|slice| slices.push(slice))
+                    && slices.has_room()
             }
         }
     }

@@ -1,5 +1,9 @@
 //! Ids of connections and streams: indexes of tables that other modules own.
 
+use std::fmt;
+use std::num::ParseIntError;
+use std::str::FromStr;
+
 /// Index of a connection in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnId(u32);
@@ -39,4 +43,23 @@ pub struct Endpoint {
     pub conn: ConnId,
     /// Distinguishes the streams of one connection: the message stream id in RTMP.
     pub lane: u32,
+}
+
+/// Names one run of a stream for players that cache what they were sent. No other run has it, also
+/// after a restart of the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Incarnation(pub(crate) u64);
+
+impl fmt::Display for Incarnation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl FromStr for Incarnation {
+    type Err = ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, ParseIntError> {
+        u64::from_str_radix(text, 16).map(Self)
+    }
 }

@@ -443,6 +443,11 @@ impl Tape {
         newest.unwrap_or(self.last_frame)
     }
 
+    /// Returns the timestamp of the last frame (ms).
+    pub const fn last_frame(&self) -> u32 {
+        self.last_frame
+    }
+
     /// Returns the payload of the header of this kind that is in force for track 0.
     pub fn header_payload(&self, kind: HeaderKind) -> Option<&[u8]> {
         self.headers.payload_of(kind)

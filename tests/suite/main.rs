@@ -31,6 +31,7 @@ mod errands;
 mod fairness;
 mod fuzz;
 mod handshake;
+mod hls;
 mod hour;
 mod legacy;
 mod library;

@@ -362,7 +362,8 @@ impl World {
         assert!(server.timers().len() <= server.len(), "one timer entry per connection");
         for stream in server.hub().iter() {
             let name = stream.name();
-            assert!(stream.is_live() || !stream.players().is_empty(), "{name} has no peers");
+            let is_used = !stream.players().is_empty() || stream.parts().is_some();
+            assert!(stream.is_live() || is_used, "{name} has no peers");
             for (slot, player) in stream.players().iter().enumerate() {
                 let play = self.play_of(*player);
                 assert_eq!(play.map(|(slot, _)| slot), Some(slot), "slots of {name}");

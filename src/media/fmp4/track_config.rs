@@ -185,6 +185,18 @@ impl TrackConfig {
         });
     }
 
+    /// Takes the size of the picture from an earlier configuration, if this one does not have it.
+    pub fn keep_size_of(&mut self, earlier: &Self) {
+        if self.size == (0, 0) {
+            self.size = earlier.size;
+        }
+    }
+
+    /// Returns the samples of sound in every frame; 0 if that depends on the frame, and for video.
+    pub const fn frame_samples(&self) -> u32 {
+        self.frame_samples
+    }
+
     /// Returns the codec.
     pub const fn codec(&self) -> Codec {
         self.codec

@@ -48,6 +48,12 @@ impl Access {
         Self { apps, challenger: self.challenger.clone(), retired }
     }
 
+    /// Returns the name of a run of a stream, which nobody can guess. Each run has a number of its
+    /// own.
+    pub fn run_name(&self, number: u64) -> u64 {
+        self.challenger.unguessable(number)
+    }
+
     /// Decides about a `connect`, and returns the login if it has one. Only encoders are
     /// challenged: players never need a login.
     ///

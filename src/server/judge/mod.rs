@@ -14,7 +14,7 @@ pub mod access;
 use crate::limits;
 use crate::rtmp::session::{ConnectRequest, PlayRequest, PublishRequest};
 use crate::server::reason::CloseReason;
-use crate::server::web::ViewRequest;
+use crate::server::web::{PlaylistRequest, ViewRequest};
 use crate::stream::ids::ConnId;
 use access::{Access, LoggedIn};
 use std::collections::VecDeque;
@@ -96,6 +96,7 @@ pub(in crate::server) enum Ask {
     Publish(PublishRequest),
     Play(PlayRequest),
     View(Box<ViewRequest>),
+    Playlist(Box<PlaylistRequest>),
 }
 
 impl Ask {
@@ -106,6 +107,7 @@ impl Ask {
             Self::Publish(request) => request.target.held_bytes(),
             Self::Play(request) => request.target.held_bytes(),
             Self::View(request) => request.held_bytes(),
+            Self::Playlist(request) => request.held_bytes(),
         }
     }
 }

@@ -221,12 +221,13 @@ impl<T: Transport> Server<T> {
                 _ => rtmp += 1,
             }
         }
+        let hls = self.hls.viewers(id, channel, now);
         let mut about = json!({
             "id": StreamHandle::text(id, channel),
             "name": self.policies.access.shown(channel.name()).to_string(),
             "state": channel.state(),
             "publisher": publisher,
-            "players": { "rtmp": rtmp, "flv": flv, "websocket": websocket },
+            "players": { "rtmp": rtmp, "flv": flv, "websocket": websocket, "hls": hls },
         });
         if let (Some(report), Value::Object(about)) = (report, &mut about) {
             about.extend(facts(&report));

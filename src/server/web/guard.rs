@@ -71,8 +71,9 @@ impl Guard<'_> {
                 self.check_status(request, false)
             }
             Place::Api(call) => self.check_status(request, call.is_control()),
-            Place::Stream { .. } if self.surface.playback => Ok(()),
-            Place::Stream { .. } => Err(not_shown()),
+            Place::Stream { .. } | Place::Playlist { .. } | Place::Segment { .. } => {
+                if self.surface.playback { Ok(()) } else { Err(not_shown()) }
+            }
         }
     }
 }

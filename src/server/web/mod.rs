@@ -17,12 +17,14 @@
 
 mod api;
 mod guard;
+mod hls;
 mod metrics;
 mod page;
 mod place;
 mod viewing;
 
 pub use guard::ApiToken;
+pub(super) use hls::{HlsStreams, PlaylistRequest};
 pub use metrics::{ProcessFacts, ProcessObserver};
 pub(super) use viewing::ViewRequest;
 
@@ -34,9 +36,10 @@ use crate::http::exchange::Exchange;
 use crate::http::requests::{HttpRequest, Method, RequestError};
 use crate::http::response::{HttpStatus, ResponseHead, problem_json};
 use crate::http::websocket::FrameError;
-use crate::stream::ids::ConnId;
+use crate::stream::ids::{ConnId, StreamId};
 use crate::time::Time;
 use bytes::Bytes;
+use hls::HeldRequest;
 use log::debug;
 pub(super) use page::OpenPages;
 use place::Place;
@@ -65,17 +68,34 @@ pub struct WebClient {
     viewer: Option<Viewer>,
     /// Whether the events of an open page are sent over it.
     is_page: bool,
+    /// The stream whose playlist or segments it has asked for last.
+    watches: Option<StreamId>,
+    /// A request whose answer comes next.
+    held: Option<Box<HeldRequest>>,
 }
 
 impl WebClient {
     /// Creates the side of a connection that a listener with `surface` has accepted.
     pub(super) fn new(surface: Surface) -> Self {
-        Self { exchange: Exchange::default(), surface, viewer: None, is_page: false }
+        Self {
+            exchange: Exchange::default(),
+            surface,
+            viewer: None,
+            is_page: false,
+            watches: None,
+            held: None,
+        }
     }
 
     /// Returns whether the events of an open page are sent over it.
     pub(super) const fn is_page(&self) -> bool {
         self.is_page
+    }
+
+    /// Returns the memory that it holds in addition to itself (bytes).
+    pub(super) fn held_bytes(&self) -> usize {
+        let of_request = self.held.as_ref().map_or(0, |held| held.held_bytes());
+        self.exchange.held_bytes() + of_request
     }
 
     /// Ends the response of a player, whose stream is over.
@@ -96,6 +116,10 @@ struct Answer {
     is_public: bool,
     /// What the answer, as a page, may load.
     policy: Option<&'static str>,
+    /// How long the answer may be kept.
+    caching: &'static str,
+    /// Whether others hold the body as well, and account it.
+    is_shared: bool,
 }
 
 impl Answer {
@@ -107,6 +131,8 @@ impl Answer {
             allow: None,
             is_public: false,
             policy: None,
+            caching: "no-store",
+            is_shared: false,
         }
     }
 
@@ -123,7 +149,7 @@ impl Answer {
 
     fn head(&self) -> ResponseHead {
         let mut head = ResponseHead::new(self.status)
-            .header("Cache-Control", "no-store")
+            .header("Cache-Control", self.caching)
             .header("X-Content-Type-Options", "nosniff");
         if let Some(allow) = self.allow {
             head = head.header("Allow", allow);
@@ -199,6 +225,12 @@ impl<T: Transport> Server<T> {
             Place::Stream { target, container } => {
                 self.view(id, request, &target, container, now);
             }
+            Place::Playlist { target, playlist } => {
+                self.serve_playlist(id, request, target, playlist, now);
+            }
+            Place::Segment { target, incarnation, file } => {
+                self.serve_segment(id, request, &target, incarnation, file, now);
+            }
         }
     }
 
@@ -224,7 +256,11 @@ impl<T: Transport> Server<T> {
             client.exchange.end_after_response();
         }
         let body = if method == Method::Head { Bytes::new() } else { answer.body };
-        client.exchange.respond(&head, body);
+        if answer.is_shared {
+            client.exchange.respond_shared(&head, body);
+        } else {
+            client.exchange.respond(&head, body);
+        }
         self.table.queue_write(id);
     }
 

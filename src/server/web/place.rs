@@ -4,10 +4,14 @@
 
 use super::Answer;
 use super::api::{Call, ConnHandle, StreamHandle};
+use super::hls::{self, HlsPlaylist};
 use super::page::Asset;
 use crate::http::requests::{HttpRequest, Method};
 use crate::http::response::HttpStatus;
 use crate::rtmp::name::{AppName, StreamTarget};
+use crate::stream::ids::Incarnation;
+use crate::stream::parts::RenditionKind;
+use crate::stream::playlist::SegmentFile;
 use std::fmt;
 
 /// The containers in which a stream is played over HTTP.
@@ -38,6 +42,10 @@ pub(super) enum Place {
     Api(Call),
     /// A stream, to be played.
     Stream { target: StreamTarget, container: Container },
+    /// A playlist of a stream.
+    Playlist { target: StreamTarget, playlist: HlsPlaylist },
+    /// A file that a playlist names.
+    Segment { target: StreamTarget, incarnation: Incarnation, file: SegmentFile },
 }
 
 /// Where the paths of the API begin. A version is only added to: what it has is never removed.
@@ -66,7 +74,7 @@ impl Place {
             _ => Self::stream(path)?,
         };
         let (methods, allow): (&[Method], _) = match place {
-            Self::Stream { .. } => {
+            Self::Stream { .. } | Self::Playlist { .. } | Self::Segment { .. } => {
                 (&[Method::Get, Method::Head, Method::Options], "GET, HEAD, OPTIONS")
             }
             Self::Events => (&[Method::Get], "GET"),
@@ -121,11 +129,38 @@ impl Place {
     }
 
     fn stream(path: &str) -> Result<Self, Answer> {
+        if let Some(place) = Self::hls(path) {
+            return place;
+        }
         let ending = ENDINGS
             .iter()
             .find_map(|(ending, container)| Some((path.strip_suffix(ending)?, *container)));
         let Some((name, container)) = ending else { return Err(nothing_here()) };
-        Self::named(name, container)
+        let target = target(name)?;
+        Ok(Self::Stream { target, container })
+    }
+
+    /// Returns the place of HLS that a path names, if it is one.
+    fn hls(path: &str) -> Option<Result<Self, Answer>> {
+        let (directory, name) = path.rsplit_once('/')?;
+        let file = || {
+            let (stream, run) = directory.rsplit_once('/')?;
+            Some((stream, run.parse::<Incarnation>().ok()?, SegmentFile::parse(name)?))
+        };
+        if let Some((stream, incarnation, file)) = file() {
+            return Some(target(stream).map(|target| Self::Segment { target, incarnation, file }));
+        }
+        let kind = RenditionKind::ALL.into_iter().find(|kind| kind.playlist() == name);
+        let (stream, playlist) = match kind {
+            Some(kind) => (directory, HlsPlaylist::Media(kind)),
+            None if name == "index.m3u8" => (directory, HlsPlaylist::Multivariant(String::new())),
+            None => {
+                let stream = path.strip_suffix(".m3u8")?;
+                let prefix = format!("{}/", hls::encoded(name.strip_suffix(".m3u8")?));
+                (stream, HlsPlaylist::Multivariant(prefix))
+            }
+        };
+        Some(target(stream).map(|target| Self::Playlist { target, playlist }))
     }
 
     fn by_query(request: &HttpRequest) -> Result<Self, Answer> {
@@ -133,23 +168,20 @@ impl Place {
         let (Some(app), Some(stream)) = (value("app"), value("stream")) else {
             return Err(nothing_here());
         };
-        Self::named(&format!("{app}/{stream}"), Container::Flv)
-    }
-
-    fn named(name: &str, container: Container) -> Result<Self, Answer> {
-        let target = AppName::parse(name.as_bytes(), None).and_then(|app| app.stream(b""));
-        match target {
-            Ok(target) => Ok(Self::Stream { target, container }),
-            Err(error) => {
-                Err(Answer::problem(HttpStatus::NotFound, "bad_name", &error.to_string()))
-            }
-        }
+        let target = target(&format!("{app}/{stream}"))?;
+        Ok(Self::Stream { target, container: Container::Flv })
     }
 
     /// Returns whether any page may read it. Players on other sites need that.
     pub(super) const fn is_public(&self) -> bool {
-        matches!(self, Self::Stream { .. })
+        matches!(self, Self::Stream { .. } | Self::Playlist { .. } | Self::Segment { .. })
     }
+}
+
+/// Returns the stream that a path names.
+fn target(name: &str) -> Result<StreamTarget, Answer> {
+    let target = AppName::parse(name.as_bytes(), None).and_then(|app| app.stream(b""));
+    target.map_err(|error| Answer::problem(HttpStatus::NotFound, "bad_name", &error.to_string()))
 }
 
 fn nothing_here() -> Answer {
@@ -171,6 +203,8 @@ impl fmt::Display for Place {
             Self::Metrics => "/metrics",
             Self::Api(_) => "a call of the API",
             Self::Stream { .. } => "a stream",
+            Self::Playlist { .. } => "a playlist",
+            Self::Segment { .. } => "a segment",
         })
     }
 }

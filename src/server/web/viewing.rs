@@ -13,14 +13,12 @@
 //! most. Until then the play is paused, so that no media precedes the header.
 
 use super::Answer;
-use super::guard::may_be_read_by;
 use super::place::Container;
 use crate::config::{Absent, Start};
 use crate::http::exchange::Exchange;
 use crate::http::requests::{HttpRequest, Method};
 use crate::http::response::{HttpStatus, ResponseHead};
-use crate::media::MediaKind;
-use crate::media::fmp4::{self, Mp4Clock, TrackConfig, sample_of};
+use crate::media::fmp4::{self, Mp4Clock};
 use crate::rtmp::name::StreamTarget;
 use crate::rtmp::session::Receives;
 use crate::server::Server;
@@ -32,9 +30,9 @@ use crate::server::reason::CloseReason;
 use crate::server::role::TOO_MANY_WAITED_FOR;
 use crate::server::transport::Transport;
 use crate::stream::cursor::Play;
-use crate::stream::frame::HeaderKind;
 use crate::stream::framing::Framing;
 use crate::stream::ids::{ConnId, Endpoint};
+use crate::stream::parts::TrackConfigs;
 use crate::time::Time;
 use log::{Level, log};
 use serde_json::json;
@@ -90,16 +88,17 @@ impl<T: Transport> Server<T> {
         container: Container,
         now: Time,
     ) {
-        let Some(client) = self.table[id].peer.web() else { return };
-        let is_public = may_be_read_by(request, client.surface, &self.settings.http.hosts);
+        let is_public = match self.readable_by_page(id, request) {
+            Ok(is_public) => is_public,
+            Err(answer) => return self.answer(id, request.method(), answer),
+        };
         let accept = request.wants_websocket();
-        if !is_public && request.header("origin").is_some() {
-            let detail = "pages of this origin may not read streams: add its host to http.hosts";
-            let answer = Answer::problem(HttpStatus::Forbidden, "cross_origin", detail);
-            return self.answer(id, request.method(), answer);
-        }
         if request.method() != Method::Get {
-            let answer = self.probe_stream(request.method(), target, container, is_public);
+            let media_type = match container {
+                Container::Flv => FLV_TYPE,
+                Container::Mp4 => MP4_TYPE,
+            };
+            let answer = self.probe_stream(request.method(), target, media_type, is_public);
             return self.answer(id, request.method(), answer);
         }
         let framing = match (container, &accept) {
@@ -121,17 +120,13 @@ impl<T: Transport> Server<T> {
     }
 
     /// Answers HEAD and OPTIONS for a stream, which start nothing.
-    fn probe_stream(
+    pub(super) fn probe_stream(
         &self,
         method: Method,
         target: &StreamTarget,
-        container: Container,
+        media_type: &'static str,
         is_public: bool,
     ) -> Answer {
-        let media_type = match container {
-            Container::Flv => FLV_TYPE,
-            Container::Mp4 => MP4_TYPE,
-        };
         let name = self.policies.access.play(&target.name);
         let is_live = self.hub.find(&name).is_some_and(Channel::is_live);
         let answer = match method {
@@ -285,7 +280,7 @@ fn restart(play: &mut Play, channel: &Channel, start: Start) {
 }
 
 /// Returns the media of a stream, once they are known.
-fn known_tracks(channel: &Channel, now: Time) -> Option<Receives> {
+pub(super) fn known_tracks(channel: &Channel, now: Time) -> Option<Receives> {
     let report = channel.report(now)?;
     let tracks = Receives { audio: report.audio.is_some(), video: report.video.is_some() };
     let has_any = tracks.audio || tracks.video;
@@ -311,19 +306,7 @@ fn begin_mp4(
     now: Time,
 ) -> bool {
     let (tape, report) = (channel.tape(), channel.report(now).unwrap_or_default());
-    let video = tape.header_payload(HeaderKind::VideoSequence);
-    let mut video = video.and_then(|header| TrackConfig::from_video_header(header).ok());
-    if let (Some(video), Some(keyframe)) = (&mut video, tape.start_payload()) {
-        video.learn_size(&keyframe);
-    }
-    // Some codecs have their configuration in each frame.
-    let frame = tape.newest_payload(MediaKind::Audio);
-    let audio = tape.header_payload(HeaderKind::AudioSequence);
-    let audio = audio.and_then(|header| TrackConfig::from_audio_header(header).ok());
-    let of_frame = || TrackConfig::from_audio_header(frame.as_deref()?).ok();
-    let audio = audio.or_else(of_frame);
-    let samples = frame.as_deref().and_then(|frame| sample_of(MediaKind::Audio, frame, 0));
-    let samples = samples.map_or(0, |sample| sample.audio_samples);
+    let TrackConfigs { video, audio, audio_samples } = TrackConfigs::of(tape);
     let tracks: Vec<_> = video.iter().chain(&audio).collect();
     if tracks.is_empty() {
         return false;
@@ -332,7 +315,7 @@ fn begin_mp4(
     let rate = report.frame_rate_millihertz.filter(|rate| *rate > 0);
     let frame_ms = rate.map_or(FRAME_MS, |rate| (1_000_000 / rate).clamp(1, 10_000) as u32);
     let origin_ms = tape.audio_timestamp();
-    let sound = audio.as_ref().map(|track| (track, samples));
+    let sound = audio.as_ref().map(|track| (track, audio_samples));
     let clock = Mp4Clock::new(video.as_ref(), sound, origin_ms, frame_ms);
     play.set_clock(clock, tape);
     let media_type = fmp4::media_type_of(&tracks);

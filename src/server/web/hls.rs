@@ -1,0 +1,640 @@
+//! Players of HLS: requests for playlists, segments and partial segments.
+//!
+//! ```text
+//!            the answer exists                                  sent
+//! request ─────────────────────▶ answered ◀───────────────── held
+//!    │ the playlist or the part comes next                     ▲ │ not in time: 503
+//!    └─────────────────────────────────────────────────────────┘ │ the stream is over: 404
+//! ```
+//!
+//! The first request for a playlist begins the part log of the stream, and the log ends when nobody
+//! has asked for it for half a minute. A player of HLS holds no connection to the stream, so the
+//! viewers of a stream are the connections with a request in the last seconds.
+//!
+//! Requests for playlists are judged as plays are. The names of segments are not: they contain the
+//! incarnation of the log, which nobody can guess who was not given a playlist.
+
+use super::Answer;
+use super::guard::may_be_read_by;
+use super::viewing::known_tracks;
+use crate::budget::Budget;
+use crate::http::requests::{HttpRequest, Method};
+use crate::http::response::HttpStatus;
+use crate::limits;
+use crate::rtmp::name::StreamTarget;
+use crate::server::Server;
+use crate::server::hub::Channel;
+use crate::server::judge::{Ask, Judges, Refused, Verdict};
+use crate::server::lines::Topic;
+use crate::server::memory::MemoryLevel;
+use crate::server::timers::TimerKind;
+use crate::server::transport::Transport;
+use crate::stream::ids::{ConnId, Incarnation, StreamId};
+use crate::stream::parts::{PartLog, RenditionKind};
+use crate::stream::playlist::{self, Links, SegmentContent, SegmentFile};
+use crate::time::Time;
+use bytes::Bytes;
+use log::{Level, log};
+use std::collections::{BTreeSet, HashMap};
+use std::rc::Rc;
+
+const PLAYLIST_TYPE: &str = "application/vnd.apple.mpegurl";
+const MP4_TYPE: &str = "video/mp4";
+const SOUND_TYPE: &str = "audio/mp4";
+/// How long a log is kept after the last request (ms). Players of low latency ask twice a second,
+/// others once in a segment.
+const UNWATCHED_MS: u64 = 30_000;
+/// How long a connection counts as a viewer after its last request (ms).
+const VIEWER_MS: u64 = 10_000;
+/// Longest wait of a request (ms). Players give up after ten seconds.
+const HELD_MS_MAX: u64 = 9_000;
+/// Longest wait, in target durations (RFC 8216bis, section 6.2.5.2).
+const HELD_TARGETS_MAX: u64 = 3;
+/// How often a request looks whether the tracks of a new stream are known (ms).
+const LOOK_EVERY_MS: u64 = 100;
+/// Media sequence numbers beyond the next segment that may be waited for (RFC 8216bis, section
+/// 6.2.5.2).
+const AHEAD_MAX: u64 = 1;
+
+/// A playlist of a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum HlsPlaylist {
+    /// The multivariant playlist, and the path from it to the place of the stream.
+    Multivariant(String),
+    /// The playlist of a rendition.
+    Media(RenditionKind),
+}
+
+/// The conditions of a request for a playlist (RFC 8216bis, section 6.2.5).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Directives {
+    msn: Option<u64>,
+    part: Option<usize>,
+    skips: bool,
+}
+
+/// A request for a playlist.
+#[derive(Debug)]
+pub(in crate::server) struct PlaylistRequest {
+    target: StreamTarget,
+    playlist: HlsPlaylist,
+    directives: Directives,
+    /// The query for the references in the playlist.
+    query: String,
+    is_public: bool,
+}
+
+impl PlaylistRequest {
+    /// Returns the memory that it holds, including itself (bytes).
+    pub(in crate::server) fn held_bytes(&self) -> usize {
+        let prefix = match &self.playlist {
+            HlsPlaylist::Multivariant(prefix) => prefix.capacity(),
+            HlsPlaylist::Media(_) => 0,
+        };
+        size_of::<Self>() + self.target.held_bytes() + self.query.capacity() + prefix
+    }
+}
+
+/// A request whose answer comes next.
+#[derive(Debug)]
+pub(super) struct HeldRequest {
+    stream: StreamId,
+    asked: HlsAsked,
+    until: Time,
+}
+
+#[derive(Debug)]
+enum HlsAsked {
+    Playlist(Box<PlaylistRequest>),
+    Part { incarnation: Incarnation, file: SegmentFile, is_public: bool },
+}
+
+impl HeldRequest {
+    /// Returns the memory that it holds, including itself (bytes).
+    pub(super) fn held_bytes(&self) -> usize {
+        let of_asked = match &self.asked {
+            HlsAsked::Playlist(request) => request.held_bytes(),
+            HlsAsked::Part { .. } => 0,
+        };
+        size_of::<Self>() + of_asked
+    }
+}
+
+/// A stream that is watched by HLS.
+#[derive(Debug)]
+struct Watched {
+    /// Number of the stream among all streams, since its id is used again.
+    serial: u64,
+    asked_at: Time,
+    /// Connections with the time of their last request.
+    viewers: HashMap<ConnId, Time>,
+}
+
+/// All streams that are watched by HLS, and the requests that wait for them.
+#[derive(Debug)]
+pub(in crate::server) struct HlsStreams {
+    streams: HashMap<StreamId, Watched>,
+    held: BTreeSet<(StreamId, ConnId)>,
+    /// When the next log may have been without requests for long enough.
+    due: Time,
+}
+
+impl Default for HlsStreams {
+    fn default() -> Self {
+        Self { streams: HashMap::new(), held: BTreeSet::new(), due: Time::NEVER }
+    }
+}
+
+impl HlsStreams {
+    /// Returns when [`Server::end_unwatched`] has something to do; [`Time::NEVER`] without streams.
+    pub(in crate::server) const fn due(&self) -> Time {
+        self.due
+    }
+
+    /// Returns the number of connections that have asked for a part of a stream lately.
+    pub(super) fn viewers(&self, stream: StreamId, channel: &Channel, now: Time) -> usize {
+        let watched = self.streams.get(&stream).filter(|w| w.serial == channel.serial());
+        let is_recent = |at: &&Time| now.millis_since(**at) < VIEWER_MS;
+        watched.map_or(0, |watched| watched.viewers.values().filter(is_recent).count())
+    }
+
+    fn note_request(&mut self, stream: StreamId, serial: u64, id: ConnId, now: Time) {
+        let new = || Watched { serial, asked_at: now, viewers: HashMap::new() };
+        let watched = self.streams.entry(stream).or_insert_with(new);
+        if watched.serial != serial {
+            *watched = new();
+        }
+        watched.asked_at = now;
+        watched.viewers.insert(id, now);
+        self.due = self.due.min(now.plus_millis(UNWATCHED_MS));
+    }
+
+    /// Forgets a connection that is being removed, which has asked for `stream` last.
+    fn remove(&mut self, stream: StreamId, id: ConnId) {
+        self.held.remove(&(stream, id));
+        if let Some(watched) = self.streams.get_mut(&stream) {
+            watched.viewers.remove(&id);
+        }
+    }
+
+    /// Takes the next connection with a request that waits for a stream.
+    fn next_held(&self, stream: StreamId, after: Option<ConnId>) -> Option<ConnId> {
+        let first = after.map_or(0, |id| id.raw() + 1);
+        let range = (stream, ConnId::new(first))..=(stream, ConnId::new(u32::MAX));
+        self.held.range(range).next().map(|(_, id)| *id)
+    }
+
+    /// Takes the streams without a request since half a minute, with their numbers.
+    fn take_unwatched(&mut self, now: Time) -> Vec<(StreamId, u64)> {
+        let is_over = |watched: &Watched| now >= watched.asked_at.plus_millis(UNWATCHED_MS);
+        let over = self.streams.iter().filter(|(_, watched)| is_over(watched));
+        let over: Vec<_> = over.map(|(id, watched)| (*id, watched.serial)).collect();
+        over.iter().for_each(|(id, _)| drop(self.streams.remove(id)));
+        let oldest = self.streams.values().map(|watched| watched.asked_at).min();
+        self.due = oldest.map_or(Time::NEVER, |at| at.plus_millis(UNWATCHED_MS));
+        over
+    }
+}
+
+/// What a request gets now.
+enum HlsReply {
+    Answer(Answer),
+    /// The answer comes next; at most this long is waited for it (ms).
+    Hold(u64),
+}
+
+impl<T: Transport> Server<T> {
+    /// Sets the time of day at [`Time::ZERO`] (ms since 1970), which playlists show.
+    pub const fn set_unix_ms(&mut self, unix_ms: u64) {
+        self.unix_ms = unix_ms;
+    }
+
+    /// Answers a request for a playlist.
+    pub(super) fn serve_playlist(
+        &mut self,
+        id: ConnId,
+        request: &HttpRequest,
+        target: StreamTarget,
+        playlist: HlsPlaylist,
+        now: Time,
+    ) {
+        let is_public = match self.readable_by_page(id, request) {
+            Ok(is_public) => is_public,
+            Err(answer) => return self.answer(id, request.method(), answer),
+        };
+        if request.method() != Method::Get {
+            let answer = self.probe_stream(request.method(), &target, PLAYLIST_TYPE, is_public);
+            return self.answer(id, request.method(), answer);
+        }
+        let directives = match Directives::of(request) {
+            Ok(directives) => directives,
+            Err(detail) => {
+                let answer = Answer::problem(HttpStatus::BadRequest, "bad_directive", detail);
+                return self.answer(id, request.method(), Answer { is_public, ..answer });
+            }
+        };
+        let query = child_query(request.query());
+        let request = Box::new(PlaylistRequest { target, playlist, directives, query, is_public });
+        let peer = self.table[id].address();
+        let judges = Judges { access: &self.policies.access, outside: &mut self.outside };
+        match judges.play(id, peer, &request.target.name) {
+            Verdict::Granted { name } => self.accept_playlist(id, request, &name, now),
+            Verdict::Refused(refused) => self.refuse_playlist(id, &request, refused, now),
+            Verdict::Later(ticket) => self.park(id, ticket, Ask::Playlist(request), now),
+        }
+    }
+
+    /// Answers a granted request for a playlist.
+    pub(in crate::server) fn accept_playlist(
+        &mut self,
+        id: ConnId,
+        request: Box<PlaylistRequest>,
+        name: &Rc<str>,
+        now: Time,
+    ) {
+        let is_public = request.is_public;
+        let Some(stream) = self.hub.id_of(name) else {
+            let description = format!("{} is not published", self.policies.access.shown(name));
+            let answer = Answer::problem(HttpStatus::NotFound, "not_published", &description);
+            return self.answer(id, Method::Get, Answer { is_public, ..answer });
+        };
+        self.settle_request(id, stream, HlsAsked::Playlist(request), now);
+    }
+
+    /// Refuses a request for a playlist.
+    pub(in crate::server) fn refuse_playlist(
+        &mut self,
+        id: ConnId,
+        request: &PlaylistRequest,
+        refused: Refused,
+        now: Time,
+    ) {
+        let Refused { reason, detail, description } = refused;
+        let asked = format!("play of {}", self.policies.access.shown(&request.target.name));
+        let problem = Answer::problem(HttpStatus::Forbidden, reason.as_str(), &description);
+        let answer = Answer { is_public: request.is_public, ..problem };
+        if let Some(client) = self.table[id].peer.web_mut() {
+            client.exchange.end_after_response();
+            client.exchange.respond(&answer.head(), answer.body);
+        }
+        self.refuse(id, &asked, reason, detail, now);
+    }
+
+    /// Answers a request for a segment, for a part of one, or for an initialization section.
+    pub(super) fn serve_segment(
+        &mut self,
+        id: ConnId,
+        request: &HttpRequest,
+        target: &StreamTarget,
+        incarnation: Incarnation,
+        file: SegmentFile,
+        now: Time,
+    ) {
+        let is_public = match self.readable_by_page(id, request) {
+            Ok(is_public) => is_public,
+            Err(answer) => return self.answer(id, request.method(), answer),
+        };
+        if request.method() == Method::Options {
+            let answer = Answer::new(HttpStatus::NoContent, "", "");
+            return self.answer(id, request.method(), Answer { is_public, ..answer });
+        }
+        let name = self.policies.access.play(&target.name);
+        let asked = HlsAsked::Part { incarnation, file, is_public };
+        match self.hub.id_of(&name) {
+            Some(stream) if request.method() == Method::Get => {
+                self.settle_request(id, stream, asked, now);
+            }
+            found => {
+                let log = found.and_then(|stream| self.hub.channel(stream).parts());
+                let answer = match log.map(|log| file_reply(log, incarnation, file)) {
+                    Some(HlsReply::Answer(answer)) => answer,
+                    _ => no_such_segment(),
+                };
+                self.answer(id, request.method(), Answer { is_public, ..answer });
+            }
+        }
+    }
+
+    /// Returns whether any page may read the answer, or the refusal for pages of this origin.
+    pub(super) fn readable_by_page(
+        &self,
+        id: ConnId,
+        request: &HttpRequest,
+    ) -> Result<bool, Answer> {
+        let is_public = self.table[id].peer.web().is_some_and(|client| {
+            may_be_read_by(request, client.surface, &self.settings.http.hosts)
+        });
+        if !is_public && request.header("origin").is_some() {
+            let detail = "pages of this origin may not read streams: add its host to http.hosts";
+            return Err(Answer::problem(HttpStatus::Forbidden, "cross_origin", detail));
+        }
+        Ok(is_public)
+    }
+
+    /// Answers a request, or holds it until its answer exists.
+    fn settle_request(&mut self, id: ConnId, stream: StreamId, asked: HlsAsked, now: Time) {
+        let serial = self.hub.channel(stream).serial();
+        let reply = self.reply(id, stream, &asked, now);
+        if self.hub.get(stream).is_some_and(|channel| channel.parts().is_some()) {
+            self.hls.note_request(stream, serial, id, now);
+            if let Some(client) = self.table[id].peer.web_mut() {
+                client.watches = Some(stream);
+            }
+        }
+        match reply {
+            HlsReply::Answer(answer) => self.answer(id, Method::Get, answer),
+            HlsReply::Hold(hold_ms) => self.hold(id, stream, asked, hold_ms, now),
+        }
+    }
+
+    fn hold(&mut self, id: ConnId, stream: StreamId, asked: HlsAsked, hold_ms: u64, now: Time) {
+        let until = now.plus_millis(hold_ms.min(HELD_MS_MAX));
+        let has_log = self.hub.channel(stream).parts().is_some();
+        let look_at = if has_log { until } else { now.plus_millis(LOOK_EVERY_MS) };
+        let Some(client) = self.table[id].peer.web_mut() else { return };
+        client.exchange.hold();
+        client.watches = Some(stream);
+        client.held = Some(Box::new(HeldRequest { stream, asked, until }));
+        self.hls.held.insert((stream, id));
+        self.table.arm(id, TimerKind::Stage, look_at);
+    }
+
+    /// Looks again at a held request, whose deadline has passed or whose stream has news.
+    pub(in crate::server) fn look_again(&mut self, id: ConnId, now: Time) {
+        let Some(client) = self.table[id].peer.web_mut() else { return };
+        let Some(held) = client.held.take() else { return };
+        let HeldRequest { stream, asked, until } = *held;
+        let reply = match self.hub.get(stream) {
+            Some(_) => self.reply(id, stream, &asked, now),
+            None => HlsReply::Answer(no_such_segment()),
+        };
+        let answer = match reply {
+            HlsReply::Answer(answer) => answer,
+            HlsReply::Hold(_) if now < until => {
+                return self.hold(id, stream, asked, until.millis_since(now), now);
+            }
+            HlsReply::Hold(_) => {
+                let detail = "the next part of the stream has not come in time";
+                Answer::problem(HttpStatus::ServiceUnavailable, "not_in_time", detail)
+            }
+        };
+        self.hls.held.remove(&(stream, id));
+        self.arm_stage(id, now);
+        let is_public = match &asked {
+            HlsAsked::Playlist(request) => request.is_public,
+            HlsAsked::Part { is_public, .. } => *is_public,
+        };
+        self.answer(id, Method::Get, Answer { is_public, ..answer });
+    }
+
+    /// Answers the requests that wait for a stream, as far as their answers exist now.
+    pub(in crate::server) fn answer_held(&mut self, stream: StreamId, now: Time) {
+        let mut last = None;
+        while let Some(id) = self.hls.next_held(stream, last) {
+            self.look_again(id, now);
+            last = Some(id);
+        }
+    }
+
+    /// Makes parts of new messages, and answers the requests that wait for them.
+    pub(in crate::server) fn make_parts(&mut self, now: Time) {
+        let mut completed = Vec::new();
+        self.hub.make_parts(&mut { Budget::PARTS }, |stream| completed.push(stream));
+        for stream in completed {
+            self.answer_held(stream, now);
+        }
+        if now >= self.hls.due {
+            self.end_unwatched(now);
+        }
+    }
+
+    fn end_unwatched(&mut self, now: Time) {
+        for (stream, serial) in self.hls.take_unwatched(now) {
+            if self.hub.get(stream).is_some_and(|channel| channel.serial() == serial) {
+                self.hub.end_parts(stream);
+            }
+        }
+    }
+
+    /// Drops the logs of all streams, because memory is short. Their players are told to try again.
+    pub(in crate::server) fn drop_part_logs(&mut self, now: Time) {
+        let streams: Vec<_> = self.hls.streams.drain().collect();
+        for (stream, watched) in streams {
+            if self.hub.get(stream).is_some_and(|channel| channel.serial() == watched.serial) {
+                self.hub.end_parts(stream);
+                self.answer_held(stream, now);
+            }
+        }
+        self.hls.due = Time::NEVER;
+    }
+
+    /// Forgets a connection that is being removed.
+    pub(in crate::server) fn stop_watching(&mut self, id: ConnId) {
+        let Some(client) = self.table[id].peer.web() else { return };
+        if let Some(stream) = client.watches {
+            self.hls.remove(stream, id);
+        }
+    }
+
+    /// Returns what a request gets now. Begins the log of the stream if a playlist needs it.
+    fn reply(&mut self, id: ConnId, stream: StreamId, asked: &HlsAsked, now: Time) -> HlsReply {
+        let reply = match asked {
+            HlsAsked::Part { incarnation, file, .. } => {
+                let log = self.hub.channel(stream).parts();
+                log.map_or_else(
+                    || HlsReply::Answer(no_such_segment()),
+                    |log| file_reply(log, *incarnation, *file),
+                )
+            }
+            HlsAsked::Playlist(request) => match self.begin_log(id, stream, now) {
+                Some(reply) => reply,
+                None => self.playlist_reply(stream, request, now),
+            },
+        };
+        let is_public = match asked {
+            HlsAsked::Playlist(request) => request.is_public,
+            HlsAsked::Part { is_public, .. } => *is_public,
+        };
+        match reply {
+            HlsReply::Answer(answer) => HlsReply::Answer(Answer { is_public, ..answer }),
+            hold @ HlsReply::Hold(_) => hold,
+        }
+    }
+
+    /// Begins the log of a stream that has none. Returns the reply if there is none afterwards.
+    fn begin_log(&mut self, id: ConnId, stream: StreamId, now: Time) -> Option<HlsReply> {
+        let channel = self.hub.channel(stream);
+        if channel.parts().is_some() {
+            return None;
+        }
+        let problem =
+            |status, code, detail| Some(HlsReply::Answer(Answer::problem(status, code, detail)));
+        if self.memory.level >= MemoryLevel::Tight {
+            let detail = "the server has no memory for segments";
+            return problem(HttpStatus::ServiceUnavailable, "memory_pressure", detail);
+        }
+        if !channel.is_live() {
+            let detail = "the stream is not published";
+            return problem(HttpStatus::NotFound, "not_published", detail);
+        }
+        if known_tracks(channel, now).is_none() {
+            return Some(HlsReply::Hold(HELD_MS_MAX));
+        }
+        let number = channel.serial() ^ now.as_micros().rotate_left(32);
+        let incarnation = Incarnation(self.policies.access.run_name(number));
+        let unix_ms = self.unix_ms + now.as_micros() / 1000;
+        let name = Rc::clone(channel.name());
+        if !self.hub.begin_parts(stream, incarnation, unix_ms, now) {
+            let detail = "MP4 carries no codec of this stream: play it as FLV";
+            return problem(HttpStatus::NotAcceptable, "not_carried", detail);
+        }
+        let level = self.level(Topic::Stream, Level::Info, now);
+        let address = self.table[id].address();
+        let name = self.policies.access.shown(&name);
+        log!(level, "{address} watches {name} over HLS, so its segments are kept from now on");
+        // What is on the tape is in the log before the first playlist shows it.
+        self.hub.follow_parts(stream, &mut { Budget::PARTS });
+        None
+    }
+
+    fn playlist_reply(&self, stream: StreamId, request: &PlaylistRequest, now: Time) -> HlsReply {
+        let channel = self.hub.channel(stream);
+        let Some(log) = channel.parts() else { return HlsReply::Answer(no_such_segment()) };
+        let query = &request.query;
+        let text = match &request.playlist {
+            HlsPlaylist::Multivariant(prefix) => {
+                let report = channel.report(now).unwrap_or_default();
+                playlist::multivariant(log, &report, Links { prefix, query })
+            }
+            HlsPlaylist::Media(kind) => {
+                if let Some(reply) = wait_for(log, *kind, request.directives) {
+                    return reply;
+                }
+                let links = Links { prefix: "", query };
+                let Some(text) = playlist::media(log, *kind, request.directives.skips, links)
+                else {
+                    return HlsReply::Answer(no_such_segment());
+                };
+                text
+            }
+        };
+        let answer = Answer::new(HttpStatus::Ok, PLAYLIST_TYPE, text);
+        HlsReply::Answer(Answer { caching: "no-cache", ..answer })
+    }
+}
+
+/// Returns the reply to a request for a playlist that does not exist yet, or never will.
+fn wait_for(log: &PartLog, kind: RenditionKind, directives: Directives) -> Option<HlsReply> {
+    let Some(rendition) = log.rendition(kind) else {
+        return Some(HlsReply::Answer(no_such_segment()));
+    };
+    let (next_msn, parts) = rendition.next();
+    let Directives { msn, part, .. } = directives;
+    let has_segment = rendition.segment(next_msn - 1).is_some();
+    let is_there = match (msn, part) {
+        _ if log.is_over() => true,
+        // A player without low latency can begin with a whole segment only.
+        (None, _) => has_segment,
+        (Some(msn), _) if msn > next_msn + AHEAD_MAX => {
+            let detail = "_HLS_msn is more than two segments ahead";
+            let answer = Answer::problem(HttpStatus::BadRequest, "bad_directive", detail);
+            return Some(HlsReply::Answer(answer));
+        }
+        (Some(msn), None) => next_msn > msn,
+        (Some(msn), Some(part)) => {
+            let of_segment = rendition.segment(msn).map(|(segment, _)| segment.parts.len());
+            match of_segment {
+                // A part after the last of its segment is the first of the next one.
+                Some(len) if msn < next_msn && part >= len => next_msn > msn + 1 || parts > 0,
+                Some(len) => part < len,
+                None => msn < next_msn,
+            }
+        }
+    };
+    let hold_ms = u64::from(rendition.pace().target_s) * 1000 * HELD_TARGETS_MAX;
+    (!is_there).then_some(HlsReply::Hold(hold_ms))
+}
+
+/// Returns the reply to a request for a file.
+fn file_reply(log: &PartLog, incarnation: Incarnation, file: SegmentFile) -> HlsReply {
+    let rendition = log.rendition(file.rendition).filter(|_| log.incarnation() == incarnation);
+    let Some(rendition) = rendition else { return HlsReply::Answer(no_such_segment()) };
+    let bytes = match file.content {
+        SegmentContent::Init(number) => rendition.init(number).cloned(),
+        SegmentContent::Segment(msn) => {
+            rendition.segment(msn).and_then(|(segment, _)| segment.bytes.clone())
+        }
+        SegmentContent::Part(msn, part) => {
+            if (msn, part) == rendition.next() && !log.is_over() {
+                let hold_ms = u64::from(rendition.pace().target_s) * 1000 * HELD_TARGETS_MAX;
+                return HlsReply::Hold(hold_ms);
+            }
+            let segment = rendition.segment(msn).map(|(segment, _)| segment);
+            segment.and_then(|segment| segment.parts.get(part)).map(|part| part.bytes.clone())
+        }
+    };
+    let media_type = match file.rendition {
+        RenditionKind::Video => MP4_TYPE,
+        RenditionKind::Audio => SOUND_TYPE,
+    };
+    HlsReply::Answer(bytes.map_or_else(no_such_segment, |bytes: Bytes| Answer {
+        caching: "public, max-age=3600, immutable",
+        is_shared: true,
+        ..Answer::new(HttpStatus::Ok, media_type, bytes)
+    }))
+}
+
+fn no_such_segment() -> Answer {
+    let detail = "there is no such segment, or no more: reload the playlist";
+    Answer::problem(HttpStatus::NotFound, "not_found", detail)
+}
+
+impl Directives {
+    /// Reads the directives in a query. Fails with the rule that they break.
+    fn of(request: &HttpRequest) -> Result<Self, &'static str> {
+        let number = |name| {
+            let value = request.query_value(name);
+            value.map(|value| value.parse::<u32>()).transpose()
+        };
+        let (Ok(msn), Ok(part)) = (number("_HLS_msn"), number("_HLS_part")) else {
+            return Err("_HLS_msn and _HLS_part are decimal numbers");
+        };
+        if part.is_some() && msn.is_none() {
+            return Err("_HLS_part needs _HLS_msn");
+        }
+        let skips = match request.query_value("_HLS_skip").as_deref() {
+            None => false,
+            Some("YES" | "v2") => true,
+            Some(_) => return Err("_HLS_skip is YES or v2"),
+        };
+        Ok(Self { msn: msn.map(u64::from), part: part.map(|part| part as usize), skips })
+    }
+}
+
+/// Returns the query of a playlist for the references in it, with its question mark: everything but
+/// the directives.
+fn child_query(query: &str) -> String {
+    let kept = query.split('&').filter(|pair| !pair.is_empty() && !pair.starts_with("_HLS_"));
+    let kept: Vec<_> = kept.collect();
+    if kept.is_empty() {
+        return String::new();
+    }
+    // A quotation mark would end the attribute that the reference is in.
+    format!("?{}", kept.join("&").replace('"', "%22"))
+}
+
+/// Returns a part of a path as a reference has it (RFC 3986, section 2.1).
+pub(super) fn encoded(part: &str) -> String {
+    use std::fmt::Write;
+    let mut out = String::with_capacity(part.len());
+    for byte in part.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            let _ = write!(out, "%{byte:02X}");
+        }
+    }
+    out
+}
+
+const _: () = assert!(limits::HLS_BYTES_PER_TURN_MAX >= limits::READ_BYTES_OF_ALL_PER_TURN_MAX);
