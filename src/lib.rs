@@ -61,6 +61,8 @@
 //! | one response at a time, keep-alive | [`http::exchange`] |
 //! | what a URL names, who may see it | `server/web/place.rs`, `server/web/guard.rs` |
 //! | players over HTTP and WebSocket | `server/web/viewing.rs` |
+//! | requests of HLS, which may wait | `server/web/hls.rs` |
+//! | the parts, segments and playlists of HLS | [`stream::rendition`], [`stream::playlist`] |
 //! | the page, the API | `server/web/page.rs`, `server/web/api.rs` |
 //! | metrics, their names and labels | `server/web/metrics.rs` |
 //! | what is a keyframe, a sequence header, a track | [`media`] |

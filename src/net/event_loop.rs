@@ -92,6 +92,8 @@ impl EventLoop {
         let mut server = Server::new(settings, hello, challenger);
         server.set_segments(memfd::settings(files_max));
         server.observe_process(Box::new(process_facts()));
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
+        server.set_unix_ms(since_1970.map_or(0, |time| time.as_millis() as u64));
         server.measure_turns(Clocks {
             wall: Box::new(move || Time::ZERO + began.elapsed()),
             cpu: Box::new(cpu_time),

@@ -16,6 +16,7 @@ mod browser;
 mod codecs;
 mod cost;
 mod fmp4_files;
+mod hls;
 mod load;
 mod matrix;
 mod names;

@@ -1,11 +1,14 @@
 //! Players of HLS: what RFC 8216bis demands of playlists and segments, requests that wait for what
 //! comes next, and what a stream costs that nobody watches.
 
+use allocation_counter::measure;
 use tiderace::config::Settings;
 use tiderace::limits::MIB;
 use tiderace::media::MediaKind;
 use tiderace::media::flv::FlvReader;
+use tiderace::server::judge::{JudgedCommand, OutsideJudge, Refused};
 use tiderace::server::memory::MemoryLevel;
+use tiderace::server::reason::CloseReason;
 use tiderace::server::web::Surface;
 
 use crate::wire::{AUDIO, Message, VIDEO};
@@ -26,6 +29,8 @@ struct Camera {
     frames: u64,
     sounds: u64,
     has_sound: bool,
+    /// Bytes that each picture has in addition.
+    padding: usize,
 }
 
 /// The sequence headers of video and sound in a file by ffmpeg.
@@ -52,8 +57,16 @@ impl Camera {
         let mut world = World::new(settings);
         let publisher = world.publishing("cam");
         let began_ms = world.now().as_micros() / 1000;
-        let mut camera =
-            Self { world, publisher, gop_frames, began_ms, frames: 0, sounds: 0, has_sound };
+        let mut camera = Self {
+            world,
+            publisher,
+            gop_frames,
+            began_ms,
+            frames: 0,
+            sounds: 0,
+            has_sound,
+            padding: 0,
+        };
         camera.send_headers();
         camera
     }
@@ -96,7 +109,9 @@ impl Camera {
             let message = if due == picture_ms {
                 let is_key = self.frames.is_multiple_of(self.gop_frames);
                 self.frames += 1;
-                Message::new(6, VIDEO, video(self.frames - 1, is_key))
+                let mut payload = video(self.frames - 1, is_key);
+                payload.resize(payload.len() + self.padding, 7);
+                Message::new(6, VIDEO, payload)
             } else {
                 self.sounds += 1;
                 Message::new(4, AUDIO, [&[0xaf, 1][..], &self.sounds.to_be_bytes()].concat())
@@ -835,6 +850,54 @@ fn segments_count_once_however_many_players_are_sent_them() {
     let unsent = Settings::default().limits.socket_unsent_bytes_max;
     let more = camera.world.server.memory_bytes() - idle;
     assert!(before < idle && more < players.len() * (unsent + 1500) + len, "{more} bytes");
+}
+
+/// What the server believes its segments hold is what the allocator gave it, within a quarter.
+#[test]
+fn segments_are_accounted() {
+    let mut camera = Camera::running();
+    camera.padding = 20_000;
+    camera.run_ms(4000);
+    let before = camera.world.server.memory_bytes();
+    let mut accounted = 0;
+    let allocated = measure(|| {
+        camera.send("/live/cam/index.m3u8");
+        camera.run_ms(20_000);
+        accounted = camera.world.server.memory_bytes() - before;
+    });
+    let allocated = usize::try_from(allocated.bytes_current).unwrap();
+    assert!(accounted > 9_000_000, "{accounted} bytes of segments");
+    let (most, least) = (allocated.max(accounted), allocated.min(accounted));
+    assert!(most - least <= most / 4, "{accounted} bytes accounted, {allocated} allocated");
+}
+
+#[test]
+fn a_playlist_waits_for_the_judge_and_segments_do_not() {
+    let mut camera = Camera::running();
+    camera.watch();
+    let uri = camera.playlist("video").segments[0].uri.clone();
+    camera.world.server.set_judge(Some(OutsideJudge::new(&[JudgedCommand::Play])));
+    let refused = || {
+        let (detail, description) = ("for the log".to_owned(), "for the player".to_owned());
+        Err(Refused { reason: CloseReason::KeyRefused, detail, description })
+    };
+    for (is_granted, status) in [(true, 200), (false, 403)] {
+        let client = camera.send("/live/cam/video.m3u8");
+        assert!(!camera.is_answered(client));
+        let question = camera.world.server.next_question().expect("a question");
+        assert_eq!((&*question.name, question.command), ("live/cam", JudgedCommand::Play));
+        let decision = if is_granted { Ok(question.name.clone()) } else { refused() };
+        let now = camera.world.now();
+        camera.world.server.decided(question.ticket, decision, now);
+        camera.world.run();
+        assert_eq!(camera.reply(client).status, status);
+    }
+    // Nobody decides in time.
+    let client = camera.send("/live/cam/index.m3u8");
+    camera.run_ms(5000);
+    assert_eq!(camera.reply(client).status, 403, "no answer is a refusal");
+    assert_eq!(camera.file(&uri).status, 200);
+    assert!(camera.world.server.next_question().is_none());
 }
 
 #[test]

@@ -188,7 +188,7 @@ fn nothing_here() -> Answer {
     Answer::problem(
         HttpStatus::NotFound,
         "not_found",
-        "nothing is here; a stream is at /APP/NAME.flv",
+        "nothing is here; a stream is at /APP/NAME.flv, .mp4 or /index.m3u8",
     )
 }
 
