@@ -10,6 +10,7 @@ use crate::stream::blocks::Lent;
 use crate::stream::frame::MediaFrame;
 use crate::stream::gauge::Gauge;
 use crate::stream::ids::{Endpoint, Incarnation, StreamId};
+use crate::stream::latency::{HandedRun, Latency};
 use crate::stream::meter::Report;
 use crate::stream::parts::PartLog;
 use crate::stream::remains::Remains;
@@ -105,6 +106,9 @@ pub struct Channel {
     accounted_files: usize,
     /// The number of streams that were created before.
     serial: u64,
+    /// Allocated with the first message that reaches a player, until the stream ends or the last
+    /// player leaves.
+    latency: Option<Box<Latency>>,
 }
 
 impl Channel {
@@ -143,6 +147,16 @@ impl Channel {
         self.publisher
     }
 
+    /// Returns the latency of the messages since the stream has had players, if it has any.
+    pub fn latency(&self) -> Option<&Latency> {
+        self.latency.as_deref()
+    }
+
+    /// Returns whether a player of the stream may be sampled again.
+    pub(super) fn is_sample_due(&self, now: Time) -> bool {
+        self.latency.as_ref().is_some_and(|latency| latency.sampled_from <= now)
+    }
+
     /// Returns the time of the next visit to the players; [`Time::NEVER`] if there are no news.
     pub const fn news_at(&self) -> Time {
         self.news_at
@@ -177,6 +191,7 @@ impl Channel {
             + self.stream.held_bytes()
             + self.parts.as_ref().map_or(0, |log| log.held_bytes())
             + self.players.capacity() * size_of::<Endpoint>()
+            + self.latency.as_ref().map_or(0, |_| size_of::<Latency>())
     }
 
     /// Returns the measurements of the publish under way, if there is one.
@@ -236,6 +251,8 @@ pub struct Hub {
     created: u64,
     /// Place of the stream with which [`Hub::give_back`] goes on.
     given_back: usize,
+    /// The latencies that streams no longer hold.
+    past_latency: Latency,
 }
 
 impl Hub {
@@ -389,6 +406,7 @@ impl Hub {
             accounted_bytes: 0,
             accounted_files: 0,
             serial: self.created,
+            latency: None,
         }) as u32);
         self.created += 1;
         self.names.insert(name, id);
@@ -415,10 +433,62 @@ impl Hub {
         let channel = &mut self.channels[id.index()];
         channel.players.swap_remove(slot as usize);
         let moved = channel.players.get(slot as usize).copied();
-        if !channel.has_readers() && channel.publisher.is_none() {
-            self.remove(id);
+        if channel.players.is_empty() {
+            if !channel.has_readers() && channel.publisher.is_none() {
+                self.remove(id);
+            } else {
+                self.forget_latency(id);
+            }
         }
         moved
+    }
+
+    /// Records the latency of messages that the kernel had at `at`.
+    pub(super) fn note_handed(&mut self, run: HandedRun, at: Time) {
+        let Some(channel) = self.channels.get_mut(run.stream.index()) else { return };
+        let micros = at.as_micros().saturating_sub(run.arrived.as_micros());
+        match &mut channel.latency {
+            Some(latency) => latency.forwarded.record(micros, run.messages.into()),
+            None => self.begin_latency(run.stream, micros, run.messages.into()),
+        }
+    }
+
+    /// Records a sample of a player: the age of the oldest message that its socket holds, if the
+    /// kernel has told. The next sample is due at `next`.
+    pub(super) fn note_sample(&mut self, id: StreamId, age_us: Option<u64>, next: Time) {
+        let Some(latency) = &mut self.channels[id.index()].latency else { return };
+        latency.sampled_from = next;
+        if let Some(age_us) = age_us {
+            latency.unsent.record(age_us, 1);
+        }
+    }
+
+    #[cold]
+    fn begin_latency(&mut self, id: StreamId, micros: u64, messages: u64) {
+        let channel = &mut self.channels[id.index()];
+        // A message may be handed over while the stream ends or its last player leaves.
+        if channel.has_begun() && !channel.players.is_empty() {
+            let latency = channel.latency.insert(Box::default());
+            latency.forwarded.record(micros, messages);
+            self.recompute_accounting(id);
+        }
+    }
+
+    /// Adds the latency of a stream to that of the past, and gives its memory back.
+    fn forget_latency(&mut self, id: StreamId) {
+        if let Some(latency) = self.channels[id.index()].latency.take() {
+            self.past_latency.add(&latency);
+            self.recompute_accounting(id);
+        }
+    }
+
+    /// Returns the latency of all streams since the start.
+    pub fn latency_of_all(&self) -> Latency {
+        let mut all = self.past_latency.clone();
+        for latency in self.iter().filter_map(Channel::latency) {
+            all.add(latency);
+        }
+        all
     }
 
     /// Records a frame of the stream's publisher.
@@ -637,6 +707,8 @@ impl Hub {
             log.follow(channel.stream.tape(), &mut { Budget::UNLIMITED });
             log.end();
         }
+        self.forget_latency(id);
+        let channel = &mut self.channels[id.index()];
         channel.stream.forget(&mut self.discarded, &mut self.remains);
         self.announce_change(id, now);
         self.recompute_accounting(id);
@@ -793,6 +865,10 @@ impl Hub {
             debug_assert!(channel.publisher.is_none() || channel.lingers_until == Time::NEVER);
             debug_assert!(channel.has_readers() || channel.publisher.is_some(), "an unused stream");
             debug_assert!(channel.visited <= channel.tape().next_sequence());
+            debug_assert!(
+                channel.latency.is_none() || channel.has_begun() && !channel.players.is_empty(),
+                "the latency of a stream without players"
+            );
             published += usize::from(channel.has_begun());
             lingering += usize::from(self.lingering.contains(&(channel.lingers_until, id)));
             held += channel.accounted_bytes;
@@ -805,6 +881,7 @@ impl Hub {
     }
 
     fn remove(&mut self, id: StreamId) {
+        self.forget_latency(id);
         let mut channel = self.channels.remove(id.index());
         self.published -= usize::from(channel.has_begun());
         channel.stream.forget(&mut self.discarded, &mut self.remains);

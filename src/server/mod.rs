@@ -67,6 +67,7 @@ mod outbox;
 mod parking;
 mod read;
 mod role;
+mod sampling;
 mod table;
 mod watch;
 mod write;
@@ -96,6 +97,7 @@ use outbox::Outbox;
 use peer::{Peer, Protocol};
 use ready::Ready;
 use reason::CloseReason;
+use sampling::Sampling;
 use stages::Stage;
 use stats::Stats;
 use std::fmt;
@@ -149,6 +151,7 @@ pub struct Server<T> {
     chatter: Chatter,
     memory: Memory,
     stopwatch: Stopwatch,
+    sampling: Sampling,
     /// What requests must carry where the site is not public.
     token: Option<ApiToken>,
     pages: OpenPages,
@@ -217,6 +220,7 @@ impl<T: Transport> Server<T> {
             chatter: Chatter::default(),
             memory: Memory::default(),
             stopwatch: Stopwatch::default(),
+            sampling: Sampling::default(),
             token: None,
             pages: OpenPages::default(),
             hls: HlsStreams::default(),
@@ -589,7 +593,7 @@ impl<T: Transport> Server<T> {
 
     fn remove(&mut self, id: ConnId, now: Time) {
         // The last messages are sent if the socket has room. Nothing waits for more room.
-        self.write_last(id);
+        self.write_last(id, now);
         if self.table[id].peer.is_page() {
             self.pages.remove(id);
         }

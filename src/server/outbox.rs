@@ -10,6 +10,7 @@ use super::conn::{Activity, Conn};
 use super::hub::Hub;
 use super::transport::Transport;
 use crate::budget::Budget;
+use crate::stream::latency::Handed;
 use crate::stream::segment::FileRun;
 use crate::stream::slices::Slices;
 use std::io::{self, ErrorKind};
@@ -39,6 +40,8 @@ pub(super) struct Outbox {
     /// The error of a `write_file` whose bytes the same transport took from memory: the system
     /// refuses to send from files.
     file_refusal: Option<io::Error>,
+    /// The messages that were handed to the kernel, for the latencies of their streams.
+    pub(super) handed: Handed,
 }
 
 impl Outbox {
@@ -72,7 +75,7 @@ impl Outbox {
             if bytes > 0 {
                 conn.bytes_out += bytes as u64;
                 budget.spend_bytes(bytes);
-                advance(conn, hub, bytes, has_control);
+                advance(conn, hub, bytes, has_control, &mut self.handed);
             }
             if is_all {
                 return Ok(flushed_all(conn));
@@ -243,14 +246,28 @@ fn gather<'s>(
 }
 
 /// Takes `written` bytes of what was gathered as sent.
-fn advance<T>(conn: &mut Conn<T>, hub: &Hub, mut written: usize, has_control: bool) {
+fn advance<T>(
+    conn: &mut Conn<T>,
+    hub: &Hub,
+    mut written: usize,
+    has_control: bool,
+    handed: &mut Handed,
+) {
     let is_closing = conn.closing.is_some();
     let Some(activity) = conn.activity.as_deref_mut() else {
         conn.peer.written(written);
         return;
     };
     if let Some(half_sent) = activity.half_sent.as_deref_mut() {
+        let arrived = half_sent.counts_from();
         written -= half_sent.advance(written);
+        // The stream is known by the only play. To keep it beside the message would cost each
+        // player memory, and hardly any connection has several plays.
+        if let (Some(arrived), [play]) =
+            (arrived.filter(|_| half_sent.is_empty()), &activity.plays[..])
+        {
+            handed.add(play.stream, arrived);
+        }
     }
     if has_control {
         let of_control = written.min(conn.peer.pending_bytes());
@@ -262,7 +279,7 @@ fn advance<T>(conn: &mut Conn<T>, hub: &Hub, mut written: usize, has_control: bo
     }
     let mut cut = None;
     for play in &mut activity.plays {
-        written = play.advance(hub.channel(play.stream).tape(), written, &mut cut);
+        written = play.advance(hub.channel(play.stream).tape(), written, &mut cut, handed);
     }
     debug_assert_eq!(written, 0, "no more is written than was gathered");
     if let Some(cut) = cut {

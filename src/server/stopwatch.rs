@@ -114,6 +114,11 @@ impl Stopwatch {
         self.cpu_us_max
     }
 
+    /// Returns the time of the last lap; `None` if turns are not measured.
+    pub(super) fn last_lap(&self) -> Option<Time> {
+        self.clocks.as_ref().map(|_| self.last)
+    }
+
     /// Starts a turn, unless one is under way.
     pub(super) fn start(&mut self) {
         let Some(clocks) = self.clocks.as_ref().filter(|_| self.began.is_none()) else { return };

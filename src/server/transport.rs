@@ -18,6 +18,17 @@ pub struct Received {
     pub is_drained: bool,
 }
 
+/// The state of a TCP connection as the kernel knows it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TcpFacts {
+    /// Smoothed round-trip time (us).
+    pub rtt_us: u32,
+    /// Segments that were sent again since the connection began.
+    pub retransmits: u32,
+    /// Bytes that were written and have not been sent for the first time.
+    pub unsent_bytes: u32,
+}
+
 /// A non-blocking byte stream with edge-triggered readiness.
 ///
 /// The server keeps the readiness of a connection itself: an event sets it and
@@ -71,6 +82,12 @@ pub trait Transport {
     /// Lets the peer know that its bytes have arrived, when there is nothing to send that would
     /// say so. A transport that has no say in this does nothing.
     fn acknowledge(&mut self) {}
+
+    /// Asks the kernel about the connection; `None` if the kernel does not tell. This takes system
+    /// calls, so the server asks for a client of the API, for the page, and in rare samples.
+    fn tcp_facts(&self) -> Option<TcpFacts> {
+        None
+    }
 
     /// Notes that the server has done what so many more of the bytes read have asked for, which
     /// may be turns after it read them. A transport with a flow control of its own grants the peer

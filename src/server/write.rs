@@ -37,6 +37,7 @@ impl<T: Transport> Server<T> {
         let mut storing = Budget::STORING;
         while let Some(stream) = self.hub.take_news(now) {
             self.store(stream, &mut storing, now);
+            self.sample(stream, now);
             if self.hub.begin_round(stream) {
                 self.news.push(stream);
             }
@@ -110,6 +111,17 @@ impl<T: Transport> Server<T> {
         left.settle(&share, &unspent);
         let table = &self.table;
         self.stopwatch.lap_for(Work::Writing, || Some(table[id].address()));
+        if !self.outbox.handed.is_empty() {
+            self.note_handed(self.stopwatch.last_lap().unwrap_or(now));
+        }
+    }
+
+    /// Records the latency of the messages that the kernel had at `at`. The clock is read once
+    /// after each write anyway, so the whole cost is that of the histogram.
+    fn note_handed(&mut self, at: Time) {
+        for run in self.outbox.handed.take() {
+            self.hub.note_handed(run, at);
+        }
     }
 
     /// Stores new messages of a stream in a memory file. If the system has no file to give, the
@@ -190,17 +202,19 @@ impl<T: Transport> Server<T> {
         let flushed = self.outbox.flush(conn, &self.hub, &mut Budget { bytes, ..Budget::WRITE });
         let written = conn.bytes_out - before;
         self.stats.bytes_out += written;
+        self.note_handed(now);
         self.settle_write(id, flushed, written > 0, now);
     }
 
     /// Writes to a connection that is about to be removed, if its socket has room. The outcome is
     /// ignored.
-    pub(super) fn write_last(&mut self, id: ConnId) {
+    pub(super) fn write_last(&mut self, id: ConnId, now: Time) {
         let conn = &mut self.table[id];
         if conn.writable {
             let before = conn.bytes_out;
             let _ = self.outbox.flush(conn, &self.hub, &mut { Budget::WRITE });
             self.stats.bytes_out += conn.bytes_out - before;
+            self.note_handed(now);
         }
     }
 

@@ -8,6 +8,7 @@ use super::framing::{Framing, HalfSent, View};
 use super::gops::LOST;
 use super::headers;
 use super::ids::StreamId;
+use super::latency::Handed;
 use super::segment::FileRun;
 use super::slices::Slices;
 use super::tape::{Entry, Tape};
@@ -63,17 +64,32 @@ pub struct Play {
 
 const _: () = assert!(size_of::<Play>() <= 48);
 
-/// [`Receives`] in one byte.
+/// [`Receives`], and whether the player reads messages of the past, in one byte.
 #[derive(Clone, Copy, Debug)]
 struct Packed(u8);
 
 impl Packed {
+    const MEDIA: u8 = 3;
+    const IN_PAST: u8 = 4;
+
     const fn new(receives: Receives) -> Self {
         Self(receives.audio as u8 | (receives.video as u8) << 1)
     }
 
     const fn get(self) -> Receives {
         Receives { audio: self.0 & 1 != 0, video: self.0 & 2 != 0 }
+    }
+
+    const fn set(&mut self, receives: Receives) {
+        self.0 = self.0 & !Self::MEDIA | Self::new(receives).0;
+    }
+
+    const fn is_in_past(self) -> bool {
+        self.0 & Self::IN_PAST != 0
+    }
+
+    const fn set_in_past(&mut self, is_in_past: bool) {
+        self.0 = if is_in_past { self.0 | Self::IN_PAST } else { self.0 & !Self::IN_PAST };
     }
 }
 
@@ -134,7 +150,14 @@ impl Play {
         } else {
             play.take_headers(tape);
         }
+        play.enter_past(tape);
         play
+    }
+
+    /// Notes that the messages after the read position are older than the player's wish for them,
+    /// if there are any. Their latency does not count.
+    fn enter_past(&mut self, tape: &Tape) {
+        self.receives.set_in_past(self.next < tape.next_sequence());
     }
 
     /// Returns the framing in which the player receives media.
@@ -179,7 +202,14 @@ impl Play {
             (true, false) => Pause::On,
             (false, _) => Pause::Off,
         };
-        if on || !headers_due {
+        if !on {
+            self.resume(headers_due, tape);
+        }
+    }
+
+    fn resume(&mut self, headers_due: bool, tape: &Tape) {
+        self.enter_past(tape);
+        if !headers_due {
             return;
         }
         if tape.start_sequence().is_some_and(|start| start >= self.next) {
@@ -201,7 +231,7 @@ impl Play {
     pub fn receive_audio(&mut self, on: bool, tape: &Tape) {
         let receives = self.receives.get();
         let begins = on && !receives.audio;
-        self.receives = Packed::new(Receives { audio: on, ..receives });
+        self.receives.set(Receives { audio: on, ..receives });
         if begins {
             self.take_headers(tape);
         }
@@ -211,7 +241,7 @@ impl Play {
     pub fn receive_video(&mut self, on: bool, tape: &Tape) {
         let receives = self.receives.get();
         let begins = on && !receives.video;
-        self.receives = Packed::new(Receives { video: on, ..receives });
+        self.receives.set(Receives { video: on, ..receives });
         if begins {
             self.since = self.next;
             self.take_headers(tape);
@@ -380,18 +410,21 @@ impl Play {
     }
 
     /// Moves the read position past `written` bytes of what [`Play::gather`] added. Returns the
-    /// number of bytes beyond those. The rest of a message that was cut goes to `cut`.
+    /// number of bytes beyond those. The rest of a message that was cut goes to `cut`, and the
+    /// messages whose latency counts go to `handed`.
     pub(crate) fn advance(
         &mut self,
         tape: &Tape,
         mut written: usize,
         cut: &mut Option<HalfSent>,
+        handed: &mut Handed,
     ) -> usize {
         if self.is_paused() {
             return written;
         }
         let prelude = if written > 0 { self.prelude.take() } else { None };
         let (view, mut next) = (self.view(tape), self.next);
+        let counts = !self.receives.is_in_past();
         if let Some(prelude) = prelude {
             let len = view.len(&prelude);
             if written < len {
@@ -408,14 +441,30 @@ impl Play {
                 }
                 let len = view.len(&entry.wire);
                 if written < len {
-                    *cut = Some(HalfSent::new(&entry.wire, written, view));
+                    let half_sent = cut.insert(HalfSent::new(&entry.wire, written, view));
+                    if counts {
+                        half_sent.count_from(entry.arrived);
+                    }
+                } else if counts {
+                    handed.add(self.stream, entry.arrived);
                 }
                 written = written.saturating_sub(len);
             }
             next += 1;
         }
         self.next = next;
+        if !counts && next == tape.next_sequence() {
+            self.receives.set_in_past(false);
+        }
         written
+    }
+
+    /// Returns the offset on the tape after the last byte that the kernel has been handed, if
+    /// `half_sent_bytes` of the message before the read position have not. It is inexact for a
+    /// framing with heads of its own.
+    pub(crate) fn handed_bytes(&self, tape: &Tape, half_sent_bytes: usize) -> u64 {
+        let next = tape.get(self.next).map_or_else(|| tape.recorded_bytes(), |entry| entry.offset);
+        next.saturating_sub(half_sent_bytes as u64)
     }
 
     /// Checks the invariants of the read position. Does nothing in release builds.
@@ -495,6 +544,7 @@ impl Play {
     }
 
     fn note_skip(&mut self, now: Time, settings: &LagSettings) -> Result<(), TooSlow> {
+        self.receives.set_in_past(false);
         let first = || Box::new(Rare { window_began: now, ..Rare::default() });
         let skips = self.rare.get_or_insert_with(first);
         skips.total += 1;
@@ -605,7 +655,7 @@ mod tests {
     fn sent(play: &mut Play, tape: &Tape) -> String {
         let wire = pending(play, tape);
         let mut cut = None;
-        assert_eq!(play.advance(tape, wire.len(), &mut cut), 0);
+        assert_eq!(play.advance(tape, wire.len(), &mut cut, &mut Handed::default()), 0);
         assert!(cut.is_none());
         assert!(!play.has_pending(tape));
         names(&wire)
@@ -884,7 +934,7 @@ mod tests {
                 wire.extend_from_slice(&offered[..taken]);
                 let of_half_sent = half_sent.advance(taken);
                 let mut cut = None;
-                play.advance(&tape, taken - of_half_sent, &mut cut);
+                play.advance(&tape, taken - of_half_sent, &mut cut, &mut Handed::default());
                 half_sent = cut.unwrap_or(half_sent);
             }
             assert_eq!(names(&wire), "AVKiai", "{step} bytes at a time");
@@ -904,7 +954,7 @@ mod tests {
         assert!(play.skip_unwanted(&tape, &mut visits));
         let (run, is_last) = play.file_run(&tape, usize::MAX, &mut visits).unwrap();
         assert_eq!((run.len, is_last), (13 * limits::WRITE_MESSAGES_PER_TURN_MAX, false));
-        assert_eq!(play.advance(&tape, run.len, &mut None), 0);
+        assert_eq!(play.advance(&tape, run.len, &mut None, &mut Handed::default()), 0);
     }
 
     #[test]
@@ -916,7 +966,7 @@ mod tests {
         record(&mut tape, "ia", 10);
         let (mut wire, mut cut) = (pending(&mut play, &tape), None);
         wire.truncate(5);
-        assert_eq!(play.advance(&tape, 5, &mut cut), 0);
+        assert_eq!(play.advance(&tape, 5, &mut cut, &mut Handed::default()), 0);
         record(&mut tape, "Ki", 6000);
         play.catch_up(&tape, at(6000), &LAG).unwrap();
         wire.extend(rest(&cut.unwrap()));

@@ -15,6 +15,7 @@ use crate::http::websocket::{FRAME_HEAD_BYTES_MAX, Opcode, frame_head};
 use crate::media::MediaKind;
 use crate::media::fmp4::{FRAGMENT_HEAD_BYTES, MediaSample, Mp4Clock, sample_of};
 use crate::rtmp::message::kind;
+use crate::time::Time;
 use bytes::{Buf, Bytes};
 
 /// Message stream id of the messages on a tape. Nearly every player plays on the first stream that
@@ -424,12 +425,18 @@ pub struct HalfSent {
     /// is left to send.
     wire: Bytes,
     /// Bytes of `wire` that were sent, in the framing of the player.
-    sent: usize,
+    sent: u32,
     framing: Framing,
     lane: u32,
     chunk_size: u32,
     clock: Option<Box<Mp4Clock>>,
+    /// Arrival of the message; [`Time::NEVER`] for headers and messages of the past, whose latency
+    /// does not count.
+    arrived: Time,
 }
+
+// The memory of each player counts one, since most writes to a slow player need it.
+const _: () = assert!(size_of::<HalfSent>() <= 64);
 
 impl Default for HalfSent {
     fn default() -> Self {
@@ -440,6 +447,7 @@ impl Default for HalfSent {
             lane: MESSAGE_STREAM_ID,
             chunk_size: 1,
             clock: None,
+            arrived: Time::NEVER,
         }
     }
 }
@@ -450,9 +458,20 @@ impl HalfSent {
     pub(crate) fn new(wire: &Bytes, sent: usize, view: View<'_>) -> Self {
         let View { framing, lane, chunk_size, clock } = view;
         let clock = clock.map(|clock| Box::new(*clock));
-        let mut half_sent = Self { wire: wire.clone(), sent: 0, framing, lane, chunk_size, clock };
+        let wire = wire.clone();
+        let mut half_sent = Self { wire, framing, lane, chunk_size, clock, ..Self::default() };
         half_sent.advance(sent);
         half_sent
+    }
+
+    /// Notes the arrival of the message, whose latency counts once it is sent.
+    pub(crate) const fn count_from(&mut self, arrived: Time) {
+        self.arrived = arrived;
+    }
+
+    /// Returns the arrival of a message whose latency counts.
+    pub(crate) fn counts_from(&self) -> Option<Time> {
+        (self.arrived != Time::NEVER).then_some(self.arrived)
     }
 
     fn view(&self) -> View<'_> {
@@ -462,7 +481,7 @@ impl HalfSent {
 
     /// Bytes left to send.
     pub fn len(&self) -> usize {
-        self.view().len(&self.wire) - self.sent
+        self.view().len(&self.wire) - self.sent as usize
     }
 
     /// Returns whether no bytes are left.
@@ -472,24 +491,25 @@ impl HalfSent {
 
     /// Adds the bytes left to send. Returns whether there is room for more.
     pub(crate) fn add<'s>(&'s self, slices: &mut Slices<'s, '_>) -> bool {
-        self.view().add(&self.wire, self.sent, slices)
+        self.view().add(&self.wire, self.sent as usize, slices)
     }
 
     /// Marks up to `written` bytes as sent. Returns the number of bytes marked.
     pub(crate) fn advance(&mut self, written: usize) -> usize {
-        let taken = written.min(self.len());
-        self.sent += taken;
-        if self.sent == self.view().len(&self.wire) {
+        let left = self.len();
+        let taken = written.min(left);
+        self.sent += taken as u32;
+        if taken == left {
             // An empty slice would hold its block of the tape.
             *self = Self::default();
         }
         // Headers are several messages. Sent messages are dropped, so that the next write does not
         // walk through them again.
         while let Some((len, framed_len)) = self.view().first_lens(&self.wire)
-            && framed_len <= self.sent
+            && framed_len <= self.sent as usize
         {
             self.wire.advance(len);
-            self.sent -= framed_len;
+            self.sent -= framed_len as u32;
         }
         taken
     }
@@ -509,6 +529,7 @@ mod tests {
     use crate::stream::gauge::Gauge;
     use crate::stream::headers::message_header;
     use crate::stream::ids::StreamId;
+    use crate::stream::latency::Handed;
     use crate::stream::tape::TapeSettings;
     use crate::test_support::{Random, TAPE};
     use crate::time::Time;
@@ -717,7 +738,7 @@ mod tests {
             drop(slices);
             let of_others = written - half_sent.advance(written);
             let mut cut = None;
-            assert_eq!(play.advance(stream.tape(), of_others, &mut cut), 0);
+            assert_eq!(play.advance(stream.tape(), of_others, &mut cut, &mut Handed::default()), 0);
             half_sent = cut.unwrap_or(half_sent);
         }
     }

@@ -302,6 +302,14 @@ impl Tape {
         self.recorded
     }
 
+    /// Returns when the message arrived that the wire byte at `offset` is part of, or the oldest
+    /// message if that one has left the tape. `None` on an empty tape and after its end.
+    pub fn arrived_at(&self, offset: u64) -> Option<Time> {
+        let after = self.entries.partition_point(|entry| entry.offset <= offset);
+        let entry = self.entries.get(after.saturating_sub(1))?;
+        (offset < self.recorded).then_some(entry.arrived)
+    }
+
     /// Wire bytes on the tape.
     pub const fn bytes(&self) -> usize {
         self.bytes

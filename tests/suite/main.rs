@@ -33,6 +33,7 @@ mod fuzz;
 mod handshake;
 mod hls;
 mod hour;
+mod latency;
 mod legacy;
 mod library;
 mod limits;

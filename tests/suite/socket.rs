@@ -12,7 +12,7 @@ use std::os::unix::fs::FileExt;
 use std::rc::Rc;
 use std::sync::LazyLock;
 
-use tiderace::server::transport::{Received, Transport};
+use tiderace::server::transport::{Received, TcpFacts, Transport};
 
 use crate::faults::{Fault, Faults, Sabotage};
 
@@ -83,6 +83,8 @@ pub(crate) struct Link {
     pub(crate) file_calls: usize,
     /// What every attempt to send from a file is answered with, if not as it should be.
     pub(crate) file_answer: Option<FileAnswer>,
+    /// What the kernel tells of the connection besides what lies in it. `None` if it tells nothing.
+    pub(crate) facts: Option<TcpFacts>,
     faults: Option<Faults>,
     sabotage: Option<Sabotage>,
     witness: Option<Witness>,
@@ -183,6 +185,7 @@ impl Link {
             bytes_from_files: 0,
             file_calls: 0,
             file_answer: None,
+            facts: Some(TcpFacts::default()),
             faults,
             sabotage: None,
             witness: None,
@@ -514,6 +517,12 @@ impl Transport for MemoryTransport {
 
     fn acknowledge(&mut self) {
         self.0.borrow_mut().acknowledged += 1;
+    }
+
+    fn tcp_facts(&self) -> Option<TcpFacts> {
+        let link = self.0.borrow();
+        let unsent_bytes = link.to_client.bytes.len() as u32;
+        link.facts.map(|facts| TcpFacts { unsent_bytes, ..facts })
     }
 }
 

@@ -36,6 +36,7 @@ use tiderace::server::conn::Conn;
 use tiderace::server::errand::ErrandId;
 use tiderace::server::peer::Protocol;
 use tiderace::server::reason::CloseReason;
+use tiderace::server::transport::TcpFacts;
 use tiderace::server::web::Surface;
 use tiderace::stream::ids::{ConnId, Endpoint};
 use tiderace::stream::segment::SegmentSettings;
@@ -564,6 +565,11 @@ impl Peer {
     /// Returns the number of acknowledgements that the server requested from its kernel.
     pub(crate) fn acknowledged(&self) -> usize {
         self.link.borrow().acknowledged()
+    }
+
+    /// Sets what the kernel tells the server about the connection; `None` if it tells nothing.
+    pub(crate) fn kernel_tells(&self, facts: Option<TcpFacts>) {
+        self.link.borrow_mut().facts = facts;
     }
 
     /// Returns whether the server has ended its sending direction, or the whole connection.

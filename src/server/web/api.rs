@@ -15,6 +15,7 @@ use crate::server::peer::Peer;
 use crate::server::reason::CloseReason;
 use crate::server::stages::Stage;
 use crate::server::transport::Transport;
+use crate::stream::histogram::Histogram;
 use crate::stream::ids::{ConnId, StreamId};
 use crate::stream::meter::Report;
 use crate::time::Time;
@@ -228,6 +229,8 @@ impl<T: Transport> Server<T> {
             "state": channel.state(),
             "publisher": publisher,
             "players": { "rtmp": rtmp, "flv": flv, "websocket": websocket, "hls": hls },
+            "forward": channel.latency().and_then(|latency| durations(&latency.forwarded)),
+            "unsent": channel.latency().and_then(|latency| durations(&latency.unsent)),
         });
         if let (Some(report), Value::Object(about)) = (report, &mut about) {
             about.extend(facts(&report));
@@ -275,6 +278,16 @@ impl<T: Transport> Server<T> {
             "quirks": conn.peer.tolerated().map(ToString::to_string),
         })
     }
+}
+
+/// Returns the figures of a histogram; `None` without any event.
+fn durations(histogram: &Histogram) -> Option<Value> {
+    Some(json!({
+        "count": histogram.count(),
+        "p50_us": histogram.percentile_us(50)?,
+        "p99_us": histogram.percentile_us(99)?,
+        "max_us": histogram.max_us(),
+    }))
 }
 
 /// Returns the measurements of a publish.

@@ -12,6 +12,7 @@ use crate::server::Server;
 use crate::server::reason::CloseReason;
 use crate::server::stages::Stage;
 use crate::server::transport::Transport;
+use crate::stream::histogram::Histogram;
 use crate::time::Time;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, prometheus_text, text};
@@ -27,6 +28,12 @@ const STREAMS_MAX: usize = 1000;
 const OTHERS: &str = "other";
 /// Longest value of a label (characters).
 const LABEL_CHARS_MAX: usize = 64;
+
+/// Upper bounds of the buckets of latencies (us).
+const LATENCY_BOUNDS_US: [u64; 11] =
+    [100, 300, 1000, 3000, 10_000, 30_000, 100_000, 300_000, 1_000_000, 3_000_000, 10_000_000];
+/// The bounds for a single stream, which are fewer because there are many streams.
+const STREAM_BOUNDS_US: [u64; 4] = [1000, 10_000, 100_000, 1_000_000];
 
 /// Facts about the process, which the loop knows.
 #[derive(Clone, Copy, Debug, Default)]
@@ -65,7 +72,36 @@ struct Metric {
     help: &'static str,
     unit: Option<Unit>,
     kind: MetricType,
-    series: Vec<(Labels, f64)>,
+    series: Vec<(Labels, Sample)>,
+}
+
+/// The value of a series.
+#[derive(Debug)]
+enum Sample {
+    Number(f64),
+    /// Sum, count, and the events in each bucket with its upper bound, in seconds.
+    Durations {
+        sum_s: f64,
+        count: u64,
+        buckets: Vec<(f64, u64)>,
+    },
+}
+
+impl Sample {
+    /// Creates the sample of a histogram with these bounds (us).
+    fn durations(histogram: &Histogram, bounds_us: &[u64]) -> Self {
+        let (count, mut below) = (histogram.count(), 0);
+        let mut buckets: Vec<_> = bounds_us
+            .iter()
+            .map(|bound_us| {
+                let within = histogram.count_within(*bound_us);
+                let events = within - std::mem::replace(&mut below, within);
+                (*bound_us as f64 / 1e6, events)
+            })
+            .collect();
+        buckets.push((f64::INFINITY, count - below));
+        Self::Durations { sum_s: histogram.sum_us() as f64 / 1e6, count, buckets }
+    }
 }
 
 /// The values of one scrape.
@@ -81,6 +117,13 @@ impl Snapshot {
         help: &'static str,
         series: Vec<(Labels, f64)>,
     ) {
+        let number = |(labels, value)| (labels, Sample::Number(value));
+        let series = series.into_iter().map(number).collect();
+        self.0.push(Metric { name, help, unit, kind, series });
+    }
+
+    fn durations(&mut self, name: &'static str, help: &'static str, series: Vec<(Labels, Sample)>) {
+        let (unit, kind) = (Some(Unit::Seconds), MetricType::Histogram);
         self.0.push(Metric { name, help, unit, kind, series });
     }
 
@@ -99,9 +142,14 @@ impl Collector for Snapshot {
             let mut metric = encoder.encode_descriptor(name, help, unit.as_ref(), *kind)?;
             for (labels, value) in series {
                 let mut one = metric.encode_family(labels)?;
-                match kind {
-                    MetricType::Counter => one.encode_counter::<Labels, f64, f64>(value, None)?,
-                    _ => one.encode_gauge(value)?,
+                match (kind, value) {
+                    (MetricType::Counter, Sample::Number(value)) => {
+                        one.encode_counter::<Labels, f64, f64>(value, None)?;
+                    }
+                    (_, Sample::Number(value)) => one.encode_gauge(value)?,
+                    (_, Sample::Durations { sum_s, count, buckets }) => {
+                        one.encode_histogram::<Labels>(*sum_s, *count, buckets, None)?;
+                    }
                 }
             }
         }
@@ -116,6 +164,7 @@ struct OfStream {
     players: usize,
     keyframe_interval_ms: Option<u32>,
     av_skew_ms: Option<i32>,
+    forwarded: Histogram,
 }
 
 impl<T: Transport> Server<T> {
@@ -150,6 +199,7 @@ impl<T: Transport> Server<T> {
         self.add_process(&mut snapshot);
         self.add_connections(&mut snapshot);
         self.add_media(&mut snapshot);
+        self.add_latency(&mut snapshot);
         self.add_streams(&mut snapshot, now);
         snapshot
     }
@@ -220,6 +270,18 @@ impl<T: Transport> Server<T> {
         all.add(MetricType::Gauge, "tiderace_streams", None, help, counted.into());
     }
 
+    fn add_latency(&self, all: &mut Snapshot) {
+        let latency = self.hub.latency_of_all();
+        let stage = |stage: &str, histogram| {
+            let labels = vec![("stage", stage.to_owned())];
+            (labels, Sample::durations(histogram, &LATENCY_BOUNDS_US))
+        };
+        let series = vec![stage("server", &latency.forwarded), stage("socket", &latency.unsent)];
+        let help = "Time of each message and player from its receipt to the kernel (server), and \
+                    samples of the age of what a socket has not sent (socket)";
+        all.durations("tiderace_forward", help, series);
+    }
+
     fn add_streams(&self, all: &mut Snapshot, now: Time) {
         let (mut own, mut others) = (Vec::new(), OfStream::default());
         for channel in self.hub.iter() {
@@ -229,6 +291,7 @@ impl<T: Transport> Server<T> {
                 players: channel.players().len(),
                 keyframe_interval_ms: report.as_ref().and_then(|r| Some(r.gops?.last.ms)),
                 av_skew_ms: report.as_ref().and_then(|r| Some(r.skew?.last_ms)),
+                forwarded: channel.latency().map(|l| l.forwarded.clone()).unwrap_or_default(),
             };
             if own.len() < STREAMS_MAX {
                 let name = self.policies.access.shown(channel.name()).to_string();
@@ -237,6 +300,7 @@ impl<T: Transport> Server<T> {
             } else {
                 others.received_bytes += of_stream.received_bytes;
                 others.players += of_stream.players;
+                others.forwarded.add(&of_stream.forwarded);
             }
         }
         if own.len() == STREAMS_MAX {
@@ -257,5 +321,11 @@ impl<T: Transport> Server<T> {
         let skew = series(|of| of.av_skew_ms.map(|ms| f64::from(ms) / 1000.0));
         let help = "How far audio is behind video";
         all.add(kind, "tiderace_stream_av_skew", unit, help, skew);
+        let durations = |(labels, of): &(Labels, OfStream)| {
+            (labels.clone(), Sample::durations(&of.forwarded, &STREAM_BOUNDS_US))
+        };
+        let forwarded = own.iter().filter(|(_, of)| of.forwarded.count() > 0);
+        let help = "Time of each message and player of a stream from its receipt to the kernel";
+        all.durations("tiderace_stream_forward", help, forwarded.map(durations).collect());
     }
 }

@@ -10,7 +10,9 @@ use crate::http::response::{HttpStatus, ResponseHead};
 use crate::server::Server;
 use crate::server::hub::Channel;
 use crate::server::transport::Transport;
+use crate::stream::histogram::Histogram;
 use crate::stream::ids::ConnId;
+use crate::stream::latency::Latency;
 use crate::stream::meter::Report;
 use crate::time::Time;
 use bytes::Bytes;
@@ -205,6 +207,7 @@ impl<T: Transport> Server<T> {
                             div { dt { "encoder" } dd { (encoder) } }
                         }
                     }
+                    @if let Some(latency) = channel.latency() { (latency_of(latency)) }
                     @for ending in ["flv", "mp4"] {
                         div {
                             dt { (ending) }
@@ -252,6 +255,26 @@ fn nothing_live() -> Markup {
             ". With ffmpeg:" }
         p { code { "ffmpeg -re -i talk.mp4 -c copy -f flv rtmp://ADDRESS/live/show" } }
     }
+}
+
+/// Returns the latency of a stream.
+fn latency_of(latency: &Latency) -> Markup {
+    let percentiles = |histogram: &Histogram| {
+        let figures = [50, 99].map(|percent| histogram.percentile_us(percent).unwrap_or_default());
+        let [p50, p99] = figures.map(millis_of);
+        format!("{p50} (p50), {p99} (p99), {} at most", millis_of(histogram.max_us()))
+    };
+    html! {
+        div { dt { "forwarded within" } dd { (percentiles(&latency.forwarded)) } }
+        @if latency.unsent.count() > 0 {
+            div { dt { "unsent for" } dd { (percentiles(&latency.unsent)) } }
+        }
+    }
+}
+
+/// Returns a short duration as people read it.
+fn millis_of(micros: u64) -> String {
+    format!("{:.1} ms", micros as f64 / 1000.0)
 }
 
 /// Returns what an operator should know about a stream, in plain words.
