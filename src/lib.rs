@@ -77,6 +77,8 @@
 //! | players' timestamps, the repair of an encoder's clock | `stream/timeline.rs` |
 //! | what is measured of a stream, and logged when its publisher leaves | [`stream::meter`] |
 //! | which messages count for the latency of a stream | [`stream::latency`], `server/sampling.rs` |
+//! | what a stream costs | [`server::costs`] |
+//! | what the kernel tells about a connection | `net/tcp_facts.rs` |
 //! | where a player starts, when it skips | [`stream::cursor`] |
 //! | how a tape looks to a player, another framing | [`stream::framing`] |
 //! | users, stream keys, secret parts of a name | [`server::judge::access`], `config/apps.rs` |

@@ -13,6 +13,8 @@ mod memory_budget;
 mod notify;
 mod signals;
 mod tcp;
+#[cfg(target_os = "linux")]
+mod tcp_facts;
 
 use crate::config::{ConfigErrors, ListenAddress, Settings};
 use crate::limits;

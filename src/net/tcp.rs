@@ -1,5 +1,9 @@
 //! TCP sockets as the [`Transport`] of the server.
 
+#[cfg(target_os = "linux")]
+use super::tcp_facts;
+#[cfg(target_os = "linux")]
+use crate::server::transport::TcpFacts;
 use crate::server::transport::{Received, Transport};
 use mio::net::TcpStream;
 #[cfg(target_os = "linux")]
@@ -40,6 +44,11 @@ impl Transport for Tcp {
 
     fn shutdown_write(&mut self) -> io::Result<()> {
         self.0.shutdown(Shutdown::Write)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn tcp_facts(&self) -> Option<TcpFacts> {
+        tcp_facts::ask(&self.0)
     }
 
     /// Sends a TCP acknowledgement at once. The kernel would delay it up to 40 ms to send it with

@@ -3,6 +3,7 @@
 //! Owns names, tapes and the lists of players. It knows connections only by id and never touches
 //! one: a connection that has to be told something is returned as a value.
 
+use super::costs::StreamCost;
 use crate::budget::Budget;
 use crate::config::Duplicate;
 use crate::limits;
@@ -109,6 +110,7 @@ pub struct Channel {
     /// Allocated with the first message that reaches a player, until the stream ends or the last
     /// player leaves.
     latency: Option<Box<Latency>>,
+    cost: StreamCost,
 }
 
 impl Channel {
@@ -150,6 +152,11 @@ impl Channel {
     /// Returns the latency of the messages since the stream has had players, if it has any.
     pub fn latency(&self) -> Option<&Latency> {
         self.latency.as_deref()
+    }
+
+    /// Returns what the stream has cost since it was created.
+    pub const fn cost(&self) -> &StreamCost {
+        &self.cost
     }
 
     /// Returns whether a player of the stream may be sampled again.
@@ -253,6 +260,8 @@ pub struct Hub {
     given_back: usize,
     /// The latencies that streams no longer hold.
     past_latency: Latency,
+    /// The cost of the streams that no longer exist.
+    past_cost: StreamCost,
 }
 
 impl Hub {
@@ -407,6 +416,7 @@ impl Hub {
             accounted_files: 0,
             serial: self.created,
             latency: None,
+            cost: StreamCost::default(),
         }) as u32);
         self.created += 1;
         self.names.insert(name, id);
@@ -472,6 +482,30 @@ impl Hub {
             latency.forwarded.record(micros, messages);
             self.recompute_accounting(id);
         }
+    }
+
+    /// Adds to the cost of a stream.
+    pub(super) fn note_cost(&mut self, id: StreamId, cost: &StreamCost) {
+        match self.channels.get_mut(id.index()) {
+            Some(channel) => channel.cost.add(cost),
+            // The visit that is charged has removed its last player.
+            None => self.past_cost.add(cost),
+        }
+    }
+
+    /// Divides processor time among the streams: see `costs.rs`.
+    pub(super) fn divide_cpu(&mut self, cpu_us: u64, busy_us: u64) {
+        self.past_cost.take_cpu(cpu_us, busy_us);
+        for (_, channel) in &mut self.channels {
+            channel.cost.take_cpu(cpu_us, busy_us);
+        }
+    }
+
+    /// Returns the cost of all streams since the start.
+    pub fn cost_of_all(&self) -> StreamCost {
+        let mut all = self.past_cost;
+        self.iter().for_each(|channel| all.add(&channel.cost));
+        all
     }
 
     /// Adds the latency of a stream to that of the past, and gives its memory back.
@@ -883,6 +917,7 @@ impl Hub {
     fn remove(&mut self, id: StreamId) {
         self.forget_latency(id);
         let mut channel = self.channels.remove(id.index());
+        self.past_cost.add(&channel.cost);
         self.published -= usize::from(channel.has_begun());
         channel.stream.forget(&mut self.discarded, &mut self.remains);
         channel.stream.lend(&mut self.lent);

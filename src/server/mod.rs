@@ -45,6 +45,7 @@
 
 pub mod accepting;
 pub mod conn;
+pub mod costs;
 pub mod errand;
 pub mod hub;
 pub mod judge;
@@ -85,6 +86,7 @@ use crate::stream::segment::SegmentSettings;
 use crate::stream::tape::TapeSettings;
 use crate::time::Time;
 use conn::{Closing, ClosingLine, Conn, Departure};
+use costs::Costs;
 use encoders::Encoders;
 use errand::Errands;
 use hub::{DuplicatePolicy, Hub};
@@ -152,6 +154,7 @@ pub struct Server<T> {
     memory: Memory,
     stopwatch: Stopwatch,
     sampling: Sampling,
+    costs: Costs,
     /// What requests must carry where the site is not public.
     token: Option<ApiToken>,
     pages: OpenPages,
@@ -221,6 +224,7 @@ impl<T: Transport> Server<T> {
             memory: Memory::default(),
             stopwatch: Stopwatch::default(),
             sampling: Sampling::default(),
+            costs: Costs::default(),
             token: None,
             pages: OpenPages::default(),
             hls: HlsStreams::default(),
@@ -357,6 +361,7 @@ impl<T: Transport> Server<T> {
         self.relieve_memory(now);
         self.check_invariants();
         self.tell_left_out(now);
+        self.divide_cpu(now);
         self.stopwatch.lap(Work::Ending);
         if let Some(slow) = self.stopwatch.stop() {
             self.stats.slow_turns += 1;
@@ -391,6 +396,7 @@ impl<T: Transport> Server<T> {
     /// Measures turns by `clocks`, so that one that takes too long is logged.
     pub fn measure_turns(&mut self, clocks: Clocks) {
         self.stopwatch.lend(clocks);
+        self.begin_costs();
     }
 
     /// Returns the longest CPU time of a turn (us); 0 if turns are not measured.

@@ -33,6 +33,19 @@ struct Written {
     is_all: bool,
 }
 
+/// Calls and bytes of all writes since the start.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct WriteTotals {
+    /// Calls, including those that moved no byte.
+    pub(super) calls: u64,
+    /// The part of them that sent from a memory file.
+    pub(super) file_calls: u64,
+    /// Bytes written from memory.
+    pub(super) copied_bytes: u64,
+    /// Bytes sent from memory files.
+    pub(super) file_bytes: u64,
+}
+
 /// See the module's head.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
@@ -42,6 +55,7 @@ pub(super) struct Outbox {
     file_refusal: Option<io::Error>,
     /// The messages that were handed to the kernel, for the latencies of their streams.
     pub(super) handed: Handed,
+    pub(super) sent: WriteTotals,
 }
 
 impl Outbox {
@@ -106,10 +120,15 @@ impl Outbox {
             return Ok(Written { is_all: written.is_all && is_past_unwanted, ..written });
         };
         budget.spend_call();
+        self.sent.calls += 1;
+        self.sent.file_calls += 1;
         let len = run.len.min(budget.bytes);
         let error = match conn.transport.write_file(run.file, run.position, len) {
             Ok(0) => ErrorKind::WriteZero.into(),
-            Ok(bytes) => return Ok(Written { bytes, is_all: is_last && bytes == run.len }),
+            Ok(bytes) => {
+                self.sent.file_bytes += bytes as u64;
+                return Ok(Written { bytes, is_all: is_last && bytes == run.len });
+            }
             Err(error) if is_transient(&error) => return Err(error),
             Err(error) => error,
         };
@@ -150,8 +169,10 @@ impl Outbox {
             return Ok(Written { bytes: 0, is_all });
         }
         budget.spend_call();
+        self.sent.calls += 1;
         let offered = slices.bytes();
         let bytes = slices.hand_to(|slices| conn.transport.write_vectored(slices))?;
+        self.sent.copied_bytes += bytes as u64;
         if bytes == 0 {
             // A transport that takes no byte without an error would be asked forever.
             return Err(ErrorKind::WriteZero.into());

@@ -48,10 +48,17 @@ impl<T: Transport> Server<T> {
                 Next::Fresh(id) => (id, Budget::FIRST_READ),
                 Next::Again(id) => (id, Budget::NEXT_READ),
             };
+            let stream = self.charged_stream(id);
             let unspent = self.read(id, share, buffer, now);
             left.settle(&share, &unspent);
             let table = &self.table;
-            self.stopwatch.lap_for(Work::Reading, || Some(table[id].address()));
+            let micros = self.stopwatch.lap_for(Work::Reading, || Some(table[id].address()));
+            let calls = (share.calls - unspent.calls) as u64;
+            self.costs.busy_us += micros;
+            self.stats.reads += calls;
+            if let Some(stream) = stream {
+                self.charge_reads(stream, calls, micros);
+            }
         }
     }
 

@@ -13,6 +13,8 @@ pub struct Stats {
     pub dialed: u64,
     /// Connections to other servers that failed.
     pub dials_failed: u64,
+    /// Calls to read.
+    pub reads: u64,
     /// Bytes read.
     pub bytes_in: u64,
     /// Bytes written.
@@ -41,6 +43,7 @@ impl Default for Stats {
             refused: 0,
             dialed: 0,
             dials_failed: 0,
+            reads: 0,
             bytes_in: 0,
             bytes_out: 0,
             publishes: 0,

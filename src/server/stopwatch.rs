@@ -119,6 +119,11 @@ impl Stopwatch {
         self.clocks.as_ref().map(|_| self.last)
     }
 
+    /// Reads the processor time; `None` if turns are not measured.
+    pub(super) fn read_cpu(&self) -> Option<Time> {
+        self.clocks.as_ref().map(|clocks| (clocks.cpu)())
+    }
+
     /// Starts a turn, unless one is under way.
     pub(super) fn start(&mut self) {
         let Some(clocks) = self.clocks.as_ref().filter(|_| self.began.is_none()) else { return };
@@ -129,14 +134,16 @@ impl Stopwatch {
         }
     }
 
-    /// Notes the end of a piece of work that was not for a single connection.
-    pub(super) fn lap(&mut self, work: Work) {
-        self.lap_for(work, || None);
+    /// Notes the end of a piece of work that was not for a single connection. Returns how long it
+    /// took (us).
+    pub(super) fn lap(&mut self, work: Work) -> u64 {
+        self.lap_for(work, || None)
     }
 
-    /// Notes the end of a piece of work. `peer` is called only if the work took longest so far.
-    pub(super) fn lap_for(&mut self, work: Work, peer: impl FnOnce() -> Option<SocketAddr>) {
-        let Some(clocks) = &self.clocks else { return };
+    /// Notes the end of a piece of work. Returns how long it took (us); 0 if turns are not
+    /// measured. `peer` is called only if the work took longest so far.
+    pub(super) fn lap_for(&mut self, work: Work, peer: impl FnOnce() -> Option<SocketAddr>) -> u64 {
+        let Some(clocks) = &self.clocks else { return 0 };
         let now = (clocks.wall)();
         let micros = micros_between(self.last, now);
         self.last = now;
@@ -144,6 +151,7 @@ impl Stopwatch {
         if self.longest.is_none_or(|longest| micros > longest.micros) {
             self.longest = Some(Longest { micros, work, peer: peer() });
         }
+        micros
     }
 
     /// Ends the turn. Returns its description if it took too long.

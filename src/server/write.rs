@@ -38,6 +38,9 @@ impl<T: Transport> Server<T> {
         while let Some(stream) = self.hub.take_news(now) {
             self.store(stream, &mut storing, now);
             self.sample(stream, now);
+            let from = self.charge_from();
+            self.costs.busy_us += self.stopwatch.lap(Work::Writing);
+            self.charge_writes(stream, from);
             if self.hub.begin_round(stream) {
                 self.news.push(stream);
             }
@@ -52,7 +55,11 @@ impl<T: Transport> Server<T> {
     /// Writes to the queued connections.
     fn write_queued(&mut self, left: &mut Budget, whole: &Budget, now: Time) {
         while let Some(id) = self.table.next_to_write(left, whole) {
+            let (stream, from) = (self.charged_stream(id), self.charge_from());
             self.write_counted(id, left, now);
+            if let Some(stream) = stream {
+                self.charge_writes(stream, from);
+            }
         }
     }
 
@@ -77,7 +84,10 @@ impl<T: Transport> Server<T> {
                 }
             };
             let mut unspent = share;
+            let from = self.charge_from();
             let is_over = self.write_players(stream, &mut unspent, now);
+            // Charged once a visit, not once a player: the sums of all writes run along anyway.
+            self.charge_writes(stream, from);
             left.settle(&share, &unspent);
             if !is_over {
                 self.news.push_again(stream);
@@ -110,7 +120,8 @@ impl<T: Transport> Server<T> {
         let unspent = self.write(id, share, now);
         left.settle(&share, &unspent);
         let table = &self.table;
-        self.stopwatch.lap_for(Work::Writing, || Some(table[id].address()));
+        let micros = self.stopwatch.lap_for(Work::Writing, || Some(table[id].address()));
+        self.costs.busy_us += micros;
         if !self.outbox.handed.is_empty() {
             self.note_handed(self.stopwatch.last_lap().unwrap_or(now));
         }

@@ -61,6 +61,7 @@ mod replay;
 mod segments;
 mod simulation;
 mod slow_player;
+mod stream_costs;
 mod streams;
 mod supply;
 mod tidy;

@@ -10,6 +10,7 @@ use crate::http::response::HttpStatus;
 use crate::media::codec;
 use crate::server::Server;
 use crate::server::conn::Conn;
+use crate::server::costs::StreamCost;
 use crate::server::hub::Channel;
 use crate::server::peer::Peer;
 use crate::server::reason::CloseReason;
@@ -21,11 +22,14 @@ use crate::stream::meter::Report;
 use crate::time::Time;
 use log::{Level, info};
 use serde_json::{Value, json};
+use std::cell::Cell;
 
 const JSON: &str = "application/json";
 /// Entries of a page of a list, unless the request asks for fewer or more.
 const PAGE: usize = 100;
 const PAGE_MAX: usize = 1000;
+/// Connections of a page about which the kernel is asked. Each takes a few microseconds.
+const KERNEL_ASKED_MAX: usize = 200;
 
 /// What a request to the API asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,7 +117,7 @@ impl<T: Transport> Server<T> {
             Call::EndStream(key) => self.end_stream_by_call(key, now),
             Call::Connections => self.list_connections(request, now),
             Call::Connection(key) => match self.conn_of(key) {
-                Some(conn) => ok(&self.about_connection(key.id, conn, now)),
+                Some(conn) => ok(&self.about_connection(key.id, conn, true, now)),
                 None => gone("connection"),
             },
             Call::Kick(key) => self.kick(key, now),
@@ -173,8 +177,11 @@ impl<T: Transport> Server<T> {
     }
 
     fn list_connections(&self, request: &HttpRequest, now: Time) -> Answer {
+        let left = Cell::new(KERNEL_ASKED_MAX);
+        let asks = &|| left.replace(left.get().saturating_sub(1)) > 0;
         let entries = self.table.iter().map(|(id, conn)| {
-            (id.index(), ConnHandle::text(id, conn), move || self.about_connection(id, conn, now))
+            let describe = move || self.about_connection(id, conn, asks(), now);
+            (id.index(), ConnHandle::text(id, conn), describe)
         });
         page(request, "connections", entries)
     }
@@ -199,6 +206,12 @@ impl<T: Transport> Server<T> {
             "plays": self.stats.plays,
             "slow_turns": self.stats.slow_turns,
             "longest_turn_us": self.stopwatch.cpu_us_max(),
+            "cpu_us": self.process.as_ref().map(|process| process.facts().cpu_us),
+            "reads": self.stats.reads,
+            "writes": self.outbox.sent.calls,
+            "copied_bytes": self.outbox.sent.copied_bytes,
+            "sendfile_bytes": self.outbox.sent.file_bytes,
+            "streams_cost": cost_of(&self.hub.cost_of_all()),
             "is_draining": self.draining,
         })
     }
@@ -230,6 +243,7 @@ impl<T: Transport> Server<T> {
             "publisher": publisher,
             "players": { "rtmp": rtmp, "flv": flv, "websocket": websocket, "hls": hls },
             "forward": channel.latency().and_then(|latency| durations(&latency.forwarded)),
+            "cost": cost_of(channel.cost()),
             "unsent": channel.latency().and_then(|latency| durations(&latency.unsent)),
         });
         if let (Some(report), Value::Object(about)) = (report, &mut about) {
@@ -238,8 +252,8 @@ impl<T: Transport> Server<T> {
         about
     }
 
-    /// Describes a connection.
-    fn about_connection(&self, id: ConnId, conn: &Conn<T>, now: Time) -> Value {
+    /// Describes a connection. With `asks_kernel` it has what the kernel knows.
+    fn about_connection(&self, id: ConnId, conn: &Conn<T>, asks_kernel: bool, now: Time) -> Value {
         let protocol = match &conn.peer {
             Peer::Rtmp(_) => "rtmp",
             Peer::RtmpClient(_) => "rtmp-client",
@@ -276,8 +290,23 @@ impl<T: Transport> Server<T> {
             "sent_bytes": conn.bytes_out,
             "skips": activity.map_or(0, |a| a.plays.iter().map(|play| play.skips()).sum::<u32>()),
             "quirks": conn.peer.tolerated().map(ToString::to_string),
+            "tcp": asks_kernel.then(|| conn.transport.tcp_facts()).flatten().map(|facts| json!({
+                "rtt_us": facts.rtt_us,
+                "retransmits": facts.retransmits,
+                "unsent_bytes": facts.unsent_bytes,
+            })),
         })
     }
+}
+
+fn cost_of(cost: &StreamCost) -> Value {
+    json!({
+        "cpu_us": cost.cpu_ns / 1000,
+        "reads": cost.reads,
+        "writes": cost.writes,
+        "copied_bytes": cost.copied_bytes,
+        "sendfile_bytes": cost.sendfile_bytes,
+    })
 }
 
 /// Returns the figures of a histogram; `None` without any event.

@@ -9,6 +9,7 @@ use super::Answer;
 use crate::http::requests::HttpRequest;
 use crate::http::response::HttpStatus;
 use crate::server::Server;
+use crate::server::costs::StreamCost;
 use crate::server::reason::CloseReason;
 use crate::server::stages::Stage;
 use crate::server::transport::Transport;
@@ -165,6 +166,7 @@ struct OfStream {
     keyframe_interval_ms: Option<u32>,
     av_skew_ms: Option<i32>,
     forwarded: Histogram,
+    cost: StreamCost,
 }
 
 impl<T: Transport> Server<T> {
@@ -220,6 +222,15 @@ impl<T: Transport> Server<T> {
             let help = "Descriptors that the process may open";
             all.gauge("process_max_fds", None, help, facts.descriptors_max as f64);
         }
+        let sent = &self.outbox.sent;
+        let calls = [
+            ("read", self.stats.reads),
+            ("write", sent.calls - sent.file_calls),
+            ("sendfile", sent.file_calls),
+        ];
+        let calls = calls.map(|(call, count)| (vec![("call", call.to_owned())], count as f64));
+        let (kind, help) = (MetricType::Counter, "System calls on sockets");
+        all.add(kind, "tiderace_syscalls", None, help, calls.into());
         let help = "Turns of the loop that took more than 100 ms";
         all.counter("tiderace_loop_stalls", None, help, self.stats.slow_turns);
         let longest = self.stopwatch.cpu_us_max() as f64 / 1e6;
@@ -256,6 +267,11 @@ impl<T: Transport> Server<T> {
         let (stats, bytes) = (&self.stats, || Some(Unit::Bytes));
         all.counter("tiderace_received", bytes(), "Bytes read", stats.bytes_in);
         all.counter("tiderace_sent", bytes(), "Bytes written", stats.bytes_out);
+        let copied = self.outbox.sent.copied_bytes;
+        all.counter("tiderace_copied", bytes(), "Bytes written from memory", copied);
+        let cpu = vec![(Labels::new(), self.hub.cost_of_all().cpu_ns as f64 / 1e9)];
+        let (kind, help) = (MetricType::Counter, "Processor time of all streams");
+        all.add(kind, "tiderace_streams_cpu", Some(Unit::Seconds), help, cpu);
         all.counter("tiderace_publishes", None, "Accepted publishes", stats.publishes);
         all.counter("tiderace_plays", None, "Accepted plays", stats.plays);
         let help = "Messages of publishers that could not be parsed";
@@ -291,6 +307,7 @@ impl<T: Transport> Server<T> {
                 players: channel.players().len(),
                 keyframe_interval_ms: report.as_ref().and_then(|r| Some(r.gops?.last.ms)),
                 av_skew_ms: report.as_ref().and_then(|r| Some(r.skew?.last_ms)),
+                cost: *channel.cost(),
                 forwarded: channel.latency().map(|l| l.forwarded.clone()).unwrap_or_default(),
             };
             if own.len() < STREAMS_MAX {
@@ -301,6 +318,7 @@ impl<T: Transport> Server<T> {
                 others.received_bytes += of_stream.received_bytes;
                 others.players += of_stream.players;
                 others.forwarded.add(&of_stream.forwarded);
+                others.cost.add(&of_stream.cost);
             }
         }
         if own.len() == STREAMS_MAX {
@@ -321,6 +339,7 @@ impl<T: Transport> Server<T> {
         let skew = series(|of| of.av_skew_ms.map(|ms| f64::from(ms) / 1000.0));
         let help = "How far audio is behind video";
         all.add(kind, "tiderace_stream_av_skew", unit, help, skew);
+        add_costs(all, &own);
         let durations = |(labels, of): &(Labels, OfStream)| {
             (labels.clone(), Sample::durations(&of.forwarded, &STREAM_BOUNDS_US))
         };
@@ -328,4 +347,24 @@ impl<T: Transport> Server<T> {
         let help = "Time of each message and player of a stream from its receipt to the kernel";
         all.durations("tiderace_stream_forward", help, forwarded.map(durations).collect());
     }
+}
+
+/// Adds what each stream costs.
+fn add_costs(all: &mut Snapshot, streams: &[(Labels, OfStream)]) {
+    let series = |value: fn(&StreamCost) -> f64| {
+        streams.iter().map(|(labels, of)| (labels.clone(), value(&of.cost))).collect()
+    };
+    let (kind, bytes) = (MetricType::Counter, || Some(Unit::Bytes));
+    let cpu = series(|cost| cost.cpu_ns as f64 / 1e9);
+    let help = "Processor time of a stream, as a part of that of the process";
+    all.add(kind, "tiderace_stream_cpu", Some(Unit::Seconds), help, cpu);
+    let calls = series(|cost| (cost.reads + cost.writes) as f64);
+    let help = "System calls on the sockets of a stream";
+    all.add(kind, "tiderace_stream_syscalls", None, help, calls);
+    let copied = series(|cost| cost.copied_bytes as f64);
+    let help = "Bytes written from memory to the players of a stream";
+    all.add(kind, "tiderace_stream_copied", bytes(), help, copied);
+    let from_files = series(|cost| cost.sendfile_bytes as f64);
+    let help = "Bytes sent from memory files to the players of a stream";
+    all.add(kind, "tiderace_stream_sendfile", bytes(), help, from_files);
 }
