@@ -63,7 +63,8 @@
 //! | players over HTTP and WebSocket | `server/web/viewing.rs` |
 //! | requests of HLS, which may wait | `server/web/hls.rs` |
 //! | the parts, segments and playlists of HLS | [`stream::rendition`], [`stream::playlist`] |
-//! | the page, the API | `server/web/page.rs`, `server/web/api.rs` |
+//! | the page, its plots | `server/web/page.rs`, `server/web/sparkline.rs`, `server/web/assets/` |
+//! | the API | `server/web/api.rs` |
 //! | metrics, their names and labels | `server/web/metrics.rs` |
 //! | what is a keyframe, a sequence header, a track | [`media`] |
 //! | how a message of a publisher is classified | [`stream::frame`] |

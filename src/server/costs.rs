@@ -70,9 +70,12 @@ impl StreamCost {
 pub(super) struct Costs {
     /// Time of all connections in turns since the last division (us).
     pub(super) busy_us: u64,
-    /// Processor time of the process at the last division.
+    /// Processor time of the process at the last division, and the time of that division.
     cpu: Time,
+    divided: Time,
     due: Time,
+    /// Processor time of the last period between two divisions, in thousandths of the period.
+    pub(super) load_permille: u64,
 }
 
 /// A moment from which on writes are charged to a stream.
@@ -122,7 +125,9 @@ impl<T: Transport> Server<T> {
         let Some(cpu) = self.stopwatch.read_cpu() else { return };
         let cpu_us = cpu.as_micros().saturating_sub(self.costs.cpu.as_micros());
         let busy_us = std::mem::take(&mut self.costs.busy_us);
-        self.costs.cpu = cpu;
+        let period_us = now.as_micros().saturating_sub(self.costs.divided.as_micros());
+        self.costs.load_permille = (cpu_us * 1000).checked_div(period_us).unwrap_or_default();
+        (self.costs.cpu, self.costs.divided) = (cpu, now);
         self.hub.divide_cpu(cpu_us, busy_us);
     }
 }

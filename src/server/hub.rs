@@ -206,6 +206,11 @@ impl Channel {
         self.stream.report(now)
     }
 
+    /// Returns the bitrates of the last minutes, the oldest first (bit/s).
+    pub fn bitrates(&self, now: Time) -> Vec<u64> {
+        self.stream.bitrates(now)
+    }
+
     fn begin_visit(&mut self) {
         self.news_at = Time::NEVER;
         self.visited = self.tape().next_sequence();

@@ -9,6 +9,7 @@
 //! a turn that may be the longest so far. The figure may include up to a millisecond of earlier
 //! turns.
 
+use crate::stream::histogram::Histogram;
 use crate::time::Time;
 use std::fmt;
 use std::net::SocketAddr;
@@ -79,6 +80,7 @@ pub(super) struct Stopwatch {
     last: Time,
     micros: [u64; Work::ALL.len()],
     longest: Option<Longest>,
+    turns: Histogram,
 }
 
 impl Default for Stopwatch {
@@ -92,6 +94,7 @@ impl Default for Stopwatch {
             last: Time::ZERO,
             micros: [0; 5],
             longest: None,
+            turns: Histogram::default(),
         }
     }
 }
@@ -112,6 +115,11 @@ impl Stopwatch {
     /// Processor time of the longest turn (us).
     pub(super) const fn cpu_us_max(&self) -> u64 {
         self.cpu_us_max
+    }
+
+    /// Returns the durations of all turns.
+    pub(super) const fn turns(&self) -> &Histogram {
+        &self.turns
     }
 
     /// Returns the time of the last lap; `None` if turns are not measured.
@@ -162,6 +170,7 @@ impl Stopwatch {
         let millis = self.last.millis_since(began);
         let is_slow = millis > TURN_MS_MAX;
         let turn_us = micros_between(began, self.last);
+        self.turns.record(turn_us, 1);
         if !is_slow && turn_us <= self.cpu_us_max {
             return None;
         }

@@ -61,6 +61,21 @@ pub enum Framing {
 }
 
 impl Framing {
+    /// All framings.
+    pub const ALL: [Self; 5] =
+        [Self::Rtmp, Self::Flv, Self::WebSocketFlv, Self::Mp4, Self::WebSocketMp4];
+
+    /// Returns its name, for people.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Rtmp => "RTMP",
+            Self::Flv => "FLV",
+            Self::WebSocketFlv => "FLV over WebSocket",
+            Self::Mp4 => "MP4",
+            Self::WebSocketMp4 => "MP4 over WebSocket",
+        }
+    }
+
     /// Returns whether players receive MP4.
     pub const fn is_mp4(self) -> bool {
         matches!(self, Self::Mp4 | Self::WebSocketMp4)

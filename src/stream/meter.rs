@@ -5,7 +5,9 @@
 //! and never changes one. Bytes and stalls are measured by arrival time, everything else by the
 //! timestamps that players receive.
 
+use super::bitrate_history::BitrateHistory;
 use super::frame::{Needs, Recording, Unit};
+use super::keyframes::Unmarked;
 use crate::media::codec::{self, AudioFacts, VideoFacts};
 use crate::media::{self, AudioCodec, MediaKind, Tracks, VideoCodec};
 use crate::rtmp::quirks::Repairs;
@@ -35,6 +37,8 @@ pub struct Report {
     pub bitrate: Option<(u64, u64)>,
     /// Lengths of the completed GOPs of the first video track.
     pub gops: Option<Gops>,
+    /// What a search found in pictures that the encoder does not mark as keyframes.
+    pub unmarked: Option<Unmarked>,
     /// GOPs that were too large to be kept for late players.
     pub gops_cut: u32,
     /// Headers that late players did not get, because they were too large or too many.
@@ -101,6 +105,7 @@ pub(crate) struct Meter {
     arrived: Time,
     bytes: u64,
     window: (Time, u64),
+    history: BitrateHistory,
     peak_bitrate: u64,
     /// The newest timestamp of the first video and audio track.
     newest: Option<u32>,
@@ -115,6 +120,7 @@ pub(crate) struct Meter {
     /// Start of the current GOP (timestamp), and its frames.
     gop: Option<(u32, u32)>,
     gops: Option<Gops>,
+    unmarked: Option<Unmarked>,
     gops_cut: u32,
     headers_left_out: u32,
     skew: Option<Skew>,
@@ -159,6 +165,7 @@ impl Meter {
             arrived: now,
             bytes: 0,
             window: (now, 0),
+            history: BitrateHistory::new(now),
             peak_bitrate: 0,
             newest: None,
             step_ms: None,
@@ -168,6 +175,7 @@ impl Meter {
             pictures: (0, 0),
             gop: None,
             gops: None,
+            unmarked: None,
             gops_cut: 0,
             headers_left_out: 0,
             skew: None,
@@ -203,6 +211,16 @@ impl Meter {
         }
     }
 
+    /// Returns the bitrates of the last minutes, the oldest first (bit/s).
+    pub(crate) fn bitrates(&self, now: Time) -> Vec<u64> {
+        self.history.bitrates(now)
+    }
+
+    /// Notes that the encoder does not mark its keyframes.
+    pub(crate) const fn note_unmarked(&mut self, unmarked: Unmarked) {
+        self.unmarked = Some(unmarked);
+    }
+
     /// Notes a GOP that was too large to be kept. Returns true for the first one.
     pub(crate) const fn note_cut_gop(&mut self) -> bool {
         self.gops_cut = self.gops_cut.saturating_add(1);
@@ -231,6 +249,7 @@ impl Meter {
             frame_rate_millihertz: (pictures * 1_000_000).checked_div(pictures_ms),
             bitrate: mean.map(|mean| (mean, self.peak_bitrate.max(mean))),
             gops: self.gops,
+            unmarked: self.unmarked,
             gops_cut: self.gops_cut,
             headers_left_out: self.headers_left_out,
             skew: self.skew,
@@ -256,6 +275,7 @@ impl Meter {
             self.window.1 += bytes;
         }
         self.bytes += bytes;
+        self.history.note(bytes, now);
     }
 
     /// Returns whether a time without frames is a gap or a stall. It must be longer than the rhythm

@@ -10,6 +10,7 @@
 //! socket and no protocol dialogue. The hub in [`server`](crate::server) knows the publishers and
 //! the players.
 
+pub mod bitrate_history;
 pub(crate) mod blocks;
 pub mod cursor;
 pub mod frame;
@@ -144,6 +145,11 @@ impl Stream {
         Some(source.meter.report(repairs.unwrap_or_default(), now))
     }
 
+    /// Returns the bitrates of the last minutes, the oldest first (bit/s).
+    pub(crate) fn bitrates(&self, now: Time) -> Vec<u64> {
+        self.source.as_ref().map_or_else(Vec::new, |source| source.meter.bitrates(now))
+    }
+
     /// Returns the rhythm of the publisher, which decides when the publisher counts as silent.
     pub(crate) fn rhythm(&self) -> Option<&Rhythm> {
         Some(&self.source.as_ref()?.rhythm)
@@ -241,7 +247,11 @@ impl Stream {
         let mut note = None;
         if media == MediaKind::Video {
             let length_bytes = || self.tape.nal_length_bytes(&tracks);
-            note = source.keyframes.find_unmarked(&mut recording, length_bytes).map(Note::Unmarked);
+            let unmarked = source.keyframes.find_unmarked(&mut recording, length_bytes);
+            if let Some(unmarked) = unmarked {
+                source.meter.note_unmarked(unmarked);
+                note = Some(Note::Unmarked(unmarked));
+            }
         }
         // Measured before the tape decides: a stream that is not kept still has a report.
         source.meter.note(&recording, now);

@@ -679,6 +679,51 @@ fn names_of_streams_stay_text_on_the_page() {
 }
 
 #[test]
+fn the_page_says_in_words_how_a_stream_does_and_who_plays_it() {
+    let mut world = world();
+    let publisher = world.publisher("cam");
+    publish(&mut world, publisher, "V0 A0 K1 a1", 0);
+    world.player("cam");
+    viewer(&mut world, "/live/cam.flv");
+    for second in 1..=10 {
+        world.advance_ms(1000);
+        publish(&mut world, publisher, if second < 10 { "i2" } else { "K3" }, second * 1000);
+    }
+    let page = ask(&mut world, ALL, &get("/"));
+    let html = String::from_utf8(page.body).unwrap();
+    let shown = [
+        "A keyframe comes every 10 s: players start late.",
+        // The sound has stopped.
+        "Audio is 10000 ms behind video.",
+        "<dt>players</dt><dd>1 RTMP, 1 FLV</dd>",
+        // Four samples of two seconds are over, and one is being taken.
+        "<polyline points=\"290,",
+        "<dt>wakeups</dt>",
+        "<td>FLV</td>",
+    ];
+    for text in shown {
+        assert!(html.contains(text), "{text} is not in {html}");
+    }
+}
+
+#[test]
+fn the_page_asks_for_the_token_where_there_is_one_and_names_what_it_controls() {
+    let mut world = world();
+    live(&mut world);
+    let html = |world: &mut World| String::from_utf8(ask(world, ALL, &get("/")).body).unwrap();
+    assert!(!html(&mut world).contains("<form"));
+    world.server.set_token(ApiToken::new(TOKEN));
+    let html = html(&mut world);
+    assert!(html.contains("<form id=\"token\">") && !html.contains(TOKEN), "{html}");
+    for (list, key) in [("connections", "data-kick"), ("streams", "data-end")] {
+        let path = format!("/api/v1/{list}");
+        let id = ask(&mut world, ALL, &get(&path)).json()[list][0]["id"].clone();
+        let expected = format!("{key}={id}");
+        assert!(html.contains(&expected), "{expected} is not in {html}");
+    }
+}
+
+#[test]
 fn an_open_page_is_sent_a_change_each_second_and_nothing_wakes_the_server_without_one() {
     let mut world = world();
     let page = world.connect_http(ALL);

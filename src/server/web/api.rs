@@ -88,7 +88,7 @@ impl ConnHandle {
         Some(Self { id: ConnId::new(index), accepted: Time::from_micros(micros) })
     }
 
-    fn text<T>(id: ConnId, conn: &Conn<T>) -> String {
+    pub(super) fn text<T>(id: ConnId, conn: &Conn<T>) -> String {
         format!("{}-{}", id.index(), conn.accepted.as_micros())
     }
 }
@@ -99,7 +99,7 @@ impl StreamHandle {
         Some(Self { id: StreamId(index), serial })
     }
 
-    fn text(id: StreamId, channel: &Channel) -> String {
+    pub(super) fn text(id: StreamId, channel: &Channel) -> String {
         format!("{}-{}", id.index(), channel.serial())
     }
 }
@@ -206,6 +206,8 @@ impl<T: Transport> Server<T> {
             "plays": self.stats.plays,
             "slow_turns": self.stats.slow_turns,
             "longest_turn_us": self.stopwatch.cpu_us_max(),
+            "turns": durations(self.stopwatch.turns()),
+            "load_permille": self.costs.load_permille,
             "cpu_us": self.process.as_ref().map(|process| process.facts().cpu_us),
             "reads": self.stats.reads,
             "writes": self.outbox.sent.calls,

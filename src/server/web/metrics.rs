@@ -233,6 +233,9 @@ impl<T: Transport> Server<T> {
         all.add(kind, "tiderace_syscalls", None, help, calls.into());
         let help = "Turns of the loop that took more than 100 ms";
         all.counter("tiderace_loop_stalls", None, help, self.stats.slow_turns);
+        let turns = Sample::durations(self.stopwatch.turns(), &LATENCY_BOUNDS_US);
+        let help = "Turns of the loop, one for each wakeup";
+        all.durations("tiderace_turn", help, vec![(Labels::new(), turns)]);
         let longest = self.stopwatch.cpu_us_max() as f64 / 1e6;
         let help = "Longest processor time of a turn since the start";
         all.gauge("tiderace_turn_cpu_max", Some(Unit::Seconds), help, longest);

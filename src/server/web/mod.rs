@@ -21,6 +21,7 @@ mod hls;
 mod metrics;
 mod page;
 mod place;
+mod sparkline;
 mod viewing;
 
 pub use guard::ApiToken;

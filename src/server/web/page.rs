@@ -4,14 +4,20 @@
 //! by server-sent events (HTML, section 9.2): once a second the part that changes is made once, and
 //! is sent to all open pages. Names come from encoders, and `maud` escapes them.
 
-use super::Answer;
+use super::api::{ConnHandle, StreamHandle};
+use super::{Answer, sparkline};
 use crate::http::requests::HttpRequest;
 use crate::http::response::{HttpStatus, ResponseHead};
 use crate::server::Server;
+use crate::server::conn::Conn;
+use crate::server::costs::StreamCost;
 use crate::server::hub::Channel;
 use crate::server::transport::Transport;
+use crate::stream::cursor::Play;
+use crate::stream::framing::Framing;
 use crate::stream::histogram::Histogram;
-use crate::stream::ids::ConnId;
+use crate::stream::ids::{ConnId, StreamId};
+use crate::stream::keyframes::Unmarked;
 use crate::stream::latency::Latency;
 use crate::stream::meter::Report;
 use crate::time::Time;
@@ -96,8 +102,9 @@ impl<T: Transport> Server<T> {
                     script src="page.js" defer {}
                 }
                 body {
-                    h1 { "Tiderace" }
+                    header { h1 { "Tiderace" } @if self.token.is_some() { (token_form()) } }
                     p #lost .note role="status" { "The server does not answer: trying again." }
+                    p #said .note role="status" {}
                     section #preview hidden {
                         h2 { "Preview of " span #name {} }
                         video #video muted autoplay playsinline controls {}
@@ -150,64 +157,71 @@ impl<T: Transport> Server<T> {
 
     /// Returns the part of the page that changes.
     fn state(&self, now: Time) -> Markup {
-        let begun = self.hub.iter().filter(|channel| channel.has_begun());
+        let begun = self.hub.entries().filter(|(_, channel)| channel.has_begun());
         let live: Vec<_> = begun.take(SHOWN_MAX).collect();
         html! {
             (self.facts(now))
             h2 { "Streams" }
             @if live.is_empty() { (nothing_live()) }
-            @for channel in live { (self.about(channel, now)) }
+            @for (id, channel) in live { (self.about(id, channel, now)) }
             (self.connections(now))
         }
     }
 
     fn facts(&self, now: Time) -> Markup {
-        let cpu_s = self.process.as_ref().map(|process| process.facts().cpu_us as f64 / 1e6);
         let limits = &self.settings.limits;
+        let turns = self.stopwatch.turns();
+        let load = self.costs.load_permille as f64 / 10.0;
+        let cpu_s = self.process.as_ref().map(|process| process.facts().cpu_us as f64 / 1e6);
         html! {
             dl .facts {
-                div { dt { "up" } dd { (span_of(now.millis_since(Time::ZERO))) } }
+                (fact("up", &span_of(now.millis_since(Time::ZERO))))
+                div {
+                    dt { "CPU of one core" }
+                    dd {
+                        (format!("{load:.1} %"))
+                        @if let Some(cpu_s) = cpu_s { (format!(", {cpu_s:.1} s in all")) }
+                    }
+                }
+                div { dt { "memory" }
+                    dd { (mib(self.memory_bytes() as u64)) @if limits.memory_bytes_max > 0 {
+                        " of " (mib(limits.memory_bytes_max as u64)) } } }
                 div { dt { "connections" }
                     dd { (self.table.len()) " of " (limits.connections_max) } }
-                div { dt { "memory" }
-                    dd { (mib(self.memory_bytes())) " of " (mib(limits.memory_bytes_max)) " MiB" } }
-                @if let Some(cpu_s) = cpu_s {
-                    div { dt { "CPU" } dd { (format!("{cpu_s:.1} s")) } }
-                }
-                div { dt { "longest turn" }
-                    dd { (format!("{:.1} ms", self.stopwatch.cpu_us_max() as f64 / 1000.0)) } }
-                div { dt { "in" } dd { (mib(self.stats.bytes_in as usize)) " MiB" } }
-                div { dt { "out" } dd { (mib(self.stats.bytes_out as usize)) " MiB" } }
+                (fact("wakeups", &turns.count().to_string()))
+                (fact("turns of the loop", &percentiles(turns)))
+                (fact("received", &mib(self.stats.bytes_in)))
+                (fact("sent", &mib(self.stats.bytes_out)))
             }
         }
     }
 
-    fn about(&self, channel: &Channel, now: Time) -> Markup {
+    fn about(&self, id: StreamId, channel: &Channel, now: Time) -> Markup {
         let name = self.policies.access.shown(channel.name()).to_string();
-        let publisher = channel.publisher().and_then(|publisher| self.table.get(publisher.conn));
         let report = channel.report(now);
         html! {
             section .stream {
-                h3 {
-                    (name)
-                    @if channel.is_live() {
-                        span .state.live { "live" }
-                        button type="button" data-watch=(name) { "Watch" }
-                    }
+                div .title {
+                    h3 { (name) }
+                    @if channel.is_live() { span .state.live { "live" } }
                     @else { span .state { "waits for its publisher" } }
-                }
-                @if let Some(report) = &report { p { (report) } @for note in notes(report) {
-                    p .note { (note) }
-                } }
-                dl .facts {
-                    div { dt { "players" } dd { (channel.players().len()) } }
-                    @if let Some(conn) = publisher {
-                        div { dt { "publisher" } dd { (conn.address()) } }
-                        @if let Some(encoder) = self.encoders.name(conn.encoder) {
-                            div { dt { "encoder" } dd { (encoder) } }
+                    @if channel.is_live() {
+                        button type="button" data-watch=(name) { "Watch" }
+                        button.control type="button" data-end=(StreamHandle::text(id, channel)) {
+                            "End"
                         }
                     }
+                }
+                @if let Some(report) = &report {
+                    p { (report) }
+                    @for note in notes(report) { p .note { (note) } }
+                    (sparkline::plot(&channel.bitrates(now)))
+                }
+                dl .facts {
+                    (self.players_of(channel))
+                    (self.publisher_of(channel))
                     @if let Some(latency) = channel.latency() { (latency_of(latency)) }
+                    (cost_of(channel.cost()))
                     @for ending in ["flv", "mp4"] {
                         div {
                             dt { (ending) }
@@ -219,57 +233,146 @@ impl<T: Transport> Server<T> {
         }
     }
 
-    fn connections(&self, now: Time) -> Markup {
-        let playing = self.table.iter().map(|(_, conn)| conn).filter(|conn| conn.plays());
-        let playing: Vec<_> = playing.take(SHOWN_MAX).collect();
+    /// Returns the players of a stream by protocol, and what they have missed.
+    fn players_of(&self, channel: &Channel) -> Markup {
+        let (mut counts, mut skips) = ([0; Framing::ALL.len()], 0);
+        for player in channel.players() {
+            let activity = self.table.get(player.conn).and_then(|c| c.activity.as_deref());
+            let play = activity.and_then(|a| a.plays.iter().find(|p| p.lane == player.lane));
+            if let Some(play) = play {
+                counts[play.framing() as usize] += 1;
+                skips += play.skips();
+            }
+        }
+        let by_protocol = Framing::ALL.iter().zip(counts).filter(|(_, count)| *count > 0);
+        let texts = by_protocol.map(|(framing, count)| format!("{count} {}", framing.as_str()));
+        let texts = texts.collect::<Vec<_>>().join(", ");
         html! {
-            @if !playing.is_empty() {
-                h2 { "Players" }
-                div .wide { table {
-                    tr {
-                        th { "address" } th { "stream" } th { "for" } th { "sent" } th { "skips" }
-                    }
-                    @for conn in playing {
-                        @for play in conn.activity.iter().flat_map(|activity| &activity.plays) {
-                            tr {
-                                td { (conn.address()) }
-                                td { (self.policies.access.shown(
-                                    self.hub.channel(play.stream).name()).to_string()) }
-                                td { (span_of(now.millis_since(conn.accepted))) }
-                                td { (mib(conn.bytes_out as usize)) " MiB" }
-                                td { (play.skips()) }
-                            }
-                        }
-                    }
+            (fact("players", if texts.is_empty() { "none" } else { &texts }))
+            @if skips > 0 { (fact("skips", &skips.to_string())) }
+        }
+    }
+
+    fn publisher_of(&self, channel: &Channel) -> Markup {
+        let publisher = channel.publisher().and_then(|publisher| self.table.get(publisher.conn));
+        html! {
+            @if let Some(conn) = publisher {
+                (fact("publisher", &conn.address().to_string()))
+                @if let Some(encoder) = self.encoders.name(conn.encoder) {
+                    (fact("encoder", &encoder))
+                }
+                @if let Some(quirks) = conn.peer.tolerated().map(ToString::to_string) {
+                    (fact("tolerated", &quirks))
+                }
+            }
+        }
+    }
+
+    fn connections(&self, now: Time) -> Markup {
+        let with_role = self.table.iter().filter(|(_, conn)| self.stream_names(conn).count() > 0);
+        let shown: Vec<_> = with_role.take(SHOWN_MAX).collect();
+        html! {
+            @if !shown.is_empty() {
+                h2 { "Publishers and players" }
+                div .wide tabindex="0" role="region" aria-label="Publishers and players" { table {
+                    thead { tr {
+                        @for name in ["address", "role", "stream", "for", "received", "sent",
+                            "skips", "RTT", "sent again", "unsent"] { th scope="col" { (name) } }
+                        th scope="col" { span .control { "kick" } }
+                    } }
+                    tbody { @for (id, conn) in shown { (self.row(id, conn, now)) } }
                 } }
             }
         }
     }
+
+    /// Returns the names of the streams that a connection publishes and plays.
+    fn stream_names(&self, conn: &Conn<T>) -> impl Iterator<Item = String> {
+        let activity = conn.activity.as_deref();
+        let published = activity.into_iter().flat_map(|a| a.publishes()).map(|p| p.stream);
+        let played = activity.into_iter().flat_map(|a| &a.plays).map(|play| play.stream);
+        let name = |stream| self.policies.access.shown(self.hub.channel(stream).name()).to_string();
+        published.chain(played).map(name)
+    }
+
+    fn row(&self, id: ConnId, conn: &Conn<T>, now: Time) -> Markup {
+        let plays = conn.activity.iter().flat_map(|activity| &activity.plays);
+        let skips: u32 = plays.clone().map(Play::skips).sum();
+        let role = plays.clone().next().map_or("publisher", |play| play.framing().as_str());
+        let tcp = conn.transport.tcp_facts();
+        let names = self.stream_names(conn).collect::<Vec<_>>().join(", ");
+        html! {
+            tr {
+                td { (conn.address()) }
+                td { (role) }
+                td .name { (names) }
+                td { (span_of(now.millis_since(conn.accepted))) }
+                td { (mib(conn.bytes_in)) }
+                td { (mib(conn.bytes_out)) }
+                td { (skips) }
+                @if let Some(tcp) = tcp {
+                    td { (millis_of(tcp.rtt_us.into())) }
+                    td { (tcp.retransmits) }
+                    td { (tcp.unsent_bytes / 1024) " KiB" }
+                } @else { td {} td {} td {} }
+                td {
+                    button.control type="button" data-kick=(ConnHandle::text(id, conn))
+                        aria-label=(format!("Kick {}", conn.address())) { "Kick" }
+                }
+            }
+        }
+    }
+}
+
+/// Returns the field for the token, which the script keeps until the browser is closed.
+fn token_form() -> Markup {
+    html! {
+        form #token {
+            label for="secret" { "Token" }
+            input #secret type="password" autocomplete="off" required;
+            button { "Unlock" }
+            button #lock type="button" { "Lock" }
+        }
+    }
+}
+
+fn fact(name: &str, value: &str) -> Markup {
+    html! { div { dt { (name) } dd { (value) } } }
+}
+
+fn cost_of(cost: &StreamCost) -> Markup {
+    let (cpu_s, calls) = (cost.cpu_ns as f64 / 1e9, cost.reads + cost.writes);
+    let (copied, from_files) = (mib(cost.copied_bytes), mib(cost.sendfile_bytes));
+    fact(
+        "cost",
+        &format!("{cpu_s:.1} s of CPU, {calls} calls, {copied} copied, {from_files} from files"),
+    )
 }
 
 /// Returns what a user does to see a stream.
 fn nothing_live() -> Markup {
     html! {
         p { "Nothing is published yet. In OBS: Settings, Stream, Service " code { "Custom" }
-            ", Server " code { "rtmp://ADDRESS/live" } ", Stream Key " code { "show" }
-            ". With ffmpeg:" }
-        p { code { "ffmpeg -re -i talk.mp4 -c copy -f flv rtmp://ADDRESS/live/show" } }
+            ", Server " code { "rtmp://" span .host { "ADDRESS" } "/live" } ", Stream Key "
+            code { "show" } ". With ffmpeg:" }
+        p { code {
+            "ffmpeg -re -i talk.mp4 -c copy -f flv rtmp://" span .host { "ADDRESS" } "/live/show"
+        } }
     }
 }
 
 /// Returns the latency of a stream.
 fn latency_of(latency: &Latency) -> Markup {
-    let percentiles = |histogram: &Histogram| {
-        let figures = [50, 99].map(|percent| histogram.percentile_us(percent).unwrap_or_default());
-        let [p50, p99] = figures.map(millis_of);
-        format!("{p50} (p50), {p99} (p99), {} at most", millis_of(histogram.max_us()))
-    };
     html! {
-        div { dt { "forwarded within" } dd { (percentiles(&latency.forwarded)) } }
-        @if latency.unsent.count() > 0 {
-            div { dt { "unsent for" } dd { (percentiles(&latency.unsent)) } }
-        }
+        (fact("forwarded within", &percentiles(&latency.forwarded)))
+        @if latency.unsent.count() > 0 { (fact("unsent for", &percentiles(&latency.unsent))) }
     }
+}
+
+fn percentiles(histogram: &Histogram) -> String {
+    let figures = [50, 99].map(|percent| histogram.percentile_us(percent).unwrap_or_default());
+    let [p50, p99] = figures.map(millis_of);
+    format!("{p50} (p50), {p99} (p99), {} at most", millis_of(histogram.max_us()))
 }
 
 /// Returns a short duration as people read it.
@@ -291,6 +394,17 @@ fn notes(report: &Report) -> Vec<String> {
         let side = if skew.last_ms > 0 { "behind" } else { "ahead of" };
         notes.push(format!("Audio is {} ms {side} video.", skew.last_ms.unsigned_abs()));
     }
+    match report.unmarked {
+        Some(Unmarked::Found) => notes.push(
+            "The encoder marks no keyframes. They were found in the pictures.".to_owned(),
+        ),
+        Some(Unmarked::None) => notes.push(
+            "The encoder marks no keyframes, and there are none: the picture of a player builds up \
+             little by little."
+                .to_owned(),
+        ),
+        None => {}
+    }
     if report.gops_cut > 0 {
         notes.push(
             "The GOPs are too large to be kept: late players wait for the next keyframe."
@@ -303,8 +417,14 @@ fn notes(report: &Report) -> Vec<String> {
     notes
 }
 
-fn mib(bytes: usize) -> usize {
-    bytes / crate::limits::MIB
+/// Returns an amount of bytes as people read it.
+fn mib(bytes: u64) -> String {
+    let mib = bytes as f64 / crate::limits::MIB as f64;
+    match bytes {
+        0..1_048_576 => format!("{} KiB", bytes / 1024),
+        1_048_576..104_857_600 => format!("{mib:.1} MiB"),
+        _ => format!("{mib:.0} MiB"),
+    }
 }
 
 /// Returns a duration as people read it.

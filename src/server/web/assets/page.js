@@ -10,12 +10,22 @@ const LAG_MAX = 1.5, LAG = 0.3;
 const KEPT = 10, KEPT_MAX = 30;
 let playing = null;
 
+// What a control is for, to find it again in the next state.
+const KEYS = ["watch", "end", "kick"];
+
 function show(html) {
-  const focused = document.activeElement?.dataset?.watch;
+  const focused = state.contains(document.activeElement) ? document.activeElement : null;
+  const key = focused && KEYS.find((key) => focused.dataset[key]);
+  const scrolled = state.querySelector(".wide")?.scrollLeft;
   state.innerHTML = html;
-  const buttons = [...state.querySelectorAll("[data-watch]")];
-  if (focused) buttons.find((button) => button.dataset.watch === focused)?.focus();
-  if (!playing && buttons.length > 0) watch(buttons[0].dataset.watch);
+  for (const host of state.querySelectorAll(".host")) host.textContent = location.hostname;
+  const wide = state.querySelector(".wide");
+  if (wide && scrolled) wide.scrollLeft = scrolled;
+  const buttons = [...state.querySelectorAll("button")];
+  if (key) buttons.find((button) => button.dataset[key] === focused.dataset[key])?.focus();
+  else if (focused?.classList.contains("wide")) wide?.focus();
+  const first = buttons.find((button) => button.dataset.watch);
+  if (!playing && first) watch(first.dataset.watch);
 }
 
 function watch(name) {
@@ -72,12 +82,64 @@ function watch(name) {
   };
 }
 
+// The token of the API, which the browser forgets when it is closed.
+const form = document.getElementById("token");
+const said = document.getElementById("said");
+
+function unlock(token) {
+  if (token) sessionStorage.setItem("token", token);
+  else sessionStorage.removeItem("token");
+  document.body.classList.toggle("unlocked", Boolean(token));
+}
+function lock(why) {
+  unlock("");
+  said.textContent = why;
+}
+async function control(method, path, done) {
+  try {
+    const headers = { Authorization: `Bearer ${sessionStorage.getItem("token")}` };
+    const answer = await fetch(path, { method, headers });
+    if (answer.ok) said.textContent = done;
+    else if (answer.status === 401) lock("The server does not take this token.");
+    else said.textContent = `Refused: ${(await answer.json()).detail}`;
+  } catch {
+    said.textContent = "The server does not answer.";
+  }
+}
+if (form) {
+  unlock(sessionStorage.getItem("token"));
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    unlock(form.elements.secret.value);
+    form.reset();
+    said.textContent = "";
+  });
+  document.getElementById("lock").addEventListener("click", () => lock(""));
+}
+
 state.addEventListener("click", ({ target }) => {
-  if (target.dataset.watch) watch(target.dataset.watch);
+  const { watch: name, kick, end } = target.dataset;
+  if (name) watch(name);
+  if (kick) control("POST", `api/v1/connections/${kick}/kick`, "The connection is closed.");
+  if (end) control("DELETE", `api/v1/streams/${end}`, "The stream is ended.");
 });
+// A state that came between press and release would replace the button, and the click with it.
+let pressed = false, waiting = null;
+addEventListener("pointerdown", () => (pressed = true));
+for (const over of ["pointerup", "pointercancel"]) {
+  addEventListener(over, () =>
+    setTimeout(() => {
+      pressed = false;
+      if (waiting !== null) show(waiting);
+      waiting = null;
+    }),
+  );
+}
 const events = new EventSource("events");
 events.onmessage = ({ data }) => {
   document.body.classList.remove("lost");
-  show(data);
+  if (pressed) waiting = data;
+  else show(data);
 };
 events.onerror = () => document.body.classList.add("lost");
+for (const host of state.querySelectorAll(".host")) host.textContent = location.hostname;
