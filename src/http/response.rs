@@ -18,6 +18,10 @@ macro_rules! statuses {
                 match self { $(Self::$name => $code,)+ }
             }
 
+            /// Every status that this server sends.
+            #[cfg(test)]
+            const ALL: &[Self] = &[$(Self::$name,)+];
+
             /// Returns the reason phrase.
             pub const fn reason(self) -> &'static str {
                 match self { $(Self::$name => $reason,)+ }
@@ -30,20 +34,21 @@ statuses! {
     Ok = 200, "OK";
     Accepted = 202, "Accepted";
     NoContent = 204, "No Content";
-    BadRequest = 400, "Bad HttpRequest";
+    BadRequest = 400, "Bad Request";
     Unauthorized = 401, "Unauthorized";
     Forbidden = 403, "Forbidden";
     NotFound = 404, "Not Found";
     MethodNotAllowed = 405, "Method Not Allowed";
     NotAcceptable = 406, "Not Acceptable";
+    RequestTimeout = 408, "Request Timeout";
     Conflict = 409, "Conflict";
     ContentTooLarge = 413, "Content Too Large";
     UriTooLong = 414, "URI Too Long";
     UnsupportedMediaType = 415, "Unsupported Media Type";
     ExpectationFailed = 417, "Expectation Failed";
-    MisdirectedRequest = 421, "Misdirected HttpRequest";
+    MisdirectedRequest = 421, "Misdirected Request";
     UnprocessableContent = 422, "Unprocessable Content";
-    HeaderFieldsTooLarge = 431, "HttpRequest Header Fields Too Large";
+    HeaderFieldsTooLarge = 431, "Request Header Fields Too Large";
     NotImplemented = 501, "Not Implemented";
     ServiceUnavailable = 503, "Service Unavailable";
     VersionNotSupported = 505, "HTTP Version Not Supported";
@@ -123,6 +128,27 @@ pub fn problem_json(status: HttpStatus, code: &str, detail: &str) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Lines of the "HTTP Status Code Registry" of IANA.
+    const REGISTRY: &str = "\
+        200 OK, 201 Created, 202 Accepted, 203 Non-Authoritative Information, 204 No Content, \
+        205 Reset Content, 206 Partial Content, 304 Not Modified, 400 Bad Request, \
+        401 Unauthorized, 403 Forbidden, 404 Not Found, 405 Method Not Allowed, \
+        406 Not Acceptable, 408 Request Timeout, 409 Conflict, 410 Gone, 411 Length Required, \
+        412 Precondition Failed, 413 Content Too Large, 414 URI Too Long, \
+        415 Unsupported Media Type, 416 Range Not Satisfiable, 417 Expectation Failed, \
+        421 Misdirected Request, 422 Unprocessable Content, 426 Upgrade Required, \
+        428 Precondition Required, 429 Too Many Requests, 431 Request Header Fields Too Large, \
+        500 Internal Server Error, 501 Not Implemented, 503 Service Unavailable, \
+        505 HTTP Version Not Supported";
+
+    #[test]
+    fn reasons_are_those_of_the_registry() {
+        let registered: Vec<_> = REGISTRY.split(", ").collect();
+        for status in HttpStatus::ALL {
+            assert!(registered.contains(&&*status.to_string()), "{status}");
+        }
+    }
 
     #[test]
     fn a_head_is_written_line_by_line() {
