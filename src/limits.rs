@@ -164,6 +164,8 @@ pub const READ_COMMAND_MESSAGES: usize = 8;
 /// Bytes of a command or a data message that cost as much as a media message, because they are
 /// parsed.
 pub const READ_PARSED_BYTES_PER_MESSAGE: usize = 64;
+/// Cost of a byte of an HTTP response, which is formatted, in bytes that are read.
+pub const RESPONSE_BYTE_COST: usize = 8;
 /// Cost of a handshake, which is signed (in media messages).
 pub const READ_HANDSHAKE_MESSAGES: usize = 32;
 /// Chunks that cost as much as a media message.

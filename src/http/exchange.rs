@@ -37,8 +37,15 @@ pub struct Exchange {
     is_shared: bool,
     phase: Phase,
     keeps_alive: bool,
-    /// The frames of a WebSocket client.
-    frames: Option<Box<ClientFrames>>,
+    /// The input of a WebSocket client.
+    websocket: Option<Box<WebSocketInput>>,
+}
+
+#[derive(Debug, Default)]
+struct WebSocketInput {
+    frames: ClientFrames,
+    /// Payload of the newest ping, if it came when the output was full.
+    unanswered: Option<Vec<u8>>,
 }
 
 /// The state of the connection, as drawn in the module's head.
@@ -102,17 +109,22 @@ impl Exchange {
     /// Consumes the bytes of a client whose response streams. Only a WebSocket client has anything
     /// to say.
     fn next_frame(&mut self, input: &mut &mut [u8]) -> Option<ExchangeEvent> {
-        let Some(frames) = &mut self.frames else {
+        let Some(websocket) = &mut self.websocket else {
             *input = &mut [];
             return None;
         };
         loop {
-            match frames.next(input) {
+            match websocket.frames.next(input) {
                 Ok(None) => return None,
                 // Of several pings the newest has to be answered (RFC 6455, section 5.5.3). A
                 // client that sends pings and reads nothing costs no more than these bytes.
-                Ok(Some(ClientFrame::Ping(_))) if self.head.len() > PONGS_BYTES_MAX => {}
-                Ok(Some(ClientFrame::Ping(payload))) => write_pong(&mut self.head, &payload),
+                Ok(Some(ClientFrame::Ping(payload))) if self.head.len() > PONGS_BYTES_MAX => {
+                    websocket.unanswered = Some(payload);
+                }
+                Ok(Some(ClientFrame::Ping(payload))) => {
+                    websocket.unanswered = None;
+                    write_pong(&mut self.head, &payload);
+                }
                 Ok(Some(ClientFrame::Close(code))) => {
                     write_close(&mut self.head, code.unwrap_or(1000));
                     self.phase = Phase::Over;
@@ -125,6 +137,18 @@ impl Exchange {
                     return Some(ExchangeEvent::Closed(Some(error)));
                 }
             }
+        }
+    }
+
+    /// Returns whether a ping came when the output was full, and is not answered yet.
+    pub fn owes_pong(&self) -> bool {
+        self.websocket.as_ref().is_some_and(|input| input.unanswered.is_some())
+    }
+
+    /// Answers that ping.
+    pub fn answer_ping(&mut self) {
+        if let Some(payload) = self.websocket.as_mut().and_then(|input| input.unanswered.take()) {
+            write_pong(&mut self.head, &payload);
         }
     }
 
@@ -145,7 +169,7 @@ impl Exchange {
 
     /// Returns whether the connection is WebSocket's.
     pub const fn is_websocket(&self) -> bool {
-        self.frames.is_some()
+        self.websocket.is_some()
     }
 
     /// Answers the request with a whole response. If the connection does not stay open for the
@@ -189,7 +213,7 @@ impl Exchange {
     pub fn upgrade(&mut self, accept: &str) {
         self.open();
         ResponseHead::write_upgrade(&mut self.head, accept);
-        self.frames = Some(Box::default());
+        self.websocket = Some(Box::default());
     }
 
     /// Writes the head of a response whose body streams until the connection ends.
@@ -272,9 +296,9 @@ impl Exchange {
         self.reader.held_bytes()
             + self.head.capacity()
             + if self.is_shared { 0 } else { self.body.len() }
-            + self
-                .frames
-                .as_ref()
-                .map_or(0, |frames| size_of::<ClientFrames>() + frames.held_bytes())
+            + self.websocket.as_ref().map_or(0, |input| {
+                let unanswered = input.unanswered.as_ref().map_or(0, Vec::capacity);
+                size_of::<WebSocketInput>() + input.frames.held_bytes() + unanswered
+            })
     }
 }

@@ -13,6 +13,8 @@ use std::fmt;
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 /// Longest head of a frame without a mask (bytes).
 pub const FRAME_HEAD_BYTES_MAX: usize = 10;
+/// Shortest frame of a client: a head with its mask (bytes).
+pub const CLIENT_FRAME_BYTES_MIN: u32 = 6;
 /// Longest payload of a control frame (RFC 6455, section 5.5).
 const CONTROL_BYTES_MAX: u64 = 125;
 /// Longest message of a client (bytes). Players send hardly any.
@@ -129,6 +131,8 @@ pub enum FrameError {
     TooLong,
     /// Text is not UTF-8.
     NotUtf8,
+    /// A close frame has half a code, or one that may not be sent.
+    CloseCode,
 }
 
 impl FrameError {
@@ -152,8 +156,23 @@ impl fmt::Display for FrameError {
             Self::Fragment => "a message continues that has not begun, or begins within another",
             Self::TooLong => "a message is longer than 4 KiB",
             Self::NotUtf8 => "text is not UTF-8",
+            Self::CloseCode => "a close frame has no code that may be sent",
         })
     }
+}
+
+/// Returns the code in a close frame, if any (RFC 6455, sections 5.5.1 and 7.4).
+fn close_code(payload: &[u8]) -> Result<Option<u16>, FrameError> {
+    let Some((code, reason)) = payload.split_first_chunk() else {
+        return if payload.is_empty() { Ok(None) } else { Err(FrameError::CloseCode) };
+    };
+    let code = u16::from_be_bytes(*code);
+    // The registry of IANA, and what it leaves to libraries and programs.
+    if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
+        return Err(FrameError::CloseCode);
+    }
+    std::str::from_utf8(reason).map_err(|_| FrameError::NotUtf8)?;
+    Ok(Some(code))
 }
 
 /// The reader of a client's frames. It holds no memory between two messages.
@@ -271,8 +290,7 @@ impl ClientFrames {
             Opcode::Ping => return Ok(Some(ClientFrame::Ping(payload))),
             Opcode::Pong => return Ok(Some(ClientFrame::Pong)),
             Opcode::Close => {
-                let code = payload.first_chunk().map(|code| u16::from_be_bytes(*code));
-                return Ok(Some(ClientFrame::Close(code)));
+                return close_code(&payload).map(|code| Some(ClientFrame::Close(code)));
             }
             Opcode::Continuation => match &mut self.message {
                 Some((_, message)) => message.extend_from_slice(&payload),
@@ -365,7 +383,7 @@ mod tests {
 
     #[test]
     fn frames_that_section_5_forbids_are_refused() {
-        let cases: [(&[u8], u16); 11] = [
+        let cases: [(&[u8], u16); 14] = [
             (b"\x81\x05Hello", 1002),
             (b"\xc1\x80", 1002),
             (b"\x83\x80", 1002),
@@ -377,6 +395,9 @@ mod tests {
             (b"\x81\xfe\xff\xff", 1009),
             (b"\x89\xfe\x00\x7e", 1002),
             (b"\x81\x81\0\0\0\0\xff", 1007),
+            (b"\x88\x81\0\0\0\0\x03", 1002),
+            (b"\x88\x82\0\0\0\0\x03\xed", 1002),
+            (b"\x88\x83\0\0\0\0\x03\xe8\xff", 1007),
         ];
         for (bytes, code) in cases {
             let found = read(bytes, 1).map_err(FrameError::close_code);

@@ -15,7 +15,7 @@ use super::relaying::Relayed;
 use super::web::{Surface, WebClient};
 use crate::http::exchange::ExchangeEvent;
 use crate::http::requests::{HttpRequest, RequestError};
-use crate::http::websocket::FrameError;
+use crate::http::websocket::{CLIENT_FRAME_BYTES_MIN, FrameError};
 use crate::limits;
 use crate::rtmp::client::{Client, ClientError, ClientEvent};
 use crate::rtmp::command::code;
@@ -271,11 +271,12 @@ impl Peer {
     }
 
     /// Returns the chunk size of the received messages (bytes). A peer without chunks is read as if
-    /// they were tiny, which is in small pieces.
+    /// they were tiny, which is in small pieces. Frames of a WebSocket client can be tinier still.
     pub(super) const fn chunk_size(&self) -> u32 {
         match self {
             Self::Rtmp(session) => session.inbound().reader().chunk_size(),
             Self::RtmpClient(uplink) => uplink.client.inbound().reader().chunk_size(),
+            Self::Http(client) if client.exchange.is_websocket() => CLIENT_FRAME_BYTES_MIN,
             Self::Http(_) => limits::CHUNK_SIZE_INITIAL,
         }
     }

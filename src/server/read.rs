@@ -274,7 +274,13 @@ impl<T: Transport> Server<T> {
         if let Some(lane) = plays_on {
             cost += self.headers_cost(id, lane);
         }
-        Recorded { cost, ..Recorded::NOTHING }
+        let peer = &self.table[id].peer;
+        // A small request may ask for a list of all connections.
+        let bytes = match peer.owes_response() {
+            true => taken + peer.pending_bytes() * limits::RESPONSE_BYTE_COST,
+            false => 0,
+        };
+        Recorded { cost, bytes, ..Recorded::NOTHING }
     }
 
     /// Carries out an intent that needs a policy or touches more than its connection.
@@ -387,7 +393,7 @@ pub(super) struct Recorded {
     /// Cost in media messages.
     cost: usize,
     /// Bytes of the whole message. The turn that completes a message copies all of it to the tape,
-    /// even if most of it came in earlier turns.
+    /// even if most of it came in earlier turns. For a request, those of its response are added.
     bytes: usize,
     /// Messages that cannot be parsed.
     pub(super) malformed: usize,

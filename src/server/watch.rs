@@ -64,7 +64,7 @@ impl<T: Transport> Server<T> {
         let is_web = self.table[id].peer.web().is_some();
         let (reason, limit_ms) = match self.table[id].stage {
             Stage::Handshaking | Stage::Connecting if is_web => {
-                (CloseReason::HttpTimeout, self.settings.http.request_ms)
+                return self.request_timed_out(id, now);
             }
             Stage::Connected if is_web => (CloseReason::IdleTimeout, self.settings.http.idle_ms),
             Stage::Handshaking => (CloseReason::HandshakeTimeout, timeouts.handshake_ms),

@@ -180,6 +180,18 @@ impl Attacker {
         }
     }
 
+    /// Returns the status of the next HTTP response within `limit`.
+    pub(crate) fn hears_status(&mut self, limit: Duration) -> Option<u16> {
+        let deadline = Instant::now() + limit;
+        if !self.hears("HTTP/1.1 ", limit) {
+            return None;
+        }
+        while self.heard.len() < 3 && self.end.is_none() && Instant::now() < deadline {
+            self.take();
+        }
+        std::str::from_utf8(self.heard.get(..3)?).ok()?.parse().ok()
+    }
+
     /// Returns whether a ping is answered, which shows that the server reads and parses the input.
     pub(crate) fn is_answered(&mut self, number: u32) -> bool {
         let mut answer = vec![0, 7];

@@ -3,6 +3,7 @@
 
 use tiderace::config::Settings;
 use tiderace::limits;
+use tiderace::server::web::Surface;
 
 use crate::frames::payload;
 use crate::socket::is_about_sockets;
@@ -111,5 +112,53 @@ fn parts_of_an_aggregate_that_are_passed_over_cost_what_frames_cost() {
     let aggregates = vec![Message::new(4, AGGREGATE, body).on(1); AGGREGATES];
     let turns = turns_for(&mut world, publisher, &aggregates);
     let least = turns_that_cost(AGGREGATES, PARTS);
+    assert!(turns >= least, "{turns} turns for {least}");
+}
+
+const SITE: Surface = Surface { playback: true, status: true, is_local: true };
+
+#[test]
+fn a_response_costs_what_its_length_is() {
+    const CLIENTS: usize = 100;
+    let mut world = World::new(Settings::default());
+    world.socket_bytes = 4 * limits::MIB;
+    let clients: Vec<_> = (0..CLIENTS).map(|_| world.connect_http(SITE)).collect();
+    world.run();
+    for client in &clients {
+        world[*client].send_raw(b"GET /api/v1/connections HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    }
+    let mut turns = 0;
+    while world.turn() {
+        turns += 1;
+    }
+    let bytes: usize = clients.iter().map(|client| world[*client].received().len()).sum();
+    let cost = bytes * limits::RESPONSE_BYTE_COST;
+    let least = cost / (limits::READ_BYTES_OF_ALL_PER_TURN_MAX + cost / CLIENTS);
+    assert!(least > 10 && turns >= least, "{turns} turns for {bytes} bytes");
+}
+
+#[test]
+fn frames_of_a_websocket_client_cost_as_chunks_do() {
+    const FRAMES: usize = 100_000;
+    let mut world = World::new(Settings::default());
+    world.socket_bytes = 4 * limits::MIB;
+    let publisher = publishing(&mut world);
+    world.say(publisher, &[header("K1", 10)]);
+    let player = world.connect_http(SITE);
+    world[player].send_raw(
+        b"GET /live/cam.flv HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
+          Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+          Sec-WebSocket-Version: 13\r\n\r\n",
+    );
+    world.run();
+    // Pongs that nobody has asked for.
+    world[player].send_raw(&b"\x8a\x80\0\0\0\0".repeat(FRAMES));
+    let mut turns = 0;
+    while world.turn() {
+        turns += 1;
+    }
+    assert!(world.conn(player).is_some());
+    let cost = FRAMES / limits::READ_CHUNKS_PER_MESSAGE;
+    let least = cost / (2 * limits::READ_MESSAGES_PER_TURN_MAX);
     assert!(turns >= least, "{turns} turns for {least}");
 }

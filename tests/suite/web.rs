@@ -255,6 +255,12 @@ fn a_websocket_client_that_sends_pings_and_reads_nothing_costs_a_bounded_number_
     let unsent = Settings::default().limits.socket_unsent_bytes_max;
     let held = world.conn(player).expect("it may still read").held_bytes(unsent);
     assert!(held < unsent + 5000, "{held} bytes");
+    // Section 5.5.3 of RFC 6455: the newest ping is answered.
+    world[player].send_raw(b"\x89\x86\0\0\0\0newest");
+    world.run();
+    world[player].reads = true;
+    world.run();
+    assert!(world[player].received().ends_with(b"\x8a\x06newest"));
 }
 
 /// The names of the boxes in `bytes`, which has whole boxes.
@@ -454,20 +460,25 @@ fn slow_heads_and_idle_connections_have_deadlines_that_bytes_do_not_move() {
         world[slow].send_raw(b"G");
         world.advance_ms(1000);
     }
-    assert!(!world[slow].is_closed());
+    let silent = world.connect_http(ALL);
+    assert!(!world[slow].is_finished());
     world.advance_ms(1000);
-    assert!(world[slow].is_closed(), "10 s from accept");
+    assert!(world[slow].is_finished(), "10 s from accept");
+    let told = Response::of(world[slow].received());
+    assert_eq!((told.status, told.code()), (408, "request_timeout".to_owned()));
     world.advance_ms(49_999);
-    assert!(!world[idle].is_closed());
+    assert!(!world[idle].is_finished());
+    assert!(world[silent].is_closed() && world[silent].received().is_empty(), "nothing was asked");
     // A second request that is not completed has its own deadline.
     world[idle].send_raw(b"GET / HT");
     world.advance_ms(9_000);
     world[idle].send_raw(b"T");
     world.advance_ms(999);
-    assert!(!world[idle].is_closed());
+    assert!(!world[idle].is_finished());
     world.advance_ms(1);
-    assert!(world[idle].is_closed());
-    assert_eq!(world.closed(CloseReason::HttpTimeout), 2);
+    assert!(world[idle].is_finished());
+    world.advance_ms(1000);
+    assert_eq!(world.closed(CloseReason::HttpTimeout), 3);
 }
 
 #[test]

@@ -88,7 +88,7 @@ fn is_own_host(host: Option<&Host<'_>>, hosts: &[HostName]) -> bool {
 }
 
 fn is_own_name(name: &str, hosts: &[HostName]) -> bool {
-    let name = name.trim_end_matches('.').to_ascii_lowercase();
+    let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
     name == "localhost" || name.ends_with(".localhost") || hosts.iter().any(|own| own.is(&name))
 }
 

@@ -272,6 +272,10 @@ impl<T: Transport> Server<T> {
         let Some(client) = conn.peer.web() else { return };
         if client.exchange.is_over() {
             self.dismiss(id, CloseReason::Answered, String::new(), now);
+        } else if client.exchange.owes_pong() {
+            let client = self.table[id].peer.web_mut();
+            client.into_iter().for_each(|client| client.exchange.answer_ping());
+            self.table.queue_write(id);
         } else if conn.readable || conn.has_unread() {
             self.table.queue_read(id);
         }
@@ -285,6 +289,31 @@ impl<T: Transport> Server<T> {
         if conn.stage == Stage::Connected && is_within() {
             self.enter_stage(id, Stage::Connecting, now);
         }
+    }
+
+    /// Answers a request that waits for a decision, since the connection is about to be closed.
+    pub(super) fn tell_unavailable(&mut self, id: ConnId, description: &str) {
+        let client = self.table[id].peer.web_mut();
+        let Some(client) = client.filter(|client| client.exchange.is_asking()) else { return };
+        let answer = Answer::problem(HttpStatus::ServiceUnavailable, "unavailable", description);
+        client.exchange.end_after_response();
+        client.exchange.respond(&answer.head(), answer.body);
+    }
+
+    /// Closes a connection whose request was not complete in time. A client that has sent a part of
+    /// one is told so. Browsers also open connections that they may need later, and would show the
+    /// answer as that of their next request.
+    pub(super) fn request_timed_out(&mut self, id: ConnId, now: Time) {
+        let detail = format!("limit {} ms", self.settings.http.request_ms);
+        let Some(client) = self.table[id].peer.web_mut() else { return };
+        if !client.exchange.is_within_request() {
+            return self.close(id, CloseReason::HttpTimeout, detail, now);
+        }
+        let description = format!("the request was not complete in time: {detail}");
+        let answer = Answer::problem(HttpStatus::RequestTimeout, "request_timeout", &description);
+        client.exchange.end_after_response();
+        client.exchange.respond(&answer.head(), answer.body);
+        self.dismiss(id, CloseReason::HttpTimeout, detail, now);
     }
 
     /// Answers bytes that are no valid request, and closes the connection: where one request ends

@@ -8,6 +8,7 @@ mod players;
 mod sessions;
 mod sockets;
 mod values;
+mod web;
 
 use crate::server::Setup;
 use crate::trial::Trial;
@@ -59,11 +60,42 @@ const FLOODED: Setup = Setup {
     ..USUAL
 };
 
+/// A token, and deadlines that are over within a case.
+const WEB: Setup = Setup {
+    shell: "ulimit -s 512; export TIDERACE_API_TOKEN=0123456789abcdef; exec \"$0\" \"$@\"",
+    ..Setup::with(
+        "[publish]\nlinger_ms = 500\n[timeouts]\nplayer_stalled_ms = 2000\n[http]\n\
+         request_ms = 2000\nresponse_ms = 2000\n",
+    )
+};
+
 /// The owner of cases whose attacker needs no healthy clients beside it.
 const PROCESS: &str = "in `tests/suite/process`";
 
 /// The cases that take longest come first.
 pub(crate) const GROUPS: &[Group] = &[
+    Group {
+        setup: WEB,
+        any_server: false,
+        cases: &[
+            beside("W01", "300 parts of a head, and a head at ten bytes a second", web::w01),
+            beside("W02", "200 parts of a body, and a body at 20 bytes a second", web::w02),
+            beside("W03", "100 clients that do not take their responses", web::w03),
+            beside("W04", "ranges: many, huge, backwards", web::w04),
+            beside("W05", "heads with too many fields, too long, and without an end", web::w05),
+            beside("W06", "10,000 connections that are kept alive", web::w06),
+            beside("W07", "WebSocket: pings and tiny frames without pause", web::w07),
+            beside("W08", "WebSocket: frames that the specification forbids", web::w08),
+            beside("W09", "names that were rebound to this server", web::w09),
+            beside("W10", "changes by pages of other sites", web::w10),
+            beside("W11", "requests with two readings", web::w11),
+            beside("W12", "2000 requests at once, reading no response", web::w12),
+            beside("W13", "200 players over HTTP and WebSocket that never read", web::w13),
+            beside("W14", "2000 requests with a flipped bit", web::w14),
+            beside("W15", "5000 connections that send garbage", web::w15),
+            beside("W16", "200 open pages that never read", web::w16),
+        ],
+    },
     Group {
         setup: USUAL,
         any_server: true,

@@ -30,7 +30,7 @@ fn stalled_players(trial: &mut Trial<'_>, key: &str, count: usize) -> Vec<Attack
 
 /// Waits until the server has dropped all players, and checks the memory they cost, including that
 /// of the stream.
-fn wait_until_rid_of(
+pub(super) fn wait_until_rid_of(
     trial: &mut Trial<'_>,
     mut players: Vec<Attacker>,
     mut meanwhile: impl FnMut(&mut Attacker),
