@@ -131,7 +131,11 @@ impl<T: Transport> Server<T> {
                 self.refuse_playlist(id, &request, refused, now);
             }
             (Ask::View(request), Err(refused)) => {
-                self.refuse_view(id, &request, HttpStatus::Forbidden, refused, now);
+                let status = match refused.reason {
+                    CloseReason::VerdictTimeout => HttpStatus::ServiceUnavailable,
+                    _ => HttpStatus::Forbidden,
+                };
+                self.refuse_view(id, &request, status, refused, now);
             }
         }
         if goes_on {

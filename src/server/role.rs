@@ -409,5 +409,6 @@ impl<T: Transport> Server<T> {
         if conn.is_idle() {
             conn.peer.error_status(0, code::CONNECT_APP_SHUTDOWN, description);
         }
+        self.tell_unavailable(id, description);
     }
 }

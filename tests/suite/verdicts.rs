@@ -5,7 +5,9 @@ use tiderace::config::Settings;
 use tiderace::limits;
 use tiderace::server::judge::{Decision, JudgedCommand, OutsideJudge, Question, Refused};
 use tiderace::server::reason::CloseReason;
+use tiderace::server::web::Surface;
 
+use crate::frames::publish;
 use crate::wire::{self, Message};
 use crate::world::{ClientHandle, World};
 
@@ -322,4 +324,110 @@ fn a_player_that_waits_for_a_second_stream_goes_on_with_the_first() {
     assert!(is_parked(&world, player));
     world.say(publisher, &[wire::audio(0, 50), wire::audio(20, 50)]);
     assert_eq!(world[player].media().len(), 2);
+}
+
+const SITE: Surface = Surface { playback: true, status: true, is_local: true };
+const REQUESTS: [&str; 2] = [
+    "",
+    "Upgrade: websocket\r\nConnection: Upgrade\r\n\
+    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n",
+];
+
+/// A world whose judge decides plays, with a stream, and a player over HTTP that has asked for it,
+/// with another request behind that.
+fn view(fields: &str) -> (World, ClientHandle) {
+    let mut world = judged(&[JudgedCommand::Play]);
+    let publisher = world.publisher("cam");
+    publish(&mut world, publisher, "V0 A0 K1 a1 i2", 0);
+    let player = world.connect_http(SITE);
+    let request = format!("GET /live/cam.flv HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n");
+    world[player].send_raw(request.as_bytes());
+    world.run();
+    assert!(is_parked(&world, player));
+    (world, player)
+}
+
+/// The status of the first response, if there is one.
+fn status(world: &World, player: ClientHandle) -> Option<u16> {
+    let received = std::str::from_utf8(world[player].received().get(..12)?).ok()?;
+    received.strip_prefix("HTTP/1.1 ")?.parse().ok()
+}
+
+#[test]
+fn a_player_over_http_gets_nothing_before_the_decision_and_the_stream_after_it() {
+    for (fields, granted_with) in REQUESTS.into_iter().zip([200, 101]) {
+        let (mut world, player) = view(fields);
+        world.advance_ms(limits::VERDICT_MS - 1);
+        assert_eq!(status(&world, player), None);
+        let asked = question(&mut world);
+        assert_eq!((asked.command, &*asked.name), (JudgedCommand::Play, "live/cam"));
+        decide(&mut world, &asked, granted(&asked));
+        assert_eq!(status(&world, player), Some(granted_with));
+        assert!(world[player].received().windows(3).any(|three| three == b"FLV"));
+        world.advance_ms(2 * limits::VERDICT_MS);
+        assert_eq!(world.server.stats().closed_total(), 0, "no deadline of the wait is left");
+    }
+}
+
+#[test]
+fn a_player_over_http_is_told_the_refusal_as_a_status() {
+    for fields in REQUESTS {
+        let (mut world, player) = view(fields);
+        let asked = question(&mut world);
+        decide(&mut world, &asked, refused());
+        assert_eq!(status(&world, player), Some(403));
+        let text = String::from_utf8(world[player].received().to_vec()).unwrap();
+        assert!(text.contains("for the peer") && !text.contains("for the log"), "{text}");
+        assert!(world[player].is_finished());
+        world.advance_ms(1000);
+        assert_eq!(world.closed(CloseReason::KeyRefused), 1);
+        // Without a decision the server is at fault.
+        let (mut world, player) = view(fields);
+        let asked = question(&mut world);
+        world.advance_ms(limits::VERDICT_MS);
+        assert_eq!(status(&world, player), Some(503));
+        decide(&mut world, &asked, granted(&asked));
+        assert!(world[player].is_finished());
+        world.advance_ms(1000);
+        assert_eq!(world.closed(CloseReason::VerdictTimeout), 1);
+        assert_eq!(world.server.stats().plays, 0);
+    }
+}
+
+#[test]
+fn a_player_over_http_that_leaves_while_it_waits_is_not_let_in() {
+    for (fields, resets) in
+        REQUESTS.into_iter().flat_map(|fields| [(fields, false), (fields, true)])
+    {
+        let (mut world, player) = view(fields);
+        let asked = question(&mut world);
+        if resets {
+            world[player].reset();
+        } else {
+            world[player].finish();
+        }
+        world.run();
+        assert!(world.conn(player).is_none());
+        let next = world.connect_http(SITE);
+        decide(&mut world, &asked, granted(&asked));
+        assert!(world[next].received().is_empty(), "the answer was not for this client");
+        assert_eq!(world.server.stats().plays, 0);
+    }
+}
+
+#[test]
+fn a_drain_ends_a_player_over_http_that_waits() {
+    for fields in REQUESTS {
+        let (mut world, player) = view(fields);
+        let asked = question(&mut world);
+        let now = world.now();
+        world.server.drain(now);
+        world.run();
+        assert_eq!(status(&world, player), Some(503));
+        decide(&mut world, &asked, granted(&asked));
+        world.advance_ms(2000);
+        assert!(world.conn(player).is_none());
+        assert_eq!(world.closed(CloseReason::ServerShutdown), 2, "and the publisher");
+        assert_eq!(world.server.stats().plays, 0);
+    }
 }
