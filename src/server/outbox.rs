@@ -10,6 +10,7 @@ use super::conn::{Activity, Conn};
 use super::hub::Hub;
 use super::transport::Transport;
 use crate::budget::Budget;
+use crate::limits;
 use crate::stream::latency::Handed;
 use crate::stream::segment::FileRun;
 use crate::stream::slices::Slices;
@@ -47,8 +48,10 @@ pub(super) struct WriteTotals {
 }
 
 /// See the module's head.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Outbox {
+    /// Memory for copies. It has its whole capacity from the start, since it would reach twice its
+    /// bound if it doubled.
     scratch: Vec<u8>,
     /// The error of a `write_file` whose bytes the same transport took from memory: the system
     /// refuses to send from files.
@@ -56,6 +59,17 @@ pub(super) struct Outbox {
     /// The messages that were handed to the kernel, for the latencies of their streams.
     pub(super) handed: Handed,
     pub(super) sent: WriteTotals,
+}
+
+impl Default for Outbox {
+    fn default() -> Self {
+        Self {
+            scratch: Vec::with_capacity(limits::WRITE_SCRATCH_BYTES),
+            file_refusal: None,
+            handed: Handed::default(),
+            sent: WriteTotals::default(),
+        }
+    }
 }
 
 impl Outbox {

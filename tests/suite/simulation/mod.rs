@@ -10,6 +10,7 @@ mod host;
 mod ledger;
 mod media;
 mod model;
+mod web_reader;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
@@ -25,12 +26,15 @@ use tiderace::config::{Duplicate, Settings, Start};
 use tiderace::limits::{self, KIB, MIB};
 use tiderace::server::judge::{JudgedCommand, OutsideJudge, Question, Refused};
 use tiderace::server::memory::MemoryLevel;
+use tiderace::server::peer::Protocol;
 use tiderace::server::reason::CloseReason;
+use tiderace::server::web::Surface;
 use tiderace::time::Time;
 
 use self::host::Host;
 use self::media::Kind;
 use self::model::{ClientId, Model, Said, Tally, TurnEnd};
+use self::web_reader::{Heard, WebReader};
 use crate::faults::{Counts, Fault, Sabotage};
 use crate::random::{Random, fresh_seed};
 use crate::socket::Seen;
@@ -50,6 +54,24 @@ const STEPS_TO_REST: usize = 16;
 /// User control events (RTMP 1.0, section 7.1.7).
 const PING_REQUEST: u8 = 6;
 const PING_RESPONSE: u8 = 7;
+const SITE: Protocol = Protocol::Http(Surface { playback: true, status: true, is_local: true });
+/// What programs ask for, and the status of the answer.
+const PATHS: [(&str, u16); 5] = [
+    ("/healthz", 200),
+    ("/nowhere", 404),
+    ("/metrics", 200),
+    ("/api/v1/connections?limit=3", 200),
+    ("/api/v1/streams", 200),
+];
+/// Bytes that are no request, and the status of the answer.
+const GARBAGE: [(&str, u16); 4] = [
+    ("GET / HTTP/1.1\nHost: a\n\n", 400),
+    ("GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", 501),
+    ("\u{3}\u{0}\u{0}", 400),
+    ("GET / HTTP/9.9\r\nHost: a\r\n\r\n", 505),
+];
+const UPGRADE: &str = "Upgrade: websocket\r\nConnection: Upgrade\r\n\
+    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n";
 /// Upper bound of turns before the server must come to rest.
 const TURNS_MAX: usize = 100_000;
 
@@ -170,6 +192,8 @@ impl Outcome {
         self.tally.refused += outcome.tally.refused;
         self.tally.displaced += outcome.tally.displaced;
         self.tally.overs += outcome.tally.overs;
+        self.tally.views += outcome.tally.views;
+        self.tally.answers += outcome.tally.answers;
         self.tally.granted += outcome.tally.granted;
         self.tally.denied += outcome.tally.denied;
         self.tally.undecided += outcome.tally.undecided;
@@ -179,7 +203,7 @@ impl Outcome {
 
     fn assert_lively(&self, seeds: u64) {
         let Tally { messages, gaps, publishes, refused, displaced, overs, .. } = self.tally;
-        let Tally { granted, denied, undecided, .. } = self.tally;
+        let Tally { granted, denied, undecided, views, answers, .. } = self.tally;
         for (what, count, least) in [
             ("messages that arrived", messages, 1000 * seeds),
             ("gaps", gaps, seeds / 10),
@@ -187,6 +211,8 @@ impl Outcome {
             ("refused publishes", refused, seeds / 10),
             ("displaced publishers", displaced, seeds / 10),
             ("streams that were over", overs, seeds),
+            ("streams over HTTP", views, seeds),
+            ("whole responses", answers, 10 * seeds),
             ("requests that a judge granted", granted, 10 * seeds),
             ("requests that a judge refused", denied, seeds),
             ("requests that a judge did not decide in time", undecided, seeds),
@@ -229,6 +255,19 @@ struct Client {
     gop_bytes: usize,
     /// The client sends nothing more.
     is_done: bool,
+    /// `None` for a client of RTMP.
+    web: Option<Web>,
+}
+
+/// The client's end of HTTP.
+#[derive(Debug, Default)]
+struct Web {
+    is_player: bool,
+    reader: WebReader,
+    /// The statuses of the responses that are still to come.
+    statuses: VecDeque<u16>,
+    /// Payload of the newest ping, until it is answered.
+    pinged: Option<[u8; 4]>,
 }
 
 impl Client {
@@ -291,7 +330,7 @@ impl Judge {
         let command = match said {
             Said::Connect => JudgedCommand::Connect,
             Said::Publish(_) => JudgedCommand::Publish,
-            Said::Play(_) => JudgedCommand::Play,
+            Said::Play(_) | Said::View(_) => JudgedCommand::Play,
             _ => return false,
         };
         self.commands.contains(&command)
@@ -403,7 +442,8 @@ impl Simulation {
             0..3 => self.sleeper(),
             3..8 => self.publisher(),
             8..14 => self.player(),
-            14..77 => self.media(),
+            14..74 => self.media(),
+            74..77 => self.web_request(),
             77..90 => self.read_a_little(),
             90..93 => self.pass_time(),
             93..95 => self.one_client_leaves(),
@@ -417,6 +457,20 @@ impl Simulation {
     /// Opens a client that completes the handshake, connects, creates a stream and requests
     /// `intent`.
     fn open(&mut self, reading: Reading, intent: Intent) -> Option<ClientId> {
+        let id = self.connect(reading, intent, Protocol::Rtmp)?;
+        let client = self.client(id);
+        client.say_bytes(&wire::handshake());
+        client.say(&wire::connect("live"), Some(Said::Connect));
+        client.say(&wire::create_stream(2.0), None);
+        Some(id)
+    }
+
+    fn connect(
+        &mut self,
+        reading: Reading,
+        intent: Intent,
+        protocol: Protocol,
+    ) -> Option<ClientId> {
         if self.clients.len() >= CLIENTS_MAX {
             return None;
         }
@@ -424,11 +478,11 @@ impl Simulation {
             Reading::All => self.socket_bytes,
             _ => [KIB, 4 * KIB][self.random.below(2)],
         };
-        let id = self.host.connect(socket_bytes);
-        self.note(|| format!("client {id} connects: {intent:?}, reads {reading:?}"));
+        let id = self.host.connect(socket_bytes, protocol);
+        self.note(|| format!("client {id} connects: {intent:?}, reads {reading:?}, {protocol:?}"));
         let now_ms = self.now_ms();
         self.model.connected(id, reading == Reading::All, now_ms);
-        let mut client = Client {
+        let client = Client {
             reading,
             intent,
             outbox: Vec::new(),
@@ -439,10 +493,8 @@ impl Simulation {
             clock: [0, 90_000, u32::MAX - 3000, 1 << 31][self.random.below(4)],
             gop_bytes: 0,
             is_done: false,
+            web: (protocol == SITE).then(Web::default),
         };
-        client.say_bytes(&wire::handshake());
-        client.say(&wire::connect("live"), Some(Said::Connect));
-        client.say(&wire::create_stream(2.0), None);
         self.clients.insert(id, client);
         Some(id)
     }
@@ -453,6 +505,11 @@ impl Simulation {
 
     /// Opens a client that requests nothing, or has not even completed its handshake.
     fn sleeper(&mut self) {
+        if self.random.one_in(2) {
+            let reading = if self.random.one_in(6) { Reading::Slow } else { Reading::All };
+            self.connect(reading, Intent::Nothing, SITE);
+            return;
+        }
         let Some(id) = self.open(Reading::All, Intent::Nothing) else { return };
         if self.random.one_in(2) {
             let said = self.random.below(3500);
@@ -483,7 +540,51 @@ impl Simulation {
             1 => Reading::Slow,
             _ => Reading::All,
         };
-        self.play(stream, reading);
+        match self.random.below(6) {
+            0 => self.view(stream, reading, ""),
+            1 => self.view(stream, reading, UPGRADE),
+            _ => self.play(stream, reading),
+        }
+    }
+
+    /// Opens a player over HTTP, or over WebSocket with the fields of an upgrade.
+    fn view(&mut self, stream: usize, reading: Reading, fields: &str) {
+        let Some(id) = self.connect(reading, Intent::Play, SITE) else { return };
+        let path = format!("/live/{}.flv", key(stream));
+        let client = self.client(id);
+        client.say_bytes(&request(&path, fields));
+        client.script.push_back((client.said_bytes, Said::View(stream)));
+        client.web = Some(Web { is_player: true, ..Web::default() });
+    }
+
+    /// Has a program send requests, of which some are garbage, or a WebSocket player a ping.
+    fn web_request(&mut self) {
+        let Some(id) = self.pick(|client| client.web.is_some() && !client.is_done) else { return };
+        self.numbers += 1;
+        let number = self.numbers.to_be_bytes();
+        let requests: Vec<_> =
+            (0..=self.random.below(3)).map(|_| PATHS[self.random.below(PATHS.len())]).collect();
+        let garbage = GARBAGE[self.random.below(GARBAGE.len())];
+        let is_garbage = self.random.one_in(8);
+        let client = self.client(id);
+        let Some(web) = &mut client.web else { return };
+        if web.is_player {
+            if web.reader.is_websocket() {
+                web.pinged = Some(number);
+                client.say_bytes(&[&[0x89, 0x84, 0, 0, 0, 0], &number[..]].concat());
+            }
+            return;
+        }
+        web.statuses.extend(requests.iter().map(|(_, status)| status));
+        requests.iter().for_each(|(path, _)| client.say_bytes(&request(path, "")));
+        if is_garbage {
+            let web = client.web.as_mut();
+            web.into_iter().for_each(|web| web.statuses.push_back(garbage.1));
+            client.say_bytes(garbage.0.as_bytes());
+            client.is_done = true;
+            self.model.turns_wild(id);
+        }
+        self.note(|| format!("client {id} asks for {requests:?}, garbage: {is_garbage}"));
     }
 
     fn play(&mut self, stream: usize, reading: Reading) {
@@ -584,7 +685,7 @@ impl Simulation {
     /// Sends garbage. A publisher sends garbage that certainly ends it, because other garbage could
     /// turn into a message together with earlier bytes.
     fn hostile_bytes(&mut self) {
-        let Some(id) = self.pick(|client| !client.is_done) else { return };
+        let Some(id) = self.pick(|client| !client.is_done && client.web.is_none()) else { return };
         self.model.turns_wild(id);
         let publishes = matches!(self.client(id).intent, Intent::Publish(_));
         let nonsense: &[u8] = match self.random.below(4) {
@@ -651,6 +752,9 @@ impl Simulation {
         if bytes.is_empty() {
             return;
         }
+        if self.client(id).web.is_some() {
+            return self.receive_web(id, &bytes);
+        }
         for message in self.client(id).reader.read(&bytes) {
             let read = message.is_media().then(|| media::read(&message));
             self.note(|| format!("client {id} gets {read:?}, type {}", message.kind));
@@ -661,6 +765,28 @@ impl Simulation {
                 self.client(id).say(&pong, None);
             }
             self.model.received(id, &message);
+        }
+    }
+
+    fn receive_web(&mut self, id: ClientId, bytes: &[u8]) {
+        let client = self.clients.get_mut(&id).expect("a known client");
+        let Some(web) = &mut client.web else { return };
+        for heard in web.reader.read(bytes) {
+            match heard {
+                Heard::Status(_) if web.is_player => {}
+                Heard::Status(status) => {
+                    let expected = web.statuses.pop_front();
+                    // A client that is slow may also be told that it was too late.
+                    assert!(expected == Some(status) || status == 408, "{status}: {expected:?}");
+                    self.model.tally.answers += 1;
+                }
+                Heard::Begun => self.model.begun(id),
+                Heard::Media(message) => self.model.received(id, &message),
+                Heard::Pong(payload) if web.pinged.is_some_and(|ping| ping[..] == payload) => {
+                    web.pinged = None;
+                }
+                Heard::Pong(_) | Heard::Close => {}
+            }
         }
     }
 
@@ -798,10 +924,16 @@ impl Simulation {
         for (id, client) in &self.clients {
             let Some(conn) = self.host.conn(*id) else { continue };
             let skips = conn.activity.as_ref().and_then(|a| a.plays.first()).map(|p| p.skips());
+            let is_closing = conn.is_closing();
             if client.reading == Reading::All {
                 assert!(client.reader.is_between_messages(), "client {id}: half a message");
             }
-            self.model.is_at_rest(*id, skips.unwrap_or(0), now_ms);
+            if let (Some(web), Reading::All, false) = (&client.web, client.reading, is_closing) {
+                assert!(web.reader.is_between(), "client {id}: half a tag or a response");
+                let is_answered = web.statuses.is_empty() && web.pinged.is_none();
+                assert!(is_answered || client.is_done, "client {id} waits: {web:?}");
+            }
+            self.model.is_at_rest(*id, skips.unwrap_or(0), is_closing, now_ms);
         }
         for stream in 0..STREAMS {
             let live = self.host.server.hub().find(&format!("live/{}", key(stream)));
@@ -841,6 +973,10 @@ impl Simulation {
 fn refusal() -> Refused {
     let reason = CloseReason::KeyRefused;
     Refused { reason, detail: String::new(), description: "the judge refuses".to_owned() }
+}
+
+fn request(path: &str, fields: &str) -> Vec<u8> {
+    format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n").into_bytes()
 }
 
 fn key(stream: usize) -> String {

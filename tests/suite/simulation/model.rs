@@ -62,6 +62,8 @@ pub(super) enum Said {
     Publish(usize),
     Unpublish,
     Play(usize),
+    /// Asks for a stream over HTTP.
+    View(usize),
     /// A media message with kind, number and timestamp.
     Media(Kind, u32, u32),
     /// Bytes that no server can parse.
@@ -92,6 +94,8 @@ struct Stream {
     configurations: [Option<u32>; 2],
     newest: [Option<usize>; 2],
     awaits_gop: bool,
+    /// Media of which its newest publisher has sent the configuration.
+    is_known: [bool; 2],
     /// Number of frames before the newest publisher started.
     published_from: usize,
     /// Number of frames before the last end of the stream. Newcomers are not owed any of these.
@@ -196,6 +200,16 @@ struct Player {
     skips: u32,
     tracks: [Track; 2],
     gaps: u64,
+    /// `None` for a player over RTMP.
+    view: Option<View>,
+}
+
+/// State of a player over HTTP. Its response begins when the media of the stream are known, and
+/// ends with the stream.
+#[derive(Clone, Copy, Debug, Default)]
+struct View {
+    has_begun: bool,
+    is_over: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -216,6 +230,9 @@ pub(super) struct Tally {
     pub(super) refused: u64,
     pub(super) displaced: u64,
     pub(super) overs: u64,
+    /// Responses with a stream over HTTP, and whole responses.
+    pub(super) views: u64,
+    pub(super) answers: u64,
     /// Requests that a judge granted, refused, and did not decide in time.
     pub(super) granted: u64,
     pub(super) denied: u64,
@@ -300,10 +317,10 @@ impl Model {
             Said::Publish(stream) => self.publish(id, stream),
             Said::Unpublish => self.unpublish(id, now_ms),
             Said::Nonsense => self.ended(id, now_ms),
-            Said::Play(_) if self.level >= MemoryLevel::Tight => {
+            Said::Play(_) | Said::View(_) if self.level >= MemoryLevel::Tight => {
                 (client.leaves, client.finds_no_memory) = (true, true);
             }
-            Said::Play(index) => {
+            Said::Play(index) | Said::View(index) => {
                 let stream = &self.streams[index];
                 let is_key = |frame: &Frame| frame.kind == Kind::Key;
                 let player = Player {
@@ -316,6 +333,7 @@ impl Model {
                     skips: 0,
                     tracks: [Track::default(); 2],
                     gaps: 0,
+                    view: matches!(said, Said::View(_)).then(View::default),
                 };
                 client.role = Role::Plays(Box::new(player));
             }
@@ -357,6 +375,7 @@ impl Model {
         stream.lingers_until_ms = None;
         stream.begun = self.now;
         stream.awaits_gop = true;
+        stream.is_known = [false; 2];
         stream.published_from = stream.frames.len();
         self.tally.publishes += 1;
         if let Some(displaced) = displaced.and_then(|id| self.clients.get_mut(&id)) {
@@ -390,6 +409,7 @@ impl Model {
         let track = kind.track();
         if kind.is_configuration() {
             stream.configurations[track] = Some(number);
+            stream.is_known[track] = true;
             return;
         }
         stream.awaits_gop &= kind != Kind::Key;
@@ -427,6 +447,7 @@ impl Model {
             match &client.role {
                 Role::None => {
                     let age_ms = now_ms - client.since_ms;
+                    // A client of HTTP has deadlines for its request, and when it asks nothing.
                     let is_late = !client.is_connected && age_ms >= timeouts.handshake_ms;
                     let stalled = !client.is_good && age_ms >= timeouts.player_stalled_ms;
                     let may_go = is_late || evicted || stalled;
@@ -446,7 +467,8 @@ impl Model {
                     let waits = stream.publisher.is_none() || stream.begun == self.now;
                     // Frames that it lost with the end of its stream count as skipped.
                     let moved = waits && player.was_cut_off;
-                    let may_go = !client.is_good || moved || waits && evicted;
+                    let is_over = player.view.is_some_and(|view| view.is_over);
+                    let may_go = !client.is_good || moved || is_over || waits && evicted;
                     assert!(may_go, "a player that reads was closed: {player:?}");
                 }
             }
@@ -482,10 +504,20 @@ impl Model {
                 stream.over = stream.frames.len();
                 stream.ends_until_ms = now_ms + LAST_MESSAGES_MS_MAX;
                 self.tally.overs += 1;
+                self.views_end(index);
             }
             let stream = &self.streams[index];
             if stream.publisher.is_none() && now_ms <= stream.ends_until_ms {
                 self.stream_ends(index, &end.turn.blocked);
+            }
+        }
+    }
+
+    fn views_end(&mut self, index: usize) {
+        for client in self.clients.values_mut() {
+            let Role::Plays(player) = &mut client.role else { continue };
+            if let Some(view) = player.view.as_mut().filter(|_| player.stream == index) {
+                view.is_over = true;
             }
         }
     }
@@ -547,6 +579,23 @@ impl Model {
         }
     }
 
+    /// Records that the response of a player over HTTP has begun. It begins like a newcomer, so
+    /// earlier frames are not owed.
+    pub(super) fn begun(&mut self, id: ClientId) {
+        let Some(client) = self.clients.get_mut(&id) else { return };
+        let Role::Plays(player) = &mut client.role else {
+            return assert!(client.leaves, "client {id}: a stream without a play");
+        };
+        let stream = &self.streams[player.stream];
+        let mut since = stream.frames.iter().enumerate().skip(player.owed_from);
+        let is_key = |(at, frame): (usize, &Frame)| (frame.kind == Kind::Key).then_some(at);
+        player.begins = player.begins.or_else(|| since.find_map(is_key));
+        player.owed_from = stream.frames.len();
+        let view = player.view.as_mut().expect("a player over HTTP");
+        assert!(!std::mem::replace(&mut view.has_begun, true), "client {id}: it begins twice");
+        self.tally.views += 1;
+    }
+
     /// Records and checks a message that a client has received.
     pub(super) fn received(&mut self, id: ClientId, message: &Message) {
         let Some(client) = self.clients.get_mut(&id) else { return };
@@ -557,19 +606,37 @@ impl Model {
         if message.kind == COMMAND {
             player.told(message);
         } else if message.is_media() {
+            assert!(player.view.is_none_or(|view| view.has_begun), "media before the header");
             self.tally.messages += 1;
             player.receive(message, &self.streams, &self.places);
         }
     }
 
     /// Checks a client when nothing more can happen. A client that reads has everything it is owed,
-    /// and was skipped ahead only for a reason; `skips` is the server's count.
-    pub(super) fn is_at_rest(&mut self, id: ClientId, skips: u32, now_ms: u64) {
+    /// and was skipped ahead only for a reason; `skips` is the server's count. A player over HTTP
+    /// whose stream is over is being closed.
+    pub(super) fn is_at_rest(&mut self, id: ClientId, skips: u32, is_closing: bool, now_ms: u64) {
         let Some(client) = self.clients.get_mut(&id).filter(|c| c.is_good && !c.is_wild) else {
             return;
         };
         let Role::Plays(player) = &mut client.role else { return };
         let stream = &self.streams[player.stream];
+        if let Some(View { has_begun, is_over }) = player.view {
+            if !has_begun {
+                let must_begin = stream.publisher.is_some() && stream.is_known == [true; 2];
+                return assert!(!must_begin, "client {id} gets no stream: {player:?}");
+            }
+            if is_over {
+                let is_last = stream.publisher.is_none() && stream.frames.len() == stream.over;
+                assert!(is_closing || !is_last, "client {id}: its stream is over");
+                if is_last && !player.was_cut_off {
+                    player.assert_complete(stream);
+                }
+                self.tally.gaps += player.gaps;
+                (client.role, client.leaves) = (Role::None, true);
+                return;
+            }
+        }
         let outrun_by = player.outrun_by(stream, &self.settings, now_ms);
         player.owed_from = player.owed_from.max(outrun_by.unwrap_or(0));
         player.assert_complete(stream);
