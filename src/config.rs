@@ -105,6 +105,12 @@ impl Settings {
         out
     }
 
+    /// Returns every key outside of `[apps]`, as in `play.start`, with its value in the syntax of
+    /// the file. None of the values is a secret.
+    pub fn entries(&self) -> impl Iterator<Item = (&'static str, String)> {
+        keys().map(|key| (key.path, (key.show)(self)))
+    }
+
     /// Returns the keys that differ in `new` and that a reload does not change.
     pub fn changed_at_restart_only(&self, new: &Self) -> Vec<String> {
         self.changes(new, Change::Restart).map(|change| change.key).collect()

@@ -34,6 +34,11 @@ pub struct App {
 }
 
 impl App {
+    /// Returns every key with its value. Secrets are replaced by their number.
+    pub fn entries(&self) -> impl Iterator<Item = (&'static str, String)> {
+        APP_KEYS.iter().map(|key| (key.name, (key.show)(self)))
+    }
+
     /// Returns true if the section has a rule or releases one.
     fn has_rule(&self) -> bool {
         !self.released.is_empty() || rules().any(|(_, rule)| (rule.in_force)(self))

@@ -383,6 +383,15 @@ impl HttpRequest {
         items.any(|item| item.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
     }
 
+    /// Returns whether the client has the version of the resource that `tag` names (RFC 9110,
+    /// section 13.1.2). The comparison is weak.
+    pub fn has_version(&self, tag: &str) -> bool {
+        let opaque = |tag: &str| tag.strip_prefix("W/").unwrap_or(tag).to_owned();
+        let items = self.values("if-none-match").flat_map(|value| value.split(|b| *b == b','));
+        let mut items = items.filter_map(|item| std::str::from_utf8(item.trim_ascii()).ok());
+        items.any(|item| item == "*" || opaque(item) == opaque(tag))
+    }
+
     /// Returns the host in `Host`. Only a request of HTTP/1.0 has none.
     pub fn host(&self) -> Option<Host<'_>> {
         Host::parse(std::str::from_utf8(self.header("host")?).ok()?)
@@ -599,6 +608,22 @@ mod tests {
         assert_eq!(read(head.as_bytes(), head.len()), Ok(vec![HttpArrival::Continue]));
         // With the body behind the head the client does not wait.
         assert_eq!(status_of(&format!("{head}hi")), Ok(1));
+    }
+
+    #[test]
+    fn rfc_9110_section_13_1_2_versions_are_compared_weakly() {
+        for (fields, is_it) in [
+            ("", false),
+            ("If-None-Match: \"a\"\r\n", true),
+            ("If-None-Match: W/\"a\"\r\n", true),
+            ("If-None-Match: \"b\", \"a\"\r\n", true),
+            ("If-None-Match: \"b\"\r\nIf-None-Match: \"a\"\r\n", true),
+            ("If-None-Match: *\r\n", true),
+            ("If-None-Match: \"b\", a, \"A\"\r\n", false),
+        ] {
+            assert_eq!(only(&with(fields)).has_version("\"a\""), is_it, "{fields}");
+            assert_eq!(only(&with(fields)).has_version("W/\"a\""), is_it, "{fields}");
+        }
     }
 
     #[test]

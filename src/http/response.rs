@@ -34,6 +34,7 @@ statuses! {
     Ok = 200, "OK";
     Accepted = 202, "Accepted";
     NoContent = 204, "No Content";
+    NotModified = 304, "Not Modified";
     BadRequest = 400, "Bad Request";
     Unauthorized = 401, "Unauthorized";
     Forbidden = 403, "Forbidden";

@@ -82,6 +82,18 @@ impl MemoryLevel {
     }
 }
 
+impl MemoryLevel {
+    /// Returns the name in the API, which is stable.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ample => "ample",
+            Self::Lean => "lean",
+            Self::Tight => "tight",
+            Self::Critical => "critical",
+        }
+    }
+}
+
 impl fmt::Display for MemoryLevel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

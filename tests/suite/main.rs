@@ -50,6 +50,7 @@ mod load_truth;
 mod malformed;
 mod manual;
 mod memory;
+mod openapi;
 mod pictures;
 #[cfg(target_os = "linux")]
 mod process;

@@ -13,9 +13,9 @@ use crate::frames::{self, publish};
 use crate::wire::Message;
 use crate::world::{ClientHandle, World};
 
-const ALL: Surface = Surface { playback: true, status: true, is_local: true };
+pub(crate) const ALL: Surface = Surface { playback: true, status: true, is_local: true };
 const PUBLIC: Surface = Surface { is_local: false, ..ALL };
-const TOKEN: &str = "0123456789abcdef";
+pub(crate) const TOKEN: &str = "0123456789abcdef";
 /// The key of the example in RFC 6455, section 1.3, and its answer.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
@@ -26,10 +26,10 @@ fn world() -> World {
 
 /// A response with its body.
 #[derive(Debug)]
-struct Response {
-    status: u16,
-    head: String,
-    body: Vec<u8>,
+pub(crate) struct Response {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Response {
@@ -40,7 +40,7 @@ impl Response {
         Self { status, head, body: bytes[end..].to_vec() }
     }
 
-    fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap()
     }
 
@@ -51,23 +51,23 @@ impl Response {
 }
 
 /// Sends a request on a new connection and returns what has come so far.
-fn ask(world: &mut World, surface: Surface, request: &str) -> Response {
+pub(crate) fn ask(world: &mut World, surface: Surface, request: &str) -> Response {
     let client = world.connect_http(surface);
     world[client].send_raw(request.as_bytes());
     world.run();
     Response::of(world[client].received())
 }
 
-fn get(path: &str) -> String {
+pub(crate) fn get(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: localhost:8080\r\n\r\n")
 }
 
-fn with(method: &str, path: &str, fields: &str) -> String {
+pub(crate) fn with(method: &str, path: &str, fields: &str) -> String {
     format!("{method} {path} HTTP/1.1\r\nHost: localhost:8080\r\n{fields}\r\n")
 }
 
 /// Opens a player over HTTP that has sent its request.
-fn viewer(world: &mut World, path: &str) -> ClientHandle {
+pub(crate) fn viewer(world: &mut World, path: &str) -> ClientHandle {
     let client = world.connect_http(ALL);
     world[client].send_raw(get(path).as_bytes());
     world.run();
@@ -427,8 +427,50 @@ fn head_has_the_length_and_no_body() {
     assert!(response.body.is_empty());
     assert_eq!(ask(&mut world, ALL, &with("HEAD", "/live/cam.flv", "")).status, 404);
     live(&mut world);
-    assert_eq!(ask(&mut world, ALL, &with("HEAD", "/live/cam.flv", "")).status, 200);
+    for path in ["/live/cam.flv", "/events"] {
+        let response = ask(&mut world, ALL, &with("HEAD", path, ""));
+        assert_eq!(response.status, 200, "{path}");
+        // The body of a GET would have no end.
+        assert!(!response.head.contains("Content-Length"), "{}", response.head);
+    }
+    for path in ["/", "/page.js", "/metrics", "/api/v1/server", "/api/v1/openapi.json", "/readyz"] {
+        let [get, head] =
+            ["GET", "HEAD"].map(|method| ask(&mut world, ALL, &with(method, path, "")));
+        assert_eq!((head.status, head.body.len()), (200, 0), "{path}");
+        let has_length = |head: &str| head.contains("Content-Length: ");
+        assert!(has_length(&get.head) && has_length(&head.head), "{path}");
+    }
     assert_eq!(world.server.stats().plays, 0, "nothing is played");
+}
+
+#[test]
+fn a_client_that_has_the_version_is_sent_no_body() {
+    let mut world = world();
+    live(&mut world);
+    for path in ["/", "/page.css", "/page.js", "/api/v1/openapi.json"] {
+        // The page has the number of connections, so both requests come over one.
+        let client = viewer(&mut world, path);
+        let bytes = world[client].received().len();
+        let first = Response::of(world[client].received());
+        let tag = first.head.lines().find_map(|line| line.strip_prefix("ETag: ")).unwrap();
+        let again = with("GET", path, &format!("If-None-Match: \"x\", W/{tag}\r\n"));
+        world[client].send_raw(again.as_bytes());
+        world.run();
+        let known = Response::of(&world[client].received()[bytes..]);
+        assert_eq!((known.status, known.body.len()), (304, 0), "{path}");
+        assert!(known.head.contains(&format!("ETag: {tag}\r\n")), "{}", known.head);
+        let is_described =
+            ["\nContent-Length", "\nContent-Type"].iter().any(|f| known.head.contains(f));
+        assert!(!is_described, "{path}: {}", known.head);
+        let other = with("GET", path, "If-None-Match: \"x\"\r\n");
+        assert_eq!(ask(&mut world, ALL, &other).status, 200, "{path}");
+    }
+    // What has no version is never kept.
+    for path in ["/metrics", "/api/v1/server", "/healthz"] {
+        let response = ask(&mut world, ALL, &with("GET", path, "If-None-Match: *\r\n"));
+        assert_eq!(response.status, 200, "{path}");
+        assert!(response.head.contains("Cache-Control: no-store\r\n"), "{path}");
+    }
 }
 
 #[test]

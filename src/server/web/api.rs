@@ -5,6 +5,7 @@
 //! a page by number would skip entries of a list that changes.
 
 use super::Answer;
+use crate::config::Settings;
 use crate::http::requests::HttpRequest;
 use crate::http::response::HttpStatus;
 use crate::media::codec;
@@ -20,6 +21,7 @@ use crate::stream::histogram::Histogram;
 use crate::stream::ids::{ConnId, StreamId};
 use crate::stream::meter::Report;
 use crate::time::Time;
+use bytes::Bytes;
 use log::{Level, info};
 use serde_json::{Value, json};
 use std::cell::Cell;
@@ -48,6 +50,10 @@ pub(super) enum Call {
     Connection(ConnHandle),
     /// Closes one connection.
     Kick(ConnHandle),
+    /// The configuration, without its secrets.
+    Config,
+    /// The description of the API itself.
+    Description,
     /// Reads the configuration again.
     Reload,
     /// Changes the level of the log.
@@ -121,6 +127,11 @@ impl<T: Transport> Server<T> {
                 None => gone("connection"),
             },
             Call::Kick(key) => self.kick(key, now),
+            Call::Config => ok(&about_config(&self.settings)),
+            Call::Description => {
+                let text = include_str!("assets/openapi.json");
+                Answer::new(HttpStatus::Ok, JSON, Bytes::from_static(text.as_bytes())).tagged()
+            }
             Call::Reload => {
                 info!("a reload is asked for over HTTP");
                 self.reload_asked = true;
@@ -197,7 +208,7 @@ impl<T: Transport> Server<T> {
             "streams": self.hub.len(),
             "memory_bytes": self.memory_bytes(),
             "memory_bytes_max": limits.memory_bytes_max,
-            "memory_level": self.memory.level.to_string(),
+            "memory_level": self.memory.level.name(),
             "received_bytes": self.stats.bytes_in,
             "sent_bytes": self.stats.bytes_out,
             "accepted": self.stats.accepted,
@@ -391,6 +402,38 @@ fn page<D: FnOnce() -> Value>(
     }
     let next = last.filter(|_| rest.next().is_some());
     ok(&json!({ name: found, "next": next }))
+}
+
+/// Describes the configuration that is in force, section by section. Of access rules it has the
+/// number of secrets.
+fn about_config(settings: &Settings) -> Value {
+    let mut config = serde_json::Map::new();
+    for (path, value) in settings.entries() {
+        insert(&mut config, path, &value);
+    }
+    let apps = settings.apps.iter().map(|(path, app)| {
+        let mut rules = serde_json::Map::new();
+        app.entries().for_each(|(key, value)| insert(&mut rules, key, &value));
+        (path.clone(), Value::Object(rules))
+    });
+    config.insert("apps".to_owned(), Value::Object(apps.collect()));
+    Value::Object(config)
+}
+
+/// Inserts a value that is written as in the file, which is JSON for every type of the settings.
+fn insert(object: &mut serde_json::Map<String, Value>, path: &str, value: &str) {
+    match path.split_once('.') {
+        None => {
+            let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
+            object.insert(path.to_owned(), value);
+        }
+        Some((section, name)) => {
+            let section = object.entry(section).or_insert_with(|| json!({}));
+            if let Value::Object(section) = section {
+                insert(section, name, value);
+            }
+        }
+    }
 }
 
 fn set_log_level(request: &HttpRequest) -> Answer {

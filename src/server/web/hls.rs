@@ -220,17 +220,17 @@ impl<T: Transport> Server<T> {
     ) {
         let is_public = match self.readable_by_page(id, request) {
             Ok(is_public) => is_public,
-            Err(answer) => return self.answer(id, request.method(), answer),
+            Err(answer) => return self.answer(id, request, answer),
         };
         if request.method() != Method::Get {
             let answer = self.probe_stream(request.method(), &target, PLAYLIST_TYPE, is_public);
-            return self.answer(id, request.method(), answer);
+            return self.answer(id, request, answer);
         }
         let directives = match Directives::of(request) {
             Ok(directives) => directives,
             Err(detail) => {
                 let answer = Answer::problem(HttpStatus::BadRequest, "bad_directive", detail);
-                return self.answer(id, request.method(), Answer { is_public, ..answer });
+                return self.answer(id, request, Answer { is_public, ..answer });
             }
         };
         let query = child_query(request.query());
@@ -256,7 +256,7 @@ impl<T: Transport> Server<T> {
         let Some(stream) = self.hub.id_of(name) else {
             let description = format!("{} is not published", self.policies.access.shown(name));
             let answer = Answer::problem(HttpStatus::NotFound, "not_published", &description);
-            return self.answer(id, Method::Get, Answer { is_public, ..answer });
+            return self.respond(id, Method::Get, Answer { is_public, ..answer });
         };
         self.settle_request(id, stream, HlsAsked::Playlist(request), now);
     }
@@ -292,11 +292,11 @@ impl<T: Transport> Server<T> {
     ) {
         let is_public = match self.readable_by_page(id, request) {
             Ok(is_public) => is_public,
-            Err(answer) => return self.answer(id, request.method(), answer),
+            Err(answer) => return self.answer(id, request, answer),
         };
         if request.method() == Method::Options {
             let answer = Answer::new(HttpStatus::NoContent, "", "");
-            return self.answer(id, request.method(), Answer { is_public, ..answer });
+            return self.answer(id, request, Answer { is_public, ..answer });
         }
         let name = self.policies.access.play(&target.name);
         let asked = HlsAsked::Part { incarnation, file, is_public };
@@ -310,7 +310,7 @@ impl<T: Transport> Server<T> {
                     Some(HlsReply::Answer(answer)) => answer,
                     _ => no_such_segment(),
                 };
-                self.answer(id, request.method(), Answer { is_public, ..answer });
+                self.answer(id, request, Answer { is_public, ..answer });
             }
         }
     }
@@ -342,7 +342,7 @@ impl<T: Transport> Server<T> {
             }
         }
         match reply {
-            HlsReply::Answer(answer) => self.answer(id, Method::Get, answer),
+            HlsReply::Answer(answer) => self.respond(id, Method::Get, answer),
             HlsReply::Hold(hold_ms) => self.hold(id, stream, asked, hold_ms, now),
         }
     }
@@ -384,7 +384,7 @@ impl<T: Transport> Server<T> {
             HlsAsked::Playlist(request) => request.is_public,
             HlsAsked::Part { is_public, .. } => *is_public,
         };
-        self.answer(id, Method::Get, Answer { is_public, ..answer });
+        self.respond(id, Method::Get, Answer { is_public, ..answer });
     }
 
     /// Answers the requests that wait for a stream, as far as their answers exist now.

@@ -39,11 +39,14 @@ use crate::http::response::{HttpStatus, ResponseHead, problem_json};
 use crate::http::websocket::FrameError;
 use crate::stream::ids::{ConnId, StreamId};
 use crate::time::Time;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use hls::HeldRequest;
 use log::debug;
 pub(super) use page::OpenPages;
 use place::Place;
+use sha1::{Digest, Sha1};
 use viewing::Viewer;
 
 /// Media type of errors (RFC 9457).
@@ -105,6 +108,9 @@ impl WebClient {
     }
 }
 
+/// Bytes of a digest that name a version.
+const TAG_DIGEST_BYTES: usize = 12;
+
 /// A whole response.
 #[derive(Debug)]
 struct Answer {
@@ -121,6 +127,11 @@ struct Answer {
     caching: &'static str,
     /// Whether others hold the body as well, and account it.
     is_shared: bool,
+    /// The version of the body, by which a client may ask whether there is another (RFC 9110,
+    /// section 8.8.3).
+    tag: Option<String>,
+    /// Whether the body of a GET would have no end, so that there is no length to tell.
+    is_endless: bool,
 }
 
 impl Answer {
@@ -134,6 +145,30 @@ impl Answer {
             policy: None,
             caching: "no-store",
             is_shared: false,
+            tag: None,
+            is_endless: false,
+        }
+    }
+
+    /// Returns the answer to HEAD for a resource whose body has no end.
+    fn endless(content_type: &'static str) -> Self {
+        Self { is_endless: true, ..Self::new(HttpStatus::Ok, content_type, "") }
+    }
+
+    /// Adds the version of the body, which is its digest.
+    fn tagged(self) -> Self {
+        let digest = STANDARD.encode(&Sha1::digest(&self.body)[..TAG_DIGEST_BYTES]);
+        // The browser alone may keep it, and asks for it again each time.
+        Self { tag: Some(format!("\"{digest}\"")), caching: "private, no-cache", ..self }
+    }
+
+    /// Returns the answer that has no body, if the client has this version of it.
+    fn for_request(self, request: &HttpRequest) -> Self {
+        let is_reading = matches!(request.method(), Method::Get | Method::Head);
+        let is_known = |tag: &String| is_reading && request.has_version(tag);
+        match self.tag.as_ref().is_some_and(is_known) {
+            true => Self { status: HttpStatus::NotModified, body: Bytes::new(), ..self },
+            false => self,
         }
     }
 
@@ -152,6 +187,9 @@ impl Answer {
         let mut head = ResponseHead::new(self.status)
             .header("Cache-Control", self.caching)
             .header("X-Content-Type-Options", "nosniff");
+        if let Some(tag) = &self.tag {
+            head = head.header("ETag", tag);
+        }
         if let Some(allow) = self.allow {
             head = head.header("Allow", allow);
         }
@@ -164,8 +202,11 @@ impl Answer {
         if self.status == HttpStatus::Unauthorized {
             head = head.header("WWW-Authenticate", "Bearer realm=\"tiderace\"");
         }
-        if self.status == HttpStatus::NoContent {
+        if matches!(self.status, HttpStatus::NoContent | HttpStatus::NotModified) {
             return head;
+        }
+        if self.is_endless {
+            return head.header("Content-Type", self.content_type);
         }
         head.content(self.content_type, self.body.len() as u64)
     }
@@ -185,7 +226,7 @@ impl<T: Transport> Server<T> {
         let surface = client.surface;
         let place = match Place::of(request) {
             Ok(place) => place,
-            Err(answer) => return self.answer(id, request.method(), answer),
+            Err(answer) => return self.answer(id, request, answer),
         };
         let guard =
             guard::Guard { surface, hosts: &self.settings.http.hosts, token: self.token.as_ref() };
@@ -197,31 +238,31 @@ impl<T: Transport> Server<T> {
                 place,
                 answer.status
             );
-            return self.answer(id, request.method(), answer);
+            return self.answer(id, request, answer);
         }
         match place {
             Place::Health => {
                 let body = if self.draining { "draining\n" } else { "ok\n" };
                 let answer = Answer::new(HttpStatus::Ok, "text/plain; charset=utf-8", body);
-                self.answer(id, request.method(), answer);
+                self.answer(id, request, answer);
             }
             Place::Ready => {
                 let answer = self.readiness();
-                self.answer(id, request.method(), answer);
+                self.answer(id, request, answer);
             }
             Place::Page => {
                 let answer = self.page(now);
-                self.answer(id, request.method(), answer);
+                self.answer(id, request, answer);
             }
-            Place::Asset(asset) => self.answer(id, request.method(), asset.answer()),
+            Place::Asset(asset) => self.answer(id, request, asset.answer()),
             Place::Events => self.open_events(id, request, now),
             Place::Metrics => {
                 let answer = self.metrics(request, now);
-                self.answer(id, request.method(), answer);
+                self.answer(id, request, answer);
             }
             Place::Api(call) => {
                 let answer = self.call(call, request, now);
-                self.answer(id, request.method(), answer);
+                self.answer(id, request, answer);
             }
             Place::Stream { target, container } => {
                 self.view(id, request, &target, container, now);
@@ -249,7 +290,12 @@ impl<T: Transport> Server<T> {
     }
 
     /// Sends a whole response. The connection stays open if both sides want that.
-    fn answer(&mut self, id: ConnId, method: Method, answer: Answer) {
+    fn answer(&mut self, id: ConnId, request: &HttpRequest, answer: Answer) {
+        self.respond(id, request.method(), answer.for_request(request));
+    }
+
+    /// Sends a whole response to a request of this method.
+    fn respond(&mut self, id: ConnId, method: Method, answer: Answer) {
         let is_draining = self.draining;
         let Some(client) = self.table[id].peer.web_mut() else { return };
         let head = answer.head();

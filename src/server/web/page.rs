@@ -6,7 +6,7 @@
 
 use super::api::{ConnHandle, StreamHandle};
 use super::{Answer, sparkline};
-use crate::http::requests::HttpRequest;
+use crate::http::requests::{HttpRequest, Method};
 use crate::http::response::{HttpStatus, ResponseHead};
 use crate::server::Server;
 use crate::server::conn::Conn;
@@ -51,7 +51,7 @@ impl Asset {
             Self::Style => ("text/css; charset=utf-8", include_str!("assets/page.css")),
             Self::Script => ("text/javascript; charset=utf-8", include_str!("assets/page.js")),
         };
-        Answer::new(HttpStatus::Ok, media_type, Bytes::from_static(text.as_bytes()))
+        Answer::new(HttpStatus::Ok, media_type, Bytes::from_static(text.as_bytes())).tagged()
     }
 }
 
@@ -114,11 +114,15 @@ impl<T: Transport> Server<T> {
                 }
             }
         };
-        Answer { policy: Some(POLICY), ..Answer::new(HttpStatus::Ok, HTML, page.into_string()) }
+        let answer = Answer::new(HttpStatus::Ok, HTML, page.into_string()).tagged();
+        Answer { policy: Some(POLICY), ..answer }
     }
 
     /// Opens the events of a page. The next one comes within a second.
-    pub(super) fn open_events(&mut self, id: ConnId, _: &HttpRequest, now: Time) {
+    pub(super) fn open_events(&mut self, id: ConnId, request: &HttpRequest, now: Time) {
+        if request.method() == Method::Head {
+            return self.answer(id, request, Answer::endless("text/event-stream"));
+        }
         let Some(client) = self.table[id].peer.web_mut() else { return };
         let head = ResponseHead::new(HttpStatus::Ok)
             .header("Content-Type", "text/event-stream")

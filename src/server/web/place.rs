@@ -77,7 +77,6 @@ impl Place {
             Self::Stream { .. } | Self::Playlist { .. } | Self::Segment { .. } => {
                 (&[Method::Get, Method::Head, Method::Options], "GET, HEAD, OPTIONS")
             }
-            Self::Events => (&[Method::Get], "GET"),
             _ => (&[Method::Get, Method::Head], "GET, HEAD"),
         };
         if methods.contains(&request.method()) {
@@ -109,6 +108,8 @@ impl Place {
                 &[(Method::Get, Call::Connection(key)), (Method::Delete, Call::Kick(key))]
             }
             ["connections", key, "kick"] => &[(Method::Post, Call::Kick(conn(key)?))],
+            ["config"] => &[(Method::Get, Call::Config)],
+            ["openapi.json"] => &[(Method::Get, Call::Description)],
             ["reload"] => &[(Method::Post, Call::Reload)],
             ["log-level"] => &[(Method::Put, Call::LogLevel)],
             _ => return Err(nothing_here()),

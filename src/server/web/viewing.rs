@@ -90,7 +90,7 @@ impl<T: Transport> Server<T> {
     ) {
         let is_public = match self.readable_by_page(id, request) {
             Ok(is_public) => is_public,
-            Err(answer) => return self.answer(id, request.method(), answer),
+            Err(answer) => return self.answer(id, request, answer),
         };
         let accept = request.wants_websocket();
         if request.method() != Method::Get {
@@ -99,7 +99,7 @@ impl<T: Transport> Server<T> {
                 Container::Mp4 => MP4_TYPE,
             };
             let answer = self.probe_stream(request.method(), target, media_type, is_public);
-            return self.answer(id, request.method(), answer);
+            return self.answer(id, request, answer);
         }
         let framing = match (container, &accept) {
             (Container::Flv, None) => Framing::Flv,
@@ -131,7 +131,7 @@ impl<T: Transport> Server<T> {
         let is_live = self.hub.find(&name).is_some_and(Channel::is_live);
         let answer = match method {
             Method::Options => Answer::new(HttpStatus::NoContent, "", ""),
-            _ if is_live => Answer::new(HttpStatus::Ok, media_type, ""),
+            _ if is_live => Answer::endless(media_type),
             _ => Answer::problem(
                 HttpStatus::NotFound,
                 "not_published",
