@@ -620,6 +620,23 @@ fn nothing_changes_without_the_token_or_by_a_page_of_another_origin() {
 }
 
 #[test]
+fn a_client_that_closes_its_own_connection_is_answered_once() {
+    let mut world = world();
+    world.server.set_token(ApiToken::new(TOKEN));
+    let client = viewer(&mut world, "/api/v1/connections");
+    let before = world[client].received().len();
+    let list = Response::of(world[client].received()).json();
+    let id = list["connections"][0]["id"].as_str().unwrap();
+    let fields = format!("Authorization: Bearer {TOKEN}\r\n");
+    let kick = with("POST", &format!("/api/v1/connections/{id}/kick"), &fields);
+    world[client].send_raw(kick.as_bytes());
+    world.run();
+    let response = Response::of(&world[client].received()[before..]);
+    assert_eq!((response.status, response.body.len()), (204, 0));
+    assert!(world[client].is_finished());
+}
+
+#[test]
 fn on_other_addresses_nothing_is_shown_without_the_token() {
     let mut world = world();
     for (path, status) in

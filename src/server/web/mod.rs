@@ -339,8 +339,12 @@ impl<T: Transport> Server<T> {
 
     /// Answers a request that waits for a decision, since the connection is about to be closed.
     pub(super) fn tell_unavailable(&mut self, id: ConnId, description: &str) {
-        let client = self.table[id].peer.web_mut();
-        let Some(client) = client.filter(|client| client.exchange.is_asking()) else { return };
+        let conn = &mut self.table[id];
+        // A client that closes itself asks, too, but has its own answer.
+        if !conn.is_parked() {
+            return;
+        }
+        let Some(client) = conn.peer.web_mut() else { return };
         let answer = Answer::problem(HttpStatus::ServiceUnavailable, "unavailable", description);
         client.exchange.end_after_response();
         client.exchange.respond(&answer.head(), answer.body);

@@ -223,6 +223,10 @@ impl<T: Transport> Server<T> {
         let channel = self.hub.channel(play.stream);
         if viewer.has_begun {
             let is_outdated = play.is_outdated(channel.tape());
+            if !channel.has_begun() && play.has_pending(channel.tape()) {
+                // The end of the stream comes first.
+                return self.table.queue_write(id);
+            }
             // A media element cannot take another codec in the same response. A WebSocket client is
             // told of it, and goes on.
             if !channel.has_begun() || is_outdated && !client.exchange.is_websocket() {

@@ -627,7 +627,8 @@ impl Model {
                 return assert!(!must_begin, "client {id} gets no stream: {player:?}");
             }
             if is_over {
-                let is_last = stream.publisher.is_none() && stream.frames.len() == stream.over;
+                let has_ended = stream.publisher.is_none() && stream.lingers_until_ms.is_none();
+                let is_last = has_ended && stream.frames.len() == stream.over;
                 assert!(is_closing || !is_last, "client {id}: its stream is over");
                 if is_last && !player.was_cut_off {
                     player.assert_complete(stream);
