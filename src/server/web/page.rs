@@ -265,9 +265,8 @@ impl<T: Transport> Server<T> {
                 @if let Some(encoder) = self.encoders.name(conn.encoder) {
                     (fact("encoder", &encoder))
                 }
-                @if let Some(quirks) = conn.peer.tolerated().map(ToString::to_string) {
-                    (fact("tolerated", &quirks))
-                }
+                @let quirks = conn.peer.tolerated().map(ToString::to_string).unwrap_or_default();
+                @if !quirks.is_empty() { (fact("tolerated", &quirks)) }
             }
         }
     }
@@ -280,9 +279,9 @@ impl<T: Transport> Server<T> {
                 h2 { "Publishers and players" }
                 div .wide tabindex="0" role="region" aria-label="Publishers and players" { table {
                     thead { tr {
+                        th.control scope="col" { "kick" }
                         @for name in ["address", "role", "stream", "for", "received", "sent",
                             "skips", "RTT", "sent again", "unsent"] { th scope="col" { (name) } }
-                        th scope="col" { span .control { "kick" } }
                     } }
                     tbody { @for (id, conn) in shown { (self.row(id, conn, now)) } }
                 } }
@@ -307,6 +306,10 @@ impl<T: Transport> Server<T> {
         let names = self.stream_names(conn).collect::<Vec<_>>().join(", ");
         html! {
             tr {
+                td.control {
+                    button type="button" data-kick=(ConnHandle::text(id, conn))
+                        aria-label=(format!("Kick {}", conn.address())) { "Kick" }
+                }
                 td { (conn.address()) }
                 td { (role) }
                 td .name { (names) }
@@ -319,10 +322,6 @@ impl<T: Transport> Server<T> {
                     td { (tcp.retransmits) }
                     td { (tcp.unsent_bytes / 1024) " KiB" }
                 } @else { td {} td {} td {} }
-                td {
-                    button.control type="button" data-kick=(ConnHandle::text(id, conn))
-                        aria-label=(format!("Kick {}", conn.address())) { "Kick" }
-                }
             }
         }
     }
@@ -369,7 +368,8 @@ fn nothing_live() -> Markup {
 fn latency_of(latency: &Latency) -> Markup {
     html! {
         (fact("forwarded within", &percentiles(&latency.forwarded)))
-        @if latency.unsent.count() > 0 { (fact("unsent for", &percentiles(&latency.unsent))) }
+        @if latency.unsent.max_us() > 0 { (fact("unsent for", &percentiles(&latency.unsent))) }
+        @else if latency.unsent.count() > 0 { (fact("unsent", "nothing")) }
     }
 }
 
