@@ -63,6 +63,9 @@
 //! | players over HTTP and WebSocket | `server/web/viewing.rs` |
 //! | requests of HLS, which may wait | `server/web/hls.rs` |
 //! | the parts, segments and playlists of HLS | [`stream::rendition`], [`stream::playlist`] |
+//! | the options in the URL of a stream | `server/web/view_options.rs` |
+//! | what is left out or changed for players of FLV in browsers | [`media::simple_flv`] |
+//! | the clock of players over HTTP | `stream/web_time.rs` |
 //! | the page, its plots | `server/web/page.rs`, `server/web/sparkline.rs`, `server/web/assets/` |
 //! | the API | `server/web/api.rs` |
 //! | metrics, their names and labels | `server/web/metrics.rs` |

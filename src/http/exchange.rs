@@ -23,6 +23,8 @@ use super::websocket::{
 };
 use bytes::{Buf, Bytes};
 
+/// The close code of a stream that has ended (RFC 6455, section 7.4.1).
+pub const NORMAL_CLOSURE: u16 = 1000;
 /// Bytes that may wait when a ping is answered.
 const PONGS_BYTES_MAX: usize = 1024;
 
@@ -37,6 +39,8 @@ pub struct Exchange {
     is_shared: bool,
     phase: Phase,
     keeps_alive: bool,
+    /// Whether the streamed body is chunked (RFC 9112, section 7.1).
+    is_chunked: bool,
     /// The input of a WebSocket client.
     websocket: Option<Box<WebSocketInput>>,
 }
@@ -221,14 +225,27 @@ impl Exchange {
         head.write(&mut self.head, false);
     }
 
+    /// Writes the head of a response whose body streams in chunks, so that the client can tell its
+    /// end from a connection that broke.
+    pub fn write_chunked_head(&mut self, head: ResponseHead) {
+        self.write_head(&head.header("Transfer-Encoding", "chunked"));
+        self.is_chunked = true;
+    }
+
     /// Writes the bytes at the start of a streamed body. On a WebSocket connection they are one
-    /// binary message.
+    /// binary message, and of a chunked body one chunk.
     pub fn write_first(&mut self, bytes: &[u8]) {
         if self.is_websocket() {
             let (head, len) = frame_head(Opcode::Binary, bytes.len() as u64);
             self.head.extend_from_slice(&head[..len]);
         }
+        if self.is_chunked {
+            self.head.extend_from_slice(format!("{:x}\r\n", bytes.len()).as_bytes());
+        }
         self.head.extend_from_slice(bytes);
+        if self.is_chunked {
+            self.head.extend_from_slice(b"\r\n");
+        }
     }
 
     /// Writes a message of text to a WebSocket client.
@@ -247,6 +264,9 @@ impl Exchange {
     pub fn finish(&mut self, close_code: u16) {
         if self.is_websocket() {
             write_close(&mut self.head, close_code);
+        }
+        if self.is_chunked && close_code == NORMAL_CLOSURE {
+            self.head.extend_from_slice(b"0\r\n\r\n");
         }
         self.phase = Phase::Over;
     }

@@ -345,6 +345,11 @@ impl HttpRequest {
         self.method
     }
 
+    /// Returns whether the client speaks HTTP/1.0, which has no chunked bodies.
+    pub const fn is_http10(&self) -> bool {
+        self.is_http10
+    }
+
     /// Returns the path, decoded. It begins with a slash, and has neither dot segments nor control
     /// characters.
     pub fn path(&self) -> &str {

@@ -59,9 +59,10 @@ const ON_METADATA: &[u8] = b"onMetaData";
 /// contradict this server.
 const SERVER_HANDLERS: [&[u8]; 2] = [b"|RtmpSampleAccess", b"onStatus"];
 
-/// Properties that are only true of a file. Players treat a live stream with these as one of fixed
-/// length.
-const FILE_PROPERTIES: [&[u8]; 2] = [b"duration", b"filesize"];
+/// Properties that are only true of a file. Players treat a live stream with the first two as one
+/// of fixed length. Players in browsers wait for a medium that the others name and that never
+/// comes, and never play one that they deny.
+const FILE_PROPERTIES: [&[u8]; 4] = [b"duration", b"filesize", b"hasAudio", b"hasVideo"];
 
 /// Properties that distinguish metadata without a name from other data.
 const KNOWN_PROPERTIES: [&[u8]; 8] = [

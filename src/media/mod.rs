@@ -10,6 +10,7 @@ pub mod flv;
 #[cfg(feature = "server")]
 pub mod fmp4;
 pub mod metadata;
+pub mod simple_flv;
 mod tag;
 
 pub use tag::{

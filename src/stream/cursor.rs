@@ -4,7 +4,7 @@
 //! so a skip moves only the read position. After a gap a player gets the headers first. Each video
 //! track then continues with its next keyframe (`gops.rs`).
 
-use super::framing::{Framing, HalfSent, View};
+use super::framing::{Custom, Framing, HalfSent, View};
 use super::gops::LOST;
 use super::headers;
 use super::ids::StreamId;
@@ -14,7 +14,6 @@ use super::slices::Slices;
 use super::tape::{Entry, Tape};
 use crate::config::Start;
 use crate::limits;
-use crate::media::fmp4::Mp4Clock;
 use crate::rtmp::session::Receives;
 use crate::time::Time;
 use bytes::Bytes;
@@ -64,16 +63,27 @@ pub struct Play {
 
 const _: () = assert!(size_of::<Play>() <= 48);
 
-/// [`Receives`], and whether the player reads messages of the past, in one byte.
+/// [`Receives`], the era of the player's times, and whether the player reads messages of the past,
+/// in one byte.
 #[derive(Clone, Copy, Debug)]
 struct Packed(u8);
 
 impl Packed {
     const MEDIA: u8 = 3;
-    const IN_PAST: u8 = 4;
+    const ERA: u8 = 4;
+    const IN_PAST: u8 = 8;
 
-    const fn new(receives: Receives) -> Self {
-        Self(receives.audio as u8 | (receives.video as u8) << 1)
+    /// `era` is that of the tape ([`Tape::web_time`]).
+    const fn new(receives: Receives, era: bool) -> Self {
+        Self(Self::media(receives) | if era { Self::ERA } else { 0 })
+    }
+
+    const fn media(receives: Receives) -> u8 {
+        receives.audio as u8 | (receives.video as u8) << 1
+    }
+
+    const fn era(self) -> bool {
+        self.0 & Self::ERA != 0
     }
 
     const fn get(self) -> Receives {
@@ -81,7 +91,7 @@ impl Packed {
     }
 
     const fn set(&mut self, receives: Receives) {
-        self.0 = self.0 & !Self::MEDIA | Self::new(receives).0;
+        self.0 = self.0 & !Self::MEDIA | Self::media(receives);
     }
 
     const fn is_in_past(self) -> bool {
@@ -102,7 +112,7 @@ enum Pause {
     HeadersDue,
 }
 
-/// Counts of skips, and what a player of MP4 needs.
+/// Counts of skips, and what a player over HTTP may need.
 #[derive(Debug, Default)]
 struct Rare {
     /// Skips of the whole play.
@@ -110,14 +120,14 @@ struct Rare {
     /// Skips since `window_began`.
     in_window: u32,
     window_began: Time,
-    mp4: Option<Box<Mp4Start>>,
+    web: Option<Box<WebStart>>,
 }
 
-/// The start of an MP4.
+/// The start of a player over HTTP that receives something of its own.
 #[derive(Debug)]
-struct Mp4Start {
-    clock: Mp4Clock,
-    /// [`Tape::headers_since`] when the initialization segment was made.
+struct WebStart {
+    custom: Custom,
+    /// [`Tape::headers_since`] when the initialization segment of an MP4 was made.
     headers_since: u64,
 }
 
@@ -139,7 +149,7 @@ impl Play {
             framing,
             pause: Pause::Off,
             told_begun: false,
-            receives: Packed::new(receives),
+            receives: Packed::new(receives, tape.web_time().era()),
             next: tape.next_sequence(),
             since: if start == Start::Live { LOST } else { tape.next_sequence() },
             prelude: None,
@@ -174,14 +184,14 @@ impl Play {
     pub const HELD_BYTES_MAX: usize = size_of::<Rare>();
 
     /// Memory that the player holds in addition to this struct (bytes): [`Play::HELD_BYTES_MAX`],
-    /// and the times of an MP4.
+    /// and what a player over HTTP receives of its own.
     pub fn held_bytes(&self) -> usize {
-        let mp4 = self.mp4().map_or(0, |_| size_of::<Mp4Start>());
-        Self::HELD_BYTES_MAX + mp4
+        let web = self.web().map_or(0, |_| size_of::<WebStart>());
+        Self::HELD_BYTES_MAX + web
     }
 
-    fn mp4(&self) -> Option<&Mp4Start> {
-        self.rare.as_ref()?.mp4.as_deref()
+    fn web(&self) -> Option<&WebStart> {
+        self.rare.as_ref()?.web.as_deref()
     }
 
     /// Skips of the whole play.
@@ -292,7 +302,7 @@ impl Play {
             return true;
         }
         while let Some(entry) = tape.get(self.next) {
-            if self.wants(entry) {
+            if self.wants(entry, tape) {
                 return true;
             }
             let Some(left) = visits.checked_sub(1) else { return false };
@@ -325,7 +335,7 @@ impl Play {
         for entry in tape.from(self.next) {
             let Some(left) = visits.checked_sub(1) else { return false };
             *visits = left;
-            if self.wants(entry) && !view.add(&entry.wire, 0, slices) {
+            if self.wants(entry, tape) && !view.add(&entry.wire, 0, slices) {
                 return false;
             }
         }
@@ -336,28 +346,34 @@ impl Play {
     #[inline]
     fn view(&self, tape: &Tape) -> View<'_> {
         let Self { framing, lane, .. } = *self;
-        let clock = if framing.is_mp4() { self.clock() } else { None };
-        View { framing, lane, chunk_size: tape.chunk_size(), clock }
+        let custom = if framing == Framing::Rtmp { None } else { self.custom() };
+        let origin = tape.web_time().origin();
+        View { framing, lane, chunk_size: tape.chunk_size(), origin, custom }
     }
 
-    /// Returns the times of an MP4.
-    fn clock(&self) -> Option<&Mp4Clock> {
-        self.mp4().map(|start| &start.clock)
+    fn custom(&self) -> Option<&Custom> {
+        self.web().map(|start| &start.custom)
     }
 
-    /// Sets the times of an MP4, which begins with the headers in force.
-    pub fn set_clock(&mut self, clock: Mp4Clock, tape: &Tape) {
+    /// Sets what a player over HTTP receives of its own. An MP4 begins with the headers in force.
+    pub fn set_custom(&mut self, custom: Custom, tape: &Tape) {
         let headers_since = tape.headers_since();
-        let start = Mp4Start { clock, headers_since };
-        self.rare.get_or_insert_default().mp4 = Some(Box::new(start));
-        self.prelude = None;
+        let start = WebStart { custom, headers_since };
+        self.rare.get_or_insert_default().web = Some(Box::new(start));
+        if let Some(prelude) = self.prelude.take() {
+            self.set_prelude(*prelude, tape);
+        }
     }
 
-    /// Returns whether the headers have changed since the initialization segment of an MP4 was
-    /// made.
+    /// Returns whether the response of a player over HTTP cannot go on: the headers have changed
+    /// since the initialization segment of an MP4 was made, or times have another origin.
     pub fn is_outdated(&self, tape: &Tape) -> bool {
-        self.framing.is_mp4()
-            && self.mp4().is_some_and(|start| start.headers_since < tape.headers_since())
+        if self.framing == Framing::Rtmp {
+            return false;
+        }
+        let has_other_headers =
+            || self.web().is_some_and(|start| start.headers_since < tape.headers_since());
+        self.receives.era() != tape.web_time().era() || self.framing.is_mp4() && has_other_headers()
     }
 
     /// Returns the next messages if they are in a memory file: see [`Play::run`].
@@ -387,7 +403,7 @@ impl Play {
             return None;
         }
         // An unwanted message ends the run, because `sendfile` sends one contiguous range.
-        let mut wanted = tape.from(self.next).take_while(|entry| self.wants(entry));
+        let mut wanted = tape.from(self.next).take_while(|entry| self.wants(entry, tape));
         let first = wanted.next()?;
         // The first message costs a visit as well. `advance` passes over no more messages than a
         // share of a turn has visits, so a longer run would leave the read position behind.
@@ -435,7 +451,7 @@ impl Play {
         // No write covers more messages. Messages after a longer run are unwanted ones, which the
         // next round skips.
         for entry in tape.from(next).take(limits::WRITE_MESSAGES_PER_TURN_MAX) {
-            if self.wants(entry) {
+            if self.wants(entry, tape) {
                 if written == 0 {
                     break;
                 }
@@ -486,23 +502,20 @@ impl Play {
     /// Returns whether messages that the player wants wait to be sent.
     pub fn has_pending(&self, tape: &Tape) -> bool {
         let mut next = tape.from(self.next).take(limits::WRITE_MESSAGES_PER_TURN_MAX);
-        !self.is_paused() && (self.prelude.is_some() || next.any(|entry| self.wants(entry)))
+        !self.is_paused() && (self.prelude.is_some() || next.any(|entry| self.wants(entry, tape)))
     }
 
     #[inline]
-    fn wants(&self, entry: &Entry) -> bool {
+    fn wants(&self, entry: &Entry, tape: &Tape) -> bool {
         let is_wanted =
             entry.needs >= self.since && headers::wants(self.receives.get(), entry.media);
-        is_wanted && (!self.framing.is_mp4() || self.has_sample(entry))
+        is_wanted && (self.framing == Framing::Rtmp || self.has_place(entry, tape))
     }
 
-    /// Returns whether a message has a place in an MP4.
+    /// Returns whether a message has a place in FLV or MP4.
     #[cold]
-    fn has_sample(&self, entry: &Entry) -> bool {
-        // Only the first bytes of the payload are read, which are in the first chunk.
-        let (framing, clock) = (self.framing, self.clock());
-        let view = View { framing, lane: 0, chunk_size: u32::MAX, clock };
-        view.has(&entry.wire)
+    fn has_place(&self, entry: &Entry, tape: &Tape) -> bool {
+        self.view(tape).has(&entry.wire)
     }
 
     fn lags(&self, tape: &Tape, now: Time, settings: &LagSettings) -> bool {
@@ -522,24 +535,24 @@ impl Play {
         if let Some(start) = tape.start_sequence() {
             self.next = start;
             self.since = start;
-            self.set_prelude(tape.start_prelude(self.receives.get()));
+            self.set_prelude(tape.start_prelude(self.receives.get()), tape);
         }
     }
 
     /// Schedules the headers in force before the next message.
     fn take_headers(&mut self, tape: &Tape) {
-        self.set_prelude(tape.live_prelude(self.receives.get()));
+        self.set_prelude(tape.live_prelude(self.receives.get()), tape);
     }
 
-    fn set_prelude(&mut self, headers: Bytes) {
-        if self.framing.is_mp4() {
-            // Its headers are in the initialization segment.
+    fn set_prelude(&mut self, headers: Bytes, tape: &Tape) {
+        if self.view(tape).len(&headers) == 0 {
+            // An MP4 has its headers in the initialization segment, and FLV not all of them.
             self.prelude = None;
         } else if self.is_paused() {
             self.pause = Pause::HeadersDue;
             self.prelude = None;
         } else {
-            self.prelude = (!headers.is_empty()).then(|| Box::new(headers));
+            self.prelude = Some(Box::new(headers));
         }
     }
 

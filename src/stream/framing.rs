@@ -11,9 +11,11 @@
 //! facts and cost 16 more bytes for each message.
 
 use super::slices::Slices;
+use super::web_time::Origin;
 use crate::http::websocket::{FRAME_HEAD_BYTES_MAX, Opcode, frame_head};
 use crate::media::MediaKind;
 use crate::media::fmp4::{FRAGMENT_HEAD_BYTES, MediaSample, Mp4Clock, sample_of};
+use crate::media::simple_flv::{SimpleForm, SimpleHead, simple_form};
 use crate::rtmp::message::kind;
 use crate::time::Time;
 use bytes::{Buf, Bytes};
@@ -82,6 +84,37 @@ impl Framing {
     }
 }
 
+/// What one player over HTTP receives unlike the others of its framing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Custom {
+    /// The times of an MP4. Without them no message has a place in it.
+    pub clock: Option<Mp4Clock>,
+    /// The tracks of FLV.
+    pub tracks: ChosenTracks,
+    /// Whether each message is a chunk of a chunked body (RFC 9112, section 7.1).
+    pub is_chunked: bool,
+}
+
+/// The tracks that a player of FLV receives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChosenTracks {
+    /// One of each medium, in the form of [`simple_form`].
+    One {
+        /// Id of the video track.
+        video: u8,
+        /// Id of the audio track.
+        audio: u8,
+    },
+    /// All of them. Messages stay as the publisher sent them.
+    All,
+}
+
+impl Default for ChosenTracks {
+    fn default() -> Self {
+        Self::One { video: 0, audio: 0 }
+    }
+}
+
 /// A tape in the framing of one player.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct View<'c> {
@@ -90,8 +123,10 @@ pub(crate) struct View<'c> {
     pub(crate) lane: u32,
     /// Chunk size of the tape.
     pub(crate) chunk_size: u32,
-    /// The times of an MP4; `None` in other framings.
-    pub(crate) clock: Option<&'c Mp4Clock>,
+    /// The origin of the times of players over HTTP.
+    pub(crate) origin: Origin,
+    /// `None` for players that receive what the others of their framing do.
+    pub(crate) custom: Option<&'c Custom>,
 }
 
 /// A message on a tape, with its header and the chunks of its payload.
@@ -131,23 +166,34 @@ impl<'w> Chunked<'w> {
         &self.wire[start..start + self.payload_len.min(self.chunk_size)]
     }
 
-    /// Returns the payload from an offset on, in slices without the headers of its chunks.
-    fn payload_from(&self, offset: usize) -> impl Iterator<Item = &'w [u8]> + use<'w> {
-        let Self { wire, extended_len, payload_len, chunk_size, .. } = *self;
+    /// Returns a part of the payload in slices, without the headers of its chunks.
+    fn payload_slices(&self, part: Part) -> impl Iterator<Item = &'w [u8]> + use<'w> {
+        let Self { wire, extended_len, chunk_size, .. } = *self;
         let between = BASIC_HEADER_BYTES + extended_len;
-        let mut at = offset;
+        let mut at = part.from;
         std::iter::from_fn(move || {
-            if at >= payload_len {
+            if at >= part.to {
                 return None;
             }
             // Computed rather than found by walking from the first chunk: many short writes of one
             // long message would walk past all sent chunks each time.
             let (chunk, within) = (at / chunk_size, at % chunk_size);
-            let len = (chunk_size - within).min(payload_len - at);
+            let len = (chunk_size - within).min(part.to - at);
             let start = HEADER_BYTES + extended_len + at + chunk * between;
             at += len;
             Some(&wire[start..start + len])
         })
+    }
+
+    /// Returns a byte of the payload.
+    fn payload_byte(&self, index: usize) -> Option<u8> {
+        let further_headers = index / self.chunk_size * (BASIC_HEADER_BYTES + self.extended_len);
+        let at = HEADER_BYTES + self.extended_len + index + further_headers;
+        (index < self.payload_len).then(|| self.wire.get(at).copied()).flatten()
+    }
+
+    const fn payload(&self) -> Part {
+        Part { from: 0, to: self.payload_len }
     }
 }
 
@@ -173,7 +219,8 @@ impl<'w> TapeMessage<'w> {
 
     /// Appends the payload from `offset` on.
     pub(super) fn append_payload(&self, offset: usize, out: &mut Vec<u8>) {
-        self.0.payload_from(offset).for_each(|slice| out.extend_from_slice(slice));
+        let part = Part { from: offset, ..self.0.payload() };
+        self.0.payload_slices(part).for_each(|slice| out.extend_from_slice(slice));
     }
 }
 
@@ -190,11 +237,19 @@ struct Piece<'w> {
 enum Body<'w> {
     /// The bytes on the tape after the header of type 0.
     Chunks(&'w [u8]),
-    /// The payload from an offset on, without the headers of its chunks.
-    Payload(Chunked<'w>, usize),
+    /// A part of the payload, without the headers of its chunks.
+    Payload(Chunked<'w>, Part),
 }
 
-/// Longest head of any framing (bytes): the head of a WebSocket message and that of a fragment.
+/// The range of a payload, from the first to after the last byte.
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    from: usize,
+    to: usize,
+}
+
+/// Longest head of any framing (bytes): the head of a WebSocket message and that of a fragment. The
+/// size of a chunk is shorter than the former.
 const SMALL_BYTES_MAX: usize = FRAME_HEAD_BYTES_MAX + FRAGMENT_HEAD_BYTES;
 
 /// A head or a tail.
@@ -231,7 +286,7 @@ impl Body<'_> {
     const fn len(&self) -> usize {
         match self {
             Self::Chunks(chunks) => chunks.len(),
-            Self::Payload(message, from) => message.payload_len - *from,
+            Self::Payload(_, part) => part.to - part.from,
         }
     }
 }
@@ -241,9 +296,9 @@ impl<'w> Body<'w> {
     fn add(&self, skipped: usize, slices: &mut Slices<'w, '_>) -> bool {
         match self {
             Self::Chunks(chunks) => slices.push(&chunks[skipped..]),
-            Self::Payload(message, from) => {
-                message.payload_from(from + skipped).all(|slice| slices.push(slice))
-                    && slices.has_room()
+            Self::Payload(message, part) => {
+                let part = Part { from: part.from + skipped, ..*part };
+                message.payload_slices(part).all(|slice| slices.push(slice)) && slices.has_room()
             }
         }
     }
@@ -304,18 +359,33 @@ impl<'c> View<'c> {
     }
 
     /// Returns whether a message of a tape is sent in this framing at all. An MP4 has the headers
-    /// in its initialization segment, and no place for data.
+    /// in its initialization segment, and no place for data. FLV has one track of each medium.
     pub(crate) fn has(&self, wire: &[u8]) -> bool {
-        if !self.framing.is_mp4() {
-            return true;
+        let Some(message) = Chunked::first(&mut { wire }, self.chunk_size) else { return false };
+        match self.framing {
+            Framing::Rtmp => true,
+            Framing::Flv | Framing::WebSocketFlv => {
+                self.simple_form(&message) != SimpleForm::Nothing
+            }
+            Framing::Mp4 | Framing::WebSocketMp4 => self.sample(&message).is_some(),
         }
-        let message = Chunked::first(&mut { wire }, self.chunk_size);
-        message.is_some_and(|message| self.sample(&message).is_some())
+    }
+
+    /// Returns the form in which FLV has a message.
+    fn simple_form(&self, message: &Chunked<'_>) -> SimpleForm {
+        let tracks = self.custom.map_or_else(ChosenTracks::default, |custom| custom.tracks);
+        let ChosenTracks::One { video, audio } = tracks else { return SimpleForm::Same };
+        let (media, track) = match message.header[KIND_AT] {
+            kind::VIDEO => (MediaKind::Video, video),
+            kind::AUDIO => (MediaKind::Audio, audio),
+            _ => return SimpleForm::Same,
+        };
+        simple_form(media, message.payload_len, track, |index| message.payload_byte(index))
     }
 
     /// Returns the sample of a message, and whether it is video.
     fn sample<'w>(&self, message: &Chunked<'w>) -> Option<(MediaSample<'w>, bool)> {
-        let clock = self.clock?;
+        let clock = self.clock()?;
         let payload = message.first_chunk_payload();
         let (media, is_video) = match message.header[KIND_AT] {
             kind::VIDEO if clock.video_id != 0 => (MediaKind::Video, true),
@@ -330,23 +400,71 @@ impl<'c> View<'c> {
 
     /// Returns the fragment for a message; an empty piece if it has no sample.
     fn fragment<'w>(&self, message: Chunked<'w>) -> Piece<'w> {
-        let nothing = Piece {
-            head: Small::default(),
-            body: Body::Payload(message, message.payload_len),
-            tail: Small::default(),
+        let (Some(clock), Some((sample, is_video))) = (self.clock(), self.sample(&message)) else {
+            return nothing(message);
         };
-        let (Some(clock), Some((sample, is_video))) = (self.clock, self.sample(&message)) else {
-            return nothing;
+        let part = Part { from: sample.offset, to: message.payload_len };
+        let Some(size) = part.to.checked_sub(part.from) else { return nothing(message) };
+        let mut piece = self.begin(message, part, FRAGMENT_HEAD_BYTES + size);
+        let time_ms = self.time_of(&message);
+        piece.head.push(&clock.fragment_head(is_video, &sample, time_ms, size));
+        self.end(piece)
+    }
+
+    /// Returns the FLV tag for a message (FLV 10.1, annex E.4.1); an empty piece if it has none.
+    fn flv_tag<'w>(&self, message: Chunked<'w>) -> Piece<'w> {
+        let (head, part) = match self.simple_form(&message) {
+            SimpleForm::Same => (SimpleHead::default(), message.payload()),
+            SimpleForm::Other { head, body } => (head, Part { from: body.start, to: body.end }),
+            SimpleForm::Nothing => return nothing(message),
         };
-        let Some(size) = message.payload_len.checked_sub(sample.offset) else { return nothing };
-        let mut head = Small::default();
-        if self.framing == Framing::WebSocketMp4 {
-            let (frame, len) = frame_head(Opcode::Binary, (FRAGMENT_HEAD_BYTES + size) as u64);
-            head.push(&frame[..len]);
+        let data_len = head.bytes().len() + part.to - part.from;
+        let tag_len = TAG_HEADER_BYTES + data_len;
+        let mut piece = self.begin(message, part, tag_len + PREVIOUS_TAG_SIZE_BYTES);
+        piece.head.push(&flv_tag_header(&message, data_len, self.time_of(&message)));
+        piece.head.push(head.bytes());
+        piece.tail.push(&(tag_len as u32).to_be_bytes());
+        self.end(piece)
+    }
+
+    /// Begins a piece of `len` bytes with the head of its WebSocket message or of its chunk.
+    fn begin<'w>(&self, message: Chunked<'w>, part: Part, len: usize) -> Piece<'w> {
+        let body = Body::Payload(message, part);
+        let mut piece = Piece { head: Small::default(), body, tail: Small::default() };
+        if matches!(self.framing, Framing::WebSocketFlv | Framing::WebSocketMp4) {
+            let (frame, frame_len) = frame_head(Opcode::Binary, len as u64);
+            piece.head.push(&frame[..frame_len]);
+        } else if self.is_chunked() {
+            let (size, size_len) = chunk_size_line(len);
+            piece.head.push(&size[..size_len]);
         }
-        let time_ms = u32::from_be_bytes(timestamp_of(&message));
-        head.push(&clock.fragment_head(is_video, &sample, time_ms, size));
-        Piece { head, body: Body::Payload(message, sample.offset), tail: Small::default() }
+        piece
+    }
+
+    fn end<'w>(&self, mut piece: Piece<'w>) -> Piece<'w> {
+        if self.is_chunked() {
+            piece.tail.push(b"\r\n");
+        }
+        piece
+    }
+
+    fn is_chunked(&self) -> bool {
+        self.custom.is_some_and(|custom| custom.is_chunked)
+    }
+
+    fn clock(&self) -> Option<&'c Mp4Clock> {
+        self.custom?.clock.as_ref()
+    }
+
+    /// Returns the time that a player over HTTP receives for a message (ms).
+    fn time_of(&self, message: &Chunked<'_>) -> u32 {
+        let timestamp = u32::from_be_bytes(timestamp_of(message));
+        match message.header[KIND_AT] {
+            kind::AUDIO | kind::VIDEO => self.origin.time_of(timestamp),
+            // Metadata belongs to no moment.
+            _ if timestamp == 0 => 0,
+            _ => self.origin.time_of(timestamp),
+        }
     }
 
     fn piece<'w>(&self, message: Chunked<'w>) -> Piece<'w> {
@@ -360,12 +478,7 @@ impl<'c> View<'c> {
                     tail: Small::default(),
                 }
             }
-            Framing::Flv => flv_tag(message, Small::default()),
-            Framing::WebSocketFlv => {
-                let len = TAG_HEADER_BYTES + message.payload_len + PREVIOUS_TAG_SIZE_BYTES;
-                let (head, head_len) = frame_head(Opcode::Binary, len as u64);
-                flv_tag(message, Small::new(&head[..head_len]))
-            }
+            Framing::Flv | Framing::WebSocketFlv => self.flv_tag(message),
             Framing::Mp4 | Framing::WebSocketMp4 => self.fragment(message),
         }
     }
@@ -393,11 +506,24 @@ impl<'w> Piece<'w> {
     }
 }
 
-/// Returns the FLV tag for a message, after the bytes in `head` (FLV 10.1, annex E.4.1).
-fn flv_tag<'w>(message: Chunked<'w>, mut head: Small) -> Piece<'w> {
-    head.push(&flv_tag_header(&message));
-    let tag_len = (TAG_HEADER_BYTES + message.payload_len) as u32;
-    Piece { head, body: Body::Payload(message, 0), tail: Small::new(&tag_len.to_be_bytes()) }
+/// Returns the piece of a message that is not sent.
+fn nothing(message: Chunked<'_>) -> Piece<'_> {
+    let part = Part { from: message.payload_len, to: message.payload_len };
+    let body = Body::Payload(message, part);
+    Piece { head: Small::default(), body, tail: Small::default() }
+}
+
+/// Returns the line before a chunk of `len` bytes, and its length (RFC 9112, section 7.1). Messages
+/// have lengths of 24 bits, so a chunk has seven digits at most.
+fn chunk_size_line(len: usize) -> ([u8; FRAME_HEAD_BYTES_MAX], usize) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let count = (usize::BITS - len.leading_zeros()).div_ceil(4).max(1) as usize;
+    let mut line = [0; FRAME_HEAD_BYTES_MAX];
+    for (index, digit) in line.iter_mut().take(count).enumerate() {
+        *digit = DIGITS[len >> (4 * (count - 1 - index)) & 0xf];
+    }
+    line[count..count + 2].copy_from_slice(b"\r\n");
+    (line, count + 2)
 }
 
 /// Returns the timestamp of the first message of `wire` (ms).
@@ -416,19 +542,18 @@ fn timestamp_of(message: &Chunked<'_>) -> [u8; EXTENDED_BYTES] {
 }
 
 /// Returns the header of the FLV tag for a message (FLV 10.1, annex E.4.1).
-fn flv_tag_header(message: &Chunked<'_>) -> [u8; TAG_HEADER_BYTES] {
+fn flv_tag_header(message: &Chunked<'_>, data_len: usize, time_ms: u32) -> [u8; TAG_HEADER_BYTES] {
     const STREAM_ID: [u8; 3] = [0; 3];
-    let header = message.header;
-    let timestamp = timestamp_of(message);
-    let tag_type = match header[KIND_AT] {
+    let tag_type = match message.header[KIND_AT] {
         kind @ (kind::AUDIO | kind::VIDEO) => kind,
         _ => SCRIPT_DATA,
     };
     let mut tag = [0; TAG_HEADER_BYTES];
     tag[0] = tag_type;
-    tag[1..4].copy_from_slice(&header[LENGTH_AT..KIND_AT]);
-    tag[4..7].copy_from_slice(&timestamp[1..]);
-    tag[7] = timestamp[0];
+    tag[1..4].copy_from_slice(&(data_len as u32).to_be_bytes()[1..]);
+    let [highest, time @ ..] = time_ms.to_be_bytes();
+    tag[4..7].copy_from_slice(&time);
+    tag[7] = highest;
     tag[8..].copy_from_slice(&STREAM_ID);
     tag
 }
@@ -444,14 +569,15 @@ pub struct HalfSent {
     framing: Framing,
     lane: u32,
     chunk_size: u32,
-    clock: Option<Box<Mp4Clock>>,
+    origin: Origin,
+    custom: Option<Box<Custom>>,
     /// Arrival of the message; [`Time::NEVER`] for headers and messages of the past, whose latency
     /// does not count.
     arrived: Time,
 }
 
 // The memory of each player counts one, since most writes to a slow player need it.
-const _: () = assert!(size_of::<HalfSent>() <= 64);
+const _: () = assert!(size_of::<HalfSent>() <= 72);
 
 impl Default for HalfSent {
     fn default() -> Self {
@@ -461,7 +587,8 @@ impl Default for HalfSent {
             framing: Framing::Rtmp,
             lane: MESSAGE_STREAM_ID,
             chunk_size: 1,
-            clock: None,
+            origin: Origin::default(),
+            custom: None,
             arrived: Time::NEVER,
         }
     }
@@ -471,10 +598,10 @@ impl HalfSent {
     /// Keeps the rest of `wire`, whole messages of a tape, after the first `sent` bytes in the
     /// framing of `view`.
     pub(crate) fn new(wire: &Bytes, sent: usize, view: View<'_>) -> Self {
-        let View { framing, lane, chunk_size, clock } = view;
-        let clock = clock.map(|clock| Box::new(*clock));
-        let wire = wire.clone();
-        let mut half_sent = Self { wire, framing, lane, chunk_size, clock, ..Self::default() };
+        let View { framing, lane, chunk_size, origin, custom } = view;
+        let (wire, custom) = (wire.clone(), custom.map(|custom| Box::new(*custom)));
+        let mut half_sent =
+            Self { wire, framing, lane, chunk_size, origin, custom, ..Self::default() };
         half_sent.advance(sent);
         half_sent
     }
@@ -490,8 +617,8 @@ impl HalfSent {
     }
 
     fn view(&self) -> View<'_> {
-        let Self { framing, lane, chunk_size, .. } = *self;
-        View { framing, lane, chunk_size, clock: self.clock.as_deref() }
+        let Self { framing, lane, chunk_size, origin, .. } = *self;
+        View { framing, lane, chunk_size, origin, custom: self.custom.as_deref() }
     }
 
     /// Bytes left to send.
@@ -558,17 +685,17 @@ mod tests {
     };
     /// Lengths and timestamps with and without continuations and extended timestamps.
     const MESSAGES: [(usize, u32); 6] =
-        [(0, 0), (1, 0xff_fffe), (127, 40), (128, 0xff_ffff), (129, 40), (1000, u32::MAX)];
+        [(0, 0), (1, 0xff_fffe), (127, 40), (128, 0xff_ffff), (129, 40), (1000, 0x7fff_ffff)];
 
-    const fn view(framing: Framing, lane: u32) -> View<'static> {
-        View { framing, lane, chunk_size: CHUNK_SIZE, clock: None }
+    fn view(framing: Framing, lane: u32) -> View<'static> {
+        View { framing, lane, chunk_size: CHUNK_SIZE, origin: Origin::default(), custom: None }
     }
 
     fn chunks(message_stream_id: u32, messages: &[(usize, u32)]) -> Bytes {
         let mut wire = Vec::new();
         for (len, timestamp) in messages {
             let header = MessageHeader { timestamp: *timestamp, message_stream_id, ..HEADER };
-            write_message(&mut wire, header, &vec![0xc6; *len], CHUNK_SIZE);
+            write_message(&mut wire, header, &vec![0x26; *len], CHUNK_SIZE);
         }
         Bytes::from(wire)
     }
@@ -579,7 +706,7 @@ mod tests {
             let [high, middle, low] = (*len as u32).to_be_bytes()[1..] else { unreachable!() };
             let [extension, time @ ..] = timestamp.to_be_bytes();
             file.extend([9, high, middle, low, time[0], time[1], time[2], extension, 0, 0, 0]);
-            file.extend(vec![0xc6; *len]);
+            file.extend(vec![0x26; *len]);
             file.extend((*len as u32 + 11).to_be_bytes());
         }
         file
@@ -660,7 +787,8 @@ mod tests {
         let clock = Mp4Clock::new(Some(&track), None, 0, 40);
         let wire = pictures();
         for framing in [Framing::Mp4, Framing::WebSocketMp4] {
-            let view = View { clock: Some(&clock), ..view(framing, 0) };
+            let custom = Custom { clock: Some(clock), ..Custom::default() };
+            let view = View { custom: Some(&custom), ..view(framing, 0) };
             let whole = added(&HalfSent::new(&wire, 0, view), usize::MAX);
             let frame_heads = if framing == Framing::Mp4 { 0 } else { 2 * 4 };
             // Two frames of 401 and 402 bytes, each with its head.

@@ -173,6 +173,12 @@ impl Headers {
         self.list.iter().rfind(is_it).map(|header| &header.payload[..])
     }
 
+    /// Returns whether a header of this kind is in force for a track.
+    pub(crate) fn has_track(&self, kind: HeaderKind, track: u8) -> bool {
+        let is_it = |h: &Header| h.kind == kind && !h.is_suspended && h.tracks.contains(track);
+        self.list.iter().any(is_it)
+    }
+
     /// Size of the length field before each NAL unit of these tracks (bytes).
     pub(crate) fn nal_length_bytes(&self, tracks: &Tracks) -> usize {
         let is_configuration =

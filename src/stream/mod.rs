@@ -32,6 +32,7 @@ pub mod segment;
 pub(crate) mod slices;
 pub mod tape;
 pub(crate) mod timeline;
+pub(crate) mod web_time;
 
 use crate::budget::Budget;
 use crate::media::MediaKind;

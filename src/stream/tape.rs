@@ -19,6 +19,7 @@ use super::gauge::Gauge;
 use super::gops::{Gops, LOST, OpenUnit, StartPoint, Starts};
 use super::headers::{Headers, Kept, METADATA_TIMESTAMP, message_header};
 use super::segment::{Discarded, FileRun, SegmentSettings, Segments};
+use super::web_time::WebTime;
 use crate::budget::Budget;
 use crate::limits;
 use crate::media::codec::{self, Slice, Units};
@@ -112,6 +113,8 @@ pub struct Tape {
     gops: Gops,
     /// The timestamp of the last frame.
     last_frame: u32,
+    /// The origin of the times of players over HTTP.
+    web_time: WebTime,
     /// Sequence number of the first message after the last end of a stream.
     first_after_end: u64,
     /// GOPs whose keyframe left the tape before the next GOP started.
@@ -147,6 +150,7 @@ impl Tape {
             video_codec: None,
             gops: Gops::default(),
             last_frame: 0,
+            web_time: WebTime::default(),
             first_after_end: LOST + 1,
             gops_cut: 0,
             headers_left_out: 0,
@@ -177,6 +181,7 @@ impl Tape {
         self.note_codec(&message);
         if message.is_frame {
             self.last_frame = timestamp;
+            self.web_time.note_frame(timestamp, message.needs == Needs::StartsGop);
         }
         if message.needs == Needs::EndsSequence {
             self.starts.ended(&message.tracks);
@@ -443,12 +448,22 @@ impl Tape {
         entry.wire.slice_ref(payload_head(&entry.wire, self.chunk_size))
     }
 
-    /// Returns the timestamp of the newest sound on the tape, or of the newest frame if there is
-    /// none (ms).
-    pub fn audio_timestamp(&self) -> u32 {
+    /// Returns the time for players over HTTP of the newest sound on the tape, or of the newest
+    /// frame if there is none (ms).
+    pub fn audio_time(&self) -> u32 {
         let mut sounds = self.entries.iter().rev().filter(|e| e.media == MediaKind::Audio);
         let newest = sounds.next().and_then(|entry| timestamp_of_first(&entry.wire));
-        newest.unwrap_or(self.last_frame)
+        self.web_time.origin().time_of(newest.unwrap_or(self.last_frame))
+    }
+
+    /// Returns the origin of the times of players over HTTP.
+    pub(crate) const fn web_time(&self) -> WebTime {
+        self.web_time
+    }
+
+    /// Returns whether a header of this kind is in force for a track.
+    pub fn has_header_of(&self, kind: HeaderKind, track: u8) -> bool {
+        self.headers.has_track(kind, track)
     }
 
     /// Returns the timestamp of the last frame (ms).

@@ -33,6 +33,7 @@ mod fuzz;
 mod handshake;
 mod hls;
 mod hour;
+mod http_players;
 mod latency;
 mod legacy;
 mod library;

@@ -17,10 +17,10 @@ pub(crate) const ALL: Surface = Surface { playback: true, status: true, is_local
 const PUBLIC: Surface = Surface { is_local: false, ..ALL };
 pub(crate) const TOKEN: &str = "0123456789abcdef";
 /// The key of the example in RFC 6455, section 1.3, and its answer.
-const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+pub(crate) const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
-fn world() -> World {
+pub(crate) fn world() -> World {
     World::new(Settings::default())
 }
 
@@ -33,7 +33,7 @@ pub(crate) struct Response {
 }
 
 impl Response {
-    fn of(bytes: &[u8]) -> Self {
+    pub(crate) fn of(bytes: &[u8]) -> Self {
         let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").expect("a whole head") + 4;
         let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
@@ -45,7 +45,7 @@ impl Response {
     }
 
     /// The stable code of an error.
-    fn code(&self) -> String {
+    pub(crate) fn code(&self) -> String {
         self.json()["code"].as_str().unwrap_or_default().to_owned()
     }
 }
@@ -75,14 +75,14 @@ pub(crate) fn viewer(world: &mut World, path: &str) -> ClientHandle {
 }
 
 /// A stream with video and audio, of which a player sees a picture at once.
-fn live(world: &mut World) -> ClientHandle {
+pub(crate) fn live(world: &mut World) -> ClientHandle {
     let publisher = world.publisher("cam");
     publish(world, publisher, "V0 A0 K1 a1 i2", 0);
     publisher
 }
 
 /// The labels of the tags in FLV bytes.
-fn labels_of(file: &[u8]) -> String {
+pub(crate) fn labels_of(file: &[u8]) -> String {
     let mut reader = FlvReader::new(file).expect("an FLV header");
     let mut labels = Vec::new();
     while let Ok(Some(flv::Tag { media, payload, .. })) = reader.next_tag() {
@@ -274,7 +274,11 @@ fn box_names(mut bytes: &[u8]) -> Vec<String> {
 }
 
 /// Publishes the tags of a file by ffmpeg, in the order of the file, from `begin` on.
-fn publish_film(world: &mut World, publisher: ClientHandle, media: &[MediaKind]) -> usize {
+pub(crate) fn publish_film(
+    world: &mut World,
+    publisher: ClientHandle,
+    media: &[MediaKind],
+) -> usize {
     let file = include_bytes!("../vectors/ffmpeg5_h264_aac.flv");
     let mut reader = FlvReader::new(file).unwrap();
     let mut count = 0;
@@ -292,7 +296,7 @@ fn publish_film(world: &mut World, publisher: ClientHandle, media: &[MediaKind])
     count
 }
 
-const FILM: [MediaKind; 2] = [MediaKind::Video, MediaKind::Audio];
+pub(crate) const FILM: [MediaKind; 2] = [MediaKind::Video, MediaKind::Audio];
 
 #[test]
 fn an_mp4_begins_with_its_tracks_and_has_a_fragment_for_each_frame() {

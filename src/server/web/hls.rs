@@ -22,6 +22,7 @@ use crate::http::requests::{HttpRequest, Method};
 use crate::http::response::HttpStatus;
 use crate::limits;
 use crate::rtmp::name::StreamTarget;
+use crate::rtmp::session::Receives;
 use crate::server::Server;
 use crate::server::hub::Channel;
 use crate::server::judge::{Ask, Judges, Refused, Verdict};
@@ -477,7 +478,7 @@ impl<T: Transport> Server<T> {
             let detail = "the stream is not published";
             return problem(HttpStatus::NotFound, "not_published", detail);
         }
-        if known_tracks(channel, now).is_none() {
+        if known_tracks(channel, Receives::ALL, now).is_none() {
             return Some(HlsReply::Hold(HELD_MS_MAX));
         }
         let number = channel.serial() ^ now.as_micros().rotate_left(32);

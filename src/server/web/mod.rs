@@ -22,6 +22,7 @@ mod metrics;
 mod page;
 mod place;
 mod sparkline;
+mod view_options;
 mod viewing;
 
 pub use guard::ApiToken;
@@ -33,7 +34,7 @@ use super::Server;
 use super::reason::CloseReason;
 use super::stages::Stage;
 use super::transport::Transport;
-use crate::http::exchange::Exchange;
+use crate::http::exchange::{Exchange, NORMAL_CLOSURE};
 use crate::http::requests::{HttpRequest, Method, RequestError};
 use crate::http::response::{HttpStatus, ResponseHead, problem_json};
 use crate::http::websocket::FrameError;
@@ -69,7 +70,7 @@ pub struct Surface {
 pub struct WebClient {
     pub(super) exchange: Exchange,
     surface: Surface,
-    viewer: Option<Viewer>,
+    viewer: Option<Box<Viewer>>,
     /// Whether the events of an open page are sent over it.
     is_page: bool,
     /// The stream whose playlist or segments it has asked for last.
@@ -96,15 +97,16 @@ impl WebClient {
         self.is_page
     }
 
-    /// Returns the memory that it holds in addition to itself (bytes).
-    pub(super) fn held_bytes(&self) -> usize {
-        let of_request = self.held.as_ref().map_or(0, |held| held.held_bytes());
-        self.exchange.held_bytes() + of_request
-    }
-
     /// Ends the response of a player, whose stream is over.
     pub(super) fn end_view(&mut self) {
-        self.exchange.finish(viewing::NORMAL_CLOSURE);
+        self.exchange.finish(NORMAL_CLOSURE);
+    }
+
+    /// Returns the memory that it holds in addition to itself (bytes).
+    pub(super) fn held_bytes(&self) -> usize {
+        let viewer = self.viewer.as_ref().map_or(0, |viewer| viewer.held_bytes());
+        let of_request = self.held.as_ref().map_or(0, |held| held.held_bytes());
+        self.exchange.held_bytes() + viewer + of_request
     }
 }
 

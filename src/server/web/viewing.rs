@@ -14,8 +14,9 @@
 
 use super::Answer;
 use super::place::Container;
+use super::view_options::ViewOptions;
 use crate::config::{Absent, Start};
-use crate::http::exchange::Exchange;
+use crate::http::exchange::{Exchange, NORMAL_CLOSURE};
 use crate::http::requests::{HttpRequest, Method};
 use crate::http::response::{HttpStatus, ResponseHead};
 use crate::media::fmp4::{self, Mp4Clock};
@@ -30,9 +31,10 @@ use crate::server::reason::CloseReason;
 use crate::server::role::TOO_MANY_WAITED_FOR;
 use crate::server::transport::Transport;
 use crate::stream::cursor::Play;
-use crate::stream::framing::Framing;
+use crate::stream::framing::{ChosenTracks, Custom, Framing};
 use crate::stream::ids::{ConnId, Endpoint};
 use crate::stream::parts::TrackConfigs;
+use crate::stream::tape::Tape;
 use crate::time::Time;
 use log::{Level, log};
 use serde_json::json;
@@ -43,7 +45,6 @@ const TRACKS_MS_MAX: u64 = 1000;
 /// The only lane of an HTTP connection.
 const LANE: u32 = 0;
 /// Close codes of WebSocket (RFC 6455, section 7.4.1, and the registry of IANA).
-pub(super) const NORMAL_CLOSURE: u16 = 1000;
 const UNSUPPORTED_DATA: u16 = 1003;
 const TRY_AGAIN_LATER: u16 = 1013;
 const FLV_TYPE: &str = "video/x-flv";
@@ -52,12 +53,30 @@ const MP4_TYPE: &str = "video/mp4";
 const FRAME_MS: u32 = 33;
 
 /// The state of a player.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct Viewer {
     /// Whether the head of the response and the header of the file are in the output.
     has_begun: bool,
     /// Whether any page may read the stream.
     is_public: bool,
+    options: ViewOptions,
+}
+
+impl Viewer {
+    /// Returns the memory that it holds, including itself (bytes).
+    pub(super) fn held_bytes(&self) -> usize {
+        size_of::<Self>() + self.options.held_bytes()
+    }
+
+    /// Writes the head of a response over HTTP.
+    fn write_head(&self, exchange: &mut Exchange, media_type: &str) {
+        let head = stream_head(media_type, self.is_public);
+        if self.options.is_chunked {
+            exchange.write_chunked_head(head);
+        } else {
+            exchange.write_head(&head);
+        }
+    }
 }
 
 /// A request to play a stream over HTTP.
@@ -68,13 +87,14 @@ pub(in crate::server) struct ViewRequest {
     /// The accept key, if the client wants to switch to WebSocket.
     accept: Option<String>,
     is_public: bool,
+    options: ViewOptions,
 }
 
 impl ViewRequest {
     /// Returns the memory that it holds, including itself (bytes).
     pub(in crate::server) fn held_bytes(&self) -> usize {
         let accept = self.accept.as_ref().map_or(0, String::capacity);
-        size_of::<Self>() + self.target.held_bytes() + accept
+        size_of::<Self>() + self.target.held_bytes() + accept + self.options.held_bytes()
     }
 }
 
@@ -93,6 +113,10 @@ impl<T: Transport> Server<T> {
             Err(answer) => return self.answer(id, request, answer),
         };
         let accept = request.wants_websocket();
+        let options = match ViewOptions::parse(request, container) {
+            Ok(options) => options,
+            Err(answer) => return self.answer(id, request, Answer { is_public, ..answer }),
+        };
         if request.method() != Method::Get {
             let media_type = match container {
                 Container::Flv => FLV_TYPE,
@@ -107,7 +131,8 @@ impl<T: Transport> Server<T> {
             (Container::Mp4, None) => Framing::Mp4,
             (Container::Mp4, Some(_)) => Framing::WebSocketMp4,
         };
-        let view = Box::new(ViewRequest { target: target.clone(), framing, accept, is_public });
+        let target = target.clone();
+        let view = Box::new(ViewRequest { target, framing, accept, is_public, options });
         let peer = self.table[id].address();
         let judges = Judges { access: &self.policies.access, outside: &mut self.outside };
         match judges.play(id, peer, &view.target.name) {
@@ -174,17 +199,18 @@ impl<T: Transport> Server<T> {
             if view.accept.is_some() { "WebSocket" } else { "HTTP" },
             if absent { ", which is not published yet" } else { "" }
         );
-        let ViewRequest { framing, accept, is_public, .. } = view;
+        let ViewRequest { framing, accept, is_public, options, .. } = view;
         let Some(client) = conn.peer.web_mut() else { return };
         match accept {
             Some(accept) => client.exchange.upgrade(&accept),
             None => client.exchange.open(),
         }
-        client.viewer = Some(Viewer { has_begun: false, is_public });
+        let receives = options.receives;
+        client.viewer = Some(Box::new(Viewer { has_begun: false, is_public, options }));
         self.stats.plays += 1;
         let endpoint = Endpoint { conn: id, lane: LANE };
         let start = self.settings.play.start;
-        self.begin_playing(stream, endpoint, framing, start, Receives::ALL, now);
+        self.begin_playing(stream, endpoint, framing, start, receives, now);
         let tape = self.hub.channel(stream).tape();
         if let Some(play) = self.table[id].play_mut(LANE) {
             play.pause(true, tape);
@@ -227,9 +253,10 @@ impl<T: Transport> Server<T> {
                 // The end of the stream comes first.
                 return self.table.queue_write(id);
             }
-            // A media element cannot take another codec in the same response. A WebSocket client is
-            // told of it, and goes on.
-            if !channel.has_begun() || is_outdated && !client.exchange.is_websocket() {
+            // A media element cannot take another codec in the same response, nor a player of FLV
+            // another origin of times. A player of MP4 over WebSocket is told of it, and goes on.
+            let goes_on = play.framing() == Framing::WebSocketMp4;
+            if !channel.has_begun() || is_outdated && !goes_on {
                 client.exchange.finish(NORMAL_CLOSURE);
                 return self.dismiss(id, CloseReason::StreamEnded, String::new(), now);
             }
@@ -237,13 +264,13 @@ impl<T: Transport> Server<T> {
                 return;
             }
         }
-        if let Some(tracks) = known_tracks(channel, now) {
+        if let Some(tracks) = known_tracks(channel, viewer.options.receives, now) {
             viewer.has_begun = true;
             let framing = play.framing();
-            restart(play, channel, self.settings.play.start);
+            restart(play, channel, self.settings.play.start, viewer.options.receives);
             if !framing.is_mp4() {
-                begin_flv(&mut client.exchange, *viewer, tracks);
-            } else if !begin_mp4(&mut client.exchange, *viewer, play, channel, now) {
+                begin_flv(&mut client.exchange, viewer, play, channel.tape(), tracks);
+            } else if !begin_mp4(&mut client.exchange, viewer, play, channel, now) {
                 return self.refuse_codecs(id, now);
             }
         }
@@ -253,7 +280,7 @@ impl<T: Transport> Server<T> {
     /// Answers a player of MP4 whose stream has no track that MP4 carries here.
     fn refuse_codecs(&mut self, id: ConnId, now: Time) {
         let Some(client) = self.table[id].peer.web_mut() else { return };
-        let detail = "MP4 carries no codec of this stream: play it as FLV";
+        let detail = "MP4 carries no codec of this stream that was asked for: play it as FLV";
         let answer = Answer::problem(HttpStatus::NotAcceptable, "not_carried", detail);
         if client.exchange.is_websocket() {
             client.exchange.finish(UNSUPPORTED_DATA);
@@ -266,7 +293,7 @@ impl<T: Transport> Server<T> {
     /// Answers a player whose stream was not published in time.
     pub(in crate::server) fn view_not_published(&mut self, id: ConnId, description: &str) {
         let Some(client) = self.table[id].peer.web_mut() else { return };
-        let Some(viewer) = client.viewer else { return };
+        let Some(viewer) = &client.viewer else { return };
         if client.exchange.is_websocket() {
             return client.exchange.finish(TRY_AGAIN_LATER);
         }
@@ -277,24 +304,38 @@ impl<T: Transport> Server<T> {
 }
 
 /// Begins a play that was paused until now, as a new player.
-fn restart(play: &mut Play, channel: &Channel, start: Start) {
+fn restart(play: &mut Play, channel: &Channel, start: Start, receives: Receives) {
     let (slot, framing, tape) = (play.slot, play.framing(), channel.tape());
-    *play = Play::new(play.stream, play.lane, framing, tape, start, Receives::ALL);
+    *play = Play::new(play.stream, play.lane, framing, tape, start, receives);
     (play.slot, play.told_begun) = (slot, true);
 }
 
-/// Returns the media of a stream, once they are known.
-pub(super) fn known_tracks(channel: &Channel, now: Time) -> Option<Receives> {
+/// Returns the media of a stream among `wanted`, once they are known.
+pub(super) fn known_tracks(channel: &Channel, wanted: Receives, now: Time) -> Option<Receives> {
     let report = channel.report(now)?;
-    let tracks = Receives { audio: report.audio.is_some(), video: report.video.is_some() };
+    let tracks = Receives {
+        audio: wanted.audio && report.audio.is_some(),
+        video: wanted.video && report.video.is_some(),
+    };
     let has_any = tracks.audio || tracks.video;
-    let is_known = tracks == Receives::ALL || report.duration_ms >= TRACKS_MS_MAX;
+    let is_known = tracks == wanted || report.duration_ms >= TRACKS_MS_MAX;
     (has_any && is_known).then_some(tracks)
 }
 
-fn begin_flv(exchange: &mut Exchange, viewer: Viewer, tracks: Receives) {
+fn begin_flv(
+    exchange: &mut Exchange,
+    viewer: &Viewer,
+    play: &mut Play,
+    tape: &Tape,
+    tracks: Receives,
+) {
+    let is_chunked = viewer.options.is_chunked;
+    let custom = Custom { clock: None, tracks: viewer.options.tracks(tape), is_chunked };
+    if custom != Custom::default() {
+        play.set_custom(custom, tape);
+    }
     if !exchange.is_websocket() {
-        exchange.write_head(&stream_head(FLV_TYPE, viewer.is_public));
+        viewer.write_head(exchange, FLV_TYPE);
     }
     exchange.write_first(&flv_header(tracks));
 }
@@ -304,13 +345,15 @@ fn begin_flv(exchange: &mut Exchange, viewer: Viewer, tracks: Receives) {
 /// that is carried.
 fn begin_mp4(
     exchange: &mut Exchange,
-    viewer: Viewer,
+    viewer: &Viewer,
     play: &mut Play,
     channel: &Channel,
     now: Time,
 ) -> bool {
     let (tape, report) = (channel.tape(), channel.report(now).unwrap_or_default());
     let TrackConfigs { video, audio, audio_samples } = TrackConfigs::of(tape);
+    let video = video.filter(|track| viewer.options.plays(track));
+    let audio = audio.filter(|track| viewer.options.plays(track));
     let tracks: Vec<_> = video.iter().chain(&audio).collect();
     if tracks.is_empty() {
         return false;
@@ -318,15 +361,16 @@ fn begin_mp4(
     let init = fmp4::init_segment(&tracks);
     let rate = report.frame_rate_millihertz.filter(|rate| *rate > 0);
     let frame_ms = rate.map_or(FRAME_MS, |rate| (1_000_000 / rate).clamp(1, 10_000) as u32);
-    let origin_ms = tape.audio_timestamp();
+    let origin_ms = tape.audio_time();
     let sound = audio.as_ref().map(|track| (track, audio_samples));
     let clock = Mp4Clock::new(video.as_ref(), sound, origin_ms, frame_ms);
-    play.set_clock(clock, tape);
+    let (tracks_of_flv, is_chunked) = (ChosenTracks::default(), viewer.options.is_chunked);
+    play.set_custom(Custom { clock: Some(clock), tracks: tracks_of_flv, is_chunked }, tape);
     let media_type = fmp4::media_type_of(&tracks);
     if exchange.is_websocket() {
         exchange.write_text(&json!({ "type": "mse", "value": media_type }).to_string());
     } else {
-        exchange.write_head(&stream_head(&media_type, viewer.is_public));
+        viewer.write_head(exchange, &media_type);
     }
     exchange.write_first(&init);
     true
