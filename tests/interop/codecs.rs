@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::lab::coding::Coding;
 use crate::lab::ffmpeg::Build;
 use crate::lab::frames::Frames;
+use crate::lab::http_matrix::{Over, WebPlayer};
 use crate::lab::matrix::{Client, Role};
 use crate::lab::server::Server;
 use crate::lab::{Lab, Need, players};
@@ -125,6 +126,45 @@ fn relay(coding: &Coding) {
     publishing.into_iter().for_each(|client| lab.proves(client, Role::Publishes, coding.codecs));
 }
 
+/// The current ffmpeg plays every codec over HTTP-FLV in the form in which it was published, and
+/// MP4 has the same packets of those that it carries.
+#[test]
+fn the_current_ffmpeg_plays_enhanced_codecs_over_http() {
+    let needs = [Build::Current.need(), Need::OwnServer];
+    let Some(lab) = Lab::open("codecs_http", &needs) else { return };
+    let server = Server::start(&lab);
+    let mut shows = Vec::new();
+    for coding in [&H264_AAC, &HEVC_OPUS, &AV1_FLAC, &VP9_AC3] {
+        let film = coding.make(&lab);
+        let key = format!("of_{}", coding.name);
+        let url = server.url(&format!("live/{key}"));
+        let publisher = Build::Current.publish(&lab, &key, &film, &[], &url);
+        server.wait_for_stream("live", &key);
+        let urls = [(Over::Flv, "flv?track=all"), (Over::Mp4, "mp4")];
+        let recorders = urls.map(|(over, end)| {
+            let url = server.http_url(&format!("live/{key}.{end}"));
+            let name = format!("{}_{over:?}", coding.name).to_lowercase();
+            (over, Build::Current.record(&lab, &name, &[], &url))
+        });
+        shows.push((coding, film, publisher, recorders));
+    }
+    for (coding, film, publisher, recorders) in shows {
+        publisher.finish(Duration::from_secs(20));
+        let (sent, keyframes) = (coding.frames(&film), coding.keyframes(&film));
+        for (over, recorder) in recorders {
+            recorder.program.finish(Duration::from_secs(15));
+            let mut got = coding.frames(&recorder.path);
+            let mut sent = sent.clone();
+            if over == Over::Mp4 {
+                // Sound is counted in samples there, so its times may differ by a millisecond.
+                got.iter_mut().chain(&mut sent).for_each(|track| track.audio.clear());
+            }
+            expect_played(Client::CurrentFfmpeg, &got, &sent, &keyframes);
+            lab.proves_over(WebPlayer::CurrentFfmpeg, over, coding.codecs);
+        }
+    }
+}
+
 #[track_caller]
 fn expect_played(client: Client, got: &[Frames], sent: &[Frames], keyframes: &[Vec<usize>]) {
     for (track, (got, sent)) in got.iter().zip(sent).enumerate() {
@@ -198,7 +238,7 @@ pub(crate) const VVC_EAC3: Coding = enhanced(
     &["VVC", "E-AC-3"],
 );
 
-const TWO_TRACKS: Coding = Coding {
+pub(crate) const TWO_TRACKS: Coding = Coding {
     name: "two_tracks",
     build: Build::Current,
     options: &[

@@ -53,7 +53,7 @@ fn hls_js_plays_in_chromium_with_low_latency() {
         Need::Program("ffmpeg"),
         Need::Program("chromium"),
         Need::Program("playwright/playwright/driver/node"),
-        Need::Program("hls.min.js"),
+        Need::Program("hls.js"),
         Need::OwnServer,
     ];
     let Some(lab) = Lab::open("hls_chromium", &needs) else { return };
@@ -64,7 +64,7 @@ fn hls_js_plays_in_chromium_with_low_latency() {
     command
         .arg(root.join("tests/interop/hls_player.js"))
         .arg(driver.join("package"))
-        .arg(root.join("target/programs/hls.min.js"))
+        .arg(root.join("target/programs/hls.js"))
         .arg(&show.url);
     let mut browser = Program::start(lab.path(""), "browser", &mut command);
     let status = browser.wait(END);

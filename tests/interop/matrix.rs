@@ -5,6 +5,7 @@
 mod generated;
 
 use self::generated::Part;
+use crate::lab::http_matrix::HttpMatrix;
 use crate::lab::matrix::Matrix;
 
 /// `tests/run` runs this test by name, after all others.
@@ -13,11 +14,28 @@ use crate::lab::matrix::Matrix;
 fn the_manual_shows_what_the_run_proved() {
     let part = Part::find("clients.md", "clients");
     let mut proven = Matrix::proven();
-    if proven.is_partial {
+    let is_partial = proven.is_partial;
+    if is_partial {
         // Results of skipped tests are only in the manual.
         proven.extend(&Matrix::read(part.text()));
     }
     part.expect(&proven.table(), "tests/run matrix");
+    let part = Part::find("clients.md", "players over HTTP");
+    let mut proven = HttpMatrix::proven();
+    if is_partial {
+        proven.extend(&HttpMatrix::read(part.text()));
+    }
+    part.expect(&proven.table(), "tests/run matrix");
+}
+
+#[test]
+fn a_table_of_players_is_read_as_it_was_written() {
+    let table = "\
+        | player | HTTP-FLV | WebSocket-FLV | MP4 | WebSocket-MP4 |\n\
+        |---|---|---|---|---|\n\
+        | ffmpeg | H.264, AAC |  | H.264, AAC |  |\n\
+        | Chromium, mpegts.js | H.264 | H.264, AV1 |  |  |\n";
+    assert_eq!(HttpMatrix::read(table).table(), table);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Every player can play what ffmpeg publishes (conformance rows IN-01 and HS-14).
 
+use std::fs;
 use std::ops::Range;
 use std::sync::Arc;
 use std::thread;
@@ -7,6 +8,7 @@ use std::time::Duration;
 
 use crate::lab::clip::{Clip, Film, MAIN_CODECS, clip};
 use crate::lab::frames::{Frames, Span, only_run, run_of_vlc};
+use crate::lab::http_matrix::{Over, WebPlayer};
 use crate::lab::matrix::{Client, Role};
 use crate::lab::server::Server;
 use crate::lab::{Lab, Need, ffmpeg, players};
@@ -115,6 +117,7 @@ fn ffmpeg_plays_flv_over_http_to_the_end() {
     let show = Show::start(&lab, Film::Main);
     let player = ffmpeg::record(&lab, "player", &show.http_url());
     show.expect_played_to_the_end(&player.finish(END));
+    lab.proves_over(WebPlayer::Ffmpeg, Over::Flv, &MAIN_CODECS);
 }
 
 /// The same packets come as MP4. The times of pictures are those of the film. Sound is counted in
@@ -124,13 +127,14 @@ fn ffmpeg_plays_mp4_over_http_to_the_end() {
     let needs = [Need::Program("ffmpeg"), Need::OwnServer];
     let Some(lab) = Lab::open("mp4_ffmpeg", &needs) else { return };
     let show = Show::start(&lab, Film::Main);
-    let url = show.server.http_url(&format!("live/{}.mp4", show.key));
+    let url = show.mp4_url();
     let mut got = ffmpeg::record(&lab, "player", &url).finish(END);
     assert!(got.audio.len() > 80, "{} frames of sound", got.audio.len());
     got.audio.clear();
     let span = got.expect_contiguous_in(&show.clip.frames);
     assert_eq!(span.video.start % show.clip.gop, 0, "no start at a keyframe: {span:?}");
     assert_eq!(span.video.end, show.clip.frames.video.len(), "the end is missing: {span:?}");
+    lab.proves_over(WebPlayer::Ffmpeg, Over::Mp4, &MAIN_CODECS);
 }
 
 #[test]
@@ -138,12 +142,13 @@ fn vlc_plays_mp4_over_http() {
     let needs = [Need::Program("ffmpeg"), Need::Program("vlc"), Need::OwnServer];
     let Some(lab) = Lab::open("mp4_vlc", &needs) else { return };
     let show = Show::start(&lab, Film::Main);
-    let url = show.server.http_url(&format!("live/{}.mp4", show.key));
+    let url = show.mp4_url();
     let player = players::vlc(&lab, &url);
     player.program.finish(END);
     let sent = Frames::of_pictures(&show.clip.path).video;
     let got = Frames::of_pictures(&player.path).video;
     show.expect_run_of_pictures(&run_of_vlc(&got, &sent));
+    lab.proves_over(WebPlayer::Vlc, Over::Mp4, &MAIN_CODECS[..1]);
 }
 
 #[test]
@@ -156,6 +161,7 @@ fn vlc_plays_flv_over_http() {
     let sent = Frames::of_pictures(&show.clip.path).video;
     let got = Frames::of_pictures(&player.path).video;
     show.expect_run_of_pictures(&run_of_vlc(&got, &sent));
+    lab.proves_over(WebPlayer::Vlc, Over::Flv, &MAIN_CODECS[..1]);
 }
 
 #[test]
@@ -165,6 +171,59 @@ fn ffplay_plays_flv_over_http() {
     let mut show = Show::start(&lab, Film::Main);
     show.url = show.http_url();
     show.expect_run_of_pictures(&run_of_ffplay(&lab, &show));
+    lab.proves_over(WebPlayer::Ffplay, Over::Flv, &MAIN_CODECS[..1]);
+}
+
+#[test]
+fn ffplay_plays_mp4_over_http() {
+    let needs = [Need::Program("ffmpeg"), Need::Program("ffplay"), Need::OwnServer];
+    let Some(lab) = Lab::open("mp4_ffplay", &needs) else { return };
+    let mut show = Show::start(&lab, Film::Main);
+    show.url = show.mp4_url();
+    show.expect_run_of_pictures(&run_of_ffplay(&lab, &show));
+    lab.proves_over(WebPlayer::Ffplay, Over::Mp4, &MAIN_CODECS[..1]);
+}
+
+#[test]
+fn mpv_plays_flv_and_mp4_over_http() {
+    let needs = [Need::Program("ffmpeg"), Need::Program("mpv"), Need::OwnServer];
+    for over in [Over::Flv, Over::Mp4] {
+        let Some(lab) = Lab::open(&format!("mpv_{over:?}").to_lowercase(), &needs) else { return };
+        let show = Show::start(&lab, Film::Main);
+        let url = if over == Over::Flv { show.http_url() } else { show.mp4_url() };
+        players::mpv(&lab, &url).finish(END);
+        let log = fs::read_to_string(lab.path("mpv.log")).expect("the log of mpv");
+        let mut decoder = players::checksums_of(&lab, &show.clip.path);
+        decoder.wait(END);
+        let sent = players::shown_pictures(&decoder);
+        let got = players::pictures_in(&log);
+        show.expect_run_of_pictures(&only_run("pictures", &got, &sent));
+        lab.proves_over(WebPlayer::Mpv, over, &MAIN_CODECS[..1]);
+    }
+}
+
+/// The demultiplexers of GStreamer find every picture. The tests decode them to compare them.
+#[test]
+fn gstreamer_plays_flv_and_mp4_over_http() {
+    let needs = [
+        Need::Program("ffmpeg"),
+        Need::Element("souphttpsrc"),
+        Need::Element("flvdemux"),
+        Need::Element("qtdemux"),
+        Need::Element("h264parse"),
+        Need::OwnServer,
+    ];
+    for (over, demux) in [(Over::Flv, "flvdemux"), (Over::Mp4, "qtdemux")] {
+        let Some(lab) = Lab::open(&format!("gst_{demux}"), &needs) else { return };
+        let show = Show::start(&lab, Film::Main);
+        let url = if over == Over::Flv { show.http_url() } else { show.mp4_url() };
+        let player = players::souphttpsrc(&lab, &url, demux);
+        player.program.finish(END);
+        let sent = Frames::of_pictures(&show.clip.path).video;
+        let got = Frames::of_pictures(&player.path).video;
+        show.expect_run_of_pictures(&only_run("pictures", &got, &sent));
+        lab.proves_over(WebPlayer::GStreamer, over, &MAIN_CODECS[..1]);
+    }
 }
 
 /// Without sound the header of the file must not name any, or players wait for it.
@@ -271,6 +330,10 @@ impl Show {
 
     fn http_url(&self) -> String {
         self.server.http_url(&format!("live/{}.flv", self.key))
+    }
+
+    fn mp4_url(&self) -> String {
+        self.server.http_url(&format!("live/{}.mp4", self.key))
     }
 
     /// Expects a start at a keyframe and no gap after it.

@@ -315,3 +315,19 @@ fn an_mp4_has_the_tracks_whose_codecs_were_asked_for() {
     let response = ask(&mut world, ALL, &get("/live/cam.mp4?codecs=hvc1,opus"));
     assert_eq!((response.status, &*response.code()), (406, "not_carried"));
 }
+
+/// A sequence header of VP9 has no size. The keyframe has: 352x288 (VP9 bitstream, section 6.2).
+#[test]
+fn an_mp4_waits_for_the_keyframe_that_has_the_size_of_its_pictures() {
+    let mut world = web::world();
+    let publisher = world.publishing("cam");
+    let player = viewer(&mut world, "/live/cam.mp4?audio=0");
+    let config = b"\x90vp09\x01\0\0\0\0\x0a\x82\x02\x02\x02\0\0";
+    let keyframe = b"\x91vp09\x82\x49\x83\x42\x00\x15\xf0\x11\xf6\x00";
+    world.say(publisher, &[Message::new(6, VIDEO, config.to_vec()).on(1)]);
+    assert!(world[player].received().is_empty(), "no size is known");
+    world.say(publisher, &[Message::new(6, VIDEO, keyframe.to_vec()).on(1).at(40)]);
+    let body = body_of(&world, player);
+    let size = [0, 0, 0, 0, 0, 0, 1, 96, 1, 32];
+    assert!(body.windows(10).any(|bytes| bytes[6..] == size[6..]), "{body:x?}");
+}

@@ -478,7 +478,7 @@ impl<T: Transport> Server<T> {
             let detail = "the stream is not published";
             return problem(HttpStatus::NotFound, "not_published", detail);
         }
-        if known_tracks(channel, Receives::ALL, now).is_none() {
+        if known_tracks(channel, Receives::ALL, true, now).is_none() {
             return Some(HlsReply::Hold(HELD_MS_MAX));
         }
         let number = channel.serial() ^ now.as_micros().rotate_left(32);

@@ -264,10 +264,10 @@ impl<T: Transport> Server<T> {
                 return;
             }
         }
-        if let Some(tracks) = known_tracks(channel, viewer.options.receives, now) {
+        let (framing, wanted) = (play.framing(), viewer.options.receives);
+        if let Some(tracks) = known_tracks(channel, wanted, framing.is_mp4(), now) {
             viewer.has_begun = true;
-            let framing = play.framing();
-            restart(play, channel, self.settings.play.start, viewer.options.receives);
+            restart(play, channel, self.settings.play.start, wanted);
             if !framing.is_mp4() {
                 begin_flv(&mut client.exchange, viewer, play, channel.tape(), tracks);
             } else if !begin_mp4(&mut client.exchange, viewer, play, channel, now) {
@@ -311,14 +311,20 @@ fn restart(play: &mut Play, channel: &Channel, start: Start, receives: Receives)
 }
 
 /// Returns the media of a stream among `wanted`, once they are known.
-pub(super) fn known_tracks(channel: &Channel, wanted: Receives, now: Time) -> Option<Receives> {
+pub(super) fn known_tracks(
+    channel: &Channel,
+    wanted: Receives,
+    is_mp4: bool,
+    now: Time,
+) -> Option<Receives> {
     let report = channel.report(now)?;
     let tracks = Receives {
         audio: wanted.audio && report.audio.is_some(),
         video: wanted.video && report.video.is_some(),
     };
     let has_any = tracks.audio || tracks.video;
-    let is_known = tracks == wanted || report.duration_ms >= TRACKS_MS_MAX;
+    let is_whole = tracks == wanted && !(is_mp4 && wanted.video && lacks_size(channel.tape()));
+    let is_known = is_whole || report.duration_ms >= TRACKS_MS_MAX;
     (has_any && is_known).then_some(tracks)
 }
 
@@ -338,6 +344,12 @@ fn begin_flv(
         viewer.write_head(exchange, FLV_TYPE);
     }
     exchange.write_first(&flv_header(tracks));
+}
+
+/// Returns whether an MP4 that begins now would not name the size of its pictures, because no
+/// keyframe has come. A browser refuses to play that.
+fn lacks_size(tape: &Tape) -> bool {
+    TrackConfigs::of(tape).video.is_some_and(|video| video.size().is_none())
 }
 
 /// Begins an MP4 with its initialization segment. On a WebSocket connection a message names the

@@ -45,7 +45,7 @@ pub(crate) struct Matrix {
 }
 
 /// The codecs, in the order of the table's rows.
-const CODECS: [&str; 22] = [
+pub(super) const CODECS: [&str; 22] = [
     "H.264",
     "HEVC",
     "VVC",
@@ -84,6 +84,8 @@ const CLIENTS: [(Client, &str); 8] = [
 const ROLES: [(Role, &str); 2] = [(Role::Publishes, "publishes"), (Role::Plays, "plays")];
 
 const SKIPPED: &str = "skipped";
+/// The first field of a result over HTTP (`http_matrix.rs`).
+pub(super) const OVER_HTTP: &str = "over HTTP";
 
 /// Appends results.
 pub(crate) fn record(client: Client, role: Role, codecs: &[&str]) {
@@ -101,14 +103,12 @@ pub(crate) fn record_skip(test: &str) {
 impl Matrix {
     /// Reads the results of the run from the file that `TIDERACE_PROVEN` names.
     pub(crate) fn proven() -> Self {
-        let path = file().expect("TIDERACE_PROVEN names a file");
-        let text = fs::read_to_string(&path).expect("the results of the tests");
         let mut matrix = Self::default();
-        for line in text.lines() {
+        for line in proven_lines() {
             let fields: Vec<_> = line.split('\t').collect();
             if fields[0] == SKIPPED {
                 matrix.is_partial = true;
-            } else {
+            } else if fields[0] != OVER_HTTP {
                 let cell = (row(fields[0]), find(&CLIENTS, fields[1]), find(&ROLES, fields[2]));
                 matrix.cells.insert(cell);
             }
@@ -155,7 +155,14 @@ impl Matrix {
     }
 }
 
-fn append(line: &str) {
+/// Returns the lines of the file that `TIDERACE_PROVEN` names.
+pub(super) fn proven_lines() -> Vec<String> {
+    let path = file().expect("TIDERACE_PROVEN names a file");
+    let text = fs::read_to_string(path).expect("the results of the tests");
+    text.lines().map(str::to_owned).collect()
+}
+
+pub(super) fn append(line: &str) {
     let Some(path) = file().filter(|_| !server::is_stand_in()) else { return };
     let mut file = OpenOptions::new().create(true).append(true).open(path).expect("it can be made");
     // A single write, because tests run in parallel.
@@ -166,16 +173,16 @@ fn file() -> Option<PathBuf> {
     env::var_os("TIDERACE_PROVEN").map(PathBuf::from)
 }
 
-fn row(codec: &str) -> usize {
+pub(super) fn row(codec: &str) -> usize {
     let row = CODECS.iter().position(|name| *name == codec);
     row.unwrap_or_else(|| panic!("the table has no row {codec:?}"))
 }
 
-fn find<T: Copy>(names: &[(T, &str)], wanted: &str) -> T {
+pub(super) fn find<T: Copy>(names: &[(T, &str)], wanted: &str) -> T {
     let found = names.iter().find(|(_, name)| *name == wanted);
     found.unwrap_or_else(|| panic!("the table knows no {wanted:?}")).0
 }
 
-fn name<T: PartialEq>(names: &[(T, &'static str)], wanted: T) -> &'static str {
+pub(super) fn name<T: PartialEq>(names: &[(T, &'static str)], wanted: T) -> &'static str {
     names.iter().find(|(value, _)| *value == wanted).expect("each has a name").1
 }

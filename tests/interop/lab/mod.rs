@@ -8,6 +8,7 @@ pub(crate) mod clip;
 pub(crate) mod coding;
 pub(crate) mod ffmpeg;
 pub(crate) mod frames;
+pub(crate) mod http_matrix;
 pub(crate) mod matrix;
 pub(crate) mod players;
 pub(crate) mod server;
@@ -18,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use http_matrix::{Over, WebPlayer};
 use matrix::{Client, Role};
 
 use crate::support::directory::Directory;
@@ -57,6 +59,11 @@ impl Lab {
     /// Records that a client worked in this role with each of these codecs.
     pub(crate) fn proves(&self, client: Client, role: Role, codecs: &[&str]) {
         matrix::record(client, role, codecs);
+    }
+
+    /// Records that a player over HTTP played each of these codecs.
+    pub(crate) fn proves_over(&self, player: WebPlayer, over: Over, codecs: &[&str]) {
+        http_matrix::record(player, over, codecs);
     }
 
     /// Returns a path for a file of this test.

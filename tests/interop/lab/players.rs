@@ -64,6 +64,27 @@ pub(crate) fn ffplay(lab: &Lab, url: &str) -> Program {
     Program::start(lab, "ffplay", &mut command)
 }
 
+/// mpv without display and sound card, with the same filter. It must not drop pictures that are
+/// late.
+pub(crate) fn mpv(lab: &Lab, url: &str) -> Program {
+    let mut command = Command::new("mpv");
+    command.args(["--no-config", "--no-terminal", "--vo=null", "--ao=null", "--framedrop=no"]);
+    command.args(["--hwdec=no", "--vf=lavfi=[showinfo]"]);
+    let log = lab.path("mpv.log");
+    command.arg(format!("--log-file={}", log.display())).arg(url);
+    Program::start(lab, "mpv", &mut command)
+}
+
+/// GStreamer, which writes the pictures that its demultiplexer finds as a stream of NAL units.
+pub(crate) fn souphttpsrc(lab: &Lab, url: &str, demux: &str) -> Recorder {
+    let path = lab.path(&format!("{demux}.h264"));
+    let mut command = Command::new("gst-launch-1.0");
+    command.args(["souphttpsrc", &format!("location={url}"), "!", demux, "!", "h264parse", "!"]);
+    command.args(["video/x-h264,stream-format=byte-stream,alignment=au", "!", "filesink"]);
+    command.arg(format!("location={}", path.display()));
+    Recorder { program: Program::start(lab, demux, &mut command), path }
+}
+
 /// Decodes a file with the filter that [`ffplay`] uses.
 pub(crate) fn checksums_of(lab: &Lab, path: &Path) -> Program {
     let mut command = Command::new("ffmpeg");
@@ -75,7 +96,11 @@ pub(crate) fn checksums_of(lab: &Lab, path: &Path) -> Program {
 
 /// Returns the pictures that the filter `showinfo` printed.
 pub(crate) fn shown_pictures(program: &Program) -> Vec<Frame> {
-    let log = program.error_text();
+    pictures_in(&program.error_text())
+}
+
+/// Returns the pictures that the filter `showinfo` printed to a log.
+pub(crate) fn pictures_in(log: &str) -> Vec<Frame> {
     let hashes = log.lines().filter_map(|line| line.split_once(" checksum:"));
     let hash_of = |rest: &str| rest.split(' ').next().map(str::to_owned).unwrap_or_default();
     hashes.map(|(_, rest)| Frame { dts: 0, size: 0, hash: hash_of(rest) }).collect()
