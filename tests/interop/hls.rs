@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use crate::lab::clip::{Clip, Film, clip};
+use crate::lab::clip::{Clip, Film, MAIN_CODECS, clip};
 use crate::lab::frames::{Frames, run_of_vlc};
+use crate::lab::http_matrix::{Over, WebPlayer};
 use crate::lab::server::Server;
 use crate::lab::{Lab, Need, ffmpeg, players};
 use crate::support::program::Program;
@@ -33,6 +34,7 @@ fn ffmpeg_plays_hls_to_the_end() {
     let span = got.expect_contiguous_in(&show.clip.frames);
     show.expect_start(&span.video);
     assert_eq!(span.video.end, show.clip.frames.video.len(), "the end is missing: {span:?}");
+    lab.proves_over(WebPlayer::Ffmpeg, Over::Hls, &MAIN_CODECS);
 }
 
 #[test]
@@ -45,6 +47,7 @@ fn vlc_plays_hls() {
     let sent = Frames::of_pictures(&show.clip.path).video;
     let got = Frames::of_pictures(&player.path).video;
     show.expect_start(&run_of_vlc(&got, &sent));
+    lab.proves_over(WebPlayer::Vlc, Over::Hls, &MAIN_CODECS[..1]);
 }
 
 #[test]
@@ -75,6 +78,7 @@ fn hls_js_plays_in_chromium_with_low_latency() {
     // The smallest of six seconds: a machine with other work delays a browser, too.
     let [smallest, ..] = delays[..] else { panic!("no delay in {printed:?}") };
     assert!(smallest <= DELAY_MS_MAX, "{smallest} ms behind the encoder");
+    lab.proves_over(WebPlayer::HlsJs, Over::Hls, &MAIN_CODECS);
 }
 
 /// A film that is published, and the URL at which it is played.

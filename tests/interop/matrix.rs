@@ -31,10 +31,10 @@ fn the_manual_shows_what_the_run_proved() {
 #[test]
 fn a_table_of_players_is_read_as_it_was_written() {
     let table = "\
-        | player | HTTP-FLV | WebSocket-FLV | MP4 | WebSocket-MP4 |\n\
-        |---|---|---|---|---|\n\
-        | ffmpeg | H.264, AAC |  | H.264, AAC |  |\n\
-        | Chromium, mpegts.js | H.264 | H.264, AV1 |  |  |\n";
+        | player | HTTP-FLV | WebSocket-FLV | MP4 | WebSocket-MP4 | HLS |\n\
+        |---|---|---|---|---|---|\n\
+        | ffmpeg | H.264, AAC |  | H.264, AAC |  | H.264 |\n\
+        | Chromium, mpegts.js | H.264 | H.264, AV1 |  |  |  |\n";
     assert_eq!(HttpMatrix::read(table).table(), table);
 }
 

@@ -16,6 +16,8 @@ pub(crate) enum WebPlayer {
     GStreamer,
     /// mpegts.js in Chromium.
     Mpegts,
+    /// hls.js in Chromium.
+    HlsJs,
     /// Media Source Extensions in Chromium.
     Mse,
     /// A media element in Chromium.
@@ -29,9 +31,10 @@ pub(crate) enum Over {
     WebSocketFlv,
     Mp4,
     WebSocketMp4,
+    Hls,
 }
 
-const PLAYERS: [(WebPlayer, &str); 9] = [
+const PLAYERS: [(WebPlayer, &str); 10] = [
     (WebPlayer::Ffmpeg, "ffmpeg"),
     (WebPlayer::CurrentFfmpeg, "ffmpeg 9.0"),
     (WebPlayer::Ffplay, "ffplay"),
@@ -39,15 +42,17 @@ const PLAYERS: [(WebPlayer, &str); 9] = [
     (WebPlayer::Mpv, "mpv"),
     (WebPlayer::GStreamer, "GStreamer"),
     (WebPlayer::Mpegts, "Chromium, mpegts.js"),
+    (WebPlayer::HlsJs, "Chromium, hls.js"),
     (WebPlayer::Mse, "Chromium, MSE"),
     (WebPlayer::Element, "Chromium, `video`"),
 ];
 
-const PROTOCOLS: [(Over, &str); 4] = [
+const PROTOCOLS: [(Over, &str); 5] = [
     (Over::Flv, "HTTP-FLV"),
     (Over::WebSocketFlv, "WebSocket-FLV"),
     (Over::Mp4, "MP4"),
     (Over::WebSocketMp4, "WebSocket-MP4"),
+    (Over::Hls, "HLS"),
 ];
 
 /// Appends results.
