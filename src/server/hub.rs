@@ -458,13 +458,15 @@ impl Hub {
         moved
     }
 
-    /// Records the latency of messages that the kernel had at `at`.
-    pub(super) fn note_handed(&mut self, run: HandedRun, at: Time) {
+    /// Records the latency of messages that the kernel had at `at`, for as many players as `weight`
+    /// says.
+    pub(super) fn note_handed(&mut self, run: HandedRun, weight: usize, at: Time) {
         let Some(channel) = self.channels.get_mut(run.stream.index()) else { return };
         let micros = at.as_micros().saturating_sub(run.arrived.as_micros());
+        let count = u64::from(run.messages) * weight as u64;
         match &mut channel.latency {
-            Some(latency) => latency.forwarded.record(micros, run.messages.into()),
-            None => self.begin_latency(run.stream, micros, run.messages.into()),
+            Some(latency) => latency.forwarded.record(micros, count),
+            None => self.begin_latency(run.stream, micros, count),
         }
     }
 
@@ -490,6 +492,7 @@ impl Hub {
     }
 
     /// Adds to the cost of a stream.
+    #[inline(never)]
     pub(super) fn note_cost(&mut self, id: StreamId, cost: &StreamCost) {
         match self.channels.get_mut(id.index()) {
             Some(channel) => channel.cost.add(cost),

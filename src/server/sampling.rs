@@ -1,4 +1,5 @@
-//! Samples of how long messages wait in the sockets of players.
+//! Samples of players: of how long messages wait in their sockets, and of the latency of streams
+//! with many of them.
 //!
 //! A message that the kernel has accepted may wait there for the network. To ask the kernel takes
 //! system calls, so it is asked about one player in a turn at most, and about each stream ten times
@@ -20,16 +21,50 @@ pub(super) struct Sampling {
     taken_at: Option<Time>,
     /// Number of samples so far.
     count: usize,
+    /// Number of visits to the players of a stream.
+    visits: usize,
+}
+
+/// Players whose latency counts in one visit, about. Streams with fewer players count all.
+const PLAYERS_SAMPLED: usize = 16;
+
+/// The players of one visit whose latency counts: each `step`th.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct VisitSample {
+    /// How many players each of them stands for.
+    pub(super) step: usize,
+    left: usize,
+}
+
+impl VisitSample {
+    /// Returns whether the next player counts.
+    pub(super) const fn takes_next(&mut self) -> bool {
+        if self.left == 0 {
+            self.left = self.step - 1;
+            return true;
+        }
+        self.left -= 1;
+        false
+    }
 }
 
 impl<T: Transport> Server<T> {
+    /// Chooses the players of a visit whose latency counts. Each visit starts at another one, since
+    /// all visits have the same order. `None` if the stream is gone.
+    pub(super) fn sample_visit(&mut self, stream: StreamId) -> Option<VisitSample> {
+        let step = (self.hub.get(stream)?.players().len() / PLAYERS_SAMPLED).max(1);
+        self.sampling.visits = self.sampling.visits.wrapping_add(1);
+        Some(VisitSample { step, left: self.sampling.visits % step })
+    }
+
     /// Takes a sample of the stream before its players are written to, if one is due.
     pub(super) fn sample(&mut self, stream: StreamId, now: Time) {
         let channel = self.hub.channel(stream);
         if self.sampling.taken_at == Some(now) || !channel.is_sample_due(now) {
             return;
         }
-        self.sampling = Sampling { taken_at: Some(now), count: self.sampling.count + 1 };
+        self.sampling.taken_at = Some(now);
+        self.sampling.count = self.sampling.count.wrapping_add(1);
         let age_us = self.unsent_age_us(channel, now);
         self.hub.note_sample(stream, age_us, now.plus_millis(SAMPLED_EVERY_MS));
     }

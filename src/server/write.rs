@@ -38,9 +38,6 @@ impl<T: Transport> Server<T> {
         while let Some(stream) = self.hub.take_news(now) {
             self.store(stream, &mut storing, now);
             self.sample(stream, now);
-            let from = self.charge_from();
-            self.costs.busy_us += self.stopwatch.lap(Work::Writing);
-            self.charge_writes(stream, from);
             if self.hub.begin_round(stream) {
                 self.news.push(stream);
             }
@@ -56,7 +53,7 @@ impl<T: Transport> Server<T> {
     fn write_queued(&mut self, left: &mut Budget, whole: &Budget, now: Time) {
         while let Some(id) = self.table.next_to_write(left, whole) {
             let (stream, from) = (self.charged_stream(id), self.charge_from());
-            self.write_counted(id, left, now);
+            self.write_counted(id, left, 1, now);
             if let Some(stream) = stream {
                 self.charge_writes(stream, from);
             }
@@ -103,19 +100,28 @@ impl<T: Transport> Server<T> {
 
     /// Continues the visit of the players of a stream. Returns whether it is complete.
     fn write_players(&mut self, stream: StreamId, left: &mut Budget, now: Time) -> bool {
+        let Some(mut sample) = self.sample_visit(stream) else { return true };
+        let mut is_over = false;
         while !left.is_spent() {
-            let Some(player) = self.hub.take_next_in_round(stream) else { return true };
+            let Some(player) = self.hub.take_next_in_round(stream) else {
+                is_over = true;
+                break;
+            };
             let conn = &self.table[player.conn];
             if conn.writable && !conn.queued_to_write {
-                self.write_counted(player.conn, left, now);
+                self.outbox.handed.is_paused = !sample.takes_next();
+                self.write_counted(player.conn, left, sample.step, now);
             } else {
                 left.spend_messages(1);
             }
         }
-        false
+        self.outbox.handed.is_paused = false;
+        is_over
     }
 
-    fn write_counted(&mut self, id: ConnId, left: &mut Budget, now: Time) {
+    /// Writes to a connection, within the budget of the turn. A message that counts for the latency
+    /// of its stream counts for `weight` players.
+    fn write_counted(&mut self, id: ConnId, left: &mut Budget, weight: usize, now: Time) {
         let share = left.share(&Budget::WRITE);
         let unspent = self.write(id, share, now);
         left.settle(&share, &unspent);
@@ -123,15 +129,15 @@ impl<T: Transport> Server<T> {
         let micros = self.stopwatch.lap_for(Work::Writing, || Some(table[id].address()));
         self.costs.busy_us += micros;
         if !self.outbox.handed.is_empty() {
-            self.note_handed(self.stopwatch.last_lap().unwrap_or(now));
+            self.note_handed(weight, self.stopwatch.last_lap().unwrap_or(now));
         }
     }
 
     /// Records the latency of the messages that the kernel had at `at`. The clock is read once
     /// after each write anyway, so the whole cost is that of the histogram.
-    fn note_handed(&mut self, at: Time) {
+    fn note_handed(&mut self, weight: usize, at: Time) {
         for run in self.outbox.handed.take() {
-            self.hub.note_handed(run, at);
+            self.hub.note_handed(run, weight, at);
         }
     }
 
@@ -143,7 +149,14 @@ impl<T: Transport> Server<T> {
         }
         let Some(settings) = &self.segments else { return };
         match self.hub.store(stream, settings, budget) {
-            Ok(stored) => self.lacks_segments &= !stored,
+            Ok(stored) => {
+                self.lacks_segments &= !stored;
+                if stored {
+                    let from = self.charge_from();
+                    self.costs.busy_us += self.stopwatch.lap(Work::Writing);
+                    self.charge_writes(stream, from);
+                }
+            }
             Err(_) if self.lacks_segments => {}
             // `ulimit -f` limits memory files as well.
             Err(error) if error.kind() == ErrorKind::FileTooLarge => {
@@ -213,7 +226,7 @@ impl<T: Transport> Server<T> {
         let flushed = self.outbox.flush(conn, &self.hub, &mut Budget { bytes, ..Budget::WRITE });
         let written = conn.bytes_out - before;
         self.stats.bytes_out += written;
-        self.note_handed(now);
+        self.note_handed(1, now);
         self.settle_write(id, flushed, written > 0, now);
     }
 
@@ -225,7 +238,7 @@ impl<T: Transport> Server<T> {
             let before = conn.bytes_out;
             let _ = self.outbox.flush(conn, &self.hub, &mut { Budget::WRITE });
             self.stats.bytes_out += conn.bytes_out - before;
-            self.note_handed(now);
+            self.note_handed(1, now);
         }
     }
 

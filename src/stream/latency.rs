@@ -6,6 +6,10 @@
 //! Each message counts once for each player, from the turn that received its last byte to the end
 //! of the write that handed over its last byte. Messages of the past do not count, which a player
 //! is sent when it joins or resumes: they are as old as their GOP.
+//!
+//! Of a stream with many players, some are sampled in each visit, and count for the others. To
+//! count every player would cost a sixth of the instructions of a write without those in the
+//! kernel. Writes outside of a visit, such as those to slow players, all count.
 
 use super::histogram::Histogram;
 use super::ids::StreamId;
@@ -50,12 +54,14 @@ pub struct HandedRun {
 pub struct Handed {
     runs: [HandedRun; RUNS_MAX],
     len: usize,
+    /// True while messages are left out, since the player is none of the sample.
+    pub is_paused: bool,
 }
 
 impl Default for Handed {
     fn default() -> Self {
         let none = HandedRun { stream: StreamId(0), arrived: Time::ZERO, messages: 0 };
-        Self { runs: [none; RUNS_MAX], len: 0 }
+        Self { runs: [none; RUNS_MAX], len: 0, is_paused: false }
     }
 }
 
@@ -63,6 +69,12 @@ impl Handed {
     /// Adds a message that arrived at `arrived`.
     #[inline]
     pub fn add(&mut self, stream: StreamId, arrived: Time) {
+        if !self.is_paused {
+            self.add_sampled(stream, arrived);
+        }
+    }
+
+    fn add_sampled(&mut self, stream: StreamId, arrived: Time) {
         if let Some(last) = self.runs[..self.len].last_mut() {
             let is_same = last.arrived == arrived && last.stream == stream;
             if is_same || self.len == RUNS_MAX && last.stream == stream {

@@ -68,9 +68,9 @@ fn processor_time_is_divided_in_proportion_to_the_time_of_the_connections() {
     lab.world.advance_ms(1000);
     lab.cpu_us.set(13_000);
     publish(&mut lab.world, lab.one, "i2", 1000);
-    // A message takes a step to be read, one for the memory file, and one for each player: five
-    // for `three`, and twice three for `one`.
-    let expected = [5_000_000 + 8_000_000 * 5 / 11, 8_000_000 * 6 / 11];
+    // A message takes a step to be read and one for each player, and `three` has a memory file:
+    // five steps for `three`, and twice two for `one`.
+    let expected = [5_000_000 + 8_000_000 * 5 / 9, 8_000_000 * 4 / 9];
     assert_eq!(lab.cpu_ns(), expected);
     let all = lab.world.server.hub().cost_of_all().cpu_ns;
     assert!(all.abs_diff(13_000_000) < 10, "{all} ns of 13 ms");
