@@ -249,10 +249,6 @@ impl<T: Transport> Server<T> {
         let channel = self.hub.channel(play.stream);
         if viewer.has_begun {
             let is_outdated = play.is_outdated(channel.tape());
-            if !channel.has_begun() && play.has_pending(channel.tape()) {
-                // The end of the stream comes first.
-                return self.table.queue_write(id);
-            }
             // A media element cannot take another codec in the same response, nor a player of FLV
             // another origin of times. A player of MP4 over WebSocket is told of it, and goes on.
             let goes_on = play.framing() == Framing::WebSocketMp4;

@@ -209,7 +209,8 @@ struct Player {
 #[derive(Clone, Copy, Debug, Default)]
 struct View {
     has_begun: bool,
-    is_over: bool,
+    /// Number of frames when the stream first ended.
+    over_at: Option<usize>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -467,7 +468,7 @@ impl Model {
                     let waits = stream.publisher.is_none() || stream.begun == self.now;
                     // Frames that it lost with the end of its stream count as skipped.
                     let moved = waits && player.was_cut_off;
-                    let is_over = player.view.is_some_and(|view| view.is_over);
+                    let is_over = player.view.is_some_and(|view| view.over_at.is_some());
                     let may_go = !client.is_good || moved || is_over || waits && evicted;
                     assert!(may_go, "a player that reads was closed: {player:?}");
                 }
@@ -517,7 +518,7 @@ impl Model {
         for client in self.clients.values_mut() {
             let Role::Plays(player) = &mut client.role else { continue };
             if let Some(view) = player.view.as_mut().filter(|_| player.stream == index) {
-                view.is_over = true;
+                view.over_at.get_or_insert(self.streams[index].over);
             }
         }
     }
@@ -621,14 +622,14 @@ impl Model {
         };
         let Role::Plays(player) = &mut client.role else { return };
         let stream = &self.streams[player.stream];
-        if let Some(View { has_begun, is_over }) = player.view {
+        if let Some(View { has_begun, over_at }) = player.view {
             if !has_begun {
                 let must_begin = stream.publisher.is_some() && stream.is_known == [true; 2];
                 return assert!(!must_begin, "client {id} gets no stream: {player:?}");
             }
-            if is_over {
+            if let Some(over_at) = over_at {
                 let has_ended = stream.publisher.is_none() && stream.lingers_until_ms.is_none();
-                let is_last = has_ended && stream.frames.len() == stream.over;
+                let is_last = has_ended && stream.frames.len() == over_at;
                 assert!(is_closing || !is_last, "client {id}: its stream is over");
                 if is_last && !player.was_cut_off {
                     player.assert_complete(stream);
