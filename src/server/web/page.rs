@@ -114,7 +114,7 @@ impl<T: Transport> Server<T> {
                 }
             }
         };
-        let answer = Answer::new(HttpStatus::Ok, HTML, page.into_string()).tagged();
+        let answer = Answer::new(HttpStatus::Ok, HTML, page.into_string());
         Answer { policy: Some(POLICY), ..answer }
     }
 
