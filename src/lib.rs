@@ -78,6 +78,7 @@
 //! | what must hold for a parser with any input | `tests/fuzz/bodies/` |
 //! | what a stream keeps, and for how long | [`stream::tape`] |
 //! | when players are sent from memory files | [`stream::segment`], `net/memfd.rs` |
+//! | the memory files of FLV and WebSocket-FLV | `stream/framed_segments.rs` |
 //! | players' timestamps, the repair of an encoder's clock | `stream/timeline.rs` |
 //! | what is measured of a stream, and logged when its publisher leaves | [`stream::meter`] |
 //! | which messages count for the latency of a stream | [`stream::latency`], `server/sampling.rs` |

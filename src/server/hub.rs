@@ -9,6 +9,7 @@ use crate::config::Duplicate;
 use crate::limits;
 use crate::stream::blocks::Lent;
 use crate::stream::frame::MediaFrame;
+use crate::stream::framing::{Framing, Watching};
 use crate::stream::gauge::Gauge;
 use crate::stream::ids::{Endpoint, Incarnation, StreamId};
 use crate::stream::latency::{HandedRun, Latency};
@@ -91,6 +92,8 @@ pub struct Channel {
     parts: Option<Box<PartLog>>,
     /// Whether the stream is in [`Hub::part_news`].
     has_part_news: bool,
+    /// Invariant: the number of `players` in each framing.
+    watching: Watching,
     /// Deadline for the publisher to return; [`Time::NEVER`] while one is publishing.
     lingers_until: Time,
     /// Time of the next visit to the players; [`Time::NEVER`] if there is no news.
@@ -413,6 +416,7 @@ impl Hub {
             players: Vec::new(),
             parts: None,
             has_part_news: false,
+            watching: Watching::default(),
             lingers_until: Time::NEVER,
             news_at: Time::NEVER,
             changes_from: Time::ZERO,
@@ -431,8 +435,9 @@ impl Hub {
     }
 
     /// Adds a player. Returns its slot in the list.
-    pub fn add_player(&mut self, id: StreamId, endpoint: Endpoint) -> u32 {
-        let players = &mut self.channels[id.index()].players;
+    pub fn add_player(&mut self, id: StreamId, endpoint: Endpoint, framing: Framing) -> u32 {
+        let Channel { players, watching, .. } = &mut self.channels[id.index()];
+        watching.add(framing);
         let slot = players.len() as u32;
         if players.len() == players.capacity() {
             // The list grows by an eighth. Doubling would leave up to half of a large list unused.
@@ -444,8 +449,9 @@ impl Hub {
     }
 
     /// Removes a player. Returns the endpoint that now has its slot, if there is one.
-    pub fn remove_player(&mut self, id: StreamId, slot: u32) -> Option<Endpoint> {
+    pub fn remove_player(&mut self, id: StreamId, slot: u32, framing: Framing) -> Option<Endpoint> {
         let channel = &mut self.channels[id.index()];
+        channel.watching.remove(framing);
         channel.players.swap_remove(slot as usize);
         let moved = channel.players.get(slot as usize).copied();
         if channel.players.is_empty() {
@@ -638,8 +644,10 @@ impl Hub {
         budget: &mut Budget,
     ) -> io::Result<bool> {
         let channel = &mut self.channels[id.index()];
-        let may_open = self.files + self.discarded.files() < settings.files_max;
-        let stored = channel.stream.store(channel.players.len(), may_open, settings, budget);
+        // The files of the other streams, and those that wait to be closed, leave so many.
+        let others = self.files - channel.accounted_files + self.discarded.files();
+        let files_max = settings.files_max.saturating_sub(others);
+        let stored = channel.stream.store(&channel.watching, files_max, settings, budget);
         self.recompute_accounting(id);
         stored
     }
@@ -1056,7 +1064,7 @@ mod tests {
             (Duplicate::ReplaceIfSilent, 3000, true),
         ] {
             let mut bench = Bench::new();
-            bench.hub.add_player(bench.stream, endpoint(7));
+            bench.hub.add_player(bench.stream, endpoint(7), Framing::Rtmp);
             let policy = DuplicatePolicy { rule, ..POLICY };
             let second = bench.hub.publish("live/a", endpoint(2), at(silence_ms), &policy, 0);
             match second {
@@ -1129,7 +1137,7 @@ mod tests {
             published.err() == Some(Refusal::TooManyStreams)
         };
         let a = hub.find_or_wait("a", 0).unwrap();
-        hub.add_player(a, endpoint(7));
+        hub.add_player(a, endpoint(7), Framing::Rtmp);
         for _ in 0..2 {
             hub.publish("a", endpoint(1), at(0), &POLICY, 1).unwrap();
             assert!(full(&mut hub, "b"));
@@ -1141,7 +1149,7 @@ mod tests {
         hub.unpublish(b, at(0), 1000);
         hub.publish("a", endpoint(1), at(0), &POLICY, 1).unwrap();
         hub.unpublish(a, at(0), 1000);
-        hub.remove_player(a, 0);
+        hub.remove_player(a, 0, Framing::Rtmp);
         assert!(hub.is_empty() && !full(&mut hub, "b"), "nothing is counted that is gone");
     }
 
@@ -1153,10 +1161,10 @@ mod tests {
         assert_eq!(bench.hub.next_deadline(), Time::NEVER);
 
         let mut bench = Bench::new();
-        bench.hub.add_player(bench.stream, endpoint(7));
+        bench.hub.add_player(bench.stream, endpoint(7), Framing::Rtmp);
         bench.hub.unpublish(bench.stream, at(0), 1000);
         assert_eq!((bench.hub.len(), bench.hub.next_deadline()), (1, at(1000)));
-        bench.hub.remove_player(bench.stream, 0);
+        bench.hub.remove_player(bench.stream, 0, Framing::Rtmp);
         assert!(bench.hub.is_empty());
         assert_eq!(bench.hub.next_deadline(), Time::NEVER);
     }
@@ -1164,7 +1172,7 @@ mod tests {
     #[test]
     fn a_stream_lingers_until_its_time_is_over() {
         let mut bench = Bench::new();
-        bench.hub.add_player(bench.stream, endpoint(7));
+        bench.hub.add_player(bench.stream, endpoint(7), Framing::Rtmp);
         bench.video("17 00 000000 0164001f");
         bench.video("17 01 000000 65");
         assert_eq!(bench.hub.take_news(at(0)), Some(bench.stream));
@@ -1186,7 +1194,7 @@ mod tests {
         let mut bench = Bench::new();
         let players = 100;
         for player in 0..players {
-            bench.hub.add_player(bench.stream, endpoint(7 + player));
+            bench.hub.add_player(bench.stream, endpoint(7 + player), Framing::Rtmp);
         }
         let (mut visits, millis_max) = (0, 30);
         for millis in 0..millis_max {
@@ -1206,7 +1214,7 @@ mod tests {
     fn media_does_not_wait_for_the_next_time_that_players_are_told_of_a_change() {
         let mut bench = Bench::new();
         for player in 0..100 {
-            bench.hub.add_player(bench.stream, endpoint(7 + player));
+            bench.hub.add_player(bench.stream, endpoint(7 + player), Framing::Rtmp);
         }
         for is_told in [true, false] {
             bench.hub.unpublish(bench.stream, at(0), 0);
@@ -1225,7 +1233,7 @@ mod tests {
         let mut bench = Bench::new();
         let players: Vec<_> = (0..4).map(|player| endpoint(10 + player)).collect();
         for player in &players {
-            bench.hub.add_player(bench.stream, *player);
+            bench.hub.add_player(bench.stream, *player, Framing::Rtmp);
         }
         assert_eq!(bench.hub.take_next_in_round(bench.stream), None);
         assert!(bench.hub.begin_round(bench.stream));
@@ -1237,14 +1245,14 @@ mod tests {
         let rest = next(&mut bench.hub, 9);
         assert_eq!(rest, [&players[3..], &players[..3]].concat());
         assert!(bench.hub.begin_round(bench.stream));
-        bench.hub.remove_player(bench.stream, 3);
-        bench.hub.remove_player(bench.stream, 2);
+        bench.hub.remove_player(bench.stream, 3, Framing::Rtmp);
+        bench.hub.remove_player(bench.stream, 2, Framing::Rtmp);
         assert_eq!(next(&mut bench.hub, 9).len(), 2, "no more than there are");
         assert!(bench.hub.begin_round(bench.stream));
-        bench.hub.remove_player(bench.stream, 0);
-        bench.hub.remove_player(bench.stream, 0);
+        bench.hub.remove_player(bench.stream, 0, Framing::Rtmp);
+        bench.hub.remove_player(bench.stream, 0, Framing::Rtmp);
         assert_eq!(bench.hub.take_next_in_round(bench.stream), None);
-        bench.hub.add_player(bench.stream, endpoint(7));
+        bench.hub.add_player(bench.stream, endpoint(7), Framing::Rtmp);
         assert!(bench.hub.begin_round(bench.stream), "the one before is over");
     }
 
@@ -1254,7 +1262,7 @@ mod tests {
             [(0, true, true), (999, false, false), (1000, false, true)]
         {
             let mut bench = Bench::new();
-            bench.hub.add_player(bench.stream, endpoint(7));
+            bench.hub.add_player(bench.stream, endpoint(7), Framing::Rtmp);
             bench.hub.unpublish(bench.stream, at(0), 1000);
             let taken = take_ended(&mut bench.hub, at(1000 + waited_ms), |_| is_served);
             assert_eq!(taken.is_some(), ended, "{waited_ms} ms");
@@ -1264,7 +1272,7 @@ mod tests {
     #[test]
     fn the_last_messages_of_a_stream_wait_for_no_merge_window() {
         let mut bench = Bench::new();
-        bench.hub.add_player(bench.stream, endpoint(7));
+        bench.hub.add_player(bench.stream, endpoint(7), Framing::Rtmp);
         let settings = TapeSettings { merge_ms: 350, ..TAPE };
         bench.record_with(0, kind::AUDIO, &[0xaf, 1, 0x21], at(100), &settings);
         bench.hub.unpublish(bench.stream, at(200), 0);
@@ -1281,7 +1289,7 @@ mod tests {
     #[test]
     fn the_time_of_players_goes_on_when_their_stream_begins_again() {
         let mut bench = Bench::new();
-        bench.hub.add_player(bench.stream, endpoint(7));
+        bench.hub.add_player(bench.stream, endpoint(7), Framing::Rtmp);
         bench.record_with(7000, kind::AUDIO, &[0xaf, 1, 0x21], at(0), &TAPE);
         assert!(bench.hub.take_news(at(0)).is_some());
         bench.hub.unpublish(bench.stream, at(0), 1000);
@@ -1302,7 +1310,7 @@ mod tests {
     #[test]
     fn a_publisher_that_returns_while_the_stream_lingers_ends_the_lingering() {
         let mut bench = Bench::new();
-        bench.hub.add_player(bench.stream, endpoint(7));
+        bench.hub.add_player(bench.stream, endpoint(7), Framing::Rtmp);
         bench.hub.unpublish(bench.stream, at(0), 1000);
         let published = bench.publish(2, 999).unwrap();
         assert!(published.displaced.is_none() && !bench.hub.has_news());
@@ -1331,10 +1339,10 @@ mod tests {
     fn the_last_player_takes_the_slot_of_one_that_leaves() {
         let mut bench = Bench::new();
         for conn in 10..13 {
-            bench.hub.add_player(bench.stream, endpoint(conn));
+            bench.hub.add_player(bench.stream, endpoint(conn), Framing::Rtmp);
         }
-        assert_eq!(bench.hub.remove_player(bench.stream, 0), Some(endpoint(12)));
-        assert_eq!(bench.hub.remove_player(bench.stream, 1), None);
+        assert_eq!(bench.hub.remove_player(bench.stream, 0, Framing::Rtmp), Some(endpoint(12)));
+        assert_eq!(bench.hub.remove_player(bench.stream, 1, Framing::Rtmp), None);
         assert_eq!(bench.hub.channel(bench.stream).players(), [endpoint(12)]);
     }
 
@@ -1343,18 +1351,18 @@ mod tests {
         let mut bench = Bench::new();
         bench.audio("af 01 21");
         assert_eq!(bench.hub.take_news(at(0)), None);
-        bench.hub.add_player(bench.stream, endpoint(7));
+        bench.hub.add_player(bench.stream, endpoint(7), Framing::Rtmp);
         bench.audio("af 01 21");
         bench.audio("af 01 22");
         assert_eq!(bench.hub.take_news(at(0)), Some(bench.stream));
         assert_eq!(bench.hub.take_news(at(0)), None);
         bench.audio("af 01 23");
         bench.hub.unpublish(bench.stream, at(0), 1000);
-        bench.hub.remove_player(bench.stream, 0);
+        bench.hub.remove_player(bench.stream, 0, Framing::Rtmp);
         let stream = bench.publish(1, 0).unwrap().stream;
         assert_eq!(stream, bench.stream, "another stream in the same place");
         assert_eq!(bench.hub.take_news(at(0)), None, "a stream that is gone has no news");
-        bench.hub.add_player(stream, endpoint(7));
+        bench.hub.add_player(stream, endpoint(7), Framing::Rtmp);
         bench.audio("af 01 24");
         assert_eq!(bench.hub.take_news(at(0)), Some(stream));
         assert_eq!(bench.hub.take_news(at(0)), None);
@@ -1363,7 +1371,7 @@ mod tests {
     #[test]
     fn what_arrives_within_the_merge_window_is_given_at_its_end() {
         let mut bench = Bench::new();
-        bench.hub.add_player(bench.stream, endpoint(7));
+        bench.hub.add_player(bench.stream, endpoint(7), Framing::Rtmp);
         let record = |bench: &mut Bench, millis| {
             let header = MessageHeader {
                 chunk_stream_id: 4,
@@ -1410,7 +1418,7 @@ mod tests {
     #[test]
     fn fl_03_messages_that_cannot_be_classified_are_dropped_without_other_effects() {
         let mut bench = Bench::new();
-        bench.hub.add_player(bench.stream, endpoint(7));
+        bench.hub.add_player(bench.stream, endpoint(7), Framing::Rtmp);
         for (outcome, expected) in [
             (bench.video(""), Outcome::Malformed),
             (bench.video("17"), Outcome::Malformed),
@@ -1455,7 +1463,7 @@ mod tests {
     #[test]
     fn ex_03_commands_and_ex_11_unknown_codecs_are_relayed() {
         let mut bench = Bench::new();
-        bench.hub.add_player(bench.stream, endpoint(7));
+        bench.hub.add_player(bench.stream, endpoint(7), Framing::Rtmp);
         for payload in ["d0 00", "90 61626364 01", "91 61626364 01"] {
             assert_ne!(bench.video(payload), Outcome::Malformed, "{payload}");
         }

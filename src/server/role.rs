@@ -264,7 +264,7 @@ impl<T: Transport> Server<T> {
         let Endpoint { conn: id, lane } = endpoint;
         let tape = self.hub.channel(stream).tape();
         let mut play = Play::new(stream, lane, framing, tape, start, receives);
-        play.slot = self.hub.add_player(stream, endpoint);
+        play.slot = self.hub.add_player(stream, endpoint, framing);
         play.told_begun = self.hub.channel(stream).has_begun();
         self.table[id].activity_mut().plays.push(play);
         self.settle_stage(id, now);
@@ -354,7 +354,7 @@ impl<T: Transport> Server<T> {
         let play = activity.plays.remove(index);
         let name = Rc::clone(self.hub.channel(play.stream).name());
         activity.role_over("player", name).skips += play.skips();
-        let moved = self.hub.remove_player(play.stream, play.slot);
+        let moved = self.hub.remove_player(play.stream, play.slot, play.framing());
         let Some(moved) = moved else { return };
         if let Some(other) = self.table[moved.conn].play_mut(moved.lane) {
             other.slot = play.slot;

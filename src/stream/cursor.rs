@@ -398,7 +398,10 @@ impl Play {
         bytes_max: usize,
         visits: &mut usize,
     ) -> Option<(FileRun<'t>, bool)> {
-        // Files hold the bytes of the tape. A framing with heads of its own is sent from memory.
+        if self.framing != Framing::Rtmp {
+            return self.framed_run(tape, bytes_max, visits);
+        }
+        // Files hold the bytes of the tape. A lane with heads of its own is sent from memory.
         if !self.view(tape).is_plain() || !tape.has_segments() {
             return None;
         }
@@ -423,6 +426,28 @@ impl Play {
         let run = tape.run(first.offset, end)?;
         let is_last = first.offset + run.len as u64 == tape.recorded_bytes();
         Some((run, is_last))
+    }
+
+    /// Returns likewise a run of a memory file in the framing of this player.
+    #[cold]
+    fn framed_run<'t>(
+        &self,
+        tape: &'t Tape,
+        bytes_max: usize,
+        visits: &mut usize,
+    ) -> Option<(FileRun<'t>, bool)> {
+        if self.custom().is_some() || !tape.has_framed(self.framing) {
+            return None;
+        }
+        let (mut to, mut bytes) = (self.next, 0);
+        for entry in tape.from(self.next).take_while(|entry| self.wants(entry, tape)) {
+            let Some(left) = visits.checked_sub(1).filter(|_| bytes < bytes_max) else { break };
+            *visits = left;
+            bytes += entry.wire.len();
+            to += 1;
+        }
+        let (run, to) = tape.framed_run(self.framing, self.next, to)?;
+        Some((run, to == tape.next_sequence()))
     }
 
     /// Moves the read position past `written` bytes of what [`Play::gather`] added. Returns the
@@ -576,6 +601,7 @@ mod tests {
     use crate::budget::Budget;
     use crate::media::{MediaKind, Tracks};
     use crate::stream::frame::{HeaderKind, Needs, Recording};
+    use crate::stream::framing::Watching;
     use crate::stream::segment::SegmentSettings;
     use crate::stream::tape::TapeSettings;
     use crate::test_support::{self, wire_messages};
@@ -962,7 +988,9 @@ mod tests {
         record(&mut tape, &"a".repeat(limits::WRITE_MESSAGES_PER_TURN_MAX + 10), 0);
         let open = test_support::file;
         let settings = SegmentSettings { open, players_min: 1, run_bytes_min: 1, files_max: 1 };
-        tape.store(1, true, &settings, &mut { Budget::STORING }).unwrap();
+        let mut players = Watching::default();
+        players.add(Framing::Rtmp);
+        tape.store(&players, 1, &settings, &mut { Budget::STORING }).unwrap();
         let mut visits = limits::WRITE_MESSAGES_PER_TURN_MAX;
         assert!(play.skip_unwanted(&tape, &mut visits));
         let (run, is_last) = play.file_run(&tape, usize::MAX, &mut visits).unwrap();

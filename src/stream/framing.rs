@@ -62,6 +62,27 @@ pub enum Framing {
     WebSocketMp4,
 }
 
+/// The number of players of a stream in each framing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Watching([u32; 5]);
+
+impl Watching {
+    /// Returns the number of players in a framing.
+    pub const fn count(&self, framing: Framing) -> usize {
+        self.0[framing as usize] as usize
+    }
+
+    /// Notes a player that has come.
+    pub const fn add(&mut self, framing: Framing) {
+        self.0[framing as usize] += 1;
+    }
+
+    /// Notes that a player has left.
+    pub const fn remove(&mut self, framing: Framing) {
+        self.0[framing as usize] -= 1;
+    }
+}
+
 impl Framing {
     /// All framings.
     pub const ALL: [Self; 5] =
@@ -77,6 +98,8 @@ impl Framing {
             Self::WebSocketMp4 => "MP4 over WebSocket",
         }
     }
+    /// The framings that have memory files of their own. MP4 has times that depend on the player.
+    pub(crate) const STORED: [Self; 2] = [Self::Flv, Self::WebSocketFlv];
 
     /// Returns whether players receive MP4.
     pub const fn is_mp4(self) -> bool {
@@ -318,6 +341,20 @@ impl<'c> View<'c> {
             // All message stream ids have the same length.
             Framing::Rtmp => wire.len(),
             _ => self.framed_len(wire),
+        }
+    }
+
+    /// Appends `wire`, whole messages of a tape, in this framing.
+    pub(crate) fn copy_to(&self, wire: &[u8], out: &mut Vec<u8>) {
+        for piece in self.pieces(wire) {
+            let mut scratch = Vec::new();
+            let mut skipped = 0;
+            while skipped < piece.len() {
+                let mut slices = Slices::new(usize::MAX, &mut scratch, false);
+                piece.add(skipped, &mut slices);
+                skipped += slices.bytes();
+                slices.hand_to(|slices| slices.iter().for_each(|s| out.extend_from_slice(s)));
+            }
         }
     }
 

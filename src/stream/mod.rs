@@ -14,6 +14,7 @@ pub mod bitrate_history;
 pub(crate) mod blocks;
 pub mod cursor;
 pub mod frame;
+pub(crate) mod framed_segments;
 pub mod framing;
 pub(crate) mod gauge;
 pub mod gops;
@@ -40,6 +41,7 @@ use crate::media::metadata::DataMessage;
 use crate::time::Time;
 use blocks::Lent;
 use frame::{HeaderKind, MediaFrame, Recording};
+use framing::Watching;
 use gauge::Gauge;
 use keyframes::{Keyframes, Unmarked};
 use meter::{Meter, Report};
@@ -279,12 +281,12 @@ impl Stream {
     /// Writes new messages to a memory file: see [`Tape::store`].
     pub(crate) fn store(
         &mut self,
-        players: usize,
-        may_open: bool,
+        players: &Watching,
+        files_max: usize,
         settings: &SegmentSettings,
         budget: &mut Budget,
     ) -> io::Result<bool> {
-        self.tape.store(players, may_open, settings, budget)
+        self.tape.store(players, files_max, settings, budget)
     }
 
     /// Gives up the memory files: see [`Tape::discard_segments`].

@@ -39,7 +39,7 @@ pub struct FileRun<'s> {
 
 /// One file, and the part of the tape that it holds.
 #[derive(Debug)]
-struct Segment {
+pub(super) struct Segment {
     file: File,
     /// Offset of its first byte on the tape.
     begin: u64,
@@ -48,6 +48,11 @@ struct Segment {
 }
 
 impl Segment {
+    /// Creates a segment of a file with `bytes` that waits to be closed.
+    pub(super) const fn of_file(bytes: u64, file: File) -> Self {
+        Self { file, begin: 0, end: bytes }
+    }
+
     const fn bytes(&self) -> u64 {
         self.end - self.begin
     }
@@ -164,10 +169,15 @@ impl Discarded {
     /// Takes over all files of a tape. Returns whether there were any.
     pub fn take_from(&mut self, segments: &mut Segments) -> bool {
         let Segments { segments, .. } = std::mem::take(segments);
-        let had_segments = !segments.is_empty();
-        self.bytes += segments.iter().map(Segment::bytes).sum::<u64>();
+        self.take_all(segments.into_iter())
+    }
+
+    /// Takes over files. Returns whether there were any.
+    pub(super) fn take_all(&mut self, segments: impl Iterator<Item = Segment>) -> bool {
+        let before = self.segments.len();
         self.segments.extend(segments);
-        had_segments
+        self.bytes += self.segments[before..].iter().map(Segment::bytes).sum::<u64>();
+        self.segments.len() > before
     }
 
     /// Bytes in these files.

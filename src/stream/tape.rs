@@ -14,7 +14,8 @@
 
 use super::blocks::{Blocks, Lent};
 use super::frame::{HeaderKind, Needs, Recording};
-use super::framing::timestamp_of_first;
+use super::framed_segments::FramedSegments;
+use super::framing::{Framing, View, Watching, timestamp_of_first};
 use super::gauge::Gauge;
 use super::gops::{Gops, LOST, OpenUnit, StartPoint, Starts};
 use super::headers::{Headers, Kept, METADATA_TIMESTAMP, message_header};
@@ -100,6 +101,8 @@ pub struct Tape {
     recorded: u64,
     /// The memory files, which hold parts of the tape a second time.
     segments: Segments,
+    /// The same for each of [`Framing::STORED`], once there are enough players.
+    framed: Option<Box<[FramedSegments; Framing::STORED.len()]>>,
     /// The value of `recorded` at the last call of [`Tape::store`].
     considered: u64,
     /// Invariant: the start points are on the tape.
@@ -142,6 +145,7 @@ impl Tape {
             bytes: 0,
             recorded: 0,
             segments: Segments::default(),
+            framed: None,
             considered: 0,
             starts: Starts::default(),
             headers: Rc::new(Headers::new(gauge)),
@@ -325,6 +329,7 @@ impl Tape {
     pub fn held_bytes(&self) -> usize {
         self.blocks.bytes()
             + self.segments.bytes() as usize
+            + self.framed.as_ref().map_or(0, |framed| framed_bytes(&framed[..]))
             + self.entries.capacity() * size_of::<Entry>()
             + self.gops.held_bytes()
     }
@@ -368,7 +373,27 @@ impl Tape {
 
     /// Number of open memory files.
     pub fn files(&self) -> usize {
-        self.segments.files()
+        let framed = self.framed.iter().flat_map(|framed| framed.iter());
+        self.segments.files() + framed.map(FramedSegments::files).sum::<usize>()
+    }
+
+    /// Returns the run of a memory file in `framing` that has messages of `from..to`, starting at
+    /// `from`, and the sequence number after it.
+    pub(crate) fn framed_run(
+        &self,
+        framing: Framing,
+        from: u64,
+        to: u64,
+    ) -> Option<(FileRun<'_>, u64)> {
+        let index = Framing::STORED.iter().position(|stored| *stored == framing)?;
+        self.framed.as_ref()?[index].run(from, to)
+    }
+
+    /// Returns whether a part of the tape is in memory files of this framing.
+    pub(crate) fn has_framed(&self, framing: Framing) -> bool {
+        let index = Framing::STORED.iter().position(|stored| *stored == framing);
+        let framed = self.framed.as_ref().zip(index).map(|(framed, index)| &framed[index]);
+        framed.is_some_and(|framed| framed.files() > 0)
     }
 
     /// Returns whether a part of the tape is in memory files.
@@ -379,30 +404,97 @@ impl Tape {
     /// Gives up the memory files. Messages are sent from memory until there are new files.
     /// Returns whether there were any.
     pub fn discard_segments(&mut self, discarded: &mut Discarded) -> bool {
-        discarded.take_from(&mut self.segments)
+        let had_segments = discarded.take_from(&mut self.segments);
+        let framed = self.framed.take();
+        let framed = framed.into_iter().flat_map(|framed| *framed);
+        let had_framed = discarded.take_all(framed.flat_map(FramedSegments::into_segments));
+        had_segments || had_framed
     }
 
     /// Writes the messages that are new since the last call to a memory file. This needs at least
     /// [`SegmentSettings::players_min`] players and [`SegmentSettings::run_bytes_min`] new bytes.
     /// Earlier messages that are in no file are written with them, so that files have no holes. If
     /// that exceeds `budget`, a new file starts with the new messages. If those alone exceed it,
-    /// they are sent from memory. Without `may_open` no new file is opened. Returns whether
-    /// anything was written.
+    /// they are sent from memory. The number of open files stays below `files_max`. Each framing
+    /// with enough players has its own files. Returns whether anything was written.
     ///
     /// # Errors
     /// The system could not provide a file or memory. The messages are sent from memory.
     pub fn store(
         &mut self,
-        players: usize,
-        may_open: bool,
+        players: &Watching,
+        files_max: usize,
         settings: &SegmentSettings,
         budget: &mut Budget,
     ) -> io::Result<bool> {
         let fresh = self.recorded - self.considered;
         self.considered = self.recorded;
-        if players < settings.players_min || fresh < settings.run_bytes_min as u64 {
+        let is_watched = |framing| players.count(framing) >= settings.players_min;
+        if fresh < settings.run_bytes_min as u64 || self.entries.is_empty() {
             return Ok(false);
         }
+        let mut stored = false;
+        if is_watched(Framing::Rtmp) {
+            stored = self.store_plain(fresh, self.files() < files_max, settings, budget)?;
+        }
+        for (index, framing) in Framing::STORED.into_iter().enumerate() {
+            if is_watched(framing) {
+                let may_open = self.files() < files_max;
+                stored |= self.store_framed(index, fresh, may_open, settings, budget)?;
+            }
+        }
+        Ok(stored)
+    }
+
+    /// Writes the messages of a framing that are new since the last call, as [`Tape::store_plain`]
+    /// does it.
+    fn store_framed(
+        &mut self,
+        index: usize,
+        fresh: u64,
+        may_open: bool,
+        settings: &SegmentSettings,
+        budget: &mut Budget,
+    ) -> io::Result<bool> {
+        let fresh_index = self.entries.partition_point(|e| e.offset < self.recorded - fresh);
+        let fresh_from = self.first + fresh_index as u64;
+        let framed = &mut self.framed.get_or_insert_default()[index];
+        let stored = framed.next().filter(|next| (self.first..=fresh_from).contains(next));
+        for from in [stored.unwrap_or(fresh_from), fresh_from] {
+            if !may_open && !framed.has_room_at(from) {
+                return Ok(false);
+            }
+            let entries = self.entries.range((from - self.first) as usize..);
+            let wire_bytes = entries.clone().map(|entry| entry.wire.len() as u64).sum();
+            if !budget.take(wire_bytes, entries.len()) {
+                continue;
+            }
+            let view = View {
+                framing: Framing::STORED[index],
+                lane: 0,
+                chunk_size: self.chunk_size,
+                origin: self.web_time.origin(),
+                custom: None,
+            };
+            let (mut bytes, mut lens) = (Vec::new(), Vec::new());
+            bytes.reserve_exact(wire_bytes as usize);
+            for entry in entries {
+                let before = bytes.len();
+                view.copy_to(&entry.wire, &mut bytes);
+                lens.push((bytes.len() - before) as u32);
+            }
+            return framed.append(from, &bytes, &lens, settings).map(|()| true);
+        }
+        Ok(false)
+    }
+
+    fn store_plain(
+        &mut self,
+        fresh: u64,
+        may_open: bool,
+        settings: &SegmentSettings,
+        budget: &mut Budget,
+    ) -> io::Result<bool> {
         let Some(oldest) = self.entries.front() else { return Ok(false) };
         let fresh_from = oldest.offset.max(self.recorded - fresh);
         let stored = self.segments.end().filter(|end| *end >= oldest.offset);
@@ -726,6 +818,9 @@ impl Tape {
         let is_cut = self.starts.forget_before(self.first) && settings.keep_start;
         self.gops_cut += u32::from(is_cut);
         self.segments.forget_before(self.entries.front().map_or(self.recorded, |e| e.offset));
+        for framed in self.framed.iter_mut().flat_map(|framed| framed.iter_mut()) {
+            framed.forget_before(self.first);
+        }
         if self.entries.is_empty() && !has_players {
             // Without players and without a GOP cache the next messages are not recorded, so the
             // tape gives up its memory, too.
@@ -733,6 +828,10 @@ impl Tape {
             self.entries = VecDeque::new();
         }
     }
+}
+
+fn framed_bytes(framed: &[FramedSegments]) -> usize {
+    size_of_val(framed) + framed.iter().map(FramedSegments::held_bytes).sum::<usize>()
 }
 
 /// Reads the NAL units of the first track of a video message.

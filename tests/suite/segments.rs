@@ -18,6 +18,7 @@ use tiderace::time::Time;
 
 use crate::frames::{labels, publish, publish_sized};
 use crate::socket::{FileAnswer, Link, MemoryTransport, is_about_sockets};
+use crate::web;
 use crate::world::{World, memory_file, segments};
 
 const FRAMES: &str = "M1 V1 A1 K1 a1 i2 a2 i3 K4 a4 i5";
@@ -41,6 +42,95 @@ fn players_get_the_same_bytes_from_files_as_from_memory() {
         assert_eq!(bytes, alone[0].0);
         assert!(from_files > 20_000, "{from_files} bytes from files");
     }
+}
+
+/// What each of `count` players over HTTP or WebSocket is sent of the same stream, and how many
+/// bytes of that from files.
+fn sent_over_http(count: usize, request: &str) -> Vec<(Vec<u8>, u64)> {
+    let mut world = World::new(Settings::default());
+    let publisher = world.publisher("cam");
+    let players: Vec<_> = (0..count).map(|_| world.connect_http(web::ALL)).collect();
+    for player in &players {
+        world[*player].send_raw(request.as_bytes());
+    }
+    world.run();
+    publish_sized(&mut world, publisher, FRAMES, 1000, 3000);
+    publish_sized(&mut world, publisher, "i6 a6 K7 a7", 1040, 3000);
+    let received = |player| (world[player].received().to_vec(), world[player].bytes_from_files());
+    players.into_iter().map(received).collect()
+}
+
+#[test]
+fn players_over_http_get_the_same_bytes_from_files_of_their_framing_as_from_memory() {
+    is_about_sockets();
+    let upgrade = format!(
+        "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: {}\r\n\
+         Sec-WebSocket-Version: 13\r\n",
+        web::KEY
+    );
+    let of_browser = web::with("GET", "/live/cam.flv", &upgrade);
+    for request in [web::get("/live/cam.flv"), of_browser] {
+        let alone = sent_over_http(1, &request);
+        assert_eq!(alone[0].1, 0, "one player is not worth a file");
+        for (bytes, from_files) in sent_over_http(3, &request) {
+            assert!(bytes == alone[0].0, "{request}");
+            assert!(from_files > 20_000, "{from_files} bytes from files: {request}");
+        }
+    }
+}
+
+#[test]
+fn a_player_that_receives_something_of_its_own_is_sent_that_from_memory() {
+    let alone = sent_over_http(1, &web::get("/live/cam.flv?audio=0&chunked=1"));
+    for (bytes, from_files) in sent_over_http(3, &web::get("/live/cam.flv?audio=0&chunked=1")) {
+        assert!(bytes == alone[0].0);
+        assert_eq!(from_files, 0);
+    }
+}
+
+#[test]
+fn files_of_every_framing_count_and_are_given_up_with_their_messages() {
+    is_about_sockets();
+    let mut world = World::new(Settings::default());
+    let publisher = world.publisher("cam");
+    let rtmp = [(); 2].map(|()| world.player("cam"));
+    let flv = [(); 2].map(|()| web::viewer(&mut world, "/live/cam.flv"));
+    publish_sized(&mut world, publisher, "V1 A1 K1 a1 i2", 1000, 3000);
+    let held = world.server.memory_bytes();
+    publish_sized(&mut world, publisher, "i3 i4 i5 i6", 1040, 30_000);
+    assert_eq!(world.server.hub().files(), 2, "one in each framing");
+    let grown = world.server.memory_bytes() - held;
+    assert!(grown >= 3 * 4 * 30_000, "{grown} bytes: on the tape and in two files");
+    for player in flv {
+        assert!(world[player].bytes_from_files() > 0);
+        world[player].reset();
+    }
+    for player in rtmp {
+        assert_eq!(labels(&world, player), "V1 A1 K1 a1 i2 i3 i4 i5 i6");
+        world[player].reset();
+    }
+    world[publisher].reset();
+    world.run();
+    assert_eq!((world.server.hub().files(), world.server.hub().discarded_files()), (0, 0));
+}
+
+#[test]
+fn a_system_that_refuses_to_send_from_files_costs_no_player_over_http_a_byte() {
+    is_about_sockets();
+    let mut world = World::new(Settings::default());
+    let publisher = world.publisher("cam");
+    let players = [(); 3].map(|()| web::viewer(&mut world, "/live/cam.flv"));
+    for player in players {
+        world[player].answer_files_with(FileAnswer::Error(ErrorKind::Unsupported));
+    }
+    publish_sized(&mut world, publisher, FRAMES, 1000, 3000);
+    for player in players {
+        let body = web::Response::of(world[player].received()).body;
+        let labels = web::labels_of(&body);
+        assert!(labels.ends_with("K1 a1 i2 a2 i3 K4 a4 i5"), "{labels}");
+        assert_eq!(world[player].bytes_from_files(), 0);
+    }
+    assert!(!has_files(&world) && world.server.hub().files() == 0);
 }
 
 #[test]

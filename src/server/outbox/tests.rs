@@ -90,7 +90,7 @@ impl Bench {
             let receives = Receives::ALL;
             let (framing, start) = (Framing::Rtmp, Start::Live);
             let play = Play::new(published.stream, *id, framing, tape, start, receives);
-            hub.add_player(published.stream, endpoint);
+            hub.add_player(published.stream, endpoint, framing);
             conn.activity_mut().plays.push(play);
             streams.push(published.stream);
         }

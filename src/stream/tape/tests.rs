@@ -497,7 +497,11 @@ impl Stored {
     fn store_more(&mut self, may_open: bool) -> bool {
         let open = test_support::file;
         let settings = SegmentSettings { open, players_min: 1, run_bytes_min: 1, files_max: 9 };
-        self.bench.tape.store(1, may_open, &settings, &mut self.budget).unwrap()
+        let mut players = Watching::default();
+        players.add(Framing::Rtmp);
+        // A file that is open counts.
+        let files_max = if may_open { usize::MAX } else { self.bench.tape.files() };
+        self.bench.tape.store(&players, files_max, &settings, &mut self.budget).unwrap()
     }
 
     fn files_and_bytes(&self) -> (usize, u64) {
