@@ -254,6 +254,8 @@ impl<T: Transport> Server<T> {
                 self.written_out(id);
             }
             Ok(unfinished) => {
+                // The transport may still hold the end of a response that is not pending any more.
+                let is_answered = conn.peer.web().is_some() && !conn.peer.has_pending();
                 let armed = conn.stalls_at() != Time::NEVER;
                 // A whole response has one deadline. A client that takes a byte now and then would
                 // hold it for ever otherwise.
@@ -263,6 +265,8 @@ impl<T: Transport> Server<T> {
                 }
                 if unfinished == Flushed::Budget {
                     self.table.queue_write_again(id);
+                } else if is_answered {
+                    self.response_sent(id, now);
                 }
             }
             Err(error) => self.close(id, (&error).into(), error.to_string(), now),
