@@ -657,9 +657,9 @@ impl Hub {
     pub fn drop_segments(&mut self) -> bool {
         let ids: Vec<_> = self.channels.iter().map(|(index, _)| StreamId(index as u32)).collect();
         for id in ids {
-            if self.channels[id.index()].stream.discard_segments(&mut self.discarded) {
-                self.recompute_accounting(id);
-            }
+            // A stream may give up the lists of files even if no file is open.
+            self.channels[id.index()].stream.discard_segments(&mut self.discarded);
+            self.recompute_accounting(id);
         }
         self.close_files()
     }
