@@ -595,6 +595,13 @@ fn flv_tag_header(message: &Chunked<'_>, data_len: usize, time_ms: u32) -> [u8; 
     tag
 }
 
+/// The part of a [`View`] that only players over HTTP have.
+#[derive(Debug)]
+struct WebView {
+    origin: Origin,
+    custom: Option<Custom>,
+}
+
 /// The unsent rest of messages. It shares the memory of the tape.
 #[derive(Debug)]
 pub struct HalfSent {
@@ -606,15 +613,15 @@ pub struct HalfSent {
     framing: Framing,
     lane: u32,
     chunk_size: u32,
-    origin: Origin,
-    custom: Option<Box<Custom>>,
+    /// What players over HTTP have in addition; `None` for RTMP.
+    web: Option<Box<WebView>>,
     /// Arrival of the message; [`Time::NEVER`] for headers and messages of the past, whose latency
     /// does not count.
     arrived: Time,
 }
 
 // The memory of each player counts one, since most writes to a slow player need it.
-const _: () = assert!(size_of::<HalfSent>() <= 72);
+const _: () = assert!(size_of::<HalfSent>() <= 64);
 
 impl Default for HalfSent {
     fn default() -> Self {
@@ -624,8 +631,7 @@ impl Default for HalfSent {
             framing: Framing::Rtmp,
             lane: MESSAGE_STREAM_ID,
             chunk_size: 1,
-            origin: Origin::default(),
-            custom: None,
+            web: None,
             arrived: Time::NEVER,
         }
     }
@@ -636,9 +642,10 @@ impl HalfSent {
     /// framing of `view`.
     pub(crate) fn new(wire: &Bytes, sent: usize, view: View<'_>) -> Self {
         let View { framing, lane, chunk_size, origin, custom } = view;
-        let (wire, custom) = (wire.clone(), custom.map(|custom| Box::new(*custom)));
-        let mut half_sent =
-            Self { wire, framing, lane, chunk_size, origin, custom, ..Self::default() };
+        let is_web = framing != Framing::Rtmp;
+        let web = is_web.then(|| Box::new(WebView { origin, custom: custom.copied() }));
+        let wire = wire.clone();
+        let mut half_sent = Self { wire, framing, lane, chunk_size, web, ..Self::default() };
         half_sent.advance(sent);
         half_sent
     }
@@ -654,8 +661,11 @@ impl HalfSent {
     }
 
     fn view(&self) -> View<'_> {
-        let Self { framing, lane, chunk_size, origin, .. } = *self;
-        View { framing, lane, chunk_size, origin, custom: self.custom.as_deref() }
+        let Self { framing, lane, chunk_size, .. } = *self;
+        let web = self.web.as_deref();
+        let origin = web.map_or_else(Origin::default, |web| web.origin);
+        let custom = web.and_then(|web| web.custom.as_ref());
+        View { framing, lane, chunk_size, origin, custom }
     }
 
     /// Bytes left to send.
