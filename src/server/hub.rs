@@ -147,6 +147,11 @@ impl Channel {
         !self.players.is_empty() || self.parts.is_some()
     }
 
+    /// Returns the slot of the player that is visited next.
+    pub(super) fn next_slot(&self) -> usize {
+        if self.round.next_slot < self.players.len() { self.round.next_slot } else { 0 }
+    }
+
     /// Returns the publisher, if there is one.
     pub const fn publisher(&self) -> Option<Endpoint> {
         self.publisher

@@ -21,8 +21,8 @@ pub(super) struct Sampling {
     taken_at: Option<Time>,
     /// Number of samples so far.
     count: usize,
-    /// Number of visits to the players of a stream.
-    visits: usize,
+    /// Number of rounds of visits to the players of a stream.
+    pub(super) rounds: usize,
 }
 
 /// Players whose latency counts in one visit, about. Streams with fewer players count all.
@@ -49,12 +49,13 @@ impl VisitSample {
 }
 
 impl<T: Transport> Server<T> {
-    /// Chooses the players of a visit whose latency counts. Each visit starts at another one, since
-    /// all visits have the same order. `None` if the stream is gone.
-    pub(super) fn sample_visit(&mut self, stream: StreamId) -> Option<VisitSample> {
-        let step = (self.hub.get(stream)?.players().len() / PLAYERS_SAMPLED).max(1);
-        self.sampling.visits = self.sampling.visits.wrapping_add(1);
-        Some(VisitSample { step, left: self.sampling.visits % step })
+    /// Chooses the players of a visit whose latency counts. Each round of visits takes others of
+    /// them, however many visits it needs. `None` if the stream is gone.
+    pub(super) fn sample_visit(&self, stream: StreamId) -> Option<VisitSample> {
+        let channel = self.hub.get(stream)?;
+        let step = (channel.players().len() / PLAYERS_SAMPLED).max(1);
+        let since = self.sampling.rounds.wrapping_add(channel.next_slot()) % step;
+        Some(VisitSample { step, left: (step - since) % step })
     }
 
     /// Takes a sample of the stream before its players are written to, if one is due.

@@ -39,6 +39,7 @@ impl<T: Transport> Server<T> {
             self.store(stream, &mut storing, now);
             self.sample(stream, now);
             if self.hub.begin_round(stream) {
+                self.sampling.rounds = self.sampling.rounds.wrapping_add(1);
                 self.news.push(stream);
             }
         }
@@ -121,6 +122,8 @@ impl<T: Transport> Server<T> {
 
     /// Writes to a connection, within the budget of the turn. A message that counts for the latency
     /// of its stream counts for `weight` players.
+    // A call of its own for each player costs 3 % of the instructions of a frame.
+    #[inline]
     fn write_counted(&mut self, id: ConnId, left: &mut Budget, weight: usize, now: Time) {
         let share = left.share(&Budget::WRITE);
         let unspent = self.write(id, share, now);
