@@ -9,7 +9,7 @@ use super::listener::{Listener, MissingOption, Polled};
 use super::notify::Notifier;
 use super::signals::{Request, Signals};
 use super::tcp::Tcp;
-use super::{descriptor_bounds, memfd, memory_budget};
+use super::{descriptor_bounds, memfd, memory_budget, tcp_facts};
 use crate::config::{ConfigErrors, Settings};
 use crate::descriptors;
 use crate::limits;
@@ -87,6 +87,7 @@ impl EventLoop {
         signals.started();
         announce(&listeners, &settings);
         warn_of_missing_options(&listeners);
+        tcp_facts::prepare();
         let began = Instant::now();
         let files_max = descriptor_bounds::files_max(settings.limits.connections_max);
         let mut server = Server::new(settings, hello, challenger);

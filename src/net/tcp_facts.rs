@@ -30,8 +30,14 @@ const RETRANSMITS_AT: usize = 100;
 const UNSENT_AT: usize = 144;
 
 thread_local! {
-    /// The netlink socket, opened with the first question; `None` if the system refuses it.
+    /// The netlink socket; `None` if the system refuses it.
     static SOCKET: OnceCell<Option<OwnedFd>> = const { OnceCell::new() };
+}
+
+/// Opens the socket for the questions, so that the number of open descriptors does not change when
+/// the first one is asked.
+pub(super) fn prepare() {
+    SOCKET.with(|socket| _ = socket.get_or_init(open));
 }
 
 /// Returns what the kernel knows about the connection.
