@@ -125,8 +125,8 @@ fn leave_first_core() {
 }
 
 /// Gives the threads of the healthy peers real-time priority, so that they never wait for the
-/// flood, with which they share a core. Otherwise their wait would count as the server's. The main thread
-/// is left out: the flood inherits its priority.
+/// flood, with which they share a core. Otherwise their wait would count as the server's. The main
+/// thread is left out: the flood inherits its priority.
 fn prefer_threads() {
     let main = std::process::id().to_string();
     let tasks = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();

@@ -3,8 +3,8 @@
 //!
 //! The tests run in parallel and take up to twenty seconds each. They need ffmpeg, ffplay,
 //! rtmpdump, VLC, mpv, GStreamer with its RTMP and HTTP elements, OBS with Xvfb, strace, Chromium,
-//! Playwright, mpegts.js, hls.js, schemathesis and an ffmpeg with Enhanced RTMP. `tests/run` installs
-//! them. [`lab`] describes what happens if one of them is missing.
+//! Playwright, mpegts.js, hls.js, schemathesis and an ffmpeg with Enhanced RTMP. `tests/run`
+//! installs them. [`lab`] describes what happens if one of them is missing.
 
 mod lab;
 #[allow(dead_code, reason = "each test target uses a part of it")]
