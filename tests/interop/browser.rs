@@ -31,7 +31,7 @@ fn a_stream_appears_on_the_open_page_plays_in_it_and_ends_when_its_publisher_is_
         Need::Program("playwright/playwright/driver/node"),
         Need::OwnServer,
     ];
-    let Some(lab) = Lab::open("browser", &needs) else { return };
+    let Some(lab) = Lab::open_browser("browser", &needs) else { return };
     let token_file = lab.path("token");
     fs::write(&token_file, TOKEN).expect("a file with the token");
     let settings = format!("{SHORT_LINGER}[api]\ntoken_file = {token_file:?}\n");
@@ -109,7 +109,7 @@ fn expect_proven(
 
 #[test]
 fn players_in_a_browser_play_h264_with_aac() {
-    let Some(lab) = Lab::open("browser_h264", &NEEDS) else { return };
+    let Some(lab) = Lab::open_browser("browser_h264", &NEEDS) else { return };
     let clip = clip(Film::Main, 9);
     let publish = |url: &str| ffmpeg::publish(&lab, "publisher", &clip, url);
     expect_proven(&lab, &ALL_PLAYERS, &MAIN_CODECS, publish);
@@ -120,7 +120,7 @@ fn players_in_a_browser_play_h264_with_aac() {
 #[test]
 fn players_in_a_browser_play_av1_with_flac() {
     let needs = [&NEEDS[..], &[Build::Current.need()]].concat();
-    let Some(lab) = Lab::open("browser_av1", &needs) else { return };
+    let Some(lab) = Lab::open_browser("browser_av1", &needs) else { return };
     let film = AV1_FLAC.make(&lab);
     let publish = |url: &str| Build::Current.publish(&lab, "publisher", &film, &[], url);
     expect_proven(&lab, &ALL_PLAYERS[2..], AV1_FLAC.codecs, publish);
@@ -132,7 +132,7 @@ fn players_in_a_browser_play_av1_with_flac() {
 #[test]
 fn mpegts_js_plays_a_stream_of_several_tracks() {
     let needs = [&NEEDS[..], &[Build::Current.need()]].concat();
-    let Some(lab) = Lab::open("browser_tracks", &needs) else { return };
+    let Some(lab) = Lab::open_browser("browser_tracks", &needs) else { return };
     let film = TWO_TRACKS.make(&lab);
     let publish = |url: &str| Build::Current.publish(&lab, "publisher", &film, &[], url);
     expect_played(&lab, &["mpegts", "mpegts-websocket?audio=0"], publish);
@@ -142,7 +142,7 @@ fn mpegts_js_plays_a_stream_of_several_tracks() {
 #[test]
 fn mse_plays_vp9_without_its_sound() {
     let needs = [&NEEDS[..], &[Build::Current.need()]].concat();
-    let Some(lab) = Lab::open("browser_vp9", &needs) else { return };
+    let Some(lab) = Lab::open_browser("browser_vp9", &needs) else { return };
     let film = VP9_AC3.make(&lab);
     let publish = |url: &str| Build::Current.publish(&lab, "publisher", &film, &[], url);
     expect_played(&lab, &["mse?audio=0", "mse-websocket?codecs=vp09,opus"], publish);

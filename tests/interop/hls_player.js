@@ -1,5 +1,6 @@
 // Plays a stream by HLS in Chromium, with hls.js in its mode of low latency. Prints how far behind
-// the encoder it plays, or ends with the reason why it does not.
+// the newest part it wants to be and was (ms), and how many parts it has loaded, or ends with the
+// reason why it does not play.
 //
 //     node tests/interop/hls_player.js PLAYWRIGHT HLS_JS URL
 //
@@ -18,6 +19,10 @@ function play(url) {
   const hls = new Hls({ lowLatencyMode: true });
   window.hls = hls;
   window.fatal = "";
+  window.parts = 0;
+  hls.on(Hls.Events.FRAG_LOADED, (_, data) => {
+    if (data.part) window.parts += 1;
+  });
   hls.on(Hls.Events.ERROR, (_, data) => {
     if (data.fatal) window.fatal = `${data.type}: ${data.details} ${data.error || ""}`;
   });
@@ -42,19 +47,19 @@ async function main(playwright, hlsJs, url) {
   const page = await browser.newPage();
   await page.goto(`http://127.0.0.1:${site.address().port}/`);
   await page.evaluate(play, url);
-  await page.waitForFunction(
-    "fatal || (video.currentTime > 0 && video.videoWidth > 0 && hls.playingDate)",
-    null,
-    { timeout: 20000 },
-  );
+  const plays = () =>
+    window.fatal || (video.currentTime > 0 && video.videoWidth > 0 && hls.playingDate);
+  await page.waitForFunction(plays, null, { timeout: 30000 });
   const delays = [];
   let first = 0;
   let last = 0;
   for (let sample = 0; sample < SAMPLES; sample++) {
     await page.waitForTimeout(100);
-    const state = await page.evaluate(
-      "({ fatal, at: video.currentTime, delay: Date.now() - Number(hls.playingDate) })",
-    );
+    const state = await page.evaluate(() => ({
+      fatal: window.fatal,
+      at: video.currentTime,
+      delay: Date.now() - Number(hls.playingDate),
+    }));
     if (state.fatal) throw new Error(`hls.js gave up: ${state.fatal}`);
     first = first || state.at;
     last = state.at;
@@ -62,7 +67,11 @@ async function main(playwright, hlsJs, url) {
   }
   if (!(last - first > 3)) throw new Error(`it stands still: ${last - first} s of 6 s`);
   delays.sort((a, b) => a - b);
-  console.log(`delay ${delays[0]} ${delays[SAMPLES / 2]} ${delays[SAMPLES - 1]}`);
+  const { holdBack, parts } = await page.evaluate(() => ({
+    holdBack: 1000 * hls.levels[hls.currentLevel].details.partHoldBack,
+    parts: window.parts,
+  }));
+  console.log(`wanted ${holdBack} parts ${parts} least ${delays[0]} median ${delays[SAMPLES / 2]}`);
   await browser.close();
   site.close();
 }

@@ -131,7 +131,7 @@ struct Answer {
     is_shared: bool,
     /// The version of the body, by which a client may ask whether there is another (RFC 9110,
     /// section 8.8.3).
-    tag: Option<String>,
+    tag: Option<Box<str>>,
     /// Whether the body of a GET would have no end, so that there is no length to tell.
     is_endless: bool,
 }
@@ -161,14 +161,14 @@ impl Answer {
     fn tagged(self) -> Self {
         let digest = STANDARD.encode(&Sha1::digest(&self.body)[..TAG_DIGEST_BYTES]);
         // The browser alone may keep it, and asks for it again each time.
-        Self { tag: Some(format!("\"{digest}\"")), caching: "private, no-cache", ..self }
+        Self { tag: Some(format!("\"{digest}\"").into()), caching: "private, no-cache", ..self }
     }
 
     /// Returns the answer that has no body, if the client has this version of it.
     fn for_request(self, request: &HttpRequest) -> Self {
         let is_reading = matches!(request.method(), Method::Get | Method::Head);
-        let is_known = |tag: &String| is_reading && request.has_version(tag);
-        match self.tag.as_ref().is_some_and(is_known) {
+        let is_known = |tag: &str| is_reading && request.has_version(tag);
+        match self.tag.as_deref().is_some_and(is_known) {
             true => Self { status: HttpStatus::NotModified, body: Bytes::new(), ..self },
             false => self,
         }

@@ -17,7 +17,7 @@ use std::env;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use http_matrix::{Over, WebPlayer};
 use matrix::{Client, Role};
@@ -40,6 +40,17 @@ impl Lab {
         }
         let turn = Turn::Shared(TURNS.read().unwrap_or_else(|poisoned| poisoned.into_inner()));
         Some(Self::with_turn(name, turn))
+    }
+
+    /// Like [`Lab::open`], for a test with a browser, which decodes in software. One of them runs at
+    /// a time, beside other tests.
+    pub(crate) fn open_browser(name: &str, needs: &[Need]) -> Option<Self> {
+        if !has_all(name, needs) {
+            return None;
+        }
+        let browser = BROWSER.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let turn = TURNS.read().unwrap_or_else(|poisoned| poisoned.into_inner());
+        Some(Self::with_turn(name, Turn::Browser(browser, turn)))
     }
 
     /// Like [`Lab::open`], for a test that must not run in parallel with others.
@@ -152,9 +163,15 @@ fn fetched_programs() -> PathBuf {
 
 /// Most tests mainly wait and may run in parallel. A test that renders in software may not.
 static TURNS: RwLock<()> = RwLock::new(());
+/// The only browser at a time.
+static BROWSER: Mutex<()> = Mutex::new(());
 
 /// Lock held during a test.
 enum Turn {
     Shared(#[expect(dead_code, reason = "held, not read")] RwLockReadGuard<'static, ()>),
+    Browser(
+        #[expect(dead_code, reason = "held, not read")] MutexGuard<'static, ()>,
+        #[expect(dead_code, reason = "held, not read")] RwLockReadGuard<'static, ()>,
+    ),
     Alone(#[expect(dead_code, reason = "held, not read")] RwLockWriteGuard<'static, ()>),
 }
