@@ -735,7 +735,7 @@ mod tests {
         [(0, 0), (1, 0xff_fffe), (127, 40), (128, 0xff_ffff), (129, 40), (1000, 0x7fff_ffff)];
 
     fn view(framing: Framing, lane: u32) -> View<'static> {
-        View { framing, lane, chunk_size: CHUNK_SIZE, origin: Origin::default(), custom: None }
+        View { framing, lane, chunk_size: CHUNK_SIZE, origin: Origin::at(0), custom: None }
     }
 
     fn chunks(message_stream_id: u32, messages: &[(usize, u32)]) -> Bytes {

@@ -258,6 +258,7 @@ impl Tape {
             blocks,
             headers_since: first,
             last_frame,
+            web_time: self.web_time.after_end(),
             ..Self::new(gauge)
         };
         entries

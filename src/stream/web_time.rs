@@ -13,14 +13,21 @@ const KEYFRAME_WAIT_MS: u32 = 1 << 19;
 /// Frames may precede the origin by up to this (ms). What is further away follows it.
 const EARLIER_MS_MAX: u32 = 1 << 30;
 
-/// The timestamp of the publisher that is time 0 (ms).
+/// The timestamp of the publisher that is time 0 (ms); `None` before the first frame, when headers
+/// are at time 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Origin(u32);
+pub(crate) struct Origin(Option<u32>);
 
 impl Origin {
+    /// Returns the origin at a timestamp.
+    pub(crate) const fn at(timestamp: u32) -> Self {
+        Self(Some(timestamp))
+    }
+
     /// Returns the time for players (ms). Frames before the origin have its time.
     pub(crate) const fn time_of(self, timestamp: u32) -> u32 {
-        let since = timestamp.wrapping_sub(self.0);
+        let Some(origin) = self.0 else { return 0 };
+        let since = timestamp.wrapping_sub(origin);
         if since >= u32::MAX - EARLIER_MS_MAX { 0 } else { since }
     }
 }
@@ -29,40 +36,36 @@ impl Origin {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct WebTime {
     origin: Origin,
-    state: State,
-}
-
-/// Whether there is an origin.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum State {
-    /// No frame has come.
-    #[default]
-    Unset,
-    /// In an era with this number, modulo 2.
-    Even,
-    Odd,
+    /// Whether the number of the era is odd.
+    era: bool,
 }
 
 impl WebTime {
     /// Notes the timestamp of a frame (ms). Returns whether it has become the origin of another
     /// era.
-    pub(crate) fn note_frame(&mut self, timestamp: u32, is_keyframe: bool) -> bool {
-        let since = timestamp.wrapping_sub(self.origin.0);
-        let next = match self.state {
-            State::Unset => State::Even,
-            _ if !(ERA_MS_MAX..u32::MAX - EARLIER_MS_MAX).contains(&since) => return false,
-            _ if !is_keyframe && since < ERA_MS_MAX + KEYFRAME_WAIT_MS => return false,
-            State::Even => State::Odd,
-            State::Odd => State::Even,
+    pub(crate) const fn note_frame(&mut self, timestamp: u32, is_keyframe: bool) -> bool {
+        let Some(origin) = self.origin.0 else {
+            self.origin = Origin::at(timestamp);
+            return false;
         };
-        let is_other = self.state != State::Unset;
-        *self = Self { origin: Origin(timestamp), state: next };
-        is_other
+        let since = timestamp.wrapping_sub(origin);
+        let is_within = since < ERA_MS_MAX || since >= u32::MAX - EARLIER_MS_MAX;
+        if is_within || !is_keyframe && since < ERA_MS_MAX + KEYFRAME_WAIT_MS {
+            return false;
+        }
+        *self = Self { origin: Origin::at(timestamp), era: !self.era };
+        true
+    }
+
+    /// Returns the times after the end of the stream. The next publisher has another era, so that
+    /// no response goes on with it.
+    pub(crate) const fn after_end(self) -> Self {
+        Self { origin: Origin(None), era: self.era != self.origin.0.is_some() }
     }
 
     /// Returns whether the number of the era is odd. A response has the times of one era.
     pub(crate) const fn era(self) -> bool {
-        matches!(self.state, State::Odd)
+        self.era
     }
 
     /// Returns the origin.
@@ -104,6 +107,16 @@ mod tests {
             assert_eq!(time.origin().time_of(timestamp), if begins { 0 } else { after });
             assert!(time.origin().time_of(timestamp.wrapping_add(40)) < 1 << 31);
         }
+    }
+
+    #[test]
+    fn the_next_publisher_has_another_era_and_headers_before_its_first_frame_are_at_0() {
+        let mut time = WebTime::default();
+        time.note_frame(5000, true);
+        let next = time.after_end();
+        assert_ne!(next.era(), time.era());
+        assert_eq!(next.after_end(), next, "there was no frame");
+        assert_eq!(next.origin().time_of(91_377), 0);
     }
 
     #[test]

@@ -42,8 +42,8 @@ impl Lab {
         Some(Self::with_turn(name, turn))
     }
 
-    /// Like [`Lab::open`], for a test with a browser, which decodes in software. One of them runs at
-    /// a time, beside other tests.
+    /// Like [`Lab::open`], for a test with a browser, which decodes in software. One of them runs
+    /// at a time, beside other tests.
     pub(crate) fn open_browser(name: &str, needs: &[Need]) -> Option<Self> {
         if !has_all(name, needs) {
             return None;
