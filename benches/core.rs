@@ -360,7 +360,7 @@ impl Harness {
     /// Runs the dialogue of a client until the server has accepted its request.
     fn connect(&mut self, client: &mut Client, last: &ClientEvent<'_>) -> (ConnId, Socket) {
         let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 40_000));
-        assert!(self.server.admits(&peer, self.now), "an open server");
+        assert!(self.server.admits(peer.into(), self.now), "an open server");
         let socket = Socket::default();
         socket.0.borrow_mut().is_kept = true;
         let id = self.server.accept(socket.clone(), peer, Protocol::Rtmp, self.now);

@@ -93,8 +93,8 @@ pub(crate) struct Serve {
     /// [::]:1935].
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Vec<String>,
-    /// Address for HTTP, which shows the page and plays streams; "" for none; may be repeated
-    /// [default: 127.0.0.1:8080].
+    /// Address for HTTP, which shows the page and plays streams, or unix:/path; "" for none; may
+    /// be repeated [default: 127.0.0.1:8080].
     #[arg(long, value_name = "ADDRESS:PORT")]
     http_listen: Vec<String>,
     /// Lowest level to log: error, warn, info, debug, trace [default: info].
@@ -286,6 +286,7 @@ impl From<&StartError> for Exit {
     fn from(error: &StartError) -> Self {
         match error {
             StartError::CannotBind { .. }
+            | StartError::CannotBindPath { .. }
             | StartError::NoInterface { .. }
             | StartError::Overlap { .. }
             | StartError::HandedOver(_) => Self::CannotBind,

@@ -7,6 +7,7 @@
 mod apps;
 mod error;
 mod field;
+mod listen_place;
 mod settings_reader;
 mod syntax;
 
@@ -19,7 +20,8 @@ use log::Level;
 pub use self::apps::{App, StreamKey};
 pub use self::error::{ConfigError, ConfigErrors};
 use self::field::{Choice, Written, Wrong, either_zero_or, from_to};
-pub use self::field::{FilePath, HostName, ListenAddress, OptionalListen, ReconnectUrl};
+pub use self::field::{FilePath, HostName, ListenAddress, ReconnectUrl};
+pub use self::listen_place::{ListenPlace, OptionalListen, SocketPath};
 pub use self::settings_reader::{Draft, FileText, FlagValue};
 use crate::limits;
 use crate::rtmp::handshake::C2Check;
@@ -419,9 +421,9 @@ section! {
 section! {
     /// `[http]`: playback over HTTP, and the listener that shows the page.
     http: Http, HTTP_KEYS {
-        /// Addresses for HTTP; []: none. They show streams, and the page, the metrics and the API
-        /// unless api.listen has addresses. If the default address is taken, the server warns and
-        /// goes on without.
+        /// Addresses for HTTP, and unix sockets as unix:/path; []: none. They show streams, and the
+        /// page, the metrics and the API unless api.listen has addresses. If the default address is
+        /// taken, the server warns and goes on without.
         Restart listen: OptionalListen = OptionalListen::default_of(DEFAULT_HTTP), ();
         /// Names under which browsers reach this server, in addition to localhost and addresses.
         /// Requests for other names are refused, because a web site could rebind its own name to
@@ -439,10 +441,11 @@ section! {
 section! {
     /// `[api]`: the page, the metrics and the API.
     api: Api, API_KEYS {
-        /// Addresses for the page, the metrics and the API; []: those of http.listen.
+        /// Addresses for the page, the metrics and the API, and unix sockets as unix:/path; []:
+        /// those of http.listen.
         Restart listen: OptionalListen = OptionalListen::NONE, ();
         /// File with the token that requests must carry to change anything, and to see anything on
-        /// an address that is not loopback; \"\": no token, so both are refused. The environment
+        /// an address that is not loopback; empty: no token, so both are refused. The environment
         /// variable TIDERACE_API_TOKEN has the token itself.
         Live token_file: FilePath = FilePath::default(), ();
     }
@@ -720,7 +723,7 @@ mod tests {
         ("http.request_ms", "1"),
         ("http.idle_ms", "0"),
         ("http.response_ms", "1"),
-        ("api.listen", "[\"[::1]:1985\"]"),
+        ("api.listen", "[\"[::1]:1985\", \"unix:/run/api.sock\"]"),
         ("api.token_file", "\"/run/secrets/token\""),
     ];
 

@@ -5,6 +5,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
+use super::listen_place::SOCKET_PREFIX;
 use crate::limits::LISTENERS_MAX;
 
 /// A value as written in the file or after a flag.
@@ -193,34 +194,9 @@ impl fmt::Display for ListenAddress {
 impl Field for Vec<ListenAddress> {
     type Rule = ();
 
-    /// Reads one address or a list. Duplicates are refused, because the second bind would fail.
     fn read(written: &Written<'_>, (): &()) -> Result<Self, Vec<Wrong>> {
-        let whole = || Wrong::whole(Self::expected(&()));
-        let texts: Vec<Option<&str>> = match written {
-            Written::Text(text) => vec![Some(text)],
-            Written::List(items) => items.iter().map(Written::as_text).collect(),
-            Written::Words(words) => words.iter().map(|word| Some(word.as_str())).collect(),
-            Written::Integer { .. } | Written::Other => return Err(whole()),
-        };
-        if texts.is_empty() {
-            return Err(whole());
-        }
-        if texts.len() > LISTENERS_MAX {
-            return Err(Wrong::whole(format!("at most {LISTENERS_MAX} addresses")));
-        }
-        let (mut addresses, mut wrong) = (Self::with_capacity(texts.len()), Vec::new());
-        for (index, text) in texts.into_iter().enumerate() {
-            let read = text.ok_or_else(|| LISTEN_EXPECTED.to_owned()).and_then(listen_address);
-            match read {
-                Ok(address) if address.address.port() != 0 && addresses.contains(&address) => {
-                    let expected = "an address that is not in the list yet".to_owned();
-                    wrong.push(Wrong { item: Some(index), expected });
-                }
-                Ok(address) => addresses.push(address),
-                Err(expected) => wrong.push(Wrong { item: Some(index), expected }),
-            }
-        }
-        if wrong.is_empty() { Ok(addresses) } else { Err(wrong) }
+        let has_no_port = |listen: &ListenAddress| listen.address.port() == 0;
+        read_places(written, &Self::expected(&()), listen_address, has_no_port)
     }
 
     fn expected((): &()) -> String {
@@ -233,55 +209,39 @@ impl Field for Vec<ListenAddress> {
     }
 }
 
-/// Addresses to listen on, of which there may be none.
-#[derive(Clone, Debug)]
-pub struct OptionalListen {
-    /// The addresses.
-    pub addresses: Vec<ListenAddress>,
-    /// Whether a file or a flag names them. The server starts without a default address that is
-    /// taken, but not without one that the user asked for.
-    pub is_configured: bool,
-}
-
-/// Compares the addresses alone: a file that repeats the default changes nothing.
-impl PartialEq for OptionalListen {
-    fn eq(&self, other: &Self) -> bool {
-        self.addresses == other.addresses
+/// Reads one place to listen on or a list. `read` reads one, or returns the description of a valid
+/// one. Duplicates are refused, because the second bind would fail, unless they `may_repeat`.
+pub(super) fn read_places<T: PartialEq>(
+    written: &Written<'_>,
+    expected: &str,
+    read: impl Fn(&str) -> Result<T, String>,
+    may_repeat: impl Fn(&T) -> bool,
+) -> Result<Vec<T>, Vec<Wrong>> {
+    let whole = || Wrong::whole(expected.to_owned());
+    let texts: Vec<Option<&str>> = match written {
+        Written::Text(text) => vec![Some(text)],
+        Written::List(items) => items.iter().map(Written::as_text).collect(),
+        Written::Words(words) => words.iter().map(|word| Some(word.as_str())).collect(),
+        Written::Integer { .. } | Written::Other => return Err(whole()),
+    };
+    if texts.is_empty() {
+        return Err(whole());
     }
-}
-
-impl Eq for OptionalListen {}
-
-impl OptionalListen {
-    /// No address.
-    pub const NONE: Self = Self { addresses: Vec::new(), is_configured: false };
-
-    /// Returns one address that nobody has asked for.
-    pub(super) fn default_of(address: SocketAddr) -> Self {
-        Self { addresses: vec![address.into()], is_configured: false }
+    if texts.len() > LISTENERS_MAX {
+        return Err(Wrong::whole(format!("at most {LISTENERS_MAX} addresses")));
     }
-}
-
-impl Field for OptionalListen {
-    type Rule = ();
-
-    fn read(written: &Written<'_>, (): &()) -> Result<Self, Vec<Wrong>> {
-        let addresses = match written {
-            Written::List(items) if items.is_empty() => Vec::new(),
-            Written::Text("") => Vec::new(),
-            Written::Words(words) if words.iter().all(String::is_empty) => Vec::new(),
-            _ => Vec::<ListenAddress>::read(written, &())?,
-        };
-        Ok(Self { addresses, is_configured: true })
+    let (mut places, mut wrong) = (Vec::with_capacity(texts.len()), Vec::new());
+    for (index, text) in texts.into_iter().enumerate() {
+        match text.ok_or_else(|| LISTEN_EXPECTED.to_owned()).and_then(&read) {
+            Ok(place) if !may_repeat(&place) && places.contains(&place) => {
+                let expected = "an address that is not in the list yet".to_owned();
+                wrong.push(Wrong { item: Some(index), expected });
+            }
+            Ok(place) => places.push(place),
+            Err(expected) => wrong.push(Wrong { item: Some(index), expected }),
+        }
     }
-
-    fn expected((): &()) -> String {
-        "[] or different addresses like \"127.0.0.1:8080\" or \":8080\"".into()
-    }
-
-    fn show(&self) -> String {
-        self.addresses.show()
-    }
+    if wrong.is_empty() { Ok(places) } else { Err(wrong) }
 }
 
 /// A host name without a port (RFC 1123, section 2.1), in lower case.
@@ -415,7 +375,7 @@ const LISTEN_EXPECTED: &str = "an address like \"[::]:1935\", \"10.0.0.1:1935\" 
 
 /// Reads `ADDRESS:PORT`, or only a port for every address of the host. The error is the description
 /// of a valid address.
-fn listen_address(text: &str) -> Result<ListenAddress, String> {
+pub(super) fn listen_address(text: &str) -> Result<ListenAddress, String> {
     let port = text.strip_prefix(':').unwrap_or(text);
     if is_number(port) {
         let port: u16 = port.parse().map_err(|_| PORT_EXPECTED)?;
@@ -451,6 +411,9 @@ fn scoped_address(text: &str) -> Option<ListenAddress> {
 
 /// Finds the mistake in an address and returns the remedy.
 fn address_remedy(text: &str) -> String {
+    if text.starts_with(SOCKET_PREFIX) {
+        return "an address with a port: only http.listen and api.listen take unix sockets".into();
+    }
     if text.contains("://") {
         return "ADDRESS:PORT in place of a URL, such as \":1935\"".to_owned();
     }
@@ -554,6 +517,10 @@ mod tests {
             (
                 "[fe80::1]:1935",
                 "a link-local address with its interface, as in \"[fe80::1%eth0]:1935\"",
+            ),
+            (
+                "unix:/run/rtmp.sock",
+                "an address with a port: only http.listen and api.listen take unix sockets",
             ),
             ("rtmp://host:1935", "ADDRESS:PORT in place of a URL, such as \":1935\""),
             (" 1935", "an address without blanks, such as \":1935\""),

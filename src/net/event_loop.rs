@@ -5,7 +5,7 @@
 //! time affects no deadline, and no deadline expires while the machine is suspended.
 
 use super::dial::{DIALS_MAX, Dials};
-use super::listener::{Listener, MissingOption, Polled};
+use super::listener::{Listener, ListeningSocket, MissingOption, Polled};
 use super::notify::Notifier;
 use super::signals::{Request, Signals};
 use super::tcp::Tcp;
@@ -22,7 +22,7 @@ use crate::server::web::{ApiToken, ProcessFacts, Surface};
 use crate::stream::ids::ConnId;
 use crate::time::Time;
 use log::{error, info, warn};
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Poll, Token};
 use rustix::param::page_size;
 use rustix::time::{ClockId, clock_gettime};
 use std::collections::BTreeMap;
@@ -79,8 +79,7 @@ impl EventLoop {
         let poll = Poll::new()?;
         signals.register(poll.registry(), SIGNALS)?;
         for (index, listener) in listeners.iter_mut().enumerate() {
-            let token = listener_token(index);
-            poll.registry().register(&mut listener.socket, token, Interest::READABLE)?;
+            listener.socket.register(poll.registry(), listener_token(index))?;
         }
         // From the line that reports the start, the loop handles every signal. A supervisor may
         // signal as soon as it reads that line.
@@ -353,7 +352,19 @@ fn announce(listeners: &[Listener], settings: &Settings) {
         _ => "the stream key of your choice",
     };
     for listener in listeners {
-        let Ok(address) = listener.socket.local_addr() else { continue };
+        let socket = match &listener.socket {
+            ListeningSocket::Tcp(socket) => socket,
+            ListeningSocket::Unix { listener, .. } => {
+                let path = listener.path();
+                info!(
+                    "listening for HTTP on {path}; try curl --unix-socket {} \
+                     http://localhost/healthz",
+                    path.get()
+                );
+                continue;
+            }
+        };
+        let Ok(address) = socket.local_addr() else { continue };
         if let Protocol::Http(surface) = listener.protocol {
             announce_http(address, surface);
             continue;

@@ -3,11 +3,13 @@
 
 use super::StartError;
 use super::tcp::Tcp;
-use crate::config::{Limits, ListenAddress, Settings};
+use super::unix_socket::{PathListener, send_bytes_max};
+use crate::config::{Limits, ListenAddress, Settings, SocketPath};
 use crate::server::accepting::{AcceptError, Acceptor, Listen};
 use crate::server::peer::Protocol;
+use crate::server::peer_address::PeerAddress;
 use crate::stream::ids::ConnId;
-use mio::net::TcpListener;
+use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
 use rustix::io::{Errno, FdFlags, fcntl_setfd, ioctl_fionbio};
 #[cfg(target_os = "linux")]
@@ -15,6 +17,7 @@ use rustix::net::netdevice;
 use rustix::net::{AddressFamily, SocketType, bind, listen, socket, sockopt};
 #[cfg(target_os = "linux")]
 use socket2::SockRef;
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
@@ -22,7 +25,7 @@ use std::time::Duration;
 
 /// Connections that wait to be accepted. It suffices for all peers that reconnect at once after an
 /// outage.
-const BACKLOG: i32 = 4096;
+pub(super) const BACKLOG: i32 = 4096;
 /// Unanswered keep-alive probes after which the kernel closes a connection.
 const KEEPALIVE_PROBES: u32 = 3;
 /// Events of a connection. Linux ends a read at urgent data (RFC 9293, section 3.8.5), so a short
@@ -37,12 +40,60 @@ pub(super) const INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE)
 /// One listening socket.
 #[derive(Debug)]
 pub(super) struct Listener {
-    pub(super) socket: TcpListener,
+    pub(super) socket: ListeningSocket,
     /// Protocol of its connections.
     pub(super) protocol: Protocol,
     pub(super) acceptor: Acceptor,
     /// Options that the system did not set.
     pub(super) missing: Vec<MissingOption>,
+}
+
+/// The socket of a [`Listener`].
+#[derive(Debug)]
+pub(super) enum ListeningSocket {
+    Tcp(TcpListener),
+    Unix {
+        listener: PathListener,
+        /// See [`PathListener::accept`].
+        send_bytes_max: usize,
+    },
+}
+
+impl ListeningSocket {
+    /// Registers the socket for its connections.
+    pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        match self {
+            Self::Tcp(socket) => registry.register(socket, token, Interest::READABLE),
+            Self::Unix { listener, .. } => {
+                registry.register(&mut listener.socket, token, Interest::READABLE)
+            }
+        }
+    }
+
+    fn accept(&self) -> io::Result<(TcpStream, PeerAddress)> {
+        match self {
+            Self::Tcp(socket) => {
+                let (stream, peer) = socket.accept()?;
+                Ok((stream, canonical(peer).into()))
+            }
+            Self::Unix { listener, send_bytes_max } => {
+                Ok((listener.accept(*send_bytes_max)?, PeerAddress::Unix))
+            }
+        }
+    }
+}
+
+/// Shows where it listens.
+impl fmt::Display for ListeningSocket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(socket) => match socket.local_addr() {
+                Ok(address) => address.fmt(f),
+                Err(_) => f.write_str("?"),
+            },
+            Self::Unix { listener, .. } => listener.path().fmt(f),
+        }
+    }
 }
 
 /// A socket option that the system did not set.
@@ -61,7 +112,7 @@ impl Listener {
     pub(super) fn bind(
         address: SocketAddr,
         protocol: Protocol,
-        list: &[ListenAddress],
+        list: &[&ListenAddress],
         settings: &Settings,
     ) -> Result<Self, StartError> {
         let unspecified = IpAddr::from(Ipv4Addr::UNSPECIFIED);
@@ -76,9 +127,22 @@ impl Listener {
             }
         });
         match bound {
-            Ok((socket, missing)) => Ok(Self::of(socket, protocol, missing)),
+            Ok((socket, missing)) => Ok(Self::of(ListeningSocket::Tcp(socket), protocol, missing)),
             Err(errno) => Err(StartError::CannotBind { address, error: errno.into() }),
         }
+    }
+
+    /// Listens on the unix socket at `path`. The options of TCP do not apply to it.
+    pub(super) fn bind_path(
+        path: &SocketPath,
+        protocol: Protocol,
+        settings: &Settings,
+    ) -> Result<Self, StartError> {
+        let cannot = |error| StartError::CannotBindPath { path: path.clone(), error };
+        let listener = PathListener::bind(path).map_err(cannot)?;
+        let send_bytes_max = send_bytes_max(&settings.limits);
+        let socket = ListeningSocket::Unix { listener, send_bytes_max };
+        Ok(Self::of(socket, protocol, Vec::new()))
     }
 
     /// Takes over a bound socket. Fails if it is not a TCP socket, or if it is a connection.
@@ -94,10 +158,10 @@ impl Listener {
         options.set_inheritable(&socket, settings);
         listen(&socket, BACKLOG)?;
         let socket = TcpListener::from_std(socket.into());
-        Ok(Self::of(socket, Protocol::Rtmp, options.missing))
+        Ok(Self::of(ListeningSocket::Tcp(socket), Protocol::Rtmp, options.missing))
     }
 
-    fn of(socket: TcpListener, protocol: Protocol, missing: Vec<MissingOption>) -> Self {
+    fn of(socket: ListeningSocket, protocol: Protocol, missing: Vec<MissingOption>) -> Self {
         Self { socket, protocol, acceptor: Acceptor::default(), missing }
     }
 }
@@ -105,7 +169,7 @@ impl Listener {
 /// A listening socket, with the poll that its connections are registered in.
 #[derive(Debug)]
 pub(super) struct Polled<'a> {
-    pub(super) socket: &'a TcpListener,
+    pub(super) socket: &'a ListeningSocket,
     pub(super) protocol: Protocol,
     pub(super) registry: &'a Registry,
 }
@@ -113,9 +177,9 @@ pub(super) struct Polled<'a> {
 impl Listen for Polled<'_> {
     type Transport = Tcp;
 
-    fn accept(&mut self) -> Result<(Tcp, SocketAddr), AcceptError> {
+    fn accept(&mut self) -> Result<(Tcp, PeerAddress), AcceptError> {
         match self.socket.accept() {
-            Ok((stream, peer)) => Ok((Tcp(stream), canonical(peer))),
+            Ok((stream, peer)) => Ok((Tcp(stream), peer)),
             Err(error) => Err(accept_error(error)),
         }
     }
@@ -129,7 +193,7 @@ impl Listen for Polled<'_> {
     }
 
     fn name(&self) -> String {
-        self.socket.local_addr().map_or_else(|_| "?".to_owned(), |address| address.to_string())
+        self.socket.to_string()
     }
 }
 
@@ -269,7 +333,6 @@ impl SocketOptions {
 mod tests {
     use super::*;
     use crate::config::Timeouts;
-    use mio::net::TcpStream;
     use std::net;
 
     /// The server side of a connection.
@@ -283,7 +346,7 @@ mod tests {
     }
 
     fn accepted_by(listener: &Listener) -> TcpStream {
-        let _peer = net::TcpStream::connect(listener.socket.local_addr().unwrap()).unwrap();
+        let _peer = net::TcpStream::connect(listener.socket.to_string()).unwrap();
         listener.socket.accept().expect("it waits in the queue").0
     }
 

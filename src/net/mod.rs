@@ -15,8 +15,9 @@ mod signals;
 mod tcp;
 #[cfg(target_os = "linux")]
 mod tcp_facts;
+mod unix_socket;
 
-use crate::config::{ConfigErrors, ListenAddress, Settings};
+use crate::config::{ConfigErrors, ListenAddress, ListenPlace, Settings, SocketPath};
 use crate::limits;
 use crate::rtmp::auth::Challenger;
 use crate::rtmp::handshake::Hello;
@@ -104,7 +105,8 @@ pub fn check(settings: &Settings) -> Vec<StartError> {
 
 /// Listens on every address of the settings. Errors are appended to `errors`.
 fn listen(settings: &Settings, errors: &mut Vec<StartError>) -> Vec<Listener> {
-    listen_on(&settings.listen, |_| Protocol::Rtmp, settings, errors)
+    let places: Vec<_> = settings.listen.iter().cloned().map(ListenPlace::Address).collect();
+    listen_on(&places, |_| Protocol::Rtmp, settings, errors)
 }
 
 /// Listens on the addresses for HTTP and for the API. Errors are appended to `errors`. A default
@@ -112,56 +114,68 @@ fn listen(settings: &Settings, errors: &mut Vec<StartError>) -> Vec<Listener> {
 /// nobody has asked for the page.
 fn listen_for_http(settings: &Settings, errors: &mut Vec<StartError>) -> Vec<Listener> {
     let Settings { http, api, .. } = settings;
-    let has_api = !api.listen.addresses.is_empty();
-    let playing = |address: SocketAddr| {
-        let is_local = address.ip().is_loopback();
-        Protocol::Http(Surface { playback: true, status: !has_api, is_local })
-    };
-    let showing = |address: SocketAddr| {
-        let is_local = address.ip().is_loopback();
-        Protocol::Http(Surface { playback: false, status: true, is_local })
-    };
+    let has_api = !api.listen.places.is_empty();
+    let playing = |is_local| Protocol::Http(Surface { playback: true, status: !has_api, is_local });
+    let showing = |is_local| Protocol::Http(Surface { playback: false, status: true, is_local });
     let mut found = Vec::new();
-    let mut listeners = listen_on(&http.listen.addresses, playing, settings, &mut found);
+    let mut listeners = listen_on(&http.listen.places, playing, settings, &mut found);
     for error in found {
         if http.listen.is_configured || !error.is_in_use() {
             errors.push(StartError::Http(Box::new(error)));
         } else {
             warn!(
                 "HTTP is off: {} is taken by another program; http.listen chooses another address",
-                http.listen.addresses.iter().map(ToString::to_string).collect::<String>()
+                http.listen.places.iter().map(ToString::to_string).collect::<String>()
             );
         }
     }
     let mut found = Vec::new();
-    listeners.extend(listen_on(&api.listen.addresses, showing, settings, &mut found));
+    listeners.extend(listen_on(&api.listen.places, showing, settings, &mut found));
     errors.extend(found.into_iter().map(|error| StartError::Api(Box::new(error))));
     listeners
 }
 
-/// Listens on the addresses of one list. Errors are appended to `errors`.
+/// Listens on the places of one list. `protocol` is told whether only this machine reaches a place.
+/// Errors are appended to `errors`.
 fn listen_on(
-    list: &[ListenAddress],
-    protocol: impl Fn(SocketAddr) -> Protocol,
+    list: &[ListenPlace],
+    protocol: impl Fn(bool) -> Protocol,
     settings: &Settings,
     errors: &mut Vec<StartError>,
 ) -> Vec<Listener> {
+    let addresses: Vec<_> = list.iter().filter_map(address_of).collect();
     let mut listeners = Vec::new();
-    for (index, listen) in list.iter().enumerate() {
-        let before = &list[..index];
-        let bound = resolve(listen)
-            .and_then(|address| Listener::bind(address, protocol(address), list, settings));
+    for (index, place) in list.iter().enumerate() {
+        let bound = match place {
+            ListenPlace::Address(listen) => resolve(listen).and_then(|address| {
+                let protocol = protocol(address.ip().is_loopback());
+                Listener::bind(address, protocol, &addresses, settings)
+            }),
+            ListenPlace::Socket(path) => Listener::bind_path(path, protocol(true), settings),
+        };
         match bound {
             Ok(listener) => listeners.push(listener),
-            Err(error) => errors.push(match before.iter().find(|other| overlap(listen, other)) {
-                Some(other) if error.is_in_use() => {
-                    StartError::Overlap { listen: listen.clone(), other: other.clone() }
-                }
-                _ => error,
-            }),
+            Err(error) => errors.push(overlapping(place, &list[..index], error)),
         }
     }
     listeners
+}
+
+fn address_of(place: &ListenPlace) -> Option<&ListenAddress> {
+    match place {
+        ListenPlace::Address(address) => Some(address),
+        ListenPlace::Socket(_) => None,
+    }
+}
+
+/// Returns the error to report for a place that could not be listened on: if an earlier one of the
+/// list takes its connections, that one is the reason.
+fn overlapping(place: &ListenPlace, before: &[ListenPlace], error: StartError) -> StartError {
+    let Some(listen) = address_of(place).filter(|_| error.is_in_use()) else { return error };
+    match before.iter().filter_map(address_of).find(|other| overlap(listen, other)) {
+        Some(other) => StartError::Overlap { listen: listen.clone(), other: other.clone() },
+        None => error,
+    }
 }
 
 /// Reads the token of the API, from the environment or from the file of the settings; `None` if
@@ -217,6 +231,13 @@ pub enum StartError {
         /// The error of the system.
         error: io::Error,
     },
+    /// The server cannot listen on a unix socket.
+    CannotBindPath {
+        /// The path as configured.
+        path: SocketPath,
+        /// The error of the system.
+        error: io::Error,
+    },
     /// The interface of a link-local address does not exist.
     NoInterface {
         /// The address as configured.
@@ -266,6 +287,9 @@ impl fmt::Display for StartError {
         match self {
             Self::CannotBind { address, error } => {
                 write!(f, "cannot listen on {address}: {error}; {}", bind_remedy(error))
+            }
+            Self::CannotBindPath { path, error } => {
+                write!(f, "cannot listen on {path}: {error}; {}", path_remedy(error))
             }
             Self::NoInterface { listen, error } => write!(
                 f,
@@ -330,11 +354,25 @@ fn bind_remedy(error: &io::Error) -> &'static str {
     }
 }
 
+fn path_remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "stop the program that listens on it (ss -lxp shows it) or choose another path"
+        }
+        io::ErrorKind::AlreadyExists => "remove the file or choose another path",
+        io::ErrorKind::NotFound => "create its directory, or choose a path in one that exists",
+        io::ErrorKind::PermissionDenied => "choose a directory that this user may write to",
+        _ => "check whether the file system and the sandbox of the server allow sockets",
+    }
+}
+
 impl StartError {
     /// Returns true if another socket listens on the port, for example that of a running server.
     pub fn is_in_use(&self) -> bool {
         match self {
-            Self::CannotBind { error, .. } => error.kind() == io::ErrorKind::AddrInUse,
+            Self::CannotBind { error, .. } | Self::CannotBindPath { error, .. } => {
+                error.kind() == io::ErrorKind::AddrInUse
+            }
             Self::Http(error) | Self::Api(error) => error.is_in_use(),
             _ => false,
         }
@@ -352,7 +390,8 @@ impl StartError {
             Self::NoToken { .. } => Some("api.token_file"),
             Self::BadToken { source } if source != TOKEN_VARIABLE => Some("api.token_file"),
             Self::BadToken { .. } => None,
-            Self::HandedOver(_) | Self::Io(_) => None,
+            // Only HTTP listens on paths, and its key is that of the error around this one.
+            Self::CannotBindPath { .. } | Self::HandedOver(_) | Self::Io(_) => None,
         }
     }
 }
@@ -374,12 +413,22 @@ mod tests {
         let address = SocketAddr::from(([127, 0, 0, 1], 80));
         let cannot_bind =
             |kind: io::ErrorKind| StartError::CannotBind { address, error: kind.into() };
+        let path = SocketPath::new("/run/http.sock").unwrap();
+        let cannot_bind_path = |kind: io::ErrorKind| StartError::CannotBindPath {
+            path: path.clone(),
+            error: kind.into(),
+        };
         for (error, remedy) in [
             (cannot_bind(io::ErrorKind::AddrInUse), "ss -ltnp"),
             (cannot_bind(io::ErrorKind::AddrNotAvailable), "[::] for all"),
             (cannot_bind(io::ErrorKind::PermissionDenied), "socket unit"),
             (cannot_bind(io::ErrorKind::Unsupported), "sandbox"),
             (StartError::CannotBind { address, error: Errno::AFNOSUPPORT.into() }, "IPv4 or IPv6"),
+            (cannot_bind_path(io::ErrorKind::AddrInUse), "ss -lxp"),
+            (cannot_bind_path(io::ErrorKind::AlreadyExists), "remove the file"),
+            (cannot_bind_path(io::ErrorKind::NotFound), "create its directory"),
+            (cannot_bind_path(io::ErrorKind::PermissionDenied), "may write to"),
+            (cannot_bind_path(io::ErrorKind::Unsupported), "sandbox"),
             (StartError::HandedOver("x".to_owned()), "ListenStream="),
             (StartError::DescriptorLimit { needed: 132, limit: 64 }, "raise it to 132"),
             (StartError::Io(io::ErrorKind::OutOfMemory.into()), "memory"),

@@ -1,4 +1,5 @@
-//! TCP sockets as the [`Transport`] of the server.
+//! TCP and unix sockets as the [`Transport`] of the server. Calls that are for TCP alone have no
+//! effect on unix sockets.
 
 #[cfg(target_os = "linux")]
 use super::tcp_facts;
@@ -11,7 +12,8 @@ use std::fs::File;
 use std::io::{self, IoSlice, Read, Write};
 use std::net::Shutdown;
 
-/// A connected socket. It is registered once, edge-triggered, for both directions.
+/// A connected socket of TCP, or a unix socket. It is registered once, edge-triggered, for both
+/// directions.
 #[derive(Debug)]
 pub(super) struct Tcp(pub(super) TcpStream);
 
@@ -46,6 +48,7 @@ impl Transport for Tcp {
         self.0.shutdown(Shutdown::Write)
     }
 
+    /// Returns `None` for a unix socket, whose ends have no IP address to ask for.
     #[cfg(target_os = "linux")]
     fn tcp_facts(&self) -> Option<TcpFacts> {
         tcp_facts::ask(&self.0)

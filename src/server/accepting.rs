@@ -6,6 +6,7 @@
 use super::Server;
 use super::lines::Topic;
 use super::peer::Protocol;
+use super::peer_address::PeerAddress;
 use super::stopwatch::Work;
 use super::transport::Transport;
 use crate::limits;
@@ -13,7 +14,6 @@ use crate::stream::ids::ConnId;
 use crate::time::Time;
 use log::{Level, info, log, warn};
 use std::io;
-use std::net::SocketAddr;
 
 /// How long accepting pauses after the system has refused a connection (ms).
 const PAUSE_MS: u64 = 100;
@@ -24,7 +24,7 @@ pub trait Listen {
     type Transport: Transport;
 
     /// Accepts the next connection.
-    fn accept(&mut self) -> Result<(Self::Transport, SocketAddr), AcceptError>;
+    fn accept(&mut self) -> Result<(Self::Transport, PeerAddress), AcceptError>;
 
     /// Registers `transport` for readable and writable events with the token `id`.
     fn register(&mut self, transport: &mut Self::Transport, id: ConnId) -> io::Result<()>;
@@ -139,11 +139,11 @@ impl<T: Transport> Server<T> {
         Pause { until: now.plus_millis(PAUSE_MS), closed: self.stats.closed_total() }
     }
 
-    fn take_accepted<L>(&mut self, mut transport: T, peer: SocketAddr, listener: &mut L, now: Time)
+    fn take_accepted<L>(&mut self, mut transport: T, peer: PeerAddress, listener: &mut L, now: Time)
     where
         L: Listen<Transport = T>,
     {
-        if !self.admits(&peer, now) {
+        if !self.admits(peer, now) {
             return;
         }
         match listener.register(&mut transport, self.next_id()) {

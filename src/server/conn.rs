@@ -25,6 +25,7 @@ use super::judge::Ticket;
 use super::judge::access::{Access, LoggedIn};
 use super::parking::Parked;
 use super::peer::Peer;
+use super::peer_address::PeerAddress;
 use super::read::Unread;
 use super::reason::CloseReason;
 use super::stages::Stage;
@@ -250,9 +251,9 @@ pub struct Conn<T> {
     pub pinged: bool,
     /// The stage of the session.
     pub stage: Stage,
-    /// The address. A `SocketAddr` would also hold the flow label and scope of IPv6, which are not
-    /// needed.
-    peer_ip: IpAddr,
+    /// The address; `None` over a unix socket. A `SocketAddr` would also hold the flow label and
+    /// scope of IPv6, which are not needed.
+    peer_ip: Option<IpAddr>,
     peer_port: u16,
     /// The name of its client.
     pub encoder: EncoderId,
@@ -300,14 +301,17 @@ impl Rare {
 
 impl<T> Conn<T> {
     /// Returns the address of the peer.
-    pub const fn address(&self) -> SocketAddr {
-        SocketAddr::new(self.peer_ip, self.peer_port)
+    pub const fn address(&self) -> PeerAddress {
+        match self.peer_ip {
+            Some(ip) => PeerAddress::Ip(SocketAddr::new(ip, self.peer_port)),
+            None => PeerAddress::Unix,
+        }
     }
 }
 
 impl<T: Transport> Conn<T> {
     /// Creates a connection. Its transport is assumed to be writable.
-    pub fn new(transport: T, address: SocketAddr, peer: Peer, now: Time) -> Self {
+    pub fn new(transport: T, address: PeerAddress, peer: Peer, now: Time) -> Self {
         Self {
             transport,
             peer,

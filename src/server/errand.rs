@@ -122,7 +122,7 @@ impl<T: Transport> Server<T> {
         let config = relayed.client_config(self.policies.session.chunk_size);
         let client = Client::new(config, self.policies.session.hello.c1_random());
         let peer = Peer::RtmpClient(Box::new(Uplink { client, relayed }));
-        let id = self.table.insert(Conn::new(transport, to, peer, now));
+        let id = self.table.insert(Conn::new(transport, to.into(), peer, now));
         self.arm_stage(id, now);
         self.table.queue_write(id);
         id

@@ -52,6 +52,7 @@ pub mod judge;
 pub mod lines;
 pub mod memory;
 pub mod peer;
+pub mod peer_address;
 pub mod ready;
 pub mod reason;
 pub mod relaying;
@@ -97,13 +98,13 @@ use log::{Level, debug, info, log, warn};
 use memory::{Memory, MemoryLevel};
 use outbox::Outbox;
 use peer::{Peer, Protocol};
+use peer_address::PeerAddress;
 use ready::Ready;
 use reason::CloseReason;
 use sampling::Sampling;
 use stages::Stage;
 use stats::Stats;
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use stopwatch::{Clocks, Stopwatch, Work};
 use table::Table;
@@ -252,12 +253,12 @@ impl<T: Transport> Server<T> {
     /// Makes room for a new connection. If the table is full, a session without a stream is
     /// evicted. Returns false if there is none, or if the address has as many connections as it
     /// may. The caller then drops the connection.
-    pub fn admits(&mut self, peer: &SocketAddr, now: Time) -> bool {
+    pub fn admits(&mut self, peer: PeerAddress, now: Time) -> bool {
         let per_address_max = self.settings.limits.connections_per_address_max;
         if self.draining {
             return false;
         }
-        if per_address_max != 0 && self.table.of_address(&peer.ip()) >= per_address_max {
+        if per_address_max != 0 && self.table.of_address(peer) >= per_address_max {
             self.stats.refused += 1;
             debug!("refused {peer}: {}", CloseReason::AddressLimit);
             return false;
@@ -312,12 +313,12 @@ impl<T: Transport> Server<T> {
     pub fn accept(
         &mut self,
         transport: T,
-        address: SocketAddr,
+        address: impl Into<PeerAddress>,
         protocol: Protocol,
         now: Time,
     ) -> ConnId {
         let peer = Peer::new(protocol, &self.policies.session);
-        let conn = Conn::new(transport, address, peer, now);
+        let conn = Conn::new(transport, address.into(), peer, now);
         let id = self.table.insert(conn);
         self.stats.accepted += 1;
         self.arm_stage(id, now);

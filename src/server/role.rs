@@ -132,7 +132,7 @@ impl<T: Transport> Server<T> {
         let conn = &self.table[publisher.conn];
         let returns = || {
             let newcomer = self.table[newcomer].address().ip();
-            conn.peer.is_to_reconnect() && conn.address().ip() == newcomer
+            conn.peer.is_to_reconnect() && newcomer.is_some() && conn.address().ip() == newcomer
         };
         if publisher.conn == newcomer || returns() {
             DuplicatePolicy { rule: Duplicate::Replace, ..policy }

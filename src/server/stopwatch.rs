@@ -9,10 +9,10 @@
 //! a turn that may be the longest so far. The figure may include up to a millisecond of earlier
 //! turns.
 
+use super::peer_address::PeerAddress;
 use crate::stream::histogram::Histogram;
 use crate::time::Time;
 use std::fmt;
-use std::net::SocketAddr;
 
 /// Turns longer than this are logged (ms).
 pub const TURN_MS_MAX: u64 = 100;
@@ -63,7 +63,7 @@ struct Longest {
     micros: u64,
     work: Work,
     /// The peer of the connection; `None` if the work was not for a single one.
-    peer: Option<SocketAddr>,
+    peer: Option<PeerAddress>,
 }
 
 /// Measures turns. See the module's head.
@@ -150,7 +150,11 @@ impl Stopwatch {
 
     /// Notes the end of a piece of work. Returns how long it took (us); 0 if turns are not
     /// measured. `peer` is called only if the work took longest so far.
-    pub(super) fn lap_for(&mut self, work: Work, peer: impl FnOnce() -> Option<SocketAddr>) -> u64 {
+    pub(super) fn lap_for(
+        &mut self,
+        work: Work,
+        peer: impl FnOnce() -> Option<PeerAddress>,
+    ) -> u64 {
         let Some(clocks) = &self.clocks else { return 0 };
         let now = (clocks.wall)();
         let micros = micros_between(self.last, now);
@@ -220,6 +224,7 @@ impl fmt::Display for SlowTurn {
 mod tests {
     use super::*;
     use std::cell::Cell;
+    use std::net::SocketAddr;
     use std::rc::Rc;
 
     /// A stopwatch and its clocks (ms).
@@ -258,7 +263,7 @@ mod tests {
             self.watch.start();
             for (work, port, wall_ms, cpu_ms) in pieces {
                 self.pass(*wall_ms, *cpu_ms);
-                self.watch.lap_for(*work, || Some(SocketAddr::from(([10, 0, 0, 1], *port))));
+                self.watch.lap_for(*work, || Some(SocketAddr::from(([10, 0, 0, 1], *port)).into()));
             }
             self.watch.stop().map(|slow| slow.to_string())
         }

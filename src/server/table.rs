@@ -11,6 +11,7 @@
 
 use super::Ready;
 use super::conn::Conn;
+use super::peer_address::PeerAddress;
 use super::ready::Next;
 use super::stages::{Stage, Stages};
 use super::timers::{TimerKind, Timers};
@@ -32,7 +33,8 @@ pub(super) struct Table<T> {
     conns: Slab<Conn<T>>,
     stages: Stages,
     timers: Timers,
-    /// Connections of each address; `None` while there is no limit.
+    /// Connections of each address; `None` while there is no limit. Peers of unix sockets have no
+    /// address and are not counted.
     addresses: Option<HashMap<IpAddr, usize>>,
     /// Connections with a role to be read. Publishers keep their players waiting.
     to_read: Ready<ConnId>,
@@ -140,9 +142,9 @@ impl<T> Table<T> {
     }
 
     /// Returns the number of connections of an address; 0 while they are not counted.
-    pub(super) fn of_address(&self, ip: &IpAddr) -> usize {
-        let counts = self.addresses.as_ref();
-        counts.and_then(|counts| counts.get(ip)).copied().unwrap_or_default()
+    pub(super) fn of_address(&self, peer: PeerAddress) -> usize {
+        let counts = self.addresses.as_ref().zip(peer.ip());
+        counts.and_then(|(counts, ip)| counts.get(&ip)).copied().unwrap_or_default()
     }
 
     /// Begins or ends the counting of connections for each address.
@@ -152,8 +154,8 @@ impl<T> Table<T> {
         }
         self.addresses = counts.then(HashMap::new);
         for (_, conn) in &self.conns {
-            if let Some(counts) = &mut self.addresses {
-                *counts.entry(conn.address().ip()).or_insert(0) += 1;
+            if let Some((counts, ip)) = self.addresses.as_mut().zip(conn.address().ip()) {
+                *counts.entry(ip).or_insert(0) += 1;
             }
         }
     }
@@ -341,8 +343,8 @@ impl<T> Table<T> {
 impl<T: Transport> Table<T> {
     /// Adds a connection.
     pub(super) fn insert(&mut self, conn: Conn<T>) -> ConnId {
-        if let Some(counts) = &mut self.addresses {
-            *counts.entry(conn.address().ip()).or_insert(0) += 1;
+        if let Some((counts, ip)) = self.addresses.as_mut().zip(conn.address().ip()) {
+            *counts.entry(ip).or_insert(0) += 1;
         }
         let stage = conn.stage;
         let id = ConnId::new(self.conns.insert(conn) as u32);
@@ -361,12 +363,12 @@ impl<T: Transport> Table<T> {
         self.held_bytes -= conn.accounted_bytes as usize;
         self.timers.remove(&mut conn.timers, id);
         self.stages.leave(id, conn.stage);
-        if let Some(counts) = &mut self.addresses
-            && let Some(count) = counts.get_mut(&conn.address().ip())
+        if let Some((counts, ip)) = self.addresses.as_mut().zip(conn.address().ip())
+            && let Some(count) = counts.get_mut(&ip)
         {
             *count -= 1;
             if *count == 0 {
-                counts.remove(&conn.address().ip());
+                counts.remove(&ip);
             }
         }
         conn
@@ -430,7 +432,8 @@ impl<T: Transport> Table<T> {
         debug_assert_eq!(listed, self.conns.len(), "each connection is in one stage");
         Stage::ALL.iter().for_each(|stage| self.stages.check_invariants(*stage));
         let of_addresses = self.addresses.as_ref().map(|counts| counts.values().sum::<usize>());
-        let counted = of_addresses.is_none_or(|sum| sum == self.conns.len());
-        debug_assert!(counted, "each connection has an address");
+        let with_address = self.conns.iter().filter(|(_, conn)| conn.address().ip().is_some());
+        let counted = of_addresses.is_none_or(|sum| sum == with_address.count());
+        debug_assert!(counted, "each connection with an address counts");
     }
 }

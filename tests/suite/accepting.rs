@@ -8,6 +8,7 @@ use tiderace::config::Settings;
 use tiderace::limits::ACCEPTS_PER_TURN_MAX;
 use tiderace::server::accepting::{AcceptError, Acceptor, Listen};
 use tiderace::server::peer::Protocol;
+use tiderace::server::peer_address::PeerAddress;
 use tiderace::stream::ids::ConnId;
 use tiderace::time::Time;
 
@@ -32,12 +33,12 @@ impl Listen for Scripted {
         Protocol::Rtmp
     }
 
-    fn accept(&mut self) -> Result<(MemoryTransport, SocketAddr), AcceptError> {
+    fn accept(&mut self) -> Result<(MemoryTransport, PeerAddress), AcceptError> {
         self.asked += 1;
         match self.script.pop_front() {
             Some(true) => {
                 let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 40_000));
-                Ok((MemoryTransport(Link::open(1 << 12, None)), peer))
+                Ok((MemoryTransport(Link::open(1 << 12, None)), peer.into()))
             }
             Some(false) => Err(AcceptError::Refused(ErrorKind::PermissionDenied.into())),
             None => Err(AcceptError::Empty),

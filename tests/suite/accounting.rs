@@ -147,7 +147,7 @@ impl Bench {
         }
         if saying.conn == self.ids.len() {
             let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 40_000));
-            assert!(self.server.admits(&peer, self.now));
+            assert!(self.server.admits(peer.into(), self.now));
             self.ids.push(self.server.accept(script.clone(), peer, Protocol::Rtmp, self.now));
         }
         let id = self.ids[saying.conn];

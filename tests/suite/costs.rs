@@ -78,7 +78,7 @@ impl Bench {
     /// Opens a connection that has `input` to say.
     fn accept(&mut self, script: &Scripted, input: &[u8]) -> ConnId {
         let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 40_000));
-        assert!(self.server.admits(&peer, self.now));
+        assert!(self.server.admits(peer.into(), self.now));
         let id = self.server.accept(script.clone(), peer, Protocol::Rtmp, self.now);
         self.say(id, script, input);
         id

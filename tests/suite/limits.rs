@@ -2,6 +2,7 @@
 
 use tiderace::config::Settings;
 use tiderace::limits::MIB;
+use tiderace::server::peer_address::PeerAddress;
 use tiderace::server::reason::CloseReason;
 
 use crate::frames::{labels, message, publish, session, stream_command};
@@ -349,6 +350,27 @@ fn connections_of_one_address_are_bounded() {
     world.run();
     let fourth = world.connect_from(from(4));
     assert!(world.conn(fourth).is_some(), "a place is free again");
+}
+
+#[test]
+fn peers_of_a_unix_socket_do_not_share_the_limit_of_an_address() {
+    let mut world = with(|settings| settings.limits.connections_per_address_max = 1);
+    let peers = [(); 3].map(|()| world.connect_from(PeerAddress::Unix));
+    for peer in peers {
+        let id = world.conn(peer).expect("an open connection").address();
+        assert_eq!((id, id.to_string()), (PeerAddress::Unix, "unix".to_owned()));
+    }
+    // Counting that a reload ends and begins again does not count them either.
+    for max in [0, 1] {
+        let mut settings = world.server.settings().clone();
+        settings.limits.connections_per_address_max = max;
+        world.server.reload(settings);
+    }
+    world[peers[0]].reset();
+    world.run();
+    let another = world.connect_from(PeerAddress::Unix);
+    assert!(world.conn(another).is_some());
+    assert_eq!(world.server.stats().refused, 0);
 }
 
 #[test]

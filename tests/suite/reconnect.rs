@@ -1,5 +1,7 @@
 //! Reconnect requests of Enhanced RTMP v2: who is asked, upon what, and what becomes of them.
 
+use std::net::SocketAddr;
+
 use tiderace::config::{Duplicate, ReconnectUrl, Settings};
 use tiderace::server::reason::CloseReason;
 
@@ -148,7 +150,7 @@ fn a_publisher_that_was_asked_may_take_over_from_itself() {
             world.server.request_reconnects(now);
         }
         world.say(first, &[audio(0, 10), audio(20, 10)]);
-        let second = world.connect_from(([10, 0, 0, host], 40_001).into());
+        let second = world.connect_from(SocketAddr::from(([10, 0, 0, host], 40_001)));
         connect(&mut world, second, 1.0);
         world.say(second, &[create_stream(2.0), publish("cam")]);
         assert_eq!(world[second].was_told("NetStream.Publish.Start"), takes_over);

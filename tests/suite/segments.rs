@@ -12,6 +12,7 @@ use tiderace::limits::{
 };
 use tiderace::server::accepting::{AcceptError, Acceptor, Listen};
 use tiderace::server::peer::Protocol;
+use tiderace::server::peer_address::PeerAddress;
 use tiderace::stream::ids::ConnId;
 use tiderace::stream::segment::{FileRun, SegmentSettings, Segments};
 use tiderace::time::Time;
@@ -228,12 +229,12 @@ impl Listen for Waiting {
         Protocol::Rtmp
     }
 
-    fn accept(&mut self) -> Result<(MemoryTransport, SocketAddr), AcceptError> {
+    fn accept(&mut self) -> Result<(MemoryTransport, PeerAddress), AcceptError> {
         if let Some(error) = self.errors.pop() {
             return Err(error);
         }
         let transport = self.waiting.take().ok_or(AcceptError::Empty)?;
-        Ok((transport, SocketAddr::from((Ipv4Addr::LOCALHOST, 40_000))))
+        Ok((transport, SocketAddr::from((Ipv4Addr::LOCALHOST, 40_000)).into()))
     }
 
     fn register(&mut self, _: &mut MemoryTransport, _: ConnId) -> io::Result<()> {

@@ -35,6 +35,7 @@ use tiderace::server::Server;
 use tiderace::server::conn::Conn;
 use tiderace::server::errand::ErrandId;
 use tiderace::server::peer::Protocol;
+use tiderace::server::peer_address::PeerAddress;
 use tiderace::server::reason::CloseReason;
 use tiderace::server::transport::TcpFacts;
 use tiderace::server::web::Surface;
@@ -156,26 +157,26 @@ impl World {
 
     /// Opens a connection from a given address. As in the loop, connections are accepted after the
     /// server has been told about events and before its turn.
-    pub(crate) fn connect_from(&mut self, address: SocketAddr) -> ClientHandle {
-        self.open(address, Protocol::Rtmp)
+    pub(crate) fn connect_from(&mut self, address: impl Into<PeerAddress>) -> ClientHandle {
+        self.open(address.into(), Protocol::Rtmp)
     }
 
     /// Opens a connection of HTTP, to a listener that shows `surface`.
     pub(crate) fn connect_http(&mut self, surface: Surface) -> ClientHandle {
         let host = 0x0b00_0001 + self.clients.len() as u32;
         let address = SocketAddr::from((Ipv4Addr::from(host), 50_000));
-        let handle = self.open(address, Protocol::Http(surface));
+        let handle = self.open(address.into(), Protocol::Http(surface));
         self[handle].reader = None;
         handle
     }
 
-    fn open(&mut self, address: SocketAddr, protocol: Protocol) -> ClientHandle {
+    fn open(&mut self, address: PeerAddress, protocol: Protocol) -> ClientHandle {
         self.move_bytes();
         let handle = ClientHandle(self.clients.len());
         let faults = self.faults.map(|seed| Faults::harmless(seed ^ (handle.0 as u64) << 32));
         let link = Link::open(self.socket_bytes, faults);
         let transport = MemoryTransport(Rc::clone(&link));
-        let conn = if self.server.admits(&address, self.now) {
+        let conn = if self.server.admits(address, self.now) {
             let expected = self.server.next_id();
             let id = self.server.accept(transport, address, protocol, self.now);
             assert_eq!(id, expected, "the id that was announced");

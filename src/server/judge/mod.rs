@@ -13,12 +13,12 @@ pub mod access;
 
 use crate::limits;
 use crate::rtmp::session::{ConnectRequest, PlayRequest, PublishRequest};
+use crate::server::peer_address::PeerAddress;
 use crate::server::reason::CloseReason;
 use crate::server::web::{PlaylistRequest, ViewRequest};
 use crate::stream::ids::ConnId;
 use access::{Access, LoggedIn};
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::rc::Rc;
 
 /// A refusal.
@@ -81,7 +81,7 @@ pub struct Question {
     /// The ticket that the decision must carry.
     pub ticket: Ticket,
     /// The address of the peer.
-    pub peer: SocketAddr,
+    pub peer: PeerAddress,
     /// The command.
     pub command: JudgedCommand,
     /// The canonical name of the stream, as the access rules grant it; the path of the application
@@ -157,7 +157,7 @@ impl Judges<'_> {
     pub(in crate::server) fn publish(
         self,
         conn: ConnId,
-        peer: SocketAddr,
+        peer: PeerAddress,
         name: &str,
         logged_in: Option<&LoggedIn>,
     ) -> Verdict {
@@ -168,13 +168,13 @@ impl Judges<'_> {
     }
 
     /// Judges a play of the stream called `name`.
-    pub(in crate::server) fn play(self, conn: ConnId, peer: SocketAddr, name: &str) -> Verdict {
+    pub(in crate::server) fn play(self, conn: ConnId, peer: PeerAddress, name: &str) -> Verdict {
         let name = self.access.play(name).into();
         self.outside(conn, peer, JudgedCommand::Play, name)
     }
 
     /// Judges a connect to the application at `path`, which the access rules allow.
-    pub(in crate::server) fn connect(self, conn: ConnId, peer: SocketAddr, path: &str) -> Verdict {
+    pub(in crate::server) fn connect(self, conn: ConnId, peer: PeerAddress, path: &str) -> Verdict {
         self.outside(conn, peer, JudgedCommand::Connect, path.into())
     }
 
@@ -182,7 +182,7 @@ impl Judges<'_> {
     fn outside(
         self,
         conn: ConnId,
-        peer: SocketAddr,
+        peer: PeerAddress,
         command: JudgedCommand,
         name: Rc<str>,
     ) -> Verdict {

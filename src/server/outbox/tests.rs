@@ -78,7 +78,7 @@ impl Bench {
         let settings = SessionSettings::new(Hello::new(&[7; 1528]));
         let address = SocketAddr::from(([10, 0, 0, 1], 4000));
         let peer = Peer::new(Protocol::Rtmp, &settings);
-        let mut conn = Conn::new(Scripted::default(), address, peer, Time::ZERO);
+        let mut conn = Conn::new(Scripted::default(), address.into(), peer, Time::ZERO);
         let mut hub = Hub::default();
         let policy = DuplicatePolicy { rule: Duplicate::Reject, silent_ms: 0 };
         let mut streams = Vec::new();

@@ -60,8 +60,8 @@ pub struct Surface {
     pub playback: bool,
     /// The page, the metrics and the API are shown.
     pub status: bool,
-    /// The listener is on a loopback address. Otherwise the page, the metrics and the API need the
-    /// token.
+    /// The listener is on a loopback address or a unix socket. Otherwise the page, the metrics and
+    /// the API need the token.
     pub is_local: bool,
 }
 

@@ -9,6 +9,7 @@ mod signals;
 mod start;
 mod stopped;
 mod systemd;
+mod unix;
 mod urgent;
 
 use std::path::Path;

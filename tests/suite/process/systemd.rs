@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::Command;
 
@@ -65,6 +66,10 @@ fn the_service_may_make_the_system_calls_that_the_server_makes() {
     let mut server = Start::shell("calls", "exec strace -D -f -o \"$TRACE\" \"$0\" \"$@\"", "");
     server.command.env("TRACE", &trace).env("NOTIFY_SOCKET", "/nonexistent/notify");
     server.command.env("WATCHDOG_USEC", "100000");
+    // A socket that a server has left behind.
+    let socket = directory.file("http.sock");
+    drop(UnixListener::bind(&socket).unwrap());
+    server.command.args(["--http-listen", &format!("unix:{}", socket.display())]);
     let mut server = server.start();
     let mut players: Vec<_> =
         (0..SEGMENT_PLAYERS_MIN).map(|_| Peer::playing(server.address, "cam")).collect();
@@ -88,7 +93,7 @@ fn the_service_may_make_the_system_calls_that_the_server_makes() {
         name.bytes().all(|byte| byte == b'_' || byte.is_ascii_alphanumeric()).then_some(name)
     });
     let calls: BTreeSet<_> = calls.collect();
-    let expected = ["epoll_wait", "accept4", "memfd_create", "sendfile"];
+    let expected = ["epoll_wait", "accept4", "unlink", "memfd_create", "sendfile"];
     assert!(expected.iter().all(|call| calls.contains(call)), "{calls:?}");
     let may = allowed();
     assert!(may.contains("read") && !may.contains("ptrace") && !may.contains("setrlimit"));

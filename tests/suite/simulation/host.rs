@@ -20,6 +20,7 @@ use tiderace::server::accepting::{AcceptError, Acceptor, Listen};
 use tiderace::server::conn::Conn;
 use tiderace::server::judge::{Decision, Question, Ticket};
 use tiderace::server::peer::Protocol;
+use tiderace::server::peer_address::PeerAddress;
 use tiderace::stream::ids::ConnId;
 use tiderace::stream::segment::SegmentSettings;
 use tiderace::time::Time;
@@ -72,7 +73,7 @@ impl Listen for Backlog {
         self.protocol
     }
 
-    fn accept(&mut self) -> Result<(Socket, SocketAddr), AcceptError> {
+    fn accept(&mut self) -> Result<(Socket, PeerAddress), AcceptError> {
         uncounted(|| self.take())
     }
 
@@ -86,7 +87,7 @@ impl Listen for Backlog {
 }
 
 impl Backlog {
-    fn take(&mut self) -> Result<(Socket, SocketAddr), AcceptError> {
+    fn take(&mut self) -> Result<(Socket, PeerAddress), AcceptError> {
         if self.waiting.is_empty() {
             return Err(AcceptError::Empty);
         }
@@ -105,7 +106,7 @@ impl Backlog {
         }
         self.descriptors += 1;
         (self.accepted, self.protocol) = (Some(id), protocol);
-        Ok((transport, SocketAddr::from((Ipv4Addr::from(CLIENT_ADDRESSES + id), 40_000))))
+        Ok((transport, SocketAddr::from((Ipv4Addr::from(CLIENT_ADDRESSES + id), 40_000)).into()))
     }
 
     fn register_taken(&mut self, id: ConnId) -> io::Result<()> {
@@ -344,7 +345,7 @@ impl Host {
     /// Takes the next question of the server to its judge. Returns it with the client that asked.
     pub(super) fn next_question(&mut self) -> Option<(ClientId, Question)> {
         let question = self.ledger.count(|| self.server.next_question())?;
-        let IpAddr::V4(address) = question.peer.ip() else { return None };
+        let Some(IpAddr::V4(address)) = question.peer.ip() else { return None };
         Some((u32::from(address) - CLIENT_ADDRESSES, question))
     }
 
