@@ -1,6 +1,6 @@
 //! Durations in a histogram of fixed size.
 //!
-//! Buckets are log-linear: each power of two has [`STEPS`] buckets of the same width. So a duration
+//! Buckets are log-linear: each power of two has `STEPS` buckets of the same width. So a duration
 //! is known to an eighth, from microseconds to a minute, and to record one takes no division and no
 //! search. Nothing is allocated after the start.
 
