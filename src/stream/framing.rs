@@ -247,7 +247,7 @@ impl<'w> TapeMessage<'w> {
     }
 }
 
-/// A message in a framing that differs from the bytes on the tape.
+/// A message in a framing other than RTMP.
 #[derive(Clone, Copy)]
 struct Piece<'w> {
     head: Small,
@@ -255,13 +255,11 @@ struct Piece<'w> {
     tail: Small,
 }
 
-/// The middle of a message.
+/// The middle of a message: a part of the payload, without the headers of its chunks.
 #[derive(Clone, Copy)]
-enum Body<'w> {
-    /// The bytes on the tape after the header of type 0.
-    Chunks(&'w [u8]),
-    /// A part of the payload, without the headers of its chunks.
-    Payload(Chunked<'w>, Part),
+struct Body<'w> {
+    message: Chunked<'w>,
+    part: Part,
 }
 
 /// The range of a payload, from the first to after the last byte.
@@ -289,12 +287,6 @@ impl Default for Small {
 }
 
 impl Small {
-    fn new(bytes: &[u8]) -> Self {
-        let mut small = Self::default();
-        small.push(bytes);
-        small
-    }
-
     fn push(&mut self, bytes: &[u8]) {
         self.bytes[self.len..][..bytes.len()].copy_from_slice(bytes);
         self.len += bytes.len();
@@ -307,23 +299,15 @@ impl Small {
 
 impl Body<'_> {
     const fn len(&self) -> usize {
-        match self {
-            Self::Chunks(chunks) => chunks.len(),
-            Self::Payload(_, part) => part.to - part.from,
-        }
+        self.part.to - self.part.from
     }
 }
 
 impl<'w> Body<'w> {
     /// Adds the bytes after the first `skipped` ones. Returns whether there is room for more.
     fn add(&self, skipped: usize, slices: &mut Slices<'w, '_>) -> bool {
-        match self {
-            Self::Chunks(chunks) => slices.push(&chunks[skipped..]),
-            Self::Payload(message, part) => {
-                let part = Part { from: part.from + skipped, ..*part };
-                message.payload_slices(part).all(|slice| slices.push(slice)) && slices.has_room()
-            }
-        }
+        let part = Part { from: self.part.from + skipped, ..self.part };
+        self.message.payload_slices(part).all(|slice| slices.push(slice)) && slices.has_room()
     }
 }
 
@@ -370,7 +354,34 @@ impl<'c> View<'c> {
         if self.is_plain() {
             return slices.push(&wire[sent..]);
         }
+        if self.framing == Framing::Rtmp {
+            return self.add_readdressed(wire, sent, slices);
+        }
         self.add_framed(wire, sent, slices)
+    }
+
+    /// Adds RTMP messages with the message stream id of this player. A piece for each was rejected:
+    /// a player of a long backlog visits thousands of messages in a turn.
+    #[cold]
+    fn add_readdressed<'w>(
+        &self,
+        wire: &'w [u8],
+        mut sent: usize,
+        slices: &mut Slices<'w, '_>,
+    ) -> bool {
+        let mut rest = wire;
+        while let Some(message) = Chunked::first(&mut rest, self.chunk_size) {
+            let skipped = sent.min(message.wire.len());
+            sent -= skipped;
+            let mut header = *message.header;
+            header[STREAM_ID_AT..].copy_from_slice(&self.lane.to_le_bytes());
+            let has_room = slices.push_copy(&header[skipped.min(HEADER_BYTES)..])
+                && slices.push(&message.wire[skipped.max(HEADER_BYTES)..]);
+            if !has_room {
+                return false;
+            }
+        }
+        true
     }
 
     #[cold]
@@ -466,7 +477,7 @@ impl<'c> View<'c> {
 
     /// Begins a piece of `len` bytes with the head of its WebSocket message or of its chunk.
     fn begin<'w>(&self, message: Chunked<'w>, part: Part, len: usize) -> Piece<'w> {
-        let body = Body::Payload(message, part);
+        let body = Body { message, part };
         let mut piece = Piece { head: Small::default(), body, tail: Small::default() };
         if matches!(self.framing, Framing::WebSocketFlv | Framing::WebSocketMp4) {
             let (frame, frame_len) = frame_head(Opcode::Binary, len as u64);
@@ -506,17 +517,9 @@ impl<'c> View<'c> {
 
     fn piece<'w>(&self, message: Chunked<'w>) -> Piece<'w> {
         match self.framing {
-            Framing::Rtmp => {
-                let mut header = *message.header;
-                header[STREAM_ID_AT..].copy_from_slice(&self.lane.to_le_bytes());
-                Piece {
-                    head: Small::new(&header),
-                    body: Body::Chunks(&message.wire[HEADER_BYTES..]),
-                    tail: Small::default(),
-                }
-            }
-            Framing::Flv | Framing::WebSocketFlv => self.flv_tag(message),
             Framing::Mp4 | Framing::WebSocketMp4 => self.fragment(message),
+            // RTMP has no pieces: see `add_readdressed`.
+            Framing::Rtmp | Framing::Flv | Framing::WebSocketFlv => self.flv_tag(message),
         }
     }
 }
@@ -546,7 +549,7 @@ impl<'w> Piece<'w> {
 /// Returns the piece of a message that is not sent.
 fn nothing(message: Chunked<'_>) -> Piece<'_> {
     let part = Part { from: message.payload_len, to: message.payload_len };
-    let body = Body::Payload(message, part);
+    let body = Body { message, part };
     Piece { head: Small::default(), body, tail: Small::default() }
 }
 
