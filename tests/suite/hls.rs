@@ -9,12 +9,11 @@ use tiderace::media::flv::FlvReader;
 use tiderace::server::judge::{JudgedCommand, OutsideJudge, Refused};
 use tiderace::server::memory::MemoryLevel;
 use tiderace::server::reason::CloseReason;
-use tiderace::server::web::Surface;
 
+use crate::web::{ALL, Response};
 use crate::wire::{AUDIO, Message, VIDEO};
 use crate::world::{ClientHandle, World};
 
-const ALL: Surface = Surface { playback: true, status: true, is_local: true };
 /// Time of a frame at 25 frames a second, and of a frame of sound with 1024 samples at 48 kHz.
 const FRAME_MS: u64 = 40;
 const SOUND_US: u64 = 21_333;
@@ -151,12 +150,12 @@ impl Camera {
         !self.world[client].received().is_empty()
     }
 
-    fn reply(&self, client: ClientHandle) -> Reply {
-        Reply::of(self.world[client].received())
+    fn reply(&self, client: ClientHandle) -> Response {
+        Response::of(self.world[client].received())
     }
 
     /// Asks for something that exists.
-    fn get(&mut self, path: &str) -> Reply {
+    fn get(&mut self, path: &str) -> Response {
         let client = self.send(path);
         self.reply(client)
     }
@@ -186,29 +185,8 @@ impl Camera {
         self.run_ms((self.gop_frames * FRAME_MS).max(2000));
     }
 
-    fn file(&mut self, uri: &str) -> Reply {
+    fn file(&mut self, uri: &str) -> Response {
         self.get(&format!("/live/cam/{uri}"))
-    }
-}
-
-/// A response with its body.
-#[derive(Debug)]
-struct Reply {
-    status: u16,
-    head: String,
-    body: Vec<u8>,
-}
-
-impl Reply {
-    fn of(bytes: &[u8]) -> Self {
-        let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").expect("a whole head") + 4;
-        let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        Self { status, head, body: bytes[end..].to_vec() }
-    }
-
-    fn text(&self) -> String {
-        String::from_utf8(self.body.clone()).unwrap()
     }
 }
 

@@ -40,6 +40,10 @@ impl Response {
         Self { status, head, body: bytes[end..].to_vec() }
     }
 
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8(self.body.clone()).unwrap()
+    }
+
     pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap()
     }
