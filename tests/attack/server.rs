@@ -136,7 +136,10 @@ impl Server {
     pub(crate) fn log_from(&self, start: usize) -> String {
         let path = self.own.as_ref().map(|own| own.output_path());
         let bytes = path.and_then(|path| fs::read(path).ok()).unwrap_or_default();
-        String::from_utf8_lossy(bytes.get(start..).unwrap_or_default()).into_owned()
+        let bytes = bytes.get(start..).unwrap_or_default();
+        // A line that is being written is left out: half a word gives no reason.
+        let end = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        String::from_utf8_lossy(&bytes[..end]).into_owned()
     }
 
     /// Returns the size of the log so far.
