@@ -187,7 +187,7 @@ fn measure_once(flood: Flood, length: Duration, done: &mut String) -> Result<Rou
     let due = feed.sent();
     wait_until(WAIT_MAX, || viewer.seen().newest >= Some(due) || viewer.is_over());
     let mut under_us = viewer.take_latencies_us();
-    *done = running.done.line();
+    let counts = running.done.line();
     let lost = (due - before).saturating_sub(under_us.len() as u64);
     if lost > 0 {
         println!(
@@ -200,7 +200,9 @@ fn measure_once(flood: Flood, length: Duration, done: &mut String) -> Result<Rou
     drop((running, viewer, feed));
     server.end(WAIT_MAX);
     let log = server.log_from(0);
-    let turn_cpu_us = longest_turn_us(&log).ok_or("the server does not report its longest turn")?;
+    let (turn_cpu_us, phases) =
+        longest_turn(&log).ok_or("the server does not report its longest turn")?;
+    *done = format!("{phases}; {counts}");
     Ok(Round {
         alone_p99_us: percentile_99(alone_us),
         under_max_us: under_us.iter().copied().max().unwrap_or_default(),
@@ -209,11 +211,12 @@ fn measure_once(flood: Flood, length: Duration, done: &mut String) -> Result<Rou
     })
 }
 
-/// Returns the longest turn from the last line of the server's log.
-fn longest_turn_us(log: &str) -> Option<u64> {
+/// Returns the processor time of the longest turn (us) and its phases, from the last line of the
+/// server's log.
+fn longest_turn(log: &str) -> Option<(u64, &str)> {
     let (_, longest) = log.rsplit_once("longest turn: ")?;
-    let ms: f64 = longest.split(' ').next()?.parse().ok()?;
-    Some((ms * 1000.0) as u64)
+    let (ms, phases) = longest.trim_end().split_once(" ms of CPU ")?;
+    Some(((ms.parse::<f64>().ok()? * 1000.0) as u64, phases))
 }
 
 fn percentile_99(mut latencies_us: Vec<u64>) -> u64 {

@@ -142,8 +142,11 @@ impl EventLoop {
         }
         let left = self.server.len();
         self.server.stop(self.now());
-        let longest_ms = self.server.turn_cpu_us_max() as f64 / 1000.0;
-        info!("stopped with {left} open connections; longest turn: {longest_ms:.1} ms of CPU");
+        let (cpu_us, phases) = self.server.longest_turn();
+        let cpu_ms = cpu_us as f64 / 1000.0;
+        info!(
+            "stopped with {left} open connections; longest turn: {cpu_ms:.1} ms of CPU ({phases})"
+        );
         Ok(())
     }
 

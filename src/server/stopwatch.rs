@@ -57,6 +57,27 @@ impl Work {
     }
 }
 
+/// The wall time of each phase of a turn (us). Displayed in milliseconds, without the phases that
+/// took next to none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Phases {
+    micros: [u64; Work::ALL.len()],
+}
+
+impl fmt::Display for Phases {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut separator = "";
+        for work in Work::ALL {
+            let millis = self.micros[work as usize] as f64 / 1000.0;
+            if millis >= 0.1 {
+                write!(f, "{separator}{} {millis:.1} ms", work.as_str())?;
+                separator = ", ";
+            }
+        }
+        Ok(())
+    }
+}
+
 /// The piece of work that took longest.
 #[derive(Clone, Copy, Debug)]
 struct Longest {
@@ -72,13 +93,14 @@ pub(super) struct Stopwatch {
     /// The last reading of the processor clock, and the time of that reading.
     cpu: Time,
     cpu_read_at: Time,
-    /// Processor time of the longest turn (us).
+    /// Processor time of the longest turn (us), and the wall time of each phase of that turn.
     cpu_us_max: u64,
+    longest_turn: Phases,
     /// Start of the turn under way.
     began: Option<Time>,
     /// The end of the last piece of work.
     last: Time,
-    micros: [u64; Work::ALL.len()],
+    phases: Phases,
     longest: Option<Longest>,
     turns: Histogram,
 }
@@ -90,9 +112,10 @@ impl Default for Stopwatch {
             cpu: Time::ZERO,
             cpu_read_at: Time::ZERO,
             cpu_us_max: 0,
+            longest_turn: Phases::default(),
             began: None,
             last: Time::ZERO,
-            micros: [0; 5],
+            phases: Phases::default(),
             longest: None,
             turns: Histogram::default(),
         }
@@ -115,6 +138,11 @@ impl Stopwatch {
     /// Processor time of the longest turn (us).
     pub(super) const fn cpu_us_max(&self) -> u64 {
         self.cpu_us_max
+    }
+
+    /// Returns the phases of the longest turn.
+    pub(super) const fn longest_turn(&self) -> Phases {
+        self.longest_turn
     }
 
     /// Returns the durations of all turns.
@@ -159,7 +187,7 @@ impl Stopwatch {
         let now = (clocks.wall)();
         let micros = micros_between(self.last, now);
         self.last = now;
-        self.micros[work as usize] += micros;
+        self.phases.micros[work as usize] += micros;
         if self.longest.is_none_or(|longest| micros > longest.micros) {
             self.longest = Some(Longest { micros, work, peer: peer() });
         }
@@ -169,7 +197,7 @@ impl Stopwatch {
     /// Ends the turn. Returns its description if it took too long.
     pub(super) fn stop(&mut self) -> Option<SlowTurn> {
         let began = self.began.take()?;
-        let micros = std::mem::take(&mut self.micros);
+        let phases = std::mem::take(&mut self.phases);
         let longest = self.longest.take()?;
         let millis = self.last.millis_since(began);
         let is_slow = millis > TURN_MS_MAX;
@@ -181,8 +209,10 @@ impl Stopwatch {
         let cpu = (self.clocks.as_ref()?.cpu)();
         let cpu_us = micros_between(self.cpu, cpu).min(turn_us);
         (self.cpu, self.cpu_read_at) = (cpu, self.last);
-        self.cpu_us_max = self.cpu_us_max.max(cpu_us);
-        is_slow.then_some(SlowTurn { millis, cpu_millis: cpu_us / 1000, micros, longest })
+        if cpu_us > self.cpu_us_max {
+            (self.cpu_us_max, self.longest_turn) = (cpu_us, phases);
+        }
+        is_slow.then_some(SlowTurn { millis, cpu_millis: cpu_us / 1000, phases, longest })
     }
 }
 
@@ -195,7 +225,7 @@ const fn micros_between(earlier: Time, later: Time) -> u64 {
 pub(super) struct SlowTurn {
     millis: u64,
     cpu_millis: u64,
-    micros: [u64; Work::ALL.len()],
+    phases: Phases,
     longest: Longest,
 }
 
@@ -208,15 +238,7 @@ impl fmt::Display for SlowTurn {
         if let Some(peer) = peer {
             write!(f, " for {peer}")?;
         }
-        let mut separator = "; in total";
-        for work in Work::ALL {
-            let millis = self.micros[work as usize] / 1000;
-            if millis > 0 {
-                write!(f, "{separator} {} {millis} ms", work.as_str())?;
-                separator = ",";
-            }
-        }
-        Ok(())
+        write!(f, "; in total {}", self.phases)
     }
 }
 
@@ -278,7 +300,7 @@ mod tests {
                 81,
                 Some(
                     "a turn took 101 ms, 99 ms of them on the processor; the longest step was \
-                     81 ms reading for 10.0.0.1:2; in total reading 91 ms, writing 10 ms",
+                     81 ms reading for 10.0.0.1:2; in total reading 91.0 ms, writing 10.0 ms",
                 ),
             ),
         ] {
@@ -301,6 +323,7 @@ mod tests {
             lab.turn(&[(Work::Reading, 1, wall_ms, cpu_ms)]);
             assert_eq!(lab.watch.cpu_us_max(), longest_ms * 1000);
         }
+        assert_eq!(lab.watch.longest_turn().to_string(), "reading 8.0 ms");
     }
 
     #[test]
