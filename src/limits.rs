@@ -155,8 +155,9 @@ pub const READ_CALLS_PER_TURN_MAX: usize = 16;
 /// Bytes read from all connections in a turn, before players are written to. The read that reaches
 /// this bound is finished.
 pub const READ_BYTES_OF_ALL_PER_TURN_MAX: usize = MIB;
-/// Messages read from all connections in a turn. A media message takes about 0.3 us.
-pub const READ_MESSAGES_OF_ALL_PER_TURN_MAX: usize = 8192;
+/// Messages read from all connections in a turn. A media message takes about 0.3 us, and three
+/// times as long if each is for another stream, whose memory is not in the cache.
+pub const READ_MESSAGES_OF_ALL_PER_TURN_MAX: usize = 4096;
 /// Reads of all connections in a turn.
 pub const READ_CALLS_OF_ALL_PER_TURN_MAX: usize = 512;
 /// Cost of a command, or of a header for new players (in media messages).
@@ -180,8 +181,9 @@ pub const WRITE_MESSAGES_PER_TURN_MAX: usize = 4096;
 pub const WRITE_CALLS_PER_TURN_MAX: usize = 16;
 /// Bytes written to all connections in a turn, before the next poll.
 pub const WRITE_BYTES_OF_ALL_PER_TURN_MAX: usize = 4 * MIB;
-/// Messages that all writes of a turn visit.
-pub const WRITE_MESSAGES_OF_ALL_PER_TURN_MAX: usize = 32_768;
+/// Messages that all writes of a turn visit: as many as its calls can gather.
+pub const WRITE_MESSAGES_OF_ALL_PER_TURN_MAX: usize =
+    WRITE_CALLS_OF_ALL_PER_TURN_MAX * WRITE_SLICES_MAX;
 /// Writes of all connections in a turn, including visits that write nothing. The kernel takes 5 to
 /// 10 us for each.
 pub const WRITE_CALLS_OF_ALL_PER_TURN_MAX: usize = 256;
@@ -195,7 +197,7 @@ pub const WRITE_COPIED_BYTES_MAX: usize = 256;
 /// Bytes of short slices that are copied together for one write.
 pub const WRITE_SCRATCH_BYTES: usize = 64 * KIB;
 /// Connections removed in a turn. Closing a socket takes about 20 us.
-pub const CLOSINGS_PER_TURN_MAX: usize = 128;
+pub const CLOSINGS_PER_TURN_MAX: usize = 64;
 /// Memory files closed in a turn, when many are released at once. The kernel takes 1 ms to free the
 /// pages of a file of [`SEGMENT_BYTES`].
 pub const FILES_CLOSED_PER_TURN_MAX: usize = 4;
@@ -203,8 +205,9 @@ pub const FILES_CLOSED_PER_TURN_MAX: usize = 4;
 pub const TAPES_GIVEN_BACK_PER_TURN_MAX: usize = 16;
 /// Streams that end in a turn. Each of them frees its tape.
 pub const STREAMS_ENDED_PER_TURN_MAX: usize = 16;
-/// Messages of streams that are over that are dropped in a turn: a millisecond of work.
-pub const MESSAGES_DROPPED_PER_TURN_MAX: usize = 32 * KIB;
+/// Messages of streams that are over that are dropped in a turn: a millisecond or two of work,
+/// since none of them is in the cache.
+pub const MESSAGES_DROPPED_PER_TURN_MAX: usize = 8 * KIB;
 /// Messages that one recorded message may push off its tape, as long as the tape is within its
 /// bytes. Each message adds one, so the tape shrinks all the same.
 pub const MESSAGES_TRIMMED_MAX: usize = KIB;
