@@ -261,8 +261,14 @@ pub const HLS_PART_BYTES_MAX: usize = 8 * MIB;
 pub const HLS_PARTS_MAX: usize = 64;
 /// Segments of one track that are kept.
 pub const HLS_SEGMENTS_MAX: usize = 128;
-/// Bytes of one track from which on fewer segments are listed and kept.
-pub const HLS_RENDITION_BYTES_MAX: usize = TAPE_BYTES_MAX;
+/// Bytes of a segment: four seconds at 64 Mbit/s. A segment that reaches it ends without a keyframe.
+pub const HLS_SEGMENT_BYTES_MAX: usize = 32 * MIB;
+/// Bytes of one track from which on only the segments that players are owed are kept.
+pub const HLS_RENDITION_BYTES_LARGE: usize = TAPE_BYTES_MAX;
+/// Bytes of one track: three complete segments, and the one under way.
+pub const HLS_RENDITION_BYTES_MAX: usize = 4 * HLS_SEGMENT_BYTES_MAX;
+/// Partial segments in a playlist. Some tens are usual.
+pub const HLS_LISTED_PARTS_MAX: usize = 256;
 /// Bytes of tapes that are made parts of in a turn.
 pub const HLS_BYTES_PER_TURN_MAX: usize = MIB;
 /// Messages of tapes that are made parts of in a turn.
@@ -299,4 +305,9 @@ const _: () = {
     assert!(WINDOW_ACK_BYTES_MIN < WINDOW_ACK_BYTES);
     assert!(LISTENERS_MAX < DESCRIPTORS_RESERVED);
     assert!(CHUNK_SIZE_OUT >= CHUNK_SIZE_INITIAL);
+    assert!(HLS_PART_BYTES_MAX + MESSAGE_BYTES_MAX < HLS_SEGMENT_BYTES_MAX);
+    assert!(HLS_SEGMENT_BYTES_MAX <= HLS_RENDITION_BYTES_MAX / 4);
+    assert!(HLS_RENDITION_BYTES_LARGE < HLS_RENDITION_BYTES_MAX - HLS_SEGMENT_BYTES_MAX);
+    // The newest complete segment and the one under way are listed with all their parts.
+    assert!(2 * HLS_PARTS_MAX <= HLS_LISTED_PARTS_MAX);
 };

@@ -975,6 +975,7 @@ mod tests {
     use crate::rtmp::message::{Message, MessageHeader, kind};
     use crate::rtmp::session::Receives;
     use crate::stream::ids::ConnId;
+    use crate::stream::parts::RenditionKind;
     use crate::test_support::{TAPE, hex, wire_messages};
 
     const POLICY: DuplicatePolicy =
@@ -1519,5 +1520,28 @@ mod tests {
         let clear = "02 000f 40636c65617244617461 4672616d65 02 000a 6f6e4d65746144617461";
         assert_eq!(bench.record(kind::DATA_AMF0, &hex(clear)), Outcome::Parsed);
         assert!(bench.headers().is_empty());
+    }
+
+    #[test]
+    fn what_is_joined_to_a_segment_is_charged_like_what_is_copied_to_a_part() {
+        let mut bench = Bench::new();
+        bench.audio("af00 1190");
+        bench.audio("af01 00");
+        assert!(bench.hub.begin_parts(bench.stream, Incarnation(1), 0, at(0)));
+        for index in 0..300 {
+            let payload = [&[0xaf, 1][..], &[7; 1000]].concat();
+            bench.record_with(index * 20, kind::AUDIO, &payload, at(0), &TAPE);
+        }
+        let tape = bench.hub.channel(bench.stream).tape();
+        let wire: usize = tape.from(0).map(|entry| entry.wire.len()).sum();
+        let mut budget = Budget::UNLIMITED;
+        assert!(bench.hub.follow_parts(bench.stream, &mut budget));
+        let log = bench.hub.channel(bench.stream).parts().unwrap();
+        let rendition = log.rendition(RenditionKind::Audio).unwrap();
+        let complete = rendition.listed().filter_map(|(_, segment)| segment.bytes.as_ref());
+        let joined: usize = complete.map(|bytes| bytes.len()).sum();
+        assert!(joined > 150_000, "{joined} bytes");
+        let spent = Budget::UNLIMITED.bytes - budget.bytes;
+        assert!((wire * 9 / 10 + joined..=wire + joined).contains(&spent), "{spent} of {wire}");
     }
 }

@@ -240,6 +240,11 @@ impl<'w> TapeMessage<'w> {
         self.0.first_chunk_payload()
     }
 
+    /// Returns the length of the payload.
+    pub(super) fn payload_len(&self) -> usize {
+        self.0.payload().to
+    }
+
     /// Appends the payload from `offset` on.
     pub(super) fn append_payload(&self, offset: usize, out: &mut Vec<u8>) {
         let part = Part { from: offset, ..self.0.payload() };

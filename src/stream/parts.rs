@@ -17,7 +17,7 @@ use super::rendition::{Pace, Rendition};
 use super::tape::{Entry, Tape};
 use crate::budget::Budget;
 use crate::media::MediaKind;
-use crate::media::fmp4::{TrackConfig, sample_of};
+use crate::media::fmp4::{SampleInfo, TrackConfig, sample_of};
 
 /// Longest pause between two samples that a segment may have (target durations). After a longer one
 /// the time of the segments begins again.
@@ -95,6 +95,8 @@ pub struct PartLog {
     origin: (u64, u64),
     awaits_keyframe: bool,
     is_over: bool,
+    /// Number of changes that a playlist shows.
+    edition: u64,
     /// Memory at the end of the last call that changed it (bytes).
     held_bytes: usize,
 }
@@ -140,6 +142,7 @@ impl PartLog {
             origin: (last_ms, unix_ms),
             awaits_keyframe: true,
             is_over: false,
+            edition: 0,
             held_bytes: size_of::<Self>(),
         })
     }
@@ -147,6 +150,11 @@ impl PartLog {
     /// Returns the name of this run of the stream.
     pub const fn incarnation(&self) -> Incarnation {
         self.incarnation
+    }
+
+    /// Returns a number that changes whenever a media playlist does.
+    pub const fn edition(&self) -> u64 {
+        self.edition
     }
 
     /// Returns a rendition, if the stream has it.
@@ -187,16 +195,21 @@ impl PartLog {
             budget.spend_bytes(entry.wire.len());
             self.next += 1;
             self.read(entry, tape);
+            let renditions = self.video.iter_mut().chain(&mut self.audio);
+            budget.spend_bytes(renditions.map(Rendition::take_joined_bytes).sum());
         }
         self.measure();
         let is_behind = self.next < tape.next_sequence();
-        Followed { is_behind, has_parts: self.positions() != before }
+        let has_parts = self.positions() != before;
+        self.edition += u64::from(has_parts);
+        Followed { is_behind, has_parts }
     }
 
     /// Ends the log with its last samples.
     pub fn end(&mut self) {
         self.break_off();
         self.is_over = true;
+        self.edition += 1;
         self.measure();
     }
 
@@ -235,7 +248,8 @@ impl PartLog {
         }
         let ms = self.without_wraps(message.timestamp());
         self.notice_pause(ms);
-        let info = sample.info(0, message.timestamp());
+        let bytes = message.payload_len().saturating_sub(sample.offset) as u32;
+        let info = SampleInfo { bytes, ..sample.info(0, message.timestamp()) };
         let append = |out: &mut Vec<u8>| message.append_payload(sample.offset, out);
         match entry.media {
             MediaKind::Video => {

@@ -6,6 +6,7 @@
 use super::meter::Report;
 use super::parts::{PartLog, RenditionKind};
 use super::rendition::{MediaSegment, PartialSegment, Rendition};
+use crate::limits;
 use ::time::OffsetDateTime;
 use ::time::format_description::well_known::Rfc3339;
 use std::fmt::{self, Display, Formatter, Write};
@@ -168,6 +169,12 @@ pub fn media(log: &PartLog, kind: RenditionKind, skips: bool, links: Links<'_>) 
     let _ = writeln!(out, "#EXT-X-DISCONTINUITY-SEQUENCE:{}", rendition.discontinuities());
     let mut after_ms: u64 = listed.iter().map(|(_, segment)| segment.duration_ms).sum();
     let is_old = |after_ms: &u64| *after_ms >= SKIP_TARGETS * target_ms;
+    let mut parts = 0;
+    let exceeds = |(_, segment): &(u64, &MediaSegment)| {
+        parts += segment.parts.len();
+        parts > limits::HLS_LISTED_PARTS_MAX
+    };
+    let parts_from = listed.iter().rposition(exceeds).map_or(0, |index| index + 1);
     let mut writer = Writer { out, log, kind, links, init: None };
     let mut skipped = 0;
     for (index, (msn, segment)) in listed.iter().enumerate() {
@@ -182,7 +189,7 @@ pub fn media(log: &PartLog, kind: RenditionKind, skips: bool, links: Links<'_>) 
             let _ = writeln!(writer.out, "#EXT-X-SKIP:SKIPPED-SEGMENTS={skipped}");
         }
         let is_complete = index + 1 < listed.len();
-        let has_parts = after_ms <= PARTS_TARGETS * target_ms;
+        let has_parts = after_ms <= PARTS_TARGETS * target_ms && index >= parts_from;
         writer.segment(*msn, segment, is_complete, has_parts);
     }
     writer.end(rendition);

@@ -47,6 +47,12 @@ const SAMPLE_MS: u64 = 33;
 /// Room for the boxes of a fragment, and for each of its samples (bytes).
 const HEAD_BYTES: usize = 128;
 const HEAD_SAMPLE_BYTES: usize = 16;
+/// Room for the initialization section of a configuration, which is one of the stream's headers.
+const INIT_BYTES_MAX: usize = 2 * limits::HEADERS_BYTES_MAX;
+/// Bytes of the complete segments. The rest is for the segment under way, and for a new
+/// initialization section.
+const COMPLETE_BYTES_MAX: usize =
+    limits::HLS_RENDITION_BYTES_MAX - limits::HLS_SEGMENT_BYTES_MAX - INIT_BYTES_MAX;
 
 /// The durations of a rendition, which never change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +107,8 @@ pub struct MediaSegment {
     pub parts: Vec<PartialSegment>,
     /// All parts together, once the segment is complete. The parts are slices of it then.
     pub bytes: Option<Bytes>,
+    /// Bytes of all parts.
+    len: usize,
     /// Sum of the durations of the parts (ms).
     pub duration_ms: u64,
     /// Decoding time of its first sample (ms), if there is one.
@@ -116,6 +124,7 @@ impl MediaSegment {
         Self {
             parts: Vec::new(),
             bytes: None,
+            len: 0,
             duration_ms: 0,
             start_ms: None,
             init,
@@ -123,14 +132,10 @@ impl MediaSegment {
         }
     }
 
-    fn len(&self) -> usize {
-        self.parts.iter().map(|part| part.bytes.len()).sum()
-    }
-
     /// Joins the parts, so that the segment is one piece in memory as it is for players that fetch
     /// it as a whole.
     fn complete(&mut self, gauge: &Gauge) {
-        let mut whole = Vec::with_capacity(self.len());
+        let mut whole = Vec::with_capacity(self.len);
         self.parts.iter().for_each(|part| whole.extend_from_slice(&part.bytes));
         let whole = gauge.share(whole);
         let mut at = 0;
@@ -187,6 +192,8 @@ pub struct Rendition {
     bytes: usize,
     /// Largest bitrate of a segment (bit/s).
     peak_bitrate: u64,
+    /// Bytes of the segments that were completed since [`Rendition::take_joined_bytes`].
+    joined_bytes: usize,
 }
 
 impl Rendition {
@@ -209,6 +216,7 @@ impl Rendition {
             ends_at: None,
             sample_ms: SAMPLE_MS,
             peak_bitrate: 0,
+            joined_bytes: 0,
         }
     }
 
@@ -237,14 +245,21 @@ impl Rendition {
             + self.unfinished.samples.capacity() * size_of::<(u64, SampleInfo)>()
     }
 
-    /// Adds a sample with this decoding time (ms), whose bytes `append` writes. Completes the part
-    /// and the segment that it ends. Returns whether a segment has ended.
+    /// Takes the number of bytes that were copied to join the parts of complete segments.
+    pub fn take_joined_bytes(&mut self) -> usize {
+        std::mem::take(&mut self.joined_bytes)
+    }
+
+    /// Adds a sample with this decoding time (ms), whose bytes `append` writes: as many as the
+    /// sample says. Completes the part and the segment that it ends. Returns whether a segment has
+    /// ended.
     pub fn push(&mut self, ms: u64, sample: SampleInfo, append: impl FnOnce(&mut Vec<u8>)) -> bool {
         let before = self.next_msn();
-        self.make_room_for(ms, sample.is_keyframe && self.config.is_video());
+        self.make_room_for(ms, &sample);
         let len = self.unfinished.bytes.len();
         append(&mut self.unfinished.bytes);
         let added = self.unfinished.bytes.len() - len;
+        debug_assert_eq!(added, sample.bytes as usize, "a sample is as long as it says");
         self.bytes += added;
         self.unfinished.samples.push((ms, SampleInfo { bytes: added as u32, ..sample }));
         if self.unfinished.samples.len() >= limits::HLS_PART_SAMPLES_MAX
@@ -343,7 +358,7 @@ impl Rendition {
     }
 
     /// Completes the part and the segment that a sample at `ms` does not belong to.
-    fn make_room_for(&mut self, ms: u64, is_keyframe: bool) {
+    fn make_room_for(&mut self, ms: u64, sample: &SampleInfo) {
         if let Some(newest) = self.unfinished.newest_ms() {
             let part_ms_max = u64::from(self.pace.part_ms);
             let has_others = self.unfinished.samples.len() > 1;
@@ -358,11 +373,11 @@ impl Rendition {
             }
             self.sample_ms = ms.saturating_sub(newest);
             let with_next_ms = (ms + self.sample_ms).saturating_sub(self.part_start_ms());
-            if with_next_ms > part_ms_max || self.ends_segment(ms, is_keyframe) {
+            if with_next_ms > part_ms_max || self.ends_segment(ms, sample) {
                 self.complete_part(self.unfinished.samples.len(), ms);
             }
         }
-        if self.unfinished.samples.is_empty() && self.ends_segment(ms, is_keyframe) {
+        if self.unfinished.samples.is_empty() && self.ends_segment(ms, sample) {
             self.complete_segment();
         }
     }
@@ -378,14 +393,24 @@ impl Rendition {
         start.map_or(0, |start| ms.saturating_sub(start))
     }
 
+    /// Returns the length of the segment if `sample` ended it (bytes).
+    fn segment_bytes(&self, sample: &SampleInfo) -> usize {
+        let complete = self.segments.back().map_or(0, |open| open.len);
+        let Unfinished { samples, bytes } = &self.unfinished;
+        let head = HEAD_BYTES + (samples.len() + 1) * HEAD_SAMPLE_BYTES;
+        complete + head + bytes.len() + sample.bytes as usize
+    }
+
     /// Returns whether the segment ends before a sample at `ms`.
-    fn ends_segment(&self, ms: u64, is_keyframe: bool) -> bool {
+    fn ends_segment(&self, ms: u64, sample: &SampleInfo) -> bool {
+        let is_keyframe = sample.is_keyframe && self.config.is_video();
         let length_ms = self.segment_ms(ms);
         let parts = self.segments.back().map_or(0, |open| open.parts.len());
         is_keyframe && length_ms >= u64::from(SEGMENT_MS_MIN)
             || self.ends_at.is_some_and(|at| ms >= at)
             || length_ms + self.sample_ms > self.pace.segment_ms_max()
             || parts >= limits::HLS_PARTS_MAX
+            || self.segment_bytes(sample) > limits::HLS_SEGMENT_BYTES_MAX
     }
 
     /// Ends the segment before the first sample that is not before `ms`.
@@ -413,7 +438,8 @@ impl Rendition {
         let mut bytes = Vec::with_capacity(len + HEAD_BYTES + infos.len() * HEAD_SAMPLE_BYTES);
         // A part is far below the bound of a fragment: see `limits::HLS_PART_BYTES_MAX`.
         let _ = self.fragments.head_of_many(&mut bytes, &infos);
-        bytes.extend(self.unfinished.bytes.drain(..len));
+        bytes.extend_from_slice(&self.unfinished.bytes[..len]);
+        self.unfinished.bytes.drain(..len);
         self.bytes += bytes.len() - len;
         // A part cannot be as long as a pause of the encoder. Players take the time from the
         // samples.
@@ -421,6 +447,7 @@ impl Rendition {
         if let Some(open) = self.segments.back_mut() {
             open.start_ms.get_or_insert(start_ms);
             open.duration_ms += duration_ms;
+            open.len += bytes.len();
             open.parts.push(PartialSegment {
                 bytes: self.gauge.share(bytes),
                 duration_ms: duration_ms as u32,
@@ -436,7 +463,8 @@ impl Rendition {
             return;
         };
         open.complete(&self.gauge);
-        let bits = open.len() as u64 * 8;
+        self.joined_bytes += open.len;
+        let bits = open.len as u64 * 8;
         let bitrate = (bits * 1000).checked_div(open.duration_ms).unwrap_or_default();
         self.peak_bitrate = self.peak_bitrate.max(bitrate);
         self.segments.push_back(MediaSegment::new(self.init, false));
@@ -444,7 +472,8 @@ impl Rendition {
     }
 
     /// Takes segments from the list, and drops them when players have had the time to fetch them.
-    /// Beyond the bound in bytes only the listed segments that players are owed are kept.
+    /// A large track keeps the listed segments that players are owed, and less than those beyond
+    /// the bounds in bytes and in segments.
     fn trim(&mut self) {
         let target_ms = self.pace.target_ms();
         let duration = |segments: &mut dyn Iterator<Item = &MediaSegment>| {
@@ -453,17 +482,18 @@ impl Rendition {
         let mut listed_ms = duration(&mut self.segments.range(self.listed_from..));
         let mut kept_ms = duration(&mut self.segments.range(..self.listed_from));
         loop {
-            let is_large = self.bytes > limits::HLS_RENDITION_BYTES_MAX;
+            let is_large = self.bytes > limits::HLS_RENDITION_BYTES_LARGE;
             let listed_max = if is_large { LISTED_TARGETS_MIN } else { LISTED_TARGETS } * target_ms;
             let oldest_ms = self.segments[self.listed_from].duration_ms;
-            let are_many = self.segments.len() > limits::HLS_SEGMENTS_MAX;
-            if listed_ms - oldest_ms >= listed_max || are_many && self.listed_from == 0 {
+            let is_beyond = self.segments.len() > limits::HLS_SEGMENTS_MAX
+                || self.bytes > COMPLETE_BYTES_MAX && self.segments.len() > 2;
+            if listed_ms - oldest_ms >= listed_max || is_beyond && self.listed_from == 0 {
                 self.discontinuities += u64::from(self.segments[self.listed_from].is_discontinuous);
                 self.listed_from += 1;
                 listed_ms -= oldest_ms;
                 kept_ms += oldest_ms;
             } else if self.listed_from > 0
-                && (is_large || are_many || kept_ms > KEPT_TARGETS * target_ms)
+                && (is_large || is_beyond || kept_ms > KEPT_TARGETS * target_ms)
             {
                 kept_ms -= self.drop_oldest();
             } else {
@@ -477,12 +507,84 @@ impl Rendition {
         let Some(oldest) = self.segments.pop_front() else { return 0 };
         self.first_msn += 1;
         self.listed_from -= 1;
-        self.bytes -= oldest.len();
+        self.bytes -= oldest.len;
         let needed = self.segments.front().map_or(self.init, |segment| segment.init);
         while self.inits.len() as u64 > u64::from(self.init - needed) + 1 {
             let Some(init) = self.inits.pop_front() else { break };
             self.bytes -= init.len();
         }
         oldest.duration_ms
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AAC_HEADER: [u8; 4] = [0xaf, 0, 0x11, 0x90];
+
+    fn rendition(gauge: &Gauge) -> Rendition {
+        let config = TrackConfig::from_audio_header(&AAC_HEADER).expect("a configuration of AAC");
+        Rendition::new(config, Pace::new(Some(2000), None), gauge.clone())
+    }
+
+    fn push(rendition: &mut Rendition, ms: u64, bytes: usize) {
+        let sample = SampleInfo {
+            track: 0,
+            timestamp: ms as u32,
+            bytes: bytes as u32,
+            composition_ms: 0,
+            is_keyframe: true,
+            audio_samples: 0,
+            duration_ms: None,
+        };
+        let payload = vec![7; bytes];
+        rendition.push(ms, sample, |out| out.extend_from_slice(&payload));
+    }
+
+    #[test]
+    fn the_bytes_of_a_rendition_are_bounded_whatever_the_bitrate() {
+        for (bytes, apart_ms) in
+            [(4 * limits::MIB, 40), (limits::MESSAGE_BYTES_MAX, 1), (limits::MIB, 0)]
+        {
+            let gauge = Gauge::default();
+            let mut rendition = rendition(&gauge);
+            for index in 0..(250 * limits::MIB / bytes) as u64 {
+                push(&mut rendition, index * apart_ms, bytes);
+                let held = gauge.bytes() + rendition.unfinished.bytes.len();
+                let counted = rendition.bytes.abs_diff(held);
+                assert!(counted < limits::MIB, "{held} bytes held, {} counted", rendition.bytes);
+                assert!(held <= limits::HLS_RENDITION_BYTES_MAX, "{held} bytes of {bytes} each");
+                let segments = rendition.segments.iter().map(|segment| segment.len);
+                assert!(segments.max() <= Some(limits::HLS_SEGMENT_BYTES_MAX));
+            }
+            assert!(rendition.listed().count() >= 2, "players have something to play");
+            assert!(rendition.bytes > limits::HLS_RENDITION_BYTES_LARGE);
+        }
+    }
+
+    #[test]
+    fn a_large_rendition_lists_three_target_durations_and_keeps_no_more() {
+        let gauge = Gauge::default();
+        let mut rendition = rendition(&gauge);
+        // 32 Mbit/s: 8 MB in two seconds.
+        (0..1500).for_each(|index| push(&mut rendition, index * 40, 160_000));
+        let listed_ms: u64 = rendition.listed().map(|(_, segment)| segment.duration_ms).sum();
+        let target_ms = rendition.pace.target_ms();
+        let longest_ms = rendition.pace.segment_ms_max();
+        let owed = LISTED_TARGETS_MIN * target_ms..=LISTED_TARGETS_MIN * target_ms + longest_ms;
+        assert!(owed.contains(&listed_ms), "{listed_ms} ms are listed");
+        assert_eq!(rendition.listed().count(), rendition.segments.len());
+    }
+
+    #[test]
+    fn the_bytes_that_are_joined_are_told_once() {
+        let mut rendition = rendition(&Gauge::default());
+        (0..200).for_each(|index| push(&mut rendition, index * 40, 1000));
+        let complete: usize =
+            rendition.segments.iter().filter(|s| s.bytes.is_some()).map(|s| s.len).sum();
+        assert!(complete > 100_000);
+        assert_eq!(rendition.take_joined_bytes(), complete);
+        assert_eq!(rendition.take_joined_bytes(), 0);
     }
 }

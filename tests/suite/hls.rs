@@ -3,12 +3,13 @@
 
 use allocation_counter::measure;
 use tiderace::config::Settings;
-use tiderace::limits::MIB;
+use tiderace::limits::{HLS_LISTED_PARTS_MAX, HLS_PART_SAMPLES_MAX, MIB};
 use tiderace::media::MediaKind;
 use tiderace::media::flv::FlvReader;
 use tiderace::server::judge::{JudgedCommand, OutsideJudge, Refused};
 use tiderace::server::memory::MemoryLevel;
 use tiderace::server::reason::CloseReason;
+use tiderace::stream::parts::RenditionKind;
 
 use crate::web::{ALL, Response};
 use crate::wire::{AUDIO, Message, VIDEO};
@@ -574,6 +575,59 @@ fn target_durations_never_change_and_a_long_gop_is_cut() {
     let independent = |s: &&ListedSegment| s.parts.first().is_some_and(|part| part.is_independent);
     let cut = after.segments.iter().filter(|segment| !segment.parts.is_empty());
     assert!(cut.filter(|segment| !independent(segment)).count() > 0, "{}", after.text);
+}
+
+#[test]
+fn the_edition_of_a_log_changes_whenever_a_playlist_does() {
+    let mut settings = Settings::default();
+    settings.publish.linger_ms = 500;
+    let mut camera = Camera::new(settings, 50, true);
+    camera.run_ms(5000);
+    camera.watch();
+    let mut seen: Vec<(u64, [String; 2])> = Vec::new();
+    let mut note = |camera: &mut Camera| {
+        let texts = ["video", "audio"].map(|kind| camera.playlist(kind).text);
+        let log = camera.world.server.hub().find("live/cam").unwrap().parts().unwrap();
+        match seen.last() {
+            Some((edition, before)) if *edition == log.edition() => assert_eq!(*before, texts),
+            _ => seen.push((log.edition(), texts)),
+        }
+    };
+    for _ in 0..100 {
+        camera.run_ms(FRAME_MS);
+        note(&mut camera);
+    }
+    camera.pause_ms(4000);
+    camera.run_ms(3000);
+    note(&mut camera);
+    camera.world[camera.publisher].finish();
+    camera.world.advance_ms(1000);
+    note(&mut camera);
+    // Two parts a second and rendition, their segments, the pause and the end.
+    assert!((10..40).contains(&seen.len()), "{} editions in 100 looks", seen.len());
+}
+
+#[test]
+fn a_playlist_lists_a_bounded_number_of_parts() {
+    let mut camera = Camera::new(Settings::default(), 50, false);
+    camera.run_ms(5000);
+    camera.watch();
+    let at = camera.now_ms() as u32;
+    // Time stands still, so a part ends when it has as many frames as it may have.
+    for _ in 0..300 {
+        let frame = |_| Message::new(6, VIDEO, video(0, false)).on(1).at(at);
+        let frames: Vec<_> = (0..HLS_PART_SAMPLES_MAX).map(frame).collect();
+        camera.world.say(camera.publisher, &frames);
+    }
+    let playlist = camera.playlist("video");
+    let parts: usize = playlist.segments.iter().map(|segment| segment.parts.len()).sum();
+    let log = camera.world.server.hub().find("live/cam").unwrap().parts().unwrap();
+    let listed = log.rendition(RenditionKind::Video).unwrap().listed();
+    let made: usize = listed.map(|(_, segment)| segment.parts.len()).sum();
+    assert!(made >= 300, "{made} parts");
+    assert!((HLS_LISTED_PARTS_MAX / 2..=HLS_LISTED_PARTS_MAX).contains(&parts), "{parts} parts");
+    let open = playlist.segments.last().unwrap();
+    assert!(open.duration_ms.is_none() && !open.parts.is_empty(), "the newest are among them");
 }
 
 #[test]
