@@ -184,10 +184,12 @@ impl Play {
     pub const HELD_BYTES_MAX: usize = size_of::<Rare>();
 
     /// Memory that the player holds in addition to this struct (bytes): [`Play::HELD_BYTES_MAX`],
-    /// and what a player over HTTP receives of its own.
+    /// and what a player over HTTP receives of its own. The box of a half-sent message always
+    /// counts, so that few writes change the sum.
     pub fn held_bytes(&self) -> usize {
+        let half_sent = if self.framing == Framing::Rtmp { 0 } else { HalfSent::WEB_BYTES };
         let web = self.web().map_or(0, |_| size_of::<WebStart>());
-        Self::HELD_BYTES_MAX + web
+        Self::HELD_BYTES_MAX + half_sent + web
     }
 
     fn web(&self) -> Option<&WebStart> {
@@ -1013,5 +1015,20 @@ mod tests {
         wire.extend(rest(&cut.unwrap()));
         wire.extend(pending(&mut play, &tape));
         assert_eq!(names(&wire), "iVKi");
+    }
+
+    /// [`HalfSent`] has a box for players over HTTP.
+    #[test]
+    fn a_half_sent_message_of_a_player_over_http_counts_with_its_box() {
+        let mut tape = Tape::default();
+        record(&mut tape, "VK", 0);
+        let held = |framing| {
+            let (live, all) = (Start::Live, Receives::ALL);
+            Play::new(some_stream(), 1, framing, &tape, live, all).held_bytes()
+        };
+        for framing in Framing::ALL {
+            let more = held(framing) - held(Framing::Rtmp);
+            assert_eq!(more, if framing == Framing::Rtmp { 0 } else { HalfSent::WEB_BYTES });
+        }
     }
 }

@@ -646,6 +646,9 @@ impl Default for HalfSent {
 }
 
 impl HalfSent {
+    /// Memory of a half-sent message of a player over HTTP, in addition to the struct (bytes).
+    pub(crate) const WEB_BYTES: usize = size_of::<WebView>();
+
     /// Keeps the rest of `wire`, whole messages of a tape, after the first `sent` bytes in the
     /// framing of `view`.
     pub(crate) fn new(wire: &Bytes, sent: usize, view: View<'_>) -> Self {
