@@ -72,6 +72,14 @@ impl Budget {
         calls: usize::MAX,
     };
 
+    /// Budget of all answers to held requests in a turn. Each answer counts as a message, and each
+    /// look at a request as a call.
+    pub const HELD_ANSWERS: Self = Self {
+        bytes: limits::HLS_ANSWER_BYTES_PER_TURN_MAX,
+        messages: limits::HLS_ANSWERS_PER_TURN_MAX,
+        calls: limits::HLS_LOOKS_PER_TURN_MAX,
+    };
+
     /// Budget of all copies to memory files in a turn. Messages beyond it are sent from memory.
     pub const STORING: Self = Self {
         bytes: limits::SEGMENT_BYTES,

@@ -261,7 +261,8 @@ pub const HLS_PART_BYTES_MAX: usize = 8 * MIB;
 pub const HLS_PARTS_MAX: usize = 64;
 /// Segments of one track that are kept.
 pub const HLS_SEGMENTS_MAX: usize = 128;
-/// Bytes of a segment: four seconds at 64 Mbit/s. A segment that reaches it ends without a keyframe.
+/// Bytes of a segment: four seconds at 64 Mbit/s. A segment that reaches them ends without a
+/// keyframe.
 pub const HLS_SEGMENT_BYTES_MAX: usize = 32 * MIB;
 /// Bytes of one track from which on only the segments that players are owed are kept.
 pub const HLS_RENDITION_BYTES_LARGE: usize = TAPE_BYTES_MAX;
@@ -269,6 +270,14 @@ pub const HLS_RENDITION_BYTES_LARGE: usize = TAPE_BYTES_MAX;
 pub const HLS_RENDITION_BYTES_MAX: usize = 4 * HLS_SEGMENT_BYTES_MAX;
 /// Partial segments in a playlist. Some tens are usual.
 pub const HLS_LISTED_PARTS_MAX: usize = 256;
+/// Held requests that are answered in a turn.
+pub const HLS_ANSWERS_PER_TURN_MAX: usize = 128;
+/// Bytes of their answers that are formatted in a turn: heads, and playlists.
+pub const HLS_ANSWER_BYTES_PER_TURN_MAX: usize = MIB;
+/// Held requests that are looked at in a turn. Most of them may go on waiting.
+pub const HLS_LOOKS_PER_TURN_MAX: usize = 1024;
+/// Bytes of playlists that are kept for the next requests.
+pub const HLS_WRITTEN_BYTES_MAX: usize = MIB;
 /// Bytes of tapes that are made parts of in a turn.
 pub const HLS_BYTES_PER_TURN_MAX: usize = MIB;
 /// Messages of tapes that are made parts of in a turn.

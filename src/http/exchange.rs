@@ -7,12 +7,15 @@
 //! ```text
 //!            request             respond              all is sent, kept alive
 //! Reading ───────────▶ Answering ───────▶ Responding ────────────────────────▶ Reading
-//!    │                     │                  └─ not kept alive ─▶ (closed by the caller)
-//!    │ malformed           │ open
-//!    ▼                     ▼
-//!   Over ◀──────────── Streaming: the body has no end, and the client sends WebSocket frames
-//!        close, error               or nothing of use
+//!    │                  │  │ hold            ▲   └─ not kept alive ─▶ (closed by the caller)
+//!    │                  │  └───▶ Holding ────┘
+//!    │ malformed        │ open     respond
+//!    ▼                  ▼
+//!   Over ◀──────── Streaming: the body has no end, and the client sends WebSocket frames
+//!        close, error           or nothing of use
 //! ```
+//!
+//! A request is held until its answer exists. The caller knows what it waits for.
 //!
 //! It never touches a stream, a socket or a clock.
 
@@ -38,6 +41,8 @@ pub struct Exchange {
     /// Whether others hold the body as well, and account it.
     is_shared: bool,
     phase: Phase,
+    /// Bytes that were formatted since [`Exchange::take_formatted_bytes`].
+    formatted_bytes: usize,
     keeps_alive: bool,
     /// Whether the streamed body is chunked (RFC 9112, section 7.1).
     is_chunked: bool,
@@ -179,15 +184,34 @@ impl Exchange {
     /// Answers the request with a whole response. If the connection does not stay open for the
     /// next request, it is over once the output is sent ([`Exchange::is_over`]).
     pub fn respond(&mut self, head: &ResponseHead, body: Bytes) {
+        self.formatted_bytes += body.len();
+        self.begin_response(head, body);
+    }
+
+    fn begin_response(&mut self, head: &ResponseHead, body: Bytes) {
+        let before = self.head.len();
         head.write(&mut self.head, self.keeps_alive);
+        self.formatted_bytes += self.head.len() - before;
         self.body = body;
         self.phase = Phase::Responding;
     }
 
-    /// Answers the request as [`Exchange::respond`] does, with a body that others hold as well.
+    /// Answers the request as [`Exchange::respond`] does, with a body that others hold as well and
+    /// that is not formatted for this response.
     pub fn respond_shared(&mut self, head: &ResponseHead, body: Bytes) {
-        self.respond(head, body);
+        self.begin_response(head, body);
         self.is_shared = true;
+    }
+
+    /// Adds to the bytes that were formatted for the client.
+    pub const fn note_formatted(&mut self, bytes: usize) {
+        self.formatted_bytes += bytes;
+    }
+
+    /// Takes the number of bytes that were formatted for the client: heads, the starts of streamed
+    /// bodies, and bodies that no other client was sent before.
+    pub const fn take_formatted_bytes(&mut self) -> usize {
+        std::mem::replace(&mut self.formatted_bytes, 0)
     }
 
     /// Keeps the request until its answer exists.
@@ -216,13 +240,17 @@ impl Exchange {
     /// Switches to WebSocket (RFC 6455, section 4.2.2). `accept` is the accept key.
     pub fn upgrade(&mut self, accept: &str) {
         self.open();
+        let before = self.head.len();
         ResponseHead::write_upgrade(&mut self.head, accept);
+        self.formatted_bytes += self.head.len() - before;
         self.websocket = Some(Box::default());
     }
 
     /// Writes the head of a response whose body streams until the connection ends.
     pub fn write_head(&mut self, head: &ResponseHead) {
+        let before = self.head.len();
         head.write(&mut self.head, false);
+        self.formatted_bytes += self.head.len() - before;
     }
 
     /// Writes the head of a response whose body streams in chunks, so that the client can tell its
@@ -235,6 +263,7 @@ impl Exchange {
     /// Writes the bytes at the start of a streamed body. On a WebSocket connection they are one
     /// binary message, and of a chunked body one chunk.
     pub fn write_first(&mut self, bytes: &[u8]) {
+        self.formatted_bytes += bytes.len();
         if self.is_websocket() {
             let (head, len) = frame_head(Opcode::Binary, bytes.len() as u64);
             self.head.extend_from_slice(&head[..len]);

@@ -137,6 +137,11 @@ impl Channel {
         &self.players
     }
 
+    /// Returns the number of players in each framing.
+    pub const fn watching(&self) -> &Watching {
+        &self.watching
+    }
+
     /// Returns the log of partial segments, if the stream is watched by HLS.
     pub fn parts(&self) -> Option<&PartLog> {
         self.parts.as_deref()

@@ -183,6 +183,7 @@ impl<T: Transport> Server<T> {
             + self.table.len() * limits::SOCKET_BYTES
             + self.table.held_bytes()
             + self.hub.held_bytes()
+            + self.hls.held_bytes()
     }
 
     /// Memory at the check of the last turn, before anything was given up (bytes).
@@ -228,7 +229,7 @@ impl<T: Transport> Server<T> {
         if self.memory.level < MemoryLevel::Tight || is_early {
             return;
         }
-        self.drop_part_logs(now);
+        self.drop_part_logs();
         self.shed(now);
         self.remove_closing(now);
         self.table.settle();

@@ -409,7 +409,7 @@ impl<T: Transport> Server<T> {
     /// Returns whether a turn has work without any event. The poll must then not sleep.
     pub fn has_work(&self) -> bool {
         let is_idle = !self.table.has_work() && self.news.is_empty() && self.sweep.is_none();
-        !is_idle || self.hub.has_news() || self.hub.is_sweeping()
+        !is_idle || self.hub.has_news() || self.hub.is_sweeping() || self.hls.has_work()
     }
 
     /// Returns the time of the next deadline.

@@ -128,13 +128,11 @@ impl<T: Transport> Server<T> {
             (Ask::View(request), Ok(name)) => self.accept_view(id, *request, &name, now),
             (Ask::Playlist(request), Ok(name)) => self.accept_playlist(id, request, &name, now),
             (Ask::Playlist(request), Err(refused)) => {
-                self.refuse_playlist(id, &request, refused, now);
+                let status = status_of(&refused);
+                self.refuse_playlist(id, &request, status, refused, now);
             }
             (Ask::View(request), Err(refused)) => {
-                let status = match refused.reason {
-                    CloseReason::VerdictTimeout => HttpStatus::ServiceUnavailable,
-                    _ => HttpStatus::Forbidden,
-                };
+                let status = status_of(&refused);
                 self.refuse_view(id, &request, status, refused, now);
             }
         }
@@ -142,5 +140,13 @@ impl<T: Transport> Server<T> {
             self.table.queue_read(id);
         }
         self.table.queue_write(id);
+    }
+}
+
+/// Returns the status of a response for a refused request.
+const fn status_of(refused: &Refused) -> HttpStatus {
+    match refused.reason {
+        CloseReason::VerdictTimeout => HttpStatus::ServiceUnavailable,
+        _ => HttpStatus::Forbidden,
     }
 }

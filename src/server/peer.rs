@@ -407,6 +407,14 @@ impl Peer {
         self.web().is_some_and(WebClient::is_page)
     }
 
+    /// Takes the number of bytes that were formatted for a client of HTTP.
+    pub(super) const fn take_formatted_bytes(&mut self) -> usize {
+        match self {
+            Self::Http(client) => client.exchange.take_formatted_bytes(),
+            Self::Rtmp(_) | Self::RtmpClient(_) => 0,
+        }
+    }
+
     /// Returns whether the answer to a request is held back until it exists.
     pub(super) fn is_holding(&self) -> bool {
         self.web().is_some_and(|client| client.exchange.is_holding())

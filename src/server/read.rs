@@ -270,15 +270,16 @@ impl<T: Transport> Server<T> {
     fn carry_out(&mut self, id: ConnId, wish: Wish, taken: usize, now: Time) -> Recorded {
         let mut cost = cost_of(&wish) + taken / limits::READ_PARSED_BYTES_PER_MESSAGE;
         let plays_on = plays_on(&wish);
+        // What was formatted since the last request was not formatted by this one.
+        self.table.unmarked(id).peer.take_formatted_bytes();
         self.decide(id, wish, now);
         if let Some(lane) = plays_on {
             cost += self.headers_cost(id, lane);
         }
-        let peer = &self.table[id].peer;
         // A small request may ask for a list of all connections.
-        let bytes = match peer.owes_response() {
-            true => taken + peer.pending_bytes() * limits::RESPONSE_BYTE_COST,
-            false => 0,
+        let bytes = match self.table.unmarked(id).peer.take_formatted_bytes() {
+            0 => 0,
+            formatted => taken + formatted * limits::RESPONSE_BYTE_COST,
         };
         Recorded { cost, bytes, ..Recorded::NOTHING }
     }

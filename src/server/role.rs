@@ -339,7 +339,7 @@ impl<T: Transport> Server<T> {
         let is_served = |player: &Endpoint| !table[player.conn].queued_to_write;
         for stream in self.hub.ended(now, is_served) {
             self.hub.end(stream, now);
-            self.answer_held(stream, now);
+            self.note_over(stream, now);
             let level = self.level(Topic::Stream, Level::Info, now);
             let name = self.policies.access.shown(self.hub.channel(stream).name());
             log!(level, "{name} is over: its publisher did not come back");

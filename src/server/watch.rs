@@ -57,8 +57,8 @@ impl<T: Transport> Server<T> {
             let at = self.table[id].undecided_at().plus_millis(1);
             return self.table.arm(id, TimerKind::Stage, at);
         }
-        if self.table[id].peer.is_holding() {
-            return self.look_again(id, now);
+        if self.table[id].peer.is_holding() && !self.table[id].is_closing() {
+            return self.note_due(id);
         }
         let timeouts = &self.settings.timeouts;
         let is_web = self.table[id].peer.web().is_some();

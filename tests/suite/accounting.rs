@@ -14,16 +14,19 @@ use std::rc::Rc;
 use allocation_counter::measure;
 use tiderace::config::Settings;
 use tiderace::limits;
+use tiderace::media::MediaKind;
+use tiderace::media::flv::FlvReader;
 use tiderace::rtmp::auth::Challenger;
 use tiderace::rtmp::handshake::Hello;
 use tiderace::server::Server;
 use tiderace::server::peer::Protocol;
 use tiderace::server::transport::{Received, Transport};
+use tiderace::server::web::Surface;
 use tiderace::stream::ids::ConnId;
 use tiderace::time::Time;
 
 use crate::frames::{payload, stream_command};
-use crate::wire::{self, Message, SET_CHUNK_SIZE};
+use crate::wire::{self, AUDIO, Message, SET_CHUNK_SIZE, VIDEO};
 
 /// The other end of a connection: what is to be read, and how much it still takes.
 #[derive(Debug)]
@@ -74,6 +77,7 @@ struct Saying {
     input: Vec<u8>,
     /// What its socket takes from here on.
     room: usize,
+    protocol: Protocol,
     millis: u64,
 }
 
@@ -116,7 +120,18 @@ impl Bench {
     }
 
     fn say_with_room(&mut self, conn: usize, input: Vec<u8>, room: usize) {
-        self.sayings.push(Saying { conn, input, room, millis: 0 });
+        let protocol = Protocol::Rtmp;
+        self.sayings.push(Saying { conn, input, room, protocol, millis: 0 });
+    }
+
+    /// A client of HTTP that will ask for this. Its socket takes `room` bytes.
+    fn client(&mut self, path: &str, room: usize) -> usize {
+        self.scripts.push(Scripted::new());
+        let conn = self.scripts.len() - 1;
+        let input = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").into_bytes();
+        let protocol = Protocol::Http(Surface { playback: true, status: false, is_local: true });
+        self.sayings.push(Saying { conn, input, room, protocol, millis: 0 });
+        conn
     }
 
     fn wait_ms(&mut self, millis: u64) {
@@ -148,7 +163,7 @@ impl Bench {
         if saying.conn == self.ids.len() {
             let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 40_000));
             assert!(self.server.admits(peer.into(), self.now));
-            self.ids.push(self.server.accept(script.clone(), peer, Protocol::Rtmp, self.now));
+            self.ids.push(self.server.accept(script.clone(), peer, saying.protocol, self.now));
         }
         let id = self.ids[saying.conn];
         self.server.event(id, true, true, false);
@@ -298,6 +313,49 @@ fn messages_that_players_have_in_part_are_accounted_as_allocated() {
     }
     bench.say(publisher, frame("K0", 1_000_000, 0));
     bench.assert_accounted("half-sent messages");
+}
+
+/// The sequence headers and the first frames of a stream with both media.
+fn stream() -> Vec<u8> {
+    let mut reader = FlvReader::new(include_bytes!("../vectors/ffmpeg5_h264_aac.flv")).unwrap();
+    let mut chunks = Vec::new();
+    for _ in 0..50 {
+        let Some(tag) = reader.next_tag().unwrap() else { break };
+        let (stream_id, kind) = match tag.media {
+            MediaKind::Video => (6, VIDEO),
+            MediaKind::Audio => (4, AUDIO),
+            MediaKind::Data => continue,
+        };
+        let message = Message::new(stream_id, kind, tag.payload.to_vec()).on(1);
+        chunks.extend(message.at(tag.timestamp).chunks_of(60_000));
+    }
+    chunks
+}
+
+#[test]
+fn players_over_http_that_have_messages_in_part_are_accounted_as_allocated() {
+    for path in ["/live/cam.flv", "/live/cam.mp4"] {
+        let mut bench = Bench::new();
+        let publisher = bench.connection([opening_with("publish", "cam"), stream()].concat());
+        bench.run();
+        for _ in 1..MANY {
+            bench.client(path, 3000);
+        }
+        bench.say(publisher, frame("K0", 1_000_000, 10_000));
+        bench.assert_accounted(path);
+    }
+}
+
+#[test]
+fn requests_that_wait_and_those_who_watch_are_accounted_as_allocated() {
+    let mut bench = Bench::new();
+    bench.connection([opening_with("publish", "cam"), stream()].concat());
+    bench.client("/live/cam/index.m3u8", usize::MAX);
+    bench.run();
+    for index in 2..MANY {
+        bench.client(&format!("/live/cam/video.m3u8?token={index}"), usize::MAX);
+    }
+    bench.assert_accounted("held requests");
 }
 
 /// Each player holds the block of another message, long after it has left the tape.

@@ -3,11 +3,13 @@
 
 use tiderace::config::Settings;
 use tiderace::limits;
+use tiderace::media::MediaKind;
+use tiderace::media::flv::FlvReader;
 use tiderace::server::web::Surface;
 
 use crate::frames::payload;
 use crate::socket::is_about_sockets;
-use crate::wire::{self, AGGREGATE, AUDIO, Message, SET_CHUNK_SIZE};
+use crate::wire::{self, AGGREGATE, AUDIO, Message, SET_CHUNK_SIZE, VIDEO};
 use crate::world::{ClientHandle, World};
 
 /// A publisher with a chunk size that cuts no message.
@@ -134,6 +136,51 @@ fn a_response_costs_what_its_length_is() {
     let bytes: usize = clients.iter().map(|client| world[*client].received().len()).sum();
     let cost = bytes * limits::RESPONSE_BYTE_COST;
     let least = cost / (limits::READ_BYTES_OF_ALL_PER_TURN_MAX + cost / CLIENTS);
+    assert!(least > 10 && turns >= least, "{turns} turns for {bytes} bytes");
+}
+
+#[test]
+fn the_start_of_a_stream_over_http_costs_what_its_length_is() {
+    const PLAYERS: usize = 100;
+    let mut world = World::new(Settings::default());
+    world.socket_bytes = 4 * limits::MIB;
+    let publisher = publishing(&mut world);
+    // A configuration whose picture parameter set has 40 KB, all of which is in the file's head.
+    let mut reader = FlvReader::new(include_bytes!("../vectors/ffmpeg5_h264_aac.flv")).unwrap();
+    let header = loop {
+        let tag = reader.next_tag().unwrap().unwrap();
+        if tag.media == MediaKind::Video {
+            break tag.payload.to_vec();
+        }
+    };
+    let sps_len = usize::from(u16::from_be_bytes([header[11], header[12]]));
+    let pps_at = 13 + sps_len;
+    let pps = [&header[pps_at + 3..pps_at + 4], &[7; 40_000][..]].concat();
+    let header = [&header[..=pps_at], &(pps.len() as u16).to_be_bytes(), &pps].concat();
+    let keyframe = [&[0x17, 1, 0, 0, 0, 0, 0, 0, 2, 0x65][..], &[0x88]].concat();
+    let messages = [
+        Message::new(6, VIDEO, header),
+        Message::new(4, AUDIO, vec![0xaf, 0, 0x11, 0x90]),
+        Message::new(6, VIDEO, keyframe),
+        Message::new(4, AUDIO, vec![0xaf, 1, 0]),
+    ];
+    for message in messages {
+        world[publisher].send_raw(&message.on(1).chunks_of(1 << 20));
+    }
+    world.run();
+    let players: Vec<_> = (0..PLAYERS).map(|_| world.connect_http(SITE)).collect();
+    world.run();
+    for player in &players {
+        world[*player].send_raw(b"GET /live/cam.mp4 HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    }
+    let mut turns = 0;
+    while world.turn() {
+        turns += 1;
+    }
+    let bytes: usize = players.iter().map(|player| world[*player].received().len()).sum();
+    assert!(bytes > PLAYERS * 40_000, "{bytes} bytes");
+    let cost = bytes * limits::RESPONSE_BYTE_COST;
+    let least = cost / (limits::READ_BYTES_OF_ALL_PER_TURN_MAX + cost / PLAYERS);
     assert!(least > 10 && turns >= least, "{turns} turns for {bytes} bytes");
 }
 

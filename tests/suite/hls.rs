@@ -3,7 +3,10 @@
 
 use allocation_counter::measure;
 use tiderace::config::Settings;
-use tiderace::limits::{HLS_LISTED_PARTS_MAX, HLS_PART_SAMPLES_MAX, MIB};
+use tiderace::limits::{
+    HLS_ANSWER_BYTES_PER_TURN_MAX, HLS_ANSWERS_PER_TURN_MAX, HLS_LISTED_PARTS_MAX,
+    HLS_PART_SAMPLES_MAX, MIB, READ_BYTES_OF_ALL_PER_TURN_MAX, WRITE_BYTES_OF_ALL_PER_TURN_MAX,
+};
 use tiderace::media::MediaKind;
 use tiderace::media::flv::FlvReader;
 use tiderace::server::judge::{JudgedCommand, OutsideJudge, Refused};
@@ -145,6 +148,51 @@ impl Camera {
         self.world[client].send_raw(request.as_bytes());
         self.world.run();
         client
+    }
+
+    /// Sends another request on a connection, and returns the responses to all of them.
+    fn ask_again(&mut self, client: ClientHandle, path: &str) -> Vec<u8> {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost:8080\r\n\r\n");
+        self.world[client].send_raw(request.as_bytes());
+        self.world.run();
+        self.world[client].received().to_vec()
+    }
+
+    /// The viewers of a stream over HLS, as the API tells it.
+    fn viewers(&mut self, name: &str) -> u64 {
+        let streams = self.get(&format!("/api/v1/streams?name=live/{name}")).text();
+        let streams: serde_json::Value = serde_json::from_str(&streams).unwrap();
+        streams["streams"][0]["players"]["hls"].as_u64().unwrap()
+    }
+
+    /// The log of a stream, if there is one.
+    fn has_log(&self, name: &str) -> bool {
+        let hub = self.world.server.hub();
+        hub.find(&format!("live/{name}")).is_some_and(|channel| channel.parts().is_some())
+    }
+
+    /// Publishes the beginning of another stream with both media.
+    fn publish_other(&mut self, name: &str) -> ClientHandle {
+        self.publish_large(name, 13)
+    }
+
+    /// Publishes the beginning of a stream whose keyframe has this many bytes.
+    fn publish_large(&mut self, name: &str, bytes: usize) -> ClientHandle {
+        let publisher = self.world.publishing(name);
+        let [picture, sound] = headers();
+        let mut keyframe = video(0, true);
+        keyframe.resize(bytes, 7);
+        let messages = [
+            Message::new(6, VIDEO, picture),
+            Message::new(4, AUDIO, sound),
+            Message::new(6, VIDEO, keyframe),
+            Message::new(4, AUDIO, vec![0xaf, 1, 0]),
+            Message::new(6, VIDEO, video(1, false)),
+        ];
+        let at = |(index, message): (u32, Message)| message.on(1).at(40 * index);
+        let messages: Vec<_> = (0..).zip(messages).map(at).collect();
+        self.world.say(publisher, &messages);
+        publisher
     }
 
     fn is_answered(&self, client: ClientHandle) -> bool {
@@ -829,19 +877,237 @@ fn a_request_waits_for_the_tracks_of_a_new_stream() {
 #[test]
 fn segments_are_made_while_somebody_asks_for_them_and_no_longer() {
     let mut camera = Camera::running();
-    let held =
-        |camera: &Camera| camera.world.server.hub().find("live/cam").unwrap().parts().is_some();
-    assert!(!held(&camera));
+    assert!(!camera.has_log("cam"));
     camera.watch();
-    assert!(held(&camera));
+    assert!(camera.has_log("cam"));
     camera.run_ms(27_000);
-    assert!(held(&camera), "somebody may come back");
+    assert!(camera.has_log("cam"), "somebody may come back");
     camera.run_ms(2000);
-    assert!(!held(&camera));
-    assert_eq!(camera.get("/live/cam/index.m3u8").status, 200, "and anew");
+    assert!(!camera.has_log("cam"));
+    assert_eq!(camera.get("/live/cam/index.m3u8").status, 200, "and again");
     camera.world[camera.publisher].finish();
     camera.world.advance_ms(120_000);
     assert!(camera.world.server.hub().is_empty(), "nothing is left of it");
+}
+
+#[test]
+fn segments_that_a_waiting_request_has_begun_are_not_kept_for_good() {
+    let mut camera = Camera::new(Settings::default(), 50, false);
+    camera.run_ms(100);
+    let held = camera.send("/live/cam/index.m3u8");
+    assert!(!camera.has_log("cam"), "the tracks are not known");
+    camera.run_ms(1100);
+    assert!(camera.is_answered(held) && camera.has_log("cam"));
+    assert_eq!(camera.viewers("cam"), 1);
+    camera.run_ms(28_000);
+    assert!(camera.has_log("cam"), "somebody may come back");
+    camera.run_ms(2000);
+    assert!(!camera.has_log("cam"));
+}
+
+#[test]
+fn a_stream_that_is_over_goes_however_often_it_is_asked_for() {
+    let mut settings = Settings::default();
+    settings.publish.linger_ms = 1000;
+    let mut camera = Camera::new(settings, 50, true);
+    camera.run_ms(5000);
+    camera.watch();
+    let uri = camera.playlist("video").segments[0].uri.clone();
+    camera.world[camera.publisher].finish();
+    camera.world.advance_ms(1000);
+    for _ in 0..59 {
+        camera.world.advance_ms(2000);
+        assert!(camera.playlist("video").is_over);
+        assert_eq!(camera.file(&uri).status, 200);
+    }
+    camera.world.advance_ms(2000);
+    assert!(camera.world.server.hub().is_empty(), "nothing is left of it");
+    assert_eq!(camera.get("/live/cam/video.m3u8").status, 404);
+    let clients = camera.world.server.len();
+    assert!(camera.world.server.memory_bytes() < clients * 20_000, "nor of what it was sent");
+}
+
+#[test]
+fn a_connection_is_a_viewer_of_the_stream_that_it_has_asked_for_last() {
+    let mut camera = Camera::running();
+    camera.publish_other("two");
+    let client = camera.send("/live/cam/index.m3u8");
+    assert_eq!((camera.viewers("cam"), camera.viewers("two")), (1, 0));
+    camera.ask_again(client, "/live/two/index.m3u8");
+    assert_eq!((camera.viewers("cam"), camera.viewers("two")), (0, 1));
+    camera.ask_again(client, "/live/cam/index.m3u8");
+    assert_eq!((camera.viewers("cam"), camera.viewers("two")), (1, 0));
+    camera.world[client].finish();
+    camera.world.run();
+    assert_eq!((camera.viewers("cam"), camera.viewers("two")), (0, 0));
+}
+
+#[test]
+fn a_request_that_waits_for_a_stream_is_not_answered_with_the_next_one() {
+    let mut camera = Camera::new(Settings::default(), 50, false);
+    camera.run_ms(100);
+    let stream = camera.world.server.hub().id_of("live/cam");
+    let held = camera.send("/live/cam/index.m3u8");
+    assert!(!camera.is_answered(held), "the tracks are not known");
+    camera.world[camera.publisher].finish();
+    camera.world.run();
+    camera.publish_other("two");
+    assert_eq!(camera.world.server.hub().id_of("live/two"), stream, "the id is used again");
+    camera.world.advance_ms(100);
+    assert_eq!(camera.reply(held).status, 404);
+    assert!(!camera.has_log("two"), "nobody has asked for it");
+}
+
+#[test]
+fn a_request_that_waits_for_a_run_of_a_stream_is_not_answered_with_the_next_one() {
+    let mut settings = Settings::default();
+    settings.limits.memory_bytes_max = 8 * MIB;
+    let mut camera = Camera::new(settings.clone(), 50, true);
+    camera.run_ms(5000);
+    camera.watch();
+    let last = camera.playlist("video").last_msn();
+    let held = camera.send(&format!("/live/cam/video.m3u8?_HLS_msn={}", last + 1));
+    // Memory is short.
+    settings.limits.memory_bytes_max = camera.world.server.memory_bytes() * 100 / 85;
+    camera.world.server.reload(settings);
+    camera.run_ms(40);
+    assert!(!camera.has_log("cam"));
+    assert_eq!(camera.reply(held).status, 404, "its segments are gone");
+}
+
+#[test]
+fn as_many_held_requests_are_answered_in_a_turn_as_fit_into_it() {
+    const CLIENTS: usize = 300;
+    for query in [String::new(), format!("&token={}", "x".repeat(1500))] {
+        let mut camera = Camera::running();
+        camera.watch();
+        camera.run_watched_ms(20_000);
+        let last = camera.playlist("video").last_msn();
+        let path = |msn: u64, client: usize| match query.is_empty() {
+            true => format!("/live/cam/video.m3u8?_HLS_msn={msn}"),
+            // Each client has a playlist of its own.
+            false => format!("/live/cam/video.m3u8?_HLS_msn={msn}{query}{client}"),
+        };
+        let len = camera.get(&path(last, 0)).body.len();
+        let most = match query.is_empty() {
+            true => HLS_ANSWERS_PER_TURN_MAX,
+            false => HLS_ANSWER_BYTES_PER_TURN_MAX.div_ceil(len),
+        };
+        assert!(CLIENTS > 2 * most, "{len} bytes");
+        let held: Vec<_> = (0..CLIENTS).map(|id| camera.send(&path(last + 1, id))).collect();
+        let answered = |camera: &Camera| held.iter().filter(|c| camera.is_answered(**c)).count();
+        assert_eq!(answered(&camera), 0);
+        // The keyframe that ends the segment.
+        let number = camera.frames.next_multiple_of(camera.gop_frames);
+        let at = (number * FRAME_MS) as u32;
+        let keyframe = Message::new(6, VIDEO, video(number, true)).on(1).at(at);
+        camera.world[camera.publisher].send(&[keyframe]);
+        let (mut before, mut turns) = (0, 0);
+        while camera.world.turn() {
+            let now = answered(&camera);
+            assert!(now - before <= most, "{} are answered in a turn, not {most}", now - before);
+            turns += usize::from(now > before);
+            before = now;
+        }
+        assert_eq!(before, CLIENTS);
+        assert!(turns >= CLIENTS / most, "{turns} turns");
+    }
+}
+
+#[test]
+fn a_playlist_that_many_wait_for_counts_once() {
+    let mut camera = Camera::running();
+    camera.watch();
+    camera.run_watched_ms(20_000);
+    camera.world.socket_bytes = 1000;
+    let query = format!("token={}", "x".repeat(300));
+    let playlist = camera.playlist_with("video", &format!("?{query}"));
+    let (last, len) = (playlist.last_msn(), playlist.text.len());
+    let path = format!("/live/cam/video.m3u8?{query}&_HLS_msn={}", last + 1);
+    let held: Vec<_> = (0..50).map(|_| camera.send(&path)).collect();
+    held.iter().for_each(|client| camera.world[*client].reads = false);
+    let before = camera.world.server.memory_bytes();
+    camera.run_ms(2000);
+    let more = camera.world.server.memory_bytes() - before;
+    // What waits in full sockets is the kernel's.
+    let unsent = held.len() * Settings::default().limits.socket_unsent_bytes_max;
+    let each = more.saturating_sub(unsent) / held.len();
+    assert!(len > 5000 && more > unsent * 9 / 10 && each < len / 4, "{each} of {len} bytes each");
+}
+
+#[test]
+fn those_who_have_asked_for_a_stream_are_accounted() {
+    let mut camera = Camera::running();
+    camera.watch();
+    let clients: Vec<_> = (0..100).map(|_| camera.send("/healthz")).collect();
+    let before = camera.world.server.memory_bytes();
+    for client in &clients {
+        camera.ask_again(*client, "/live/cam/vinit0.mp4");
+        camera.ask_again(*client, "/live/cam/video.m3u8");
+    }
+    let len = camera.playlist("video").text.len();
+    let more = camera.world.server.memory_bytes() - before;
+    assert!(more >= clients.len() * 16 + len, "{more} bytes, {len} of which are a playlist");
+}
+
+/// Sends all requests at once. Returns the turns that the server takes.
+fn turns_for(camera: &mut Camera, paths: &[String]) -> usize {
+    camera.world.socket_bytes = 4 * MIB;
+    let clients: Vec<_> = paths.iter().map(|_| camera.world.connect_http(ALL)).collect();
+    camera.world.run();
+    for (client, path) in clients.iter().zip(paths) {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        camera.world[*client].send_raw(request.as_bytes());
+    }
+    let mut turns = 0;
+    while camera.world.turn() {
+        turns += 1;
+    }
+    assert!(clients.iter().all(|client| camera.reply(*client).status == 200));
+    turns
+}
+
+#[test]
+fn a_segment_costs_what_its_head_costs_since_nothing_is_formatted() {
+    let mut camera = Camera::running();
+    camera.padding = 4000;
+    camera.watch();
+    camera.run_ms(4000);
+    let uri = camera.playlist("video").segments[1].uri.clone();
+    let len = camera.file(&uri).body.len();
+    let paths = vec![format!("/live/cam/{uri}"); 40];
+    let turns = turns_for(&mut camera, &paths);
+    let written = paths.len() * len / WRITE_BYTES_OF_ALL_PER_TURN_MAX;
+    assert!(len > 150_000 && turns <= written + 10, "{turns} turns for {len} bytes each");
+}
+
+#[test]
+fn the_first_segments_of_many_streams_are_made_in_many_turns() {
+    const BYTES: usize = 500_000;
+    let mut camera = Camera::new(Settings::default(), 50, false);
+    let names: Vec<_> = (0..30).map(|index| format!("large{index}")).collect();
+    for name in &names {
+        camera.publish_large(name, BYTES);
+    }
+    let paths: Vec<_> = names.iter().map(|name| format!("/live/{name}/index.m3u8")).collect();
+    let turns = turns_for(&mut camera, &paths);
+    let least = paths.len() * BYTES / (READ_BYTES_OF_ALL_PER_TURN_MAX + BYTES);
+    assert!(turns >= least, "{turns} turns, not {least}");
+    assert!(names.iter().all(|name| camera.has_log(name)));
+}
+
+#[test]
+fn a_held_request_is_answered_when_the_server_goes_down() {
+    let mut camera = Camera::running();
+    camera.watch();
+    let last = camera.playlist("video").last_msn();
+    let held = camera.send(&format!("/live/cam/video.m3u8?_HLS_msn={}", last + 2));
+    let now = camera.world.now();
+    camera.world.server.drain(now);
+    camera.world.run();
+    assert_eq!(camera.reply(held).status, 503);
+    camera.world.advance_ms(1000);
+    assert!(camera.world[held].is_closed());
 }
 
 #[test]
@@ -924,10 +1190,10 @@ fn a_playlist_waits_for_the_judge_and_segments_do_not() {
         camera.world.run();
         assert_eq!(camera.reply(client).status, status);
     }
-    // Nobody decides in time.
+    // Nobody decides in time, which is not the fault of the player.
     let client = camera.send("/live/cam/index.m3u8");
     camera.run_ms(5000);
-    assert_eq!(camera.reply(client).status, 403, "no answer is a refusal");
+    assert_eq!(camera.reply(client).status, 503, "as for a stream as FLV");
     assert_eq!(camera.file(&uri).status, 200);
     assert!(camera.world.server.next_question().is_none());
 }
@@ -950,17 +1216,14 @@ fn without_memory_there_are_no_segments() {
 }
 
 #[test]
-fn the_api_counts_those_who_have_asked_lately() {
+fn the_api_and_the_page_count_those_who_have_asked_lately() {
     let mut camera = Camera::running();
     camera.watch();
     let _ = camera.playlist("video");
-    let viewers = |camera: &mut Camera| {
-        let streams = camera.get("/api/v1/streams?name=live/cam").text();
-        let streams: serde_json::Value = serde_json::from_str(&streams).unwrap();
-        streams["streams"][0]["players"]["hls"].as_u64().unwrap()
-    };
-    let before = viewers(&mut camera);
-    assert!(before >= 1);
+    assert_eq!(camera.viewers("cam"), 2);
+    let page = camera.get("/").text();
+    assert!(page.contains("<dt>players</dt><dd>2 HLS</dd>"), "{page}");
     camera.run_ms(10_000);
-    assert_eq!(viewers(&mut camera), 0);
+    assert_eq!(camera.viewers("cam"), 0);
+    assert!(camera.get("/").text().contains("<dt>players</dt><dd>none</dd>"));
 }

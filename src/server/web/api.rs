@@ -17,6 +17,7 @@ use crate::server::peer::Peer;
 use crate::server::reason::CloseReason;
 use crate::server::stages::Stage;
 use crate::server::transport::Transport;
+use crate::stream::framing::Framing;
 use crate::stream::histogram::Histogram;
 use crate::stream::ids::{ConnId, StreamId};
 use crate::stream::meter::Report;
@@ -240,15 +241,11 @@ impl<T: Transport> Server<T> {
                 "encoder": self.encoders.name(conn.encoder),
             }))
         });
-        let (mut rtmp, mut flv, mut websocket) = (0, 0, 0);
-        for player in channel.players() {
-            match self.table.get(player.conn).map(|conn| &conn.peer) {
-                Some(Peer::Http(client)) if client.exchange.is_websocket() => websocket += 1,
-                Some(Peer::Http(_)) => flv += 1,
-                _ => rtmp += 1,
-            }
-        }
-        let hls = self.hls.viewers(id, channel, now);
+        let (watching, hls) = self.watching(id, channel, now);
+        let rtmp = watching.count(Framing::Rtmp);
+        let flv = watching.count(Framing::Flv) + watching.count(Framing::Mp4);
+        let websocket =
+            watching.count(Framing::WebSocketFlv) + watching.count(Framing::WebSocketMp4);
         let mut about = json!({
             "id": StreamHandle::text(id, channel),
             "name": self.policies.access.shown(channel.name()).to_string(),

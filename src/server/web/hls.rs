@@ -1,15 +1,19 @@
 //! Players of HLS: requests for playlists, segments and partial segments.
 //!
 //! ```text
-//!            the answer exists                                  sent
+//!            the answer exists                     the answer exists now
 //! request ─────────────────────▶ answered ◀───────────────── held
 //!    │ the playlist or the part comes next                     ▲ │ not in time: 503
-//!    └─────────────────────────────────────────────────────────┘ │ the stream is over: 404
+//!    └─────────────────────────────────────────────────────────┘ │ the stream is another: 404
 //! ```
 //!
-//! The first request for a playlist begins the part log of the stream, and the log ends when nobody
-//! has asked for it for half a minute. A player of HLS holds no connection to the stream, so the
-//! viewers of a stream are the connections with a request in the last seconds.
+//! The first request for a playlist begins the part log of the stream. The log ends when nobody has
+//! asked for it for half a minute, and two minutes after the end of its stream. A player of HLS
+//! holds no connection to the stream, so the viewers of a stream are the connections with a request
+//! in the last seconds. A connection is a viewer of the stream that it has asked for last.
+//!
+//! Held requests are answered within the budget of a turn ([`Budget::HELD_ANSWERS`]). The playlist
+//! that many of them wait for is written once.
 //!
 //! Requests for playlists are judged as plays are. The names of segments are not: they contain the
 //! incarnation of the log, which nobody can guess who was not given a playlist.
@@ -17,6 +21,7 @@
 use super::Answer;
 use super::guard::may_be_read_by;
 use super::viewing::known_tracks;
+use super::waiting::Waiting;
 use crate::budget::Budget;
 use crate::http::requests::{HttpRequest, Method};
 use crate::http::response::HttpStatus;
@@ -30,13 +35,15 @@ use crate::server::lines::Topic;
 use crate::server::memory::MemoryLevel;
 use crate::server::timers::TimerKind;
 use crate::server::transport::Transport;
+use crate::stream::framing::Watching;
+use crate::stream::gauge::Gauge;
 use crate::stream::ids::{ConnId, Incarnation, StreamId};
 use crate::stream::parts::{PartLog, RenditionKind};
 use crate::stream::playlist::{self, Links, SegmentContent, SegmentFile};
 use crate::time::Time;
 use bytes::Bytes;
 use log::{Level, log};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
 const PLAYLIST_TYPE: &str = "application/vnd.apple.mpegurl";
@@ -45,6 +52,9 @@ const SOUND_TYPE: &str = "audio/mp4";
 /// How long a log is kept after the last request (ms). Players of low latency ask twice a second,
 /// others once in a segment.
 const UNWATCHED_MS: u64 = 30_000;
+/// How long the log of a stream that is over is kept at most (ms). Players that pause may fetch the
+/// last segments, and nothing new will come.
+const OVER_MS_MAX: u64 = 120_000;
 /// How long a connection counts as a viewer after its last request (ms).
 const VIEWER_MS: u64 = 10_000;
 /// Longest wait of a request (ms). Players give up after ten seconds.
@@ -56,6 +66,11 @@ const LOOK_EVERY_MS: u64 = 100;
 /// Media sequence numbers beyond the next segment that may be waited for (RFC 8216bis, section
 /// 6.2.5.2).
 const AHEAD_MAX: u64 = 1;
+/// Playlists that are kept for the next requests. Two renditions have one each, and a delta update.
+const WRITTEN_MAX: usize = 16;
+/// Memory of a watched stream, and of a connection that watches it (bytes). Tables double.
+const WATCHED_BYTES: usize = 2 * size_of::<(StreamId, Watched)>();
+const VIEWER_BYTES: usize = 2 * size_of::<(ConnId, Time)>();
 
 /// A playlist of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,6 +115,10 @@ impl PlaylistRequest {
 #[derive(Debug)]
 pub(super) struct HeldRequest {
     stream: StreamId,
+    /// Number of the stream among all streams, since its id is used again.
+    serial: u64,
+    /// The log that it waits for; `None` if the stream had none.
+    incarnation: Option<Incarnation>,
     asked: HlsAsked,
     until: Time,
 }
@@ -108,6 +127,16 @@ pub(super) struct HeldRequest {
 enum HlsAsked {
     Playlist(Box<PlaylistRequest>),
     Part { incarnation: Incarnation, file: SegmentFile, is_public: bool },
+}
+
+impl HlsAsked {
+    /// Returns whether any page may read the answer.
+    const fn is_public(&self) -> bool {
+        match self {
+            Self::Playlist(request) => request.is_public,
+            Self::Part { is_public, .. } => *is_public,
+        }
+    }
 }
 
 impl HeldRequest {
@@ -124,25 +153,60 @@ impl HeldRequest {
 /// A stream that is watched by HLS.
 #[derive(Debug)]
 struct Watched {
-    /// Number of the stream among all streams, since its id is used again.
-    serial: u64,
+    /// The log of the stream. A later one of the same stream has other viewers.
+    incarnation: Incarnation,
     asked_at: Time,
+    /// When the stream has ended; [`Time::NEVER`] before.
+    over_at: Time,
     /// Connections with the time of their last request.
     viewers: HashMap<ConnId, Time>,
+}
+
+impl Watched {
+    /// Returns when the log is to end, if nobody asks for it before.
+    const fn ends_at(&self) -> Time {
+        let unwatched = self.asked_at.plus_millis(UNWATCHED_MS);
+        let over = self.over_at.plus_millis(OVER_MS_MAX);
+        if over.as_micros() < unwatched.as_micros() { over } else { unwatched }
+    }
+}
+
+/// A media playlist, for all who ask for the same.
+#[derive(Debug)]
+struct WrittenPlaylist {
+    incarnation: Incarnation,
+    edition: u64,
+    kind: RenditionKind,
+    skips: bool,
+    query: String,
+    text: Bytes,
 }
 
 /// All streams that are watched by HLS, and the requests that wait for them.
 #[derive(Debug)]
 pub(in crate::server) struct HlsStreams {
     streams: HashMap<StreamId, Watched>,
-    held: BTreeSet<(StreamId, ConnId)>,
+    /// Invariant: the number of viewers of all streams.
+    viewers: usize,
+    waiting: Waiting,
+    /// The newest playlists, the last one at the end.
+    written: VecDeque<WrittenPlaylist>,
+    /// Counts the playlists until the last response with them is sent.
+    texts: Gauge,
     /// When the next log may have been without requests for long enough.
     due: Time,
 }
 
 impl Default for HlsStreams {
     fn default() -> Self {
-        Self { streams: HashMap::new(), held: BTreeSet::new(), due: Time::NEVER }
+        Self {
+            streams: HashMap::new(),
+            viewers: 0,
+            waiting: Waiting::default(),
+            written: VecDeque::new(),
+            texts: Gauge::default(),
+            due: Time::NEVER,
+        }
     }
 }
 
@@ -152,48 +216,108 @@ impl HlsStreams {
         self.due
     }
 
+    /// Returns whether held requests are left for the next turn.
+    pub(in crate::server) fn has_work(&self) -> bool {
+        self.waiting.has_next()
+    }
+
+    /// Returns the memory that it holds in addition to itself, without the held requests of the
+    /// connections (bytes).
+    pub(in crate::server) fn held_bytes(&self) -> usize {
+        let queries: usize = self.written.iter().map(|written| written.query.capacity()).sum();
+        self.streams.len() * WATCHED_BYTES
+            + self.viewers * VIEWER_BYTES
+            + self.waiting.held_bytes()
+            + self.written.len() * size_of::<WrittenPlaylist>()
+            + queries
+            + self.texts.bytes()
+    }
+
     /// Returns the number of connections that have asked for a part of a stream lately.
-    pub(super) fn viewers(&self, stream: StreamId, channel: &Channel, now: Time) -> usize {
-        let watched = self.streams.get(&stream).filter(|w| w.serial == channel.serial());
+    fn viewers(&self, stream: StreamId, channel: &Channel, now: Time) -> usize {
+        let Some(log) = channel.parts() else { return 0 };
+        let is_of_log = |watched: &&Watched| watched.incarnation == log.incarnation();
+        let watched = self.streams.get(&stream).filter(is_of_log);
         let is_recent = |at: &&Time| now.millis_since(**at) < VIEWER_MS;
         watched.map_or(0, |watched| watched.viewers.values().filter(is_recent).count())
     }
 
-    fn note_request(&mut self, stream: StreamId, serial: u64, id: ConnId, now: Time) {
-        let new = || Watched { serial, asked_at: now, viewers: HashMap::new() };
-        let watched = self.streams.entry(stream).or_insert_with(new);
-        if watched.serial != serial {
-            *watched = new();
+    fn note_request(&mut self, stream: StreamId, log: &PartLog, id: ConnId, now: Time) {
+        let incarnation = log.incarnation();
+        if self.streams.get(&stream).is_none_or(|watched| watched.incarnation != incarnation) {
+            self.forget(stream);
+            let (over_at, viewers) = (Time::NEVER, HashMap::new());
+            self.streams.insert(stream, Watched { incarnation, asked_at: now, over_at, viewers });
         }
+        let Some(watched) = self.streams.get_mut(&stream) else { return };
         watched.asked_at = now;
-        watched.viewers.insert(id, now);
-        self.due = self.due.min(now.plus_millis(UNWATCHED_MS));
+        self.viewers += usize::from(watched.viewers.insert(id, now).is_none());
+        self.due = self.due.min(watched.ends_at());
     }
 
-    /// Forgets a connection that is being removed, which has asked for `stream` last.
-    fn remove(&mut self, stream: StreamId, id: ConnId) {
-        self.held.remove(&(stream, id));
-        if let Some(watched) = self.streams.get_mut(&stream) {
-            watched.viewers.remove(&id);
+    /// Notes that no further part of a stream will come.
+    fn note_over(&mut self, stream: StreamId, incarnation: Incarnation, now: Time) {
+        let watched = self.streams.get_mut(&stream).filter(|w| w.incarnation == incarnation);
+        if let Some(watched) = watched {
+            watched.over_at = now;
+            self.due = self.due.min(watched.ends_at());
         }
     }
 
-    /// Takes the next connection with a request that waits for a stream.
-    fn next_held(&self, stream: StreamId, after: Option<ConnId>) -> Option<ConnId> {
-        let first = after.map_or(0, |id| id.raw() + 1);
-        let range = (stream, ConnId::new(first))..=(stream, ConnId::new(u32::MAX));
-        self.held.range(range).next().map(|(_, id)| *id)
+    /// Forgets that a connection has asked for a stream.
+    fn forget_viewer(&mut self, stream: StreamId, id: ConnId) {
+        if let Some(watched) = self.streams.get_mut(&stream) {
+            self.viewers -= usize::from(watched.viewers.remove(&id).is_some());
+        }
     }
 
-    /// Takes the streams without a request since half a minute, with their numbers.
-    fn take_unwatched(&mut self, now: Time) -> Vec<(StreamId, u64)> {
-        let is_over = |watched: &Watched| now >= watched.asked_at.plus_millis(UNWATCHED_MS);
-        let over = self.streams.iter().filter(|(_, watched)| is_over(watched));
-        let over: Vec<_> = over.map(|(id, watched)| (*id, watched.serial)).collect();
-        over.iter().for_each(|(id, _)| drop(self.streams.remove(id)));
-        let oldest = self.streams.values().map(|watched| watched.asked_at).min();
-        self.due = oldest.map_or(Time::NEVER, |at| at.plus_millis(UNWATCHED_MS));
-        over
+    /// Forgets the log of a stream. Returns its name, if there was one.
+    fn forget(&mut self, stream: StreamId) -> Option<Incarnation> {
+        let watched = self.streams.remove(&stream)?;
+        self.viewers -= watched.viewers.len();
+        self.written.retain(|written| written.incarnation != watched.incarnation);
+        Some(watched.incarnation)
+    }
+
+    /// Takes the streams whose logs are to end, with the names of the logs.
+    fn take_unwatched(&mut self, now: Time) -> Vec<(StreamId, Incarnation)> {
+        let ended = self.streams.iter().filter(|(_, watched)| watched.ends_at() <= now);
+        let ended: Vec<_> = ended.map(|(id, _)| *id).collect();
+        let ended: Vec<_> =
+            ended.into_iter().filter_map(|id| Some((id, self.forget(id)?))).collect();
+        self.due = self.streams.values().map(Watched::ends_at).min().unwrap_or(Time::NEVER);
+        ended
+    }
+
+    /// Returns the playlist that `asked` describes apart from its text, and the bytes that were
+    /// written for it. `write` writes it, if it is not there yet.
+    fn playlist(
+        &mut self,
+        asked: WrittenPlaylist,
+        write: impl FnOnce() -> Option<String>,
+    ) -> Option<(Bytes, u32)> {
+        let has_kind = |written: &WrittenPlaylist| {
+            (written.incarnation, written.kind, written.skips, &written.query)
+                == (asked.incarnation, asked.kind, asked.skips, &asked.query)
+        };
+        if let Some(index) = self.written.iter().position(has_kind) {
+            if self.written[index].edition == asked.edition {
+                return Some((self.written[index].text.clone(), 0));
+            }
+            self.written.remove(index);
+        }
+        let text = self.texts.share(write()?.into_bytes());
+        let len = text.len() as u32;
+        self.written.push_back(WrittenPlaylist { text: text.clone(), ..asked });
+        let bytes = |written: &VecDeque<WrittenPlaylist>| -> usize {
+            written.iter().map(|written| written.text.len()).sum()
+        };
+        while self.written.len() > WRITTEN_MAX
+            || bytes(&self.written) > limits::HLS_WRITTEN_BYTES_MAX
+        {
+            self.written.pop_front();
+        }
+        Some((text, len))
     }
 }
 
@@ -205,6 +329,16 @@ enum HlsReply {
 }
 
 impl<T: Transport> Server<T> {
+    /// Returns the players of a stream by framing, and those over HLS.
+    pub(super) fn watching<'c>(
+        &self,
+        id: StreamId,
+        channel: &'c Channel,
+        now: Time,
+    ) -> (&'c Watching, usize) {
+        (channel.watching(), self.hls.viewers(id, channel, now))
+    }
+
     /// Sets the time of day at [`Time::ZERO`] (ms since 1970), which playlists show.
     pub const fn set_unix_ms(&mut self, unix_ms: u64) {
         self.unix_ms = unix_ms;
@@ -240,7 +374,9 @@ impl<T: Transport> Server<T> {
         let judges = Judges { access: &self.policies.access, outside: &mut self.outside };
         match judges.play(id, peer, &request.target.name) {
             Verdict::Granted { name } => self.accept_playlist(id, request, &name, now),
-            Verdict::Refused(refused) => self.refuse_playlist(id, &request, refused, now),
+            Verdict::Refused(refused) => {
+                self.refuse_playlist(id, &request, HttpStatus::Forbidden, refused, now);
+            }
             Verdict::Later(ticket) => self.park(id, ticket, Ask::Playlist(request), now),
         }
     }
@@ -267,12 +403,13 @@ impl<T: Transport> Server<T> {
         &mut self,
         id: ConnId,
         request: &PlaylistRequest,
+        status: HttpStatus,
         refused: Refused,
         now: Time,
     ) {
         let Refused { reason, detail, description } = refused;
         let asked = format!("play of {}", self.policies.access.shown(&request.target.name));
-        let problem = Answer::problem(HttpStatus::Forbidden, reason.as_str(), &description);
+        let problem = Answer::problem(status, reason.as_str(), &description);
         let answer = Answer { is_public: request.is_public, ..problem };
         if let Some(client) = self.table[id].peer.web_mut() {
             client.exchange.end_after_response();
@@ -334,96 +471,128 @@ impl<T: Transport> Server<T> {
 
     /// Answers a request, or holds it until its answer exists.
     fn settle_request(&mut self, id: ConnId, stream: StreamId, asked: HlsAsked, now: Time) {
-        let serial = self.hub.channel(stream).serial();
-        let reply = self.reply(id, stream, &asked, now);
-        if self.hub.get(stream).is_some_and(|channel| channel.parts().is_some()) {
-            self.hls.note_request(stream, serial, id, now);
-            if let Some(client) = self.table[id].peer.web_mut() {
-                client.watches = Some(stream);
-            }
-        }
-        match reply {
+        match self.reply(id, stream, &asked, now) {
             HlsReply::Answer(answer) => self.respond(id, Method::Get, answer),
-            HlsReply::Hold(hold_ms) => self.hold(id, stream, asked, hold_ms, now),
+            HlsReply::Hold(hold_ms) => {
+                let channel = self.hub.channel(stream);
+                let incarnation = channel.parts().map(PartLog::incarnation);
+                let until = now.plus_millis(hold_ms.min(HELD_MS_MAX));
+                let serial = channel.serial();
+                self.hold(id, HeldRequest { stream, serial, incarnation, asked, until }, now);
+            }
         }
     }
 
-    fn hold(&mut self, id: ConnId, stream: StreamId, asked: HlsAsked, hold_ms: u64, now: Time) {
-        let until = now.plus_millis(hold_ms.min(HELD_MS_MAX));
-        let has_log = self.hub.channel(stream).parts().is_some();
-        let look_at = if has_log { until } else { now.plus_millis(LOOK_EVERY_MS) };
+    fn hold(&mut self, id: ConnId, held: HeldRequest, now: Time) {
+        // Nothing reports that the tracks of a stream are known.
+        let look_at = match held.incarnation {
+            Some(_) => held.until,
+            None => now.plus_millis(LOOK_EVERY_MS).min(held.until),
+        };
         let Some(client) = self.table[id].peer.web_mut() else { return };
         client.exchange.hold();
-        client.watches = Some(stream);
-        client.held = Some(Box::new(HeldRequest { stream, asked, until }));
-        self.hls.held.insert((stream, id));
+        self.hls.waiting.hold(held.serial, id);
+        client.held = Some(Box::new(held));
         self.table.arm(id, TimerKind::Stage, look_at);
     }
 
+    /// Notes that the deadline of a held request has passed.
+    pub(in crate::server) fn note_due(&mut self, id: ConnId) {
+        let client = self.table[id].peer.web();
+        if let Some(held) = client.and_then(|client| client.held.as_ref()) {
+            self.hls.waiting.note_due(held.serial, id);
+        }
+    }
+
     /// Looks again at a held request, whose deadline has passed or whose stream has news.
-    pub(in crate::server) fn look_again(&mut self, id: ConnId, now: Time) {
-        let Some(client) = self.table[id].peer.web_mut() else { return };
-        let Some(held) = client.held.take() else { return };
-        let HeldRequest { stream, asked, until } = *held;
-        let reply = match self.hub.get(stream) {
-            Some(_) => self.reply(id, stream, &asked, now),
-            None => HlsReply::Answer(no_such_segment()),
+    fn look_again(&mut self, id: ConnId, budget: &mut Budget, now: Time) {
+        budget.spend_call();
+        let Some(held) = self.forget_held(id).filter(|_| !self.table[id].is_closing()) else {
+            return;
+        };
+        // The id may belong to another stream by now, and the stream may have another log.
+        let is_same = self.hub.get(held.stream).is_some_and(|channel| {
+            let incarnation = channel.parts().map(PartLog::incarnation);
+            channel.serial() == held.serial
+                && (held.incarnation.is_none() || incarnation == held.incarnation)
+        });
+        self.table.unmarked(id).peer.take_formatted_bytes();
+        let reply = match is_same {
+            true => self.reply(id, held.stream, &held.asked, now),
+            false => HlsReply::Answer(no_such_segment()),
         };
         let answer = match reply {
             HlsReply::Answer(answer) => answer,
-            HlsReply::Hold(_) if now < until => {
-                return self.hold(id, stream, asked, until.millis_since(now), now);
+            HlsReply::Hold(_) if now < held.until => {
+                let channel = self.hub.channel(held.stream);
+                let incarnation = channel.parts().map(PartLog::incarnation);
+                return self.hold(id, HeldRequest { incarnation, ..*held }, now);
             }
             HlsReply::Hold(_) => {
                 let detail = "the next part of the stream has not come in time";
                 Answer::problem(HttpStatus::ServiceUnavailable, "not_in_time", detail)
             }
         };
-        self.hls.held.remove(&(stream, id));
         self.arm_stage(id, now);
-        let is_public = match &asked {
-            HlsAsked::Playlist(request) => request.is_public,
-            HlsAsked::Part { is_public, .. } => *is_public,
-        };
-        self.respond(id, Method::Get, Answer { is_public, ..answer });
+        self.respond(id, Method::Get, Answer { is_public: held.asked.is_public(), ..answer });
+        budget.spend_messages(1);
+        budget.spend_bytes(self.table.unmarked(id).peer.take_formatted_bytes());
     }
 
-    /// Answers the requests that wait for a stream, as far as their answers exist now.
-    pub(in crate::server) fn answer_held(&mut self, stream: StreamId, now: Time) {
-        let mut last = None;
-        while let Some(id) = self.hls.next_held(stream, last) {
-            self.look_again(id, now);
-            last = Some(id);
-        }
+    /// Takes the held request of a connection.
+    pub(super) fn forget_held(&mut self, id: ConnId) -> Option<Box<HeldRequest>> {
+        let held = self.table[id].peer.web_mut()?.held.take()?;
+        self.hls.waiting.remove(held.serial, id);
+        Some(held)
     }
 
     /// Makes parts of new messages, and answers the requests that wait for them.
     pub(in crate::server) fn make_parts(&mut self, now: Time) {
+        let (hub, waiting) = (&mut self.hub, &mut self.hls.waiting);
         let mut completed = Vec::new();
-        self.hub.make_parts(&mut { Budget::PARTS }, |stream| completed.push(stream));
-        for stream in completed {
-            self.answer_held(stream, now);
-        }
+        hub.make_parts(&mut { Budget::PARTS }, |stream| completed.push(stream));
+        completed.into_iter().for_each(|stream| waiting.note_news(hub.channel(stream).serial()));
         if now >= self.hls.due {
             self.end_unwatched(now);
+        }
+        let mut budget = Budget::HELD_ANSWERS;
+        while !budget.is_spent() {
+            let Some(id) = self.hls.waiting.next() else { return };
+            self.look_again(id, &mut budget, now);
+        }
+    }
+
+    /// Notes that a stream is over: the requests that wait for it are answered, and its log ends in
+    /// a while.
+    pub(in crate::server) fn note_over(&mut self, stream: StreamId, now: Time) {
+        let channel = self.hub.channel(stream);
+        self.hls.waiting.note_news(channel.serial());
+        if let Some(log) = channel.parts() {
+            self.hls.note_over(stream, log.incarnation(), now);
         }
     }
 
     fn end_unwatched(&mut self, now: Time) {
-        for (stream, serial) in self.hls.take_unwatched(now) {
-            if self.hub.get(stream).is_some_and(|channel| channel.serial() == serial) {
-                self.hub.end_parts(stream);
-            }
+        for (stream, incarnation) in self.hls.take_unwatched(now) {
+            self.end_log(stream, incarnation);
+        }
+    }
+
+    fn end_log(&mut self, stream: StreamId, incarnation: Incarnation) {
+        let channel = self.hub.get(stream);
+        let log = channel.and_then(Channel::parts).map(PartLog::incarnation);
+        if let Some(channel) = channel.filter(|_| log == Some(incarnation)) {
+            self.hls.waiting.note_news(channel.serial());
+            self.hub.end_parts(stream);
         }
     }
 
     /// Drops the logs of all streams, because memory is short. Their players are told to try again.
-    pub(in crate::server) fn drop_part_logs(&mut self, now: Time) {
-        let streams: Vec<_> = self.hls.streams.drain().collect();
-        for (stream, watched) in streams {
-            if self.hub.get(stream).is_some_and(|channel| channel.serial() == watched.serial) {
-                self.hub.end_parts(stream);
-                self.answer_held(stream, now);
+    pub(in crate::server) fn drop_part_logs(&mut self) {
+        let streams: Vec<_> = self.hls.streams.keys().copied().collect();
+        for stream in streams {
+            if let Some(incarnation) = self.hls.forget(stream) {
+                self.end_log(stream, incarnation);
             }
         }
         self.hls.due = Time::NEVER;
@@ -431,9 +600,10 @@ impl<T: Transport> Server<T> {
 
     /// Forgets a connection that is being removed.
     pub(in crate::server) fn stop_watching(&mut self, id: ConnId) {
-        let Some(client) = self.table[id].peer.web() else { return };
-        if let Some(stream) = client.watches {
-            self.hls.remove(stream, id);
+        self.forget_held(id);
+        let watches = self.table[id].peer.web_mut().and_then(|client| client.watches.take());
+        if let Some(stream) = watches {
+            self.hls.forget_viewer(stream, id);
         }
     }
 
@@ -452,14 +622,25 @@ impl<T: Transport> Server<T> {
                 None => self.playlist_reply(stream, request, now),
             },
         };
-        let is_public = match asked {
-            HlsAsked::Playlist(request) => request.is_public,
-            HlsAsked::Part { is_public, .. } => *is_public,
-        };
+        self.note_viewer(id, stream, now);
         match reply {
-            HlsReply::Answer(answer) => HlsReply::Answer(Answer { is_public, ..answer }),
+            HlsReply::Answer(answer) => {
+                HlsReply::Answer(Answer { is_public: asked.is_public(), ..answer })
+            }
             hold @ HlsReply::Hold(_) => hold,
         }
+    }
+
+    /// Notes that a connection has asked for a stream, if the stream has a log. It watches no other
+    /// stream from then on.
+    fn note_viewer(&mut self, id: ConnId, stream: StreamId, now: Time) {
+        let Some(log) = self.hub.channel(stream).parts() else { return };
+        let Some(client) = self.table[id].peer.web_mut() else { return };
+        let before = client.watches.replace(stream);
+        if let Some(before) = before.filter(|before| *before != stream) {
+            self.hls.forget_viewer(before, id);
+        }
+        self.hls.note_request(stream, log, id, now);
     }
 
     /// Begins the log of a stream that has none. Returns the reply if there is none afterwards.
@@ -494,34 +675,57 @@ impl<T: Transport> Server<T> {
         let name = self.policies.access.shown(&name);
         log!(level, "{address} watches {name} over HLS, so its segments are kept from now on");
         // What is on the tape is in the log before the first playlist shows it.
-        self.hub.follow_parts(stream, &mut { Budget::PARTS });
+        let mut budget = Budget::PARTS;
+        self.hub.follow_parts(stream, &mut budget);
+        // It was copied, which costs less than to be formatted.
+        let copied = Budget::PARTS.bytes - budget.bytes;
+        if let Some(client) = self.table[id].peer.web_mut() {
+            client.exchange.note_formatted(copied / limits::RESPONSE_BYTE_COST);
+        }
         None
     }
 
-    fn playlist_reply(&self, stream: StreamId, request: &PlaylistRequest, now: Time) -> HlsReply {
+    fn playlist_reply(
+        &mut self,
+        stream: StreamId,
+        request: &PlaylistRequest,
+        now: Time,
+    ) -> HlsReply {
         let channel = self.hub.channel(stream);
         let Some(log) = channel.parts() else { return HlsReply::Answer(no_such_segment()) };
         let query = &request.query;
-        let text = match &request.playlist {
+        let kind = match &request.playlist {
             HlsPlaylist::Multivariant(prefix) => {
                 let report = channel.report(now).unwrap_or_default();
-                playlist::multivariant(log, &report, Links { prefix, query })
+                let text = playlist::multivariant(log, &report, Links { prefix, query });
+                return HlsReply::Answer(playlist_answer(text));
             }
-            HlsPlaylist::Media(kind) => {
-                if let Some(reply) = wait_for(log, *kind, request.directives) {
-                    return reply;
-                }
-                let links = Links { prefix: "", query };
-                let Some(text) = playlist::media(log, *kind, request.directives.skips, links)
-                else {
-                    return HlsReply::Answer(no_such_segment());
-                };
-                text
-            }
+            HlsPlaylist::Media(kind) => *kind,
         };
-        let answer = Answer::new(HttpStatus::Ok, PLAYLIST_TYPE, text);
-        HlsReply::Answer(Answer { caching: "no-cache", ..answer })
+        if let Some(reply) = wait_for(log, kind, request.directives) {
+            return reply;
+        }
+        let skips = request.directives.skips;
+        let asked = WrittenPlaylist {
+            incarnation: log.incarnation(),
+            edition: log.edition(),
+            kind,
+            skips,
+            query: query.clone(),
+            text: Bytes::new(),
+        };
+        let links = Links { prefix: "", query };
+        let written = self.hls.playlist(asked, || playlist::media(log, kind, skips, links));
+        HlsReply::Answer(written.map_or_else(no_such_segment, |(text, formatted_bytes)| Answer {
+            is_shared: true,
+            formatted_bytes,
+            ..playlist_answer(text)
+        }))
     }
+}
+
+fn playlist_answer(text: impl Into<Bytes>) -> Answer {
+    Answer { caching: "no-cache", ..Answer::new(HttpStatus::Ok, PLAYLIST_TYPE, text) }
 }
 
 /// Returns the reply to a request for a playlist that does not exist yet, or never will.

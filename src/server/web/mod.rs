@@ -24,6 +24,7 @@ mod place;
 mod sparkline;
 mod view_options;
 mod viewing;
+mod waiting;
 
 pub use guard::ApiToken;
 pub(super) use hls::{HlsStreams, PlaylistRequest};
@@ -73,7 +74,7 @@ pub struct WebClient {
     viewer: Option<Box<Viewer>>,
     /// Whether the events of an open page are sent over it.
     is_page: bool,
-    /// The stream whose playlist or segments it has asked for last.
+    /// The stream whose playlist or segments it has asked for last, if that had a log.
     watches: Option<StreamId>,
     /// A request whose answer comes next.
     held: Option<Box<HeldRequest>>,
@@ -129,6 +130,8 @@ struct Answer {
     caching: &'static str,
     /// Whether others hold the body as well, and account it.
     is_shared: bool,
+    /// Bytes of a shared body that were formatted for this answer.
+    formatted_bytes: u32,
     /// The version of the body, by which a client may ask whether there is another (RFC 9110,
     /// section 8.8.3).
     tag: Option<Box<str>>,
@@ -147,6 +150,7 @@ impl Answer {
             policy: None,
             caching: "no-store",
             is_shared: false,
+            formatted_bytes: 0,
             tag: None,
             is_endless: false,
         }
@@ -306,6 +310,7 @@ impl<T: Transport> Server<T> {
         }
         let body = if method == Method::Head { Bytes::new() } else { answer.body };
         if answer.is_shared {
+            client.exchange.note_formatted(answer.formatted_bytes as usize);
             client.exchange.respond_shared(&head, body);
         } else {
             client.exchange.respond(&head, body);
@@ -339,14 +344,16 @@ impl<T: Transport> Server<T> {
         }
     }
 
-    /// Answers a request that waits for a decision, since the connection is about to be closed.
+    /// Answers a request that waits for a decision or for a stream, since the connection is about
+    /// to be closed.
     pub(super) fn tell_unavailable(&mut self, id: ConnId, description: &str) {
         let conn = &mut self.table[id];
         // A client that closes itself asks, too, but has its own answer.
-        if !conn.is_parked() {
+        if !conn.is_parked() && !conn.peer.is_holding() {
             return;
         }
-        let Some(client) = conn.peer.web_mut() else { return };
+        self.forget_held(id);
+        let Some(client) = self.table[id].peer.web_mut() else { return };
         let answer = Answer::problem(HttpStatus::ServiceUnavailable, "unavailable", description);
         client.exchange.end_after_response();
         client.exchange.respond(&answer.head(), answer.body);

@@ -16,7 +16,7 @@ use crate::server::transport::Transport;
 use crate::stream::cursor::Play;
 use crate::stream::framing::Framing;
 use crate::stream::histogram::Histogram;
-use crate::stream::ids::{ConnId, StreamId};
+use crate::stream::ids::{ConnId, Endpoint, StreamId};
 use crate::stream::keyframes::Unmarked;
 use crate::stream::latency::Latency;
 use crate::stream::meter::Report;
@@ -222,7 +222,7 @@ impl<T: Transport> Server<T> {
                     (sparkline::plot(&channel.bitrates(now)))
                 }
                 dl .facts {
-                    (self.players_of(channel))
+                    (self.players_of(id, channel, now))
                     (self.publisher_of(channel))
                     @if let Some(latency) = channel.latency() { (latency_of(latency)) }
                     (cost_of(channel.cost()))
@@ -238,18 +238,17 @@ impl<T: Transport> Server<T> {
     }
 
     /// Returns the players of a stream by protocol, and what they have missed.
-    fn players_of(&self, channel: &Channel) -> Markup {
-        let (mut counts, mut skips) = ([0; Framing::ALL.len()], 0);
-        for player in channel.players() {
-            let activity = self.table.get(player.conn).and_then(|c| c.activity.as_deref());
-            let play = activity.and_then(|a| a.plays.iter().find(|p| p.lane == player.lane));
-            if let Some(play) = play {
-                counts[play.framing() as usize] += 1;
-                skips += play.skips();
-            }
-        }
-        let by_protocol = Framing::ALL.iter().zip(counts).filter(|(_, count)| *count > 0);
-        let texts = by_protocol.map(|(framing, count)| format!("{count} {}", framing.as_str()));
+    fn players_of(&self, id: StreamId, channel: &Channel, now: Time) -> Markup {
+        let skips_of = |player: &Endpoint| {
+            let activity = self.table.get(player.conn)?.activity.as_deref()?;
+            Some(activity.plays.iter().find(|play| play.lane == player.lane)?.skips())
+        };
+        let skips: u32 = channel.players().iter().filter_map(skips_of).sum();
+        let (watching, hls) = self.watching(id, channel, now);
+        let by_framing = Framing::ALL.map(|framing| (watching.count(framing), framing.as_str()));
+        let by_protocol = by_framing.into_iter().chain([(hls, "HLS")]);
+        let texts = by_protocol.filter(|(count, _)| *count > 0);
+        let texts = texts.map(|(count, protocol)| format!("{count} {protocol}"));
         let texts = texts.collect::<Vec<_>>().join(", ");
         html! {
             (fact("players", if texts.is_empty() { "none" } else { &texts }))
