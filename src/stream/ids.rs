@@ -1,8 +1,6 @@
 //! Ids of connections and streams: indexes of tables that other modules own.
 
 use std::fmt;
-use std::num::ParseIntError;
-use std::str::FromStr;
 
 /// Index of a connection in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -56,10 +54,11 @@ impl fmt::Display for Incarnation {
     }
 }
 
-impl FromStr for Incarnation {
-    type Err = ParseIntError;
-
-    fn from_str(text: &str) -> Result<Self, ParseIntError> {
-        u64::from_str_radix(text, 16).map(Self)
+impl Incarnation {
+    /// Reads a name in the only form that it has. A second form would be a second name of all
+    /// files.
+    pub fn parse(text: &str) -> Option<Self> {
+        let incarnation = u64::from_str_radix(text, 16).ok().map(Self)?;
+        (incarnation.to_string() == text).then_some(incarnation)
     }
 }

@@ -89,7 +89,8 @@ impl SegmentFile {
         Some(Self { rendition, content })
     }
 
-    fn name(self) -> String {
+    /// Returns its only name.
+    pub fn name(self) -> String {
         let letter = self.rendition.letter();
         match self.content {
             SegmentContent::Init(number) => format!("{letter}init{number}.mp4"),

@@ -146,7 +146,7 @@ impl Place {
         let (directory, name) = path.rsplit_once('/')?;
         let file = || {
             let (stream, run) = directory.rsplit_once('/')?;
-            Some((stream, run.parse::<Incarnation>().ok()?, SegmentFile::parse(name)?))
+            Some((stream, Incarnation::parse(run)?, SegmentFile::parse(name)?))
         };
         if let Some((stream, incarnation, file)) = file() {
             return Some(target(stream).map(|target| Self::Segment { target, incarnation, file }));

@@ -30,6 +30,49 @@ pub(crate) fn run(data: &[u8]) {
         expect_boxes(&file);
         expect_fragment(&file, sample.bytes, &mut decoded[track]);
     }
+    for (track, config) in tracks.iter().enumerate() {
+        expect_parts(&tracks, track, kind_of(config), &messages);
+    }
+}
+
+/// Expects fragments of several frames to hold each of them, one after another.
+fn expect_parts(
+    tracks: &[&TrackConfig],
+    track: usize,
+    media: MediaKind,
+    messages: &[(MediaKind, u32, &[u8])],
+) {
+    let id = Tracks::DEFAULT.first().unwrap_or_default();
+    let frames: Vec<_> = messages
+        .iter()
+        .filter(|(of, ..)| *of == media)
+        .filter_map(|(_, timestamp, payload)| Some((*timestamp, sample_of(media, payload, id)?)))
+        .collect();
+    let mut fragments = Fragments::new(tracks);
+    for part in frames.chunks(3) {
+        let infos: Vec<_> = part.iter().map(|(at, sample)| sample.info(track, *at)).collect();
+        let bytes: Vec<_> = part.iter().flat_map(|(_, sample)| sample.bytes).copied().collect();
+        let mut file = Vec::new();
+        fragments.head_of_many(&mut file, &infos).expect("room for a few frames");
+        let head_len = file.len();
+        file.extend(&bytes);
+        expect_boxes(&file);
+        let (_, moof, rest) = take_box(&file);
+        assert_eq!(take_box(rest), (b"mdat", &bytes[..], &[][..]));
+        let (_, _, traf) = take_box(moof);
+        let (_, traf, _) = take_box(traf);
+        let (_, _, rest) = take_box(traf);
+        let (_, _, trun) = take_box(rest);
+        let (_, trun, _) = take_box(trun);
+        assert_eq!((number(trun, 4), number(trun, 8)), (part.len() as u64, head_len as u64));
+        let sizes = trun[12..].chunks(16).map(|sample| number(sample, 4) as usize);
+        assert!(sizes.eq(part.iter().map(|(_, sample)| sample.bytes.len())), "sizes of frames");
+    }
+}
+
+/// Returns the number of 32 bits at a place.
+fn number(bytes: &[u8], at: usize) -> u64 {
+    bytes[at..at + 4].iter().fold(0_u64, |number, byte| number << 8 | u64::from(*byte))
 }
 
 fn kind_of(track: &TrackConfig) -> MediaKind {
@@ -87,9 +130,6 @@ fn expect_fragment(fragment: &[u8], frame: &[u8], decoded: &mut u64) {
     let (_, _, rest) = take_box(traf);
     let (_, tfdt, trun) = take_box(rest);
     let (_, trun, _) = take_box(trun);
-    let number = |bytes: &[u8], at: usize| {
-        bytes[at..at + 4].iter().fold(0_u64, |number, byte| number << 8 | u64::from(*byte))
-    };
     let decode = number(tfdt, 4) << 32 | number(tfdt, 8);
     assert!(decode >= *decoded, "{decode} after {decoded}");
     *decoded = decode;

@@ -13,6 +13,7 @@ mod command;
 mod config;
 mod fmp4;
 mod handshake;
+mod hls;
 mod http;
 mod media;
 mod script;
@@ -23,13 +24,14 @@ mod session;
 pub(crate) type Body = fn(&[u8]);
 
 /// Every target by name. The program and the corpus directory have the same name.
-pub(crate) const TARGETS: [(&str, Body); 10] = [
+pub(crate) const TARGETS: [(&str, Body); 11] = [
     ("amf0", amf0::run),
     ("chunk_stream", chunk_stream::run),
     ("command", command::run),
     ("config", config::run),
     ("fmp4", fmp4::run),
     ("handshake", handshake::run),
+    ("hls", hls::run),
     ("http", http::run),
     ("media", media::run),
     ("server", server::run),
