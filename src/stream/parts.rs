@@ -125,7 +125,9 @@ impl PartLog {
         });
         // The segments of sound end with those of the picture.
         let sound_gop_ms = if configs.video.is_some() { gop_ms } else { None };
-        let next = tape.start_sequence().unwrap_or_else(|| tape.next_sequence());
+        // The configurations are the newest ones, which no earlier frame has.
+        let start = tape.start_sequence().filter(|first| *first >= tape.headers_since());
+        let next = start.unwrap_or_else(|| tape.next_sequence());
         let last = tape.last_frame();
         let first = tape.from(next).find(|entry| entry.media != MediaKind::Data);
         let first = first.and_then(|entry| timestamp_of_first(&entry.wire)).unwrap_or(last);

@@ -316,6 +316,76 @@ fn an_mp4_has_the_tracks_whose_codecs_were_asked_for() {
     assert_eq!((response.status, &*response.code()), (406, "not_carried"));
 }
 
+/// Configurations of H.264, and two of AAC, as encoders send them.
+const AVC: &[u8] = &[
+    0x17, 0, 0, 0, 0, 1, 0x42, 0xc0, 0x1e, 0xff, 0xe1, 0, 9, 0x67, 0x42, 0xc0, 0x1e, 0xda, 0x02,
+    0x80, 0xf6, 0x40, 1, 0, 4, 0x68, 0xce, 0x3c, 0x80,
+];
+const AAC: [&[u8]; 2] = [&[0xaf, 0, 0x11, 0x90], &[0xaf, 0, 0x12, 0x10]];
+
+/// A keyframe, and a frame of sound, that contain `label`.
+fn frames(label: &str, at: u32) -> [Message; 2] {
+    let picture = [&[0x17, 1, 0, 0, 0, 0, 0, 0, 5, 0x65][..], label.as_bytes()].concat();
+    let sound = [&[0xaf, 1][..], label.as_bytes()].concat();
+    [Message::new(6, VIDEO, picture), Message::new(4, AUDIO, sound)].map(|m| m.on(1).at(at))
+}
+
+fn has(body: &[u8], label: &str) -> bool {
+    body.windows(label.len()).any(|bytes| bytes == label.as_bytes())
+}
+
+/// The initialization segment describes all frames of an MP4, so none may be older than it.
+#[test]
+fn an_mp4_begins_after_the_newest_configuration() {
+    let mut world = web::world();
+    let publisher = world.publishing("cam");
+    let headers = [(6, VIDEO, AVC), (4, AUDIO, AAC[0])];
+    world.say(publisher, &headers.map(|(id, kind, data)| Message::new(id, kind, data).on(1)));
+    world.say(publisher, &frames("old!", 0));
+    let early = viewer(&mut world, "/live/cam.mp4");
+    world.say(publisher, &[Message::new(4, AUDIO, AAC[1]).on(1).at(40)]);
+    world.say(publisher, &frames("mid!", 40)[1..]);
+    let late = viewer(&mut world, "/live/cam.mp4");
+    world.say(publisher, &frames("new!", 80));
+    let (early, late) = (body_of(&world, early), body_of(&world, late));
+    let labels = |body: &[u8]| ["old!", "mid!", "new!"].map(|label| has(body, label));
+    assert_eq!(labels(&early), [true, false, false], "it has ended with its configuration");
+    assert_eq!(labels(&late), [false, false, true], "it waits for the next keyframe");
+}
+
+#[test]
+fn an_mp4_over_websocket_waits_for_all_configurations_of_the_next_publisher() {
+    let mut world = web::world();
+    let publisher = world.publishing("cam");
+    let headers = [(6, VIDEO, AVC), (4, AUDIO, AAC[0])];
+    let say_headers = |world: &mut World, publisher, range: std::ops::Range<usize>| {
+        let headers = headers.map(|(id, kind, data)| Message::new(id, kind, data).on(1));
+        world.say(publisher, &headers[range]);
+    };
+    say_headers(&mut world, publisher, 0..2);
+    world.say(publisher, &frames("old!", 0));
+    let upgrade = format!(
+        "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: {KEY}\r\n\
+         Sec-WebSocket-Version: 13\r\n"
+    );
+    let player = world.connect_http(ALL);
+    world[player].send_raw(with("GET", "/live/cam.mp4", &upgrade).as_bytes());
+    world.run();
+    let began = world[player].received().len();
+    assert!(has(world[player].received(), "old!"));
+    world[publisher].finish();
+    world.run();
+    let publisher = world.publishing("cam");
+    say_headers(&mut world, publisher, 0..1);
+    world.say(publisher, &frames("mid!", 40)[..1]);
+    assert_eq!(world[player].received().len(), began, "sound may follow");
+    say_headers(&mut world, publisher, 1..2);
+    world.say(publisher, &frames("new!", 80));
+    let more = world[player].received()[began..].to_vec();
+    let place = |label: &str| more.windows(label.len()).position(|b| b == label.as_bytes());
+    assert!(place("moov").is_some() && place("moov") < place("new!"), "{more:x?}");
+}
+
 /// A sequence header of VP9 has no size. The keyframe has: 352x288 (VP9 bitstream, section 6.2).
 #[test]
 fn an_mp4_waits_for_the_keyframe_that_has_the_size_of_its_pictures() {

@@ -259,6 +259,8 @@ impl<T: Transport> Server<T> {
             if !is_outdated {
                 return;
             }
+            // Nothing that needs the new headers may go out before they do.
+            play.pause(true, channel.tape());
         }
         let (framing, wanted) = (play.framing(), viewer.options.receives);
         if let Some(tracks) = known_tracks(channel, wanted, framing.is_mp4(), now) {
@@ -302,6 +304,9 @@ impl<T: Transport> Server<T> {
 /// Begins a play that was paused until now, as a new player.
 fn restart(play: &mut Play, channel: &Channel, start: Start, receives: Receives) {
     let (slot, framing, tape) = (play.slot, play.framing(), channel.tape());
+    // An MP4 has the newest configurations at its start, and no frame may precede them.
+    let is_earlier = tape.start_sequence().is_some_and(|first| first < tape.headers_since());
+    let start = if framing.is_mp4() && is_earlier { Start::NextKeyframe } else { start };
     *play = Play::new(play.stream, play.lane, framing, tape, start, receives);
     (play.slot, play.told_begun) = (slot, true);
 }

@@ -28,8 +28,12 @@ impl Kind {
 
     const fn head(self) -> &'static [u8] {
         match self {
-            Self::VideoConfiguration => &[0x17, 0, 0, 0, 0],
-            Self::AudioConfiguration => &[0xaf, 0],
+            // Those of an encoder, since MP4 describes the tracks. What follows is ignored there.
+            Self::VideoConfiguration => &[
+                0x17, 0, 0, 0, 0, 1, 0x42, 0xc0, 0x1e, 0xff, 0xe1, 0, 9, 0x67, 0x42, 0xc0, 0x1e,
+                0xda, 0x02, 0x80, 0xf6, 0x40, 1, 0, 4, 0x68, 0xce, 0x3c, 0x80,
+            ],
+            Self::AudioConfiguration => &[0xaf, 0, 0x11, 0x90],
             // The first slice of an IDR picture, and that of another picture.
             Self::Key => &[0x17, 1, 0, 0, 0, 0, 0, 0, 2, 0x65, 0x88],
             Self::Inter => &[0x27, 1, 0, 0, 0, 0, 0, 0, 2, 0x41, 0x9a],
@@ -50,6 +54,30 @@ pub(super) fn message(kind: Kind, number: u32, timestamp: u32, filled: usize) ->
     payload.extend((0..filled).map(|index| filling(number, index)));
     let (chunk_stream_id, message_kind) = [(6, VIDEO), (4, AUDIO)][kind.track()];
     Message::new(chunk_stream_id, message_kind, payload).on(1).at(timestamp)
+}
+
+/// Returns the configurations in an initialization segment.
+pub(super) fn configurations(moov: &[u8]) -> Vec<Message> {
+    let kinds = [(Kind::VideoConfiguration, VIDEO, 5), (Kind::AudioConfiguration, AUDIO, 2)];
+    let found = kinds.into_iter().filter_map(|(kind, message_kind, head_len)| {
+        // The boxes have them without the head of the message.
+        let record = &kind.head()[head_len..];
+        let end = moov.windows(record.len()).position(|at| at == record)? + record.len();
+        let payload = [kind.head(), &moov[end..end + 4]].concat();
+        Some(Message::new(4, message_kind, payload))
+    });
+    found.collect()
+}
+
+/// Returns the message of a frame in a fragment, at a time (ms).
+pub(super) fn frame(is_video: bool, sample: &[u8], timestamp: u32) -> Message {
+    let message_kind = if is_video { VIDEO } else { AUDIO };
+    let head: &[u8] = match (is_video, sample.get(4)) {
+        (false, _) => &[0xaf, 1],
+        (true, Some(0x65)) => &[0x17, 1, 0, 0, 0],
+        (true, _) => &[0x27, 1, 0, 0, 0],
+    };
+    Message::new(4, message_kind, [head, sample].concat()).at(timestamp)
 }
 
 /// Returns the class and number of a message. Panics if the message is unknown or damaged.

@@ -195,6 +195,8 @@ impl Outcome {
         self.tally.displaced += outcome.tally.displaced;
         self.tally.overs += outcome.tally.overs;
         self.tally.views += outcome.tally.views;
+        self.tally.mp4_views += outcome.tally.mp4_views;
+        self.tally.changes += outcome.tally.changes;
         self.tally.answers += outcome.tally.answers;
         self.tally.granted += outcome.tally.granted;
         self.tally.denied += outcome.tally.denied;
@@ -206,6 +208,7 @@ impl Outcome {
     fn assert_lively(&self, seeds: u64) {
         let Tally { messages, gaps, publishes, refused, displaced, overs, .. } = self.tally;
         let Tally { granted, denied, undecided, views, answers, .. } = self.tally;
+        let Tally { mp4_views, changes, .. } = self.tally;
         for (what, count, least) in [
             ("messages that arrived", messages, 1000 * seeds),
             ("gaps", gaps, seeds / 10),
@@ -214,6 +217,8 @@ impl Outcome {
             ("displaced publishers", displaced, seeds / 10),
             ("streams that were over", overs, seeds),
             ("streams over HTTP", views, seeds),
+            ("streams as MP4", mp4_views, seeds / 2),
+            ("MP4s that ended or began again with another configuration", changes, seeds / 10),
             ("whole responses", answers, 10 * seeds),
             ("requests that a judge granted", granted, 10 * seeds),
             ("requests that a judge refused", denied, seeds),
@@ -332,7 +337,7 @@ impl Judge {
         let command = match said {
             Said::Connect => JudgedCommand::Connect,
             Said::Publish(_) => JudgedCommand::Publish,
-            Said::Play(_) | Said::View(_) => JudgedCommand::Play,
+            Said::Play(_) | Said::View { .. } => JudgedCommand::Play,
             _ => return false,
         };
         self.commands.contains(&command)
@@ -431,12 +436,7 @@ impl Simulation {
 
     /// Records a step, if the run is traced.
     fn note(&self, what: impl FnOnce() -> String) {
-        let Some(trace) = &self.trace else { return };
-        let mut trace = trace.borrow_mut();
-        if trace.len() == TRACE_LINES_MAX {
-            trace.pop_front();
-        }
-        trace.push_back((self.step, what()));
+        note_to(self.trace.as_ref(), self.step, what);
     }
 
     fn act(&mut self) {
@@ -542,21 +542,26 @@ impl Simulation {
             1 => Reading::Slow,
             _ => Reading::All,
         };
-        match self.random.below(6) {
-            0 => self.view(stream, reading, ""),
-            1 => self.view(stream, reading, UPGRADE),
+        match self.random.below(8) {
+            0 => self.view(stream, reading, "", "flv"),
+            1 => self.view(stream, reading, UPGRADE, "flv"),
+            2 => self.view(stream, reading, "", "mp4"),
+            3 => self.view(stream, reading, UPGRADE, "mp4"),
             _ => self.play(stream, reading),
         }
     }
 
     /// Opens a player over HTTP, or over WebSocket with the fields of an upgrade.
-    fn view(&mut self, stream: usize, reading: Reading, fields: &str) {
+    fn view(&mut self, stream: usize, reading: Reading, fields: &str, ending: &str) {
         let Some(id) = self.connect(reading, Intent::Play, SITE) else { return };
-        let path = format!("/live/{}.flv", key(stream));
+        let path = format!("/live/{}.{ending}", key(stream));
+        let is_mp4 = ending == "mp4";
         let client = self.client(id);
         client.say_bytes(&request(&path, fields));
-        client.script.push_back((client.said_bytes, Said::View(stream)));
-        client.web = Some(Web { is_player: true, ..Web::default() });
+        let said = Said::View { stream, is_mp4, may_begin_again: is_mp4 && !fields.is_empty() };
+        client.script.push_back((client.said_bytes, said));
+        let reader = if is_mp4 { WebReader::of_mp4() } else { WebReader::default() };
+        client.web = Some(Web { is_player: true, reader, ..Web::default() });
     }
 
     /// Has a program send requests, of which some are garbage, or a WebSocket player a ping.
@@ -773,6 +778,7 @@ impl Simulation {
     fn receive_web(&mut self, id: ClientId, bytes: &[u8]) {
         let client = self.clients.get_mut(&id).expect("a known client");
         let Some(web) = &mut client.web else { return };
+        let (trace, step) = (self.trace.as_ref(), self.step);
         for heard in web.reader.read(bytes) {
             match heard {
                 Heard::Status(_) if web.is_player => {}
@@ -782,8 +788,24 @@ impl Simulation {
                     assert!(expected == Some(status) || status == 408, "{status}: {expected:?}");
                     self.model.tally.answers += 1;
                 }
-                Heard::Begun => self.model.begun(id),
-                Heard::Media(message) => self.model.received(id, &message),
+                Heard::Begun => {
+                    note_to(trace, step, || format!("client {id} gets the head of a file"));
+                    self.model.begun(id);
+                }
+                Heard::Initialized(configurations) => {
+                    note_to(trace, step, || {
+                        let read = configurations.iter().map(media::read);
+                        format!("client {id} begins with {:?}", read.collect::<Vec<_>>())
+                    });
+                    self.model.begun(id);
+                    configurations.iter().for_each(|one| self.model.received(id, one));
+                }
+                Heard::Media(message) => {
+                    note_to(trace, step, || {
+                        format!("client {id} gets {:?}", media::read(&message))
+                    });
+                    self.model.received(id, &message);
+                }
                 Heard::Pong(payload) if web.pinged.is_some_and(|ping| ping[..] == payload) => {
                     web.pinged = None;
                 }
@@ -970,6 +992,16 @@ impl Simulation {
         assert!(server.memory_level() <= MemoryLevel::Lean);
         assert_eq!(server.next_deadline(), None::<Time>);
     }
+}
+
+/// Records a step in `trace`, if the run is traced.
+fn note_to(trace: Option<&Trace>, step: u32, what: impl FnOnce() -> String) {
+    let Some(trace) = trace else { return };
+    let mut trace = trace.borrow_mut();
+    if trace.len() == TRACE_LINES_MAX {
+        trace.pop_front();
+    }
+    trace.push_back((step, what()));
 }
 
 fn refusal() -> Refused {

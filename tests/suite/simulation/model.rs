@@ -63,7 +63,12 @@ pub(super) enum Said {
     Unpublish,
     Play(usize),
     /// Asks for a stream over HTTP.
-    View(usize),
+    View {
+        stream: usize,
+        is_mp4: bool,
+        /// Whether the same response goes on with another configuration.
+        may_begin_again: bool,
+    },
     /// A media message with kind, number and timestamp.
     Media(Kind, u32, u32),
     /// Bytes that no server can parse.
@@ -209,6 +214,8 @@ struct Player {
 #[derive(Clone, Copy, Debug, Default)]
 struct View {
     has_begun: bool,
+    is_mp4: bool,
+    may_begin_again: bool,
     /// Number of frames when the stream first ended.
     over_at: Option<usize>,
 }
@@ -233,6 +240,9 @@ pub(super) struct Tally {
     pub(super) overs: u64,
     /// Responses with a stream over HTTP, and whole responses.
     pub(super) views: u64,
+    /// Those as MP4, and those that another configuration ended or began again.
+    pub(super) mp4_views: u64,
+    pub(super) changes: u64,
     pub(super) answers: u64,
     /// Requests that a judge granted, refused, and did not decide in time.
     pub(super) granted: u64,
@@ -318,10 +328,10 @@ impl Model {
             Said::Publish(stream) => self.publish(id, stream),
             Said::Unpublish => self.unpublish(id, now_ms),
             Said::Nonsense => self.ended(id, now_ms),
-            Said::Play(_) | Said::View(_) if self.level >= MemoryLevel::Tight => {
+            Said::Play(_) | Said::View { .. } if self.level >= MemoryLevel::Tight => {
                 (client.leaves, client.finds_no_memory) = (true, true);
             }
-            Said::Play(index) | Said::View(index) => {
+            Said::Play(index) | Said::View { stream: index, .. } => {
                 let stream = &self.streams[index];
                 let is_key = |frame: &Frame| frame.kind == Kind::Key;
                 let player = Player {
@@ -334,7 +344,12 @@ impl Model {
                     skips: 0,
                     tracks: [Track::default(); 2],
                     gaps: 0,
-                    view: matches!(said, Said::View(_)).then(View::default),
+                    view: match said {
+                        Said::View { is_mp4, may_begin_again, .. } => {
+                            Some(View { is_mp4, may_begin_again, ..View::default() })
+                        }
+                        _ => None,
+                    },
                 };
                 client.role = Role::Plays(Box::new(player));
             }
@@ -468,7 +483,8 @@ impl Model {
                     let waits = stream.publisher.is_none() || stream.begun == self.now;
                     // Frames that it lost with the end of its stream count as skipped.
                     let moved = waits && player.was_cut_off;
-                    let is_over = player.view.is_some_and(|view| view.over_at.is_some());
+                    let is_over = player.view.is_some_and(|view| view.over_at.is_some())
+                        || player.is_outdated(stream);
                     let may_go = !client.is_good || moved || is_over || waits && evicted;
                     assert!(may_go, "a player that reads was closed: {player:?}");
                 }
@@ -593,8 +609,16 @@ impl Model {
         player.begins = player.begins.or_else(|| since.find_map(is_key));
         player.owed_from = stream.frames.len();
         let view = player.view.as_mut().expect("a player over HTTP");
-        assert!(!std::mem::replace(&mut view.has_begun, true), "client {id}: it begins twice");
-        self.tally.views += 1;
+        let begins_again = std::mem::replace(&mut view.has_begun, true);
+        assert!(!begins_again || view.may_begin_again, "client {id}: it begins twice");
+        self.tally.views += u64::from(!begins_again);
+        self.tally.mp4_views += u64::from(!begins_again && view.is_mp4);
+        self.tally.changes += u64::from(begins_again);
+        if begins_again {
+            (player.is_level, player.was_cut_off) = (false, true);
+            // It begins like a newcomer, maybe with frames that it has had.
+            player.tracks = [Track::default(); 2];
+        }
     }
 
     /// Records and checks a message that a client has received.
@@ -622,10 +646,22 @@ impl Model {
         };
         let Role::Plays(player) = &mut client.role else { return };
         let stream = &self.streams[player.stream];
-        if let Some(View { has_begun, over_at }) = player.view {
+        if let Some(View { has_begun, over_at, .. }) = player.view {
             if !has_begun {
                 let must_begin = stream.publisher.is_some() && stream.is_known == [true; 2];
                 return assert!(!must_begin, "client {id} gets no stream: {player:?}");
+            }
+            if player.is_outdated(stream) {
+                // The stream may wait for the other configuration of its new publisher.
+                let is_known = stream.is_known == [true; 2];
+                let is_told = is_closing || !is_known || stream.publisher.is_none();
+                assert!(is_told, "client {id} knows another configuration: {player:?}");
+                if is_closing {
+                    self.tally.changes += 1;
+                    self.tally.gaps += player.gaps;
+                    (client.role, client.leaves) = (Role::None, true);
+                }
+                return;
             }
             if let Some(over_at) = over_at {
                 let has_ended = stream.publisher.is_none() && stream.lingers_until_ms.is_none();
@@ -686,8 +722,10 @@ impl Player {
                 assert!(place > last, "{kind:?} {place} after frame {last}");
                 if frame.previous != Some(last) {
                     self.gaps += 1;
+                    // An MP4 has the configurations at its start.
+                    let is_mp4 = self.view.is_some_and(|view| view.is_mp4);
                     assert!(
-                        track.configured_at.is_some(),
+                        is_mp4 || track.configured_at.is_some(),
                         "{kind:?} {place} after {last}, without headers"
                     );
                     assert_ne!(kind, Kind::Inter, "a gap that ends within a GOP");
@@ -705,6 +743,12 @@ impl Player {
         track.timestamp = Some(message.timestamp);
         track.last = Some(place);
         track.configured_at = None;
+    }
+
+    /// Returns whether it plays an MP4 that has another configuration than the stream.
+    fn is_outdated(&self, stream: &Stream) -> bool {
+        let has_begun = self.view.is_some_and(|view| view.is_mp4 && view.has_begun);
+        has_begun && self.tracks.map(|track| track.configuration) != stream.configurations
     }
 
     /// Returns the first frame that a newcomer is still owed, if its keyframe may have been
