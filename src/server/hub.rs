@@ -750,7 +750,9 @@ impl Hub {
         let is_over = |(until, id): &&(Time, StreamId)| {
             let is_late = now.millis_since(*until) >= LAST_MESSAGES_MS_MAX;
             let channel = &self.channels[id.index()];
-            let is_visited = !channel.has_new_media() && channel.round.left == 0;
+            // The log of a stream may be its only reader, and needs no visit.
+            let is_visited =
+                channel.players.is_empty() || !channel.has_new_media() && channel.round.left == 0;
             is_late || is_visited && channel.players.iter().all(&is_served)
         };
         due.filter(is_over).take(limits::STREAMS_ENDED_PER_TURN_MAX).map(|(_, id)| *id).collect()
@@ -1548,5 +1550,18 @@ mod tests {
         assert!(joined > 150_000, "{joined} bytes");
         let spent = Budget::UNLIMITED.bytes - budget.bytes;
         assert!((wire * 9 / 10 + joined..=wire + joined).contains(&spent), "{spent} of {wire}");
+    }
+
+    #[test]
+    fn a_stream_that_only_its_log_reads_ends_without_a_visit() {
+        let mut bench = Bench::new();
+        let merging = TapeSettings { merge_ms: 100, ..TAPE };
+        bench.audio("af00 1190");
+        let slot = bench.hub.add_player(bench.stream, endpoint(7), Framing::Rtmp);
+        bench.record_with(0, kind::AUDIO, &hex("af01 00"), at(0), &merging);
+        assert!(bench.hub.begin_parts(bench.stream, Incarnation(1), 0, at(0)));
+        bench.hub.remove_player(bench.stream, slot, Framing::Rtmp);
+        bench.hub.unpublish(bench.stream, at(10), 0);
+        assert_eq!(take_ended(&mut bench.hub, at(10), |_| true), Some(bench.stream));
     }
 }

@@ -127,8 +127,9 @@ struct Rare {
 #[derive(Debug)]
 struct WebStart {
     custom: Custom,
-    /// [`Tape::headers_since`] when the initialization segment of an MP4 was made.
-    headers_since: u64,
+    /// [`Tape::headers_changes`] when the initialization segment of an MP4 was made. Several
+    /// changes may have the same place on the tape, since nothing is recorded without readers.
+    headers_changes: u32,
 }
 
 impl Play {
@@ -359,8 +360,7 @@ impl Play {
 
     /// Sets what a player over HTTP receives of its own. An MP4 begins with the headers in force.
     pub fn set_custom(&mut self, custom: Custom, tape: &Tape) {
-        let headers_since = tape.headers_since();
-        let start = WebStart { custom, headers_since };
+        let start = WebStart { custom, headers_changes: tape.headers_changes() };
         self.rare.get_or_insert_default().web = Some(Box::new(start));
         if let Some(prelude) = self.prelude.take() {
             self.set_prelude(*prelude, tape);
@@ -374,7 +374,7 @@ impl Play {
             return false;
         }
         let has_other_headers =
-            || self.web().is_some_and(|start| start.headers_since < tape.headers_since());
+            || self.web().is_some_and(|start| start.headers_changes != tape.headers_changes());
         self.receives.era() != tape.web_time().era() || self.framing.is_mp4() && has_other_headers()
     }
 

@@ -50,6 +50,19 @@ impl TrackConfigs {
         Self { video, audio, audio_samples }
     }
 
+    /// Reads one message, if it is a header.
+    fn of_header(media: MediaKind, message: &TapeMessage<'_>) -> Self {
+        let mut payload = Vec::new();
+        message.append_payload(0, &mut payload);
+        let mut configs = Self::default();
+        match media {
+            MediaKind::Video => configs.video = TrackConfig::from_video_header(&payload).ok(),
+            MediaKind::Audio => configs.audio = TrackConfig::from_audio_header(&payload).ok(),
+            MediaKind::Data => {}
+        }
+        configs
+    }
+
     /// Returns whether MP4 carries none of the tracks.
     pub(crate) const fn is_empty(&self) -> bool {
         self.video.is_none() && self.audio.is_none()
@@ -238,12 +251,18 @@ impl PartLog {
 
     fn read(&mut self, entry: &Entry, tape: &Tape) {
         let Some(message) = TapeMessage::first(&entry.wire, tape.chunk_size()) else { return };
+        let sample = sample_of(entry.media, message.payload_head(), 0);
         // The header lies on the tape before the first frame that needs it.
-        if tape.headers_changes() != self.headers_changes && self.next > tape.headers_since() {
-            self.headers_changes = tape.headers_changes();
-            self.reconfigure(tape);
+        if tape.headers_changes() != self.headers_changes {
+            if self.next > tape.headers_since() {
+                self.headers_changes = tape.headers_changes();
+                self.reconfigure(TrackConfigs::of(tape));
+            } else if sample.is_none() {
+                // The tape has newer headers than the next frames need, or this is none of them.
+                self.reconfigure(TrackConfigs::of_header(entry.media, &message));
+            }
         }
-        let Some(sample) = sample_of(entry.media, message.payload_head(), 0) else { return };
+        let Some(sample) = sample else { return };
         // A frame reaches to the end of its message, unless there are several tracks in it.
         if sample.offset + sample.bytes.len() != message.payload_head().len() {
             return;
@@ -291,9 +310,8 @@ impl PartLog {
         }
     }
 
-    /// Takes the configurations in force, where they differ from those of the renditions.
-    fn reconfigure(&mut self, tape: &Tape) {
-        let configs = TrackConfigs::of(tape);
+    /// Takes configurations where they differ from those of the renditions.
+    fn reconfigure(&mut self, configs: TrackConfigs) {
         let video_changes = replaces(self.video.as_ref(), configs.video.as_ref());
         let audio_changes = replaces(self.audio.as_ref(), configs.audio.as_ref());
         if !video_changes && !audio_changes {

@@ -229,6 +229,7 @@ impl Tape {
         if resumes {
             self.headers = Rc::new(Headers::new(self.headers.gauge().clone()));
             self.headers_since = self.next_sequence();
+            self.headers_changes = self.headers_changes.wrapping_add(1);
             (self.audio_codec, self.video_codec) = (None, None);
             self.starts = Starts::default();
             self.gops.clear();
@@ -257,6 +258,7 @@ impl Tape {
             considered: recorded,
             blocks,
             headers_since: first,
+            headers_changes: self.headers_changes.wrapping_add(1),
             last_frame,
             web_time: self.web_time.after_end(),
             ..Self::new(gauge)

@@ -804,6 +804,42 @@ fn the_first_segment_begins_after_the_newest_configuration() {
 }
 
 #[test]
+fn each_of_several_configurations_in_a_turn_has_its_own_segments() {
+    let mut camera = Camera::running();
+    camera.watch();
+    let at = camera.now_ms() as u32;
+    let frames = [[0x12, 0x10], [0x13, 0x90]].into_iter().zip(0..).flat_map(|(config, index)| {
+        let header = [&[0xaf, 0][..], &config].concat();
+        let sound = (0..30).map(move |number| {
+            let at = at + 640 * index + 21 * number;
+            let payload = [&[0xaf, 1][..], &config, &[7; 6]].concat();
+            Message::new(4, AUDIO, payload).on(1).at(at)
+        });
+        // Segments go on with a keyframe.
+        let begins = [Message::new(4, AUDIO, header), Message::new(6, VIDEO, video(0, true))];
+        begins.map(|message| message.on(1).at(at + 640 * index)).into_iter().chain(sound)
+    });
+    camera.world.say(camera.publisher, &frames.collect::<Vec<_>>());
+    // A pause ends the segments.
+    camera.pause_ms(4000);
+    camera.run_ms(2000);
+    let playlist = camera.playlist("audio");
+    let mut found = 0;
+    for segment in &playlist.segments {
+        let (map, body) = (camera.file(&segment.map).body, camera.file(&segment.uri).body);
+        for config in [[0x12, 0x10], [0x13, 0x90]] {
+            let marked = [&config[..], &[7; 6]].concat();
+            if body.windows(8).any(|bytes| bytes == marked) {
+                let has = map.windows(4).any(|bytes| bytes == [5, 2, config[0], config[1]]);
+                assert!(has, "{config:x?} in {}", playlist.text);
+                found += 1;
+            }
+        }
+    }
+    assert!(found >= 2, "{}", playlist.text);
+}
+
+#[test]
 fn a_stream_that_is_over_has_its_last_frames_and_an_end() {
     let mut settings = Settings::default();
     settings.publish.linger_ms = 1000;
@@ -1099,7 +1135,7 @@ fn a_segment_costs_what_its_head_costs_since_nothing_is_formatted() {
     camera.run_ms(4000);
     let uri = camera.playlist("video").segments[1].uri.clone();
     let len = camera.file(&uri).body.len();
-    let paths = vec![format!("/live/cam/{uri}"); 40];
+    let paths = vec![format!("/live/cam/{uri}"); 150];
     let turns = turns_for(&mut camera, &paths);
     let written = paths.len() * len / WRITE_BYTES_OF_ALL_PER_TURN_MAX;
     assert!(len > 150_000 && turns <= written + 10, "{turns} turns for {len} bytes each");

@@ -1,7 +1,7 @@
 //! Players over HTTP and WebSocket: what they may ask for, what is left out or changed for players
 //! in browsers, their clock, and the forms of a body.
 
-use tiderace::config::Settings;
+use tiderace::config::{Settings, Start};
 
 use crate::web::{self, ALL, KEY, Response, ask, get, labels_of, live, viewer, with};
 use crate::wire::{AUDIO, DATA, Message, VIDEO};
@@ -382,6 +382,31 @@ fn an_mp4_over_websocket_waits_for_all_configurations_of_the_next_publisher() {
     say_headers(&mut world, publisher, 1..2);
     world.say(publisher, &frames("new!", 80));
     let more = world[player].received()[began..].to_vec();
+    let place = |label: &str| more.windows(label.len()).position(|b| b == label.as_bytes());
+    assert!(place("moov").is_some() && place("moov") < place("new!"), "{more:x?}");
+}
+
+/// Without readers nothing is recorded, so both configurations have the same place on the tape.
+#[test]
+fn an_mp4_over_websocket_notices_a_configuration_before_its_first_frame() {
+    let mut settings = Settings::default();
+    settings.play.start = Start::NextKeyframe;
+    let mut world = World::new(settings);
+    let publisher = world.publishing("cam");
+    let headers = [(6, VIDEO, AVC), (4, AUDIO, AAC[0])];
+    world.say(publisher, &headers.map(|(id, kind, data)| Message::new(id, kind, data).on(1)));
+    world.say(publisher, &frames("old!", 0));
+    let upgrade = format!(
+        "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: {KEY}\r\n\
+         Sec-WebSocket-Version: 13\r\n"
+    );
+    let player = world.connect_http(ALL);
+    world[player].send_raw(with("GET", "/live/cam.mp4", &upgrade).as_bytes());
+    world.run();
+    let began = world[player].received().len();
+    world.say(publisher, &[Message::new(4, AUDIO, AAC[1]).on(1).at(40)]);
+    world.say(publisher, &frames("new!", 80));
+    let more = &world[player].received()[began..];
     let place = |label: &str| more.windows(label.len()).position(|b| b == label.as_bytes());
     assert!(place("moov").is_some() && place("moov") < place("new!"), "{more:x?}");
 }
