@@ -7,6 +7,7 @@
 //! that repeats its seed, and the last steps of that run. `TIDERACE_SEEDS` sets the number of fixed
 //! seeds.
 
+mod hls_client;
 mod host;
 mod ledger;
 mod media;
@@ -30,8 +31,10 @@ use tiderace::server::memory::MemoryLevel;
 use tiderace::server::peer::Protocol;
 use tiderace::server::reason::CloseReason;
 use tiderace::server::web::Surface;
+use tiderace::stream::parts::RenditionKind;
 use tiderace::time::Time;
 
+use self::hls_client::{HlsClient, Told};
 use self::host::Host;
 use self::media::Kind;
 use self::model::{ClientId, Model, Said, Tally, TurnEnd};
@@ -49,7 +52,7 @@ const FRESH_SEEDS: u64 = 150;
 const SHOWN_STEPS: u32 = 50;
 const STEPS: usize = 2000;
 const STREAMS: usize = 3;
-const CLIENTS_MAX: usize = 14;
+const CLIENTS_MAX: usize = 18;
 /// Number of steps after which the simulation comes to rest, and players are checked for
 /// completeness.
 const STEPS_TO_REST: usize = 16;
@@ -197,6 +200,10 @@ impl Outcome {
         self.tally.views += outcome.tally.views;
         self.tally.mp4_views += outcome.tally.mp4_views;
         self.tally.changes += outcome.tally.changes;
+        self.tally.parts += outcome.tally.parts;
+        self.tally.awaited += outcome.tally.awaited;
+        self.tally.segments += outcome.tally.segments;
+        self.tally.breaks += outcome.tally.breaks;
         self.tally.answers += outcome.tally.answers;
         self.tally.granted += outcome.tally.granted;
         self.tally.denied += outcome.tally.denied;
@@ -208,7 +215,7 @@ impl Outcome {
     fn assert_lively(&self, seeds: u64) {
         let Tally { messages, gaps, publishes, refused, displaced, overs, .. } = self.tally;
         let Tally { granted, denied, undecided, views, answers, .. } = self.tally;
-        let Tally { mp4_views, changes, .. } = self.tally;
+        let Tally { mp4_views, changes, parts, awaited, segments, breaks, .. } = self.tally;
         for (what, count, least) in [
             ("messages that arrived", messages, 1000 * seeds),
             ("gaps", gaps, seeds / 10),
@@ -220,6 +227,10 @@ impl Outcome {
             ("streams as MP4", mp4_views, seeds / 2),
             ("MP4s that ended or began again with another configuration", changes, seeds / 10),
             ("whole responses", answers, 10 * seeds),
+            ("parts that were fetched", parts, 5 * seeds),
+            ("playlists and parts that were waited for", awaited, seeds),
+            ("segments that were fetched", segments, seeds / 4),
+            ("parts after a break", breaks, seeds / 10),
             ("requests that a judge granted", granted, 10 * seeds),
             ("requests that a judge refused", denied, seeds),
             ("requests that a judge did not decide in time", undecided, seeds),
@@ -275,6 +286,8 @@ struct Web {
     statuses: VecDeque<u16>,
     /// Payload of the newest ping, until it is answered.
     pinged: Option<[u8; 4]>,
+    /// What a player of HLS knows.
+    hls: Option<Box<HlsClient>>,
 }
 
 impl Client {
@@ -337,7 +350,7 @@ impl Judge {
         let command = match said {
             Said::Connect => JudgedCommand::Connect,
             Said::Publish(_) => JudgedCommand::Publish,
-            Said::Play(_) | Said::View { .. } => JudgedCommand::Play,
+            Said::Play(_) | Said::View { .. } | Said::Playlist => JudgedCommand::Play,
             _ => return false,
         };
         self.commands.contains(&command)
@@ -365,6 +378,8 @@ struct Simulation {
     random: Random,
     clients: BTreeMap<ClientId, Client>,
     socket_bytes: usize,
+    /// Publishers rarely change their configurations if this is large.
+    calm: usize,
     /// Number of messages numbered so far.
     numbers: u32,
     turns: u64,
@@ -409,6 +424,7 @@ impl Simulation {
             model: Model::new(settings, STREAMS),
             judge,
             socket_bytes: [4 * KIB, 16 * KIB, 64 * KIB][random.below(3)],
+            calm: [1, 1, 30][random.below(3)],
             random,
             clients: BTreeMap::new(),
             numbers: 0,
@@ -446,7 +462,8 @@ impl Simulation {
             8..14 => self.player(),
             14..74 => self.media(),
             74..77 => self.web_request(),
-            77..90 => self.read_a_little(),
+            77..80 => self.reload_playlists(),
+            80..90 => self.read_a_little(),
             90..93 => self.pass_time(),
             93..95 => self.one_client_leaves(),
             95 => self.one_publisher_stops(),
@@ -542,7 +559,8 @@ impl Simulation {
             1 => Reading::Slow,
             _ => Reading::All,
         };
-        match self.random.below(8) {
+        match self.random.below(12) {
+            4 | 5 => self.hls(stream),
             0 => self.view(stream, reading, "", "flv"),
             1 => self.view(stream, reading, UPGRADE, "flv"),
             2 => self.view(stream, reading, "", "mp4"),
@@ -564,9 +582,78 @@ impl Simulation {
         client.web = Some(Web { is_player: true, reader, ..Web::default() });
     }
 
+    /// Opens a player of HLS.
+    fn hls(&mut self, stream: usize) {
+        let Some(id) = self.connect(Reading::All, Intent::Nothing, SITE) else { return };
+        let hls = HlsClient::new(stream, !self.random.one_in(3));
+        self.client(id).web = Some(Web { hls: Some(Box::new(hls)), ..Web::default() });
+        self.reload_playlist(id);
+    }
+
+    /// Has all players of HLS that wait for nothing reload their playlists.
+    fn reload_playlists(&mut self) {
+        let is_hls = |client: &Client| client.web.as_ref().is_some_and(|web| web.hls.is_some());
+        let asking = self.clients.iter().filter(|(_, client)| is_hls(client) && !client.is_done);
+        let asking: Vec<_> = asking.map(|(id, _)| *id).collect();
+        asking.into_iter().for_each(|id| self.reload_playlist(id));
+    }
+
+    /// Has a player of HLS ask for its playlist, or for the part that comes next.
+    fn reload_playlist(&mut self, id: ClientId) {
+        let client = self.clients.get_mut(&id).expect("a known client");
+        let hls = client.web.as_mut().and_then(|web| web.hls.as_mut());
+        let Some(hls) = hls.filter(|hls| hls.is_idle()) else { return };
+        let (path, is_judged) = hls.reload(&mut self.random);
+        let target = format!("/live/{}/{path}", key(hls.stream));
+        client.say_bytes(&request(&target, ""));
+        if is_judged {
+            client.script.push_back((client.said_bytes, Said::Playlist));
+        }
+        self.note(|| format!("client {id} asks for {path}"));
+    }
+
+    /// Reads the responses to a player of HLS, which fetches what they list.
+    fn receive_hls(&mut self, id: ClientId, bytes: &[u8]) {
+        let client = self.clients.get_mut(&id).expect("a known client");
+        let Some(hls) = client.web.as_mut().and_then(|web| web.hls.as_mut()) else { return };
+        let stream = hls.stream;
+        let told = hls.read(bytes);
+        for (status, told) in told {
+            self.note(|| format!("client {id} gets {status}"));
+            match told {
+                Some(Told::Part(fetched)) => self.model.fetched(id, stream, &fetched),
+                Some(Told::Missing(run, (msn, part))) => {
+                    let name = format!("live/{}", key(stream));
+                    let channel = self.host.server.hub().find(&name);
+                    let log = channel.and_then(|channel| channel.parts());
+                    let log = log.filter(|log| log.incarnation().to_string() == run);
+                    let kinds = RenditionKind::ALL.into_iter();
+                    let renditions = kinds.filter_map(|kind| log?.rendition(kind));
+                    let has = renditions.filter_map(|rendition| rendition.segment(msn));
+                    let has = has.filter(|(segment, _)| segment.parts.len() > part).count();
+                    assert!(has < 2, "client {id}: part {part} of {msn} is there");
+                }
+                Some(Told::Awaited) => self.model.tally.awaited += 1,
+                Some(Told::Segment) => self.model.tally.segments += 1,
+                None => {}
+            }
+        }
+        let client = self.clients.get_mut(&id).expect("a known client");
+        let Some(hls) = client.web.as_mut().and_then(|web| web.hls.as_mut()) else { return };
+        if !client.is_done
+            && let Some(path) = hls.next_file()
+        {
+            client.say_bytes(&request(&format!("/live/{}/{path}", key(stream)), ""));
+            self.note(|| format!("client {id} fetches {path}"));
+        }
+    }
+
     /// Has a program send requests, of which some are garbage, or a WebSocket player a ping.
     fn web_request(&mut self) {
         let Some(id) = self.pick(|client| client.web.is_some() && !client.is_done) else { return };
+        if self.client(id).web.as_ref().is_some_and(|web| web.hls.is_some()) {
+            return self.reload_playlist(id);
+        }
         self.numbers += 1;
         let number = self.numbers.to_be_bytes();
         let requests: Vec<_> =
@@ -605,6 +692,7 @@ impl Simulation {
         let Some(id) = self.pick(|client| publishes(client) && !client.is_done) else { return };
         for _ in 0..1 + self.random.below(8) {
             let kind = match self.random.below(40) {
+                0 | 1 if !self.random.one_in(self.calm) => Kind::Audio,
                 0 => Kind::VideoConfiguration,
                 1 => Kind::AudioConfiguration,
                 2..5 => Kind::Key,
@@ -734,8 +822,10 @@ impl Simulation {
         (!suiting.is_empty()).then(|| suiting[self.random.below(suiting.len())])
     }
 
-    /// Lets clients send some or all of their bytes, and read.
-    fn exchange(&mut self, all: bool) {
+    /// Lets clients send some or all of their bytes, and read. Returns whether a player of HLS asks
+    /// for more because of what it has read.
+    fn exchange(&mut self, all: bool) -> bool {
+        let mut has_asked = false;
         let ids: Vec<_> = self.clients.keys().copied().collect();
         for id in ids {
             let count = if all { usize::MAX } else { self.random.below(6000) };
@@ -749,9 +839,13 @@ impl Simulation {
                 self.host.sockets[&id].borrow_mut().finish();
             }
             if self.client(id).reading == Reading::All {
+                let before = self.client(id).said_bytes;
                 self.receive(id, usize::MAX);
+                let client = self.client(id);
+                has_asked |= client.web.is_some() && client.said_bytes > before;
             }
         }
+        has_asked
     }
 
     fn receive(&mut self, id: ClientId, count: usize) {
@@ -778,6 +872,9 @@ impl Simulation {
     fn receive_web(&mut self, id: ClientId, bytes: &[u8]) {
         let client = self.clients.get_mut(&id).expect("a known client");
         let Some(web) = &mut client.web else { return };
+        if web.hls.is_some() {
+            return self.receive_hls(id, bytes);
+        }
         let (trace, step) = (self.trace.as_ref(), self.step);
         for heard in web.reader.read(bytes) {
             match heard {
@@ -817,10 +914,17 @@ impl Simulation {
     /// Lets the server take a turn, if it has reason to, and informs the model.
     fn turn(&mut self, all: bool) -> bool {
         let was_decided = self.decide();
+        let hub = self.host.server.hub();
+        let has_log = |stream| {
+            let channel = hub.find(&format!("live/{}", key(stream)));
+            channel.is_some_and(|channel| channel.parts().is_some())
+        };
+        let had_logs: [bool; STREAMS] = std::array::from_fn(has_log);
         let Some(seen) = self.host.turn(all) else { return was_decided };
         self.turns += 1;
         let now_ms = self.now_ms();
         self.model.turn_begins(std::mem::take(&mut self.host.unread), self.host.now);
+        self.model.note_logs(had_logs);
         for (id, seen) in seen {
             self.note(|| format!("server and client {id}: {seen:?}"));
             match seen {
@@ -828,9 +932,12 @@ impl Simulation {
                 Seen::Consumed(count) => self.heard(id, count, now_ms),
                 Seen::Ended => self.model.ended(id, now_ms),
                 Seen::Closed => {
-                    // While a request waits for the judge, the end of its connection is not read.
+                    // While a request waits for the judge or for a stream, the end of its
+                    // connection is not read.
                     let was_asking = self.judge.asking.remove(&id).is_some();
-                    if was_asking && self.host.sockets[&id].borrow().has_left() {
+                    let web = self.clients.get(&id).and_then(|client| client.web.as_ref());
+                    let may_be_held = web.is_some_and(|web| web.hls.is_some());
+                    if (was_asking || may_be_held) && self.host.sockets[&id].borrow().has_left() {
                         self.model.ended(id, now_ms);
                     }
                     self.model.closed(id, &self.host.turn, now_ms);
@@ -909,8 +1016,8 @@ impl Simulation {
     /// Processes everything that can happen at this instant.
     fn rest(&mut self) {
         for _ in 0..TURNS_MAX {
-            self.exchange(true);
-            if !self.turn(true) {
+            let has_asked = self.exchange(true);
+            if !self.turn(true) && !has_asked {
                 return;
             }
         }
@@ -955,6 +1062,8 @@ impl Simulation {
             if let (Some(web), Reading::All, false) = (&client.web, client.reading, is_closing) {
                 assert!(web.reader.is_between(), "client {id}: half a tag or a response");
                 let is_answered = web.statuses.is_empty() && web.pinged.is_none();
+                let awaits = web.hls.as_ref().is_some_and(|hls| hls.awaits_at_once());
+                assert!(!awaits || client.is_done, "client {id} waits for a file");
                 assert!(is_answered || client.is_done, "client {id} waits: {web:?}");
             }
             self.model.is_at_rest(*id, skips.unwrap_or(0), is_closing, now_ms);

@@ -9,6 +9,7 @@ use tiderace::config::{Duplicate, Settings, Start};
 use tiderace::server::memory::MemoryLevel;
 use tiderace::time::Time;
 
+use super::hls_client::Fetched;
 use super::host::Turn;
 use super::media::{self, Kind};
 use crate::wire::{COMMAND, Message};
@@ -69,6 +70,8 @@ pub(super) enum Said {
         /// Whether the same response goes on with another configuration.
         may_begin_again: bool,
     },
+    /// Asks for a playlist of HLS.
+    Playlist,
     /// A media message with kind, number and timestamp.
     Media(Kind, u32, u32),
     /// Bytes that no server can parse.
@@ -175,6 +178,8 @@ struct Client {
     is_good: bool,
     /// Time when the server last read something from it.
     heard: Time,
+    /// The newest frame that it has fetched as a player of HLS.
+    fetched: Option<usize>,
 }
 
 #[derive(Debug, Default)]
@@ -243,6 +248,12 @@ pub(super) struct Tally {
     /// Those as MP4, and those that another configuration ended or began again.
     pub(super) mp4_views: u64,
     pub(super) changes: u64,
+    /// Parts that players of HLS have fetched, and those after a break; playlists and parts that
+    /// they have waited for, and segments that were the same as their parts.
+    pub(super) parts: u64,
+    pub(super) breaks: u64,
+    pub(super) awaited: u64,
+    pub(super) segments: u64,
     pub(super) answers: u64,
     /// Requests that a judge granted, refused, and did not decide in time.
     pub(super) granted: u64,
@@ -263,6 +274,8 @@ pub(super) struct Model {
     now: Time,
     /// Memory level of the server as of its last turn.
     level: MemoryLevel,
+    /// Streams that the server keeps for players of HLS.
+    logs: Vec<bool>,
     /// Connections closed in this turn because their request was refused for lack of memory.
     without_memory: u64,
     pub(super) tally: Tally,
@@ -278,6 +291,7 @@ impl Model {
             unread: BTreeSet::new(),
             now: Time::ZERO,
             level: MemoryLevel::Ample,
+            logs: vec![false; streams],
             without_memory: 0,
             tally: Tally::default(),
         }
@@ -325,6 +339,7 @@ impl Model {
         };
         match said {
             Said::Connect => client.is_connected = true,
+            Said::Playlist => {}
             Said::Publish(stream) => self.publish(id, stream),
             Said::Unpublish => self.unpublish(id, now_ms),
             Said::Nonsense => self.ended(id, now_ms),
@@ -402,7 +417,36 @@ impl Model {
 
     /// Returns whether the server has the stream: it is published or played.
     fn is_known(&self, index: usize) -> bool {
-        self.streams[index].publisher.is_some() || self.has_players(index)
+        self.streams[index].publisher.is_some() || self.has_players(index) || self.logs[index]
+    }
+
+    /// Records which streams have segments at the start of a turn.
+    pub(super) fn note_logs<const N: usize>(&mut self, logs: [bool; N]) {
+        self.logs = logs.to_vec();
+    }
+
+    /// Checks a part that a player of HLS has fetched: its frames were published, with the
+    /// configuration of the part, and none is missing since the last part.
+    pub(super) fn fetched(&mut self, id: ClientId, index: usize, part: &Fetched) {
+        let Some(client) = self.clients.get_mut(&id) else { return };
+        let frames = &self.streams[index].frames;
+        let mut may_lack = part.may_lack;
+        self.tally.parts += 1;
+        self.tally.breaks += u64::from(part.may_lack && client.fetched.is_some());
+        for message in &part.frames {
+            let (kind, number) = media::read(message);
+            let place = self.places.get(&number);
+            let (stream, place) = *place.unwrap_or_else(|| panic!("{number} was never recorded"));
+            assert_eq!(stream, index, "a frame of another stream");
+            let frame = &frames[place];
+            assert_eq!(kind, frame.kind, "frame {number}");
+            let known = Some(part.configuration);
+            assert_eq!(frame.configuration, known, "configuration of {kind:?} {number}");
+            if !std::mem::take(&mut may_lack) {
+                assert_eq!(frame.previous, client.fetched, "client {id}: a hole before {number}");
+            }
+            client.fetched = Some(place);
+        }
     }
 
     fn has_players(&self, index: usize) -> bool {

@@ -189,7 +189,7 @@ fn tag_of(tag: &[u8]) -> Message {
 const CONTAINERS: [&[u8; 4]; 7] = [b"moov", b"trak", b"mdia", b"minf", b"stbl", b"moof", b"traf"];
 
 /// Returns the content of the first box of this type, at any depth.
-fn content_of<'b>(mut bytes: &'b [u8], kind: &[u8; 4]) -> Option<&'b [u8]> {
+pub(super) fn content_of<'b>(mut bytes: &'b [u8], kind: &[u8; 4]) -> Option<&'b [u8]> {
     while let Some((found, content, rest)) = take_box(bytes) {
         if found == kind {
             return Some(content);
@@ -204,7 +204,7 @@ fn content_of<'b>(mut bytes: &'b [u8], kind: &[u8; 4]) -> Option<&'b [u8]> {
 }
 
 /// Takes the first box: its type, its content, and the rest.
-fn take_box(bytes: &[u8]) -> Option<(&[u8; 4], &[u8], &[u8])> {
+pub(super) fn take_box(bytes: &[u8]) -> Option<(&[u8; 4], &[u8], &[u8])> {
     let size = big(bytes.get(..4)?) as usize;
     assert!((8..=bytes.len()).contains(&size), "a box of {size} in {} bytes", bytes.len());
     Some((bytes[4..].first_chunk()?, &bytes[8..size], &bytes[size..]))
