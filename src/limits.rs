@@ -288,6 +288,8 @@ pub const HLS_MESSAGES_PER_TURN_MAX: usize = 8192;
 /// Bytes that wait on one connection for a server that does not read, before the connection is
 /// closed: some seconds of the fastest stream that a publisher sends.
 pub const LOAD_UNSENT_BYTES_MAX: usize = 16 * MIB;
+/// Head of a response over HTTP, and header of an FLV file that follows it.
+pub const LOAD_HTTP_HEAD_BYTES_MAX: usize = 64 * KIB;
 /// Length of a file to publish, which is read as a whole.
 pub const LOAD_FILE_BYTES_MAX: u64 = GIB;
 /// Bytes that wait for a player of the raw relay, before the player is dropped.

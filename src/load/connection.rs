@@ -184,6 +184,17 @@ impl Reason {
     }
 }
 
+impl From<WireError> for Reason {
+    fn from(error: WireError) -> Self {
+        match error {
+            WireError::HttpStatus { status, reason } => {
+                Self::Refused { code: format!("HTTP {status}"), description: reason }
+            }
+            error => Self::Protocol(error),
+        }
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -306,7 +317,7 @@ impl<C> Connection<C> {
     ) -> Result<(), Reason> {
         let Self { data, head, wire, .. } = self;
         head.received_bytes += input.len() as u64;
-        while let Some(arrival) = wire.next(&mut input).map_err(Reason::Protocol)? {
+        while let Some(arrival) = wire.next(&mut input).map_err(Reason::from)? {
             let event = match arrival {
                 WireEvent::Phase(phase) => head.reach(phase, now),
                 WireEvent::Media(message) => ConnectionEvent::Media(message),

@@ -21,9 +21,10 @@ use super::connection::{
     Connection, ConnectionEvent, ConnectionHead, ConnectionKey, ConnectionPhase, Ended, Flags,
     Left, Reason,
 };
+use super::http_flv::{FlvRequest, HttpFlv};
 use super::measured::Measured;
 use super::processes;
-use super::target::Target;
+use super::target::{self, Target};
 use super::wire::{Framed, Wire};
 use crate::limits;
 use crate::rtmp::client::{Client, ClientConfig, Purpose};
@@ -83,7 +84,7 @@ pub trait Scenario: Sized {
 /// Parameters of a run.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Target of all connections.
+    /// Target of all connections but those over HTTP.
     pub target: Target,
     /// Time after which the run ends in any case.
     pub duration: Duration,
@@ -105,6 +106,8 @@ pub enum Speak {
     Silence,
     /// RTMP with this configuration.
     Rtmp(ClientConfig),
+    /// HTTP-FLV, as a player of this stream.
+    HttpFlv(FlvRequest),
     /// Length-prefixed frames; the goal is TCP.
     Frames,
 }
@@ -114,6 +117,7 @@ impl Speak {
     const fn goal(&self) -> ConnectionPhase {
         match self {
             Self::Silence | Self::Frames => ConnectionPhase::Tcp,
+            Self::HttpFlv(_) => ConnectionPhase::Play,
             Self::Rtmp(config) => goal(&config.purpose),
         }
     }
@@ -316,7 +320,11 @@ impl<S: Scenario> Engine<S> {
             flags: Flags::default(),
         };
         let both = Interest::READABLE | Interest::WRITABLE;
-        let opened = self.plan.target.open(self.generation).and_then(|mut socket| {
+        let address = match &speak {
+            Speak::HttpFlv(request) => request.address,
+            _ => self.plan.target.address,
+        };
+        let opened = target::open(address, self.generation).and_then(|mut socket| {
             self.poll.registry().register(&mut socket, Token(entry.key()), both)?;
             Ok(socket)
         });
@@ -331,6 +339,7 @@ impl<S: Scenario> Engine<S> {
         let wire = match speak {
             Speak::Silence => Wire::Silent,
             Speak::Rtmp(config) => Wire::Rtmp(Client::new(config, &self.c1_random)),
+            Speak::HttpFlv(request) => Wire::HttpFlv(HttpFlv::new(&request)),
             Speak::Frames => Wire::Framed(Framed::default()),
         };
         entry.insert(Connection::new(head, socket, wire, data));

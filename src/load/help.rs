@@ -64,6 +64,7 @@ pub(super) const FANOUT: &str = with_exit_codes!(
 Examples:
   tiderace load fanout rtmp://localhost/live/show --players 200 --bitrate 4M
   tiderace load fanout rtmp://localhost/live/show --publishers 10 --players 500 --html fanout.html
+  tiderace load fanout rtmp://localhost/live/show --play-url http://localhost:8080/live/show.flv
   tiderace load fanout rtmp://localhost/live/show --fail-if 'p99_ms>20' --fail-if 'frames_lost>0'"
 );
 

@@ -5,7 +5,8 @@
 //!
 //! - [`engine`] is the loop of every run, and [`engine::Scenario`] the interface of a scenario.
 //! - [`connection`] is one connection, and [`wire`] the protocol it speaks.
-//! - [`target`] is the address and stream that the load goes to.
+//! - [`target`] is the address and stream that the load goes to, and [`http_flv`] that of players
+//!   over HTTP.
 //! - [`measured`] decides whether the generator itself kept up.
 //! - [`idle`], [`churn`] and [`streams`] are the scenarios.
 //! - [`subcommand`] lists the commands, and [`options`] the flags they share.
@@ -14,6 +15,7 @@
 //! - [`report`] holds the results and every form in which they are written.
 
 pub mod alarm;
+mod assembler;
 pub mod churn;
 pub mod compare;
 pub mod connection;
@@ -23,6 +25,7 @@ pub mod engine;
 pub mod floor;
 pub mod footprint;
 pub mod help;
+pub mod http_flv;
 pub mod idle;
 pub mod kernel;
 mod load_error;

@@ -1,7 +1,7 @@
 //! The target of a run: the URL, the address it resolves to, and the source addresses.
 //!
 //! Owns the syntax of a target URL and the creation of sockets to it. The only connection that this
-//! module opens itself is that of [`Target::probe`].
+//! module opens itself is that of `probe`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -41,6 +41,10 @@ pub enum TargetError {
     Scheme,
     /// The host is missing, or the port is not a valid number.
     Host(String),
+    /// The scheme is not `http`.
+    HttpScheme,
+    /// The path of a URL for HTTP is missing, or has characters that a URL cannot have.
+    NoPath,
     /// The application is missing.
     NoApp,
     /// Application and key are not a valid stream name.
@@ -52,6 +56,8 @@ impl fmt::Display for TargetError {
         match self {
             Self::Scheme => f.write_str("expected a URL like rtmp://host[:port]/app/key"),
             Self::Host(host) => write!(f, "expected a host and an optional port, got {host:?}"),
+            Self::HttpScheme => f.write_str("expected a URL like http://host[:port]/app/key.flv"),
+            Self::NoPath => f.write_str("expected a path after the host, as in /live/key.flv"),
             Self::NoApp => f.write_str("expected an application after the host, as in /live/key"),
             Self::Name(error) => error.fmt(f),
         }
@@ -66,8 +72,8 @@ impl Target {
     pub fn parse(url: &str) -> Result<Self, LoadError> {
         let parts = Parts::parse(url)
             .map_err(|error| LoadError::BadTarget { url: url.to_owned(), error })?;
-        let address = parts.resolve()?;
-        let Parts { authority, app, key, .. } = parts;
+        let Parts { authority, host, port, app, key } = parts;
+        let address = resolve(host, port)?;
         Ok(Self {
             address,
             tc_url: format!("rtmp://{authority}/{app}"),
@@ -100,33 +106,40 @@ impl Target {
     /// # Errors
     /// [`LoadError::Unreachable`].
     pub fn probe(&self) -> Result<(), LoadError> {
-        match StdStream::connect_timeout(&self.address, PROBE_TIMEOUT) {
-            Ok(_) => Ok(()),
-            Err(error) => Err(LoadError::Unreachable { address: self.address, error }),
-        }
+        probe(self.address)
     }
+}
 
-    /// Starts to connect. Connections to this machine take turns with many loopback source
-    /// addresses, so that no address runs out of ports; `index` chooses the address.
-    pub(super) fn open(&self, index: u32) -> io::Result<TcpStream> {
-        let family =
-            if self.address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
-        let socket = socket(family, SocketType::STREAM, None)?;
-        fcntl_setfd(&socket, FdFlags::CLOEXEC)?;
-        ioctl_fionbio(&socket, true)?;
-        sockopt::set_tcp_nodelay(&socket, true)?;
-        // The kernel turns quick acknowledgements off for a socket that has sent requests, as after
-        // the RTMP dialogue. Other sockets would pay for separate acknowledgements, and their costs
-        // could not be compared. So turn them off for all.
-        #[cfg(target_os = "linux")]
-        sockopt::set_tcp_quickack(&socket, false)?;
-        if let Some(source) = source(self.address.ip(), process::id(), index) {
-            bind(&socket, &SocketAddrV4::new(source, 0))?;
-        }
-        match connect(&socket, &self.address) {
-            Ok(()) | Err(Errno::INPROGRESS) => Ok(TcpStream::from_std(socket.into())),
-            Err(errno) => Err(errno.into()),
-        }
+/// Opens one connection to check that a server listens on `address`.
+///
+/// # Errors
+/// [`LoadError::Unreachable`].
+pub(super) fn probe(address: SocketAddr) -> Result<(), LoadError> {
+    match StdStream::connect_timeout(&address, PROBE_TIMEOUT) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(LoadError::Unreachable { address, error }),
+    }
+}
+
+/// Starts to connect. Connections to this machine take turns with many loopback source addresses,
+/// so that no address runs out of ports; `index` chooses the address.
+pub(super) fn open(address: SocketAddr, index: u32) -> io::Result<TcpStream> {
+    let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
+    let socket = socket(family, SocketType::STREAM, None)?;
+    fcntl_setfd(&socket, FdFlags::CLOEXEC)?;
+    ioctl_fionbio(&socket, true)?;
+    sockopt::set_tcp_nodelay(&socket, true)?;
+    // The kernel turns quick acknowledgements off for a socket that has sent requests, as after the
+    // RTMP dialogue. Other sockets would pay for separate acknowledgements, and their costs could
+    // not be compared. So turn them off for all.
+    #[cfg(target_os = "linux")]
+    sockopt::set_tcp_quickack(&socket, false)?;
+    if let Some(source) = source(address.ip(), process::id(), index) {
+        bind(&socket, &SocketAddrV4::new(source, 0))?;
+    }
+    match connect(&socket, &address) {
+        Ok(()) | Err(Errno::INPROGRESS) => Ok(TcpStream::from_std(socket.into())),
+        Err(errno) => Err(errno.into()),
     }
 }
 
@@ -173,7 +186,7 @@ impl<'a> Parts<'a> {
     fn parse(url: &'a str) -> Result<Self, TargetError> {
         let rest = url.strip_prefix("rtmp://").ok_or(TargetError::Scheme)?;
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-        let (host, port) = split_port(authority)?;
+        let (host, port) = split_port(authority, PORT)?;
         let plain = path.split('?').next().unwrap_or_default().trim_end_matches('/');
         let (app, key) = match plain.rfind('/') {
             Some(slash) => (&path[..slash], &path[slash + 1..]),
@@ -188,20 +201,22 @@ impl<'a> Parts<'a> {
         }
         Ok(Self { authority, host, port, app, key })
     }
-
-    fn resolve(&self) -> Result<SocketAddr, LoadError> {
-        let unknown = |error| LoadError::UnknownHost { host: self.host.to_owned(), error };
-        let mut addresses = (self.host, self.port).to_socket_addrs().map_err(unknown)?;
-        addresses.next().ok_or_else(|| unknown(io::ErrorKind::NotFound.into()))
-    }
 }
 
-fn split_port(authority: &str) -> Result<(&str, u16), TargetError> {
+/// Returns the first address of a host.
+pub(super) fn resolve(host: &str, port: u16) -> Result<SocketAddr, LoadError> {
+    let unknown = |error| LoadError::UnknownHost { host: host.to_owned(), error };
+    let mut addresses = (host, port).to_socket_addrs().map_err(unknown)?;
+    addresses.next().ok_or_else(|| unknown(io::ErrorKind::NotFound.into()))
+}
+
+/// Splits an authority into a host and a port, which is `default` if it is not given.
+pub(super) fn split_port(authority: &str, default: u16) -> Result<(&str, u16), TargetError> {
     let bad = || TargetError::Host(authority.to_owned());
     let (host, port) = match authority.rsplit_once(':') {
         // The colons of a bracketed IPv6 address do not separate a port.
         Some((host, port)) if !port.ends_with(']') => (host, port.parse().map_err(|_| bad())?),
-        _ => (authority, PORT),
+        _ => (authority, default),
     };
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     let is_host = !host.is_empty() && port != 0 && !host.contains('@');

@@ -1,11 +1,13 @@
-//! The protocol of a connection: RTMP, length-prefixed frames, or none.
+//! The protocol of a connection: RTMP, HTTP-FLV, length-prefixed frames, or none.
 //!
 //! Owns the choice between them, made once per connection, and reading and writing of each. It
 //! touches no socket and judges nothing.
 
-use std::fmt;
+use std::{fmt, mem};
 
+use super::assembler::Assembler;
 use super::connection::ConnectionPhase;
+use super::http_flv::HttpFlv;
 use crate::limits;
 use crate::rtmp::client::{Client, ClientError, ClientEvent};
 use crate::rtmp::command::Status;
@@ -18,6 +20,8 @@ pub enum Wire {
     Silent,
     /// RTMP, as a client.
     Rtmp(Client),
+    /// HTTP-FLV, as a player.
+    HttpFlv(HttpFlv),
     /// Length-prefixed frames.
     Framed(Framed),
 }
@@ -53,6 +57,18 @@ pub enum WireError {
         /// The length given in the frame.
         bytes: usize,
     },
+    /// The server answered a request over HTTP with another status than 200.
+    HttpStatus {
+        /// The status code.
+        status: u16,
+        /// The reason phrase, which may be empty.
+        reason: String,
+    },
+    /// A response over HTTP is not one that can be played.
+    MalformedHttp {
+        /// What is wrong with it.
+        what: &'static str,
+    },
 }
 
 impl fmt::Display for WireError {
@@ -63,6 +79,10 @@ impl fmt::Display for WireError {
                 let max = limits::MESSAGE_BYTES_MAX;
                 write!(f, "got a frame of {bytes} bytes, expected at most {max}")
             }
+            Self::HttpStatus { status, reason } => {
+                write!(f, "got HTTP status {status} {reason}, expected 200")
+            }
+            Self::MalformedHttp { what } => write!(f, "the HTTP response is malformed: {what}"),
         }
     }
 }
@@ -83,6 +103,7 @@ impl Wire {
                 let event = client.next_event(input).map_err(WireError::Rtmp)?;
                 Ok(event.map(WireEvent::from))
             }
+            Self::HttpFlv(player) => player.next(input),
             Self::Framed(framed) => Ok(framed.next(input)?.map(WireEvent::Frame)),
         }
     }
@@ -92,6 +113,7 @@ impl Wire {
         match self {
             Self::Silent => &[],
             Self::Rtmp(client) => client.output().bytes(),
+            Self::HttpFlv(player) => &player.output,
             Self::Framed(framed) => &framed.output,
         }
     }
@@ -108,6 +130,7 @@ impl Wire {
                 let mut buffer = client.take_output();
                 client.output_mut().lend(&mut buffer);
             }
+            Self::HttpFlv(player) => drop(player.output.drain(..count)),
             Self::Framed(framed) => drop(framed.output.drain(..count)),
         }
     }
@@ -115,10 +138,10 @@ impl Wire {
     /// Lends `buffer` to the output that is written next.
     pub(super) fn lend(&mut self, buffer: &mut Vec<u8>) {
         match self {
-            Self::Silent => {}
+            Self::Silent | Self::HttpFlv(_) => {}
             Self::Rtmp(client) => client.output_mut().lend(buffer),
             Self::Framed(framed) if framed.output.capacity() == 0 => {
-                std::mem::swap(&mut framed.output, buffer);
+                mem::swap(&mut framed.output, buffer);
                 framed.output.clear();
             }
             Self::Framed(_) => {}
@@ -129,7 +152,8 @@ impl Wire {
     pub(super) fn reclaim(&mut self) -> Vec<u8> {
         match self {
             Self::Rtmp(client) if client.output().is_empty() => client.take_output(),
-            Self::Framed(framed) if framed.output.is_empty() => std::mem::take(&mut framed.output),
+            Self::HttpFlv(player) if player.output.is_empty() => mem::take(&mut player.output),
+            Self::Framed(framed) if framed.output.is_empty() => mem::take(&mut framed.output),
             _ => Vec::new(),
         }
     }
@@ -157,10 +181,7 @@ impl<'a> From<ClientEvent<'a>> for WireEvent<'a> {
 /// speak RTMP.
 #[derive(Debug, Default)]
 pub struct Framed {
-    /// The start of an incomplete frame, with its length.
-    partial: Vec<u8>,
-    /// The frame that the last call returned is in `partial`.
-    delivered: bool,
+    frames: Assembler,
     output: Vec<u8>,
 }
 
@@ -188,46 +209,19 @@ impl Framed {
         &'a mut self,
         input: &mut &'i mut [u8],
     ) -> Result<Option<&'a [u8]>, WireError> {
-        if std::mem::take(&mut self.delivered) {
-            self.partial.clear();
-        }
-        if self.partial.is_empty() {
-            if let Some(frame) = take_whole_frame(input)? {
-                return Ok(Some(frame));
-            }
-            self.partial.extend_from_slice(input);
-            *input = &mut [];
-            return Ok(None);
-        }
-        self.fill(Self::LENGTH_BYTES, input);
-        let Some(bytes) = bytes_with_length(&self.partial)? else { return Ok(None) };
-        self.fill(bytes, input);
-        if self.partial.len() < bytes {
-            return Ok(None);
-        }
-        self.delivered = true;
-        Ok(Some(&self.partial))
+        let frame = self.frames.next(input, usize::MAX, Self::LENGTH_BYTES, bytes_with_length)?;
+        Ok(frame.map(|frame| frame.bytes(&self.frames)))
     }
-
-    fn fill(&mut self, bytes: usize, input: &mut &mut [u8]) {
-        let missing = bytes.saturating_sub(self.partial.len()).min(input.len());
-        self.partial.extend_from_slice(input.split_off_mut(..missing).unwrap_or_default());
-    }
-}
-
-fn take_whole_frame<'i>(input: &mut &'i mut [u8]) -> Result<Option<&'i [u8]>, WireError> {
-    let bytes = bytes_with_length(input)?;
-    Ok(bytes.and_then(|bytes| input.split_off_mut(..bytes)).map(|frame| &*frame))
 }
 
 /// Returns the length of a frame including its length prefix.
-fn bytes_with_length(frame: &[u8]) -> Result<Option<usize>, WireError> {
-    let Some(length) = frame.first_chunk() else { return Ok(None) };
-    let bytes = u32::from_be_bytes(*length) as usize;
+fn bytes_with_length(frame: &[u8]) -> Result<usize, WireError> {
+    let length = frame.first_chunk().copied().unwrap_or_default();
+    let bytes = u32::from_be_bytes(length) as usize;
     if bytes > limits::MESSAGE_BYTES_MAX {
         return Err(WireError::FrameTooLong { bytes });
     }
-    Ok(Some(Framed::LENGTH_BYTES + bytes))
+    Ok(Framed::LENGTH_BYTES + bytes)
 }
 
 #[cfg(test)]
@@ -276,6 +270,6 @@ mod tests {
         ));
         let mut input: &mut [u8] = &mut [0, 0xff, 0xff, 0xff, 9];
         assert!(matches!(framed.next(&mut input), Ok(None)));
-        assert!(framed.partial.capacity() < 100);
+        assert!(framed.frames.capacity() < 100);
     }
 }

@@ -13,7 +13,7 @@ use tiderace::load::report::{Distribution, LoadReport};
 use crate::load_runs::report;
 use crate::relay::{Fate, Plan, Relay};
 use crate::support::program;
-use crate::support::server::Start;
+use crate::support::server::{Start, http_of};
 
 const PLAYERS: u64 = 3;
 const FPS: u64 = 50;
@@ -22,6 +22,9 @@ const DURATION_S: u64 = 4;
 /// late, and what is asked here are bounds from below, so that hides nothing.
 const FLAGS: &str = "--players 3 --fps 50 --frame-bytes 3000 --gop-s 0.1 --warmup-s 0.5 \
      --duration-s 4 --lateness-max-ms 60000";
+
+/// Players over HTTP-FLV, of the same server.
+const HTTP: &str = "--play-url http://ADDRESS/live/show.flv";
 
 /// A frame that falls in the window, by its number since the last player came: the window opens
 /// some 30 frames after that, and is open for 200.
@@ -38,9 +41,9 @@ fn frames_that_are_dropped_doubled_reordered_and_damaged_are_each_counted() {
         50..54 => Fate::Damage,
         _ => Fate::Pass,
     };
-    for wire in ["rtmp", "floor"] {
+    for wire in ["--wire rtmp", "--wire floor", HTTP] {
         let relay = Relay::start(Plan { fate, ..Plan::default() });
-        let report = measured(&relay, &format!("{FLAGS} --wire {wire}"));
+        let report = measured(&relay, &format!("{FLAGS} {wire}"));
         let expected = PLAYERS * FPS * DURATION_S;
         for (name, count) in [
             ("players", PLAYERS),
@@ -51,7 +54,7 @@ fn frames_that_are_dropped_doubled_reordered_and_damaged_are_each_counted() {
             ("frames_out_of_order", PLAYERS),
             ("frames_corrupt", 4 * PLAYERS),
         ] {
-            assert_eq!(value(&report, name), count as f64, "{name} over {wire}");
+            assert_eq!(value(&report, name), count as f64, "{name} with {wire}");
         }
         assert!(report.doubts.iter().any(|doubt| doubt.starts_with("frames were lost")));
     }
@@ -127,20 +130,27 @@ fn pause(id: u32, length: Duration) {
 fn every_frame_of_several_streams_comes_through_the_server_itself() {
     let server = Start::new("fanout", "").start();
     let flags = format!("{FLAGS} --publishers 2 --server-pid {}", server.pid());
-    let report = report(&load("fanout", server.address, &flags));
-    assert_eq!(value(&report, "frames_expected"), (PLAYERS * FPS * DURATION_S) as f64);
-    for name in ["frames_lost", "frames_duplicated", "frames_out_of_order", "frames_corrupt"] {
-        assert_eq!(value(&report, name), 0.0, "{name}");
+    let over_http = format!("{flags} --play-url http://{}/live/show.flv", http_of(server.address));
+    for flags in [flags, over_http] {
+        expect_all_frames(&report(&load("fanout", server.address, &flags)));
     }
-    let cost = value(&report, "server_cpu_s") / (value(&report, "delivered_bytes") / 1e9);
-    assert!((value(&report, "server_cpu_s_per_gb") / cost - 1.0).abs() < 1e-9);
-    assert!(value(&report, "server_resident_bytes") > 1e6);
+}
+
+#[track_caller]
+fn expect_all_frames(report: &LoadReport) {
+    assert_eq!(value(report, "frames_expected"), (PLAYERS * FPS * DURATION_S) as f64);
+    for name in ["frames_lost", "frames_duplicated", "frames_out_of_order", "frames_corrupt"] {
+        assert_eq!(value(report, name), 0.0, "{name}");
+    }
+    let cost = value(report, "server_cpu_s") / (value(report, "delivered_bytes") / 1e9);
+    assert!((value(report, "server_cpu_s_per_gb") / cost - 1.0).abs() < 1e-9);
+    assert!(value(report, "server_resident_bytes") > 1e6);
     // Counted from a connection's intended start, and from its play command: the one holds both.
     for percentile in ["p50_ms", "max_ms"] {
-        let after_play = value(&report, &format!("first_frame_after_play_{percentile}"));
-        assert!(value(&report, &format!("first_frame_{percentile}")) >= after_play);
+        let after_play = value(report, &format!("first_frame_after_play_{percentile}"));
+        assert!(value(report, &format!("first_frame_{percentile}")) >= after_play);
     }
-    assert_eq!(distribution(&report, "first_frame").histogram().len(), PLAYERS);
+    assert_eq!(distribution(report, "first_frame").histogram().len(), PLAYERS);
 }
 
 #[test]
@@ -195,15 +205,22 @@ fn what_a_server_does_not_read_is_not_accepted() {
 #[test]
 fn servers_that_refuse_or_die_end_the_measurement_in_one_line_with_a_code_of_their_own() {
     let refuses_publish = Plan { refuses_publish: true, ..Plan::default() };
-    let refuses_play = Plan { refuses_play: true, ..Plan::default() };
+    let refuses_play = || Plan { refuses_play: true, ..Plan::default() };
     let dies = |number| if number == 5 { Fate::Die } else { Fate::Pass };
-    for (plan, code, expected) in [
-        (refuses_publish, 11, "refused to publish live/show: NetStream.Publish.BadName: taken"),
-        (refuses_play, 11, "refused to play live/show: NetStream.Play.StreamNotFound: nobody"),
-        (Plan { fate: dies, ..Plan::default() }, 13, "no longer lets us p"),
+    for (plan, wire, code, expected) in [
+        (refuses_publish, "", 11, "refused to publish live/show: NetStream.Publish.BadName: taken"),
+        (
+            refuses_play(),
+            "",
+            11,
+            "refused to play live/show: NetStream.Play.StreamNotFound: nobody",
+        ),
+        (refuses_play(), HTTP, 11, "refused to play live/show: HTTP 404: Not Found"),
+        (Plan { fate: dies, ..Plan::default() }, "", 13, "no longer lets us p"),
+        (Plan { fate: dies, ..Plan::default() }, HTTP, 13, "no longer lets us p"),
     ] {
         let relay = Relay::start(plan);
-        let output = load("fanout", relay.address, FLAGS);
+        let output = load("fanout", relay.address, &format!("{FLAGS} {wire}"));
         let line = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(code), "{line}");
         assert!(line.starts_with(&format!("tiderace: {} {expected}", relay.address)), "{line}");
@@ -223,6 +240,7 @@ fn load(command: &str, server: SocketAddr, flags: &str) -> Output {
 fn load_command(name: &str, server: SocketAddr, flags: &str) -> Command {
     let mut command = program::tiderace();
     command.args(["load", name, &format!("rtmp://{server}/live/show")]);
+    let flags = flags.replace("ADDRESS", &server.to_string());
     command.args(flags.split_whitespace()).args(["--quiet", "--json", "-"]);
     command
 }

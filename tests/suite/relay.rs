@@ -1,7 +1,8 @@
 //! A relay that mistreats frames by a plan: what the load generator is measured against.
 //!
-//! It is a server of threads over the session of the library, for one stream and its players, or
-//! a relay of frames behind their length. It has no place in the tests of the server itself.
+//! It is a server of threads over the session of the library, for one stream and its players, which
+//! may play over HTTP-FLV as well. Or it is a relay of frames behind their length. It has no place
+//! in the tests of the server itself.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -95,6 +96,8 @@ struct Player {
 enum Form {
     /// On this message stream.
     Rtmp(u32),
+    /// As a tag of FLV in a chunk of HTTP.
+    Flv,
     /// Behind the length.
     Framed,
 }
@@ -110,9 +113,13 @@ impl Shared {
         socket.set_nodelay(true)?;
         self.state.lock().unwrap().connections.push(socket.try_clone()?);
         let mut first = [0];
-        // The version of RTMP, or the highest byte of a length.
+        // The version of RTMP, the method of HTTP, or the highest byte of a length.
         socket.peek(&mut first)?;
-        if first == [3] { self.serve_rtmp(&mut socket) } else { self.serve_framed(&mut socket) }
+        match first {
+            [3] => self.serve_rtmp(&mut socket),
+            [b'G'] => self.serve_http(&mut socket),
+            _ => self.serve_framed(&mut socket),
+        }
     }
 
     fn serve_rtmp(self: &Arc<Self>, socket: &mut TcpStream) -> io::Result<()> {
@@ -162,6 +169,20 @@ impl Shared {
             state.join(socket, Form::Rtmp(message_stream_id))?;
         }
         Ok(())
+    }
+
+    fn serve_http(&self, socket: &mut TcpStream) -> io::Result<()> {
+        let mut buffer = [0; 1024];
+        let count = socket.read(&mut buffer)?;
+        let expected = b"GET /live/show.flv HTTP/1.1\r\n";
+        let mut state = self.state.lock().unwrap();
+        if self.plan.refuses_play || !buffer[..count].starts_with(expected) {
+            return socket.write_all(b"HTTP/1.1 404 Not Found\r\n\r\n");
+        }
+        let head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let header = chunk(b"FLV\x01\x01\0\0\0\x09\0\0\0\0");
+        socket.write_all(&[&head[..], &header].concat())?;
+        state.join(socket, Form::Flv)
     }
 
     fn serve_framed(self: &Arc<Self>, socket: &mut TcpStream) -> io::Result<()> {
@@ -246,12 +267,23 @@ impl Frame {
                 write_message(&mut bytes, header, &self.payload, limits::CHUNK_SIZE_OUT);
                 bytes
             }
+            Form::Flv => {
+                let [_, size @ ..] = (self.payload.len() as u32).to_be_bytes();
+                let [high, time @ ..] = self.timestamp.to_be_bytes();
+                let end = (self.payload.len() as u32 + 11).to_be_bytes();
+                let head = [&[kind::VIDEO], &size[..], &time, &[high, 0, 0, 0]].concat();
+                chunk(&[&head, &self.payload[..], &end].concat())
+            }
             Form::Framed => {
                 let length = (self.payload.len() as u32).to_be_bytes();
                 [&length, &self.payload[..]].concat()
             }
         }
     }
+}
+
+fn chunk(bytes: &[u8]) -> Vec<u8> {
+    [format!("{:x}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat()
 }
 
 fn read_frame(socket: &mut TcpStream) -> io::Result<Vec<u8>> {

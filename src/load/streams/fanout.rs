@@ -8,11 +8,13 @@ use super::Streams;
 use super::offer::{Offer, one_or_more};
 use super::results::{GB_BYTES, StreamResults, count, quotient};
 use crate::load::LoadError;
+use crate::load::http_flv::HttpTarget;
+use crate::load::manifest::shown_target;
 use crate::load::measured::Measured;
 use crate::load::measurement::Measurement;
 use crate::load::options::Options;
 use crate::load::report::{Better, Figure, LoadReport};
-use crate::load::target::Target;
+use crate::load::target::{Target, probe};
 
 /// Options of `load fanout`.
 #[derive(Clone, Debug, Args)]
@@ -22,6 +24,10 @@ pub struct Fanout {
     #[allow(missing_docs, reason = "a doc would become the text of the help")]
     #[command(flatten)]
     pub offer: Offer,
+    /// Where players play over HTTP-FLV, as `http://HOST[:PORT]/APP/KEY.flv`. By default they play
+    /// as the streams are published. Several streams have a number after the key.
+    #[arg(long, value_name = "URL", conflicts_with = "wire")]
+    pub play_url: Option<String>,
     /// How many players, spread over the streams.
     #[arg(long, value_name = "N", default_value = "10", value_parser = one_or_more)]
     pub players: u32,
@@ -49,15 +55,23 @@ impl Fanout {
     /// The reason why nothing could be measured.
     pub fn measure(&self) -> Result<LoadReport, LoadError> {
         let target = Target::parse(&self.url)?;
+        let http = self.play_url.as_deref().map(HttpTarget::parse).transpose()?;
         let mut parameters = self.offer.parameters();
         parameters.insert("players".to_owned(), self.players.to_string());
         parameters.insert("stall-frames".to_owned(), self.stall_frames.to_string());
+        if let Some(url) = &self.play_url {
+            parameters.insert("play-url".to_owned(), shown_target(url));
+        }
         let connections = self.offer.publishers as usize + self.players as usize;
         let (options, offer) = (&self.options, &self.offer);
         let measurement =
             Measurement::prepare("fanout", target.clone(), options, connections, parameters)?;
+        if let Some(http) = &http {
+            probe(http.address)?;
+        }
         let streams =
-            Streams::new(offer, &target, self.players, self.stall_frames, options, measurement);
+            Streams::new(offer, &target, self.players, self.stall_frames, options, measurement)
+                .playing_over_http(http.as_ref());
         let (mut measurement, results, measured) = streams.run()?;
         let before_window = results.before_window.as_ref().unwrap_or(&measured);
         let lagged = before_window.lagged(options.lateness_max_ms);

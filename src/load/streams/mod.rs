@@ -23,6 +23,7 @@ mod publisher;
 mod results;
 mod stamped_frame;
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use arrivals::{Arrival, Track, Window};
@@ -36,6 +37,7 @@ use super::connection::{
     Connection, ConnectionEvent, ConnectionHead, ConnectionKey, ConnectionPhase, Ended,
 };
 use super::engine::{self, Agenda, Engine, Scenario, Speak};
+use super::http_flv::HttpTarget;
 use super::measured::Measured;
 use super::measurement::Measurement;
 use super::options::Options;
@@ -52,6 +54,8 @@ const DRAIN: Duration = Duration::from_secs(2);
 struct Streams<'a> {
     offer: &'a Offer,
     target: &'a Target,
+    /// Where players play over HTTP, unless they use the same protocol as the publishers.
+    http: Option<&'a HttpTarget>,
     timeout: Duration,
     duration: Duration,
     measurement: Measurement,
@@ -137,6 +141,7 @@ impl<'a> Streams<'a> {
         Self {
             offer,
             target,
+            http: None,
             timeout: options.timeout_s,
             duration: options.duration_s,
             measurement,
@@ -154,6 +159,11 @@ impl<'a> Streams<'a> {
             results: StreamResults::new(offer.interval().mul_f64(stall_frames)),
             broken: None,
         }
+    }
+
+    /// Lets players play over HTTP.
+    fn playing_over_http(self, http: Option<&'a HttpTarget>) -> Self {
+        Self { http, ..self }
     }
 
     /// Runs the load and returns the results.
@@ -209,6 +219,11 @@ impl<'a> Streams<'a> {
         key: String,
         side: Side,
     ) -> Option<ConnectionKey> {
+        if let (Side::Player(number), Some(http)) = (side, self.http) {
+            let stream = self.players[number as usize].track.stream();
+            let number = (self.offer.publishers > 1).then_some(stream);
+            return engine.open(intended, Speak::HttpFlv(http.request(number)), side);
+        }
         match self.offer.wire {
             OfferWire::Rtmp => {
                 let purpose = match side {
@@ -265,9 +280,9 @@ impl<'a> Streams<'a> {
             }
             Side::Player(number) => {
                 let player = &mut self.players[number as usize];
-                // The play command follows at once. The floor protocol has no replies; there the
-                // command was sent right after connecting.
-                if phase == ConnectionPhase::Stream || head.goal == ConnectionPhase::Tcp {
+                // The play command follows at once: the answer to `createStream` over RTMP, and the
+                // connection over the other protocols.
+                if matches!(phase, ConnectionPhase::Tcp | ConnectionPhase::Stream) {
                     player.play_at = now;
                 }
                 if phase == head.goal {
@@ -393,15 +408,21 @@ impl<'a> Streams<'a> {
         }
         if self.players_gone as usize == self.players.len() {
             let what = format!("play {}", self.shown(stream));
-            return self.abort(agenda, what, ended);
+            let address = self.http.map_or(self.target.address, |http| http.address);
+            return self.abort(agenda, address, what, ended);
         }
         self.stop_when_drained(agenda);
         self.advance(agenda);
     }
 
     /// Ends the run, because without this connection there is nothing to measure.
-    fn abort(&mut self, agenda: &mut Agenda<Due>, what: String, ended: &Ended) {
-        let address = self.target.address;
+    fn abort(
+        &mut self,
+        agenda: &mut Agenda<Due>,
+        address: SocketAddr,
+        what: String,
+        ended: &Ended,
+    ) {
         let answer = ended.answer(self.timeout);
         let after = ended.at.since(agenda.began());
         let error = match ended.head.is_settled() {
@@ -497,7 +518,7 @@ impl Scenario for Streams<'_> {
         match side {
             Side::Publisher(stream) => {
                 let what = format!("publish {}", self.shown(stream));
-                self.abort(agenda, what, &ended);
+                self.abort(agenda, self.target.address, what, &ended);
             }
             Side::Player(number) => self.player_gone(agenda, number, &ended),
         }
