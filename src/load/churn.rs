@@ -14,6 +14,7 @@ use super::alarm;
 use super::connection::{ConnectionEvent, ConnectionHead, ConnectionKey, Ended, Reason};
 use super::engine::{self, Agenda, Engine, Scenario};
 use super::kernel;
+use super::machine::busy_figures;
 use super::measured::Measured;
 use super::measurement::Measurement;
 use super::options::{Options, rate, seconds};
@@ -209,7 +210,7 @@ impl Run<'_> {
         let others = self.processes.finish(measured)?;
         // Sample once more: the last sample is up to a second old.
         self.measurement.sample(alarm::now().since(measured.began))?;
-        let spent = self.measurement.spent();
+        let (spent, busy) = (self.measurement.spent(), self.measurement.machine_spent());
         let report = &mut self.measurement.report;
         report.add_figure(Figure::new("sessions_done", f64::from(self.done), Better::Higher));
         self.tally.report(report);
@@ -225,6 +226,17 @@ impl Run<'_> {
             report.add_figure(Figure::new("server_cpu_us", cpu_us, Better::Lower));
             let (name, sessions) = ("server_cpu_us_per_session", "sessions_done");
             add_quotient(&mut report, name, "server_cpu_us", sessions, Better::Lower);
+        }
+        if let Some(busy) = busy {
+            busy.add_to(&mut report);
+            for name in busy_figures(&report) {
+                let us =
+                    report.figure(&name).and_then(|figure| figure.value).unwrap_or_default() * 1e6;
+                let name = name.replace("_busy_s", "_busy_us");
+                report.add_figure(Figure::new(&name, us, Better::Lower).worst_of_all());
+                let per_session = format!("{name}_per_session");
+                add_quotient(&mut report, &per_session, &name, "sessions_done", Better::Lower);
+            }
         }
         Ok(report)
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::LoadError;
 use super::engine::{Plan, Speak};
+use super::machine::BusyTimes;
 use super::measured::Measured;
 use super::options::Options;
 use super::process::{ProcessTree, Usage, Watch};
@@ -120,6 +121,11 @@ impl Measurement {
     /// Returns the usage of the server since the start of the run, as of the last sample.
     pub fn spent(&self) -> Option<Usage> {
         self.server.as_ref().map(Watch::spent)
+    }
+
+    /// Returns the busy time of the machine since the start of the run, as of the last sample.
+    pub fn machine_spent(&self) -> Option<BusyTimes> {
+        self.server.as_ref().and_then(Watch::machine_spent)
     }
 
     /// Adds the figures of the generator itself. If it did not keep up, the figures and

@@ -29,6 +29,7 @@ pub mod http_flv;
 pub mod idle;
 pub mod kernel;
 mod load_error;
+pub mod machine;
 pub mod manifest;
 pub mod measured;
 pub mod measurement;

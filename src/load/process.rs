@@ -18,6 +18,7 @@ use rustix::param::{clock_ticks_per_second, page_size};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::machine::{BusyTimes, MachineTimes};
 use super::report::Series;
 
 /// The unit of `st_blocks`, whatever the block size of the file system.
@@ -210,6 +211,8 @@ pub struct Watch {
     tree: ProcessTree,
     first: Sample,
     last: (f64, Sample),
+    /// The whole machine at the first and at the last sample.
+    machine: Option<(MachineTimes, MachineTimes)>,
     resident: Series,
     cpu: Series,
     wakeups: Series,
@@ -225,6 +228,7 @@ impl Watch {
             tree,
             first,
             last: (0.0, first),
+            machine: machine_now(),
             resident,
             cpu: Series::new(&format!("{name}_cpu"), "percent"),
             wakeups: Series::new(&format!("{name}_wakeups"), "per s"),
@@ -235,6 +239,7 @@ impl Watch {
     pub fn restart(&mut self) -> Result<(), ProcessError> {
         self.first = self.tree.sample()?;
         self.last = (0.0, self.first);
+        self.machine = machine_now();
         self.resident.points.clear();
         self.resident.push(0.0, self.first.resident_bytes as f64);
         self.cpu.points.clear();
@@ -250,6 +255,9 @@ impl Watch {
     /// Adds a point to each series.
     pub fn sample(&mut self, at: Duration) -> Result<Sample, ProcessError> {
         let (sample, at_s) = (self.tree.sample()?, at.as_secs_f64());
+        if let Some(((_, machine), now)) = self.machine.as_mut().zip(MachineTimes::now()) {
+            *machine = now;
+        }
         let (last_s, last) = self.last;
         let (spent, elapsed_s) = (sample.usage.since(last.usage), at_s - last_s);
         if elapsed_s > 0.0 {
@@ -266,6 +274,16 @@ impl Watch {
         self.last.1.usage.since(self.first.usage)
     }
 
+    /// Returns the state of the whole machine at the last sample.
+    pub fn machine(&self) -> Option<&MachineTimes> {
+        self.machine.as_ref().map(|(_, last)| last)
+    }
+
+    /// Returns the busy time of the machine since the start, as of the last sample.
+    pub fn machine_spent(&self) -> Option<BusyTimes> {
+        self.machine.as_ref().map(|(first, last)| last.since(first))
+    }
+
     /// Returns the process tree.
     pub fn tree(&self) -> &ProcessTree {
         &self.tree
@@ -275,6 +293,10 @@ impl Watch {
     pub fn into_series(self) -> [Series; 3] {
         [self.resident, self.cpu, self.wakeups]
     }
+}
+
+fn machine_now() -> Option<(MachineTimes, MachineTimes)> {
+    MachineTimes::now().map(|now| (now.clone(), now))
 }
 
 /// Reason why a process cannot be measured.

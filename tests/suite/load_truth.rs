@@ -145,6 +145,11 @@ fn expect_all_frames(report: &LoadReport) {
     let cost = value(report, "server_cpu_s") / (value(report, "delivered_bytes") / 1e9);
     assert!((value(report, "server_cpu_s_per_gb") / cost - 1.0).abs() < 1e-9);
     assert!(value(report, "server_resident_bytes") > 1e6);
+    // The machine does all of the server's work, within the tick of its clock, and that of others.
+    let busy_s = value(report, "machine_busy_s");
+    assert!(busy_s + 0.05 > value(report, "server_cpu_s"), "{busy_s} s");
+    let cost = busy_s / (value(report, "delivered_bytes") / 1e9);
+    assert!((value(report, "machine_busy_s_per_gb") / cost - 1.0).abs() < 1e-9);
     // Counted from a connection's intended start, and from its play command: the one holds both.
     for percentile in ["p50_ms", "max_ms"] {
         let after_play = value(report, &format!("first_frame_after_play_{percentile}"));

@@ -76,7 +76,7 @@ pub(super) fn identity(server: &Identity) -> String {
 /// failures.
 pub(super) fn ordered(figures: &[Figure]) -> Vec<&Figure> {
     let group = |figure: &&Figure| {
-        let groups = ["server_", "generator_", "failed_"];
+        let groups = ["server_", "machine_", "generator_", "failed_"];
         groups.iter().position(|prefix| figure.name.starts_with(prefix)).map_or(0, |at| at + 1)
     };
     let mut ordered: Vec<_> = figures.iter().collect();

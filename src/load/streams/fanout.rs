@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::Streams;
 use super::offer::{Offer, one_or_more};
-use super::results::{GB_BYTES, StreamResults, count, quotient};
+use super::results::{GB_BYTES, StreamResults, busy_per_gb, count, quotient};
 use crate::load::LoadError;
 use crate::load::http_flv::HttpTarget;
 use crate::load::manifest::shown_target;
@@ -144,6 +144,7 @@ fn fill(report: &mut LoadReport, results: StreamResults, measured: &Measured) {
 pub(in crate::load) fn conclude(report: &mut LoadReport) {
     let cost = ["server_cpu_s", "delivered_bytes"];
     quotient(report, "server_cpu_s_per_gb", cost, GB_BYTES, Better::Lower);
+    busy_per_gb(report, "delivered_bytes");
     let lost = ["frames_lost", "frames_expected"];
     quotient(report, "frames_lost_share", lost, 1.0, Better::Lower);
 }

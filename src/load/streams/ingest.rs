@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::Streams;
 use super::offer::Offer;
-use super::results::{GB_BYTES, StreamResults, count, quotient};
+use super::results::{GB_BYTES, StreamResults, busy_per_gb, count, quotient};
 use crate::load::LoadError;
 use crate::load::measured::Measured;
 use crate::load::measurement::Measurement;
@@ -86,4 +86,5 @@ pub(in crate::load) fn conclude(report: &mut LoadReport) {
     quotient(report, "accepted_share", accepted, 1.0, Better::Higher);
     let cost = ["server_cpu_s", "accepted_bytes"];
     quotient(report, "server_cpu_s_per_gb", cost, GB_BYTES, Better::Lower);
+    busy_per_gb(report, "accepted_bytes");
 }

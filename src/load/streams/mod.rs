@@ -38,6 +38,7 @@ use super::connection::{
 };
 use super::engine::{self, Agenda, Engine, Scenario, Speak};
 use super::http_flv::HttpTarget;
+use super::machine::MachineTimes;
 use super::measured::Measured;
 use super::measurement::Measurement;
 use super::options::Options;
@@ -325,7 +326,7 @@ impl<'a> Streams<'a> {
     fn begin(&mut self, engine: &mut Engine<Self>, intended: Time) {
         self.stage = Stage::Measure;
         self.results.players_without_frame = self.players_without_keyframe;
-        self.results.server_before = self.sample(engine.agenda());
+        (self.results.server_before, self.results.machine_before) = self.sample(engine.agenda());
         // The frame intended for this very moment has already been written.
         let from = intended + Duration::from_micros(1);
         self.window = Window { from, until: from + self.duration };
@@ -339,7 +340,7 @@ impl<'a> Streams<'a> {
 
     fn end(&mut self, agenda: &mut Agenda<Due>) {
         self.stage = Stage::Drain;
-        self.results.server_after = self.sample(agenda);
+        (self.results.server_after, self.results.machine_after) = self.sample(agenda);
         self.results.open_for = self.duration;
         for player in self.players.iter().filter(|player| player.is_counted) {
             player.track.end(&self.window, &mut self.results.arrivals);
@@ -440,15 +441,16 @@ impl<'a> Streams<'a> {
         format!("{}/{name}", self.target.app)
     }
 
-    fn sample(&mut self, agenda: &mut Agenda<Due>) -> Option<Sample> {
+    /// Samples the server and the machine, if there is a server to observe.
+    fn sample(&mut self, agenda: &mut Agenda<Due>) -> (Option<Sample>, Option<MachineTimes>) {
         let at = agenda.now().since(agenda.began());
-        let server = self.measurement.server.as_mut()?;
+        let Some(server) = &mut self.measurement.server else { return (None, None) };
         match server.sample(at) {
-            Ok(sample) => Some(sample),
+            Ok(sample) => (Some(sample), server.machine().cloned()),
             Err(error) => {
                 self.broken.get_or_insert_with(|| error.into());
                 agenda.stop();
-                None
+                (None, None)
             }
         }
     }

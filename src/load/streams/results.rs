@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::arrivals::Arrivals;
 use super::publisher::Sent;
+use crate::load::machine::{MachineTimes, busy_figures};
 use crate::load::measured::Measured;
 use crate::load::process::Sample;
 use crate::load::report::{Better, Distribution, Figure, LoadReport};
@@ -35,6 +36,9 @@ pub(super) struct StreamResults {
     pub(super) server_before: Option<Sample>,
     /// State of the server when the window closed.
     pub(super) server_after: Option<Sample>,
+    /// State of the machine at the same two moments.
+    pub(super) machine_before: Option<MachineTimes>,
+    pub(super) machine_after: Option<MachineTimes>,
     /// Length of the window.
     pub(super) open_for: Duration,
     /// The window closed as planned.
@@ -58,12 +62,14 @@ impl StreamResults {
             failed: BTreeMap::new(),
             server_before: None,
             server_after: None,
+            machine_before: None,
+            machine_after: None,
             open_for: Duration::ZERO,
             has_ended: false,
         }
     }
 
-    /// Adds the usage of the server during the window, if it is known.
+    /// Adds the usage of the server and of the machine during the window, if it is known.
     pub(super) fn add_server(&self, report: &mut LoadReport) {
         let (Some(before), Some(after)) = (self.server_before, self.server_after) else { return };
         let used = after.usage.since(before.usage);
@@ -75,6 +81,9 @@ impl StreamResults {
         ] {
             // Every process observes the same server, so the values must not be added.
             report.add_figure(Figure::new(name, value, Better::Lower).worst_of_all());
+        }
+        if let (Some(before), Some(after)) = (&self.machine_before, &self.machine_after) {
+            after.since(before).add_to(report);
         }
     }
 
@@ -90,6 +99,13 @@ impl StreamResults {
 /// Adds a count.
 pub(super) fn count(report: &mut LoadReport, name: &str, count: u64, better: Better) {
     report.add_figure(Figure::new(name, count as f64, better));
+}
+
+/// Adds the busy time of the machine and of each core per GB of `bytes`.
+pub(super) fn busy_per_gb(report: &mut LoadReport, bytes: &str) {
+    for name in busy_figures(report) {
+        quotient(report, &format!("{name}_per_gb"), [&name, bytes], GB_BYTES, Better::Lower);
+    }
 }
 
 /// Adds the quotient of two figures times `scale`, unless one of them is missing.
