@@ -14,6 +14,7 @@ pub(super) struct Assembler {
 }
 
 /// Where the next unit is.
+#[derive(Clone, Copy)]
 pub(super) enum UnitPlace<'i> {
     /// In the input.
     InInput(&'i [u8]),

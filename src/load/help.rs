@@ -81,7 +81,7 @@ pub(super) const FLOOR: &str = with_exit_codes!(
     "\
 Examples:
   tiderace load floor --listen 127.0.0.1:20000
-  tiderace load floor --listen 127.0.0.1:20000 --send sendfile --merge
+  tiderace load floor --listen 127.0.0.1:20000 --send sendfile --merge-ms 350
 
 Clients send length-prefixed frames: four bytes of length, big-endian, then the frame. The first
 frame of a client is \"publish NAME\" or \"play NAME\". The relay sends every later frame of a

@@ -5,7 +5,7 @@
 
 use std::{fmt, mem};
 
-use super::assembler::Assembler;
+use super::assembler::{Assembler, UnitPlace};
 use super::connection::ConnectionPhase;
 use super::http_flv::HttpFlv;
 use crate::limits;
@@ -199,18 +199,22 @@ impl Framed {
         &'a mut self,
         input: &mut &'i mut [u8],
     ) -> Result<Option<&'a [u8]>, WireError> {
-        let frame = self.next_with_length(input)?;
-        Ok(frame.map(|frame| &frame[Self::LENGTH_BYTES..]))
+        let frame = self.next_unit(input)?;
+        Ok(frame.map(|frame| &self.bytes(frame)[Self::LENGTH_BYTES..]))
     }
 
     /// Takes bytes from the front of `input` up to the end of the next frame and returns it with
     /// its length. A frame that is whole in `input` is not copied.
-    pub(super) fn next_with_length<'a, 'i: 'a>(
-        &'a mut self,
+    pub(super) fn next_unit<'i>(
+        &mut self,
         input: &mut &'i mut [u8],
-    ) -> Result<Option<&'a [u8]>, WireError> {
-        let frame = self.frames.next(input, usize::MAX, Self::LENGTH_BYTES, bytes_with_length)?;
-        Ok(frame.map(|frame| frame.bytes(&self.frames)))
+    ) -> Result<Option<UnitPlace<'i>>, WireError> {
+        self.frames.next(input, usize::MAX, Self::LENGTH_BYTES, bytes_with_length)
+    }
+
+    /// Returns the bytes of the frame that was returned last.
+    pub(super) fn bytes<'a, 'i: 'a>(&'a self, unit: UnitPlace<'i>) -> &'a [u8] {
+        unit.bytes(&self.frames)
     }
 }
 

@@ -71,6 +71,27 @@ fn floor_drops_a_player_that_does_not_read_and_keeps_the_others() {
     }
 }
 
+/// Frames that come in one turn leave together, and with a time to hold them all of them do.
+#[test]
+fn floor_sends_what_comes_together_in_one_call() {
+    const FRAMES: usize = 300;
+    let all = frame(&[7; 100]).repeat(FRAMES);
+    for (form, sends_max) in FORMS.into_iter().zip([50, 3, 50, 3]) {
+        let form = form.iter().map(|word| if *word == "5" { "500" } else { *word });
+        let floor = Floor::start(&form.collect::<Vec<_>>());
+        let player = floor.connect("play show");
+        let mut publisher = floor.connect("publish show");
+        floor.wait_until_entered();
+        publisher.write_all(&all).unwrap();
+        assert!(read(&player, all.len()) == all);
+        let line = floor.end();
+        let words: Vec<_> = line.split(' ').collect();
+        let at = words.iter().position(|word| *word == "sends,").expect("the sends are counted");
+        let sends: usize = words[at - 1].parse().unwrap();
+        assert!((1..=sends_max).contains(&sends), "{line}");
+    }
+}
+
 #[test]
 fn floor_lets_go_of_who_asks_for_something_else() {
     let floor = Floor::start(&[]);
@@ -290,8 +311,12 @@ fn cut_film() -> PathBuf {
     path
 }
 
-const FORMS: [&[&str]; 4] =
-    [&[], &["--merge"], &["--send", "sendfile"], &["--send", "sendfile", "--merge"]];
+const FORMS: [&[&str]; 4] = [
+    &[],
+    &["--merge-ms", "5"],
+    &["--send", "sendfile"],
+    &["--send", "sendfile", "--merge-ms", "5"],
+];
 
 /// A running relay; it is ended when it is dropped.
 struct Floor {

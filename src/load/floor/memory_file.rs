@@ -34,15 +34,16 @@ pub(super) fn check() -> io::Result<()> {
 }
 
 impl MemoryFiles {
-    /// Appends `bytes`, in a new file if the current one has no room for them.
-    pub(super) fn append(&mut self, bytes: &[u8]) -> io::Result<FileRange> {
-        let length = bytes.len() as u64;
+    /// Appends two parts as one range, in a new file if the current one has no room for them.
+    pub(super) fn append(&mut self, [first, second]: [&[u8]; 2]) -> io::Result<FileRange> {
+        let length = (first.len() + second.len()) as u64;
         let has_room = |end: u64| end + length <= limits::FLOOR_FILE_BYTES as u64;
         let (file, end) = match self.current.take() {
             Some((file, end)) if has_room(end) => (file, end),
             _ => (Rc::new(system::create()?), 0),
         };
-        system::write(&file, bytes, end)?;
+        system::write(&file, first, end)?;
+        system::write(&file, second, end + first.len() as u64)?;
         let range = end..end + length;
         self.current = Some((Rc::clone(&file), range.end));
         Ok(FileRange { file, range })
@@ -147,11 +148,11 @@ mod tests {
     #[test]
     fn written_bytes_never_change_whatever_is_appended() {
         let mut files = MemoryFiles::default();
-        let first = files.append(b"first").unwrap();
-        let second = files.append(b"second").unwrap();
+        let first = files.append([b"fir", b"st"]).unwrap();
+        let second = files.append([b"", b"second"]).unwrap();
         assert!(Rc::ptr_eq(&first.file, &second.file));
-        files.append(&vec![7; limits::FLOOR_FILE_BYTES]).unwrap();
-        let third = files.append(b"third").unwrap();
+        files.append([&vec![7; limits::FLOOR_FILE_BYTES], b""]).unwrap();
+        let third = files.append([b"third", b""]).unwrap();
         assert!(!Rc::ptr_eq(&second.file, &third.file));
         assert_eq!(sent(&first, 0), b"first");
         assert_eq!(sent(&second, 3), b"ond");
@@ -162,8 +163,8 @@ mod tests {
     #[test]
     fn a_full_file_is_freed_with_its_last_range() {
         let mut files = MemoryFiles::default();
-        let waits = files.append(b"waits").unwrap();
-        files.append(&vec![0; limits::FLOOR_FILE_BYTES]).unwrap();
+        let waits = files.append([b"waits", b""]).unwrap();
+        files.append([&vec![0; limits::FLOOR_FILE_BYTES], b""]).unwrap();
         assert_eq!(Rc::strong_count(&waits.file), 1);
     }
 }

@@ -1,9 +1,9 @@
 //! `load floor`: a relay that makes only the system calls that every server needs.
 //!
-//! A live server reads each frame once and passes it to the kernel once per player. The cost of
-//! that alone is the floor for any server on the same machine, so figures can be given as a ratio
-//! to it. The relay does not speak RTMP, caches nothing for late players, and drops players that do
-//! not read.
+//! A live server reads each frame once and passes it to the kernel once per player. Frames that
+//! arrive together leave in one call. The cost of that alone is the floor for any server on the
+//! same machine, so figures can be given as a ratio to it. The relay does not speak RTMP, caches
+//! nothing for late players, and drops players that do not read.
 //!
 //! Owns the protocol: over TCP, frames with a prefix of four bytes that holds their length,
 //! big-endian, and no longer than an RTMP message. The first frame of a client is `publish NAME` or
@@ -23,7 +23,7 @@ use clap::{Args, ValueEnum};
 
 use self::relay::Relay;
 use super::LoadError;
-use super::options::seconds;
+use super::options::{millis, seconds};
 use crate::descriptors;
 
 /// Options of `load floor`.
@@ -36,9 +36,9 @@ pub struct Floor {
     /// How frames are passed to the kernel.
     #[arg(long, value_enum, default_value = "write")]
     pub send: SendMethod,
-    /// Send all frames of a stream that arrive in one turn of the loop together.
-    #[arg(long)]
-    pub merge: bool,
+    /// Hold the frames of a stream for this many milliseconds and send them together.
+    #[arg(long, value_name = "MS", value_parser = millis)]
+    pub merge_ms: Option<Duration>,
     /// End after this many seconds. Without this flag the relay ends on SIGTERM or SIGINT only.
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub duration_s: Option<Duration>,
@@ -47,9 +47,9 @@ pub struct Floor {
 /// How frames are passed to the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum SendMethod {
-    /// One `write` from memory per frame and player, like a plain relay.
+    /// One `writev` from memory per turn and player, like a plain relay.
     Write,
-    /// One `write` of each frame into a memory file, and one `sendfile` per player, which copies
+    /// One `write` per turn into a memory file, and one `sendfile` per player, which copies
     /// nothing. Linux only.
     Sendfile,
 }

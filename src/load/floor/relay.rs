@@ -1,10 +1,11 @@
-//! The loop of the relay: one edge-triggered poll, one read buffer, one system call per frame and
+//! The loop of the relay: one edge-triggered poll, one read buffer, one system call per turn and
 //! player.
 //!
-//! Owns the streams with their publishers and players, and the totals. A frame is sent as soon as
-//! it is complete, or with `merge` at the end of the turn.
+//! Owns the streams with their publishers and players, and the totals. A publisher is read once a
+//! turn. All frames that this completes are sent at once, or with `merge_ms` when the first of them
+//! has waited for that long.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -23,6 +24,7 @@ use super::send_queue::{Payload, SendError, SendQueue};
 use super::{Floor, SendMethod};
 use crate::limits;
 use crate::load::alarm;
+use crate::load::assembler::UnitPlace;
 use crate::load::connection::{Left, read};
 use crate::load::wire::Framed;
 use crate::time::Time;
@@ -34,7 +36,7 @@ const LISTENER: Token = Token(usize::MAX - 2);
 /// See the module's head.
 pub(super) struct Relay {
     method: SendMethod,
-    merges: bool,
+    merge: Option<Duration>,
     poll: Poll,
     signals: Signals,
     listener: TcpListener,
@@ -47,8 +49,8 @@ pub(super) struct Relay {
     ready: Vec<usize>,
     /// Peers to remove at the end of the turn.
     ended: Vec<usize>,
-    /// Streams with frames to send at the end of the turn.
-    dirty: Vec<usize>,
+    /// When the held frames of a stream are due, in order, because all are held equally long.
+    due: VecDeque<(Time, usize)>,
     buffer: Box<[u8]>,
     totals: Totals,
 }
@@ -59,16 +61,17 @@ pub(super) struct Totals {
     frames: u64,
     received_bytes: u64,
     sent_bytes: u64,
+    sends: u64,
     dropped_players: u64,
 }
 
 impl fmt::Display for Totals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { frames, received_bytes, sent_bytes, dropped_players } = self;
+        let Self { frames, received_bytes, sent_bytes, sends, dropped_players } = self;
         write!(
             f,
-            "relayed {frames} frames: {received_bytes} bytes in, {sent_bytes} bytes out, \
-             {dropped_players} players dropped because they did not read"
+            "relayed {frames} frames: {received_bytes} bytes in, {sends} sends, {sent_bytes} bytes \
+             out, {dropped_players} players dropped because they did not read"
         )
     }
 }
@@ -107,8 +110,10 @@ struct Stream {
     /// Publishers and players together. The stream is removed with the last of them.
     peers: usize,
     files: MemoryFiles,
-    /// Frames of this turn, sent at its end.
-    merged: Vec<u8>,
+    /// Frames to send before those of this turn: one that came in pieces, and those that are held.
+    pending: Vec<u8>,
+    /// The stream is on the list of those with held frames.
+    is_due: bool,
 }
 
 impl Relay {
@@ -122,7 +127,7 @@ impl Relay {
         poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
         Ok(Self {
             method: floor.send,
-            merges: floor.merge,
+            merge: floor.merge_ms,
             poll,
             signals,
             listener,
@@ -132,7 +137,7 @@ impl Relay {
             names: HashMap::new(),
             ready: Vec::new(),
             ended: Vec::new(),
-            dirty: Vec::new(),
+            due: VecDeque::new(),
             buffer: vec![0; limits::READ_BUFFER_BYTES].into_boxed_slice(),
             totals: Totals::default(),
         })
@@ -167,7 +172,7 @@ impl Relay {
                 }
             }
             self.receive_ready()?;
-            self.send_merged()?;
+            self.send_due()?;
             self.remove_ended();
             self.accept();
         }
@@ -177,7 +182,8 @@ impl Relay {
         if !self.ready.is_empty() {
             return Some(Duration::ZERO);
         }
-        (ends_at != Time::NEVER).then(|| ends_at.since(alarm::now()))
+        let due = self.due.front().map_or(Time::NEVER, |(at, _)| *at).min(ends_at);
+        (due != Time::NEVER).then(|| due.since(alarm::now()))
     }
 
     fn apply_event(&mut self, index: usize, event: &Event) {
@@ -204,7 +210,7 @@ impl Relay {
         Ok(())
     }
 
-    /// Reads from a peer within its budget for the turn, and relays each frame.
+    /// Reads from a peer within its budget for the turn, and relays the frames.
     fn receive(&mut self, index: usize) -> io::Result<()> {
         let mut budget = limits::READ_BYTES_PER_TURN_MAX;
         self.peers[index].is_ready = false;
@@ -236,23 +242,47 @@ impl Relay {
         &mut self,
         index: usize,
         frames: &mut Framed,
-        mut input: &mut [u8],
+        input: &mut [u8],
     ) -> io::Result<()> {
+        let input_bytes = input.len();
+        let mut rest = &mut *input;
+        // Frames that are whole in the input follow each other, so they are one part of a `writev`.
+        let mut whole = 0..0;
         loop {
-            let frame = match frames.next_with_length(&mut input) {
-                Ok(Some(frame)) => frame,
-                Ok(None) => return Ok(()),
+            let begin = input_bytes - rest.len();
+            let unit = match frames.next_unit(&mut rest) {
+                Ok(Some(unit)) => unit,
+                Ok(None) => break,
                 Err(_) => {
                     self.end(index);
-                    return Ok(());
+                    break;
                 }
             };
-            match self.peers[index].role {
-                Role::Unknown => self.assign_role(index, &frame[Framed::LENGTH_BYTES..]),
-                Role::Publisher(stream) => self.relay(stream, frame)?,
+            let frame = frames.bytes(unit);
+            match (self.peers[index].role, unit) {
+                (Role::Unknown, _) => self.assign_role(index, &frame[Framed::LENGTH_BYTES..]),
+                (Role::Publisher(key), UnitPlace::Assembled) => self.keep(key, frame),
+                (Role::Publisher(_), UnitPlace::InInput(_)) => {
+                    self.totals.frames += 1;
+                    let from = if whole.is_empty() { begin } else { whole.start };
+                    whole = from..input_bytes - rest.len();
+                }
                 // Further frames of a player are ignored.
-                Role::Player(_) => {}
+                (Role::Player(_), _) => {}
             }
+        }
+        match self.peers[index].role {
+            Role::Publisher(key) => self.relay(key, &input[whole]),
+            _ => Ok(()),
+        }
+    }
+
+    /// Keeps a frame that came in pieces, whose memory is used again for the next one.
+    fn keep(&mut self, key: usize, frame: &[u8]) {
+        self.totals.frames += 1;
+        let stream = &mut self.streams[key];
+        if !stream.players.is_empty() {
+            stream.pending.extend_from_slice(frame);
         }
     }
 
@@ -282,28 +312,27 @@ impl Relay {
         };
     }
 
-    /// Sends a frame to all players, now or at the end of the turn.
-    fn relay(&mut self, key: usize, frame: &[u8]) -> io::Result<()> {
-        self.totals.frames += 1;
+    /// Sends frames to all players, after those that are pending, or holds them.
+    fn relay(&mut self, key: usize, frames: &[u8]) -> io::Result<()> {
         let stream = &mut self.streams[key];
-        if stream.players.is_empty() {
+        if stream.players.is_empty() || frames.is_empty() && stream.pending.is_empty() {
             return Ok(());
         }
-        if !self.merges {
-            return self.send(key, frame);
+        let Some(merge) = self.merge else { return self.send(key, frames) };
+        stream.pending.extend_from_slice(frames);
+        if !std::mem::replace(&mut stream.is_due, true) {
+            self.due.push_back((alarm::now() + merge, key));
         }
-        if stream.merged.is_empty() {
-            self.dirty.push(key);
-        }
-        stream.merged.extend_from_slice(frame);
         Ok(())
     }
 
-    fn send(&mut self, key: usize, bytes: &[u8]) -> io::Result<()> {
+    fn send(&mut self, key: usize, frames: &[u8]) -> io::Result<()> {
         let stream = &mut self.streams[key];
+        let mut pending = std::mem::take(&mut stream.pending);
+        let parts = [&pending[..], frames];
         let mut payload = match self.method {
-            SendMethod::Write => Payload::Memory(bytes, None),
-            SendMethod::Sendfile => Payload::File(stream.files.append(bytes)?),
+            SendMethod::Write => Payload::Memory(parts, None),
+            SendMethod::Sendfile => Payload::File(stream.files.append(parts)?),
         };
         // The list of players changes only when a peer enters or at the end of the turn, not here.
         let players = std::mem::take(&mut stream.players);
@@ -314,13 +343,18 @@ impl Relay {
                 self.record_sent(index, sent);
             }
         }
-        self.streams[key].players = players;
+        pending.clear();
+        let stream = &mut self.streams[key];
+        (stream.players, stream.pending) = (players, pending);
         Ok(())
     }
 
     fn record_sent(&mut self, index: usize, sent: Result<usize, SendError>) {
         match sent {
-            Ok(count) => self.totals.sent_bytes += count as u64,
+            Ok(count) => {
+                self.totals.sends += u64::from(count > 0);
+                self.totals.sent_bytes += count as u64;
+            }
             Err(lost) => {
                 self.totals.dropped_players += u64::from(matches!(lost, SendError::DoesNotRead));
                 self.end(index);
@@ -336,12 +370,17 @@ impl Relay {
         }
     }
 
-    fn send_merged(&mut self) -> io::Result<()> {
-        while let Some(key) = self.dirty.pop() {
-            let mut merged = std::mem::take(&mut self.streams[key].merged);
-            self.send(key, &merged)?;
-            merged.clear();
-            self.streams[key].merged = merged;
+    /// Sends the frames that have been held long enough.
+    fn send_due(&mut self) -> io::Result<()> {
+        while let Some((at, key)) = self.due.front().copied()
+            && at <= alarm::now()
+        {
+            self.due.pop_front();
+            // The stream may be gone, and another one may have its place.
+            if let Some(stream) = self.streams.get_mut(key) {
+                stream.is_due = false;
+                self.send(key, &[])?;
+            }
         }
         Ok(())
     }
@@ -412,7 +451,8 @@ impl Stream {
             players: Vec::new(),
             peers: 0,
             files: MemoryFiles::default(),
-            merged: Vec::new(),
+            pending: Vec::new(),
+            is_due: false,
         }
     }
 }

@@ -4,7 +4,7 @@
 //! is copied for it.
 
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, IoSlice, Write};
 
 use bytes::Bytes;
 use mio::net::TcpStream;
@@ -15,9 +15,9 @@ use crate::limits;
 /// Bytes to send to all players of a stream.
 #[derive(Debug)]
 pub(super) enum Payload<'a> {
-    /// From memory. The first player that does not take them at once causes one copy, shared by
-    /// all.
-    Memory(&'a [u8], Option<Bytes>),
+    /// From memory, one part after the other. The first player that does not take them at once
+    /// causes one copy, shared by all.
+    Memory([&'a [u8]; 2], Option<Bytes>),
     /// From a memory file.
     File(FileRange),
 }
@@ -25,14 +25,21 @@ pub(super) enum Payload<'a> {
 impl Payload<'_> {
     fn len(&self) -> usize {
         match self {
-            Self::Memory(bytes, _) => bytes.len(),
+            Self::Memory([first, second], _) => first.len() + second.len(),
             Self::File(range) => range.len(),
         }
     }
 
     fn send(&self, socket: &mut TcpStream, offset: usize) -> io::Result<usize> {
         match self {
-            Self::Memory(bytes, _) => socket.write(&bytes[offset..]),
+            Self::Memory([first, second], _) => {
+                let second = &second[offset.saturating_sub(first.len())..];
+                let first = &first[offset.min(first.len())..];
+                match (first, second) {
+                    ([], bytes) | (bytes, []) => socket.write(bytes),
+                    _ => socket.write_vectored(&[IoSlice::new(first), IoSlice::new(second)]),
+                }
+            }
             Self::File(range) => range.send(socket, offset),
         }
     }
@@ -40,8 +47,8 @@ impl Payload<'_> {
     /// Returns the bytes after `offset`, to be sent later.
     fn rest_after(&mut self, offset: usize) -> Piece {
         match self {
-            Self::Memory(bytes, kept) => {
-                let all = kept.get_or_insert_with(|| Bytes::copy_from_slice(bytes));
+            Self::Memory(parts, kept) => {
+                let all = kept.get_or_insert_with(|| Bytes::from(parts.concat()));
                 Piece::Memory(all.slice(offset..))
             }
             Self::File(range) => Piece::File(range.rest_after(offset)),
@@ -49,7 +56,7 @@ impl Payload<'_> {
     }
 }
 
-/// A frame, or the rest of one, that waits to be sent.
+/// Frames, or the rest of them, that wait to be sent.
 #[derive(Debug)]
 enum Piece {
     Memory(Bytes),
