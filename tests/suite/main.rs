@@ -52,6 +52,7 @@ mod malformed;
 mod manual;
 mod memory;
 mod openapi;
+mod peers;
 mod pictures;
 #[cfg(target_os = "linux")]
 mod process;
