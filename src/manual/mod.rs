@@ -14,6 +14,7 @@
 //! | [`debugging`] | from what you see to its cause |
 //! | [`measuring`] | `tiderace load` |
 //! | [`figures`] | what things cost, next to other servers, and how that is measured |
+//! | [`comparing`] | measuring another server beside, with fair settings |
 //!
 //! | for developers | |
 //! |---|---|
@@ -61,6 +62,10 @@ pub mod measuring {}
 #[doc = include_str!("links.md")]
 #[doc = include_str!("figures.md")]
 pub mod figures {}
+
+#[doc = include_str!("links.md")]
+#[doc = include_str!("comparing.md")]
+pub mod comparing {}
 
 #[doc = include_str!("links.md")]
 #[doc = include_str!("architecture.md")]
