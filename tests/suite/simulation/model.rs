@@ -221,6 +221,8 @@ struct View {
     has_begun: bool,
     is_mp4: bool,
     may_begin_again: bool,
+    /// The configurations of the stream when it was asked for.
+    asked: [Option<u32>; 2],
     /// Number of frames when the stream first ended.
     over_at: Option<usize>,
 }
@@ -361,7 +363,8 @@ impl Model {
                     gaps: 0,
                     view: match said {
                         Said::View { is_mp4, may_begin_again, .. } => {
-                            Some(View { is_mp4, may_begin_again, ..View::default() })
+                            let asked = stream.configurations;
+                            Some(View { is_mp4, may_begin_again, asked, ..View::default() })
                         }
                         _ => None,
                     },
@@ -693,7 +696,9 @@ impl Model {
         if let Some(View { has_begun, over_at, .. }) = player.view {
             if !has_begun {
                 let must_begin = stream.publisher.is_some() && stream.is_known == [true; 2];
-                return assert!(!must_begin, "client {id} gets no stream: {player:?}");
+                let has_ended = is_closing && player.is_outdated(stream);
+                let is_right = !must_begin || has_ended;
+                return assert!(is_right, "client {id} gets no stream: {player:?}");
             }
             if player.is_outdated(stream) {
                 // The stream may wait for the other configuration of its new publisher.
@@ -789,10 +794,12 @@ impl Player {
         track.configured_at = None;
     }
 
-    /// Returns whether it plays an MP4 that has another configuration than the stream.
+    /// Returns whether it plays an MP4 that has another configuration than the stream. One that it
+    /// has not received yet may have begun with any since it was asked for.
     fn is_outdated(&self, stream: &Stream) -> bool {
-        let has_begun = self.view.is_some_and(|view| view.is_mp4 && view.has_begun);
-        has_begun && self.tracks.map(|track| track.configuration) != stream.configurations
+        let Some(view) = self.view.filter(|view| view.is_mp4) else { return false };
+        let received = self.tracks.map(|track| track.configuration);
+        stream.configurations != if view.has_begun { received } else { view.asked }
     }
 
     /// Returns the first frame that a newcomer is still owed, if its keyframe may have been
