@@ -14,6 +14,7 @@ use tiderace::server::memory::MemoryLevel;
 use tiderace::server::reason::CloseReason;
 use tiderace::stream::parts::RenditionKind;
 
+use crate::socket::is_about_sockets;
 use crate::web::{ALL, Response};
 use crate::wire::{AUDIO, Message, VIDEO};
 use crate::world::{ClientHandle, World};
@@ -1129,6 +1130,7 @@ fn turns_for(camera: &mut Camera, paths: &[String]) -> usize {
 
 #[test]
 fn a_segment_costs_what_its_head_costs_since_nothing_is_formatted() {
+    is_about_sockets();
     let mut camera = Camera::running();
     camera.padding = 4000;
     camera.watch();
