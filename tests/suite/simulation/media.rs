@@ -58,10 +58,14 @@ pub(super) fn message(kind: Kind, number: u32, timestamp: u32, filled: usize) ->
 
 /// Returns the configurations in an initialization segment.
 pub(super) fn configurations(moov: &[u8]) -> Vec<Message> {
-    let kinds = [(Kind::VideoConfiguration, VIDEO, 5), (Kind::AudioConfiguration, AUDIO, 2)];
-    let found = kinds.into_iter().filter_map(|(kind, message_kind, head_len)| {
+    let kinds = [
+        (b"avcC", Kind::VideoConfiguration, VIDEO, 5),
+        (b"esds", Kind::AudioConfiguration, AUDIO, 2),
+    ];
+    let found = kinds.into_iter().filter_map(|(name, kind, message_kind, head_len)| {
+        let at = moov.windows(name.len()).position(|at| at == name)?;
         // The boxes have them without the head of the message.
-        let record = &kind.head()[head_len..];
+        let (moov, record) = (&moov[at..], &kind.head()[head_len..]);
         let end = moov.windows(record.len()).position(|at| at == record)? + record.len();
         let payload = [kind.head(), &moov[end..end + 4]].concat();
         Some(Message::new(4, message_kind, payload))

@@ -813,7 +813,8 @@ impl Player {
         let lags = now_ms - stream.frames[begins].arrived_ms >= lag_ms;
         let is_key = |frame: &Frame| frame.kind == Kind::Key;
         let newest = stream.frames.iter().rposition(is_key);
-        let newest = newest.filter(|newest| *newest >= self.owed_from);
+        // A player over HTTP is owed the frames since its head, and begins at an earlier keyframe.
+        let newest = newest.filter(|newest| *newest > begins);
         let is_taken_over = begins < stream.published_from;
         newest.or_else(|| is_taken_over.then_some(stream.frames.len())).filter(|_| lags)
     }
