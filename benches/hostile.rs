@@ -215,8 +215,8 @@ fn measure_once(flood: Flood, length: Duration, done: &mut String) -> Result<Rou
 /// server's log.
 fn longest_turn(log: &str) -> Option<(u64, &str)> {
     let (_, longest) = log.rsplit_once("longest turn: ")?;
-    let (ms, phases) = longest.trim_end().split_once(" ms of CPU ")?;
-    Some(((ms.parse::<f64>().ok()? * 1000.0) as u64, phases))
+    let (ms, phases) = longest.trim_end().split_once(" ms of CPU")?;
+    Some(((ms.parse::<f64>().ok()? * 1000.0) as u64, phases.trim_start()))
 }
 
 fn percentile_99(mut latencies_us: Vec<u64>) -> u64 {

@@ -142,11 +142,8 @@ impl EventLoop {
         }
         let left = self.server.len();
         self.server.stop(self.now());
-        let (cpu_us, phases) = self.server.longest_turn();
-        let cpu_ms = cpu_us as f64 / 1000.0;
-        info!(
-            "stopped with {left} open connections; longest turn: {cpu_ms:.1} ms of CPU ({phases})"
-        );
+        let longest = self.server.longest_turn();
+        info!("stopped with {left} open connections; longest turn: {longest}");
         Ok(())
     }
 

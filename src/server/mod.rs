@@ -106,7 +106,7 @@ use stages::Stage;
 use stats::Stats;
 use std::fmt;
 use std::sync::Arc;
-use stopwatch::{Clocks, Phases, Stopwatch, Work};
+use stopwatch::{Clocks, LongestTurn, Stopwatch, Work};
 use table::Table;
 use timers::Timers;
 use transport::Transport;
@@ -400,10 +400,9 @@ impl<T: Transport> Server<T> {
         self.begin_costs();
     }
 
-    /// Returns the CPU time of the longest turn (us), and the wall time of its phases. Both are 0
-    /// if turns are not measured.
-    pub const fn longest_turn(&self) -> (u64, Phases) {
-        (self.stopwatch.cpu_us_max(), self.stopwatch.longest_turn())
+    /// Returns the longest turn so far.
+    pub const fn longest_turn(&self) -> LongestTurn {
+        self.stopwatch.longest_turn()
     }
 
     /// Returns whether a turn has work without any event. The poll must then not sleep.

@@ -60,7 +60,7 @@ impl Work {
 /// The wall time of each phase of a turn (us). Displayed in milliseconds, without the phases that
 /// took next to none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Phases {
+struct Phases {
     micros: [u64; Work::ALL.len()],
 }
 
@@ -75,6 +75,22 @@ impl fmt::Display for Phases {
             }
         }
         Ok(())
+    }
+}
+
+/// The turn that took the most processor time.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LongestTurn {
+    /// Its processor time (us); 0 if turns are not measured.
+    pub cpu_us: u64,
+    phases: Phases,
+}
+
+impl fmt::Display for LongestTurn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.1} ms of CPU", self.cpu_us as f64 / 1000.0)?;
+        let phases = self.phases.to_string();
+        if phases.is_empty() { Ok(()) } else { write!(f, " ({phases})") }
     }
 }
 
@@ -93,9 +109,7 @@ pub(super) struct Stopwatch {
     /// The last reading of the processor clock, and the time of that reading.
     cpu: Time,
     cpu_read_at: Time,
-    /// Processor time of the longest turn (us), and the wall time of each phase of that turn.
-    cpu_us_max: u64,
-    longest_turn: Phases,
+    longest_turn: LongestTurn,
     /// Start of the turn under way.
     began: Option<Time>,
     /// The end of the last piece of work.
@@ -111,8 +125,7 @@ impl Default for Stopwatch {
             clocks: None,
             cpu: Time::ZERO,
             cpu_read_at: Time::ZERO,
-            cpu_us_max: 0,
-            longest_turn: Phases::default(),
+            longest_turn: LongestTurn::default(),
             began: None,
             last: Time::ZERO,
             phases: Phases::default(),
@@ -135,13 +148,8 @@ impl Stopwatch {
         self.clocks = Some(clocks);
     }
 
-    /// Processor time of the longest turn (us).
-    pub(super) const fn cpu_us_max(&self) -> u64 {
-        self.cpu_us_max
-    }
-
-    /// Returns the phases of the longest turn.
-    pub(super) const fn longest_turn(&self) -> Phases {
+    /// Returns the longest turn so far.
+    pub(super) const fn longest_turn(&self) -> LongestTurn {
         self.longest_turn
     }
 
@@ -203,14 +211,14 @@ impl Stopwatch {
         let is_slow = millis > TURN_MS_MAX;
         let turn_us = micros_between(began, self.last);
         self.turns.record(turn_us, 1);
-        if !is_slow && turn_us <= self.cpu_us_max {
+        if !is_slow && turn_us <= self.longest_turn.cpu_us {
             return None;
         }
         let cpu = (self.clocks.as_ref()?.cpu)();
         let cpu_us = micros_between(self.cpu, cpu).min(turn_us);
         (self.cpu, self.cpu_read_at) = (cpu, self.last);
-        if cpu_us > self.cpu_us_max {
-            (self.cpu_us_max, self.longest_turn) = (cpu_us, phases);
+        if cpu_us > self.longest_turn.cpu_us {
+            self.longest_turn = LongestTurn { cpu_us, phases };
         }
         is_slow.then_some(SlowTurn { millis, cpu_millis: cpu_us / 1000, phases, longest })
     }
@@ -321,9 +329,9 @@ mod tests {
         for (wall_ms, cpu_ms, longest_ms) in [(9, 3, 3), (2, 2, 3), (90, 4, 4), (8, 7, 7)] {
             lab.pass(10, 0);
             lab.turn(&[(Work::Reading, 1, wall_ms, cpu_ms)]);
-            assert_eq!(lab.watch.cpu_us_max(), longest_ms * 1000);
+            assert_eq!(lab.watch.longest_turn().cpu_us, longest_ms * 1000);
         }
-        assert_eq!(lab.watch.longest_turn().to_string(), "reading 8.0 ms");
+        assert_eq!(lab.watch.longest_turn().to_string(), "7.0 ms of CPU (reading 8.0 ms)");
     }
 
     #[test]
@@ -349,6 +357,6 @@ mod tests {
         watch.start();
         watch.lap(Work::Ending);
         assert!(watch.stop().is_none());
-        assert_eq!(watch.cpu_us_max(), 0);
+        assert_eq!(watch.longest_turn().to_string(), "0.0 ms of CPU");
     }
 }

@@ -217,7 +217,7 @@ impl<T: Transport> Server<T> {
             "publishes": self.stats.publishes,
             "plays": self.stats.plays,
             "slow_turns": self.stats.slow_turns,
-            "longest_turn_us": self.stopwatch.cpu_us_max(),
+            "longest_turn_us": self.stopwatch.longest_turn().cpu_us,
             "turns": durations(self.stopwatch.turns()),
             "load_permille": self.costs.load_permille,
             "cpu_us": self.process.as_ref().map(|process| process.facts().cpu_us),

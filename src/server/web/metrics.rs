@@ -236,7 +236,7 @@ impl<T: Transport> Server<T> {
         let turns = Sample::durations(self.stopwatch.turns(), &LATENCY_BOUNDS_US);
         let help = "Turns of the loop, one for each wakeup";
         all.durations("tiderace_turn", help, vec![(Labels::new(), turns)]);
-        let longest = self.stopwatch.cpu_us_max() as f64 / 1e6;
+        let longest = self.stopwatch.longest_turn().cpu_us as f64 / 1e6;
         let help = "Longest processor time of a turn since the start";
         all.gauge("tiderace_turn_cpu_max", Some(Unit::Seconds), help, longest);
         let bytes = || Some(Unit::Bytes);
