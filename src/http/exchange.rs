@@ -189,11 +189,16 @@ impl Exchange {
     }
 
     fn begin_response(&mut self, head: &ResponseHead, body: Bytes) {
-        let before = self.head.len();
-        head.write(&mut self.head, self.keeps_alive);
-        self.formatted_bytes += self.head.len() - before;
+        let keeps_alive = self.keeps_alive;
+        self.format_head(|out| head.write(out, keeps_alive));
         self.body = body;
         self.phase = Phase::Responding;
+    }
+
+    fn format_head(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        let before = self.head.len();
+        write(&mut self.head);
+        self.formatted_bytes += self.head.len() - before;
     }
 
     /// Answers the request as [`Exchange::respond`] does, with a body that others hold as well and
@@ -240,17 +245,13 @@ impl Exchange {
     /// Switches to WebSocket (RFC 6455, section 4.2.2). `accept` is the accept key.
     pub fn upgrade(&mut self, accept: &str) {
         self.open();
-        let before = self.head.len();
-        ResponseHead::write_upgrade(&mut self.head, accept);
-        self.formatted_bytes += self.head.len() - before;
+        self.format_head(|out| ResponseHead::write_upgrade(out, accept));
         self.websocket = Some(Box::default());
     }
 
     /// Writes the head of a response whose body streams until the connection ends.
     pub fn write_head(&mut self, head: &ResponseHead) {
-        let before = self.head.len();
-        head.write(&mut self.head, false);
-        self.formatted_bytes += self.head.len() - before;
+        self.format_head(|out| head.write(out, false));
     }
 
     /// Writes the head of a response whose body streams in chunks, so that the client can tell its

@@ -270,7 +270,7 @@ impl<T: Transport> Server<T> {
     fn carry_out(&mut self, id: ConnId, wish: Wish, taken: usize, now: Time) -> Recorded {
         let mut cost = cost_of(&wish) + taken / limits::READ_PARSED_BYTES_PER_MESSAGE;
         let plays_on = plays_on(&wish);
-        // What was formatted since the last request was not formatted by this one.
+        // Bytes that were formatted since the last request are not the cost of this one.
         self.table.unmarked(id).peer.take_formatted_bytes();
         self.decide(id, wish, now);
         if let Some(lane) = plays_on {
