@@ -76,7 +76,7 @@ fn split(url: &str) -> Result<(&str, &str), TargetError> {
     let rest = url.strip_prefix("http://").ok_or(TargetError::HttpScheme)?;
     let parts = rest.split_once('/').filter(|(_, path)| !path.is_empty());
     let (authority, path) = parts.ok_or(TargetError::NoPath)?;
-    // What is not printable would end the line of the request, or split it.
+    // An unprintable character would end the line of the request, or split it.
     if path.bytes().any(|byte| !byte.is_ascii_graphic() || byte == b'#') {
         return Err(TargetError::NoPath);
     }
@@ -173,17 +173,18 @@ enum Body {
         line: Vec<u8>,
         /// Bytes of this chunk that have not arrived.
         left: usize,
-        is_over: bool,
     },
+    /// The last chunk has arrived. Bytes after it are ignored.
+    Over,
 }
 
 /// Bytes of the body at the front of the input.
 enum Room {
     /// At most this many.
     Bytes(usize),
-    /// The line that tells their number is not complete.
+    /// None: the line that tells their number is not complete, or the end was reported.
     Incomplete,
-    /// The body is over.
+    /// The body ends here.
     End,
 }
 
@@ -204,17 +205,22 @@ impl Body {
             header.name.eq_ignore_ascii_case("transfer-encoding")
                 && header.value.eq_ignore_ascii_case(b"chunked")
         });
-        let chunked = Self::Chunked { line: Vec::new(), left: 0, is_over: false };
+        let chunked = Self::Chunked { line: Vec::new(), left: 0 };
         Ok(if is_chunked { chunked } else { Self::Plain })
     }
 
     /// Takes the line before a chunk, and returns how many bytes of the body follow.
     fn begin(&mut self, input: &mut &mut [u8]) -> Result<Room, WireError> {
         const LINE_BYTES_MAX: usize = 256;
-        let Self::Chunked { line, left, is_over } = self else {
-            return Ok(Room::Bytes(usize::MAX));
+        let (line, left) = match self {
+            Self::Plain => return Ok(Room::Bytes(usize::MAX)),
+            Self::Chunked { line, left } => (line, left),
+            Self::Over => {
+                *input = &mut [];
+                return Ok(Room::Incomplete);
+            }
         };
-        while *left == 0 && !*is_over {
+        while *left == 0 {
             let Some((byte, _)) = input.split_off_mut(..1).and_then(|bytes| bytes.split_first())
             else {
                 return Ok(Room::Incomplete);
@@ -228,14 +234,14 @@ impl Body {
                 // An empty line ends the chunk before.
                 if !text.is_empty() {
                     *left = chunk_bytes(text).ok_or(malformed("the size of a chunk is wrong"))?;
-                    *is_over = *left == 0;
+                    if *left == 0 {
+                        *self = Self::Over;
+                        *input = &mut [];
+                        return Ok(Room::End);
+                    }
                 }
                 line.clear();
             }
-        }
-        if *is_over {
-            *input = &mut [];
-            return Ok(if mem::replace(left, 1) == 0 { Room::End } else { Room::Incomplete });
         }
         Ok(Room::Bytes(*left))
     }
@@ -312,7 +318,7 @@ mod tests {
         file
     }
 
-    /// What a player reports of a response that arrives in these pieces.
+    /// Returns the events of a player whose response arrives in these pieces.
     fn events<'p>(pieces: impl IntoIterator<Item = &'p [u8]>) -> Result<Vec<String>, WireError> {
         let target = HttpTarget::parse("http://127.0.0.1/live/show.flv").unwrap();
         let mut player = HttpFlv::new(&target.request(None));

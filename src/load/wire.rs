@@ -66,7 +66,7 @@ pub enum WireError {
     },
     /// A response over HTTP is not one that can be played.
     MalformedHttp {
-        /// What is wrong with it.
+        /// The fault.
         what: &'static str,
     },
 }
