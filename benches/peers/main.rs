@@ -214,7 +214,7 @@ fn measure_round(
 /// Measures once, and again if the generator did not keep up.
 fn measure(lab: &Lab, workload: &Workload, peer: Peer, tally: &mut Tally) -> Result<LoadReport> {
     for repeat in 0.. {
-        // What an earlier server left over does not count.
+        // A flag that is left of an earlier server does not count.
         lab.take_lagged();
         let report = (workload.measure)(lab, workload, peer)?;
         tally.runs += 1;

@@ -52,7 +52,7 @@ pub(crate) enum Measure {
     Quantile(&'static str, f64),
 }
 
-/// What the first server is compared with, round by round.
+/// The server that the first one is compared with, round by round.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Against {
     Nothing,
@@ -100,7 +100,7 @@ macro_rules! streams {
     };
 }
 
-/// Rows of a fan-out: its cost, and the latency beside it.
+/// Rows of a fan-out: its cost, followed by its latency.
 macro_rules! fanout_rows {
     ($title:literal) => {
         &[
@@ -312,7 +312,7 @@ pub(crate) const WORKLOADS: [Workload; 13] = [
     },
     Workload {
         name: "one-core",
-        peers: &[Tiderace, Nginx, NginxTuned, WriteFloor, SendfileFloor],
+        peers: ALL,
         with_users: true,
         rows: &[
             row(

@@ -176,7 +176,7 @@ b: fanout --players 2
     assert_eq!(read, record);
 }
 
-/// Nobody edits a figure by hand. Without a record the page has a table of an earlier form.
+/// No figure is edited by hand. Without a record the page has a table of an earlier form.
 #[test]
 fn the_manual_has_the_table_of_the_record() {
     let record = Record::read().expect("benches/peers/last.json is a record");
