@@ -1252,7 +1252,7 @@ fn a_playlist_waits_for_the_judge_and_segments_do_not() {
         camera.world.run();
         assert_eq!(camera.reply(client).status, status);
     }
-    // Nobody decides in time, which is not the fault of the player.
+    // The judge does not decide in time, which is not the fault of the player.
     let client = camera.send("/live/cam/index.m3u8");
     camera.run_ms(5000);
     assert_eq!(camera.reply(client).status, 503, "as for a stream as FLV");

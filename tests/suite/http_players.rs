@@ -4,7 +4,7 @@
 use tiderace::config::{Settings, Start};
 
 use crate::web::{self, ALL, KEY, Response, ask, get, labels_of, live, viewer, with};
-use crate::wire::{AUDIO, DATA, Message, VIDEO};
+use crate::wire::{AAC_HEADER, AUDIO, AVC_HEADER, DATA, Message, VIDEO};
 use crate::world::{ClientHandle, World};
 
 /// What a player has received as FLV, without the header of the file: kind, time and payload of
@@ -275,12 +275,7 @@ fn clients_without_chunks_get_none() {
     let old = ask(&mut world, ALL, "GET /live/cam.flv?chunked=1 HTTP/1.0\r\n\r\n");
     assert_eq!((old.status, labels_of(&old.body)), (200, "A0 V0 K1 a1 i2".to_owned()));
     assert!(!old.head.contains("Transfer-Encoding"), "{}", old.head);
-    let upgrade = format!(
-        "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: {KEY}\r\n\
-         Sec-WebSocket-Version: 13\r\n"
-    );
-    let player = world.connect_http(ALL);
-    world[player].send_raw(with("GET", "/live/cam.flv?chunked=1", &upgrade).as_bytes());
+    let player = websocket_viewer(&mut world, "/live/cam.flv?chunked=1");
     crate::frames::publish(&mut world, publisher, "i3", 40);
     let response = Response::of(world[player].received());
     assert_eq!((response.status, &response.body[..5]), (101, &b"\x82\x0dFLV"[..]));
@@ -316,12 +311,32 @@ fn an_mp4_has_the_tracks_whose_codecs_were_asked_for() {
     assert_eq!((response.status, &*response.code()), (406, "not_carried"));
 }
 
-/// Configurations of H.264, and two of AAC, as encoders send them.
-const AVC: &[u8] = &[
-    0x17, 0, 0, 0, 0, 1, 0x42, 0xc0, 0x1e, 0xff, 0xe1, 0, 9, 0x67, 0x42, 0xc0, 0x1e, 0xda, 0x02,
-    0x80, 0xf6, 0x40, 1, 0, 4, 0x68, 0xce, 0x3c, 0x80,
-];
-const AAC: [&[u8]; 2] = [&[0xaf, 0, 0x11, 0x90], &[0xaf, 0, 0x12, 0x10]];
+/// Another configuration than [`AAC_HEADER`].
+const OTHER_AAC_HEADER: &[u8] = &[0xaf, 0, 0x12, 0x10];
+
+/// The configurations of both media.
+fn headers() -> [Message; 2] {
+    [Message::new(6, VIDEO, AVC_HEADER), Message::new(4, AUDIO, AAC_HEADER)].map(|m| m.on(1))
+}
+
+/// Opens a player of `path` over WebSocket.
+fn websocket_viewer(world: &mut World, path: &str) -> ClientHandle {
+    let upgrade = format!(
+        "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: {KEY}\r\n\
+         Sec-WebSocket-Version: 13\r\n"
+    );
+    let player = world.connect_http(ALL);
+    world[player].send_raw(with("GET", path, &upgrade).as_bytes());
+    world.run();
+    player
+}
+
+/// Expects an initialization segment before the frames with `label`.
+#[track_caller]
+fn expect_moov_before(received: &[u8], label: &str) {
+    let place = |label: &str| received.windows(label.len()).position(|b| b == label.as_bytes());
+    assert!(place("moov").is_some() && place("moov") < place(label), "{received:x?}");
+}
 
 /// A keyframe, and a frame of sound, that contain `label`.
 fn frames(label: &str, at: u32) -> [Message; 2] {
@@ -339,11 +354,10 @@ fn has(body: &[u8], label: &str) -> bool {
 fn an_mp4_begins_after_the_newest_configuration() {
     let mut world = web::world();
     let publisher = world.publishing("cam");
-    let headers = [(6, VIDEO, AVC), (4, AUDIO, AAC[0])];
-    world.say(publisher, &headers.map(|(id, kind, data)| Message::new(id, kind, data).on(1)));
+    world.say(publisher, &headers());
     world.say(publisher, &frames("old!", 0));
     let early = viewer(&mut world, "/live/cam.mp4");
-    world.say(publisher, &[Message::new(4, AUDIO, AAC[1]).on(1).at(40)]);
+    world.say(publisher, &[Message::new(4, AUDIO, OTHER_AAC_HEADER).on(1).at(40)]);
     world.say(publisher, &frames("mid!", 40)[1..]);
     let late = viewer(&mut world, "/live/cam.mp4");
     world.say(publisher, &frames("new!", 80));
@@ -357,33 +371,20 @@ fn an_mp4_begins_after_the_newest_configuration() {
 fn an_mp4_over_websocket_waits_for_all_configurations_of_the_next_publisher() {
     let mut world = web::world();
     let publisher = world.publishing("cam");
-    let headers = [(6, VIDEO, AVC), (4, AUDIO, AAC[0])];
-    let say_headers = |world: &mut World, publisher, range: std::ops::Range<usize>| {
-        let headers = headers.map(|(id, kind, data)| Message::new(id, kind, data).on(1));
-        world.say(publisher, &headers[range]);
-    };
-    say_headers(&mut world, publisher, 0..2);
+    world.say(publisher, &headers());
     world.say(publisher, &frames("old!", 0));
-    let upgrade = format!(
-        "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: {KEY}\r\n\
-         Sec-WebSocket-Version: 13\r\n"
-    );
-    let player = world.connect_http(ALL);
-    world[player].send_raw(with("GET", "/live/cam.mp4", &upgrade).as_bytes());
-    world.run();
+    let player = websocket_viewer(&mut world, "/live/cam.mp4");
     let began = world[player].received().len();
     assert!(has(world[player].received(), "old!"));
     world[publisher].finish();
     world.run();
     let publisher = world.publishing("cam");
-    say_headers(&mut world, publisher, 0..1);
+    world.say(publisher, &headers()[..1]);
     world.say(publisher, &frames("mid!", 40)[..1]);
     assert_eq!(world[player].received().len(), began, "sound may follow");
-    say_headers(&mut world, publisher, 1..2);
+    world.say(publisher, &headers()[1..]);
     world.say(publisher, &frames("new!", 80));
-    let more = world[player].received()[began..].to_vec();
-    let place = |label: &str| more.windows(label.len()).position(|b| b == label.as_bytes());
-    assert!(place("moov").is_some() && place("moov") < place("new!"), "{more:x?}");
+    expect_moov_before(&world[player].received()[began..], "new!");
 }
 
 /// Without readers nothing is recorded, so both configurations have the same place on the tape.
@@ -393,22 +394,13 @@ fn an_mp4_over_websocket_notices_a_configuration_before_its_first_frame() {
     settings.play.start = Start::NextKeyframe;
     let mut world = World::new(settings);
     let publisher = world.publishing("cam");
-    let headers = [(6, VIDEO, AVC), (4, AUDIO, AAC[0])];
-    world.say(publisher, &headers.map(|(id, kind, data)| Message::new(id, kind, data).on(1)));
+    world.say(publisher, &headers());
     world.say(publisher, &frames("old!", 0));
-    let upgrade = format!(
-        "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: {KEY}\r\n\
-         Sec-WebSocket-Version: 13\r\n"
-    );
-    let player = world.connect_http(ALL);
-    world[player].send_raw(with("GET", "/live/cam.mp4", &upgrade).as_bytes());
-    world.run();
+    let player = websocket_viewer(&mut world, "/live/cam.mp4");
     let began = world[player].received().len();
-    world.say(publisher, &[Message::new(4, AUDIO, AAC[1]).on(1).at(40)]);
+    world.say(publisher, &[Message::new(4, AUDIO, OTHER_AAC_HEADER).on(1).at(40)]);
     world.say(publisher, &frames("new!", 80));
-    let more = &world[player].received()[began..];
-    let place = |label: &str| more.windows(label.len()).position(|b| b == label.as_bytes());
-    assert!(place("moov").is_some() && place("moov") < place("new!"), "{more:x?}");
+    expect_moov_before(&world[player].received()[began..], "new!");
 }
 
 /// A sequence header of VP9 has no size. The keyframe has: 352x288 (VP9 bitstream, section 6.2).

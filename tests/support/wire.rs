@@ -201,6 +201,12 @@ pub(crate) fn video(timestamp: u32, payload: &str) -> Message {
 
 /// An AVC decoder configuration, a keyframe and a frame that needs it.
 pub(crate) const AVC_CONFIG: &str = "1700000000 0142c01e";
+/// Whole configurations of H.264 and AAC, as encoders send them.
+pub(crate) const AVC_HEADER: &[u8] = &[
+    0x17, 0, 0, 0, 0, 1, 0x42, 0xc0, 0x1e, 0xff, 0xe1, 0, 9, 0x67, 0x42, 0xc0, 0x1e, 0xda, 0x02,
+    0x80, 0xf6, 0x40, 1, 0, 4, 0x68, 0xce, 0x3c, 0x80,
+];
+pub(crate) const AAC_HEADER: &[u8] = &[0xaf, 0, 0x11, 0x90];
 pub(crate) const AVC_KEYFRAME: &str = "1701000000 65aa";
 pub(crate) const AVC_FRAME: &str = "2701000000 41bb";
 

@@ -9,7 +9,7 @@ use tiderace::stream::ids::Incarnation;
 use tiderace::stream::parts::{PartLog, RenditionKind};
 use tiderace::stream::playlist::SegmentFile;
 
-use crate::wire::{AUDIO, Message, VIDEO};
+use crate::wire::{AAC_HEADER, AUDIO, AVC_HEADER, Message, VIDEO};
 use crate::world::{ClientHandle, World};
 
 /// Requests of one input. More only take time.
@@ -21,12 +21,6 @@ const REQUEST_BYTES_MAX: usize = 1500;
 const FRAME_MS: u32 = 40;
 const GOP_FRAMES: u32 = 50;
 const FRAMES: u32 = 260;
-/// A configuration of H.264 and one of AAC, as encoders send them.
-const AVC: &[u8] = &[
-    0x17, 0, 0, 0, 0, 1, 0x42, 0xc0, 0x1e, 0xff, 0xe1, 0, 9, 0x67, 0x42, 0xc0, 0x1e, 0xda, 0x02,
-    0x80, 0xf6, 0x40, 1, 0, 4, 0x68, 0xce, 0x3c, 0x80,
-];
-const AAC: &[u8] = &[0xaf, 0, 0x11, 0x90];
 
 /// The input is a row of lines, each the end of a path. In place of `~` stands the name of the log.
 pub(crate) fn run(data: &[u8]) {
@@ -86,7 +80,7 @@ impl Bench {
                 [message(VIDEO, at, &picture.concat()), message(AUDIO, at, &sound)]
             })
         };
-        let first = [message(VIDEO, 0, AVC), message(AUDIO, 0, AAC)];
+        let first = [message(VIDEO, 0, AVC_HEADER), message(AUDIO, 0, AAC_HEADER)];
         world.say(publisher, &first.into_iter().chain(frames(0, 2)).collect::<Vec<_>>());
         let mut bench = Self { world, run_name: String::new() };
         let client = bench.ask("index.m3u8");

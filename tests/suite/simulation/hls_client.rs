@@ -3,6 +3,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use tiderace::stream::parts::RenditionKind;
+
 use super::media::{self, Kind};
 use super::web_reader::{content_of, take_box};
 use crate::random::Random;
@@ -109,7 +111,11 @@ impl HlsClient {
         self.asks.is_none()
     }
 
-    pub(super) const fn kind(&self) -> &'static str {
+    pub(super) const fn rendition(&self) -> RenditionKind {
+        if self.is_video { RenditionKind::Video } else { RenditionKind::Audio }
+    }
+
+    const fn kind(&self) -> &'static str {
         if self.is_video { "video" } else { "audio" }
     }
 

@@ -29,11 +29,8 @@ impl Kind {
     const fn head(self) -> &'static [u8] {
         match self {
             // Those of an encoder, since MP4 describes the tracks. What follows is ignored there.
-            Self::VideoConfiguration => &[
-                0x17, 0, 0, 0, 0, 1, 0x42, 0xc0, 0x1e, 0xff, 0xe1, 0, 9, 0x67, 0x42, 0xc0, 0x1e,
-                0xda, 0x02, 0x80, 0xf6, 0x40, 1, 0, 4, 0x68, 0xce, 0x3c, 0x80,
-            ],
-            Self::AudioConfiguration => &[0xaf, 0, 0x11, 0x90],
+            Self::VideoConfiguration => wire::AVC_HEADER,
+            Self::AudioConfiguration => wire::AAC_HEADER,
             // The first slice of an IDR picture, and that of another picture.
             Self::Key => &[0x17, 1, 0, 0, 0, 0, 0, 0, 2, 0x65, 0x88],
             Self::Inter => &[0x27, 1, 0, 0, 0, 0, 0, 0, 2, 0x41, 0x9a],

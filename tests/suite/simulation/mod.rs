@@ -31,7 +31,6 @@ use tiderace::server::memory::MemoryLevel;
 use tiderace::server::peer::Protocol;
 use tiderace::server::reason::CloseReason;
 use tiderace::server::web::Surface;
-use tiderace::stream::parts::RenditionKind;
 use tiderace::time::Time;
 
 use self::hls_client::{HlsClient, Told};
@@ -616,7 +615,7 @@ impl Simulation {
     fn receive_hls(&mut self, id: ClientId, bytes: &[u8]) {
         let client = self.clients.get_mut(&id).expect("a known client");
         let Some(hls) = client.web.as_mut().and_then(|web| web.hls.as_mut()) else { return };
-        let stream = hls.stream;
+        let (stream, rendition) = (hls.stream, hls.rendition());
         let told = hls.read(bytes);
         for (status, told) in told {
             self.note(|| format!("client {id} gets {status}"));
@@ -627,11 +626,9 @@ impl Simulation {
                     let channel = self.host.server.hub().find(&name);
                     let log = channel.and_then(|channel| channel.parts());
                     let log = log.filter(|log| log.incarnation().to_string() == run);
-                    let kinds = RenditionKind::ALL.into_iter();
-                    let renditions = kinds.filter_map(|kind| log?.rendition(kind));
-                    let has = renditions.filter_map(|rendition| rendition.segment(msn));
-                    let has = has.filter(|(segment, _)| segment.parts.len() > part).count();
-                    assert!(has < 2, "client {id}: part {part} of {msn} is there");
+                    let segment = log.and_then(|log| log.rendition(rendition)?.segment(msn));
+                    let is_there = segment.is_some_and(|(segment, _)| segment.parts.len() > part);
+                    assert!(!is_there, "client {id}: part {part} of {msn} is there");
                 }
                 Some(Told::Awaited) => self.model.tally.awaited += 1,
                 Some(Told::Segment) => self.model.tally.segments += 1,
