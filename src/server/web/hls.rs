@@ -20,8 +20,8 @@
 
 use super::Answer;
 use super::guard::may_be_read_by;
+use super::hls_streams::PlaylistKey;
 use super::viewing::known_tracks;
-use super::waiting::Waiting;
 use crate::budget::Budget;
 use crate::http::requests::{HttpRequest, Method};
 use crate::http::response::HttpStatus;
@@ -36,27 +36,17 @@ use crate::server::memory::MemoryLevel;
 use crate::server::timers::TimerKind;
 use crate::server::transport::Transport;
 use crate::stream::framing::Watching;
-use crate::stream::gauge::Gauge;
 use crate::stream::ids::{ConnId, Incarnation, StreamId};
 use crate::stream::parts::{PartLog, RenditionKind};
 use crate::stream::playlist::{self, Links, SegmentContent, SegmentFile};
 use crate::time::Time;
 use bytes::Bytes;
 use log::{Level, log};
-use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
 const PLAYLIST_TYPE: &str = "application/vnd.apple.mpegurl";
 const MP4_TYPE: &str = "video/mp4";
 const SOUND_TYPE: &str = "audio/mp4";
-/// How long a log is kept after the last request (ms). Players of low latency ask twice a second,
-/// others once in a segment.
-const UNWATCHED_MS: u64 = 30_000;
-/// How long the log of a stream that is over is kept at most (ms). Players that pause may fetch the
-/// last segments, and nothing new will come.
-const OVER_MS_MAX: u64 = 120_000;
-/// How long a connection counts as a viewer after its last request (ms).
-const VIEWER_MS: u64 = 10_000;
 /// Longest wait of a request (ms). Players give up after ten seconds.
 const HELD_MS_MAX: u64 = 9_000;
 /// Longest wait, in target durations (RFC 8216bis, section 6.2.5.2).
@@ -66,12 +56,6 @@ const LOOK_EVERY_MS: u64 = 100;
 /// Media sequence numbers beyond the next segment that may be waited for (RFC 8216bis, section
 /// 6.2.5.2).
 const AHEAD_MAX: u64 = 1;
-/// Playlists that are kept for the next requests. Two renditions have one each, and a delta update.
-const WRITTEN_MAX: usize = 16;
-/// Memory of a watched stream, and of a connection that watches it (bytes). Tables double.
-const WATCHED_BYTES: usize = 2 * size_of::<(StreamId, Watched)>();
-const VIEWER_BYTES: usize = 2 * size_of::<(ConnId, Time)>();
-
 /// A playlist of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum HlsPlaylist {
@@ -147,177 +131,6 @@ impl HeldRequest {
             HlsAsked::Part { .. } => 0,
         };
         size_of::<Self>() + of_asked
-    }
-}
-
-/// A stream that is watched by HLS.
-#[derive(Debug)]
-struct Watched {
-    /// The log of the stream. A later one of the same stream has other viewers.
-    incarnation: Incarnation,
-    asked_at: Time,
-    /// When the stream has ended; [`Time::NEVER`] before.
-    over_at: Time,
-    /// Connections with the time of their last request.
-    viewers: HashMap<ConnId, Time>,
-}
-
-impl Watched {
-    /// Returns when the log is to end, if nobody asks for it before.
-    const fn ends_at(&self) -> Time {
-        let unwatched = self.asked_at.plus_millis(UNWATCHED_MS);
-        let over = self.over_at.plus_millis(OVER_MS_MAX);
-        if over.as_micros() < unwatched.as_micros() { over } else { unwatched }
-    }
-}
-
-/// A media playlist, for all who ask for the same.
-#[derive(Debug)]
-struct WrittenPlaylist {
-    incarnation: Incarnation,
-    edition: u64,
-    kind: RenditionKind,
-    skips: bool,
-    query: String,
-    text: Bytes,
-}
-
-/// All streams that are watched by HLS, and the requests that wait for them.
-#[derive(Debug)]
-pub(in crate::server) struct HlsStreams {
-    streams: HashMap<StreamId, Watched>,
-    /// Invariant: the number of viewers of all streams.
-    viewers: usize,
-    waiting: Waiting,
-    /// The newest playlists, the last one at the end.
-    written: VecDeque<WrittenPlaylist>,
-    /// Counts the playlists until the last response with them is sent.
-    texts: Gauge,
-    /// When the next log may have been without requests for long enough.
-    due: Time,
-}
-
-impl Default for HlsStreams {
-    fn default() -> Self {
-        Self {
-            streams: HashMap::new(),
-            viewers: 0,
-            waiting: Waiting::default(),
-            written: VecDeque::new(),
-            texts: Gauge::default(),
-            due: Time::NEVER,
-        }
-    }
-}
-
-impl HlsStreams {
-    /// Returns when [`Server::end_unwatched`] has something to do; [`Time::NEVER`] without streams.
-    pub(in crate::server) const fn due(&self) -> Time {
-        self.due
-    }
-
-    /// Returns whether held requests are left for the next turn.
-    pub(in crate::server) fn has_work(&self) -> bool {
-        self.waiting.has_next()
-    }
-
-    /// Returns the memory that it holds in addition to itself, without the held requests of the
-    /// connections (bytes).
-    pub(in crate::server) fn held_bytes(&self) -> usize {
-        let queries: usize = self.written.iter().map(|written| written.query.capacity()).sum();
-        self.streams.len() * WATCHED_BYTES
-            + self.viewers * VIEWER_BYTES
-            + self.waiting.held_bytes()
-            + self.written.len() * size_of::<WrittenPlaylist>()
-            + queries
-            + self.texts.bytes()
-    }
-
-    /// Returns the number of connections that have asked for a part of a stream lately.
-    fn viewers(&self, stream: StreamId, channel: &Channel, now: Time) -> usize {
-        let Some(log) = channel.parts() else { return 0 };
-        let is_of_log = |watched: &&Watched| watched.incarnation == log.incarnation();
-        let watched = self.streams.get(&stream).filter(is_of_log);
-        let is_recent = |at: &&Time| now.millis_since(**at) < VIEWER_MS;
-        watched.map_or(0, |watched| watched.viewers.values().filter(is_recent).count())
-    }
-
-    fn note_request(&mut self, stream: StreamId, log: &PartLog, id: ConnId, now: Time) {
-        let incarnation = log.incarnation();
-        if self.streams.get(&stream).is_none_or(|watched| watched.incarnation != incarnation) {
-            self.forget(stream);
-            let (over_at, viewers) = (Time::NEVER, HashMap::new());
-            self.streams.insert(stream, Watched { incarnation, asked_at: now, over_at, viewers });
-        }
-        let Some(watched) = self.streams.get_mut(&stream) else { return };
-        watched.asked_at = now;
-        self.viewers += usize::from(watched.viewers.insert(id, now).is_none());
-        self.due = self.due.min(watched.ends_at());
-    }
-
-    /// Notes that no further part of a stream will come.
-    fn note_over(&mut self, stream: StreamId, incarnation: Incarnation, now: Time) {
-        let watched = self.streams.get_mut(&stream).filter(|w| w.incarnation == incarnation);
-        if let Some(watched) = watched {
-            watched.over_at = now;
-            self.due = self.due.min(watched.ends_at());
-        }
-    }
-
-    /// Forgets that a connection has asked for a stream.
-    fn forget_viewer(&mut self, stream: StreamId, id: ConnId) {
-        if let Some(watched) = self.streams.get_mut(&stream) {
-            self.viewers -= usize::from(watched.viewers.remove(&id).is_some());
-        }
-    }
-
-    /// Forgets the log of a stream. Returns its name, if there was one.
-    fn forget(&mut self, stream: StreamId) -> Option<Incarnation> {
-        let watched = self.streams.remove(&stream)?;
-        self.viewers -= watched.viewers.len();
-        self.written.retain(|written| written.incarnation != watched.incarnation);
-        Some(watched.incarnation)
-    }
-
-    /// Takes the streams whose logs are to end, with the names of the logs.
-    fn take_unwatched(&mut self, now: Time) -> Vec<(StreamId, Incarnation)> {
-        let ended = self.streams.iter().filter(|(_, watched)| watched.ends_at() <= now);
-        let ended: Vec<_> = ended.map(|(id, _)| *id).collect();
-        let ended: Vec<_> =
-            ended.into_iter().filter_map(|id| Some((id, self.forget(id)?))).collect();
-        self.due = self.streams.values().map(Watched::ends_at).min().unwrap_or(Time::NEVER);
-        ended
-    }
-
-    /// Returns the playlist that `asked` describes apart from its text, and the bytes that were
-    /// written for it. `write` writes it, if it is not there yet.
-    fn playlist(
-        &mut self,
-        asked: WrittenPlaylist,
-        write: impl FnOnce() -> Option<String>,
-    ) -> Option<(Bytes, u32)> {
-        let has_kind = |written: &WrittenPlaylist| {
-            (written.incarnation, written.kind, written.skips, &written.query)
-                == (asked.incarnation, asked.kind, asked.skips, &asked.query)
-        };
-        if let Some(index) = self.written.iter().position(has_kind) {
-            if self.written[index].edition == asked.edition {
-                return Some((self.written[index].text.clone(), 0));
-            }
-            self.written.remove(index);
-        }
-        let text = self.texts.share(write()?.into_bytes());
-        let len = text.len() as u32;
-        self.written.push_back(WrittenPlaylist { text: text.clone(), ..asked });
-        let bytes = |written: &VecDeque<WrittenPlaylist>| -> usize {
-            written.iter().map(|written| written.text.len()).sum()
-        };
-        while self.written.len() > WRITTEN_MAX
-            || bytes(&self.written) > limits::HLS_WRITTEN_BYTES_MAX
-        {
-            self.written.pop_front();
-        }
-        Some((text, len))
     }
 }
 
@@ -484,7 +297,7 @@ impl<T: Transport> Server<T> {
     }
 
     fn hold(&mut self, id: ConnId, held: HeldRequest, now: Time) {
-        // Nothing reports that the tracks of a stream are known.
+        // No event reports that the tracks of a stream are known, so it is looked for.
         let look_at = match held.incarnation {
             Some(_) => held.until,
             None => now.plus_millis(LOOK_EVERY_MS).min(held.until),
@@ -552,7 +365,7 @@ impl<T: Transport> Server<T> {
         let mut completed = Vec::new();
         hub.make_parts(&mut { Budget::PARTS }, |stream| completed.push(stream));
         completed.into_iter().for_each(|stream| waiting.note_news(hub.channel(stream).serial()));
-        if now >= self.hls.due {
+        if now >= self.hls.due() {
             self.end_unwatched(now);
         }
         let mut budget = Budget::HELD_ANSWERS;
@@ -587,15 +400,12 @@ impl<T: Transport> Server<T> {
         }
     }
 
-    /// Drops the logs of all streams, because memory is short. Their players are told to try again.
+    /// Drops the logs of all streams, because memory is short. Requests that wait for them get 404,
+    /// and requests for playlists get 503 until there is memory again.
     pub(in crate::server) fn drop_part_logs(&mut self) {
-        let streams: Vec<_> = self.hls.streams.keys().copied().collect();
-        for stream in streams {
-            if let Some(incarnation) = self.hls.forget(stream) {
-                self.end_log(stream, incarnation);
-            }
+        for (stream, incarnation) in self.hls.take_all() {
+            self.end_log(stream, incarnation);
         }
-        self.hls.due = Time::NEVER;
     }
 
     /// Forgets a connection that is being removed.
@@ -706,16 +516,10 @@ impl<T: Transport> Server<T> {
             return reply;
         }
         let skips = request.directives.skips;
-        let asked = WrittenPlaylist {
-            incarnation: log.incarnation(),
-            edition: log.edition(),
-            kind,
-            skips,
-            query: query.clone(),
-            text: Bytes::new(),
-        };
+        let key = PlaylistKey { incarnation: log.incarnation(), kind, skips, query: query.clone() };
         let links = Links { prefix: "", query };
-        let written = self.hls.playlist(asked, || playlist::media(log, kind, skips, links));
+        let write = || playlist::media(log, kind, skips, links);
+        let written = self.hls.playlist(key, log.edition(), write);
         HlsReply::Answer(written.map_or_else(no_such_segment, |(text, formatted_bytes)| Answer {
             is_shared: true,
             formatted_bytes,

@@ -18,6 +18,7 @@
 mod api;
 mod guard;
 mod hls;
+mod hls_streams;
 mod metrics;
 mod page;
 mod place;
@@ -27,7 +28,8 @@ mod viewing;
 mod waiting;
 
 pub use guard::ApiToken;
-pub(super) use hls::{HlsStreams, PlaylistRequest};
+pub(super) use hls::PlaylistRequest;
+pub(super) use hls_streams::HlsStreams;
 pub use metrics::{ProcessFacts, ProcessObserver};
 pub(super) use viewing::ViewRequest;
 

@@ -259,7 +259,7 @@ impl<T: Transport> Server<T> {
             if !is_outdated {
                 return;
             }
-            // Nothing that needs the new headers may go out before they do.
+            // No frame that needs the new headers may precede them.
             play.pause(true, channel.tape());
         }
         let (framing, wanted) = (play.framing(), viewer.options.receives);
