@@ -170,6 +170,7 @@ pub fn media(log: &PartLog, kind: RenditionKind, skips: bool, links: Links<'_>) 
     let _ = writeln!(out, "#EXT-X-DISCONTINUITY-SEQUENCE:{}", rendition.discontinuities());
     let mut after_ms: u64 = listed.iter().map(|(_, segment)| segment.duration_ms).sum();
     let is_old = |after_ms: &u64| *after_ms >= SKIP_TARGETS * target_ms;
+    // The newest parts are listed, counted from the end, since players begin there.
     let mut parts = 0;
     let exceeds = |(_, segment): &(u64, &MediaSegment)| {
         parts += segment.parts.len();
