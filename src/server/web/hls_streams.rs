@@ -1,4 +1,4 @@
-//! The streams that are watched by HLS: who watches, when their logs end, and their newest playlists.
+//! The streams that are watched by HLS: viewers, ends of logs, and newest playlists.
 //!
 //! Owns the viewers, the deadlines of logs, and a few written playlists, since many players ask for
 //! the same one. It never touches a log or a connection.
