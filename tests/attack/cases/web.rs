@@ -115,14 +115,13 @@ pub(super) fn w02(trial: &mut Trial<'_>) {
 pub(super) fn w03(trial: &mut Trial<'_>) {
     trial.has_players = true;
     let (list, began) = (get("/api/v1/connections?limit=1000"), Instant::now());
-    let mut held: Vec<_> = (0..100)
-        .map(|_| {
-            let mut attacker = connect_small(trial);
-            attacker.reads = false;
-            attacker.send(list.repeat(10).as_bytes());
-            attacker
-        })
-        .collect();
+    let mut held: Vec<_> = (0..100).map(|_| connect_small(trial)).collect();
+    // Sent once all of them are in the list: the lists that the first ones would get alone may fit
+    // into the sockets.
+    for attacker in &mut held {
+        attacker.reads = false;
+        attacker.send(list.repeat(10).as_bytes());
+    }
     while began.elapsed() < DEADLINE {
         for slow in &mut held[..50] {
             slow.take_up_to(1);

@@ -123,7 +123,7 @@ impl Bench {
             let directives = Directives::read(query);
             return directives.is_none_or(|directives| directives.fits(self.next(kind).0));
         }
-        let file = name.split_once('/').and_then(|(_, name)| SegmentFile::parse(name));
+        let file = run_and_file(name).and_then(|(_, name)| SegmentFile::parse(name));
         file.is_some_and(|file| {
             let (msn, part) = self.next(file.rendition);
             name.ends_with(&format!("{msn}.{part}.m4s"))
@@ -146,7 +146,7 @@ impl Bench {
             if status == 200 {
                 self.check_playlist(query, &answer.body);
             }
-        } else if let Some((run, file)) = name.split_once('/')
+        } else if let Some((run, file)) = run_and_file(name)
             && status == 200
             && file.ends_with(".m4s")
             && !name.contains('%')
@@ -194,9 +194,16 @@ impl Bench {
     }
 }
 
+/// Returns the last two parts of a path. Empty parts before them do not count, as in the names of
+/// streams.
+fn run_and_file(name: &str) -> Option<(&str, &str)> {
+    let (run, file) = name.rsplit_once('/')?;
+    Some((run.trim_start_matches('/'), file))
+}
+
 fn may_be_a_view(path: &str) -> bool {
     let name = path.split('?').next().unwrap_or_default();
-    let is_file = name.split_once('/').is_some_and(|(run, file)| {
+    let is_file = run_and_file(name).is_some_and(|(run, file)| {
         Incarnation::parse(run).is_some() && SegmentFile::parse(file).is_some()
     });
     !is_file && (name.contains('%') || name.ends_with(".mp4") || name.ends_with(".flv"))
