@@ -958,6 +958,8 @@ fn segments_that_a_waiting_request_has_begun_are_not_kept_for_good() {
     camera.run_ms(1100);
     assert!(camera.is_answered(held) && camera.has_log("cam"));
     assert_eq!(camera.viewers("cam"), 1);
+    let metrics = camera.get("/metrics").text();
+    assert!(metrics.contains("tiderace_stream_players{stream=\"live/cam\"} 1"), "{metrics}");
     camera.run_ms(28_000);
     assert!(camera.has_log("cam"), "somebody may come back");
     camera.run_ms(2000);

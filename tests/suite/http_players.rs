@@ -331,6 +331,21 @@ fn websocket_viewer(world: &mut World, path: &str) -> ClientHandle {
     player
 }
 
+#[test]
+fn players_are_counted_by_what_they_receive() {
+    let mut world = web::world();
+    let publisher = world.publishing("cam");
+    web::publish_film(&mut world, publisher, &web::FILM);
+    let _rtmp = world.player("cam");
+    for name in ["cam.flv", "cam.mp4"] {
+        viewer(&mut world, &format!("/live/{name}"));
+        websocket_viewer(&mut world, &format!("/live/{name}"));
+    }
+    let streams = ask(&mut world, ALL, &get("/api/v1/streams")).json();
+    let players = serde_json::json!({ "rtmp": 1, "flv": 2, "fmp4": 2, "hls": 0 });
+    assert_eq!(streams["streams"][0]["players"], players);
+}
+
 /// Expects an initialization segment before the frames with `label`.
 #[track_caller]
 fn expect_moov_before(received: &[u8], label: &str) {

@@ -243,15 +243,14 @@ impl<T: Transport> Server<T> {
         });
         let (watching, hls) = self.watching(id, channel, now);
         let rtmp = watching.count(Framing::Rtmp);
-        let flv = watching.count(Framing::Flv) + watching.count(Framing::Mp4);
-        let websocket =
-            watching.count(Framing::WebSocketFlv) + watching.count(Framing::WebSocketMp4);
+        let flv = watching.count(Framing::Flv) + watching.count(Framing::WebSocketFlv);
+        let fmp4 = watching.count(Framing::Mp4) + watching.count(Framing::WebSocketMp4);
         let mut about = json!({
             "id": StreamHandle::text(id, channel),
             "name": self.policies.access.shown(channel.name()).to_string(),
             "state": channel.state(),
             "publisher": publisher,
-            "players": { "rtmp": rtmp, "flv": flv, "websocket": websocket, "hls": hls },
+            "players": { "rtmp": rtmp, "flv": flv, "fmp4": fmp4, "hls": hls },
             "forward": channel.latency().and_then(|latency| durations(&latency.forwarded)),
             "cost": cost_of(channel.cost()),
             "unsent": channel.latency().and_then(|latency| durations(&latency.unsent)),

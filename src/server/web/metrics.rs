@@ -303,11 +303,11 @@ impl<T: Transport> Server<T> {
 
     fn add_streams(&self, all: &mut Snapshot, now: Time) {
         let (mut own, mut others) = (Vec::new(), OfStream::default());
-        for channel in self.hub.iter() {
+        for (id, channel) in self.hub.entries() {
             let report = channel.report(now);
             let of_stream = OfStream {
                 received_bytes: report.as_ref().map_or(0, |report| report.bytes),
-                players: channel.players().len(),
+                players: channel.players().len() + self.hls.viewers(id, channel, now),
                 keyframe_interval_ms: report.as_ref().and_then(|r| Some(r.gops?.last.ms)),
                 av_skew_ms: report.as_ref().and_then(|r| Some(r.skew?.last_ms)),
                 cost: *channel.cost(),
@@ -335,7 +335,8 @@ impl<T: Transport> Server<T> {
         let (kind, help) = (MetricType::Gauge, "Payload bytes of the publish under way");
         all.add(kind, "tiderace_stream_published", Some(Unit::Bytes), help, received);
         let players = series(|of| Some(of.players as f64));
-        all.add(kind, "tiderace_stream_players", None, "Players of a stream", players);
+        let help = "Players of a stream by all protocols";
+        all.add(kind, "tiderace_stream_players", None, help, players);
         let interval = series(|of| of.keyframe_interval_ms.map(|ms| f64::from(ms) / 1000.0));
         let (unit, help) = (Some(Unit::Seconds), "Length of the last GOP");
         all.add(kind, "tiderace_stream_keyframe_interval", unit.clone(), help, interval);
