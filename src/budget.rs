@@ -22,9 +22,6 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// Budget for work that is bounded otherwise.
-    pub const UNLIMITED: Self = Self { bytes: usize::MAX, messages: usize::MAX, calls: usize::MAX };
-
     /// Budget of all reads in a turn.
     pub const READING: Self = Self {
         bytes: limits::READ_BYTES_OF_ALL_PER_TURN_MAX,

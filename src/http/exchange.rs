@@ -20,11 +20,10 @@
 //! It never touches a stream, a socket or a clock.
 
 use super::requests::{HttpArrival, HttpRequest, RequestError, RequestReader};
-use super::response::ResponseHead;
+use super::response::{ResponseBody, ResponseHead};
 use super::websocket::{
     ClientFrame, ClientFrames, FrameError, Opcode, frame_head, write_close, write_pong,
 };
-use bytes::{Buf, Bytes};
 
 /// The close code of a stream that has ended (RFC 6455, section 7.4.1).
 pub const NORMAL_CLOSURE: u16 = 1000;
@@ -37,7 +36,7 @@ pub struct Exchange {
     reader: RequestReader,
     /// Heads of responses, and small frames between messages.
     head: Vec<u8>,
-    body: Bytes,
+    body: ResponseBody,
     /// Whether others hold the body as well, and account it.
     is_shared: bool,
     phase: Phase,
@@ -183,12 +182,12 @@ impl Exchange {
 
     /// Answers the request with a whole response. If the connection does not stay open for the
     /// next request, it is over once the output is sent ([`Exchange::is_over`]).
-    pub fn respond(&mut self, head: &ResponseHead, body: Bytes) {
+    pub fn respond(&mut self, head: &ResponseHead, body: ResponseBody) {
         self.formatted_bytes += body.len();
         self.begin_response(head, body);
     }
 
-    fn begin_response(&mut self, head: &ResponseHead, body: Bytes) {
+    fn begin_response(&mut self, head: &ResponseHead, body: ResponseBody) {
         let keeps_alive = self.keeps_alive;
         self.format_head(|out| head.write(out, keeps_alive));
         self.body = body;
@@ -203,7 +202,7 @@ impl Exchange {
 
     /// Answers the request as [`Exchange::respond`] does, with a body that others hold as well and
     /// that is not formatted for this response.
-    pub fn respond_shared(&mut self, head: &ResponseHead, body: Bytes) {
+    pub fn respond_shared(&mut self, head: &ResponseHead, body: ResponseBody) {
         self.begin_response(head, body);
         self.is_shared = true;
     }
@@ -302,8 +301,8 @@ impl Exchange {
     }
 
     /// Returns the bytes to be sent, in order.
-    pub fn pending(&self) -> [&[u8]; 2] {
-        [&self.head, &self.body]
+    pub const fn pending(&self) -> (&[u8], &ResponseBody) {
+        (self.head.as_slice(), &self.body)
     }
 
     /// Returns whether anything is to be sent.
@@ -319,13 +318,8 @@ impl Exchange {
         } else {
             self.head.drain(..of_head);
         }
-        let of_body = (count - of_head).min(self.body.len());
-        if of_body == self.body.len() {
-            self.body = Bytes::new();
-            self.is_shared = false;
-        } else {
-            self.body.advance(of_body);
-        }
+        self.body.advance(count - of_head);
+        self.is_shared &= !self.body.is_empty();
         if self.phase == Phase::Responding && !self.has_pending() {
             self.phase = if self.keeps_alive { Phase::Reading } else { Phase::Over };
         }
@@ -345,6 +339,7 @@ impl Exchange {
     pub fn held_bytes(&self) -> usize {
         self.reader.held_bytes()
             + self.head.capacity()
+            + self.body.list_bytes()
             + if self.is_shared { 0 } else { self.body.len() }
             + self.websocket.as_ref().map_or(0, |input| {
                 let unanswered = input.unanswered.as_ref().map_or(0, Vec::capacity);

@@ -1,6 +1,8 @@
-//! Heads of responses (RFC 9112, section 4) and problem details (RFC 9457).
+//! Heads and bodies of responses (RFC 9112, sections 4 and 6), and problem details (RFC 9457).
 
+use bytes::{Buf, Bytes};
 use serde_json::json;
+use std::collections::VecDeque;
 use std::fmt;
 
 macro_rules! statuses {
@@ -115,6 +117,58 @@ impl ResponseHead {
     }
 }
 
+/// The body of a response, in pieces. What others hold as well need not be copied to be one piece.
+#[derive(Clone, Debug, Default)]
+pub struct ResponseBody {
+    /// Invariant: none of them is empty.
+    pieces: VecDeque<Bytes>,
+}
+
+impl ResponseBody {
+    /// Returns a body of one piece.
+    pub fn new(bytes: impl Into<Bytes>) -> Self {
+        std::iter::once(bytes.into()).collect()
+    }
+
+    /// Returns the pieces in order, none of which is empty.
+    pub fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+        self.pieces.iter().map(|piece| &piece[..])
+    }
+
+    /// Returns the length of the body (bytes).
+    pub fn len(&self) -> usize {
+        self.pieces.iter().map(Bytes::len).sum()
+    }
+
+    /// Returns whether the body has no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.pieces.is_empty()
+    }
+
+    /// Memory of the list of pieces (bytes).
+    pub(super) fn list_bytes(&self) -> usize {
+        self.pieces.capacity() * size_of::<Bytes>()
+    }
+
+    /// Removes the first `count` bytes. An empty body holds no memory.
+    pub(super) fn advance(&mut self, mut count: usize) {
+        while let Some(piece) = self.pieces.front_mut() {
+            if count < piece.len() {
+                return piece.advance(count);
+            }
+            count -= piece.len();
+            self.pieces.pop_front();
+        }
+        *self = Self::default();
+    }
+}
+
+impl FromIterator<Bytes> for ResponseBody {
+    fn from_iter<I: IntoIterator<Item = Bytes>>(pieces: I) -> Self {
+        Self { pieces: pieces.into_iter().filter(|piece| !piece.is_empty()).collect() }
+    }
+}
+
 /// Returns an error as problem details. `code` is stable, and `detail` is for people.
 pub fn problem_json(status: HttpStatus, code: &str, detail: &str) -> Vec<u8> {
     let problem = json!({
@@ -142,6 +196,24 @@ mod tests {
         428 Precondition Required, 429 Too Many Requests, 431 Request Header Fields Too Large, \
         500 Internal Server Error, 501 Not Implemented, 503 Service Unavailable, \
         505 HTTP Version Not Supported";
+
+    #[test]
+    fn a_body_is_sent_across_the_borders_of_its_pieces() {
+        let pieces = ["ab", "", "cde", "f"].map(Bytes::from);
+        for step in 1..=6 {
+            let mut body: ResponseBody = pieces.clone().into_iter().collect();
+            let (mut sent, mut left) = (Vec::new(), 6);
+            while !body.is_empty() {
+                assert_eq!(body.len(), left);
+                let pending = body.pieces().collect::<Vec<_>>().concat();
+                let count = step.min(pending.len());
+                sent.extend_from_slice(&pending[..count]);
+                body.advance(count);
+                left -= count;
+            }
+            assert_eq!((&*sent, left, body.list_bytes()), (&b"abcdef"[..], 0, 0), "{step} a time");
+        }
+    }
 
     #[test]
     fn reasons_are_those_of_the_registry() {

@@ -743,8 +743,8 @@ impl Hub {
     }
 
     /// Returns streams whose publisher did not return in time, as many as may end in one turn. A
-    /// stream waits up to a second until its players have been visited and `is_served` is true for
-    /// each of them.
+    /// stream waits up to a second until its log of segments has read all messages, its players
+    /// have been visited, and `is_served` is true for each of them.
     pub fn ended(&self, now: Time, is_served: impl Fn(&Endpoint) -> bool) -> Vec<StreamId> {
         let due = self.lingering.iter().take_while(|(until, _)| *until <= now);
         let is_over = |(until, id): &&(Time, StreamId)| {
@@ -753,7 +753,8 @@ impl Hub {
             // The log of a stream may be its only reader, and needs no visit.
             let is_visited =
                 channel.players.is_empty() || !channel.has_new_media() && channel.round.left == 0;
-            is_late || is_visited && channel.players.iter().all(&is_served)
+            let is_followed = channel.parts.is_none() || !channel.has_part_news;
+            is_late || is_followed && is_visited && channel.players.iter().all(&is_served)
         };
         due.filter(is_over).take(limits::STREAMS_ENDED_PER_TURN_MAX).map(|(_, id)| *id).collect()
     }
@@ -765,8 +766,6 @@ impl Hub {
         channel.lingers_until = Time::NEVER;
         self.published -= 1;
         if let Some(log) = &mut channel.parts {
-            // At most what the publisher has sent since the last turn.
-            log.follow(channel.stream.tape(), &mut { Budget::UNLIMITED });
             log.end();
         }
         self.forget_latency(id);
@@ -982,7 +981,6 @@ mod tests {
     use crate::rtmp::message::{Message, MessageHeader, kind};
     use crate::rtmp::session::Receives;
     use crate::stream::ids::ConnId;
-    use crate::stream::parts::RenditionKind;
     use crate::test_support::{TAPE, hex, wire_messages};
 
     const POLICY: DuplicatePolicy =
@@ -1530,29 +1528,6 @@ mod tests {
     }
 
     #[test]
-    fn what_is_joined_to_a_segment_is_charged_like_what_is_copied_to_a_part() {
-        let mut bench = Bench::new();
-        bench.audio("af00 1190");
-        bench.audio("af01 00");
-        assert!(bench.hub.begin_parts(bench.stream, Incarnation(1), 0, at(0)));
-        for index in 0..300 {
-            let payload = [&[0xaf, 1][..], &[7; 1000]].concat();
-            bench.record_with(index * 20, kind::AUDIO, &payload, at(0), &TAPE);
-        }
-        let tape = bench.hub.channel(bench.stream).tape();
-        let wire: usize = tape.from(0).map(|entry| entry.wire.len()).sum();
-        let mut budget = Budget::UNLIMITED;
-        assert!(bench.hub.follow_parts(bench.stream, &mut budget));
-        let log = bench.hub.channel(bench.stream).parts().unwrap();
-        let rendition = log.rendition(RenditionKind::Audio).unwrap();
-        let complete = rendition.listed().filter_map(|(_, segment)| segment.bytes.as_ref());
-        let joined: usize = complete.map(|bytes| bytes.len()).sum();
-        assert!(joined > 150_000, "{joined} bytes");
-        let spent = Budget::UNLIMITED.bytes - budget.bytes;
-        assert!((wire * 9 / 10 + joined..=wire + joined).contains(&spent), "{spent} of {wire}");
-    }
-
-    #[test]
     fn a_stream_that_only_its_log_reads_ends_without_a_visit() {
         let mut bench = Bench::new();
         let merging = TapeSettings { merge_ms: 100, ..TAPE };
@@ -1561,7 +1536,34 @@ mod tests {
         bench.record_with(0, kind::AUDIO, &hex("af01 00"), at(0), &merging);
         assert!(bench.hub.begin_parts(bench.stream, Incarnation(1), 0, at(0)));
         bench.hub.remove_player(bench.stream, slot, Framing::Rtmp);
+        bench.hub.make_parts(&mut { Budget::PARTS }, |_| {});
         bench.hub.unpublish(bench.stream, at(10), 0);
         assert_eq!(take_ended(&mut bench.hub, at(10), |_| true), Some(bench.stream));
+    }
+
+    #[test]
+    fn a_stream_ends_when_its_log_has_read_the_last_message_or_a_second_later() {
+        for reads_in_time in [true, false] {
+            let mut bench = Bench::new();
+            bench.audio("af00 1190");
+            bench.audio("af01 00");
+            assert!(bench.hub.begin_parts(bench.stream, Incarnation(1), 0, at(0)));
+            for index in 0..300 {
+                bench.record_with(index * 20, kind::AUDIO, &[0xaf, 1, 0], at(0), &TAPE);
+            }
+            bench.hub.unpublish(bench.stream, at(10), 0);
+            let a_few = Budget { messages: 100, ..Budget::PARTS };
+            bench.hub.make_parts(&mut { a_few }, |_| {});
+            assert_eq!(take_ended(&mut bench.hub, at(10), |_| true), None);
+            assert!(bench.hub.has_news(), "the next turn goes on");
+            let end_ms = if reads_in_time {
+                bench.hub.make_parts(&mut { Budget::PARTS }, |_| {});
+                20
+            } else {
+                10 + LAST_MESSAGES_MS_MAX
+            };
+            assert_eq!(take_ended(&mut bench.hub, at(end_ms), |_| true), Some(bench.stream));
+            assert!(bench.hub.channel(bench.stream).parts().unwrap().is_over());
+        }
     }
 }

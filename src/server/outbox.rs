@@ -170,13 +170,7 @@ impl Outbox {
     ) -> io::Result<Written> {
         let mut slices = Slices::new(budget.bytes, &mut self.scratch, until_file);
         let (is_closing, activity) = (conn.is_closing(), conn.activity.as_deref());
-        let pending;
-        let control: &[&[u8]] = if has_control {
-            pending = conn.peer.pending();
-            &pending
-        } else {
-            &[]
-        };
+        let control = has_control.then(|| conn.peer.pending()).into_iter().flatten();
         let visits = &mut budget.messages;
         let is_all = gather(control, activity, is_closing, hub, &mut slices, visits);
         if slices.is_empty() {
@@ -257,7 +251,7 @@ fn file_run<'h, T: Transport>(
 /// Collects pending bytes into slices. A connection that is being closed gets no more media.
 /// Returns whether no more is pending.
 fn gather<'s>(
-    control: &[&'s [u8]],
+    control: impl Iterator<Item = &'s [u8]>,
     activity: Option<&'s Activity>,
     is_closing: bool,
     hub: &'s Hub,

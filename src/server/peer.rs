@@ -15,6 +15,7 @@ use super::relaying::Relayed;
 use super::web::{Surface, WebClient};
 use crate::http::exchange::ExchangeEvent;
 use crate::http::requests::{HttpRequest, RequestError};
+use crate::http::response::ResponseBody;
 use crate::http::websocket::{CLIENT_FRAME_BYTES_MIN, FrameError};
 use crate::limits;
 use crate::rtmp::client::{Client, ClientError, ClientEvent};
@@ -221,18 +222,22 @@ impl Peer {
     }
 
     /// Returns the control bytes to be sent, and the response body that follows them.
-    pub(super) fn pending(&self) -> [&[u8]; 2] {
-        match self {
-            Self::Rtmp(session) => [session.output().bytes(), &[]],
-            Self::RtmpClient(uplink) => [uplink.client.output().bytes(), &[]],
-            Self::Http(client) => client.exchange.pending(),
-        }
+    pub(super) fn pending(&self) -> impl Iterator<Item = &[u8]> {
+        let (control, body) = match self {
+            Self::Rtmp(session) => (session.output().bytes(), None),
+            Self::RtmpClient(uplink) => (uplink.client.output().bytes(), None),
+            Self::Http(client) => {
+                let (head, body) = client.exchange.pending();
+                (head, Some(body))
+            }
+        };
+        std::iter::once(control).chain(body.into_iter().flat_map(ResponseBody::pieces))
     }
 
     /// Returns the number of bytes in [`Peer::pending`].
     #[inline]
     pub(super) fn pending_bytes(&self) -> usize {
-        self.pending().map(<[u8]>::len).iter().sum()
+        self.pending().map(<[u8]>::len).sum()
     }
 
     /// Removes the first `count` pending bytes, which have been sent.

@@ -210,8 +210,6 @@ impl PartLog {
             budget.spend_bytes(entry.wire.len());
             self.next += 1;
             self.read(entry, tape);
-            let renditions = self.video.iter_mut().chain(&mut self.audio);
-            budget.spend_bytes(renditions.map(Rendition::take_joined_bytes).sum());
         }
         self.measure();
         let is_behind = self.next < tape.next_sequence();

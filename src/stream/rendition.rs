@@ -103,10 +103,9 @@ pub struct PartialSegment {
 /// A segment, of which only the last of a rendition is not complete.
 #[derive(Debug)]
 pub struct MediaSegment {
-    /// Its parts in order.
+    /// Its parts in order. They stay pieces of their own when the segment is complete: to copy them
+    /// to one piece would take a turn of 10 ms for the largest segments.
     pub parts: Vec<PartialSegment>,
-    /// All parts together, once the segment is complete. The parts are slices of it then.
-    pub bytes: Option<Bytes>,
     /// Bytes of all parts.
     len: usize,
     /// Sum of the durations of the parts (ms).
@@ -121,30 +120,7 @@ pub struct MediaSegment {
 
 impl MediaSegment {
     const fn new(init: u32, is_discontinuous: bool) -> Self {
-        Self {
-            parts: Vec::new(),
-            bytes: None,
-            len: 0,
-            duration_ms: 0,
-            start_ms: None,
-            init,
-            is_discontinuous,
-        }
-    }
-
-    /// Joins the parts, so that the segment is one piece in memory as it is for players that fetch
-    /// it as a whole.
-    fn complete(&mut self, gauge: &Gauge) {
-        let mut whole = Vec::with_capacity(self.len);
-        self.parts.iter().for_each(|part| whole.extend_from_slice(&part.bytes));
-        let whole = gauge.share(whole);
-        let mut at = 0;
-        for part in &mut self.parts {
-            let end = at + part.bytes.len();
-            part.bytes = whole.slice(at..end);
-            at = end;
-        }
-        self.bytes = Some(whole);
+        Self { parts: Vec::new(), len: 0, duration_ms: 0, start_ms: None, init, is_discontinuous }
     }
 }
 
@@ -192,8 +168,6 @@ pub struct Rendition {
     bytes: usize,
     /// Largest bitrate of a segment (bit/s).
     peak_bitrate: u64,
-    /// Bytes of the segments that were completed since [`Rendition::take_joined_bytes`].
-    joined_bytes: usize,
 }
 
 impl Rendition {
@@ -216,7 +190,6 @@ impl Rendition {
             ends_at: None,
             sample_ms: SAMPLE_MS,
             peak_bitrate: 0,
-            joined_bytes: 0,
         }
     }
 
@@ -243,11 +216,6 @@ impl Rendition {
             + self.inits.capacity() * size_of::<Bytes>()
             + self.unfinished.bytes.capacity()
             + self.unfinished.samples.capacity() * size_of::<(u64, SampleInfo)>()
-    }
-
-    /// Takes the number of bytes that were copied to join the parts of complete segments.
-    pub fn take_joined_bytes(&mut self) -> usize {
-        std::mem::take(&mut self.joined_bytes)
     }
 
     /// Adds a sample with this decoding time (ms), whose bytes `append` writes: as many as the
@@ -462,8 +430,6 @@ impl Rendition {
         let Some(open) = self.segments.back_mut().filter(|open| !open.parts.is_empty()) else {
             return;
         };
-        open.complete(&self.gauge);
-        self.joined_bytes += open.len;
         let bits = open.len as u64 * 8;
         let bitrate = (bits * 1000).checked_div(open.duration_ms).unwrap_or_default();
         self.peak_bitrate = self.peak_bitrate.max(bitrate);
@@ -578,13 +544,18 @@ mod tests {
     }
 
     #[test]
-    fn the_bytes_that_are_joined_are_told_once() {
+    fn the_parts_of_a_complete_segment_are_those_that_waiting_players_were_sent() {
         let mut rendition = rendition(&Gauge::default());
-        (0..200).for_each(|index| push(&mut rendition, index * 40, 1000));
-        let complete: usize =
-            rendition.segments.iter().filter(|s| s.bytes.is_some()).map(|s| s.len).sum();
-        assert!(complete > 100_000);
-        assert_eq!(rendition.take_joined_bytes(), complete);
-        assert_eq!(rendition.take_joined_bytes(), 0);
+        let parts = |rendition: &Rendition| {
+            let (segment, is_complete) = rendition.segment(FIRST_MSN).unwrap();
+            let places = segment.parts.iter().map(|part| part.bytes.as_ptr_range());
+            (places.collect::<Vec<_>>(), is_complete)
+        };
+        (0..40).for_each(|index| push(&mut rendition, index * 40, 1000));
+        let (sent, is_complete) = parts(&rendition);
+        assert!(!is_complete && sent.len() == 3, "{sent:?}");
+        (40..100).for_each(|index| push(&mut rendition, index * 40, 1000));
+        let (kept, is_complete) = parts(&rendition);
+        assert!(is_complete && kept.starts_with(&sent), "{sent:?}, then {kept:?}");
     }
 }

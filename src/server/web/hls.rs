@@ -24,7 +24,7 @@ use super::hls_streams::PlaylistKey;
 use super::viewing::known_tracks;
 use crate::budget::Budget;
 use crate::http::requests::{HttpRequest, Method};
-use crate::http::response::HttpStatus;
+use crate::http::response::{HttpStatus, ResponseBody};
 use crate::limits;
 use crate::rtmp::name::StreamTarget;
 use crate::rtmp::session::Receives;
@@ -568,10 +568,12 @@ fn wait_for(log: &PartLog, kind: RenditionKind, directives: Directives) -> Optio
 fn file_reply(log: &PartLog, incarnation: Incarnation, file: SegmentFile) -> HlsReply {
     let rendition = log.rendition(file.rendition).filter(|_| log.incarnation() == incarnation);
     let Some(rendition) = rendition else { return HlsReply::Answer(no_such_segment()) };
-    let bytes = match file.content {
-        SegmentContent::Init(number) => rendition.init(number).cloned(),
+    let body = match file.content {
+        SegmentContent::Init(number) => rendition.init(number).cloned().map(ResponseBody::new),
         SegmentContent::Segment(msn) => {
-            rendition.segment(msn).and_then(|(segment, _)| segment.bytes.clone())
+            let complete = rendition.segment(msn).filter(|(_, is_complete)| *is_complete);
+            let parts = complete.map(|(segment, _)| segment.parts.iter());
+            parts.map(|parts| parts.map(|part| part.bytes.clone()).collect())
         }
         SegmentContent::Part(msn, part) => {
             if (msn, part) == rendition.next() && !log.is_over() {
@@ -579,17 +581,19 @@ fn file_reply(log: &PartLog, incarnation: Incarnation, file: SegmentFile) -> Hls
                 return HlsReply::Hold(hold_ms);
             }
             let segment = rendition.segment(msn).map(|(segment, _)| segment);
-            segment.and_then(|segment| segment.parts.get(part)).map(|part| part.bytes.clone())
+            let part = segment.and_then(|segment| segment.parts.get(part));
+            part.map(|part| ResponseBody::new(part.bytes.clone()))
         }
     };
     let media_type = match file.rendition {
         RenditionKind::Video => MP4_TYPE,
         RenditionKind::Audio => SOUND_TYPE,
     };
-    HlsReply::Answer(bytes.map_or_else(no_such_segment, |bytes: Bytes| Answer {
+    HlsReply::Answer(body.map_or_else(no_such_segment, |body: ResponseBody| Answer {
         caching: "public, max-age=3600, immutable",
         is_shared: true,
-        ..Answer::new(HttpStatus::Ok, media_type, bytes)
+        body,
+        ..Answer::new(HttpStatus::Ok, media_type, "")
     }))
 }
 

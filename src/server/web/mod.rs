@@ -39,7 +39,7 @@ use super::stages::Stage;
 use super::transport::Transport;
 use crate::http::exchange::{Exchange, NORMAL_CLOSURE};
 use crate::http::requests::{HttpRequest, Method, RequestError};
-use crate::http::response::{HttpStatus, ResponseHead, problem_json};
+use crate::http::response::{HttpStatus, ResponseBody, ResponseHead, problem_json};
 use crate::http::websocket::FrameError;
 use crate::stream::ids::{ConnId, StreamId};
 use crate::time::Time;
@@ -121,7 +121,7 @@ const TAG_DIGEST_BYTES: usize = 12;
 struct Answer {
     status: HttpStatus,
     content_type: &'static str,
-    body: Bytes,
+    body: ResponseBody,
     /// Methods of the resource, for the refusal of another method.
     allow: Option<&'static str>,
     /// Whether any page may read the answer.
@@ -146,7 +146,7 @@ impl Answer {
         Self {
             status,
             content_type,
-            body: body.into(),
+            body: ResponseBody::new(body),
             allow: None,
             is_public: false,
             policy: None,
@@ -165,7 +165,9 @@ impl Answer {
 
     /// Adds the version of the body, which is its digest.
     fn tagged(self) -> Self {
-        let digest = STANDARD.encode(&Sha1::digest(&self.body)[..TAG_DIGEST_BYTES]);
+        let pieces = self.body.pieces();
+        let digest = pieces.fold(Sha1::new(), |digest, piece| digest.chain_update(piece));
+        let digest = STANDARD.encode(&digest.finalize()[..TAG_DIGEST_BYTES]);
         // The browser alone may keep it, and asks for it again each time.
         Self { tag: Some(format!("\"{digest}\"").into()), caching: "private, no-cache", ..self }
     }
@@ -175,7 +177,7 @@ impl Answer {
         let is_reading = matches!(request.method(), Method::Get | Method::Head);
         let is_known = |tag: &str| is_reading && request.has_version(tag);
         match self.tag.as_deref().is_some_and(is_known) {
-            true => Self { status: HttpStatus::NotModified, body: Bytes::new(), ..self },
+            true => Self { status: HttpStatus::NotModified, body: ResponseBody::default(), ..self },
             false => self,
         }
     }
@@ -310,7 +312,8 @@ impl<T: Transport> Server<T> {
         if is_draining {
             client.exchange.end_after_response();
         }
-        let body = if method == Method::Head { Bytes::new() } else { answer.body };
+        let is_head = method == Method::Head;
+        let body = if is_head { ResponseBody::default() } else { answer.body };
         if answer.is_shared {
             client.exchange.note_formatted(answer.formatted_bytes as usize);
             client.exchange.respond_shared(&head, body);

@@ -141,7 +141,9 @@ mod tests {
         let mut bytes = format!("GET /a/b?{query} HTTP/1.1\r\nHost: a\r\n\r\n").into_bytes();
         let arrival = RequestReader::default().next(&mut &mut bytes[..]).unwrap().unwrap();
         let HttpArrival::Request(request) = arrival else { panic!() };
-        let text = |answer: Answer| String::from_utf8(answer.body.to_vec()).unwrap();
+        let text = |answer: Answer| {
+            String::from_utf8(answer.body.pieces().collect::<Vec<_>>().concat()).unwrap()
+        };
         ViewOptions::parse(&request, container).map_err(text)
     }
 
