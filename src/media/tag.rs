@@ -199,12 +199,16 @@ impl Tracks {
 
     /// Iterates over the track ids in ascending order.
     pub fn iter(&self) -> impl Iterator<Item = u8> + '_ {
-        [0, 64, 128, 192].into_iter().zip(self.0).flat_map(|(base, word)| {
-            // Each step clears the lowest bit, so the cost depends on the tracks in the set, not
-            // on the 256 possible ones.
-            let rest = |word: &u64| Some(word & (word - 1)).filter(|rest| *rest != 0);
-            std::iter::successors(Some(word).filter(|word| *word != 0), rest)
-                .map(move |word| base + word.trailing_zeros() as u8)
+        // Each step clears the lowest bit, so the cost depends on the tracks in the set, not on the
+        // 256 possible ones. Adapters for the words cost four times as much, for each message.
+        let (mut words, mut at) = (self.0, 0);
+        std::iter::from_fn(move || {
+            while *words.get(at)? == 0 {
+                at += 1;
+            }
+            let track = 64 * at as u8 + words[at].trailing_zeros() as u8;
+            words[at] &= words[at] - 1;
+            Some(track)
         })
     }
 
@@ -1014,6 +1018,11 @@ mod tests {
         assert_eq!(classify_video(&crowd).unwrap().tracks.iter().count(), TRACKS_MAX);
         crowd.extend([0, 0, 0, 0]);
         assert_eq!(classify_video(&crowd), Err(TagError::TooManyTracks));
+
+        let mut spread = hex("96 11 68766331");
+        spread.extend([255, 0, 64, 63].into_iter().flat_map(|track| [track, 0, 0, 0]));
+        let spread = classify_video(&spread).unwrap().tracks;
+        assert_eq!(spread.iter().collect::<Vec<_>>(), [0, 63, 64, 255]);
 
         let unknown_kind = classify_video(&hex("96 31 68766331 00")).unwrap();
         assert_eq!((unknown_kind.class, unknown_kind.tracks), (VideoClass::Opaque, Tracks::NONE));
