@@ -305,6 +305,11 @@ impl Exchange {
         (self.head.as_slice(), &self.body)
     }
 
+    /// Returns the number of bytes to be sent.
+    pub fn pending_bytes(&self) -> usize {
+        self.head.len() + self.body.len()
+    }
+
     /// Returns whether anything is to be sent.
     pub fn has_pending(&self) -> bool {
         !self.head.is_empty() || !self.body.is_empty()

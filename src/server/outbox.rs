@@ -103,7 +103,8 @@ impl Outbox {
             if bytes > 0 {
                 conn.bytes_out += bytes as u64;
                 budget.spend_bytes(bytes);
-                advance(conn, hub, bytes, has_control, &mut self.handed);
+                let sent = Sent { bytes, is_all, has_control };
+                advance(conn, hub, sent, &mut self.handed);
             }
             if is_all {
                 return Ok(flushed_all(conn));
@@ -170,7 +171,7 @@ impl Outbox {
     ) -> io::Result<Written> {
         let mut slices = Slices::new(budget.bytes, &mut self.scratch, until_file);
         let (is_closing, activity) = (conn.is_closing(), conn.activity.as_deref());
-        let control = has_control.then(|| conn.peer.pending()).into_iter().flatten();
+        let control = has_control.then(|| conn.peer.pending());
         let visits = &mut budget.messages;
         let is_all = gather(control, activity, is_closing, hub, &mut slices, visits);
         if slices.is_empty() {
@@ -251,7 +252,7 @@ fn file_run<'h, T: Transport>(
 /// Collects pending bytes into slices. A connection that is being closed gets no more media.
 /// Returns whether no more is pending.
 fn gather<'s>(
-    control: impl Iterator<Item = &'s [u8]>,
+    control: Option<impl Iterator<Item = &'s [u8]>>,
     activity: Option<&'s Activity>,
     is_closing: bool,
     hub: &'s Hub,
@@ -262,7 +263,7 @@ fn gather<'s>(
     if let Some(half_sent) = half_sent.filter(|half_sent| !half_sent.is_empty()) {
         half_sent.add(slices);
     }
-    for bytes in control {
+    for bytes in control.into_iter().flatten() {
         if !bytes.is_empty() && !slices.push(bytes) {
             return false;
         }
@@ -274,14 +275,19 @@ fn gather<'s>(
         && slices.has_room()
 }
 
-/// Takes `written` bytes of what was gathered as sent.
-fn advance<T>(
-    conn: &mut Conn<T>,
-    hub: &Hub,
-    mut written: usize,
+/// What a call has sent of what was pending.
+#[derive(Clone, Copy)]
+struct Sent {
+    bytes: usize,
+    /// Nothing else was pending.
+    is_all: bool,
+    /// Control bytes were pending.
     has_control: bool,
-    handed: &mut Handed,
-) {
+}
+
+/// Takes what was sent from what is pending.
+fn advance<T>(conn: &mut Conn<T>, hub: &Hub, sent: Sent, handed: &mut Handed) {
+    let Sent { bytes: mut written, is_all, has_control } = sent;
     let is_closing = conn.closing.is_some();
     let Some(activity) = conn.activity.as_deref_mut() else {
         conn.peer.written(written);
@@ -304,6 +310,13 @@ fn advance<T>(
         written -= of_control;
     }
     if is_closing {
+        return;
+    }
+    if is_all {
+        // Nearly every write. Where each message ends is looked at only if one of them may be cut.
+        for play in &mut activity.plays {
+            play.advance_to_end(hub.channel(play.stream).tape(), handed);
+        }
         return;
     }
     let mut cut = None;

@@ -237,7 +237,11 @@ impl Peer {
     /// Returns the number of bytes in [`Peer::pending`].
     #[inline]
     pub(super) fn pending_bytes(&self) -> usize {
-        self.pending().map(<[u8]>::len).sum()
+        match self {
+            Self::Rtmp(session) => session.output().bytes().len(),
+            Self::RtmpClient(uplink) => uplink.client.output().bytes().len(),
+            Self::Http(client) => client.exchange.pending_bytes(),
+        }
     }
 
     /// Removes the first `count` pending bytes, which have been sent.

@@ -207,6 +207,9 @@ impl<T: Transport> Server<T> {
         // before, since otherwise its memory cannot have changed.
         if matches!(flushed, Ok(Flushed::All)) && !conn.is_closing() {
             debug_assert!(conn.holds_nothing_to_send(), "all is with the kernel");
+            if held_nothing && conn.stalls_at() == Time::NEVER {
+                return share;
+            }
             if !held_nothing {
                 self.table.mark(id);
                 self.response_sent(id, now);

@@ -12,6 +12,7 @@ use super::latency::Handed;
 use super::segment::FileRun;
 use super::slices::Slices;
 use super::tape::{Entry, Tape};
+use super::web_time::Origin;
 use crate::config::Start;
 use crate::limits;
 use crate::rtmp::session::Receives;
@@ -349,8 +350,10 @@ impl Play {
     #[inline]
     fn view(&self, tape: &Tape) -> View<'_> {
         let Self { framing, lane, .. } = *self;
-        let custom = if framing == Framing::Rtmp { None } else { self.custom() };
-        let origin = tape.web_time().origin();
+        let (custom, origin) = match framing {
+            Framing::Rtmp => (None, Origin::default()),
+            _ => (self.custom(), tape.web_time().origin()),
+        };
         View { framing, lane, chunk_size: tape.chunk_size(), origin, custom }
     }
 
@@ -404,7 +407,7 @@ impl Play {
             return self.framed_run(tape, bytes_max, visits);
         }
         // Files hold the bytes of the tape. A lane with heads of its own is sent from memory.
-        if !self.view(tape).is_plain() || !tape.has_segments() {
+        if !tape.has_segments() || !self.view(tape).is_plain() {
             return None;
         }
         // An unwanted message ends the run, because `sendfile` sends one contiguous range.
@@ -500,6 +503,21 @@ impl Play {
             self.receives.set_in_past(false);
         }
         written
+    }
+
+    /// Moves the read position to the end of the tape, since the kernel has all that was pending.
+    /// The messages whose latency counts go to `handed`.
+    pub(crate) fn advance_to_end(&mut self, tape: &Tape, handed: &mut Handed) {
+        if self.is_paused() {
+            return;
+        }
+        if !handed.is_paused && !self.receives.is_in_past() {
+            let wanted = tape.from(self.next).filter(|entry| self.wants(entry, tape));
+            wanted.for_each(|entry| handed.add(self.stream, entry.arrived));
+        }
+        self.prelude = None;
+        self.next = tape.next_sequence();
+        self.receives.set_in_past(false);
     }
 
     /// Returns the offset on the tape after the last byte that the kernel has been handed, if
