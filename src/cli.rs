@@ -302,7 +302,9 @@ impl From<&StartError> for Exit {
 impl From<&LoadError> for Exit {
     fn from(error: &LoadError) -> Self {
         match error {
-            LoadError::BadTarget { .. } | LoadError::UnknownFigure { .. } => Self::Usage,
+            LoadError::BadTarget { .. }
+            | LoadError::BadThreshold { .. }
+            | LoadError::UnknownFigure { .. } => Self::Usage,
             LoadError::UnknownHost { .. } | LoadError::Unreachable { .. } => Self::Unreachable,
             LoadError::CannotListen { .. } => Self::CannotBind,
             LoadError::Refused { .. } => Self::Refused,

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use tiderace::load::report::LoadReport;
+use tiderace::load::report::{Figure, LoadReport};
 
 use crate::Result;
 use crate::lab::Lab;
@@ -425,9 +425,8 @@ fn value(report: &LoadReport, name: &str) -> Option<f64> {
 }
 
 fn with_figure(mut report: LoadReport, name: &str, value: Option<f64>) -> LoadReport {
-    use tiderace::load::report::{Better, Figure};
     if let Some(value) = value {
-        report.add_figure(Figure::new(name, value, Better::Neither));
+        report.add_figure(Figure::foreign(name, value));
     }
     report
 }

@@ -19,8 +19,8 @@ use super::measured::Measured;
 use super::measurement::Measurement;
 use super::options::{Options, rate, seconds};
 use super::processes::{Processes, Share, Sharing};
-use super::report::{Better, Distribution, Figure, LoadReport};
-use super::sessions::{SessionStage, TIMED, Tally, add_quotient};
+use super::report::{Distribution, Figure, LoadReport};
+use super::sessions::{SessionStage, Tally, add_quotient};
 use super::target::Target;
 use crate::time::Time;
 
@@ -212,20 +212,19 @@ impl Run<'_> {
         self.measurement.sample(alarm::now().since(measured.began))?;
         let (spent, busy) = (self.measurement.spent(), self.measurement.machine_spent());
         let report = &mut self.measurement.report;
-        report.add_figure(Figure::new("sessions_done", f64::from(self.done), Better::Higher));
+        report.add_figure(Figure::new("sessions_done", f64::from(self.done)));
         self.tally.report(report);
         let churned = self.last_done.since(self.begins_at).as_secs_f64();
-        let churned = Figure::new("churn_s", churned, Better::Neither).worst_of_all();
-        report.add_figure(churned);
+        report.add_figure(Figure::new("churn_s", churned));
         report.distributions.insert(0, self.session);
-        let mut report = self.measurement.finish(measured, &[&TIMED[..], &["churn_s"]].concat());
+        let mut report = self.measurement.finish(measured);
         others.add_to(&mut report)?;
-        add_quotient(&mut report, "session_rate_per_s", "sessions_done", "churn_s", Better::Higher);
+        add_quotient(&mut report, "session_rate_per_s", "sessions_done", "churn_s");
         if let Some(spent) = spent {
             let cpu_us = spent.cpu.as_secs_f64() * 1e6;
-            report.add_figure(Figure::new("server_cpu_us", cpu_us, Better::Lower));
+            report.add_figure(Figure::new("server_cpu_us", cpu_us));
             let (name, sessions) = ("server_cpu_us_per_session", "sessions_done");
-            add_quotient(&mut report, name, "server_cpu_us", sessions, Better::Lower);
+            add_quotient(&mut report, name, "server_cpu_us", sessions);
         }
         if let Some(busy) = busy {
             busy.add_to(&mut report);
@@ -233,9 +232,9 @@ impl Run<'_> {
                 let us =
                     report.figure(&name).and_then(|figure| figure.value).unwrap_or_default() * 1e6;
                 let name = name.replace("_busy_s", "_busy_us");
-                report.add_figure(Figure::new(&name, us, Better::Lower).worst_of_all());
+                report.add_figure(Figure::new(&name, us));
                 let per_session = format!("{name}_per_session");
-                add_quotient(&mut report, &per_session, &name, "sessions_done", Better::Lower);
+                add_quotient(&mut report, &per_session, &name, "sessions_done");
             }
         }
         Ok(report)

@@ -50,7 +50,8 @@ impl Compare {
             return Ok(Judgement { verdict: LoadVerdict::Incomparable, lines: differences });
         }
         write_out(&comparison.text())?;
-        Judgement::of(&self.fail_if, None, |threshold| threshold.judge_ratio(&first, &second))
+        let judged = self.fail_if.iter().map(|threshold| threshold.judge_ratio(&first, &second));
+        Ok(Judgement::of(&judged.collect::<Result<Vec<_>, _>>()?, None))
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::LoadError;
 use super::connection::{ConnectionPhase, Ended, Reason};
-use super::report::{Better, Figure, LoadReport};
+use super::report::{Figure, LoadReport};
 use super::target::Target;
 use crate::rtmp::command::Status;
 use crate::text::Escaped;
@@ -84,9 +84,9 @@ impl ConnectionLog {
     pub(super) fn add_to(&self, report: &mut LoadReport) {
         for (phase, took_us) in &self.phases {
             let name = format!("{}_ms", phase.name());
-            report.add_figure(Figure::new(&name, *took_us as f64 / 1000.0, Better::Lower));
+            report.add_figure(Figure::new(&name, *took_us as f64 / 1000.0));
         }
-        report.add_figure(Figure::new("statuses", self.statuses as f64, Better::Neither));
+        report.add_figure(Figure::new("statuses", self.statuses as f64));
         if !self.status_codes.is_empty() {
             report.findings.insert("server_status".to_owned(), self.status_codes.join(", "));
         }

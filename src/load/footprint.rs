@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::LoadError;
 use super::kernel::Sockets;
 use super::process::{MemoryUsage, ProcessError, Usage, Watch};
-use super::report::{Better, Figure, LoadReport};
+use super::report::{Figure, LoadReport};
 use super::sessions::add_quotient;
 
 /// The figure by which memory is divided.
@@ -110,13 +110,13 @@ impl Footprint {
         }
         let slept_s = after.slept.as_secs_f64();
         let share = 100.0 * after.spent.cpu.as_secs_f64() / slept_s;
-        report.add_figure(Figure::new("server_idle_cpu_percent", share, Better::Lower));
+        report.add_figure(Figure::new("server_idle_cpu_percent", share));
         let wakeups = after.spent.wakeups as f64 / slept_s;
-        report.add_figure(Figure::new("server_idle_wakeups_per_s", wakeups, Better::Lower));
+        report.add_figure(Figure::new("server_idle_wakeups_per_s", wakeups));
         let opening_us = rest.spent.cpu.as_secs_f64() * 1e6;
-        report.add_figure(Figure::new("server_opening_cpu_us", opening_us, Better::Lower));
+        report.add_figure(Figure::new("server_opening_cpu_us", opening_us));
         let name = "server_opening_cpu_us_per_session";
-        add_quotient(report, name, "server_opening_cpu_us", "sessions_opened", Better::Lower);
+        add_quotient(report, name, "server_opening_cpu_us", "sessions_opened");
     }
 }
 
@@ -125,11 +125,11 @@ fn add(report: &mut LoadReport, unit: &str, grown: Result<f64, String>) {
     let name = format!("server_{unit}");
     let name = if unit.starts_with("kernel") { unit.to_owned() } else { name };
     report.add_figure(match grown {
-        Ok(bytes) => Figure::new(&name, bytes, Better::Lower),
-        Err(why) => Figure::withheld(&name, &why, Better::Lower),
+        Ok(bytes) => Figure::new(&name, bytes),
+        Err(why) => Figure::withheld(&name, &why),
     });
     let quotient = format!("{unit}_per_session");
-    add_quotient(report, &quotient, &name, SESSIONS, Better::Lower);
+    add_quotient(report, &quotient, &name, SESSIONS);
 }
 
 /// Returns the growth in bytes. Without growth the true value is unknown, and the error gives
@@ -150,8 +150,8 @@ mod tests {
 
     fn report(footprint: Footprint) -> LoadReport {
         let mut report = LoadReport::new("idle", Manifest::new("h", BTreeMap::new()));
-        report.add_figure(Figure::new("sessions_opened", 125.0, Better::Neither));
-        report.add_figure(Figure::new(SESSIONS, 100.0, Better::Higher));
+        report.add_figure(Figure::new("sessions_opened", 125.0));
+        report.add_figure(Figure::new(SESSIONS, 100.0));
         footprint.report(&mut report);
         report
     }

@@ -11,7 +11,7 @@ macro_rules! with_exit_codes {
 
 Exit codes:
   0  the measurement took place and met all thresholds
-  2  the command line is wrong, or a threshold names a figure that the report does not have
+  2  the command line is wrong, or a threshold names a figure that the command does not measure
   4  an address cannot be listened on: in use, not of this machine, or not permitted
   5  the descriptor limit is too low for the connections asked for
   6  a file cannot be read or written, or the system refused something else
@@ -36,7 +36,8 @@ Examples:
   tiderace load compare before.json after.json --fail-if 'p99_ms>1.1x'
 
 Thresholds use the names of the table. Each percentile of a distribution is a figure, such as
-connect_p99_ms. For the first distribution of a report the short form p99_ms works, too."
+connect_p99_ms. For the first distribution of a report the short form p99_ms works, too. They are
+checked before the run: a figure that the command does not measure is refused at once."
 );
 
 /// Help of `load idle`.

@@ -17,8 +17,8 @@ use super::measurement::Measurement;
 use super::options::{Options, rate};
 use super::process::Watch;
 use super::processes::{self, Processes, Share, Sharing};
-use super::report::{Better, Figure, LoadReport};
-use super::sessions::{SessionStage, TIMED, Tally, add_quotient};
+use super::report::{Figure, LoadReport};
+use super::sessions::{SessionStage, Tally, add_quotient};
 use super::target::Target;
 use super::wake::{self, Wakes};
 use crate::time::Time;
@@ -89,15 +89,14 @@ impl Idle {
         let others = run.processes.finish(&measured)?;
         let report = &mut run.measurement.report;
         let held = run.held.unwrap_or_else(|| run.tally.held());
-        report.add_figure(Figure::new("sessions_held", f64::from(held), Better::Higher));
+        report.add_figure(Figure::new("sessions_held", f64::from(held)));
         run.tally.report(report);
         if let Some(wakes) = run.wakes {
             wakes.report(report);
         }
-        let mut report = run.measurement.finish(&measured, &TIMED);
+        let mut report = run.measurement.finish(&measured);
         others.add_to(&mut report)?;
-        let reached = "sessions_reached";
-        add_quotient(&mut report, "connect_rate_per_s", reached, "opening_s", Better::Higher);
+        add_quotient(&mut report, "connect_rate_per_s", "sessions_reached", "opening_s");
         if let Some(footprint) = run.footprint {
             footprint.report(&mut report);
         }

@@ -116,7 +116,14 @@ pub enum LoadError {
         /// The error of the system.
         error: io::Error,
     },
-    /// A threshold names a figure that the report does not have.
+    /// A threshold has a figure or a unit that the command does not measure.
+    BadThreshold {
+        /// The threshold as written.
+        threshold: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A threshold names a figure that does not exist.
     UnknownFigure {
         /// The threshold as written.
         threshold: String,
@@ -175,6 +182,9 @@ impl fmt::Display for LoadError {
                 )
             }
             Self::File { file, error } => write!(f, "{file}: {error}"),
+            Self::BadThreshold { threshold, reason } => {
+                write!(f, "--fail-if {threshold}: {reason}")
+            }
             Self::UnknownFigure { threshold, near } => {
                 write!(
                     f,

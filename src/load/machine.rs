@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use rustix::param::clock_ticks_per_second;
 
-use super::report::{Better, Figure, LoadReport};
+use super::report::{Figure, LoadReport};
 
 /// Suffix of the figures of busy time.
 const BUSY: &str = "_busy_s";
@@ -83,10 +83,7 @@ fn parse(text: &str) -> Vec<CoreTimes> {
 impl BusyTimes {
     /// Adds the figures: of the machine, and of each core that did some work.
     pub fn add_to(&self, report: &mut LoadReport) {
-        // Every process observes the same machine, so the values must not be added.
-        let mut add = |name: &str, value: f64| {
-            report.add_figure(Figure::new(name, value, Better::Lower).worst_of_all());
-        };
+        let mut add = |name: &str, value: f64| report.add_figure(Figure::new(name, value));
         add("machine_busy_s", self.cores.iter().map(|(_, busy_s)| busy_s).sum());
         add("machine_stolen_s", self.stolen_s);
         let shown_s = SHOWN_SHARE_MIN * self.elapsed.as_secs_f64();

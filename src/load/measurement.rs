@@ -15,7 +15,7 @@ use super::measured::Measured;
 use super::options::Options;
 use super::process::{ProcessTree, Usage, Watch};
 use super::processes::Sharing;
-use super::report::{Better, Figure, LoadReport};
+use super::report::{Figure, LoadReport, Need};
 use super::scout;
 use super::target::{Target, check_descriptors};
 
@@ -65,7 +65,7 @@ impl Measurement {
         let is_helper = sharing.helper.is_some();
         check_descriptors(connections, sharing.descriptors())?;
         if !is_helper {
-            options.outputs.check()?;
+            options.check(command)?;
             target.probe()?;
         }
         parameters.extend(options.parameters());
@@ -128,15 +128,14 @@ impl Measurement {
         self.server.as_ref().and_then(Watch::machine_spent)
     }
 
-    /// Adds the figures of the generator itself. If it did not keep up, the figures and
-    /// distributions named in `depends_on_time` are withheld.
-    pub fn finish(mut self, measured: &Measured, depends_on_time: &[&str]) -> LoadReport {
+    /// Adds the figures of the generator itself. If it did not keep up, everything that needs
+    /// [`Need::Punctuality`] is withheld.
+    pub fn finish(mut self, measured: &Measured) -> LoadReport {
         let mut report = self.report;
         report.manifest.duration_s = measured.elapsed.as_secs_f64();
-        let share = Figure::new("generator_cpu_share", measured.cpu_share(), Better::Lower);
-        report.add_figure(share.worst_of_all());
+        report.add_figure(Figure::new("generator_cpu_share", measured.cpu_share()));
         if let Some(reason) = measured.lagged(self.lateness_max) {
-            depends_on_time.iter().for_each(|name| report.withhold(name, &reason));
+            report.withhold_if_needs(Need::Punctuality, &reason);
             report.add_doubt(reason.clone());
             report.lagged = Some(reason);
         }

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use super::connection::Message;
-use super::report::{Better, Distribution, Figure, LoadReport};
+use super::report::{Distribution, Figure, LoadReport};
 use crate::media::codec::{self, AudioFacts, VideoFacts};
 use crate::media::{self, AudioClass, AudioCodec, Tracks, VideoClass, VideoCodec};
 use crate::rtmp::message::{AggregateParts, kind};
@@ -90,9 +90,8 @@ impl Gaps {
     }
 
     fn add_to(self, report: &mut LoadReport, name: &str) {
-        report.add_figure(Figure::new(&format!("{name}s"), self.count as f64, Better::Lower));
-        let longest = Figure::new(&format!("{name}_max_ms"), self.max_ms as f64, Better::Lower);
-        report.add_figure(longest);
+        report.add_figure(Figure::new(&format!("{name}s"), self.count as f64));
+        report.add_figure(Figure::new(&format!("{name}_max_ms"), self.max_ms as f64));
     }
 }
 
@@ -258,7 +257,7 @@ impl Observer {
         });
     }
 
-    /// Adds all results. The names of the distributions are in [`DISTRIBUTIONS`].
+    /// Adds all results.
     pub(super) fn add_to(self, report: &mut LoadReport) {
         for (name, at) in [
             ("first_media_ms", self.first_media),
@@ -269,27 +268,27 @@ impl Observer {
             report.add_figure(match at {
                 Some(at) => {
                     let took = at.since(self.opened).as_secs_f64() * 1000.0;
-                    Figure::new(name, took, Better::Lower)
+                    Figure::new(name, took)
                 }
-                None => Figure::withheld(name, "it did not arrive", Better::Lower),
+                None => Figure::withheld(name, "it did not arrive"),
             });
         }
         let further = self.video.further() + self.audio.further();
-        for (name, count, better) in [
-            ("received_bytes", self.bytes, Better::Higher),
-            ("video_keyframes", self.keyframes, Better::Neither),
-            ("data_messages", self.data_messages, Better::Neither),
-            ("unreadable_messages", self.unreadable, Better::Lower),
-            ("further_tracks", further, Better::Neither),
+        for (name, count) in [
+            ("received_bytes", self.bytes),
+            ("video_keyframes", self.keyframes),
+            ("data_messages", self.data_messages),
+            ("unreadable_messages", self.unreadable),
+            ("further_tracks", further),
         ] {
-            report.add_figure(Figure::new(name, count as f64, better));
+            report.add_figure(Figure::new(name, count as f64));
         }
         if let Some(frames) = self.gop_frames {
-            report.add_figure(Figure::new("gop_frames", frames as f64, Better::Neither));
+            report.add_figure(Figure::new("gop_frames", frames as f64));
         }
         if let Some((last_ms, max_ms)) = self.skew {
-            report.add_figure(Figure::new("av_skew_ms", last_ms.into(), Better::Neither));
-            report.add_figure(Figure::new("av_skew_max_ms", max_ms.into(), Better::Neither));
+            report.add_figure(Figure::new("av_skew_ms", last_ms.into()));
+            report.add_figure(Figure::new("av_skew_max_ms", max_ms.into()));
         }
         self.stalls.add_to(report, "stall");
         if let Some((codec, facts)) = &self.video.facts {
@@ -307,9 +306,6 @@ impl Observer {
         }
     }
 }
-
-/// Distributions that depend on the punctuality of the generator.
-pub(super) const DISTRIBUTIONS: [&str; 2] = ["video_jitter", "audio_jitter"];
 
 /// The AMF0 string with which metadata starts.
 const ON_METADATA: &[u8] = b"\x02\x00\x0aonMetaData";
@@ -380,17 +376,17 @@ impl<Facts> Track<Facts> {
 
     fn add_to(self, report: &mut LoadReport) {
         let Self { name, frames, .. } = self;
-        let mut add = |what: &str, value: f64, better| {
-            report.add_figure(Figure::new(&format!("{name}_{what}"), value, better));
+        let mut add = |what: &str, value: f64| {
+            report.add_figure(Figure::new(&format!("{name}_{what}"), value));
         };
-        add("frames", frames as f64, Better::Higher);
+        add("frames", frames as f64);
         if frames == 0 {
             return;
         }
         let rate = |count: u64| count as f64 * 1000.0 / self.steps_ms as f64;
-        add("frames_per_s", rate(self.steps), Better::Higher);
-        add("bits_per_s", rate(8 * self.steps_bytes), Better::Neither);
-        add("timestamps_back", self.back as f64, Better::Lower);
+        add("frames_per_s", rate(self.steps));
+        add("bits_per_s", rate(8 * self.steps_bytes));
+        add("timestamps_back", self.back as f64);
         self.gaps.add_to(report, &format!("{name}_gap"));
         report.distributions.push(self.jitter);
     }

@@ -62,7 +62,7 @@ pub struct Outputs {
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
     /// Exit with code 15 if this condition holds, such as 'p99_ms>20': a figure of the table, then
-    /// >, >=, < or <=, then a number. May be repeated.
+    /// >, >=, < or <=, then a number, with or without the unit of the figure. May be repeated.
     #[arg(long, value_name = "THRESHOLD", value_parser = Threshold::of_figure)]
     pub fail_if: Vec<Threshold>,
 }
@@ -75,6 +75,17 @@ impl Options {
             ("lateness-max-ms".to_owned(), (self.lateness_max_ms.as_secs_f64() * 1e3).to_string()),
             ("busy".to_owned(), self.busy.to_string()),
         ])
+    }
+
+    /// Checks before a run of `command` that its files can be written, and that its report can meet
+    /// the thresholds.
+    ///
+    /// # Errors
+    /// [`LoadError::File`], [`LoadError::UnknownFigure`] or [`LoadError::BadThreshold`].
+    pub fn check(&self, command: &str) -> Result<(), LoadError> {
+        let mut thresholds = self.outputs.fail_if.iter();
+        thresholds.try_for_each(|known| known.check(command, self.server_pid.is_some()))?;
+        self.outputs.check()
     }
 
     /// Returns whether progress is shown: by default only if standard error is a terminal.

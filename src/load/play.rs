@@ -12,7 +12,7 @@ use super::connection::{ConnectionEvent, ConnectionHead, ConnectionKey, Ended, R
 use super::connection_log::ConnectionLog;
 use super::engine::{self, Agenda, Engine, Scenario, Speak};
 use super::measurement::Measurement;
-use super::observer::{DISTRIBUTIONS, Observer};
+use super::observer::Observer;
 use super::options::Options;
 use super::report::LoadReport;
 use super::target::Target;
@@ -63,7 +63,7 @@ impl PlayCommand {
         if has_ended {
             report.add_doubt("the stream ended before the measurement did");
         }
-        Ok(measurement.finish(&measured, &DISTRIBUTIONS))
+        Ok(measurement.finish(&measured))
     }
 }
 

@@ -222,7 +222,7 @@ impl Watch {
     /// Starts to observe. The series are named after `name`, such as `server_cpu`.
     pub fn start(name: &str, mut tree: ProcessTree) -> Result<Self, ProcessError> {
         let first = tree.sample()?;
-        let mut resident = Series::new(&format!("{name}_resident"), "bytes");
+        let mut resident = Series::new(&format!("{name}_resident"));
         resident.push(0.0, first.resident_bytes as f64);
         Ok(Self {
             tree,
@@ -230,8 +230,8 @@ impl Watch {
             last: (0.0, first),
             machine: machine_now(),
             resident,
-            cpu: Series::new(&format!("{name}_cpu"), "percent"),
-            wakeups: Series::new(&format!("{name}_wakeups"), "per s"),
+            cpu: Series::new(&format!("{name}_cpu")),
+            wakeups: Series::new(&format!("{name}_wakeups")),
         })
     }
 

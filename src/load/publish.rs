@@ -17,7 +17,7 @@ use super::encoder::{EncoderOptions, Frame};
 use super::engine::{self, Agenda, Engine, Scenario, Speak};
 use super::measurement::Measurement;
 use super::options::Options;
-use super::report::{Better, Distribution, Figure, LoadReport, Series};
+use super::report::{Distribution, Figure, LoadReport, Series};
 use super::source::MediaSource;
 use super::target::Target;
 use crate::media::{AudioClass, MediaKind, VideoClass, classify_audio, classify_video};
@@ -69,7 +69,7 @@ impl PublishCommand {
         log.add_to(report);
         sent.add_to(report, log.held());
         report.series.push(waiting_series);
-        Ok(measurement.finish(&measured, &["write_delay"]))
+        Ok(measurement.finish(&measured))
     }
 
     fn parameters(&self) -> BTreeMap<String, String> {
@@ -198,30 +198,30 @@ impl Sent {
     fn add_to(self, report: &mut LoadReport, held: Duration) {
         let rate = |count: u64| count as f64 / held.as_secs_f64();
         let counts = [
-            ("video_frames", self.video_frames, Better::Higher),
-            ("video_keyframes", self.keyframes, Better::Neither),
-            ("audio_frames", self.audio_frames, Better::Higher),
-            ("acknowledgements", self.acknowledgements, Better::Neither),
-            ("waiting_bytes_max", self.waiting_bytes_max as u64, Better::Lower),
+            ("video_frames", self.video_frames),
+            ("video_keyframes", self.keyframes),
+            ("audio_frames", self.audio_frames),
+            ("acknowledgements", self.acknowledgements),
+            ("waiting_bytes_max", self.waiting_bytes_max as u64),
         ];
-        for (name, count, better) in counts {
-            report.add_figure(Figure::new(name, count as f64, better));
+        for (name, count) in counts {
+            report.add_figure(Figure::new(name, count as f64));
         }
         for (name, value) in [
             ("video_frames_per_s", rate(self.video_frames)),
             ("video_bits_per_s", rate(8 * self.video_bytes)),
             ("audio_bits_per_s", rate(8 * self.audio_bytes)),
         ] {
-            report.add_figure(Figure::new(name, value, Better::Higher));
+            report.add_figure(Figure::new(name, value));
         }
         let unacknowledged = match self.acknowledgements {
             0 => {
                 let reason = "the server sent no acknowledgements";
-                Figure::withheld("unacknowledged_bytes_max", reason, Better::Lower)
+                Figure::withheld("unacknowledged_bytes_max", reason)
             }
             _ => {
                 let bytes = self.unacknowledged_bytes_max.into();
-                Figure::new("unacknowledged_bytes_max", bytes, Better::Lower)
+                Figure::new("unacknowledged_bytes_max", bytes)
             }
         };
         report.add_figure(unacknowledged);
@@ -242,7 +242,7 @@ impl Run {
             waiting: VecDeque::new(),
             is_blocked: false,
             waiting_bytes: 0,
-            waiting_series: Series::new("waiting", "bytes"),
+            waiting_series: Series::new("waiting"),
             sent: Sent::new(),
         }
     }

@@ -10,7 +10,7 @@ use clap::ValueEnum;
 
 use super::connection::{ConnectionHead, ConnectionPhase, Ended, Reason};
 use super::engine::Speak;
-use super::report::{Better, Distribution, Figure, LoadReport};
+use super::report::{Distribution, Figure, LoadReport};
 use super::target::Target;
 use crate::rtmp::client::Purpose;
 use crate::time::Time;
@@ -76,20 +76,6 @@ pub struct Tally {
     ended: u32,
     failed: BTreeMap<&'static str, u32>,
 }
-
-/// Figures and distributions that are withheld if the generator did not keep up.
-pub const TIMED: [&str; 10] = [
-    "opening_s",
-    "session",
-    "wake",
-    "to_stage",
-    ConnectionPhase::Tcp.name(),
-    ConnectionPhase::Handshake.name(),
-    ConnectionPhase::Connect.name(),
-    ConnectionPhase::Stream.name(),
-    ConnectionPhase::Publish.name(),
-    ConnectionPhase::Play.name(),
-];
 
 impl Tally {
     /// Creates a tally of sessions, the first of which is due at `begins_at`.
@@ -189,25 +175,24 @@ impl Tally {
 
     /// Adds the figures, and puts the distributions in front of those already in the report.
     pub fn report(self, report: &mut LoadReport) {
-        let mut count = |name: &str, value: u32, better| {
-            report.add_figure(Figure::new(name, f64::from(value), better));
+        let mut count = |name: &str, value: u32| {
+            report.add_figure(Figure::new(name, f64::from(value)));
         };
-        count("sessions_opened", self.opened, Better::Neither);
-        count("sessions_reached", self.reached, Better::Higher);
-        count("sessions_failed", self.failed.values().sum(), Better::Lower);
+        count("sessions_opened", self.opened);
+        count("sessions_reached", self.reached);
+        count("sessions_failed", self.failed.values().sum());
         for (kind, failed) in self.failed {
-            count(&format!("failed_{kind}"), failed, Better::Lower);
+            count(&format!("failed_{kind}"), failed);
         }
         let opening = self.last_reached.since(self.begins_at).as_secs_f64();
-        let opening = Figure::new("opening_s", opening, Better::Neither).worst_of_all();
-        report.add_figure(opening);
+        report.add_figure(Figure::new("opening_s", opening));
         let all = [self.to_stage].into_iter().chain(self.phases);
         report.distributions.splice(0..0, all.filter(|known| !known.is_empty()));
     }
 }
 
 /// Adds the quotient of two figures. It is withheld if either figure is withheld or missing.
-pub fn add_quotient(report: &mut LoadReport, name: &str, over: &str, under: &str, better: Better) {
+pub fn add_quotient(report: &mut LoadReport, name: &str, over: &str, under: &str) {
     let known = |name: &str| {
         let figure = report.figures.iter().find(|figure| figure.name == name);
         let why = figure.and_then(|figure| figure.withheld.clone());
@@ -215,8 +200,8 @@ pub fn add_quotient(report: &mut LoadReport, name: &str, over: &str, under: &str
         figure.and_then(|figure| figure.value).ok_or(why)
     };
     let figure = match known(over).and_then(|over| Ok((over, known(under)?))) {
-        Ok((over, under)) => Figure::new(name, over / under, better),
-        Err(why) => Figure::withheld(name, &why, better),
+        Ok((over, under)) => Figure::new(name, over / under),
+        Err(why) => Figure::withheld(name, &why),
     };
     report.add_figure(figure);
 }
@@ -235,21 +220,20 @@ mod tests {
     #[test]
     fn quotients_are_computed_from_counts_and_withheld_with_them() {
         let mut report = LoadReport::new("churn", Manifest::new("h", BTreeMap::new()));
-        let figure = |name, value| Figure::new(name, value, Better::Neither);
-        report.add_figure(figure("sessions", 30.0));
-        report.add_figure(figure("opening_s", 1.5));
-        report.add_figure(figure("none", 0.0));
-        report.add_figure(Figure::withheld("late", "the generator lagged", Better::Lower));
+        report.add_figure(Figure::new("sessions_done", 30.0));
+        report.add_figure(Figure::new("opening_s", 1.5));
+        report.add_figure(Figure::new("sessions_held", 0.0));
+        report.add_figure(Figure::withheld("churn_s", "the generator lagged"));
         let mut quotient = |over, under| {
-            add_quotient(&mut report, "rate_per_s", over, under, Better::Higher);
-            let figure = report.figure("rate_per_s").unwrap();
+            add_quotient(&mut report, "session_rate_per_s", over, under);
+            let figure = report.figure("session_rate_per_s").unwrap();
             (figure.value, figure.withheld)
         };
-        assert_eq!(quotient("sessions", "opening_s"), (Some(20.0), None));
-        assert_eq!(quotient("late", "opening_s").1.unwrap(), "the generator lagged");
-        assert_eq!(quotient("sessions", "late").1.unwrap(), "the generator lagged");
-        assert_eq!(quotient("sessions", "nothing").1.unwrap(), "there is no nothing");
+        assert_eq!(quotient("sessions_done", "opening_s"), (Some(20.0), None));
+        assert_eq!(quotient("churn_s", "opening_s").1.unwrap(), "the generator lagged");
+        assert_eq!(quotient("sessions_done", "churn_s").1.unwrap(), "the generator lagged");
+        assert_eq!(quotient("sessions_done", "nothing").1.unwrap(), "there is no nothing");
         let nothing = "the quotient is undefined: nothing was counted to divide by";
-        assert_eq!(quotient("sessions", "none"), (None, Some(nothing.to_owned())));
+        assert_eq!(quotient("sessions_done", "sessions_held"), (None, Some(nothing.to_owned())));
     }
 }

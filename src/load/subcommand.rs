@@ -15,7 +15,7 @@ use super::options::Outputs;
 use super::play::PlayCommand;
 use super::processes::{self, Sharing};
 use super::publish::PublishCommand;
-use super::report::{LoadReport, Threshold};
+use super::report::{JudgedThreshold, LoadReport, Threshold};
 use super::streams::fanout::Fanout;
 use super::streams::ingest::Ingest;
 
@@ -65,17 +65,17 @@ impl LoadCommand {
     pub fn run(&self) -> Result<Judgement, LoadError> {
         match self {
             Self::Idle(idle) => {
-                deliver_share(&idle.measure()?, &idle.sharing, &idle.options.outputs)
+                deliver_share(idle.measure()?, &idle.sharing, &idle.options.outputs)
             }
             Self::Churn(churn) => {
-                deliver_share(&churn.measure()?, &churn.sharing, &churn.options.outputs)
+                deliver_share(churn.measure()?, &churn.sharing, &churn.options.outputs)
             }
-            Self::Fanout(fanout) => deliver(&fanout.measure()?, &fanout.options.outputs),
-            Self::Ingest(ingest) => deliver(&ingest.measure()?, &ingest.options.outputs),
+            Self::Fanout(fanout) => deliver(fanout.measure()?, &fanout.options.outputs),
+            Self::Ingest(ingest) => deliver(ingest.measure()?, &ingest.options.outputs),
             Self::Compare(compare) => compare.run(),
             Self::Floor(floor) => floor.serve().map(|()| Judgement::default()),
-            Self::Play(play) => deliver(&play.measure()?, &play.options.outputs),
-            Self::Publish(publish) => deliver(&publish.measure()?, &publish.options.outputs),
+            Self::Play(play) => deliver(play.measure()?, &play.options.outputs),
+            Self::Publish(publish) => deliver(publish.measure()?, &publish.options.outputs),
         }
     }
 }
@@ -104,41 +104,48 @@ pub enum LoadVerdict {
 }
 
 impl Judgement {
-    /// Judges by all thresholds. A lagging generator outweighs missed thresholds, because its
+    /// Concludes from all thresholds. A lagging generator outweighs missed thresholds, because its
     /// figures do not describe the server.
-    pub(super) fn of(
-        thresholds: &[Threshold],
-        lagged: Option<&str>,
-        judge: impl Fn(&Threshold) -> Result<Option<String>, LoadError>,
-    ) -> Result<Self, LoadError> {
-        let judged = thresholds.iter().map(judge).collect::<Result<Vec<_>, _>>()?;
-        let missed = judged.into_iter().flatten();
+    pub(super) fn of(thresholds: &[JudgedThreshold], lagged: Option<&str>) -> Self {
+        let missed = thresholds.iter().filter(|judged| !judged.is_met());
+        let missed = missed.map(|judged| judged.line.clone());
         let lines: Vec<_> = lagged.map(str::to_owned).into_iter().chain(missed).collect();
         let verdict = match lagged {
             Some(_) => LoadVerdict::Lagged,
             None if lines.is_empty() => LoadVerdict::Good,
             None => LoadVerdict::Missed,
         };
-        Ok(Self { verdict, lines })
+        Self { verdict, lines }
     }
 }
 
 /// Delivers the report. A helper hands its report to the first process, which delivers the sum.
 fn deliver_share(
-    report: &LoadReport,
+    report: LoadReport,
     sharing: &Sharing,
     outputs: &Outputs,
 ) -> Result<Judgement, LoadError> {
     match sharing.helper {
-        Some(_) => processes::hand_over(report).map(|()| Judgement::default()),
+        Some(_) => processes::hand_over(&report).map(|()| Judgement::default()),
         None => deliver(report, outputs),
     }
 }
 
-fn deliver(report: &LoadReport, outputs: &Outputs) -> Result<Judgement, LoadError> {
-    outputs.write(report)?;
-    let lagged = report.lagged.as_deref();
-    Judgement::of(&outputs.fail_if, lagged, |threshold| threshold.judge(report))
+/// Judges the report and writes it with the verdicts.
+fn deliver(mut report: LoadReport, outputs: &Outputs) -> Result<Judgement, LoadError> {
+    let judged = judge(&outputs.fail_if, &report)?;
+    report.thresholds.extend(judged);
+    outputs.write(&report)?;
+    Ok(Judgement::of(&report.thresholds, report.lagged.as_deref()))
+}
+
+/// Judges those thresholds that the run itself has not judged.
+fn judge(thresholds: &[Threshold], report: &LoadReport) -> Result<Vec<JudgedThreshold>, LoadError> {
+    let is_open = |threshold: &&Threshold| {
+        let text = threshold.to_string();
+        !report.thresholds.iter().any(|judged| judged.threshold == text)
+    };
+    thresholds.iter().filter(is_open).map(|threshold| threshold.judge(report)).collect()
 }
 
 #[cfg(test)]
@@ -146,15 +153,15 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::super::manifest::Manifest;
-    use super::super::report::{Better, Figure};
+    use super::super::report::Figure;
     use super::*;
 
     fn judged(bounds: &[&str], lagged: Option<&str>) -> Result<Judgement, LoadError> {
         let mut report = LoadReport::new("idle", Manifest::new("h", BTreeMap::new()));
-        report.add_figure(Figure::new("lost", 3.0, Better::Lower));
+        report.add_figure(Figure::new("sessions_failed", 3.0));
         let thresholds: Vec<_> =
             bounds.iter().map(|text| Threshold::of_figure(text).unwrap()).collect();
-        Judgement::of(&thresholds, lagged, |threshold| threshold.judge(&report))
+        Ok(Judgement::of(&judge(&thresholds, &report)?, lagged))
     }
 
     #[test]
@@ -164,23 +171,27 @@ mod tests {
             lines: lines.iter().map(|line| (*line).to_owned()).collect(),
         };
         assert_eq!(judged(&[], None).unwrap(), outcome(LoadVerdict::Good, &[]));
-        assert_eq!(judged(&["lost>3"], None).unwrap(), outcome(LoadVerdict::Good, &[]));
-        let (two, one) = ("lost>2: lost is 3", "lost>1: lost is 3");
-        let missed = judged(&["lost>2", "lost>5", "lost>1"], None).unwrap();
+        assert_eq!(judged(&["sessions_failed>3"], None).unwrap(), outcome(LoadVerdict::Good, &[]));
+        let (two, one) =
+            ("sessions_failed>2: sessions_failed is 3", "sessions_failed>1: sessions_failed is 3");
+        let missed =
+            judged(&["sessions_failed>2", "sessions_failed>5", "sessions_failed>1"], None).unwrap();
         assert_eq!(missed, outcome(LoadVerdict::Missed, &[two, one]));
     }
 
     #[test]
     fn a_lagging_generator_outweighs_missed_thresholds() {
-        let outcome = judged(&["lost>2"], Some("it was late")).unwrap();
+        let outcome = judged(&["sessions_failed>2"], Some("it was late")).unwrap();
         assert_eq!(outcome.verdict, LoadVerdict::Lagged);
-        assert_eq!(outcome.lines, ["it was late", "lost>2: lost is 3"]);
+        assert_eq!(outcome.lines, ["it was late", "sessions_failed>2: sessions_failed is 3"]);
         assert_eq!(judged(&[], Some("it was late")).unwrap().verdict, LoadVerdict::Lagged);
     }
 
     #[test]
     fn a_threshold_of_an_unknown_figure_is_an_error() {
-        let error = judged(&["lots>2"], None).unwrap_err();
-        assert_eq!(error.to_string(), "--fail-if lots>2: no such figure; the nearest are lost");
+        let error = judged(&["sessions_fallen>2"], None).unwrap_err().to_string();
+        let expected =
+            "--fail-if sessions_fallen>2: no such figure; the nearest are sessions_failed";
+        assert_eq!(error, expected);
     }
 }

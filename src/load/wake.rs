@@ -12,7 +12,7 @@ use super::connection::{
     ConnectionEvent, ConnectionHead, ConnectionKey, ConnectionPhase, Ended, Message,
 };
 use super::engine::{Agenda, Engine, Scenario, Speak};
-use super::report::{Better, Distribution, Figure, LoadReport};
+use super::report::{Distribution, Figure, LoadReport};
 use super::sessions::key_of;
 use crate::rtmp::client::Purpose;
 use crate::rtmp::message::kind;
@@ -170,11 +170,10 @@ impl Wakes {
                 "the stream for the sessions to be woken could not be published: {reason}"
             ));
         }
-        let woken = Figure::new("sessions_woken", f64::from(self.woken), Better::Neither);
-        report.add_figure(woken);
+        report.add_figure(Figure::new("sessions_woken", f64::from(self.woken)));
         for (kind, count) in self.failed {
             let name = format!("wake_failed_{kind}");
-            report.add_figure(Figure::new(&name, f64::from(count), Better::Lower));
+            report.add_figure(Figure::new(&name, f64::from(count)));
         }
         if !self.wake.is_empty() {
             report.distributions.push(self.wake);

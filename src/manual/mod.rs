@@ -13,6 +13,7 @@
 //! | [`encoders`] | names, messages, timestamps and quirks of encoders and players |
 //! | [`debugging`] | from what you see to its cause |
 //! | [`measuring`] | `tiderace load` |
+//! | [`load_figures`] | every figure of `tiderace load`: unit, meaning, when it is valid |
 //! | [`figures`] | what things cost, next to other servers, and how that is measured |
 //! | [`comparing`] | measuring another server beside, with fair settings |
 //!
@@ -58,6 +59,10 @@ pub mod debugging {}
 #[doc = include_str!("links.md")]
 #[doc = include_str!("measuring.md")]
 pub mod measuring {}
+
+#[doc = include_str!("links.md")]
+#[doc = include_str!("load_figures.md")]
+pub mod load_figures {}
 
 #[doc = include_str!("links.md")]
 #[doc = include_str!("figures.md")]

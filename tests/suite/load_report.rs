@@ -11,7 +11,7 @@ use hdrhistogram::Histogram;
 use hdrhistogram::serialization::Deserializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
 use tiderace::load::manifest::Manifest;
-use tiderace::load::report::{Better, Distribution, Figure, LoadReport};
+use tiderace::load::report::{Distribution, Figure, LoadReport, ThresholdVerdict};
 
 use crate::load_runs::NEVER_LATE;
 use crate::support::directory::Directory;
@@ -87,11 +87,38 @@ fn thresholds_have_codes_of_their_own_and_one_line_each() {
         ),
         "{errors}"
     );
+    assert_eq!(text(&unknown.stdout), "", "it is refused before the run");
+}
 
-    // Nobody listens on port 1: what is malformed is refused before anybody looks.
-    let malformed = load(&["idle", "rtmp://127.0.0.1:1/live/a", "--fail-if", "p99_ms=20"]);
-    assert_eq!(malformed.status.code(), Some(2), "{malformed:?}");
-    assert!(text(&malformed.stderr).contains("'p99_ms>20'"), "{malformed:?}");
+#[test]
+fn thresholds_are_checked_before_anybody_looks_for_the_server() {
+    // Nobody listens on port 1.
+    let refused = |threshold: &str| {
+        let output = load(&["idle", "rtmp://127.0.0.1:1/live/a", "--fail-if", threshold]);
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        text(&output.stderr).to_owned()
+    };
+    assert!(refused("p99_ms=20").contains("'p99_ms>20'"));
+    for (threshold, reason) in [
+        ("stalls>0", "load idle does not measure this; fanout, play do"),
+        ("p99_ms>20s", "expected a number in ms, got one in s"),
+        ("server_idle_cpu_percent>1", "this figure needs --server-pid"),
+    ] {
+        let expected = format!("tiderace: --fail-if {threshold}: {reason}\n");
+        assert_eq!(refused(threshold), expected);
+    }
+}
+
+#[test]
+fn verdicts_of_thresholds_are_in_the_report() {
+    let server = Start::new("verdicts", "").start();
+    let flags = ["--json", "-", "--fail-if", "sessions_held<6", "--fail-if", "failed_reset>0"];
+    let output = idle(&server, &flags);
+    assert_eq!(output.status.code(), Some(15), "{output:?}");
+    let report = LoadReport::from_json(text(&output.stdout)).unwrap();
+    let verdicts = report.thresholds.iter().map(|judged| (judged.verdict, judged.value));
+    let expected = [(ThresholdVerdict::Missed, Some(5.0)), (ThresholdVerdict::Met, Some(0.0))];
+    assert!(verdicts.eq(expected), "{report:?}");
 }
 
 #[test]
@@ -180,7 +207,7 @@ fn help_of_every_command_has_examples_and_exit_codes() {
 /// Of a fanout on this machine, with as many microseconds of latency.
 fn report(latency_us: u64) -> LoadReport {
     let mut report = LoadReport::new("fanout", Manifest::new("rtmp://h/live/a", [].into()));
-    report.add_figure(Figure::new("frames_lost", 3.0, Better::Lower));
+    report.add_figure(Figure::new("frames_lost", 3.0));
     let mut latency = Distribution::new("latency");
     latency.record(Duration::from_secs(1), latency_us);
     report.distributions.push(latency);

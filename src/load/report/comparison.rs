@@ -4,7 +4,8 @@
 //! conditions.
 
 use super::layout::{Grid, Notes, harmless, wrapped};
-use super::model::{Better, Figure, LoadReport};
+use super::metric::Better;
+use super::model::{Figure, LoadReport};
 use super::quantity::number;
 use super::terminal::{identity, ordered, shown};
 use super::threshold::ratio;
@@ -118,11 +119,11 @@ mod tests {
 
     fn changed() -> LoadReport {
         let mut report = sample::report();
-        report.add_figure(Figure::new("frames_delivered", 8_991.0, Better::Higher));
-        report.add_figure(Figure::new("frames_lost", 0.0, Better::Lower));
-        report.add_figure(Figure::new("server_cpu_s_per_gb", 0.945, Better::Lower));
-        report.add_figure(Figure::new("failed_timeout", 2.0, Better::Lower));
-        report.add_figure(Figure::new("stalls", 1.0, Better::Lower));
+        report.add_figure(Figure::new("frames_received", 8_991.0));
+        report.add_figure(Figure::new("frames_lost", 0.0));
+        report.add_figure(Figure::new("server_cpu_s_per_gb", 0.945));
+        report.add_figure(Figure::new("players_failed_timeout", 4.0));
+        report.add_figure(Figure::new("stalls", 1.0));
         report.manifest.label = None;
         report
     }

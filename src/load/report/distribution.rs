@@ -13,16 +13,13 @@ use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Deserializer, Serializer as _, V2DeflateSerializer};
 use serde::{Deserialize, Serialize};
 
-use super::model::{Better, Figure, ReportError};
+use super::metric::{Metric, MetricGroup, QUANTILES, Quantile};
+use super::model::{Figure, ReportError};
 
 /// Three significant digits: the error of a value is at most 0.1 %.
 const SIGNIFICANT_DIGITS: u8 = 3;
 /// Length of the intervals for which a distribution is also kept.
 pub(super) const INTERVAL: Duration = Duration::from_secs(1);
-
-/// The percentiles of a distribution that become figures of the report.
-const PERCENTILES: [(&str, f64); 5] =
-    [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p999", 0.999), ("max", 1.0)];
 
 /// A distribution of durations in microseconds, over the whole run and for each second of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -38,15 +35,18 @@ pub struct Distribution {
 }
 
 impl Distribution {
-    /// Creates an empty distribution, such as `latency`, `tcp`, `first_frame` or `lateness`.
+    /// Creates an empty distribution of a row of the table of metrics, such as `latency`.
+    ///
+    /// # Panics
+    /// In a debug build, if the table has no such row.
     pub fn new(name: &str) -> Self {
-        Self {
-            name: name.to_owned(),
-            histogram: empty(),
-            closed: BTreeMap::new(),
-            open: None,
-            withheld: None,
-        }
+        let is_known = Metric::of_distribution(name).is_some();
+        debug_assert!(is_known, "the table of metrics has no distribution {name}");
+        Self::empty(name.to_owned())
+    }
+
+    fn empty(name: String) -> Self {
+        Self { name, histogram: empty(), closed: BTreeMap::new(), open: None, withheld: None }
     }
 
     /// Returns the name.
@@ -88,33 +88,28 @@ impl Distribution {
     /// Withholds the distribution and removes all its values.
     pub fn withhold(&mut self, reason: &str) {
         let name = std::mem::take(&mut self.name);
-        *self = Self { withheld: Some(reason.to_owned()), ..Self::new(&name) };
+        *self = Self { withheld: Some(reason.to_owned()), ..Self::empty(name) };
     }
 
     /// Returns the percentiles as figures, such as `latency_p99_ms`.
     pub fn figures(&self) -> impl Iterator<Item = Figure> + '_ {
-        PERCENTILES.iter().map(|(percentile, _)| percentile).zip(self.percentiles_ms()).map(
-            |(percentile, value)| {
-                let name = format!("{}_{percentile}_ms", self.name);
-                let nothing = "nothing was recorded";
-                match value {
-                    Some(value) => Figure::new(&name, value, Better::Lower),
-                    None => Figure::withheld(
-                        &name,
-                        self.withheld.as_deref().unwrap_or(nothing),
-                        Better::Lower,
-                    ),
-                }
-            },
-        )
+        QUANTILES.iter().zip(self.quantiles_ms()).map(|(quantile, value)| {
+            let reason = self.withheld.as_deref().unwrap_or("nothing was recorded");
+            Figure::of_quantile(quantile.of(&self.name), value, reason)
+        })
     }
 
-    /// Returns the values at [`PERCENTILES`], or none if the histogram is empty.
-    fn percentiles_ms(&self) -> [Option<f64>; 5] {
+    /// Returns the values at [`QUANTILES`], or none if the histogram is empty.
+    fn quantiles_ms(&self) -> [Option<f64>; QUANTILES.len()] {
         let is_given = !self.histogram.is_empty();
-        PERCENTILES.map(|(_, quantile)| {
-            is_given.then(|| self.histogram.value_at_quantile(quantile) as f64 / 1000.0)
+        QUANTILES.map(|Quantile { share, .. }| {
+            is_given.then(|| self.histogram.value_at_quantile(share) as f64 / 1000.0)
         })
+    }
+
+    /// Returns what the distribution describes.
+    pub fn group(&self) -> MetricGroup {
+        Metric::of_distribution(&self.name).map_or(MetricGroup::Result, |metric| metric.group)
     }
 
     /// Returns the intervals of the run in order. Intervals without values are left out.
@@ -248,14 +243,13 @@ const UNIT: &str = "us";
 impl From<Distribution> for DistributionText {
     fn from(mut distribution: Distribution) -> Self {
         distribution.close();
-        let values = distribution.percentiles_ms();
-        let percentiles = PERCENTILES.iter().zip(values);
+        let percentiles = QUANTILES.iter().zip(distribution.quantiles_ms());
         let packed = Packed::new(&distribution.histogram);
         Self {
             unit: UNIT.to_owned(),
             count: distribution.histogram.len(),
             percentiles_ms: percentiles
-                .filter_map(|((name, _), value)| value.map(|value| ((*name).to_owned(), value)))
+                .filter_map(|(quantile, value)| Some((quantile.name.to_owned(), value?)))
                 .collect(),
             histogram: packed.map(|packed| packed.text()).unwrap_or_default(),
             interval_s: INTERVAL.as_secs(),
@@ -373,7 +367,7 @@ mod tests {
     #[test]
     fn no_value_is_off_by_more_than_a_thousandth() {
         for value in values(99) {
-            let mut distribution = Distribution::new("a");
+            let mut distribution = Distribution::new("latency");
             distribution.record(Duration::ZERO, value);
             let max = distribution.figures().last().unwrap().value.unwrap() * 1000.0;
             assert!(max >= value as f64 * 0.999 && max <= value as f64 * 1.001, "{value} {max}");
@@ -384,7 +378,8 @@ mod tests {
     fn empty_distribution_has_percentiles_that_are_withheld() {
         let figures: Vec<_> = Distribution::new("tcp").figures().collect();
         let names: Vec<_> = figures.iter().map(|figure| figure.name.as_str()).collect();
-        let expected = ["tcp_p50_ms", "tcp_p90_ms", "tcp_p99_ms", "tcp_p999_ms", "tcp_max_ms"];
+        let expected =
+            ["p50", "p90", "p95", "p99", "p999", "max"].map(|name| format!("tcp_{name}_ms"));
         assert_eq!(names, expected);
         assert!(figures.iter().all(|figure| figure.value.is_none()));
         assert_eq!(figures[0].withheld.as_deref(), Some("nothing was recorded"));

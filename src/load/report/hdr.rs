@@ -66,9 +66,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn characters_that_would_end_a_tag_are_replaced() {
+        assert_eq!(tag("time, to\njoin"), "time__to_join");
+    }
+
+    #[test]
     fn log_reads_back_as_the_intervals_of_each_distribution() {
         let mut report = sample::report();
-        let mut join = Distribution::new("time to join, all");
+        let mut join = Distribution::new("first_frame_after_play");
         join.record(Duration::from_millis(1500), 77);
         report.distributions.push(join);
         report.manifest.duration_s = 2.25;
@@ -93,7 +98,7 @@ mod tests {
         let expected = [
             of("latency", (0, 1000), 1000, 299),
             of("latency", (1, 1000), 1000, 399),
-            of("time_to_join__all", (1, 1000), 1, 77),
+            of("first_frame_after_play", (1, 1000), 1, 77),
             of("latency", (2, 250), 1000, 3191),
         ];
         assert_eq!(found, expected);

@@ -6,10 +6,11 @@
 use std::fmt::{self, Display, Write};
 
 use super::distribution::Distribution;
-use super::model::{Better, Figure, LoadReport, Series};
+use super::metric::{Better, MetricGroup, QUANTILES};
+use super::model::{Figure, LoadReport, Series};
 use super::plot::{Axis, HALF, Line, Plot, PlotSize, WIDE};
 use super::plot_points::{self, Moment};
-use super::quantity::{Quantity, number};
+use super::quantity::{MetricUnit, number};
 use super::terminal::{SeriesSummary, flags, milliseconds, ordered};
 use crate::load::manifest::Manifest;
 
@@ -18,8 +19,6 @@ const STYLE: &str = include_str!("page.css");
 const COLOURS: [&str; 8] = ["c1", "c2", "c3", "c4", "c5", "c6", "c7", "c8"];
 /// Start of the percentile axis for finding the lower end of the other axis: the fifth percentile.
 const LEAST_DECADES: f64 = 0.02;
-/// Distributions of the generator itself, which are not latencies of the server.
-const OWN: [&str; 2] = ["lateness", "turn"];
 
 /// Returns the page.
 pub fn page(report: &LoadReport) -> String {
@@ -92,26 +91,24 @@ fn tiles(report: &LoadReport) -> String {
         return String::new();
     };
     let mut text = "<div class=\"tiles\">\n".to_owned();
-    for (figure, percentile) in main.figures().zip(PERCENTILES) {
+    for (figure, quantile) in main.figures().zip(QUANTILES) {
         let value = figure.value.map(milliseconds).unwrap_or_default();
         let name = Html(main.name());
         let _ = writeln!(
             text,
-            "<div class=\"tile\"><b>{value} ms</b><span>{name}, {percentile}</span></div>"
+            "<div class=\"tile\"><b>{value} ms</b><span>{name}, {}</span></div>",
+            quantile.heading
         );
     }
     text + "</div>\n"
 }
-
-/// The columns of a distribution, in the order of its figures.
-const PERCENTILES: [&str; 5] = ["p50", "p90", "p99", "p99.9", "max"];
 
 /// Returns the distributions that have values, each with its CSS class.
 fn classes(distributions: &[Distribution]) -> Vec<(&Distribution, &'static str)> {
     let mut colours = COLOURS.into_iter().cycle();
     let filled = distributions.iter().filter(|distribution| !distribution.is_empty());
     let classed = filled.map(|distribution| {
-        let is_own = OWN.contains(&distribution.name());
+        let is_own = distribution.group() == MetricGroup::Generator;
         (distribution, if is_own { "own" } else { colours.next().unwrap_or_default() })
     });
     classed.collect()
@@ -178,7 +175,7 @@ fn over_time(report: &LoadReport) -> String {
     let filled = || report.distributions.iter().filter(|distribution| !distribution.is_empty());
     let end_s = report.manifest.duration_s;
     // The first distribution is the main one of the command, unless it is withheld.
-    let main = filled().next().filter(|first| !OWN.contains(&first.name()));
+    let main = filled().next().filter(|first| first.group() != MetricGroup::Generator);
     let others: String = filled()
         .skip(usize::from(main.is_some()))
         .map(|other| moments(other, HALF, "", end_s))
@@ -223,7 +220,7 @@ fn moments(distribution: &Distribution, size: PlotSize, class: &str, end_s: f64)
 }
 
 fn server(report: &LoadReport) -> String {
-    let is_server = |series: &&Series| series.name.starts_with("server_");
+    let is_server = |series: &&Series| series.group() == MetricGroup::Server;
     let (server, others): (Vec<_>, Vec<_>) =
         report.series.iter().filter(|series| !series.points.is_empty()).partition(is_server);
     let mut text = "<h2>The server over time</h2>\n".to_owned();
@@ -250,14 +247,14 @@ fn one_series(series: &Series, class: &'static str, end_s: f64) -> String {
     let Some(SeriesSummary { first, mean, max, last }) = SeriesSummary::of(series) else {
         return String::new();
     };
-    let quantity = Quantity::of_series(&series.unit);
+    let quantity = series.unit;
     let points = plot_points::thinned(&series.points);
     let end_s = points.last().map_or(end_s, |(at_s, _)| end_s.max(*at_s));
     let plot = Plot {
         size: HALF,
         title: format!("{} over time", series.name),
         x: Axis::time(end_s),
-        y: Axis::from_zero(&series.unit, max, |value| quantity.text(value)),
+        y: Axis::from_zero(series.unit.name(), max, |value| quantity.text(value)),
         tips: plot_points::series_tips(&points, |value| quantity.text(value)),
         lines: vec![Line { class, pieces: vec![points] }],
     };
@@ -297,8 +294,8 @@ fn tables(report: &LoadReport) -> String {
     }
     if !report.distributions.is_empty() {
         text += "<div class=\"scroll\"><table>\n<thead><tr><th>times in ms</th>";
-        for percentile in PERCENTILES {
-            let _ = write!(text, "<th>{percentile}</th>");
+        for quantile in QUANTILES {
+            let _ = write!(text, "<th>{}</th>", quantile.heading);
         }
         text += "<th>count</th></tr></thead>\n<tbody>\n";
         text.extend(report.distributions.iter().map(distribution_row));
@@ -317,7 +314,7 @@ fn figure_row(figure: &Figure) -> String {
             Html(reason)
         );
     };
-    let value = Quantity::of_figure(&figure.name).text(value);
+    let value = figure.unit().text(value);
     let way = match figure.better {
         Better::Lower => "lower is better",
         Better::Higher => "higher is better",
@@ -332,7 +329,7 @@ fn distribution_row(distribution: &Distribution) -> String {
         let reason = distribution.withheld().map(|reason| format!("withheld: {reason}"));
         let reason = reason.unwrap_or_else(|| "nothing was recorded".to_owned());
         return format!(
-            "<tr><td><code>{name}</code></td><td class=\"reason\" colspan=\"6\">{}</td></tr>\n",
+            "<tr><td><code>{name}</code></td><td class=\"reason\" colspan=\"7\">{}</td></tr>\n",
             Html(&reason)
         );
     }
@@ -382,7 +379,7 @@ fn run(report: &LoadReport) -> [(String, String); 5] {
 
 fn machine(manifest: &Manifest) -> [(String, String); 8] {
     let machine = &manifest.machine;
-    let bytes = |value: f64| Quantity::of_series("bytes").text(value);
+    let bytes = |value: f64| MetricUnit::Bytes.text(value);
     let unknown = || "not known".to_owned();
     [
         ("kernel", machine.kernel.clone()),
@@ -454,13 +451,13 @@ mod tests {
         }
         for part in [
             "<b>3.191 ms</b><span>latency, p99.9</span>",
-            "<td>0.4725 s</td><td class=\"way\">lower is better</td>",
-            "withheld: no session rested",
+            "<td>0.4725 s/GB</td><td class=\"way\">lower is better</td>",
+            "withheld: nobody looked",
             "aria-label=\"durations by percentile\"",
             "aria-label=\"latency over time\"",
             "aria-label=\"server_resident over time\"",
             "aria-label=\"server_cpu over time\"",
-            "first 5 MB, mean 5.833 MB, max 6.5 MB, last 6 MB",
+            "first 5 MB, mean 6 MB, max 6.5 MB, last 6 MB",
             "<li>the server shares its core</li>",
             "<dt>kernel</dt><dd>Linux 6.1.0</dd>",
             "<dt>--players</dt><dd>10</dd>",
@@ -469,7 +466,7 @@ mod tests {
         ] {
             assert!(page.contains(part), "no {part}");
         }
-        assert_eq!(page.matches("<svg ").count(), 4);
+        assert_eq!(page.matches("<svg ").count(), 5);
     }
 
     #[test]
@@ -478,21 +475,19 @@ mod tests {
         let mut report = sample::report();
         report.command = hostile.to_owned();
         report.add_doubt(hostile);
-        report.add_figure(Figure::withheld(hostile, hostile, Better::Lower));
-        report.distributions.push(Distribution::new(hostile));
-        let mut distribution = Distribution::new(hostile);
-        distribution.record(std::time::Duration::ZERO, 5);
-        report.distributions.insert(0, distribution);
-        let mut series = Series::new(hostile, hostile);
-        series.push(0.0, 1.0);
-        report.series.push(series);
+        report.figures[0].name = hostile.to_owned();
+        report.figures[0].withhold(hostile);
+        report.series[0].name = hostile.to_owned();
         let manifest = &mut report.manifest;
         manifest.label = Some(hostile.to_owned());
         manifest.target = hostile.to_owned();
         manifest.started_utc = hostile.to_owned();
         manifest.parameters.insert(hostile.to_owned(), hostile.to_owned());
         manifest.machine.kernel = hostile.to_owned();
-        let page = well_formed(&report);
+        // Only a file can have a distribution that the table of metrics does not have.
+        let name = serde_json::to_string(hostile).unwrap();
+        let text = report.to_json().unwrap().replace("\"latency\"", &name);
+        let page = well_formed(&LoadReport::from_json(&text).unwrap());
         assert!(!page.contains("<script") && !page.contains("\" onload"), "{page}");
         assert!(!page.contains('\u{0}'));
     }

@@ -24,14 +24,15 @@ impl Grid {
     }
 
     /// Returns the rows below `heading`. The heading is not indented.
-    pub(super) fn text<const N: usize>(&self, heading: [&str; N]) -> String {
-        let mut widths = heading.map(width).to_vec();
+    pub(super) fn text<'a>(&self, heading: impl IntoIterator<Item = &'a str>) -> String {
+        let heading: Vec<_> = heading.into_iter().map(str::to_owned).collect();
+        let mut widths: Vec<_> = heading.iter().map(|cell| width(cell)).collect();
         widths[0] = widths[0].saturating_sub(INDENT);
         for row in &self.rows {
             widths.resize(widths.len().max(row.len()), 0);
             widths.iter_mut().zip(row).for_each(|(known, cell)| *known = (*known).max(width(cell)));
         }
-        let heading = line(0, widths[0] + INDENT, &heading.map(str::to_owned), &widths);
+        let heading = line(0, widths[0] + INDENT, &heading, &widths);
         let rows = self.rows.iter().map(|row| line(INDENT, widths[0], row, &widths));
         std::iter::once(heading).chain(rows).collect()
     }

@@ -1,14 +1,17 @@
 //! The results of a measurement, and the forms in which they are reported.
 //!
 //! Every form is made from one [`LoadReport`], so the JSON file, the interval log and the HTML page
-//! contain the same figures as the table in the terminal. A [`Comparison`] compares two reports,
-//! and a [`Threshold`] judges a report.
+//! contain the same figures as the table in the terminal. [`METRICS`] defines each figure: its name,
+//! its unit, what is better, and when it is valid. A [`Comparison`] compares reports, and a
+//! [`Threshold`] judges one.
 
 mod comparison;
 mod distribution;
 mod hdr;
 mod html;
 mod layout;
+mod metric;
+mod metric_table;
 mod model;
 mod plot;
 mod plot_points;
@@ -20,9 +23,12 @@ pub use comparison::Comparison;
 pub use distribution::{Distribution, Interval};
 pub use hdr::interval_log;
 pub use html::page;
-pub use model::{Better, Combine, Figure, LoadReport, ReportError, Series};
+pub use metric::{Better, Combine, Metric, MetricGroup, MetricKind, Need, QUANTILES, Quantile};
+pub use metric_table::METRICS;
+pub use model::{Figure, LoadReport, ReportError, Series};
+pub use quantity::MetricUnit;
 pub use terminal::table;
-pub use threshold::Threshold;
+pub use threshold::{JudgedThreshold, Threshold, ThresholdVerdict};
 
 #[cfg(test)]
 mod sample;

@@ -9,6 +9,9 @@ use std::fmt::{self, Display};
 use serde::{Deserialize, Serialize};
 
 use super::distribution::Distribution;
+use super::metric::{Better, Combine, Metric, MetricGroup, Need};
+use super::quantity::MetricUnit;
+use super::threshold::JudgedThreshold;
 use crate::load::manifest::Manifest;
 
 /// The value of `format` in a report file.
@@ -36,6 +39,9 @@ pub struct LoadReport {
     pub findings: BTreeMap<String, String>,
     /// Reasons to doubt the figures.
     pub doubts: Vec<String>,
+    /// The thresholds of the run with their verdicts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub thresholds: Vec<JudgedThreshold>,
     /// Why the generator did not keep up, if so. Figures that depend on time are then withheld.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lagged: Option<String>,
@@ -52,6 +58,7 @@ impl LoadReport {
             series: Vec::new(),
             findings: BTreeMap::new(),
             doubts: Vec::new(),
+            thresholds: Vec::new(),
             lagged: None,
         }
     }
@@ -82,6 +89,23 @@ impl LoadReport {
             distribution.withhold(reason);
         }
         self.series.retain(|series| series.name != name);
+    }
+
+    /// Withholds everything that is valid only if `need` is met.
+    pub fn withhold_if_needs(&mut self, need: Need, reason: &str) {
+        let is_invalid =
+            |metric: Option<&Metric>| metric.is_some_and(|metric| metric.needs_that(need));
+        for figure in &mut self.figures {
+            if figure.value.is_some() && is_invalid(Metric::of_figure(&figure.name)) {
+                figure.withhold(reason);
+            }
+        }
+        for distribution in &mut self.distributions {
+            if is_invalid(Metric::of_distribution(distribution.name())) {
+                distribution.withhold(reason);
+            }
+        }
+        self.series.retain(|series| !is_invalid(Metric::of_series(&series.name)));
     }
 
     /// Returns all figures: the single ones, then the percentiles of each distribution.
@@ -175,30 +199,6 @@ struct File<T> {
     report: T,
 }
 
-/// Which direction of a figure is an improvement.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Better {
-    /// Less is better: a cost, a delay, a loss.
-    Lower,
-    /// More is better: a rate.
-    Higher,
-    /// It only describes the run.
-    Neither,
-}
-
-/// How the values of several processes are combined.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Combine {
-    /// Add them: counts, and rates of processes that run in parallel.
-    Sum,
-    /// Take the largest: the worst value if lower is better.
-    Max,
-    /// Take the smallest: the worst value if higher is better.
-    Min,
-}
-
 /// One number of a report.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Figure {
@@ -209,6 +209,9 @@ pub struct Figure {
     /// Why the value is withheld.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub withheld: Option<String>,
+    /// Unit of the value. Files of earlier versions have none.
+    #[serde(default)]
+    unit: MetricUnit,
     /// Which direction is an improvement.
     pub better: Better,
     /// How values of several processes are combined.
@@ -216,34 +219,68 @@ pub struct Figure {
 }
 
 impl Figure {
-    /// Creates a figure whose values add up over processes. A value that is not finite, such as a
+    /// Creates a figure of a row of the table of metrics. A value that is not finite, such as a
     /// quotient by zero, is withheld.
-    pub fn new(name: &str, value: f64, better: Better) -> Self {
-        let mut figure = Self {
-            name: name.to_owned(),
-            value: Some(value),
-            withheld: None,
-            better,
-            combine: Combine::Sum,
-        };
+    ///
+    /// # Panics
+    /// In a debug build, if the table has no such row.
+    pub fn new(name: &str, value: f64) -> Self {
+        let mut figure = Self::foreign(name, value);
+        let metric = Metric::of_figure(name);
+        debug_assert!(metric.is_some(), "the table of metrics has no {name}");
+        if let Some(Metric { unit, better, combine, .. }) = metric {
+            (figure.unit, figure.better, figure.combine) = (*unit, *better, *combine);
+        }
         if !value.is_finite() {
             figure.withhold("the quotient is undefined: nothing was counted to divide by");
         }
         figure
     }
 
+    /// Creates a count that only describes the run, for a program that adds figures of its own to a
+    /// report. The table of metrics need not have it.
+    pub fn foreign(name: &str, value: f64) -> Self {
+        Self {
+            name: name.to_owned(),
+            value: Some(value),
+            withheld: None,
+            unit: MetricUnit::Count,
+            better: Better::Neither,
+            combine: Combine::Sum,
+        }
+    }
+
+    /// Creates the figure of a quantile. The distribution may be from a file of another version,
+    /// whose name the table does not have.
+    pub(super) fn of_quantile(name: String, value: Option<f64>, reason: &str) -> Self {
+        Self {
+            name,
+            value,
+            withheld: value.is_none().then(|| reason.to_owned()),
+            unit: MetricUnit::Ms,
+            better: Better::Lower,
+            combine: Combine::Max,
+        }
+    }
+
     /// Creates a figure that is withheld, with the reason.
-    pub fn withheld(name: &str, reason: &str, better: Better) -> Self {
-        let mut figure = Self::new(name, 0.0, better);
+    ///
+    /// # Panics
+    /// As for [`Figure::new`].
+    pub fn withheld(name: &str, reason: &str) -> Self {
+        let mut figure = Self::new(name, 0.0);
         figure.withhold(reason);
         figure
     }
 
-    /// Makes the worst value represent all processes, because quotients do not add up. The exact
-    /// quotient can be computed from the merged counts.
-    pub fn worst_of_all(mut self) -> Self {
-        self.combine = if self.better == Better::Higher { Combine::Min } else { Combine::Max };
-        self
+    /// Returns the unit. The table knows it better than a file of an earlier version.
+    pub fn unit(&self) -> MetricUnit {
+        Metric::of_figure(&self.name).map_or(self.unit, |metric| metric.unit)
+    }
+
+    /// Returns what the figure describes.
+    pub fn group(&self) -> MetricGroup {
+        Metric::of_figure(&self.name).map_or(MetricGroup::Result, |metric| metric.group)
     }
 
     /// Withholds the value.
@@ -276,16 +313,27 @@ impl Figure {
 pub struct Series {
     /// Name in snake case, without the unit: `server_resident`, `sessions_open`.
     pub name: String,
-    /// Unit of the values: `bytes`, `percent`, `sessions`, `bit/s`.
-    pub unit: String,
+    /// Unit of the values.
+    pub unit: MetricUnit,
     /// Pairs of seconds since the start and value, in order of time.
     pub points: Vec<(f64, f64)>,
 }
 
 impl Series {
-    /// Creates a series without points.
-    pub fn new(name: &str, unit: &str) -> Self {
-        Self { name: name.to_owned(), unit: unit.to_owned(), points: Vec::new() }
+    /// Creates a series of a row of the table of metrics, without points.
+    ///
+    /// # Panics
+    /// In a debug build, if the table has no such row.
+    pub fn new(name: &str) -> Self {
+        let metric = Metric::of_series(name);
+        debug_assert!(metric.is_some(), "the table of metrics has no series {name}");
+        let unit = metric.map_or(MetricUnit::Count, |metric| metric.unit);
+        Self { name: name.to_owned(), unit, points: Vec::new() }
+    }
+
+    /// Returns what the series describes.
+    pub fn group(&self) -> MetricGroup {
+        Metric::of_series(&self.name).map_or(MetricGroup::Result, |metric| metric.group)
     }
 
     /// Adds a point. Points that are not finite or out of order are ignored.
@@ -369,15 +417,15 @@ mod tests {
         let parameters = BTreeMap::from([("players".to_owned(), "10".to_owned())]);
         let mut report =
             LoadReport::new("fanout", Manifest::new("rtmp://[::1]/live/a", parameters));
-        report.add_figure(Figure::new("frames_lost", 3.0, Better::Lower));
-        report.add_figure(Figure::new("cpu_s_per_gb", 0.1 + 0.2, Better::Lower).worst_of_all());
+        report.add_figure(Figure::new("frames_lost", 3.0));
+        report.add_figure(Figure::new("server_cpu_s_per_gb", 0.1 + 0.2));
         let mut latency = Distribution::new("latency");
         for value_us in 1..=1000 {
             latency.record(Duration::from_millis(value_us * 3), value_us * 10);
         }
         report.distributions.push(latency);
         report.distributions.push(Distribution::new("first_frame"));
-        let mut series = Series::new("server_resident", "bytes");
+        let mut series = Series::new("server_resident");
         series.push(0.0, 1.0e6);
         series.push(1.5, 1.0e6 / 3.0);
         report.series.push(series);
@@ -394,7 +442,7 @@ mod tests {
     #[test]
     fn report_reads_back_as_it_was_written() {
         let mut withheld = report();
-        withheld.withhold("cpu_s_per_gb", "nothing was delivered");
+        withheld.withhold("server_cpu_s_per_gb", "nothing was delivered");
         withheld.withhold("latency", "the generator lagged");
         for report in [report(), withheld] {
             let text = report.to_json().unwrap();
@@ -488,20 +536,22 @@ mod tests {
     fn figures_of_processes_add_up_or_the_worst_stands_for_all() {
         let figures = |lost, cpu, rate| {
             let mut report = LoadReport::new("churn", Manifest::new("h", BTreeMap::new()));
-            report.add_figure(Figure::new("lost", lost, Better::Lower));
-            report.add_figure(Figure::new("cpu", cpu, Better::Lower).worst_of_all());
-            report.add_figure(Figure::new("rate", rate, Better::Higher).worst_of_all());
+            report.add_figure(Figure::new("frames_lost", lost));
+            report.add_figure(Figure::new("server_cpu_s", cpu));
+            report.add_figure(Figure::new("accepted_share", rate));
             report
         };
         let mut sum = figures(1.0, 2.0, 3.0);
         sum.merge(figures(10.0, 1.5, 2.5)).unwrap();
-        let values = ["lost", "cpu", "rate"].map(|name| value(&sum, name));
+        let values =
+            ["frames_lost", "server_cpu_s", "accepted_share"].map(|name| value(&sum, name));
         assert_eq!(values, [Some(11.0), Some(2.0), Some(2.5)]);
         sum.merge(figures(f64::NAN, 9.0, 9.0)).unwrap();
-        let values = ["lost", "cpu", "rate"].map(|name| value(&sum, name));
+        let values =
+            ["frames_lost", "server_cpu_s", "accepted_share"].map(|name| value(&sum, name));
         assert_eq!(values, [None, Some(9.0), Some(2.5)]);
         let why = "the quotient is undefined: nothing was counted to divide by";
-        assert_eq!(sum.figure("lost").unwrap().withheld.as_deref(), Some(why));
+        assert_eq!(sum.figure("frames_lost").unwrap().withheld.as_deref(), Some(why));
     }
 
     #[test]
@@ -527,7 +577,7 @@ mod tests {
     #[test]
     fn series_of_processes_add_up_over_time() {
         let series = |points: &[(f64, f64)]| {
-            let mut series = Series::new("sessions_open", "sessions");
+            let mut series = Series::new("sessions");
             points.iter().for_each(|(at_s, value)| series.push(*at_s, *value));
             series
         };
@@ -539,7 +589,7 @@ mod tests {
 
     #[test]
     fn invalid_points_are_left_out() {
-        let mut series = Series::new("a", "b");
+        let mut series = Series::new("sessions");
         for point in [(0.0, 1.0), (2.0, f64::INFINITY), (f64::NAN, 1.0), (2.0, 2.0), (1.0, 3.0)] {
             series.push(point.0, point.1);
         }

@@ -1,89 +1,130 @@
-//! Formats the numbers of a report for people: digits and unit.
+//! The units of a report, and numbers as text: digits and unit.
 //!
-//! Owns the mapping from a name or unit to a format. A time keeps the unit of its name, so the
-//! number shown can be used in a threshold. Bytes, bits and shares are scaled for readability.
+//! Owns how a number is printed, and which units a threshold may be written with. A time keeps the
+//! unit of its name, so the number shown can be used in a threshold. Bytes, bits and shares are
+//! scaled for readability.
 
-/// Unit of a number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Quantity {
-    unit: Unit,
-    is_rate: bool,
-}
+use serde::{Deserialize, Serialize};
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Unit {
+/// Unit of a metric.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub enum MetricUnit {
     /// No unit; the name says what is counted.
+    #[default]
     Count,
-    /// Shown with this unit, unscaled.
-    Named(&'static str),
-    /// Scaled by powers of 1000, with the symbol of the base unit.
-    Scaled(&'static str),
-    /// A share of one, shown in percent.
+    /// Events per second.
+    PerS,
+    /// Microseconds.
+    Us,
+    /// Milliseconds.
+    Ms,
+    /// Seconds.
+    S,
+    /// Seconds per 10^9 bytes.
+    SPerGb,
+    /// Bytes.
+    Bytes,
+    /// Bits per second.
+    BitPerS,
+    /// A part of one, shown in percent.
     Share,
+    /// Hundredths of one core.
+    Percent,
 }
 
-/// Suffixes that come after the unit in a name.
-const CHOICES: [&str; 4] = ["max", "min", "mean", "total"];
+/// Names in reports, and symbols behind numbers.
+const UNITS: [(MetricUnit, &str, &str); 10] = [
+    (MetricUnit::Count, "count", ""),
+    (MetricUnit::PerS, "per s", "/s"),
+    (MetricUnit::Us, "us", " us"),
+    (MetricUnit::Ms, "ms", " ms"),
+    (MetricUnit::S, "s", " s"),
+    (MetricUnit::SPerGb, "s/GB", " s/GB"),
+    (MetricUnit::Bytes, "bytes", "B"),
+    (MetricUnit::BitPerS, "bit/s", "bit/s"),
+    (MetricUnit::Share, "share", " %"),
+    (MetricUnit::Percent, "percent", " %"),
+];
 
-impl Quantity {
-    /// Returns the unit of a figure from its name, such as `resident_bytes_per_session` or
-    /// `connect_rate_per_s`. The part after `_per_` matters only if it is seconds.
-    pub(super) fn of_figure(name: &str) -> Self {
-        let (counted, per) = name.split_once("_per_").unwrap_or((name, ""));
-        let mut words = counted.rsplit('_');
-        Self::of(words.find(|word| !CHOICES.contains(word)).unwrap_or_default(), per)
+/// Prefixes of units that are scaled, the largest first.
+const PREFIXES: [(f64, &str); 4] = [(1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")];
+
+impl MetricUnit {
+    /// Returns the name in reports, such as `bytes` or `per s`.
+    pub fn name(self) -> &'static str {
+        self.row().1
     }
 
-    /// Returns the unit of a series: `bytes`, `percent`, `per s`, `bit/s`.
-    pub(super) fn of_series(unit: &str) -> Self {
-        let (counted, per) = unit
-            .split_once('/')
-            .or_else(|| unit.split_once(" per "))
-            .or_else(|| unit.strip_prefix("per ").map(|per| ("", per)))
-            .unwrap_or((unit, ""));
-        Self::of(counted, per)
+    fn symbol(self) -> &'static str {
+        self.row().2
     }
 
-    fn of(unit: &str, per: &str) -> Self {
-        let unit = match unit {
-            "ns" => Unit::Named("ns"),
-            "us" => Unit::Named("us"),
-            "ms" => Unit::Named("ms"),
-            "s" => Unit::Named("s"),
-            "kb" => Unit::Named("kB"),
-            "mb" => Unit::Named("MB"),
-            "gb" => Unit::Named("GB"),
-            "kbit" => Unit::Named("kbit"),
-            "mbit" => Unit::Named("Mbit"),
-            "percent" => Unit::Named("%"),
-            "share" => Unit::Share,
-            "byte" | "bytes" => Unit::Scaled("B"),
-            "bit" | "bits" => Unit::Scaled("bit"),
-            _ => Unit::Count,
-        };
-        Self { unit, is_rate: per.rsplit('_').next() == Some("s") }
+    fn row(self) -> &'static (Self, &'static str, &'static str) {
+        UNITS.iter().find(|(unit, _, _)| *unit == self).unwrap_or(&UNITS[0])
+    }
+
+    const fn is_scaled(self) -> bool {
+        matches!(self, Self::Bytes | Self::BitPerS)
+    }
+
+    /// Returns whether each value of a series is the mean since the value before it. The other
+    /// units are those of states at one moment.
+    pub(super) const fn is_rate(self) -> bool {
+        matches!(self, Self::PerS | Self::BitPerS | Self::Percent)
     }
 
     /// Formats a number with its unit.
     pub(super) fn text(self, value: f64) -> String {
-        let (number, unit) = match self.unit {
-            Unit::Count => (number(value), String::new()),
-            Unit::Named(unit) => (number(value), format!(" {unit}")),
-            Unit::Share => (number(value * 100.0), " %".to_owned()),
-            Unit::Scaled(one) => {
-                let (value, prefix) = scaled(value);
-                (number(value), format!(" {prefix}{one}"))
-            }
-        };
-        number + &unit + if self.is_rate { "/s" } else { "" }
+        let symbol = self.symbol();
+        if self == Self::Share {
+            return number(value * 100.0) + symbol;
+        }
+        if !self.is_scaled() {
+            return number(value) + symbol;
+        }
+        let prefix = PREFIXES.into_iter().find(|(scale, _)| value.abs() >= *scale);
+        let (scale, prefix) = prefix.unwrap_or((1.0, ""));
+        format!("{} {prefix}{symbol}", number(value / scale))
+    }
+
+    /// Returns the number by which a value with this `suffix` is multiplied, or `None` if the suffix
+    /// is of another unit. A value without a suffix is in the unit itself.
+    pub(super) fn factor(self, suffix: &str) -> Option<f64> {
+        let (suffix, symbol) = (suffix.trim(), self.symbol().trim());
+        if suffix.is_empty() || suffix == symbol {
+            let is_percent = self == Self::Share && !suffix.is_empty();
+            return Some(if is_percent { 0.01 } else { 1.0 });
+        }
+        let prefix = suffix.strip_suffix(symbol).filter(|_| self.is_scaled())?.trim();
+        PREFIXES.into_iter().find(|(_, known)| *known == prefix).map(|(scale, _)| scale)
+    }
+
+    /// Describes the numbers of a threshold, such as "a number in ms".
+    pub(super) fn expected(self) -> String {
+        match self {
+            Self::Count => "a number without a unit".to_owned(),
+            Self::PerS => "a number per second".to_owned(),
+            Self::Share => "a part of one, such as 0.01, or 1%".to_owned(),
+            Self::Bytes => "a number of bytes, such as 4096 or 4kB".to_owned(),
+            Self::BitPerS => "a number of bits per second, such as 4000000 or 4Mbit/s".to_owned(),
+            unit => format!("a number in {}", unit.symbol().trim()),
+        }
     }
 }
 
-/// Scales a number by powers of 1000. Returns the result and the prefix.
-fn scaled(value: f64) -> (f64, &'static str) {
-    let steps = [(1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")];
-    let step = steps.into_iter().find(|(step, _)| value.abs() >= *step);
-    step.map_or((value, ""), |(step, prefix)| (value / step, prefix))
+impl From<MetricUnit> for String {
+    fn from(unit: MetricUnit) -> Self {
+        unit.name().to_owned()
+    }
+}
+
+impl From<String> for MetricUnit {
+    /// A unit that a later version may have is shown as a plain number.
+    fn from(name: String) -> Self {
+        let known = UNITS.iter().find(|(_, known, _)| *known == name);
+        known.map(|(unit, _, _)| *unit).unwrap_or_default()
+    }
 }
 
 /// Formats a number with four digits, or a whole number in groups of three digits.
@@ -128,42 +169,57 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_name_of_a_figure_decides_the_format_of_its_number() {
-        for (name, value, expected) in [
-            ("sessions_held", 10_000.0, "10,000"),
-            ("latency_p99_ms", 0.6789, "0.6789 ms"),
-            ("accept_cpu_us", 73.42, "73.42 us"),
-            ("cpu_s_per_gb", 0.47, "0.47 s"),
-            ("resident_bytes_per_session", 482.3, "482.3 B"),
-            ("resident_bytes", 16_616_000.0, "16.62 MB"),
-            ("delivered_bytes_per_s", 1.25e9, "1.25 GB/s"),
-            ("bitrate_bits_per_s", 4e6, "4 Mbit/s"),
-            ("connect_rate_per_s", 1234.56, "1,235/s"),
-            ("generator_cpu_share", 0.12345, "12.35 %"),
-            ("server_cpu_percent", 0.0, "0 %"),
-            ("wakeups_per_s", 0.125, "0.125/s"),
-            ("delivered_gb", 1.5, "1.5 GB"),
-            ("waiting_bytes_max", 2048.0, "2.048 kB"),
-            ("wakeups_per_session_per_s", 0.5, "0.5/s"),
-            ("bytes", 999.0, "999 B"),
-            ("", 1.0, "1"),
+    fn numbers_are_printed_with_their_unit() {
+        for (unit, value, expected) in [
+            (MetricUnit::Count, 10_000.0, "10,000"),
+            (MetricUnit::Ms, 0.6789, "0.6789 ms"),
+            (MetricUnit::Us, 73.42, "73.42 us"),
+            (MetricUnit::S, 1.5, "1.5 s"),
+            (MetricUnit::SPerGb, 0.47, "0.47 s/GB"),
+            (MetricUnit::Bytes, 482.3, "482.3 B"),
+            (MetricUnit::Bytes, 16_616_000.0, "16.62 MB"),
+            (MetricUnit::BitPerS, 1.25e9, "1.25 Gbit/s"),
+            (MetricUnit::PerS, 1234.56, "1,235/s"),
+            (MetricUnit::Share, 0.12345, "12.35 %"),
+            (MetricUnit::Percent, 0.0, "0 %"),
         ] {
-            assert_eq!(Quantity::of_figure(name).text(value), expected, "{name}");
+            assert_eq!(unit.text(value), expected, "{unit:?}");
         }
     }
 
     #[test]
-    fn the_unit_of_a_series_decides_the_format_of_its_numbers() {
-        for (unit, value, expected) in [
-            ("bytes", 5.5e6, "5.5 MB"),
-            ("percent", 12.0, "12 %"),
-            ("per s", 3.5, "3.5/s"),
-            ("sessions", 1000.0, "1,000"),
-            ("sessions per s", 7.0, "7/s"),
-            ("bit/s", 4e6, "4 Mbit/s"),
+    fn a_threshold_may_have_the_unit_of_its_metric_and_no_other() {
+        for (unit, suffix, factor) in [
+            (MetricUnit::Ms, "", Some(1.0)),
+            (MetricUnit::Ms, "ms", Some(1.0)),
+            (MetricUnit::Ms, " ms", Some(1.0)),
+            (MetricUnit::Ms, "s", None),
+            (MetricUnit::S, "ms", None),
+            (MetricUnit::Count, "", Some(1.0)),
+            (MetricUnit::Count, "%", None),
+            (MetricUnit::Share, "", Some(1.0)),
+            (MetricUnit::Share, "%", Some(0.01)),
+            (MetricUnit::Percent, "%", Some(1.0)),
+            (MetricUnit::Bytes, "kB", Some(1e3)),
+            (MetricUnit::Bytes, "B", Some(1.0)),
+            (MetricUnit::Bytes, "M", None),
+            (MetricUnit::BitPerS, "Mbit/s", Some(1e6)),
+            (MetricUnit::BitPerS, "MB", None),
+            (MetricUnit::PerS, "/s", Some(1.0)),
+            (MetricUnit::SPerGb, "s/GB", Some(1.0)),
         ] {
-            assert_eq!(Quantity::of_series(unit).text(value), expected, "{unit}");
+            assert_eq!(unit.factor(suffix), factor, "{unit:?} {suffix:?}");
         }
+    }
+
+    #[test]
+    fn a_unit_of_a_later_version_is_read_as_a_plain_number() {
+        for (unit, name, _) in UNITS {
+            let text = serde_json::to_string(&unit).unwrap();
+            assert_eq!(text, format!("{name:?}"));
+            assert_eq!(serde_json::from_str::<MetricUnit>(&text).unwrap(), unit);
+        }
+        assert_eq!(serde_json::from_str::<MetricUnit>("\"furlongs\"").unwrap(), MetricUnit::Count);
     }
 
     #[test]

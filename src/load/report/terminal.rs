@@ -4,8 +4,9 @@
 
 use super::distribution::Distribution;
 use super::layout::{Grid, Notes, harmless, wrapped};
+use super::metric::QUANTILES;
 use super::model::{Figure, LoadReport, Series};
-use super::quantity::{Quantity, number};
+use super::quantity::number;
 use crate::load::manifest::Manifest;
 use crate::load::process::Identity;
 
@@ -72,15 +73,10 @@ pub(super) fn identity(server: &Identity) -> String {
     }
 }
 
-/// Orders figures by importance: results of the command, cost of the server, the generator, and
-/// failures.
+/// Orders figures by what they describe.
 pub(super) fn ordered(figures: &[Figure]) -> Vec<&Figure> {
-    let group = |figure: &&Figure| {
-        let groups = ["server_", "machine_", "generator_", "failed_"];
-        groups.iter().position(|prefix| figure.name.starts_with(prefix)).map_or(0, |at| at + 1)
-    };
     let mut ordered: Vec<_> = figures.iter().collect();
-    ordered.sort_by_key(group);
+    ordered.sort_by_key(|figure| figure.group());
     ordered
 }
 
@@ -95,7 +91,7 @@ fn figures(figures: &[Figure], notes: &mut Notes) -> String {
 /// Formats the value of a figure, or the reference to the reason why it is withheld.
 pub(super) fn shown(figure: &Figure, notes: &mut Notes) -> String {
     match figure.value {
-        Some(value) => Quantity::of_figure(&figure.name).text(value),
+        Some(value) => figure.unit().text(value),
         None => notes.withheld(figure.withheld.as_deref().unwrap_or_default()),
     }
 }
@@ -115,8 +111,11 @@ fn distributions(distributions: &[Distribution], notes: &mut Notes) -> String {
             None => grid.push([name, shown(&figures[0], notes)]),
         }
     }
-    let heading = ["times in ms", "p50", "p90", "p99", "p99.9", "max", "count"];
-    if grid.is_empty() { String::new() } else { grid.text(heading) }
+    if grid.is_empty() {
+        return String::new();
+    }
+    let quantiles = QUANTILES.iter().map(|quantile| quantile.heading);
+    grid.text(["times in ms"].into_iter().chain(quantiles).chain(["count"]))
 }
 
 /// Formats milliseconds with the precision of the histograms, and at most to the microsecond.
@@ -136,8 +135,7 @@ fn series(series: &[Series]) -> String {
         let Some(SeriesSummary { first, mean, max, last }) = SeriesSummary::of(series) else {
             continue;
         };
-        let quantity = Quantity::of_series(&series.unit);
-        let values = [first, mean, max, last].map(|value| quantity.text(value));
+        let values = [first, mean, max, last].map(|value| series.unit.text(value));
         grid.push([harmless(&series.name)].into_iter().chain(values));
     }
     let heading = ["over time", "first", "mean", "max", "last"];
@@ -157,13 +155,29 @@ impl SeriesSummary {
     /// Returns the summary, or `None` for a series without points.
     pub(super) fn of(series: &Series) -> Option<Self> {
         let values = || series.points.iter().map(|(_, value)| *value);
+        let (first, last) = (values().next()?, values().next_back()?);
         Some(Self {
-            first: values().next()?,
-            mean: values().sum::<f64>() / series.points.len() as f64,
+            first,
+            mean: mean_over_time(series).unwrap_or(first),
             max: values().fold(f64::NEG_INFINITY, f64::max),
-            last: values().next_back()?,
+            last,
         })
     }
+}
+
+/// Returns the mean by time, because points are not equally far apart. A rate holds since the point
+/// before it, and the first one since the start. A state changes evenly between two points.
+fn mean_over_time(series: &Series) -> Option<f64> {
+    let is_rate = series.unit.is_rate();
+    let start = if is_rate { Some((0.0, 0.0)) } else { None };
+    let points = || start.iter().chain(&series.points);
+    let (mut area, mut length_s) = (0.0, 0.0);
+    for ((from_s, from), (to_s, to)) in points().zip(points().skip(1)) {
+        let height = if is_rate { *to } else { f64::midpoint(*from, *to) };
+        area += (to_s - from_s) * height;
+        length_s += to_s - from_s;
+    }
+    (length_s > 0.0).then(|| area / length_s)
 }
 
 #[cfg(test)]
@@ -171,6 +185,25 @@ mod tests {
     use super::super::sample;
     use super::*;
     use crate::load::report::layout::COLUMNS;
+
+    #[test]
+    fn the_mean_of_a_series_is_weighted_by_time() {
+        let mean = |name: &str, points: &[(f64, f64)]| {
+            let mut series = Series::new(name);
+            points.iter().for_each(|(at_s, value)| series.push(*at_s, *value));
+            SeriesSummary::of(&series).map(|summary| summary.mean)
+        };
+        // A rate of 10 for a second, then of 40 for two.
+        assert_eq!(mean("server_cpu", &[(1.0, 10.0), (3.0, 40.0)]), Some(30.0));
+        // A sliver of a second counts as little as it lasted.
+        let sliver = mean("server_cpu", &[(1.0, 10.0), (1.01, 1000.0)]).unwrap();
+        assert!((sliver - 20.0 / 1.01).abs() < 1e-9, "{sliver}");
+        // Memory that grows for two seconds, then stays for two.
+        let resident = [(0.0, 0.0), (2.0, 100.0), (4.0, 100.0)];
+        assert_eq!(mean("server_resident", &resident), Some(75.0));
+        assert_eq!(mean("server_resident", &[(3.0, 7.0)]), Some(7.0));
+        assert_eq!(mean("server_resident", &[]), None);
+    }
 
     #[test]
     fn table_of_a_report_has_this_form() {

@@ -1,10 +1,14 @@
-//! Thresholds: `p99_ms>20`, or for two runs `p99_ms>1.1x`.
+//! Thresholds: `p99_ms>20`, or for two sides of a comparison `p99_ms>1.1x`.
 //!
-//! Owns the syntax of a threshold and its judgement. Figures without a threshold are not judged.
+//! Owns the syntax of a threshold, its check before a run, and its judgement. Figures without a
+//! threshold are not judged.
 
 use std::fmt::{self, Display};
 
+use serde::{Deserialize, Serialize};
+
 use super::layout::harmless;
+use super::metric::{Metric, Need};
 use super::model::{Figure, LoadReport};
 use super::quantity::number;
 use crate::load::LoadError;
@@ -16,7 +20,10 @@ pub struct Threshold {
     text: String,
     figure: String,
     operator: Operator,
+    /// The number as written, without its unit.
     bound: f64,
+    /// The unit as written, or nothing.
+    unit: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +46,38 @@ const RATIO: char = 'x';
 /// Number of similar names suggested for an unknown one.
 const NEAR_MAX: usize = 5;
 
+/// A threshold with its verdict, as a report records it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JudgedThreshold {
+    /// The threshold as written.
+    pub threshold: String,
+    /// The outcome.
+    pub verdict: ThresholdVerdict,
+    /// The value that decided, unless it is withheld.
+    pub value: Option<f64>,
+    /// The verdict in words, with figure and value.
+    pub line: String,
+}
+
+/// Outcome of a threshold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ThresholdVerdict {
+    /// The condition does not hold.
+    Met,
+    /// The condition holds.
+    Missed,
+    /// The figure has no value, which counts as missed.
+    Withheld,
+}
+
+impl JudgedThreshold {
+    /// Returns whether the threshold counts as met.
+    pub fn is_met(&self) -> bool {
+        self.verdict == ThresholdVerdict::Met
+    }
+}
+
 impl Threshold {
     /// Parses a bound on a figure.
     ///
@@ -46,7 +85,8 @@ impl Threshold {
     /// A text that says what was expected.
     pub fn of_figure(text: &str) -> Result<Self, String> {
         let expected = "expected a figure, one of > >= < <= and a number, such as 'p99_ms>20'";
-        Self::parse(text, text).ok_or_else(|| expected.to_owned())
+        let threshold = Self::parse(text).filter(|threshold| !threshold.is_ratio());
+        threshold.ok_or_else(|| expected.to_owned())
     }
 
     /// Parses a bound on the ratio of a figure in two runs.
@@ -55,36 +95,66 @@ impl Threshold {
     /// A text that says what was expected.
     pub fn of_ratio(text: &str) -> Result<Self, String> {
         let expected = "expected a figure, one of > >= < <= and a ratio, such as 'p99_ms>1.1x'";
-        let bound = text.trim_end().strip_suffix(RATIO);
-        bound.and_then(|bound| Self::parse(text, bound)).ok_or_else(|| expected.to_owned())
+        let threshold = Self::parse(text).filter(Self::is_ratio);
+        threshold.ok_or_else(|| expected.to_owned())
     }
 
-    fn parse(text: &str, bound: &str) -> Option<Self> {
-        let at = bound.find(['<', '>'])?;
-        let (figure, rest) = bound.split_at(at);
+    fn is_ratio(&self) -> bool {
+        self.unit.chars().eq([RATIO])
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let at = text.find(['<', '>'])?;
+        let (figure, rest) = text.split_at(at);
         let (sign, operator) = OPERATORS.into_iter().find(|(sign, _)| rest.starts_with(sign))?;
-        let bound: f64 = rest[sign.len()..].trim().parse().ok()?;
+        let (bound, unit) = number_and_unit(rest[sign.len()..].trim())?;
         let figure = figure.trim();
         let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '.';
-        (bound.is_finite() && !figure.is_empty() && figure.chars().all(is_name)).then(|| Self {
+        let is_unit = |c: char| c.is_ascii_alphabetic() || c == '/' || c == '%';
+        let is_valid =
+            !figure.is_empty() && figure.chars().all(is_name) && unit.chars().all(is_unit);
+        is_valid.then(|| Self {
             text: text.trim().to_owned(),
-            figure: figure.to_owned(),
+            // A percentile may be written as people do, such as p99.9.
+            figure: figure.replace('.', ""),
             operator,
             bound,
+            unit: unit.to_owned(),
         })
     }
 
-    /// Judges a report. Returns one line with the value if the condition holds, that is, if the
-    /// threshold was missed. A withheld figure counts as missed.
+    /// Checks before a run of `command` that its report can have the figure, in this unit.
     ///
     /// # Errors
-    /// [`LoadError::UnknownFigure`].
-    pub fn judge(&self, report: &LoadReport) -> Result<Option<String>, LoadError> {
+    /// [`LoadError::UnknownFigure`] or [`LoadError::BadThreshold`].
+    pub fn check(&self, command: &str, has_server_pid: bool) -> Result<(), LoadError> {
+        let names = || Metric::figures_of(command);
+        let Some(metric) = Metric::of_figure(&self.figure) else {
+            return Err(self.unknown(names().into_iter()));
+        };
+        let bad = |reason| LoadError::BadThreshold { threshold: self.text.clone(), reason };
+        if !metric.commands.contains(&command) {
+            let others = metric.commands.join(", ");
+            return Err(bad(format!("load {command} does not measure this; {others} do")));
+        }
+        if metric.needs_that(Need::ServerPid) && !has_server_pid {
+            return Err(bad("this figure needs --server-pid".to_owned()));
+        }
+        self.bound_in(metric).map(drop)
+    }
+
+    /// Judges a report. A figure without a value counts as missed.
+    ///
+    /// # Errors
+    /// [`LoadError::UnknownFigure`], or a unit that the figure does not have.
+    pub fn judge(&self, report: &LoadReport) -> Result<JudgedThreshold, LoadError> {
+        let bound = Metric::of_figure(&self.figure).map_or(Ok(self.bound), |m| self.bound_in(m))?;
         let figure = self.find(report)?;
         Ok(match figure.value {
-            Some(value) if !self.holds(value) => None,
-            Some(value) => Some(format!("{self}: {} is {}", figure.name, number(value))),
-            None => Some(self.withheld(&figure)),
+            Some(value) => {
+                self.judged(value, bound, format!("{} is {}", figure.name, number(value)))
+            }
+            None => self.withheld(&figure),
         })
     }
 
@@ -96,47 +166,85 @@ impl Threshold {
         &self,
         first: &LoadReport,
         second: &LoadReport,
-    ) -> Result<Option<String>, LoadError> {
+    ) -> Result<JudgedThreshold, LoadError> {
         let (ours, theirs) = (self.find(first)?, self.find(second)?);
         let (Some(first), Some(second)) = (ours.value, theirs.value) else {
-            let missing = if ours.value.is_none() { ours } else { theirs };
-            return Ok(Some(self.withheld(&missing)));
+            return Ok(self.withheld(if ours.value.is_none() { &ours } else { &theirs }));
         };
         let ratio = ratio(first, second);
-        Ok(self.holds(ratio).then(|| {
-            let [first, second] = [first, second].map(number);
-            format!("{self}: {} is {}x ({first} to {second})", ours.name, number(ratio))
-        }))
+        let [first, second] = [first, second].map(number);
+        let line = format!("{} is {}x ({first} to {second})", ours.name, number(ratio));
+        Ok(self.judged(ratio, self.bound, line))
     }
 
-    fn find(&self, report: &LoadReport) -> Result<Figure, LoadError> {
-        report.figure(&self.figure).ok_or_else(|| {
-            let figures = report.all_figures();
-            let mut near: Vec<_> = figures
-                .into_iter()
-                .map(|figure| (edit_distance(&self.figure, &figure.name), figure.name))
-                .collect();
-            near.sort();
-            LoadError::UnknownFigure {
-                threshold: self.text.clone(),
-                near: near.into_iter().map(|(_, name)| harmless(&name)).take(NEAR_MAX).collect(),
-            }
+    fn judged(&self, value: f64, bound: f64, line: String) -> JudgedThreshold {
+        let is_missed = self.holds(value, bound);
+        let verdict = if is_missed { ThresholdVerdict::Missed } else { ThresholdVerdict::Met };
+        let line = format!("{self}: {line}");
+        JudgedThreshold { threshold: self.text.clone(), verdict, value: Some(value), line }
+    }
+
+    /// Returns the bound in the unit of the figure.
+    fn bound_in(&self, metric: &Metric) -> Result<f64, LoadError> {
+        metric.unit.factor(&self.unit).map(|factor| self.bound * factor).ok_or_else(|| {
+            let (expected, got) = (metric.unit.expected(), &self.unit);
+            let reason = format!("expected {expected}, got one in {got}");
+            LoadError::BadThreshold { threshold: self.text.clone(), reason }
         })
     }
 
-    fn holds(&self, value: f64) -> bool {
-        match self.operator {
-            Operator::Above => value > self.bound,
-            Operator::AtLeast => value >= self.bound,
-            Operator::Below => value < self.bound,
-            Operator::AtMost => value <= self.bound,
+    fn find(&self, report: &LoadReport) -> Result<Figure, LoadError> {
+        if let Some(figure) = report.figure(&self.figure) {
+            return Ok(figure);
+        }
+        let metric = Metric::of_figure(&self.figure);
+        let metric = metric.filter(|metric| metric.commands.contains(&report.command.as_str()));
+        match metric {
+            Some(metric) if metric.needs_that(Need::Occurrence) => {
+                Ok(Figure::new(&self.figure, 0.0))
+            }
+            Some(_) => Ok(Figure::withheld(&self.figure, "this run did not measure it")),
+            None => Err(self.unknown(report.all_figures().into_iter().map(|figure| figure.name))),
         }
     }
 
-    fn withheld(&self, figure: &Figure) -> String {
-        let reason = harmless(figure.withheld.as_deref().unwrap_or_default());
-        format!("{self}: {} is withheld: {reason}", figure.name)
+    fn unknown(&self, names: impl Iterator<Item = String>) -> LoadError {
+        let mut near: Vec<_> =
+            names.map(|name| (edit_distance(&self.figure, &name), name)).collect();
+        near.sort();
+        near.dedup();
+        LoadError::UnknownFigure {
+            threshold: self.text.clone(),
+            near: near.into_iter().map(|(_, name)| harmless(&name)).take(NEAR_MAX).collect(),
+        }
     }
+
+    fn holds(&self, value: f64, bound: f64) -> bool {
+        match self.operator {
+            Operator::Above => value > bound,
+            Operator::AtLeast => value >= bound,
+            Operator::Below => value < bound,
+            Operator::AtMost => value <= bound,
+        }
+    }
+
+    fn withheld(&self, figure: &Figure) -> JudgedThreshold {
+        let reason = harmless(figure.withheld.as_deref().unwrap_or_default());
+        JudgedThreshold {
+            threshold: self.text.clone(),
+            verdict: ThresholdVerdict::Withheld,
+            value: None,
+            line: format!("{self}: {} is withheld: {reason}", figure.name),
+        }
+    }
+}
+
+/// Splits a bound such as `20ms` into its number and its unit.
+fn number_and_unit(text: &str) -> Option<(f64, &str)> {
+    let end = text.char_indices().filter(|(_, c)| c.is_ascii_digit() || *c == '.');
+    let end = end.map(|(at, _)| at + 1).rfind(|end| text[..*end].parse::<f64>().is_ok())?;
+    let number: f64 = text[..end].parse().ok()?;
+    number.is_finite().then_some((number, text[end..].trim()))
 }
 
 /// Returns the ratio of the second value to the first. Equal values, even zeros, have the ratio 1.
@@ -155,7 +263,7 @@ mod tests {
     use super::super::sample;
     use super::*;
 
-    fn judged(text: &str) -> Option<String> {
+    fn judged(text: &str) -> JudgedThreshold {
         Threshold::of_figure(text).unwrap().judge(&sample::report()).unwrap()
     }
 
@@ -171,26 +279,38 @@ mod tests {
             ("frames_lost<=3", true),
             ("frames_lost<=2.9", false),
             ("p50_ms>0.1", true),
+            ("p50_ms>0.1ms", true),
+            ("p95_ms>0.4", true),
             ("p99.9_ms>1e3", false),
-            ("failed_timeout>0", false),
+            ("generator_cpu_share>24%", true),
+            ("generator_cpu_share>0.26", false),
+            ("delivered_bit_per_s<21 Mbit/s", true),
         ] {
-            assert_eq!(judged(text).is_some(), is_missed, "{text}");
+            assert_eq!(!judged(text).is_met(), is_missed, "{text}");
         }
     }
 
     #[test]
     fn a_missed_threshold_is_one_line_with_the_value() {
-        assert_eq!(judged("frames_lost>2").unwrap(), "frames_lost>2: frames_lost is 3");
-        let line = judged("resident_bytes_per_session>512").unwrap();
-        let expected = "resident_bytes_per_session>512: resident_bytes_per_session is withheld: \
-                        no session rested";
-        assert_eq!(line, expected);
+        assert_eq!(judged("frames_lost>2").line, "frames_lost>2: frames_lost is 3");
+        let line = judged("server_cpu_s>512").line;
+        assert_eq!(line, "server_cpu_s>512: server_cpu_s is withheld: nobody looked");
         let mut report = sample::report();
         report.withhold("frames_lost", "a\nb");
-        let line = Threshold::of_figure("frames_lost>2").unwrap().judge(&report).unwrap().unwrap();
-        assert!(line.ends_with(r" is withheld: a\nb"), "{line}");
-        let line = judged("first_frame_p50_ms>5").unwrap();
+        let judged_now = Threshold::of_figure("frames_lost>2").unwrap().judge(&report).unwrap();
+        assert!(judged_now.line.ends_with(r" is withheld: a\nb"), "{judged_now:?}");
+        assert_eq!(judged_now.verdict, ThresholdVerdict::Withheld);
+        let line = judged("first_frame_p50_ms>5").line;
         assert!(line.ends_with("is withheld: nothing was recorded"), "{line}");
+    }
+
+    #[test]
+    fn what_never_happened_is_zero_and_what_was_not_measured_is_missed() {
+        assert!(judged("players_failed_reset>0").is_met());
+        assert!(!judged("players_failed_timeout>0").is_met(), "the sample has two");
+        let absent = judged("longest_gap_ms>5");
+        assert_eq!(absent.verdict, ThresholdVerdict::Withheld);
+        assert!(absent.line.ends_with("this run did not measure it"), "{absent:?}");
     }
 
     #[test]
@@ -202,15 +322,28 @@ mod tests {
         }
         assert!(Threshold::of_figure("p99_ms>1.1x").is_err());
         assert!(Threshold::of_ratio("p99_ms>1.1").is_err());
+        assert!(Threshold::of_figure("p99_ms>1e400").is_err());
     }
 
     #[test]
-    fn an_unknown_figure_is_answered_with_similar_names() {
-        let threshold = Threshold::of_figure("latency_p98_ms>1").unwrap();
-        let error = threshold.judge(&sample::report()).unwrap_err().to_string();
-        let expected = "--fail-if latency_p98_ms>1: no such figure; the nearest are \
-                        latency_p90_ms, latency_p99_ms, latency_p50_ms, latency_p999_ms, ";
-        assert!(error.starts_with(expected), "{error}");
+    fn a_threshold_is_checked_against_the_command_before_the_run() {
+        let check = |text: &str, command: &str, has_pid| {
+            let checked = Threshold::of_figure(text).unwrap().check(command, has_pid);
+            checked.map_err(|error| error.to_string()).err().unwrap_or_default()
+        };
+        assert_eq!(check("p99.9_ms>20", "idle", false), "");
+        assert_eq!(check("failed_timeout>0", "churn", false), "");
+        assert_eq!(check("server_cpu_s>2s", "ingest", true), "");
+        for (text, command, expected) in [
+            ("latency_p98_ms>1", "fanout", "no such figure; the nearest are latency_p90_ms, "),
+            ("stalls>0", "idle", "load idle does not measure this; fanout, play do"),
+            ("server_cpu_s>1", "ingest", "this figure needs --server-pid"),
+            ("p99_ms>20s", "fanout", "expected a number in ms, got one in s"),
+            ("frames_lost>1%", "fanout", "expected a number without a unit, got one in %"),
+        ] {
+            let error = check(text, command, false);
+            assert!(error.starts_with(&format!("--fail-if {text}: {expected}")), "{error}");
+        }
     }
 
     #[test]
@@ -219,12 +352,11 @@ mod tests {
         second.figures.iter_mut().for_each(|figure| figure.value = figure.value.map(|v| v * 1.5));
         let judged =
             |text: &str| Threshold::of_ratio(text).unwrap().judge_ratio(&first, &second).unwrap();
-        let line = judged("frames_lost>1.4x").unwrap();
-        assert_eq!(line, "frames_lost>1.4x: frames_lost is 1.5x (3 to 4.5)");
-        assert_eq!(judged("frames_lost>1.5x"), None);
-        assert_eq!(judged("p99_ms>1.0x"), None);
-        assert_eq!(judged("failed_timeout>1x"), None, "zero to zero is the same");
-        assert!(judged("resident_bytes_per_session>9x").unwrap().ends_with("no session rested"));
+        let missed = judged("frames_lost>1.4x");
+        assert_eq!(missed.line, "frames_lost>1.4x: frames_lost is 1.5x (3 to 4.5)");
+        assert!(!missed.is_met() && judged("frames_lost>1.5x").is_met());
+        assert!(judged("p99_ms>1.0x").is_met());
+        assert!(judged("players_failed_reset>1x").is_met(), "zero to zero is the same");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::load::manifest::shown_target;
 use crate::load::measured::Measured;
 use crate::load::measurement::Measurement;
 use crate::load::options::Options;
-use crate::load::report::{Better, Figure, LoadReport};
+use crate::load::report::{Figure, LoadReport, Need};
 use crate::load::target::{Target, probe};
 
 /// Options of `load fanout`.
@@ -38,15 +38,6 @@ pub struct Fanout {
     #[command(flatten)]
     pub options: Options,
 }
-
-/// Figures that are not reliable if the generator did not keep up. The cost to the server per
-/// delivered byte is not affected.
-const DEPENDS_ON_TIME: [&str; 5] = ["latency", "jitter", "write_delay", "stalls", "longest_gap_ms"];
-/// The same for the phase in which players join.
-const DEPENDS_ON_JOINING: [&str; 2] = ["first_frame", "first_frame_after_play"];
-/// Figures that are known only after the window has closed.
-const NEEDS_THE_END: [&str; 4] =
-    ["frames_expected", "frames_lost", "delivered_bit_per_s", "stalls"];
 
 impl Fanout {
     /// Runs the load and reports what happened to the frames.
@@ -79,11 +70,11 @@ impl Fanout {
         fill(report, results, &measured);
         if let Some(reason) = lagged {
             let reason = format!("while players joined, {reason}");
-            DEPENDS_ON_JOINING.iter().for_each(|name| report.withhold(name, &reason));
+            report.withhold_if_needs(Need::PunctualJoining, &reason);
             report.add_doubt(reason.clone());
             report.lagged = Some(reason);
         }
-        Ok(measurement.finish(&measured, &DEPENDS_ON_TIME))
+        Ok(measurement.finish(&measured))
     }
 }
 
@@ -96,29 +87,28 @@ fn stall_frames(text: &str) -> Result<f64, String> {
 fn fill(report: &mut LoadReport, results: StreamResults, measured: &Measured) {
     let arrivals = &results.arrivals;
     let lost = results.expected.saturating_sub(arrivals.frames);
-    count(report, "players", results.players.into(), Better::Neither);
+    count(report, "players", results.players.into());
     for (kind, players) in &results.failed {
-        count(report, &format!("players_failed_{kind}"), (*players).into(), Better::Lower);
+        count(report, &format!("players_failed_{kind}"), (*players).into());
     }
     if results.players_without_frame > 0 {
         let players = results.players_without_frame.into();
-        count(report, "players_without_frame", players, Better::Lower);
+        count(report, "players_without_frame", players);
     }
-    count(report, "frames_expected", results.expected, Better::Neither);
-    count(report, "frames_received", arrivals.frames, Better::Higher);
-    count(report, "frames_lost", lost, Better::Lower);
-    count(report, "frames_duplicated", arrivals.duplicated, Better::Lower);
-    count(report, "frames_out_of_order", arrivals.out_of_order, Better::Lower);
-    count(report, "frames_corrupt", arrivals.corrupt, Better::Lower);
-    count(report, "stalls", arrivals.stalls, Better::Lower);
+    count(report, "frames_expected", results.expected);
+    count(report, "frames_received", arrivals.frames);
+    count(report, "frames_lost", lost);
+    count(report, "frames_duplicated", arrivals.duplicated);
+    count(report, "frames_out_of_order", arrivals.out_of_order);
+    count(report, "frames_corrupt", arrivals.corrupt);
+    count(report, "stalls", arrivals.stalls);
     let gap_ms = arrivals.longest_gap.as_secs_f64() * 1000.0;
-    let gap = Figure::new("longest_gap_ms", gap_ms, Better::Lower);
-    report.add_figure(gap.worst_of_all());
-    count(report, "delivered_bytes", arrivals.bytes, Better::Higher);
+    report.add_figure(Figure::new("longest_gap_ms", gap_ms));
+    count(report, "delivered_bytes", arrivals.bytes);
     let bit_per_s = 8.0 * arrivals.bytes as f64 / results.open_for.as_secs_f64();
-    report.add_figure(Figure::new("delivered_bit_per_s", bit_per_s, Better::Higher));
+    report.add_figure(Figure::new("delivered_bit_per_s", bit_per_s));
     results.add_server(report);
-    results.withhold_unknown(report, &NEEDS_THE_END);
+    results.withhold_unknown(report);
     conclude(report);
     if !results.failed.is_empty() {
         report.add_doubt("players failed: frames that players missed after failing count as lost");
@@ -143,8 +133,8 @@ fn fill(report: &mut LoadReport, results: StreamResults, measured: &Measured) {
 /// Computes the quotients of the report from its counts, those of one process or of several.
 pub(in crate::load) fn conclude(report: &mut LoadReport) {
     let cost = ["server_cpu_s", "delivered_bytes"];
-    quotient(report, "server_cpu_s_per_gb", cost, GB_BYTES, Better::Lower);
+    quotient(report, "server_cpu_s_per_gb", cost, GB_BYTES);
     busy_per_gb(report, "delivered_bytes");
     let lost = ["frames_lost", "frames_expected"];
-    quotient(report, "frames_lost_share", lost, 1.0, Better::Lower);
+    quotient(report, "frames_lost_share", lost, 1.0);
 }

@@ -11,7 +11,7 @@ use crate::load::LoadError;
 use crate::load::measured::Measured;
 use crate::load::measurement::Measurement;
 use crate::load::options::Options;
-use crate::load::report::{Better, Figure, LoadReport};
+use crate::load::report::{Figure, LoadReport};
 use crate::load::target::Target;
 
 /// Options of `load ingest`.
@@ -27,18 +27,6 @@ pub struct Ingest {
     pub options: Options,
 }
 
-/// Figures that are not reliable if the generator did not keep up. The cost to the server per
-/// accepted byte is not affected.
-const DEPENDS_ON_TIME: [&str; 1] = ["write_delay"];
-/// Figures that are known only after the window has closed.
-const NEEDS_THE_END: [&str; 5] = [
-    "frames_intended",
-    "frames_accepted",
-    "accepted_bytes",
-    "accepted_bit_per_s",
-    "accepted_share",
-];
-
 impl Ingest {
     /// Runs the load and reports what happened to the frames.
     ///
@@ -53,29 +41,28 @@ impl Ingest {
         let streams = Streams::new(offer, &target, 0, 1.0, options, measurement);
         let (mut measurement, results, measured) = streams.run()?;
         fill(&mut measurement.report, results, offer, &measured);
-        Ok(measurement.finish(&measured, &DEPENDS_ON_TIME))
+        Ok(measurement.finish(&measured))
     }
 }
 
 fn fill(report: &mut LoadReport, results: StreamResults, offer: &Offer, measured: &Measured) {
     let sent = &results.sent;
     let accepted_bytes = sent.accepted * offer.frame_bytes() as u64;
-    count(report, "publishers", offer.publishers.into(), Better::Neither);
-    count(report, "frames_intended", sent.intended, Better::Neither);
-    count(report, "frames_accepted", sent.accepted, Better::Higher);
-    count(report, "accepted_bytes", accepted_bytes, Better::Higher);
+    count(report, "publishers", offer.publishers.into());
+    count(report, "frames_intended", sent.intended);
+    count(report, "frames_accepted", sent.accepted);
+    count(report, "accepted_bytes", accepted_bytes);
     let bit_per_s = 8.0 * accepted_bytes as f64 / results.open_for.as_secs_f64();
-    report.add_figure(Figure::new("accepted_bit_per_s", bit_per_s, Better::Higher));
+    report.add_figure(Figure::new("accepted_bit_per_s", bit_per_s));
     match sent.acknowledged_bytes {
         0 => report.add_figure(Figure::withheld(
             "acknowledged_bytes",
             "the server sent no acknowledgements during the measurement",
-            Better::Higher,
         )),
-        bytes => count(report, "acknowledged_bytes", bytes, Better::Higher),
+        bytes => count(report, "acknowledged_bytes", bytes),
     }
     results.add_server(report);
-    results.withhold_unknown(report, &NEEDS_THE_END);
+    results.withhold_unknown(report);
     conclude(report);
     report.distributions.extend([results.sent.write_delay, measured.turns.clone()]);
 }
@@ -83,8 +70,8 @@ fn fill(report: &mut LoadReport, results: StreamResults, offer: &Offer, measured
 /// Computes the quotients of the report from its counts, those of one process or of several.
 pub(in crate::load) fn conclude(report: &mut LoadReport) {
     let accepted = ["frames_accepted", "frames_intended"];
-    quotient(report, "accepted_share", accepted, 1.0, Better::Higher);
+    quotient(report, "accepted_share", accepted, 1.0);
     let cost = ["server_cpu_s", "accepted_bytes"];
-    quotient(report, "server_cpu_s_per_gb", cost, GB_BYTES, Better::Lower);
+    quotient(report, "server_cpu_s_per_gb", cost, GB_BYTES);
     busy_per_gb(report, "accepted_bytes");
 }

@@ -12,7 +12,7 @@ use super::publisher::Sent;
 use crate::load::machine::{MachineTimes, busy_figures};
 use crate::load::measured::Measured;
 use crate::load::process::Sample;
-use crate::load::report::{Better, Distribution, Figure, LoadReport};
+use crate::load::report::{Distribution, Figure, LoadReport, Need};
 
 /// See the module's head.
 pub(super) struct StreamResults {
@@ -79,8 +79,7 @@ impl StreamResults {
             ("server_wakeups_per_s", wakeups),
             ("server_resident_bytes", after.resident_bytes as f64),
         ] {
-            // Every process observes the same server, so the values must not be added.
-            report.add_figure(Figure::new(name, value, Better::Lower).worst_of_all());
+            report.add_figure(Figure::new(name, value));
         }
         if let (Some(before), Some(after)) = (&self.machine_before, &self.machine_after) {
             after.since(before).add_to(report);
@@ -88,41 +87,34 @@ impl StreamResults {
     }
 
     /// Withholds figures that are unknown because the run ended before the window closed.
-    pub(super) fn withhold_unknown(&self, report: &mut LoadReport, names: &[&str]) {
+    pub(super) fn withhold_unknown(&self, report: &mut LoadReport) {
         if !self.has_ended {
-            let reason = "the run ended before its time was over";
-            names.iter().for_each(|name| report.withhold(name, reason));
+            report.withhold_if_needs(Need::WholeRun, "the run ended before its time was over");
         }
     }
 }
 
 /// Adds a count.
-pub(super) fn count(report: &mut LoadReport, name: &str, count: u64, better: Better) {
-    report.add_figure(Figure::new(name, count as f64, better));
+pub(super) fn count(report: &mut LoadReport, name: &str, count: u64) {
+    report.add_figure(Figure::new(name, count as f64));
 }
 
 /// Adds the busy time of the machine and of each core per GB of `bytes`.
 pub(super) fn busy_per_gb(report: &mut LoadReport, bytes: &str) {
     for name in busy_figures(report) {
-        quotient(report, &format!("{name}_per_gb"), [&name, bytes], GB_BYTES, Better::Lower);
+        quotient(report, &format!("{name}_per_gb"), [&name, bytes], GB_BYTES);
     }
 }
 
 /// Adds the quotient of two figures times `scale`, unless one of them is missing.
-pub(super) fn quotient(
-    report: &mut LoadReport,
-    name: &str,
-    [upper, lower]: [&str; 2],
-    scale: f64,
-    better: Better,
-) {
+pub(super) fn quotient(report: &mut LoadReport, name: &str, [upper, lower]: [&str; 2], scale: f64) {
     let (Some(upper), Some(lower)) = (report.figure(upper), report.figure(lower)) else { return };
     let figure = match (upper.value, lower.value) {
-        (Some(upper), Some(lower)) => Figure::new(name, scale * upper / lower, better),
+        (Some(upper), Some(lower)) => Figure::new(name, scale * upper / lower),
         _ => {
             let reason = upper.withheld.or(lower.withheld).unwrap_or_default();
-            Figure::withheld(name, &reason, better)
+            Figure::withheld(name, &reason)
         }
     };
-    report.add_figure(figure.worst_of_all());
+    report.add_figure(figure);
 }

@@ -10,6 +10,7 @@ use std::fs;
 use std::path::Path;
 
 use tiderace::config::{FileText, Settings};
+use tiderace::load::report::{Better, METRICS, MetricKind, Need};
 use tiderace::rtmp::quirks::{Quirk, Repair, Repairs, Tolerated};
 use tiderace::server::reason::CloseReason;
 
@@ -248,6 +249,41 @@ fn settings() -> String {
 fn the_exit_codes_are_those_of_the_help() {
     Part::find("running.md", "exit codes").expect(&exit_codes(&["--help"]), WRITES);
     Part::find("measuring.md", "exit codes").expect(&exit_codes(&["load", "--help"]), WRITES);
+}
+
+#[test]
+fn the_figures_of_load_are_those_of_the_table() {
+    Part::find("load_figures.md", "metrics").expect(&metrics(), WRITES);
+}
+
+/// The table of metrics in Markdown.
+fn metrics() -> String {
+    let mut text =
+        "| name | unit | better | of | meaning | valid with |\n|---|---|---|---|---|---|\n"
+            .to_owned();
+    for metric in METRICS {
+        let form = match metric.kind {
+            MetricKind::Figure => metric.unit.name().to_owned(),
+            MetricKind::Distribution => "distribution, ms".to_owned(),
+            MetricKind::Series => format!("series, {}", metric.unit.name()),
+        };
+        let better = match metric.better {
+            Better::Lower => "lower",
+            Better::Higher => "higher",
+            Better::Neither => "",
+        };
+        let needs = metric.needs.iter().filter_map(|need| match need {
+            Need::ServerPid => Some("`--server-pid`"),
+            Need::Punctuality => Some("a punctual generator"),
+            Need::PunctualJoining => Some("a generator that was punctual while players joined"),
+            Need::WholeRun => Some("a run that was not cut short"),
+            Need::Occurrence => None,
+        });
+        let (name, meaning) = (metric.name, metric.meaning);
+        let (commands, needs) = (metric.commands.join(", "), needs.collect::<Vec<_>>().join(", "));
+        text += &format!("| `{name}` | {form} | {better} | {commands} | {meaning} | {needs} |\n");
+    }
+    text
 }
 
 /// The exit codes of a help text as a table.

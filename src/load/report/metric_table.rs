@@ -1,0 +1,268 @@
+//! The rows of the table of metrics, in the order of the manual.
+//!
+//! Owns the rows only. [`metric`](super::metric) explains the columns and how a row is added.
+
+use super::metric::{Metric, MetricGroup, Need, durations, higher, lower, plain, series};
+use super::quantity::MetricUnit::{BitPerS, Bytes, Count, Ms, PerS, Percent, S, SPerGb, Share, Us};
+use MetricGroup::{Failure, Generator, Machine, Server};
+use Need::{Occurrence, PunctualJoining, Punctuality, ServerPid, WholeRun};
+
+/// Names of commands, for the rows.
+type Commands = &'static [&'static str];
+
+pub(super) const MEASURED: Commands = &["idle", "churn", "fanout", "ingest", "publish", "play"];
+const SESSIONS: Commands = &["idle", "churn"];
+const IDLE: Commands = &["idle"];
+const CHURN: Commands = &["churn"];
+const STREAMS: Commands = &["fanout", "ingest"];
+const FANOUT: Commands = &["fanout"];
+const INGEST: Commands = &["ingest"];
+const ONE_STREAM: Commands = &["publish", "play"];
+const PUBLISH: Commands = &["publish"];
+const PLAY: Commands = &["play"];
+const BUSY: Commands = &["fanout", "ingest", "churn"];
+const SENT: Commands = &["fanout", "ingest", "publish"];
+const FAILURES: Commands = &["idle", "churn", "fanout"];
+const STALLS: Commands = &["fanout", "play"];
+
+/// All metrics.
+pub static METRICS: &[Metric] = &[
+    // Sessions.
+    plain("sessions_opened", Count, SESSIONS, "sessions that were opened"),
+    higher("sessions_reached", Count, SESSIONS, "sessions that reached their stage"),
+    higher("sessions_held", Count, IDLE, "sessions that were held at the end of the rest"),
+    higher("sessions_done", Count, CHURN, "sessions that reached their stage and were closed"),
+    lower("sessions_failed", Count, SESSIONS, "sessions that failed"),
+    plain("opening_s", S, SESSIONS, "time until the last session reached its stage")
+        .worst()
+        .needs(&[Punctuality]),
+    plain("churn_s", S, CHURN, "time until the last session was closed")
+        .worst()
+        .needs(&[Punctuality]),
+    higher("connect_rate_per_s", PerS, IDLE, "sessions that reached their stage, per second")
+        .needs(&[Punctuality]),
+    higher("session_rate_per_s", PerS, CHURN, "sessions that were opened and closed, per second")
+        .needs(&[Punctuality]),
+    plain("sessions_woken", Count, IDLE, "sessions that were woken to play"),
+    durations("session", CHURN, "due time of a session to its close").needs(&[Punctuality]),
+    durations("to_stage", SESSIONS, "due time of a session to its stage").needs(&[Punctuality]),
+    durations("tcp", SESSIONS, "due time of a session to its TCP connection").needs(&[Punctuality]),
+    durations("handshake", SESSIONS, "duration of the handshake").needs(&[Punctuality]),
+    durations("connect", SESSIONS, "time to the answer to `connect`").needs(&[Punctuality]),
+    durations("stream", SESSIONS, "time to the answer to `createStream`").needs(&[Punctuality]),
+    durations("publish", SESSIONS, "time to the answer to `publish`").needs(&[Punctuality]),
+    durations("play", SESSIONS, "time to the answer to `play`").needs(&[Punctuality]),
+    durations("wake", IDLE, "due time of a wakeup to the first frame").needs(&[Punctuality]),
+    series("sessions", Count, SESSIONS, "sessions that are at their stage"),
+    series("failures", PerS, FAILURES, "connections that fail").group(Failure),
+    lower("failed_*", Count, SESSIONS, "sessions that failed, by reason")
+        .group(Failure)
+        .needs(&[Occurrence]),
+    lower("wake_failed_*", Count, IDLE, "sessions that could not be woken, by reason")
+        .group(Failure)
+        .needs(&[Occurrence]),
+    // Streams with players.
+    plain("players", Count, FANOUT, "players that were playing when the window opened"),
+    lower("players_without_frame", Count, FANOUT, "players that still waited for a keyframe then")
+        .needs(&[Occurrence]),
+    lower("players_failed_*", Count, FANOUT, "players that failed, by reason")
+        .group(Failure)
+        .needs(&[Occurrence]),
+    plain("frames_expected", Count, FANOUT, "frames of the window, once per player")
+        .needs(&[WholeRun]),
+    higher("frames_received", Count, FANOUT, "frames of the window that arrived"),
+    lower("frames_lost", Count, FANOUT, "frames that had not arrived two seconds after the window")
+        .needs(&[WholeRun]),
+    lower("frames_lost_share", Share, FANOUT, "lost frames by expected frames").worst(),
+    lower("frames_duplicated", Count, FANOUT, "frames that arrived again"),
+    lower("frames_out_of_order", Count, FANOUT, "frames that arrived after a later one"),
+    lower("frames_corrupt", Count, FANOUT, "frames with wrong bytes, or of another stream"),
+    lower("stalls", Count, STALLS, "times without a frame that count as stalls")
+        .needs(&[Punctuality, WholeRun]),
+    lower("longest_gap_ms", Ms, FANOUT, "longest time without a frame")
+        .worst()
+        .needs(&[Punctuality]),
+    higher("delivered_bytes", Bytes, FANOUT, "bytes that arrived in the window"),
+    higher("delivered_bit_per_s", BitPerS, FANOUT, "rate at which bytes arrived in the window")
+        .needs(&[WholeRun]),
+    durations("latency", FANOUT, "intended time of a frame to its arrival").needs(&[Punctuality]),
+    durations("jitter", FANOUT, "difference of the latencies of two neighbours")
+        .needs(&[Punctuality]),
+    durations("first_frame", FANOUT, "due time of a player to its first keyframe")
+        .needs(&[PunctualJoining]),
+    durations("first_frame_after_play", FANOUT, "play command to the first keyframe")
+        .needs(&[PunctualJoining]),
+    series("players", Count, FANOUT, "players that are playing"),
+    series("throughput", BitPerS, STREAMS, "rate at which bytes arrive, or are accepted"),
+    series("losses", PerS, FANOUT, "lost frames, by their intended time").needs(&[WholeRun]),
+    // Streams without players.
+    plain("publishers", Count, INGEST, "publishers"),
+    plain("frames_intended", Count, INGEST, "frames of the window").needs(&[WholeRun]),
+    higher("frames_accepted", Count, INGEST, "frames that the kernel had taken at its end")
+        .needs(&[WholeRun]),
+    higher("accepted_bytes", Bytes, INGEST, "bytes of these frames").needs(&[WholeRun]),
+    higher("accepted_bit_per_s", BitPerS, INGEST, "rate of these bytes").needs(&[WholeRun]),
+    higher("accepted_share", Share, INGEST, "accepted frames by intended frames")
+        .worst()
+        .needs(&[WholeRun]),
+    higher("acknowledged_bytes", Bytes, INGEST, "bytes that the server acknowledged"),
+    durations("write_delay", SENT, "intended time of a frame until the kernel took it")
+        .needs(&[Punctuality]),
+    // One stream in detail.
+    lower("tcp_ms", Ms, ONE_STREAM, "due time of the connection until it was open"),
+    lower("handshake_ms", Ms, ONE_STREAM, "duration of the handshake"),
+    lower("connect_ms", Ms, ONE_STREAM, "time to the answer to `connect`"),
+    lower("stream_ms", Ms, ONE_STREAM, "time to the answer to `createStream`"),
+    lower("publish_ms", Ms, PUBLISH, "time to the answer to `publish`"),
+    lower("play_ms", Ms, PLAY, "time to the answer to `play`"),
+    plain("statuses", Count, ONE_STREAM, "status messages of the server"),
+    higher("video_frames", Count, ONE_STREAM, "video frames"),
+    plain("video_keyframes", Count, ONE_STREAM, "keyframes"),
+    higher("audio_frames", Count, ONE_STREAM, "audio frames"),
+    higher("video_frames_per_s", PerS, ONE_STREAM, "rate of the video frames").worst(),
+    higher("video_bits_per_s", BitPerS, ONE_STREAM, "bitrate of the video").worst(),
+    higher("audio_bits_per_s", BitPerS, ONE_STREAM, "bitrate of the audio").worst(),
+    plain("acknowledgements", Count, PUBLISH, "acknowledgements of the server"),
+    lower("waiting_bytes_max", Bytes, PUBLISH, "most bytes that waited for the kernel").worst(),
+    lower("unacknowledged_bytes_max", Bytes, PUBLISH, "most bytes between two acknowledgements")
+        .worst(),
+    series("waiting", Bytes, PUBLISH, "bytes that wait for the kernel"),
+    lower("first_media_ms", Ms, PLAY, "due time of the player to the first audio or video"),
+    lower("metadata_ms", Ms, PLAY, "due time of the player to the metadata"),
+    lower("first_keyframe_ms", Ms, PLAY, "due time of the player to the first keyframe"),
+    lower("first_audio_ms", Ms, PLAY, "due time of the player to the first audio"),
+    higher("received_bytes", Bytes, PLAY, "bytes that arrived"),
+    plain("data_messages", Count, PLAY, "messages that are neither audio nor video"),
+    lower("unreadable_messages", Count, PLAY, "messages without a valid tag"),
+    plain("further_tracks", Count, PLAY, "tracks that were not measured"),
+    plain("gop_frames", Count, PLAY, "frames of the last complete GOP"),
+    plain("av_skew_ms", Ms, PLAY, "video timestamp minus audio timestamp, at the end"),
+    plain("av_skew_max_ms", Ms, PLAY, "the same, where it was furthest from zero").worst(),
+    lower("stall_max_ms", Ms, PLAY, "longest stall").worst().needs(&[Punctuality]),
+    higher("audio_frames_per_s", PerS, PLAY, "rate of the audio frames").worst(),
+    lower("video_timestamps_back", Count, PLAY, "video timestamps below the one before"),
+    lower("audio_timestamps_back", Count, PLAY, "audio timestamps below the one before"),
+    lower("video_gaps", Count, PLAY, "gaps in the timestamps of the video"),
+    lower("audio_gaps", Count, PLAY, "gaps in the timestamps of the audio"),
+    lower("video_gap_max_ms", Ms, PLAY, "longest of these gaps of the video").worst(),
+    lower("audio_gap_max_ms", Ms, PLAY, "longest of these gaps of the audio").worst(),
+    durations("video_jitter", PLAY, "arrival against timestamp, from frame to frame, of the video")
+        .needs(&[Punctuality]),
+    durations("audio_jitter", PLAY, "the same of the audio").needs(&[Punctuality]),
+    durations("gop", PLAY, "length of a GOP by its timestamps"),
+    // Cost to the server.
+    lower("server_cpu_s", S, STREAMS, "processor time of the server in the window")
+        .worst()
+        .group(Server)
+        .needs(&[ServerPid]),
+    lower("server_cpu_s_per_gb", SPerGb, STREAMS, "the same per GB delivered or accepted")
+        .worst()
+        .group(Server)
+        .needs(&[ServerPid]),
+    lower("server_wakeups_per_s", PerS, STREAMS, "how often the server waited and ran again")
+        .worst()
+        .group(Server)
+        .needs(&[ServerPid]),
+    lower("server_resident_bytes", Bytes, &["fanout", "ingest", "idle"], RESIDENT)
+        .worst()
+        .group(Server)
+        .needs(&[ServerPid]),
+    lower("resident_bytes_per_session", Bytes, IDLE, "memory of the server by sessions held")
+        .worst()
+        .group(Server)
+        .needs(&[ServerPid]),
+    lower("server_memory_file_bytes", Bytes, IDLE, "growth of its memory files")
+        .worst()
+        .group(Server)
+        .needs(&[ServerPid]),
+    lower("memory_file_bytes_per_session", Bytes, IDLE, "the same by sessions held")
+        .worst()
+        .group(Server)
+        .needs(&[ServerPid]),
+    lower("kernel_tcp_bytes", Bytes, IDLE, "growth of the socket buffers of the machine")
+        .worst()
+        .group(Server)
+        .needs(&[ServerPid]),
+    lower("kernel_tcp_bytes_per_session", Bytes, IDLE, "the same by sessions held")
+        .worst()
+        .group(Server)
+        .needs(&[ServerPid]),
+    lower("server_idle_cpu_percent", Percent, IDLE, "processor time of the server at rest")
+        .worst()
+        .group(Server)
+        .needs(&[ServerPid]),
+    lower("server_idle_wakeups_per_s", PerS, IDLE, "wakeups of the server at rest")
+        .worst()
+        .group(Server)
+        .needs(&[ServerPid]),
+    lower("server_opening_cpu_us", Us, IDLE, "processor time of the server to open the sessions")
+        .worst()
+        .group(Server)
+        .needs(&[ServerPid]),
+    lower("server_opening_cpu_us_per_session", Us, IDLE, "the same by sessions opened")
+        .worst()
+        .group(Server)
+        .needs(&[ServerPid]),
+    lower("server_cpu_us", Us, CHURN, "processor time of the server")
+        .worst()
+        .group(Server)
+        .needs(&[ServerPid]),
+    lower("server_cpu_us_per_session", Us, CHURN, "the same by sessions done")
+        .worst()
+        .group(Server)
+        .needs(&[ServerPid]),
+    series("server_resident", Bytes, MEASURED, "resident memory of the server")
+        .group(Server)
+        .needs(&[ServerPid]),
+    series("server_cpu", Percent, MEASURED, "processor time of the server, of one core")
+        .group(Server)
+        .needs(&[ServerPid]),
+    series("server_wakeups", PerS, MEASURED, "wakeups of the server")
+        .group(Server)
+        .needs(&[ServerPid]),
+    // Busy time of the machine.
+    lower("machine_busy_s", S, BUSY, "busy time of all cores")
+        .worst()
+        .group(Machine)
+        .needs(&[ServerPid]),
+    lower("machine_core*_busy_s", S, BUSY, "busy time of one core, if it did some work")
+        .worst()
+        .group(Machine)
+        .needs(&[ServerPid]),
+    lower("machine_stolen_s", S, BUSY, "time that the host took from this virtual machine")
+        .worst()
+        .group(Machine)
+        .needs(&[ServerPid]),
+    lower("machine_busy_s_per_gb", SPerGb, STREAMS, "busy time per GB delivered or accepted")
+        .worst()
+        .group(Machine)
+        .needs(&[ServerPid]),
+    lower("machine_core*_busy_s_per_gb", SPerGb, STREAMS, "the same of one core")
+        .worst()
+        .group(Machine)
+        .needs(&[ServerPid]),
+    lower("machine_busy_us", Us, CHURN, "busy time of all cores")
+        .worst()
+        .group(Machine)
+        .needs(&[ServerPid]),
+    lower("machine_core*_busy_us", Us, CHURN, "the same of one core")
+        .worst()
+        .group(Machine)
+        .needs(&[ServerPid]),
+    lower("machine_busy_us_per_session", Us, CHURN, "busy time by sessions done")
+        .worst()
+        .group(Machine)
+        .needs(&[ServerPid]),
+    lower("machine_core*_busy_us_per_session", Us, CHURN, "the same of one core")
+        .worst()
+        .group(Machine)
+        .needs(&[ServerPid]),
+    // The generator itself.
+    lower("generator_cpu_share", Share, MEASURED, "processor time of the generator, of one core")
+        .worst()
+        .group(Generator),
+    durations("lateness", MEASURED, "due time of an action until it was done").group(Generator),
+    durations("turn", STREAMS, "time from waking up to sleeping again").group(Generator),
+];
+
+const RESIDENT: &str = "resident memory of the server in the end; its growth in `idle`";
