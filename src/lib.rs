@@ -114,6 +114,7 @@
 //! | how several processes share the work of a measurement | [`load::processes`] |
 //! | the loop of the load generator, its connections | [`load`] |
 //! | what a measurement reports, the table, page and log of it | [`load::report`] |
+//! | what repeated runs tell about a difference | [`load::statistics`] |
 //! | the comparison with nginx-rtmp and bare relays, its goals | `benches/peers/workloads.rs` |
 //! | thresholds, comparisons, exit codes | [`load::subcommand`], [`load::compare`] |
 //! | what is published and checked frame by frame, when a frame counts | [`load::streams`] |

@@ -18,7 +18,7 @@ use crate::Result;
 use crate::lab::Lab;
 use crate::peer::Peer;
 use crate::record::{Place, Round, RowResult, Run, Work};
-use crate::statistics::{self, Estimate, Verdict, bootstrap, has_quantile, hodges_lehmann};
+use crate::statistics::{Estimate, Verdict, bootstrap, has_quantile, hodges_lehmann, judge};
 use crate::support::random::Random;
 use crate::table::number;
 use crate::workloads::{Against, Goal, Measure, Row, Workload, load_line};
@@ -150,11 +150,11 @@ impl<'a> Outcome<'a> {
             Goal::None => (ratio, None, None),
             Goal::Figure(most) => {
                 let estimate = absolute();
-                let verdict = estimate.map(|estimate| estimate.judge(most));
+                let verdict = estimate.map(|estimate| judge(estimate, most));
                 (estimate, Some(format!("at most {}", number(most))), verdict)
             }
             Goal::Ratio(most) => {
-                let verdict = ratio.map(|ratio| ratio.judge(most));
+                let verdict = ratio.map(|ratio| judge(ratio, most));
                 (ratio, Some(format!("at most {most} of it")), verdict)
             }
             Goal::Multiple(least) => {
@@ -162,7 +162,7 @@ impl<'a> Outcome<'a> {
                     value: 1.0 / ratio.value,
                     interval: ratio.interval.map(|(low, high)| (1.0 / high, 1.0 / low)),
                 });
-                let verdict = inverse.map(|inverse| inverse.judge(1.0 / least));
+                let verdict = inverse.map(|inverse| judge(inverse, 1.0 / least));
                 (ratio, Some(format!("at least {least} of it")), verdict)
             }
         };
@@ -360,7 +360,7 @@ fn foreign(round: &Round) -> Option<String> {
 
 fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
-    statistics::median(&values)
+    tiderace::load::statistics::median(&values)
 }
 
 fn ms(us: u64) -> f64 {

@@ -12,7 +12,8 @@
 //! - [`subcommand`] lists the commands, and [`options`] the flags they share.
 //! - [`measurement`] holds the steps before and after each run.
 //! - [`processes`] shares the work between several processes.
-//! - [`report`] holds the results and every form in which they are written.
+//! - [`report`] holds the results and every form in which they are written, and [`statistics`] what
+//!   repeated runs tell.
 
 pub mod alarm;
 mod assembler;
@@ -43,6 +44,7 @@ pub mod report;
 pub mod scout;
 pub mod sessions;
 mod source;
+pub mod statistics;
 pub mod streams;
 pub mod subcommand;
 pub mod target;

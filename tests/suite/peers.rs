@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use tiderace::load::statistics::critical_rank_sum;
+
 use crate::manual::generated::Part;
 use crate::random::Random;
 
@@ -16,7 +18,7 @@ mod statistics;
 mod table;
 
 use record::{Place, Record, Round, RowResult, Setup, Work};
-use statistics::{Estimate, Verdict, bootstrap, critical_rank_sum, has_quantile, hodges_lehmann};
+use statistics::{Estimate, Verdict, bootstrap, has_quantile, hodges_lehmann, judge};
 
 /// The critical values for a two-sided level of 5 %, as in any table of the signed-rank test.
 #[test]
@@ -61,7 +63,7 @@ fn estimate_and_interval_are_those_of_a_textbook() {
     }
     let few = hodges_lehmann(&differences[..5]).unwrap();
     assert_eq!(few.interval, None);
-    assert_eq!(few.judge(f64::INFINITY), Verdict::Undecided);
+    assert_eq!(judge(few, f64::INFINITY), Verdict::Undecided);
     assert_eq!(hodges_lehmann(&[]), None);
 }
 
@@ -91,7 +93,7 @@ fn a_verdict_needs_the_whole_interval() {
         (0.9, Verdict::Undecided),
         (0.8, Verdict::Missed),
     ] {
-        assert_eq!(estimate.judge(goal), verdict, "{goal}");
+        assert_eq!(judge(estimate, goal), verdict, "{goal}");
     }
 }
 
