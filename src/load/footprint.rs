@@ -91,14 +91,17 @@ impl Footprint {
             return report
                 .add_doubt("the sessions did not rest, so the cost to the server is unknown");
         };
-        let grown = growth(self.before.data_bytes, after.memory.data_bytes, USED_BEFORE);
+        // A session takes some memory, so a server that did not grow had it already.
+        let grown = growth(self.before.data_bytes, after.memory.data_bytes, 1, USED_BEFORE);
         add(report, "resident_bytes", grown);
         if after.memory.memory_file_bytes > 0 {
             let files = (self.before.memory_file_bytes, after.memory.memory_file_bytes);
             add(report, "memory_file_bytes", Ok(files.1 as f64 - files.0 as f64));
         }
         if let (Some(before), Some(sockets)) = (self.sockets_before, after.sockets) {
-            let grown = growth(before.memory_bytes, sockets.memory_bytes, OTHERS);
+            // An idle socket holds no buffer, so no growth is a result. Only less than before means
+            // that other connections have ended.
+            let grown = growth(before.memory_bytes, sockets.memory_bytes, 0, OTHERS);
             add(report, "kernel_tcp_bytes", grown);
             report.add_doubt(SOCKETS_DOUBT);
         }
@@ -132,11 +135,11 @@ fn add(report: &mut LoadReport, unit: &str, grown: Result<f64, String>) {
     add_quotient(report, &quotient, &name, SESSIONS);
 }
 
-/// Returns the growth in bytes. Without growth the true value is unknown, and the error gives
-/// `why`.
-fn growth(before: u64, after: u64, why: &str) -> Result<f64, String> {
+/// Returns the growth in bytes. With less than `least` the true value is unknown, and the error
+/// gives `why`.
+fn growth(before: u64, after: u64, least: u64, why: &str) -> Result<f64, String> {
     match after.checked_sub(before) {
-        Some(grown) if grown > 0 => Ok(grown as f64),
+        Some(grown) if grown >= least => Ok(grown as f64),
         _ => Err(format!("{before} bytes before the sessions and {after} with them: {why}")),
     }
 }
@@ -205,6 +208,21 @@ mod tests {
             let why = figure.withheld.unwrap();
             assert!(why.contains("measure a fresh server"), "{why}");
         }
+    }
+
+    #[test]
+    fn sockets_without_buffers_cost_nothing_and_fewer_than_before_are_those_of_others() {
+        let kernel = |after: u64| {
+            let mut footprint = footprint(1, 2);
+            if let Some(sockets) = footprint.after.as_mut().and_then(|after| after.sockets.as_mut())
+            {
+                sockets.memory_bytes = after;
+            }
+            let figure = report(footprint).figure("kernel_tcp_bytes_per_session").unwrap();
+            (figure.value, figure.withheld.is_some_and(|why| why.contains("ended")))
+        };
+        assert_eq!(kernel(4096), (Some(0.0), false), "equal is not ended meanwhile");
+        assert_eq!(kernel(4095), (None, true));
     }
 
     #[test]
