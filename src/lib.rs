@@ -114,6 +114,7 @@
 //! | how several processes share the work of a measurement | [`load::processes`] |
 //! | the loop of the load generator, its connections | [`load`] |
 //! | what a measurement reports, the table, page and log of it | [`load::report`] |
+//! | the unit of a figure, what is better, when it is valid | `load/report/metric_table.rs` |
 //! | what repeated runs tell about a difference | [`load::statistics`] |
 //! | the comparison with nginx-rtmp and bare relays, its goals | `benches/peers/workloads.rs` |
 //! | thresholds, comparisons, exit codes | [`load::subcommand`], [`load::compare`] |

@@ -291,7 +291,7 @@ impl Scenario for Run<'_> {
             self.done += 1;
             self.last_done = ended.at;
             let took_us = ended.at.since(ended.head.intended).as_micros() as u64;
-            self.session.record(ended.at.since(agenda.began()), took_us);
+            self.session.record(ended.head.intended.since(agenda.began()), took_us);
         }
         if self.churn.concurrency.is_some() && ended.at < self.ends_at {
             agenda.at(ended.at, Due::Open);
@@ -301,8 +301,14 @@ impl Scenario for Run<'_> {
     }
 
     fn second(&mut self, agenda: &mut Agenda<Due>) -> Result<(), LoadError> {
-        self.measurement.sample(agenda.now().since(agenda.began()))?;
+        let at = agenda.now().since(agenda.began());
+        self.measurement.sample(at)?;
+        self.tally.sample(at);
         self.processes.listen()?;
+        if self.measurement.is_beyond_repair(&self.tally.growing()) {
+            self.processes.dismiss();
+            agenda.stop();
+        }
         // There may be no session left whose end would be reported.
         if self.is_over(agenda.now()) {
             agenda.stop();

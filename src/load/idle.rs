@@ -278,8 +278,13 @@ impl Scenario for Run<'_> {
     }
 
     fn second(&mut self, agenda: &mut Agenda<Due>) -> Result<(), LoadError> {
-        self.measurement.sample(agenda.now().since(agenda.began()))?;
+        let at = agenda.now().since(agenda.began());
+        self.measurement.sample(at)?;
+        self.tally.sample(at);
         self.processes.listen()?;
+        if self.measurement.is_beyond_repair(&self.tally.growing()) {
+            agenda.stop();
+        }
         self.step(agenda)
     }
 

@@ -61,7 +61,7 @@ impl Measured {
 
     /// Records that an action due at `due` is performed at `now`.
     pub(super) fn note_lateness(&mut self, due: Time, now: Time) {
-        self.lateness.record(now.since(self.began), now.since(due).as_micros() as u64);
+        self.lateness.record(due.since(self.began), now.since(due).as_micros() as u64);
     }
 
     /// Records a turn that began at `woke` and is over at `now`.

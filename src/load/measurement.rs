@@ -12,10 +12,10 @@ use super::LoadError;
 use super::engine::{Plan, Speak};
 use super::machine::BusyTimes;
 use super::measured::Measured;
-use super::options::Options;
+use super::options::{Options, Outputs};
 use super::process::{ProcessTree, Usage, Watch};
 use super::processes::Sharing;
-use super::report::{Figure, LoadReport, Need};
+use super::report::{Figure, JudgedThreshold, LoadReport, Need, Threshold};
 use super::scout;
 use super::target::{Target, check_descriptors};
 
@@ -27,6 +27,10 @@ pub struct Measurement {
     /// Observes the server process, if its pid is known.
     pub server: Option<Watch>,
     plan: Plan,
+    /// Thresholds that end the run as soon as they are missed beyond repair.
+    abort_on: Vec<Threshold>,
+    /// Those of them that were.
+    broken: Vec<JudgedThreshold>,
     /// See [`Options::lateness_max_ms`].
     lateness_max: Duration,
 }
@@ -83,7 +87,10 @@ impl Measurement {
             shows_progress: options.shows_progress() && !is_helper,
             is_helper,
         };
-        Ok(Self { report, server, plan, lateness_max: options.lateness_max_ms })
+        let Outputs { fail_if, abort_on_fail, .. } = &options.outputs;
+        let abort_on = if *abort_on_fail { fail_if.clone() } else { Vec::new() };
+        let lateness_max = options.lateness_max_ms;
+        Ok(Self { report, server, plan, abort_on, broken: Vec::new(), lateness_max })
     }
 
     /// Returns the parameters of a run, which ends after `duration_max` in any case.
@@ -118,6 +125,20 @@ impl Measurement {
         Ok(())
     }
 
+    /// Returns whether the run is to end, because a threshold can no longer be met. `growing` are
+    /// figures as of now that never fall. To be called once a second.
+    pub fn is_beyond_repair(&mut self, growing: &[(String, f64)]) -> bool {
+        let Self { abort_on, broken, .. } = self;
+        abort_on.retain(|threshold| {
+            let judged = |(name, value): &(String, f64)| threshold.beyond_repair(name, *value);
+            let found = growing.iter().find_map(judged);
+            let is_open = found.is_none();
+            broken.extend(found);
+            is_open
+        });
+        !broken.is_empty()
+    }
+
     /// Returns the usage of the server since the start of the run, as of the last sample.
     pub fn spent(&self) -> Option<Usage> {
         self.server.as_ref().map(Watch::spent)
@@ -138,6 +159,10 @@ impl Measurement {
             report.withhold_if_needs(Need::Punctuality, &reason);
             report.add_doubt(reason.clone());
             report.lagged = Some(reason);
+        }
+        if !self.broken.is_empty() {
+            report.add_doubt("the run was ended early: a threshold was missed beyond repair");
+            report.thresholds = self.broken;
         }
         if measured.is_interrupted {
             report.add_doubt("the run was interrupted before its time was over");

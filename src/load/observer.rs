@@ -145,6 +145,13 @@ impl Observer {
         (self.video.frames, self.audio.frames, self.bytes)
     }
 
+    /// Returns the figures that never fall during a run.
+    pub(super) fn growing(&self) -> Vec<(String, f64)> {
+        let Gaps { count, max_ms } = self.stalls;
+        let figures = [("stalls", count as f64), ("stall_max_ms", max_ms as f64)];
+        figures.map(|(name, value)| (name.to_owned(), value)).into()
+    }
+
     fn note_arrival(&mut self, now: Time) {
         self.first_media.get_or_insert(now);
         if let Some(last) = self.arrived.replace(now) {

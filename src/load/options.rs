@@ -65,6 +65,11 @@ pub struct Outputs {
     /// >, >=, < or <=, then a number, with or without the unit of the figure. May be repeated.
     #[arg(long, value_name = "THRESHOLD", value_parser = Threshold::of_figure)]
     pub fail_if: Vec<Threshold>,
+    /// End the run as soon as a threshold of --fail-if is missed beyond repair: an upper bound on
+    /// something that only grows, such as failures, stalls or corrupt frames. With --processes,
+    /// each process watches its own share.
+    #[arg(long, requires = "fail_if")]
+    pub abort_on_fail: bool,
 }
 
 impl Options {

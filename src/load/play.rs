@@ -150,6 +150,10 @@ impl Scenario for Run {
     }
 
     fn second(&mut self, agenda: &mut Agenda<Due>) -> Result<(), LoadError> {
+        let growing = self.observer.as_ref().map(Observer::growing);
+        if growing.is_some_and(|growing| self.measurement.is_beyond_repair(&growing)) {
+            self.connection.into_iter().for_each(|id| agenda.close(id));
+        }
         self.measurement.sample(agenda.now().since(agenda.began()))
     }
 

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::machine::{BusyTimes, MachineTimes};
-use super::report::Series;
+use super::report::{RateSeries, Series};
 
 /// The unit of `st_blocks`, whatever the block size of the file system.
 const BLOCK_BYTES: u64 = 512;
@@ -214,8 +214,8 @@ pub struct Watch {
     /// The whole machine at the first and at the last sample.
     machine: Option<(MachineTimes, MachineTimes)>,
     resident: Series,
-    cpu: Series,
-    wakeups: Series,
+    cpu: RateSeries,
+    wakeups: RateSeries,
 }
 
 impl Watch {
@@ -230,8 +230,8 @@ impl Watch {
             last: (0.0, first),
             machine: machine_now(),
             resident,
-            cpu: Series::new(&format!("{name}_cpu")),
-            wakeups: Series::new(&format!("{name}_wakeups")),
+            cpu: RateSeries::new(&format!("{name}_cpu")),
+            wakeups: RateSeries::new(&format!("{name}_wakeups")),
         })
     }
 
@@ -242,8 +242,8 @@ impl Watch {
         self.machine = machine_now();
         self.resident.points.clear();
         self.resident.push(0.0, self.first.resident_bytes as f64);
-        self.cpu.points.clear();
-        self.wakeups.points.clear();
+        self.cpu.restart();
+        self.wakeups.restart();
         Ok(())
     }
 
@@ -258,12 +258,11 @@ impl Watch {
         if let Some(((_, machine), now)) = self.machine.as_mut().zip(MachineTimes::now()) {
             *machine = now;
         }
-        let (last_s, last) = self.last;
-        let (spent, elapsed_s) = (sample.usage.since(last.usage), at_s - last_s);
-        if elapsed_s > 0.0 {
+        if at_s > self.last.0 {
+            let spent = sample.usage.since(self.first.usage);
             self.resident.push(at_s, sample.resident_bytes as f64);
-            self.cpu.push(at_s, 100.0 * spent.cpu.as_secs_f64() / elapsed_s);
-            self.wakeups.push(at_s, spent.wakeups as f64 / elapsed_s);
+            self.cpu.note(at, 100.0 * spent.cpu.as_secs_f64());
+            self.wakeups.note(at, spent.wakeups as f64);
             self.last = (at_s, sample);
         }
         Ok(sample)
@@ -291,7 +290,7 @@ impl Watch {
 
     /// Returns the series of resident memory, processor time and wakeups.
     pub fn into_series(self) -> [Series; 3] {
-        [self.resident, self.cpu, self.wakeups]
+        [self.resident, self.cpu.into_series(), self.wakeups.into_series()]
     }
 }
 

@@ -178,8 +178,9 @@ impl Sent {
     }
 
     fn note(&mut self, written: &Written, since_began: Duration, now: Time) {
-        let delay = now.since(written.intended).as_micros() as u64;
-        self.write_delay.record(since_began, delay);
+        let delay = now.since(written.intended);
+        let due = since_began.saturating_sub(delay);
+        self.write_delay.record(due, delay.as_micros() as u64);
         match written.class {
             Class::Keyframe | Class::Picture => {
                 self.video_frames += 1;

@@ -10,7 +10,7 @@ use clap::ValueEnum;
 
 use super::connection::{ConnectionHead, ConnectionPhase, Ended, Reason};
 use super::engine::Speak;
-use super::report::{Distribution, Figure, LoadReport};
+use super::report::{Distribution, Figure, LoadReport, RateSeries, Series};
 use super::target::Target;
 use crate::rtmp::client::Purpose;
 use crate::time::Time;
@@ -75,6 +75,8 @@ pub struct Tally {
     held: u32,
     ended: u32,
     failed: BTreeMap<&'static str, u32>,
+    sessions_over_time: Series,
+    failures_over_time: RateSeries,
 }
 
 impl Tally {
@@ -98,7 +100,24 @@ impl Tally {
             held: 0,
             ended: 0,
             failed: BTreeMap::new(),
+            sessions_over_time: Series::new("sessions"),
+            failures_over_time: RateSeries::new("failures"),
         }
+    }
+
+    /// Returns the figures that never fall during a run.
+    pub fn growing(&self) -> Vec<(String, f64)> {
+        let of_kind =
+            |(kind, failed): (&&str, &u32)| (format!("failed_{kind}"), f64::from(*failed));
+        let all = ("sessions_failed".to_owned(), f64::from(self.failed()));
+        self.failed.iter().map(of_kind).chain([all]).collect()
+    }
+
+    /// Adds a point to each series, `at` since the start of the run.
+    pub fn sample(&mut self, at: Duration) {
+        self.sessions_over_time.push(at.as_secs_f64(), f64::from(self.held));
+        let failed = self.failed();
+        self.failures_over_time.note(at, f64::from(failed));
     }
 
     /// Returns the number of sessions opened.
@@ -142,12 +161,13 @@ impl Tally {
         at: Duration,
     ) -> bool {
         if let Some(known) = self.phases.iter_mut().find(|known| known.name() == phase.name()) {
-            known.record(at, took_us);
+            known.record(at.saturating_sub(Duration::from_micros(took_us)), took_us);
         }
         let is_there = phase == head.goal;
         if is_there {
             let took = head.phase_at.since(head.intended);
-            self.to_stage.record(at, took.as_micros() as u64);
+            // By the time at which the session was due.
+            self.to_stage.record(at.saturating_sub(took), took.as_micros() as u64);
             self.last_reached = self.last_reached.max(head.phase_at);
             self.reached += 1;
             self.held += 1;
@@ -186,6 +206,7 @@ impl Tally {
         }
         let opening = self.last_reached.since(self.begins_at).as_secs_f64();
         report.add_figure(Figure::new("opening_s", opening));
+        report.series.extend([self.sessions_over_time, self.failures_over_time.into_series()]);
         let all = [self.to_stage].into_iter().chain(self.phases);
         report.distributions.splice(0..0, all.filter(|known| !known.is_empty()));
     }

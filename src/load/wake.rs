@@ -138,7 +138,7 @@ impl Wakes {
                     return;
                 };
                 let took_us = agenda.now().since(intended).as_micros() as u64;
-                self.wake.record(agenda.now().since(agenda.began()), took_us);
+                self.wake.record(intended.since(agenda.began()), took_us);
                 agenda.close(head.id);
                 self.proceed(agenda);
             }

@@ -122,6 +122,13 @@ fn verdicts_of_thresholds_are_in_the_report() {
 }
 
 #[test]
+fn a_run_without_thresholds_has_nothing_to_abort_on() {
+    let alone = load(&["idle", "rtmp://127.0.0.1:1/live/a", "--abort-on-fail"]);
+    assert_eq!(alone.status.code(), Some(2), "{alone:?}");
+    assert!(text(&alone.stderr).contains("--fail-if"), "{alone:?}");
+}
+
+#[test]
 fn a_file_that_cannot_be_written_is_found_before_the_measurement() {
     let output = load(&["idle", "rtmp://127.0.0.1:1/live/a", "--html", "/nonexistent/r.html"]);
     assert_eq!(output.status.code(), Some(6));

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
-use tiderace::load::report::{Distribution, LoadReport};
+use tiderace::load::report::{Distribution, LoadReport, ThresholdVerdict};
 
 use crate::load_runs::report;
 use crate::relay::{Fate, Plan, Relay};
@@ -56,6 +56,11 @@ fn frames_that_are_dropped_doubled_reordered_and_damaged_are_each_counted() {
         ] {
             assert_eq!(value(&report, name), count as f64, "{name} with {wire}");
         }
+        let losses: f64 = points(&report, "losses").map(|(_, lost)| lost).sum();
+        assert_eq!(losses, 3.0 * PLAYERS as f64, "{wire}");
+        let players = points(&report, "players").map(|(_, players)| players);
+        assert_eq!(players.fold(0.0, f64::max), PLAYERS as f64, "{wire}");
+        assert!(points(&report, "throughput").any(|(_, rate)| rate > 0.0), "{wire}");
         assert!(report.doubts.iter().any(|doubt| doubt.starts_with("frames were lost")));
     }
 }
@@ -92,6 +97,40 @@ fn a_server_that_stalls_makes_every_frame_late_that_was_intended_meanwhile() {
     for (least_ms, frames) in [(480, 1), (300, 10), (100, 20)] {
         let late = later_than(latency, Duration::from_millis(least_ms));
         assert!(late >= frames * PLAYERS, "{late} frames were later than {least_ms} ms");
+    }
+}
+
+#[test]
+fn a_run_ends_as_soon_as_a_threshold_is_missed_beyond_repair() {
+    let fate = |number| if number >= IN_WINDOW { Fate::Damage } else { Fate::Pass };
+    let relay = Relay::start(Plan { fate, ..Plan::default() });
+    let flags = FLAGS.replace("--duration-s 4", "--duration-s 60");
+    let flags = format!("{flags} --fail-if frames_corrupt>1 --fail-if players<1 --abort-on-fail");
+    let output = load("fanout", relay.address, &flags);
+    assert_eq!(output.status.code(), Some(15), "{output:?}");
+    let report = LoadReport::from_json(str::from_utf8(&output.stdout).unwrap()).unwrap();
+    let verdicts = report.thresholds.iter().map(|judged| judged.verdict);
+    assert!(verdicts.eq([ThresholdVerdict::Missed, ThresholdVerdict::Met]), "{report:?}");
+    assert!(report.thresholds[0].value > Some(1.0), "{report:?}");
+    let is_early = |doubt: &String| doubt.starts_with("the run was ended early");
+    assert!(report.doubts.iter().any(is_early), "{:?}", report.doubts);
+    assert_eq!(report.figure("frames_lost").unwrap().value, None, "not all frames were intended");
+}
+
+/// By the time of arrival, the seconds of the stall would have few frames and the next one many.
+#[test]
+fn every_second_has_the_frames_that_were_intended_in_it_whenever_they_came() {
+    const STALL: Duration = Duration::from_millis(1200);
+    let fate = |number| if number == IN_WINDOW { Fate::Stall(STALL) } else { Fate::Pass };
+    let relay = Relay::start(Plan { fate, ..Plan::default() });
+    let report = measured(&relay, FLAGS);
+    assert_eq!(value(&report, "frames_lost"), 0.0);
+    let seconds: Vec<_> = distribution(&report, "latency").intervals().collect();
+    // The window begins and ends within a second.
+    let whole = &seconds[1..seconds.len() - 1];
+    assert!(whole.len() >= 3, "{} seconds", whole.len());
+    for second in whole {
+        assert_eq!(second.histogram.len(), PLAYERS * FPS, "{:?}", second.start);
     }
 }
 
@@ -253,6 +292,11 @@ fn load_command(name: &str, server: SocketAddr, flags: &str) -> Command {
 fn value(report: &LoadReport, name: &str) -> f64 {
     let figure = report.figure(name).unwrap_or_else(|| panic!("no figure {name}"));
     figure.value.unwrap_or_else(|| panic!("{name} is withheld: {:?}", figure.withheld))
+}
+
+fn points<'a>(report: &'a LoadReport, name: &str) -> impl Iterator<Item = (f64, f64)> + 'a {
+    let series = report.series.iter().find(|series| series.name == name);
+    series.unwrap_or_else(|| panic!("no series {name}")).points.iter().copied()
 }
 
 fn distribution<'a>(report: &'a LoadReport, name: &str) -> &'a Distribution {

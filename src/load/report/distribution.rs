@@ -20,6 +20,8 @@ use super::model::{Figure, ReportError};
 const SIGNIFICANT_DIGITS: u8 = 3;
 /// Length of the intervals for which a distribution is also kept.
 pub(super) const INTERVAL: Duration = Duration::from_secs(1);
+/// Number of intervals that still take values. Longer freezes than this do not keep their shape.
+const OPEN_MAX: u64 = 16;
 
 /// A distribution of durations in microseconds, over the whole run and for each second of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -29,8 +31,8 @@ pub struct Distribution {
     histogram: Histogram<u64>,
     /// Finished intervals, compressed, because a run may have thousands.
     closed: BTreeMap<u64, Packed>,
-    /// The current interval.
-    open: Option<(u64, Histogram<u64>)>,
+    /// The newest intervals. After a freeze the values of many seconds arrive mixed.
+    open: BTreeMap<u64, Histogram<u64>>,
     withheld: Option<String>,
 }
 
@@ -46,7 +48,13 @@ impl Distribution {
     }
 
     fn empty(name: String) -> Self {
-        Self { name, histogram: empty(), closed: BTreeMap::new(), open: None, withheld: None }
+        Self {
+            name,
+            histogram: empty(),
+            closed: BTreeMap::new(),
+            open: BTreeMap::new(),
+            withheld: None,
+        }
     }
 
     /// Returns the name.
@@ -69,20 +77,19 @@ impl Distribution {
         self.withheld.as_deref()
     }
 
-    /// Records a value that became known at `at` since the start of the run. A value that comes out
-    /// of order by less than an interval may be counted in the neighbouring interval.
+    /// Records a value of an event that was due `at` since the start of the run. By the time at
+    /// which it became known, a freeze would show at its end only. A value that is later than
+    /// [`OPEN_MAX`] intervals is counted in the oldest of them.
     pub fn record(&mut self, at: Duration, value_us: u64) {
-        let index = at.as_secs() / INTERVAL.as_secs();
         count(&mut self.histogram, value_us);
-        match &mut self.open {
-            Some((open, histogram)) if *open >= index => count(histogram, value_us),
-            _ => {
-                self.close();
-                let mut histogram = empty();
-                count(&mut histogram, value_us);
-                self.open = Some((index, histogram));
-            }
+        let index = at.as_secs() / INTERVAL.as_secs();
+        let newest = self.open.last_key_value().map_or(index, |(newest, _)| index.max(*newest));
+        let oldest = newest.saturating_sub(OPEN_MAX - 1);
+        while let Some(first) = self.open.first_entry().filter(|first| *first.key() < oldest) {
+            let (index, histogram) = first.remove_entry();
+            self.close(index, &histogram);
         }
+        count(self.open.entry(index.max(oldest)).or_insert_with(empty), value_us);
     }
 
     /// Withholds the distribution and removes all its values.
@@ -133,8 +140,8 @@ impl Distribution {
         if self.withheld.is_some() {
             return Ok(());
         }
-        self.close();
-        other.close();
+        self.close_all();
+        other.close_all();
         add(&mut self.histogram, &other.histogram)?;
         for (index, packed) in other.closed {
             self.add_packed(index, packed)?;
@@ -155,11 +162,16 @@ impl Distribution {
         Ok(())
     }
 
-    /// Finishes the current interval and compresses it.
-    fn close(&mut self) {
-        let Some((index, histogram)) = self.open.take() else { return };
-        if let Ok(packed) = Packed::new(&histogram) {
+    /// Compresses a finished interval.
+    fn close(&mut self, index: u64, histogram: &Histogram<u64>) {
+        if let Ok(packed) = Packed::new(histogram) {
             self.closed.insert(index, packed);
+        }
+    }
+
+    fn close_all(&mut self) {
+        for (index, histogram) in std::mem::take(&mut self.open) {
+            self.close(index, &histogram);
         }
     }
 }
@@ -242,7 +254,7 @@ const UNIT: &str = "us";
 
 impl From<Distribution> for DistributionText {
     fn from(mut distribution: Distribution) -> Self {
-        distribution.close();
+        distribution.close_all();
         let percentiles = QUANTILES.iter().zip(distribution.quantiles_ms());
         let packed = Packed::new(&distribution.histogram);
         Self {
@@ -284,7 +296,13 @@ impl TryFrom<DistributionText> for Distribution {
             closed.insert(start_s / INTERVAL.as_secs(), packed);
         }
         let histogram = Packed::from_text(&text.histogram)?.unpack()?;
-        Ok(Self { name: text.name, histogram, closed, open: None, withheld: text.withheld })
+        Ok(Self {
+            name: text.name,
+            histogram,
+            closed,
+            open: BTreeMap::new(),
+            withheld: text.withheld,
+        })
     }
 }
 
@@ -356,12 +374,28 @@ mod tests {
     }
 
     #[test]
-    fn late_values_are_counted_in_the_current_interval() {
-        let distribution = recorded([(0, 1), (1000, 2), (900, 3)].into_iter());
-        let counts: Vec<_> =
-            distribution.intervals().map(|interval| interval.histogram.len()).collect();
-        assert_eq!(counts, [1, 2]);
-        assert_eq!(distribution.histogram().len(), 3);
+    fn late_values_are_counted_in_the_interval_of_their_event() {
+        // Two players that catch up after a freeze of five seconds, one after the other.
+        let frames = || (0..50).map(|frame| frame * 100);
+        let late = frames().chain(frames()).map(|at_ms| (at_ms, 5_000 - at_ms));
+        let distribution = recorded([(5_000, 1)].into_iter().chain(late));
+        // The latency falls by a second each second; the histogram has three digits.
+        let highest = distribution.intervals().map(|interval| interval.histogram.max() / 100);
+        assert!(highest.eq([50, 40, 30, 20, 10, 0]));
+        let counts = distribution.intervals().map(|interval| interval.histogram.len());
+        assert!(counts.eq([20, 20, 20, 20, 20, 1]));
+    }
+
+    #[test]
+    fn a_value_that_is_later_than_all_open_intervals_is_counted_in_the_oldest() {
+        let second = |at_s: u64| (at_s * 1000, 7);
+        let distribution = recorded([second(0), second(1), second(100), second(1)].into_iter());
+        let counts: Vec<_> = distribution
+            .intervals()
+            .map(|interval| (interval.start.as_secs(), interval.histogram.len()))
+            .collect();
+        assert_eq!(counts, [(0, 1), (1, 1), (100 - (OPEN_MAX - 1), 1), (100, 1)]);
+        assert_eq!(distribution.histogram().len(), 4);
     }
 
     #[test]

@@ -5,10 +5,10 @@
 //!
 //! # How a metric is added
 //!
-//! 1. Add a row to [`METRICS`]: name, unit, commands, and a noun phrase for the manual. The functions
-//!    `lower`, `higher` and `plain` say which direction is better; `durations` and `series` are the
-//!    other forms. A `*` in a name stands for words that the run supplies, such as the reason of a
-//!    failure.
+//! 1. Add a row to [`METRICS`]: name, unit, commands, and a noun phrase for the manual. The
+//!    functions `lower`, `higher` and `plain` say which direction is better; `durations` and
+//!    `series` are the other forms. A `*` in a name stands for words that the run supplies, such as
+//!    the reason of a failure.
 //! 2. Chain what differs from a count of the command: `.worst()` for a quotient or a maximum, which
 //!    processes that share the work must not add up; `.needs(..)` for what has to be true for the
 //!    value to mean something; `.group(..)` if it describes the server, the machine, the generator

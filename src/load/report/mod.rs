@@ -1,8 +1,8 @@
 //! The results of a measurement, and the forms in which they are reported.
 //!
 //! Every form is made from one [`LoadReport`], so the JSON file, the interval log and the HTML page
-//! contain the same figures as the table in the terminal. [`METRICS`] defines each figure: its name,
-//! its unit, what is better, and when it is valid. A [`Comparison`] compares reports, and a
+//! contain the same figures as the table in the terminal. [`METRICS`] defines each figure: its
+//! name, its unit, what is better, and when it is valid. A [`Comparison`] compares reports, and a
 //! [`Threshold`] judges one.
 
 mod comparison;
@@ -13,9 +13,11 @@ mod layout;
 mod metric;
 mod metric_table;
 mod model;
+mod page_parts;
 mod plot;
 mod plot_points;
 mod quantity;
+mod rate_series;
 mod terminal;
 mod threshold;
 
@@ -27,6 +29,7 @@ pub use metric::{Better, Combine, Metric, MetricGroup, MetricKind, Need, QUANTIL
 pub use metric_table::METRICS;
 pub use model::{Figure, LoadReport, ReportError, Series};
 pub use quantity::MetricUnit;
+pub use rate_series::RateSeries;
 pub use terminal::table;
 pub use threshold::{JudgedThreshold, Threshold, ThresholdVerdict};
 

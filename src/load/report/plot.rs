@@ -5,7 +5,7 @@
 
 use std::fmt::Write;
 
-use super::html::Html;
+use super::page_parts::Html;
 use super::quantity::number;
 
 /// Size of a plot, in units that the browser scales.
@@ -71,8 +71,9 @@ enum Scale {
 }
 
 impl Axis {
-    /// Creates an axis from zero to a round number of at least `max`.
-    pub(super) fn from_zero(title: &str, max: f64, label: impl Fn(f64) -> String) -> Self {
+    /// Creates an axis from zero to a round number of at least `max`. Its labels have the unit, so
+    /// it has no title.
+    pub(super) fn from_zero(max: f64, label: impl Fn(f64) -> String) -> Self {
         const TICKS: f64 = 5.0;
         let max = if max > 0.0 { max } else { 1.0 };
         let step = round_up(max / TICKS);
@@ -82,7 +83,7 @@ impl Axis {
             .map(|value| (value, label(value)))
             .collect();
         Self {
-            title: title.to_owned(),
+            title: String::new(),
             scale: Scale::Linear,
             low: 0.0,
             high: f64::from(count) * step,
@@ -184,20 +185,20 @@ fn round_up(value: f64) -> f64 {
 }
 
 impl Plot {
-    /// Returns the plot as an SVG element.
-    pub(super) fn svg(&self) -> String {
-        let PlotSize { width, height } = self.size;
+    /// Returns the plot as an SVG element of a size.
+    pub(super) fn svg(&self, size: PlotSize) -> String {
+        let PlotSize { width, height } = size;
         let title = Html(&self.title);
         let mut svg = format!(
             "<svg viewBox=\"0 0 {width} {height}\" style=\"max-width:{width}px\" role=\"img\" \
              aria-label=\"{title}\">\n"
         );
-        self.draw_axes(&mut svg);
+        self.draw_axes(&mut svg, size);
         for line in &self.lines {
-            self.draw_line(&mut svg, line);
+            self.draw_line(&mut svg, size, line);
         }
         for (from, to, tip) in &self.tips {
-            let (from, to) = (self.x_of(*from), self.x_of(*to));
+            let (from, to) = (self.x_of(size, *from), self.x_of(size, *to));
             let _ = writeln!(
                 svg,
                 "<rect class=\"tip\" x=\"{from:.1}\" y=\"{TOP}\" width=\"{:.1}\" \
@@ -210,19 +211,19 @@ impl Plot {
         svg + "</svg>\n"
     }
 
-    fn x_of(&self, value: f64) -> f64 {
-        LEFT + self.x.share(value) * (self.size.width - LEFT - RIGHT)
+    fn x_of(&self, size: PlotSize, value: f64) -> f64 {
+        LEFT + self.x.share(value) * (size.width - LEFT - RIGHT)
     }
 
-    fn y_of(&self, value: f64) -> f64 {
-        TOP + (1.0 - self.y.share(value)) * (self.size.height - TOP - BOTTOM)
+    fn y_of(&self, size: PlotSize, value: f64) -> f64 {
+        TOP + (1.0 - self.y.share(value)) * (size.height - TOP - BOTTOM)
     }
 
-    fn draw_axes(&self, svg: &mut String) {
-        let PlotSize { width, height } = self.size;
+    fn draw_axes(&self, svg: &mut String, size: PlotSize) {
+        let PlotSize { width, height } = size;
         let (right, bottom) = (width - RIGHT, height - BOTTOM);
         for (value, label) in &self.y.ticks {
-            let (y, label) = (self.y_of(*value), Html(label));
+            let (y, label) = (self.y_of(size, *value), Html(label));
             let _ = writeln!(
                 svg,
                 "<path class=\"grid\" d=\"M{LEFT} {y:.1}H{right}\"/>\
@@ -232,7 +233,7 @@ impl Plot {
             );
         }
         for (value, label) in &self.x.ticks {
-            let (x, label) = (self.x_of(*value), Html(label));
+            let (x, label) = (self.x_of(size, *value), Html(label));
             let _ = writeln!(
                 svg,
                 "<path class=\"grid\" d=\"M{x:.1} {TOP}V{bottom}\"/>\
@@ -252,8 +253,8 @@ impl Plot {
         );
     }
 
-    fn draw_line(&self, svg: &mut String, line: &Line) {
-        let at = |(x, y): &(f64, f64)| (self.x_of(*x), self.y_of(*y));
+    fn draw_line(&self, svg: &mut String, size: PlotSize, line: &Line) {
+        let at = |(x, y): &(f64, f64)| (self.x_of(size, *x), self.y_of(size, *y));
         let mut path = String::new();
         for piece in &line.pieces {
             if let [point] = piece.as_slice() {
@@ -286,11 +287,11 @@ mod tests {
 
     #[test]
     fn axes_end_at_round_numbers_around_their_values() {
-        let axis = Axis::from_zero("", 6.5e6, |value| format!("{}M", value / 1e6));
+        let axis = Axis::from_zero(6.5e6, |value| format!("{}M", value / 1e6));
         assert_eq!(labels(&axis), ["0M", "2M", "4M", "6M", "8M"]);
-        let axis = Axis::from_zero("", 0.0, number);
+        let axis = Axis::from_zero(0.0, number);
         assert_eq!(labels(&axis), ["0", "0.2", "0.4", "0.6", "0.8", "1"]);
-        let axis = Axis::from_zero("", 100.0, number);
+        let axis = Axis::from_zero(100.0, number);
         assert_eq!(labels(&axis).last(), Some(&"100"));
     }
 
@@ -339,11 +340,11 @@ mod tests {
             size: HALF,
             title: "a < b".to_owned(),
             x: Axis::time(5.0),
-            y: Axis::from_zero("<y>", 3.0, number),
+            y: Axis { title: "<y>".to_owned(), ..Axis::from_zero(3.0, number) },
             lines: vec![line],
             tips: vec![(0.0, 1.0, "1 & 2".to_owned())],
         };
-        let svg = plot.svg();
+        let svg = plot.svg(HALF);
         assert!(svg.contains("<path class=\"line p50\" d=\"M72.0 126.7L148.0 "), "{svg}");
         assert!(svg.contains("<circle class=\"dot p50\" cx=\"452.0\" "), "{svg}");
         assert!(svg.contains("<title>1 &amp; 2</title>"), "{svg}");

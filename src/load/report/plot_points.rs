@@ -58,10 +58,10 @@ pub(super) struct Moment {
 }
 
 impl Moment {
-    fn of(start_s: f64, width_s: f64, histogram: &Histogram<u64>) -> Self {
+    fn of(start_s: f64, end_s: f64, histogram: &Histogram<u64>) -> Self {
         Self {
             start_s,
-            end_s: start_s + width_s,
+            end_s,
             p50_ms: ms(histogram.value_at_quantile(0.5)),
             p99_ms: ms(histogram.value_at_quantile(0.99)),
             max_ms: ms(histogram.max()),
@@ -83,25 +83,50 @@ impl Moment {
     }
 }
 
-/// Splits the run into parts. Returns their length and those parts that have values.
+/// Splits the run into parts. Returns their length and those parts that have values. A run seldom
+/// ends with a part: a last one with few values joins the part before it, because its quantiles
+/// would be those of a few values.
 pub(super) fn moments(distribution: &Distribution, end_s: f64) -> (f64, Vec<Moment>) {
     let intervals: Vec<_> = distribution.intervals().collect();
     let last_s = intervals.last().map_or(0.0, |last| (last.start + INTERVAL).as_secs_f64());
     let width = (end_s.max(last_s) / POINTS_MAX as f64).ceil().max(1.0) as u64;
     let width_s = width as f64;
-    let parts = intervals
-        .chunk_by(|before, next| before.start.as_secs() / width == next.start.as_secs() / width);
-    let moment = |part: &[super::Interval]| {
-        let (first, others) = part.split_first()?;
-        let mut histogram = first.histogram.clone();
-        // Adding cannot fail: the histograms have the same precision and grow as needed.
-        for other in others {
-            let _ = histogram.add(&other.histogram);
+    let mut parts: Vec<Part> = Vec::new();
+    for interval in intervals {
+        let number = interval.start.as_secs() / width;
+        match parts.last_mut() {
+            Some(part) if part.numbers.1 == number => part.add(&interval.histogram),
+            _ => parts.push(Part { numbers: (number, number), histogram: interval.histogram }),
         }
-        let start_s = (first.start.as_secs() / width * width) as f64;
-        Some(Moment::of(start_s, width_s, &histogram))
+    }
+    if let [.., before, last] = parts.as_mut_slice()
+        && last.histogram.len() < before.histogram.len() / 2
+        && last.numbers.0 == before.numbers.1 + 1
+    {
+        before.add(&last.histogram);
+        before.numbers.1 = last.numbers.1;
+        parts.pop();
+    }
+    let moment = |part: &Part| {
+        let (first, last) = part.numbers;
+        let start_s = first as f64 * width_s;
+        Moment::of(start_s, (last + 1) as f64 * width_s, &part.histogram)
     };
-    (width_s, parts.filter_map(moment).collect())
+    (width_s, parts.iter().map(moment).collect())
+}
+
+/// A part of a run.
+struct Part {
+    /// Numbers of its first and its last step of time.
+    numbers: (u64, u64),
+    histogram: Histogram<u64>,
+}
+
+impl Part {
+    fn add(&mut self, other: &Histogram<u64>) {
+        // Adding cannot fail: the histograms have the same precision and grow as needed.
+        let _ = self.histogram.add(other);
+    }
 }
 
 /// Reduces the number of points. Each group of neighbours is replaced by its highest point.
@@ -177,6 +202,17 @@ mod tests {
         let shown: Vec<_> =
             moments.iter().map(|moment| (moment.start_s, moment.count, moment.max_ms)).collect();
         assert_eq!(shown, [(0.0, 2, 3.001), (2.0, 1, 5.003)]);
+    }
+
+    #[test]
+    fn a_last_sliver_of_a_second_joins_the_second_before_it() {
+        let seconds = |last: u64| {
+            let run = (0..20).map(|index| (index / 10, 1000)).chain((0..last).map(|_| (2, 9000)));
+            let (_, moments) = moments(&recorded(run), 2.1);
+            moments.iter().map(|moment| (moment.end_s, moment.count)).collect::<Vec<_>>()
+        };
+        assert_eq!(seconds(1), [(1.0, 10), (3.0, 11)]);
+        assert_eq!(seconds(5), [(1.0, 10), (2.0, 10), (3.0, 5)]);
     }
 
     #[test]

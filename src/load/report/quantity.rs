@@ -88,8 +88,8 @@ impl MetricUnit {
         format!("{} {prefix}{symbol}", number(value / scale))
     }
 
-    /// Returns the number by which a value with this `suffix` is multiplied, or `None` if the suffix
-    /// is of another unit. A value without a suffix is in the unit itself.
+    /// Returns the number by which a value with this `suffix` is multiplied, or `None` if the
+    /// suffix is of another unit. A value without a suffix is in the unit itself.
     pub(super) fn factor(self, suffix: &str) -> Option<f64> {
         let (suffix, symbol) = (suffix.trim(), self.symbol().trim());
         if suffix.is_empty() || suffix == symbol {

@@ -34,6 +34,24 @@ pub(super) fn report() -> LoadReport {
     report
 }
 
+/// Returns a page after checking that its tags are balanced.
+pub(super) fn well_formed(page: &str) -> String {
+    let body = page.strip_prefix("<!DOCTYPE html>\n").unwrap();
+    let mut open = Vec::new();
+    for tag in body.split('<').skip(1) {
+        let (tag, text) = tag.split_once('>').unwrap_or_else(|| panic!("unclosed <{tag}"));
+        assert!(!text.contains('>'), "a bare > in {text:?}");
+        match tag.strip_prefix('/') {
+            Some(name) => assert_eq!(open.pop(), Some(name)),
+            None if tag.ends_with('/') => {}
+            None => open.push(tag.split_whitespace().next().unwrap()),
+        }
+        assert!(tag.matches('"').count().is_multiple_of(2), "{tag}");
+    }
+    assert!(open.is_empty(), "{open:?}");
+    page.to_owned()
+}
+
 fn series(name: &str, points: [(f64, f64); 3]) -> Series {
     let mut series = Series::new(name);
     points.into_iter().for_each(|(at_s, value)| series.push(at_s, value));

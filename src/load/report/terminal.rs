@@ -24,6 +24,13 @@ pub fn table(report: &LoadReport) -> String {
         }
     }
     text += &notes.text();
+    if !report.thresholds.is_empty() {
+        text += "\nthresholds\n";
+        for judged in &report.thresholds {
+            let mark = if judged.is_met() { "  met     " } else { "  missed  " };
+            text += &wrapped(mark, &harmless(&judged.line));
+        }
+    }
     if !report.doubts.is_empty() {
         text += "\ndoubts\n";
         text.extend(report.doubts.iter().map(|doubt| wrapped("  - ", &harmless(doubt))));
@@ -182,7 +189,7 @@ fn mean_over_time(series: &Series) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::sample;
+    use super::super::{sample, threshold::Threshold};
     use super::*;
     use crate::load::report::layout::COLUMNS;
 
@@ -207,7 +214,11 @@ mod tests {
 
     #[test]
     fn table_of_a_report_has_this_form() {
-        let text = table(&sample::report());
+        let mut report = sample::report();
+        report.thresholds = ["frames_lost>2", "players_failed_reset>0"]
+            .map(|text| Threshold::of_figure(text).unwrap().judge(&report).unwrap())
+            .into();
+        let text = table(&report);
         println!("{text}");
         assert_eq!(text, include_str!("sample.txt"));
         assert!(text.lines().all(|line| line.chars().count() <= COLUMNS));

@@ -177,6 +177,17 @@ impl Threshold {
         Ok(self.judged(ratio, self.bound, line))
     }
 
+    /// Judges a figure as of now that never falls, if no later value can meet the threshold.
+    pub fn beyond_repair(&self, name: &str, value: f64) -> Option<JudgedThreshold> {
+        let is_upper = matches!(self.operator, Operator::Above | Operator::AtLeast);
+        if self.figure != name || !is_upper {
+            return None;
+        }
+        let bound = self.bound_in(Metric::of_figure(name)?).ok()?;
+        let line = format!("{name} is {}", number(value));
+        self.holds(value, bound).then(|| self.judged(value, bound, line))
+    }
+
     fn judged(&self, value: f64, bound: f64, line: String) -> JudgedThreshold {
         let is_missed = self.holds(value, bound);
         let verdict = if is_missed { ThresholdVerdict::Missed } else { ThresholdVerdict::Met };
@@ -323,6 +334,19 @@ mod tests {
         assert!(Threshold::of_figure("p99_ms>1.1x").is_err());
         assert!(Threshold::of_ratio("p99_ms>1.1").is_err());
         assert!(Threshold::of_figure("p99_ms>1e400").is_err());
+    }
+
+    #[test]
+    fn only_an_upper_bound_is_ever_beyond_repair() {
+        let broken = |text: &str, value| {
+            let threshold = Threshold::of_figure(text).unwrap();
+            threshold.beyond_repair("frames_corrupt", value).map(|judged| judged.line)
+        };
+        assert_eq!(broken("frames_corrupt>2", 2.0), None);
+        let line = broken("frames_corrupt>2", 3.0);
+        assert_eq!(line.as_deref(), Some("frames_corrupt>2: frames_corrupt is 3"));
+        assert_eq!(broken("frames_corrupt<9", 3.0), None, "it may still grow");
+        assert_eq!(broken("frames_lost>2", 3.0), None, "another figure");
     }
 
     #[test]

@@ -147,11 +147,13 @@ impl Track {
         }
         arrivals.frames += 1;
         if is_whole {
-            self.note_latency(now.since(stamp.intended), arrival.since_began, arrivals);
+            let latency = now.since(stamp.intended);
+            self.note_latency(latency, arrival.since_began.saturating_sub(latency), arrivals);
         }
         true
     }
 
+    /// Records the latency of a frame that was due `at` since the start of the run.
     fn note_latency(&mut self, latency: Duration, at: Duration, arrivals: &mut Arrivals) {
         arrivals.latency.record(at, latency.as_micros() as u64);
         if let Some(last) = self.last_latency.replace(latency) {

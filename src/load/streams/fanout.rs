@@ -85,6 +85,7 @@ fn stall_frames(text: &str) -> Result<f64, String> {
 }
 
 fn fill(report: &mut LoadReport, results: StreamResults, measured: &Measured) {
+    results.over_time.add_to(report);
     let arrivals = &results.arrivals;
     let lost = results.expected.saturating_sub(arrivals.frames);
     count(report, "players", results.players.into());

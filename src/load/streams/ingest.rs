@@ -64,6 +64,7 @@ fn fill(report: &mut LoadReport, results: StreamResults, offer: &Offer, measured
     results.add_server(report);
     results.withhold_unknown(report);
     conclude(report);
+    results.over_time.add_throughput_to(report);
     report.distributions.extend([results.sent.write_delay, measured.turns.clone()]);
 }
 

@@ -12,8 +12,8 @@
 //! measured from that time.
 //!
 //! [`offer`] holds the flags and the schedule of the streams, and `stamped_frame` the layout of a
-//! frame. `publisher` and `arrivals` record the two sides, and `results` turns their results into
-//! figures.
+//! frame. `publisher` and `arrivals` record the two sides, `stream_series` records them second by
+//! second, and `results` turns their results into figures.
 
 mod arrivals;
 pub mod fanout;
@@ -22,6 +22,7 @@ pub mod offer;
 mod publisher;
 mod results;
 mod stamped_frame;
+mod stream_series;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -258,6 +259,7 @@ impl<'a> Streams<'a> {
         if self.window.holds(intended) {
             publisher.in_window += 1;
             self.results.sent.intended += 1;
+            self.results.over_time.expect(stream, intended.since(engine.agenda().began()));
         }
         publisher.sequence += 1;
         let next_at = self.offer.frame_at(publisher.first_at, publisher.sequence);
@@ -333,6 +335,7 @@ impl<'a> Streams<'a> {
         for player in self.players.iter_mut().filter(|player| player.is_up) {
             player.is_counted = true;
             self.results.players += 1;
+            self.results.over_time.note_counted(player.track.stream());
         }
         self.results.before_window = Some(engine.restart_measured());
         engine.agenda().at(self.window.until, Due::End);
@@ -378,13 +381,18 @@ impl<'a> Streams<'a> {
             is_intact_keyframe && !std::mem::replace(&mut player.has_keyframe, is_intact_keyframe);
         let arrival = Arrival { judged, bytes: payload.len(), now, since_began };
         let is_new = player.track.receive(&arrival, &self.window, &mut self.results.arrivals);
+        self.results.over_time.note_bytes(payload.len() as u64);
+        if let Some(intended) = judged.intended().filter(|_| is_new && player.is_counted) {
+            self.results.over_time.receive(intended.since(agenda.began()));
+        }
         let is_awaited = is_new && self.stage == Stage::Drain && player.is_counted;
         if is_first {
             self.players_without_keyframe -= u32::from(player.is_up);
             let (took, after_play) = (now.since(head.intended), now.since(player.play_at));
-            self.results.first_frame.record(since_began, took.as_micros() as u64);
-            let after_play_us = after_play.as_micros() as u64;
-            self.results.first_frame_after_play.record(since_began, after_play_us);
+            // By the time at which the player was due.
+            let due = since_began.saturating_sub(took);
+            self.results.first_frame.record(due, took.as_micros() as u64);
+            self.results.first_frame_after_play.record(due, after_play.as_micros() as u64);
             self.advance(agenda);
         }
         if is_awaited {
@@ -509,7 +517,10 @@ impl Scenario for Streams<'_> {
             let (now, since_began) = (agenda.now(), agenda.now().since(agenda.began()));
             let publisher = &mut self.publishers[*stream as usize];
             let sent = &mut self.results.sent;
-            publisher.taken(head.sent_bytes, now, since_began, &self.window, sent);
+            let bytes = publisher.taken(head.sent_bytes, now, since_began, &self.window, sent);
+            if self.players.is_empty() {
+                self.results.over_time.note_bytes(bytes);
+            }
         }
     }
 
@@ -527,7 +538,12 @@ impl Scenario for Streams<'_> {
     }
 
     fn second(&mut self, agenda: &mut Agenda<Due>) -> Result<(), LoadError> {
-        self.measurement.sample(agenda.now().since(agenda.began()))
+        let at = agenda.now().since(agenda.began());
+        self.results.over_time.sample(at, self.players_up, self.players_gone);
+        if self.measurement.is_beyond_repair(&self.results.growing()) {
+            agenda.stop();
+        }
+        self.measurement.sample(at)
     }
 
     fn progress(&self) -> String {

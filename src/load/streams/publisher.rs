@@ -49,6 +49,8 @@ pub(super) struct Publisher {
     /// Frames that wait for the kernel: the byte position in the output at which each ends, and its
     /// intended time.
     waiting: VecDeque<(u64, Time)>,
+    /// Bytes of the output that the kernel has taken.
+    taken_bytes: u64,
     /// The last acknowledged number, if any.
     acknowledged: Option<u32>,
 }
@@ -61,6 +63,7 @@ impl Publisher {
             sequence: 0,
             in_window: 0,
             waiting: VecDeque::new(),
+            taken_bytes: 0,
             acknowledged: None,
         }
     }
@@ -70,7 +73,8 @@ impl Publisher {
         self.waiting.push_back((end, intended));
     }
 
-    /// Records that the kernel had taken `bytes` of the output at `now`.
+    /// Records that the kernel had taken `bytes` of the output at `now`. Returns how many of them
+    /// are new.
     pub(super) fn taken(
         &mut self,
         bytes: u64,
@@ -78,7 +82,7 @@ impl Publisher {
         since_began: Duration,
         window: &Window,
         sent: &mut Sent,
-    ) {
+    ) -> u64 {
         while let Some((end, intended)) = self.waiting.front().copied() {
             if end > bytes {
                 break;
@@ -86,10 +90,12 @@ impl Publisher {
             self.waiting.pop_front();
             if window.holds(intended) {
                 sent.accepted += u64::from(now < window.until);
-                let delay = now.since(intended).as_micros() as u64;
-                sent.write_delay.record(since_began, delay);
+                let delay = now.since(intended);
+                let due = since_began.saturating_sub(delay);
+                sent.write_delay.record(due, delay.as_micros() as u64);
             }
         }
+        bytes - std::mem::replace(&mut self.taken_bytes, bytes)
     }
 
     /// Records an acknowledgement. The number wraps at 2^32 (RTMP 1.0, section 5.4.3).

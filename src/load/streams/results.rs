@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::arrivals::Arrivals;
 use super::publisher::Sent;
+use super::stream_series::StreamSeries;
 use crate::load::machine::{MachineTimes, busy_figures};
 use crate::load::measured::Measured;
 use crate::load::process::Sample;
@@ -39,6 +40,8 @@ pub(super) struct StreamResults {
     /// State of the machine at the same two moments.
     pub(super) machine_before: Option<MachineTimes>,
     pub(super) machine_after: Option<MachineTimes>,
+    /// The run second by second.
+    pub(super) over_time: StreamSeries,
     /// Length of the window.
     pub(super) open_for: Duration,
     /// The window closed as planned.
@@ -64,9 +67,26 @@ impl StreamResults {
             server_after: None,
             machine_before: None,
             machine_after: None,
+            over_time: StreamSeries::new(),
             open_for: Duration::ZERO,
             has_ended: false,
         }
+    }
+
+    /// Returns the figures that never fall during a run.
+    pub(super) fn growing(&self) -> Vec<(String, f64)> {
+        let arrivals = &self.arrivals;
+        let figures = [
+            ("frames_duplicated", arrivals.duplicated as f64),
+            ("frames_out_of_order", arrivals.out_of_order as f64),
+            ("frames_corrupt", arrivals.corrupt as f64),
+            ("stalls", arrivals.stalls as f64),
+            ("longest_gap_ms", arrivals.longest_gap.as_secs_f64() * 1000.0),
+        ];
+        let figures = figures.map(|(name, value)| (name.to_owned(), value));
+        let failed = self.failed.iter();
+        let failed = failed.map(|(kind, n)| (format!("players_failed_{kind}"), f64::from(*n)));
+        figures.into_iter().chain(failed).collect()
     }
 
     /// Adds the usage of the server and of the machine during the window, if it is known.

@@ -48,6 +48,16 @@ pub(super) enum Judged {
     Header,
 }
 
+impl Judged {
+    /// Returns when the frame was due, if its stamp is valid.
+    pub(super) const fn intended(self) -> Option<Time> {
+        match self {
+            Self::Whole { stamp, .. } | Self::Damaged(stamp) => Some(stamp.intended),
+            Self::Unknown | Self::Header => None,
+        }
+    }
+}
+
 /// Writes frames of one size, for any number of streams.
 #[derive(Debug)]
 pub(super) struct FrameWriter {
