@@ -304,6 +304,7 @@ impl From<&LoadError> for Exit {
         match error {
             LoadError::BadTarget { .. }
             | LoadError::BadThreshold { .. }
+            | LoadError::ComparedRuns { .. }
             | LoadError::UnknownFigure { .. } => Self::Usage,
             LoadError::UnknownHost { .. } | LoadError::Unreachable { .. } => Self::Unreachable,
             LoadError::CannotListen { .. } => Self::CannotBind,

@@ -292,6 +292,8 @@ pub const LOAD_UNSENT_BYTES_MAX: usize = 16 * MIB;
 pub const LOAD_HTTP_HEAD_BYTES_MAX: usize = 64 * KIB;
 /// Length of a file to publish, which is read as a whole.
 pub const LOAD_FILE_BYTES_MAX: u64 = GIB;
+/// Most reports of each side of a comparison. The exact test takes the third power of it.
+pub const LOAD_COMPARED_RUNS_MAX: usize = 32;
 /// Bytes that wait for a player of the raw relay, before the player is dropped.
 pub const FLOOR_WAITING_BYTES_MAX: usize = 8 * MIB;
 /// Length of a memory file of the raw relay. When it is reached, a new file follows.

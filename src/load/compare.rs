@@ -1,7 +1,7 @@
-//! `load compare`: compares two reports of the same command.
+//! `load compare`: compares two sides, each of which is one or more reports of the same command.
 //!
-//! Owns reading the two reports and the refusal of pairs that cannot be compared. It measures
-//! nothing.
+//! Owns the flags, reading the reports, and the refusal of runs that cannot be compared. It
+//! measures nothing.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,36 +9,50 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::LoadError;
-use super::options::write_out;
-use super::report::{Comparison, LoadReport, Threshold};
+use super::options::{check_files, write_file, write_out};
+use super::report::{ComparedRun, Comparison, LoadReport, Threshold, comparison_page};
 use super::subcommand::{Judgement, LoadVerdict};
+use crate::limits::LOAD_COMPARED_RUNS_MAX;
 use crate::text::Escaped;
 
 /// Options of `load compare`.
 #[derive(Clone, Debug, Args)]
 pub struct Compare {
-    /// The report to compare with, as written by --json.
-    pub first: PathBuf,
-    /// The report to judge.
-    pub second: PathBuf,
+    /// The reports to compare with, as written by --json. Without --with, the second of two reports
+    /// is the one to judge.
+    #[arg(required = true, value_name = "REPORT")]
+    pub reports: Vec<PathBuf>,
+    /// The reports to judge. Several runs a side show what is noise: at least four, taking turns
+    /// with those of the other side.
+    #[arg(long, value_name = "REPORT", num_args = 1..)]
+    pub with: Vec<PathBuf>,
     /// Compare the reports even if their conditions differ, and list the differences.
     #[arg(long)]
     pub anyway: bool,
-    /// Exit with code 15 if this condition holds for the figure of the second run divided by that
-    /// of the first, such as 'p99_ms>1.1x'. May be repeated.
+    /// Write the comparison to this file as JSON. With - it replaces the table on standard output.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Write an HTML page with the table and with the plots of both sides to this file.
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Exit with code 15 if this condition holds for the figure of the second side divided by that
+    /// of the first, such as 'p99_ms>1.1x', and the difference is not within the noise. May be
+    /// repeated.
     #[arg(long, value_name = "THRESHOLD", value_parser = Threshold::of_ratio)]
     pub fail_if: Vec<Threshold>,
 }
 
 impl Compare {
-    /// Prints the comparison, or returns why there is none.
+    /// Writes the comparison to the requested outputs, or returns why there is none.
     ///
     /// # Errors
-    /// A file is not a report, or a threshold names an unknown figure.
+    /// A file is not a report, there are too many, or a threshold names an unknown figure.
     pub fn run(&self) -> Result<Judgement, LoadError> {
-        let (first, second) = (read(&self.first)?, read(&self.second)?);
-        let comparison = Comparison::new(&first, &second);
-        if let Some((ours, theirs)) = comparison.commands() {
+        let [first, second] = self.sides()?;
+        let outputs = [&self.json, &self.html];
+        check_files(outputs.into_iter().flatten().map(PathBuf::as_path))?;
+        let comparison = Comparison::new([read(first)?, read(second)?]);
+        if let (ours, Some(theirs)) = comparison.commands() {
             let [ours, theirs] = [ours, theirs].map(|command| Escaped(command.as_bytes()));
             let line =
                 format!("a run of load {ours} and a run of load {theirs} cannot be compared");
@@ -49,14 +63,47 @@ impl Compare {
             differences.push("the conditions differ; --anyway compares nevertheless".to_owned());
             return Ok(Judgement { verdict: LoadVerdict::Incomparable, lines: differences });
         }
-        write_out(&comparison.text())?;
-        let judged = self.fail_if.iter().map(|threshold| threshold.judge_ratio(&first, &second));
-        Ok(Judgement::of(&judged.collect::<Result<Vec<_>, _>>()?, None))
+        let judged = self.fail_if.iter().map(|threshold| comparison.judge(threshold));
+        let judged = judged.collect::<Result<Vec<_>, _>>()?;
+        self.write(&comparison)?;
+        Ok(Judgement::of(&judged, None))
+    }
+
+    /// Returns the files of the two sides.
+    fn sides(&self) -> Result<[&[PathBuf]; 2], LoadError> {
+        let sides = match self.reports.as_slice() {
+            [first, second] if self.with.is_empty() => [first, second].map(std::slice::from_ref),
+            reports => [reports, &self.with],
+        };
+        let is_valid = |side: &&[PathBuf]| (1..=LOAD_COMPARED_RUNS_MAX).contains(&side.len());
+        match sides.iter().all(is_valid) {
+            true => Ok(sides),
+            false => Err(LoadError::ComparedRuns { runs: sides.map(<[_]>::len) }),
+        }
+    }
+
+    fn write(&self, comparison: &Comparison) -> Result<(), LoadError> {
+        let stdout = Some(Path::new("-"));
+        if [&self.json, &self.html].iter().all(|path| path.as_deref() != stdout) {
+            write_out(&comparison.text())?;
+        }
+        if let Some(path) = &self.json {
+            let file = path.display().to_string();
+            let text = comparison.to_json().map_err(|error| LoadError::Report { file, error })?;
+            write_file(path, &text)?;
+        }
+        self.html.as_ref().map_or(Ok(()), |path| write_file(path, &comparison_page(comparison)))
     }
 }
 
-fn read(path: &Path) -> Result<LoadReport, LoadError> {
-    let text = fs::read_to_string(path).map_err(|error| LoadError::file(path, error))?;
-    LoadReport::from_json(&text)
-        .map_err(|error| LoadError::Report { file: path.display().to_string(), error })
+fn read(paths: &[PathBuf]) -> Result<Vec<ComparedRun>, LoadError> {
+    let run = |path: &PathBuf| {
+        let text = fs::read_to_string(path).map_err(|error| LoadError::file(path, error))?;
+        let name = path.display().to_string();
+        match LoadReport::from_json(&text) {
+            Ok(report) => Ok(ComparedRun { name, report }),
+            Err(error) => Err(LoadError::Report { file: name, error }),
+        }
+    };
+    paths.iter().map(run).collect()
 }

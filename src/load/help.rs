@@ -111,6 +111,7 @@ pub(super) const COMPARE: &str = with_exit_codes!(
     "\
 Examples:
   tiderace load compare before.json after.json
-  tiderace load compare before.json after.json --fail-if 'p99_ms>1.1x'
+  tiderace load compare before-*.json --with after-*.json --html compared.html
+  tiderace load compare before-*.json --with after-*.json --fail-if 'p99_ms>1.1x'
   tiderace load compare old-kernel.json new-kernel.json --anyway"
 );

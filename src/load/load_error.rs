@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::process::ProcessError;
 use super::report::ReportError;
 use super::target::TargetError;
-use crate::limits::LOAD_FILE_BYTES_MAX;
+use crate::limits::{LOAD_COMPARED_RUNS_MAX, LOAD_FILE_BYTES_MAX};
 use crate::media::flv::FlvError;
 use crate::text::Escaped;
 
@@ -116,6 +116,11 @@ pub enum LoadError {
         /// The error of the system.
         error: io::Error,
     },
+    /// A comparison has no run on a side, or too many.
+    ComparedRuns {
+        /// Runs of the two sides.
+        runs: [usize; 2],
+    },
     /// A threshold has a figure or a unit that the command does not measure.
     BadThreshold {
         /// The threshold as written.
@@ -182,6 +187,11 @@ impl fmt::Display for LoadError {
                 )
             }
             Self::File { file, error } => write!(f, "{file}: {error}"),
+            Self::ComparedRuns { runs: [first, second] } => write!(
+                f,
+                "expected 1 to {LOAD_COMPARED_RUNS_MAX} reports a side, got {first} and {second}: \
+                 name two reports, or those of the second side after --with"
+            ),
             Self::BadThreshold { threshold, reason } => {
                 write!(f, "--fail-if {threshold}: {reason}")
             }

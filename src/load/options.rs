@@ -117,11 +117,7 @@ impl Outputs {
     /// # Errors
     /// [`LoadError::File`].
     pub fn check(&self) -> Result<(), LoadError> {
-        for path in self.files().filter(|path| *path != Path::new(STDOUT)) {
-            let opened = OpenOptions::new().append(true).create(true).open(path);
-            opened.map_err(|error| LoadError::file(path, error))?;
-        }
-        Ok(())
+        check_files(self.files())
     }
 
     /// Returns whether another output takes the place of the table on standard output.
@@ -147,13 +143,29 @@ impl Outputs {
             let Some(path) = path else { continue };
             let file = path.display().to_string();
             let text = form(report).map_err(|error| LoadError::Report { file, error })?;
-            write(path, &text)?;
+            write_file(path, &text)?;
         }
         Ok(())
     }
 }
 
-fn write(path: &Path, text: &str) -> Result<(), LoadError> {
+/// Checks that the files can be written. One of them may be standard output.
+///
+/// # Errors
+/// [`LoadError::File`].
+pub(super) fn check_files<'a>(paths: impl Iterator<Item = &'a Path>) -> Result<(), LoadError> {
+    for path in paths.filter(|path| *path != Path::new(STDOUT)) {
+        let opened = OpenOptions::new().append(true).create(true).open(path);
+        opened.map_err(|error| LoadError::file(path, error))?;
+    }
+    Ok(())
+}
+
+/// Writes to a file, or to standard output.
+///
+/// # Errors
+/// [`LoadError::File`].
+pub(super) fn write_file(path: &Path, text: &str) -> Result<(), LoadError> {
     if path == Path::new(STDOUT) {
         return write_out(text);
     }

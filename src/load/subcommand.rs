@@ -43,7 +43,10 @@ pub enum LoadCommand {
     /// many bytes the server itself acknowledged, if it sends acknowledgements.
     #[command(after_long_help = help::INGEST)]
     Ingest(Ingest),
-    /// Compare two reports.
+    /// Compare two reports, or several of each of two sides.
+    ///
+    /// The same program differs from run to run. With at least four runs a side, the table says of
+    /// each figure whether the difference is larger than this noise.
     #[command(after_long_help = help::COMPARE)]
     Compare(Compare),
     /// Relay length-prefixed frames at the cost of the kernel alone: the floor for any server.

@@ -150,14 +150,55 @@ fn runs_of_the_same_conditions_are_compared() {
     };
     assert_eq!(
         words("latency_p99_ms"),
-        ["latency_p99_ms", "1", "ms", "1.5", "ms", "1.5x", "worse"]
+        ["latency_p99_ms", "1", "ms", "1.5", "ms", "1.5x", "cannot", "tell"]
     );
     assert_eq!(words("frames_lost"), ["frames_lost", "3", "3", "1x", "same"]);
 
     let missed = load(&["compare", &first, &second, "--fail-if", "p99_ms>1.1x"]);
     assert_eq!(missed.status.code(), Some(15));
-    let expected = "tiderace: p99_ms>1.1x: latency_p99_ms is 1.5x (1 to 1.5)\n";
+    let expected = "tiderace: p99_ms>1.1x: latency_p99_ms is 1.5x (1 to 1.5), cannot tell\n";
     assert_eq!(text(&missed.stderr), expected);
+}
+
+#[test]
+fn several_runs_a_side_tell_a_difference_from_noise_in_every_form() {
+    let folder = Folder::new("sides");
+    let side = |name: &str, latencies_us: [u64; 5]| {
+        let file =
+            |(index, latency_us)| folder.report(&format!("{name}{index}"), &report(latency_us));
+        latencies_us.into_iter().enumerate().map(file).collect::<Vec<_>>()
+    };
+    let base = side("base", [1000, 1300, 900, 1200, 1100]);
+    let again = side("again", [1150, 950, 1250, 1050, 6900]);
+    let slower = side("slower", [2000, 2300, 1900, 2200, 2100]);
+    let [json, html] = ["c.json", "c.html"].map(|name| folder.path(name));
+    let compared = |second: &[String]| {
+        let args = [&["compare".to_owned()], &base[..], &["--with".to_owned()], second].concat();
+        let mut args: Vec<_> = args.iter().map(String::as_str).collect();
+        args.extend(["--json", &json, "--html", &html, "--fail-if", "p99_ms>1.1x"]);
+        let output = load(&args);
+        let line = text(&output.stdout).lines().find(|line| line.contains(" latency_p99_ms "));
+        (output.status.code(), line.unwrap().to_owned())
+    };
+    let (code, line) = compared(&again);
+    assert!(line.ends_with("within noise"), "{line}");
+    assert_eq!(code, Some(0), "a ratio within the noise meets every threshold");
+    let (code, line) = compared(&slower);
+    assert!(line.ends_with("worse"), "{line}");
+    assert_eq!(code, Some(15));
+    let file: serde_json::Value = serde_json::from_str(&fs::read_to_string(json).unwrap()).unwrap();
+    assert_eq!((&file["can_tell"], file["second"].as_array().unwrap().len()), (&true.into(), 5));
+    assert!(fs::read_to_string(html).unwrap().contains("<td class=\"worse\">worse</td>"));
+}
+
+#[test]
+fn a_comparison_needs_a_run_on_each_side() {
+    let folder = Folder::new("one");
+    let only = folder.report("a.json", &report(1000));
+    let output = load(&["compare", &only]);
+    assert_eq!(output.status.code(), Some(2));
+    let errors = text(&output.stderr);
+    assert!(errors.contains("expected 1 to 32 reports a side, got 1 and 0"), "{errors}");
 }
 
 #[test]
@@ -172,13 +213,14 @@ fn runs_of_other_conditions_are_compared_only_when_that_is_asked_for() {
     assert_eq!((refused.status.code(), text(&refused.stdout)), (Some(16), ""));
     let lines: Vec<_> = text(&refused.stderr).lines().collect();
     assert_eq!(lines.len(), 3, "{lines:?}");
-    assert!(lines[0].ends_with(" and Linux 1.0 in the second"), "{lines:?}");
-    assert_eq!(lines[1], "tiderace: --players is - in the first run and 7 in the second");
+    let expected = format!("tiderace: --players is - in {first} and 7 in {second}");
+    assert_eq!(lines[0], expected);
+    assert!(lines[1].ends_with(&format!(" and Linux 1.0 in {second}")), "{lines:?}");
     assert!(lines[2].contains("--anyway"), "{lines:?}");
 
     let anyway = load(&["compare", &first, &second, "--anyway"]);
     assert_eq!(anyway.status.code(), Some(0));
-    assert!(text(&anyway.stdout).contains("  - --players is - in the first run"), "{anyway:?}");
+    assert!(text(&anyway.stdout).contains("  - --players is - in "), "{anyway:?}");
 
     other.command = "ingest".to_owned();
     let third = folder.report("c.json", &other);

@@ -6,6 +6,8 @@
 //! [`Threshold`] judges one.
 
 mod comparison;
+mod comparison_page;
+mod comparison_text;
 mod distribution;
 mod hdr;
 mod html;
@@ -21,7 +23,8 @@ mod rate_series;
 mod terminal;
 mod threshold;
 
-pub use comparison::Comparison;
+pub use comparison::{ComparedRun, Comparison};
+pub use comparison_page::comparison_page;
 pub use distribution::{Distribution, Interval};
 pub use hdr::interval_log;
 pub use html::page;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{Distribution, Figure, LoadReport, Series};
+use super::{ComparedRun, Distribution, Figure, LoadReport, Series};
 use crate::load::manifest::{Machine, Manifest};
 use crate::load::process::Identity;
 
@@ -32,6 +32,16 @@ pub(super) fn report() -> LoadReport {
     report.series.push(series("players", [(0.0, 0.0), (1.0, 10.0), (2.0, 8.0)]));
     report.add_doubt("the server shares its core");
     report
+}
+
+/// Runs of the sample, of which each cost the server as much as given.
+pub(super) fn side(name: &str, costs: &[f64]) -> Vec<ComparedRun> {
+    let run = |(index, cost): (usize, &f64)| {
+        let mut report = report();
+        report.add_figure(Figure::new("server_cpu_s_per_gb", *cost));
+        ComparedRun { name: format!("{name}{}.json", index + 1), report }
+    };
+    costs.iter().enumerate().map(run).collect()
 }
 
 /// Returns a page after checking that its tags are balanced.

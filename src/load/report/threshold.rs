@@ -76,6 +76,11 @@ impl JudgedThreshold {
     pub fn is_met(&self) -> bool {
         self.verdict == ThresholdVerdict::Met
     }
+
+    /// Makes the threshold met, whatever the value.
+    pub(super) fn met(self) -> Self {
+        Self { verdict: ThresholdVerdict::Met, ..self }
+    }
 }
 
 impl Threshold {
@@ -154,27 +159,23 @@ impl Threshold {
             Some(value) => {
                 self.judged(value, bound, format!("{} is {}", figure.name, number(value)))
             }
-            None => self.withheld(&figure),
+            None => self.withheld(&figure.name, figure.withheld.as_deref().unwrap_or_default()),
         })
     }
 
-    /// Judges the ratio of a figure in two runs in the same way.
-    ///
-    /// # Errors
-    /// [`LoadError::UnknownFigure`].
-    pub fn judge_ratio(
+    /// Judges the ratio of a figure on the two sides of a comparison, with the value of each side
+    /// and with how sure the difference is.
+    pub(super) fn judge_ratio(
         &self,
-        first: &LoadReport,
-        second: &LoadReport,
-    ) -> Result<JudgedThreshold, LoadError> {
-        let (ours, theirs) = (self.find(first)?, self.find(second)?);
-        let (Some(first), Some(second)) = (ours.value, theirs.value) else {
-            return Ok(self.withheld(if ours.value.is_none() { &ours } else { &theirs }));
-        };
-        let ratio = ratio(first, second);
-        let [first, second] = [first, second].map(number);
-        let line = format!("{} is {}x ({first} to {second})", ours.name, number(ratio));
-        Ok(self.judged(ratio, self.bound, line))
+        figure: &str,
+        ratio: f64,
+        [first, second]: [f64; 2],
+        outcome: &str,
+    ) -> JudgedThreshold {
+        let [shown, first, second] = [ratio, first, second].map(number);
+        let comma = if outcome.is_empty() { "" } else { ", " };
+        let line = format!("{figure} is {shown}x ({first} to {second}){comma}{outcome}");
+        self.judged(ratio, self.bound, line)
     }
 
     /// Judges a figure as of now that never falls, if no later value can meet the threshold.
@@ -219,7 +220,12 @@ impl Threshold {
         }
     }
 
-    fn unknown(&self, names: impl Iterator<Item = String>) -> LoadError {
+    /// Returns the name of the figure as written, without dots.
+    pub(super) fn figure(&self) -> &str {
+        &self.figure
+    }
+
+    pub(super) fn unknown(&self, names: impl Iterator<Item = String>) -> LoadError {
         let mut near: Vec<_> =
             names.map(|name| (edit_distance(&self.figure, &name), name)).collect();
         near.sort();
@@ -239,13 +245,13 @@ impl Threshold {
         }
     }
 
-    fn withheld(&self, figure: &Figure) -> JudgedThreshold {
-        let reason = harmless(figure.withheld.as_deref().unwrap_or_default());
+    pub(super) fn withheld(&self, figure: &str, reason: &str) -> JudgedThreshold {
+        let reason = harmless(reason);
         JudgedThreshold {
             threshold: self.text.clone(),
             verdict: ThresholdVerdict::Withheld,
             value: None,
-            line: format!("{self}: {} is withheld: {reason}", figure.name),
+            line: format!("{self}: {figure} is withheld: {reason}"),
         }
     }
 }
@@ -256,11 +262,6 @@ fn number_and_unit(text: &str) -> Option<(f64, &str)> {
     let end = end.map(|(at, _)| at + 1).rfind(|end| text[..*end].parse::<f64>().is_ok())?;
     let number: f64 = text[..end].parse().ok()?;
     number.is_finite().then_some((number, text[end..].trim()))
-}
-
-/// Returns the ratio of the second value to the first. Equal values, even zeros, have the ratio 1.
-pub(super) fn ratio(first: f64, second: f64) -> f64 {
-    if first == second { 1.0 } else { second / first }
 }
 
 impl Display for Threshold {
@@ -368,24 +369,5 @@ mod tests {
             let error = check(text, command, false);
             assert!(error.starts_with(&format!("--fail-if {text}: {expected}")), "{error}");
         }
-    }
-
-    #[test]
-    fn ratio_is_of_the_second_to_the_first() {
-        let (first, mut second) = (sample::report(), sample::report());
-        second.figures.iter_mut().for_each(|figure| figure.value = figure.value.map(|v| v * 1.5));
-        let judged =
-            |text: &str| Threshold::of_ratio(text).unwrap().judge_ratio(&first, &second).unwrap();
-        let missed = judged("frames_lost>1.4x");
-        assert_eq!(missed.line, "frames_lost>1.4x: frames_lost is 1.5x (3 to 4.5)");
-        assert!(!missed.is_met() && judged("frames_lost>1.5x").is_met());
-        assert!(judged("p99_ms>1.0x").is_met());
-        assert!(judged("players_failed_reset>1x").is_met(), "zero to zero is the same");
-    }
-
-    #[test]
-    fn something_compared_to_nothing_is_beyond_every_ratio() {
-        assert_eq!(ratio(0.0, 1.0), f64::INFINITY);
-        assert_eq!(ratio(2.0, 1.0), 0.5);
     }
 }
