@@ -117,7 +117,8 @@ impl ResponseHead {
     }
 }
 
-/// The body of a response, in pieces. What others hold as well need not be copied to be one piece.
+/// The body of a response, in pieces, so that pieces that others hold as well are sent without a
+/// copy.
 #[derive(Clone, Debug, Default)]
 pub struct ResponseBody {
     /// Invariant: none of them is empty.

@@ -744,7 +744,8 @@ impl Hub {
 
     /// Returns streams whose publisher did not return in time, as many as may end in one turn. A
     /// stream waits up to a second until its log of segments has read all messages, its players
-    /// have been visited, and `is_served` is true for each of them.
+    /// have been visited, and `is_served` is true for each of them. What the log has not read by
+    /// then is missing in its last segment.
     pub fn ended(&self, now: Time, is_served: impl Fn(&Endpoint) -> bool) -> Vec<StreamId> {
         let due = self.lingering.iter().take_while(|(until, _)| *until <= now);
         let is_over = |(until, id): &&(Time, StreamId)| {

@@ -11,6 +11,7 @@ use super::hub::Hub;
 use super::transport::Transport;
 use crate::budget::Budget;
 use crate::limits;
+use crate::stream::cursor::Play;
 use crate::stream::latency::Handed;
 use crate::stream::segment::FileRun;
 use crate::stream::slices::Slices;
@@ -314,6 +315,9 @@ fn advance<T>(conn: &mut Conn<T>, hub: &Hub, sent: Sent, handed: &mut Handed) {
     }
     if is_all {
         // Nearly every write. Where each message ends is looked at only if one of them may be cut.
+        let pending = |play: &Play| play.pending_bytes(hub.channel(play.stream).tape());
+        let pending = || activity.plays.iter().map(pending).sum::<usize>();
+        debug_assert_eq!(written, pending(), "all that was pending was gathered");
         for play in &mut activity.plays {
             play.advance_to_end(hub.channel(play.stream).tape(), handed);
         }

@@ -550,6 +550,17 @@ impl Play {
         !self.is_paused() && (self.prelude.is_some() || next.any(|entry| self.wants(entry, tape)))
     }
 
+    /// Returns the bytes that wait to be sent. It visits all messages after the read position.
+    pub(crate) fn pending_bytes(&self, tape: &Tape) -> usize {
+        if self.is_paused() {
+            return 0;
+        }
+        let view = self.view(tape);
+        let wanted = tape.from(self.next).filter(|entry| self.wants(entry, tape));
+        let prelude = self.prelude.as_ref().map_or(0, |prelude| view.len(prelude));
+        prelude + wanted.map(|entry| view.len(&entry.wire)).sum::<usize>()
+    }
+
     #[inline]
     fn wants(&self, entry: &Entry, tape: &Tape) -> bool {
         let is_wanted =

@@ -186,15 +186,19 @@ fn however_little_is_taken_the_order_and_the_bytes_stay() {
             bench.control();
         };
         let mut at_once = Bench::new(ids);
-        fill(&mut at_once);
-        assert_eq!(at_once.flush(), Flushed::All);
+        for _ in 0..2 {
+            fill(&mut at_once);
+            assert_eq!(at_once.flush(), Flushed::All);
+        }
         let mut expected = at_once.written();
-        assert_eq!(expected.len(), 1 + 3 * ids.len());
+        assert_eq!(expected.len(), 2 * (1 + 3 * ids.len()));
         for step in (1..60).chain([127, 128, 300, 900]) {
             let mut bench = Bench::new(ids);
-            fill(&mut bench);
             bench.script((0..3000).map(|_| Answer::Takes(step)));
-            assert_eq!(bench.flush(), Flushed::All);
+            for _ in 0..2 {
+                fill(&mut bench);
+                assert_eq!(bench.flush(), Flushed::All);
+            }
             let mut written = bench.written();
             for messages in [&mut written, &mut expected] {
                 messages.sort_by_key(|(_, stream, _)| *stream);
@@ -202,6 +206,23 @@ fn however_little_is_taken_the_order_and_the_bytes_stay() {
             assert_eq!(written, expected, "{step} bytes at a time to {ids:?}");
         }
     }
+}
+
+#[test]
+fn a_paused_play_keeps_its_place_while_the_others_are_sent_everything() {
+    let mut bench = Bench::new(&[1, 2]);
+    for is_paused in [true, false] {
+        let Bench { hub, streams, conn } = &mut bench;
+        let tape = hub.channel(streams[0]).tape();
+        conn.play_mut(1).unwrap().pause(is_paused, tape);
+        bench.publish(1, 1, 300);
+        bench.publish(0, 1, if is_paused { 200 } else { 100 });
+        assert_eq!(bench.flush(), Flushed::All);
+    }
+    let (first, second): (Vec<_>, Vec<_>) =
+        bench.written().into_iter().partition(|(_, stream, _)| *stream == 1);
+    assert_eq!(first, [(kind::AUDIO, 1, 200), (kind::AUDIO, 1, 100)]);
+    assert_eq!(second, [(kind::AUDIO, 2, 300); 2]);
 }
 
 #[test]
