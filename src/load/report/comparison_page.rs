@@ -51,7 +51,7 @@ fn tables(rows: &[ComparedRow]) -> String {
             let _ = write!(
                 text,
                 "<h2>{heading}</h2>\n<div class=\"scroll\"><table>\n<thead><tr><th>figure</th>\
-                 <th>A</th><th>B</th><th>B/A</th><th>interval</th><th>B is</th></tr></thead>\n\
+                 <th>B is</th><th>B/A</th><th>interval</th><th>A</th><th>B</th></tr></thead>\n\
                  <tbody>\n{rows}</tbody>\n</table></div>\n"
             );
         }
@@ -59,19 +59,20 @@ fn tables(rows: &[ComparedRow]) -> String {
     text
 }
 
+/// Returns a row, with the outcome first: a narrow window does not show the last columns.
 fn table_row(row: &ComparedRow) -> String {
-    let mut text = format!("<tr><td><code>{}</code></td>", Html(&row.name));
-    for spread in [&row.first, &row.second] {
-        let _ = write!(text, "<td title=\"{}\">{}</td>", values(row, spread), cell(row, spread));
-    }
     let [ratio, interval] = ratio_and_interval(row);
     let outcome = row.outcome.text();
     let class = if outcome.contains(' ') { "way" } else { outcome };
-    let _ = writeln!(
-        text,
-        "<td>{ratio}</td><td>{interval}</td><td class=\"{class}\">{outcome}</td></tr>"
+    let mut text = format!(
+        "<tr><td><code>{}</code></td><td class=\"{class}\">{outcome}</td><td>{ratio}</td>\
+         <td>{interval}</td>",
+        Html(&row.name)
     );
-    text
+    for spread in [&row.first, &row.second] {
+        let _ = write!(text, "<td title=\"{}\">{}</td>", values(row, spread), cell(row, spread));
+    }
+    text + "</tr>\n"
 }
 
 fn cell(row: &ComparedRow, spread: &Spread) -> String {
