@@ -496,6 +496,8 @@ mod tests {
         ] {
             note(&mut observer, arrived_ms, kind::VIDEO, timestamp, INTER_FRAME);
         }
+        let growing = [("stalls", 1.0), ("stall_max_ms", 1500.0)];
+        assert_eq!(observer.growing(), growing.map(|(name, value)| (name.to_owned(), value)));
         let report = report(observer, 3000);
         expect(
             &report,

@@ -239,6 +239,21 @@ mod tests {
     }
 
     #[test]
+    fn failures_are_known_during_the_run_and_over_time() {
+        let mut tally = Tally::new(Time::ZERO);
+        tally.held = 7;
+        tally.sample(Duration::from_secs(1));
+        tally.failed.extend([("timeout", 2), ("reset", 1)]);
+        tally.sample(Duration::from_secs(2));
+        let growing = [("failed_reset", 1.0), ("failed_timeout", 2.0), ("sessions_failed", 3.0)];
+        assert_eq!(tally.growing(), growing.map(|(name, value)| (name.to_owned(), value)));
+        let mut report = LoadReport::new("idle", Manifest::new("h", BTreeMap::new()));
+        tally.report(&mut report);
+        let points: Vec<_> = report.series.iter().map(|series| series.points.clone()).collect();
+        assert_eq!(points, [[(1.0, 7.0), (2.0, 7.0)], [(1.0, 0.0), (2.0, 3.0)]]);
+    }
+
+    #[test]
     fn quotients_are_computed_from_counts_and_withheld_with_them() {
         let mut report = LoadReport::new("churn", Manifest::new("h", BTreeMap::new()));
         report.add_figure(Figure::new("sessions_done", 30.0));
