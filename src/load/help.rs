@@ -94,7 +94,8 @@ pub(super) const PLAY: &str = with_exit_codes!(
     "\
 Examples:
   tiderace load play rtmp://localhost/live/show --duration-s 60
-  tiderace load play rtmp://localhost/live/show --json play.json --fail-if 'stalls>0'"
+  tiderace load play rtmp://localhost/live/show --json play.json --fail-if 'stalls>0'
+  tiderace load play rtmp://localhost/live/show --fail-if 'rebuffers_at_1000ms>0'"
 );
 
 /// Help of `load publish`.

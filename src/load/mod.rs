@@ -37,6 +37,7 @@ pub mod measurement;
 mod observer;
 pub mod options;
 pub mod play;
+mod playback;
 pub mod process;
 pub mod processes;
 pub mod publish;

@@ -1,12 +1,13 @@
 //! Measures one stream as a player receives it, from any encoder and any server.
 //!
-//! Owns the measuring, in constant memory. Bytes, stalls and startup times are measured by arrival,
-//! everything else by timestamps. Of several tracks of a kind only the first is measured. This
-//! module does not judge a stream and reads no clock.
+//! Owns the measuring. Bytes, rates, stalls and startup times are measured by arrival. GOPs, gaps
+//! and nominal rates are measured by timestamps. `playback` compares the two. Of several tracks of
+//! a kind only the first is measured. This module reads no clock.
 
 use std::time::Duration;
 
 use super::connection::Message;
+use super::playback::Playback;
 use super::report::{Distribution, Figure, LoadReport};
 use crate::media::codec::{self, AudioFacts, VideoFacts};
 use crate::media::{self, AudioClass, AudioCodec, Tracks, VideoClass, VideoCodec};
@@ -45,6 +46,8 @@ pub(super) struct Observer {
 #[derive(Debug)]
 struct Track<Facts> {
     name: &'static str,
+    /// Intended time of opening the connection.
+    opened: Time,
     /// The id of the first track received.
     id: Option<u8>,
     /// All tracks of this kind received.
@@ -62,8 +65,19 @@ struct Track<Facts> {
     back: u64,
     gaps: Gaps,
     /// The server has sent its cached frames; from here frames arrive as they are made.
-    is_live: bool,
+    live: Option<Live>,
+    /// End of the measurement, if the stream did not end before.
+    ended: Option<Time>,
     jitter: Distribution,
+    playback: Playback,
+}
+
+/// The frames that arrived after those from the cache of the server.
+#[derive(Clone, Copy, Debug)]
+struct Live {
+    from: Time,
+    frames: u64,
+    bytes: u64,
 }
 
 /// The newest frame of a track.
@@ -108,8 +122,8 @@ impl Observer {
             data_messages: 0,
             unreadable: 0,
             stalls: Gaps::default(),
-            video: Track::new("video", "video_jitter"),
-            audio: Track::new("audio", "audio_jitter"),
+            video: Track::new("video", opened),
+            audio: Track::new("audio", opened),
             keyframes: 0,
             gop: None,
             gop_frames: None,
@@ -133,6 +147,8 @@ impl Observer {
         if self.arrived.is_some() {
             self.note_arrival(now);
         }
+        self.video.end(now);
+        self.audio.end(now);
     }
 
     /// Returns whether any audio or video has arrived.
@@ -203,7 +219,7 @@ impl Observer {
         if let Some((_, frames)) = &mut self.gop {
             *frames += 1;
         }
-        self.video.note_frame(timestamp, payload.len() as u64, now, self.opened);
+        self.video.note_frame(timestamp, payload.len() as u64, now);
         self.note_skew();
     }
 
@@ -231,7 +247,7 @@ impl Observer {
         }
         if is_frame {
             self.first_audio.get_or_insert(now);
-            self.audio.note_frame(timestamp, payload.len() as u64, now, self.opened);
+            self.audio.note_frame(timestamp, payload.len() as u64, now);
             self.note_skew();
         }
     }
@@ -306,8 +322,11 @@ impl Observer {
             let text = codec::describe_audio(*codec, facts);
             report.findings.insert("audio".to_owned(), text);
         }
-        self.video.add_to(report);
-        self.audio.add_to(report);
+        let video = self.video.add_to(report);
+        let audio = self.audio.add_to(report);
+        if let Some(playback) = video.or(audio) {
+            playback.add_to(report);
+        }
         if !self.gops.is_empty() {
             report.distributions.push(self.gops);
         }
@@ -318,9 +337,10 @@ impl Observer {
 const ON_METADATA: &[u8] = b"\x02\x00\x0aonMetaData";
 
 impl<Facts> Track<Facts> {
-    fn new(name: &'static str, jitter: &str) -> Self {
+    fn new(name: &'static str, opened: Time) -> Self {
         Self {
             name,
+            opened,
             id: None,
             all: Tracks::NONE,
             facts: None,
@@ -332,8 +352,10 @@ impl<Facts> Track<Facts> {
             steps_bytes: 0,
             back: 0,
             gaps: Gaps::default(),
-            is_live: false,
-            jitter: Distribution::new(jitter),
+            live: None,
+            ended: None,
+            jitter: Distribution::new(&format!("{name}_jitter")),
+            playback: Playback::new(opened),
         }
     }
 
@@ -351,17 +373,19 @@ impl<Facts> Track<Facts> {
         self.all.iter().count().saturating_sub(1) as u64
     }
 
-    fn note_frame(&mut self, timestamp: u32, bytes: u64, now: Time, opened: Time) {
+    fn note_frame(&mut self, timestamp: u32, bytes: u64, now: Time) {
         self.frames += 1;
+        self.playback.note(timestamp, now);
         let Some(last) = self.newest.replace(Newest { timestamp, arrived: now, bytes }) else {
             return;
         };
-        let step = timestamp.wrapping_sub(last.timestamp) as i32;
-        if step < 0 {
+        let step_ms = i64::from(timestamp.wrapping_sub(last.timestamp) as i32);
+        let took = now.since(last.arrived);
+        self.note_live(step_ms, last.arrived, bytes, now);
+        let Ok(step_ms) = u64::try_from(step_ms) else {
             self.back += 1;
             return;
-        }
-        let step_ms = step as u64;
+        };
         self.gaps.note(step_ms);
         if step_ms > GAP_MS {
             return;
@@ -369,35 +393,70 @@ impl<Facts> Track<Facts> {
         self.steps += 1;
         self.steps_ms += step_ms;
         self.steps_bytes += last.bytes;
-        let took = now.since(last.arrived);
-        let step = Duration::from_millis(step_ms);
-        // After a backlog frames arrive faster than they were made. The first frame that takes at
-        // least half of its timestamp step shows that the backlog is over. Jitter before that would
-        // only measure the backlog.
-        self.is_live |= 2 * took >= step;
-        if self.is_live {
-            let jitter_us = took.abs_diff(step).as_micros() as u64;
-            self.jitter.record(now.since(opened), jitter_us);
+        if self.live.is_some() {
+            let jitter_us = took.abs_diff(Duration::from_millis(step_ms)).as_micros() as u64;
+            self.jitter.record(now.since(self.opened), jitter_us);
         }
     }
 
-    fn add_to(self, report: &mut LoadReport) {
+    /// Counts a frame for the rates by arrival. After a backlog frames arrive faster than they were
+    /// made. The first frame that takes at least half of its timestamp step shows that the backlog
+    /// is over. Before that, rates and jitter would only measure the backlog.
+    fn note_live(&mut self, step_ms: i64, last_arrived: Time, bytes: u64, now: Time) {
+        let is_step = (0..=GAP_MS as i64).contains(&step_ms);
+        let took_ms = now.since(last_arrived).as_secs_f64() * 1000.0;
+        if is_step && 2.0 * took_ms >= step_ms as f64 {
+            self.live.get_or_insert(Live { from: last_arrived, frames: 0, bytes: 0 });
+        }
+        if let Some(live) = &mut self.live {
+            live.frames += 1;
+            live.bytes += bytes;
+        }
+    }
+
+    fn end(&mut self, now: Time) {
+        self.ended = Some(now);
+        self.playback.end(now);
+    }
+
+    /// Adds the figures, and returns the playback of a track that has frames.
+    fn add_to(self, report: &mut LoadReport) -> Option<Playback> {
         let Self { name, frames, .. } = self;
         let mut add = |what: &str, value: f64| {
             report.add_figure(Figure::new(&format!("{name}_{what}"), value));
         };
         add("frames", frames as f64);
         if frames == 0 {
-            return;
+            return None;
         }
-        let rate = |count: u64| count as f64 * 1000.0 / self.steps_ms as f64;
-        add("frames_per_s", rate(self.steps));
-        add("bits_per_s", rate(8 * self.steps_bytes));
         add("timestamps_back", self.back as f64);
+        let nominal = |count: u64| count as f64 * 1000.0 / self.steps_ms as f64;
+        add("nominal_frames_per_s", nominal(self.steps));
+        add("nominal_bits_per_s", nominal(8 * self.steps_bytes));
+        for (what, rate) in self.rates() {
+            let name = format!("{name}_{what}");
+            report.add_figure(match rate {
+                Some(rate) => Figure::new(&name, rate),
+                None => Figure::withheld(&name, ONLY_CACHED),
+            });
+        }
         self.gaps.add_to(report, &format!("{name}_gap"));
         report.distributions.push(self.jitter);
+        Some(self.playback)
+    }
+
+    /// Returns the rates by arrival, if frames arrived as they were made.
+    fn rates(&self) -> [(&'static str, Option<f64>); 2] {
+        let until = self.ended.or_else(|| self.newest.map(|newest| newest.arrived));
+        let live = self.live.zip(until);
+        let rate = |count: fn(&Live) -> u64| {
+            live.map(|(live, until)| count(&live) as f64 / until.since(live.from).as_secs_f64())
+        };
+        [("frames_per_s", rate(|live| live.frames)), ("bits_per_s", rate(|live| 8 * live.bytes))]
     }
 }
+
+const ONLY_CACHED: &str = "all frames came from the cache of the server";
 
 #[cfg(test)]
 mod tests {
@@ -436,6 +495,7 @@ mod tests {
         }
     }
 
+    const HEALTHY: &str = "healthy: a player with a buffer of 1000 ms does not stall";
     const KEYFRAME: &[u8] = &[0x17, 1, 0, 0, 0, 0x65];
     const INTER_FRAME: &[u8] = &[0x27, 1, 0, 0, 0, 0x41];
     const AUDIO_FRAME: &[u8] = &[0xaf, 1, 0x21];
@@ -476,8 +536,9 @@ mod tests {
                 ("audio_jitter_max_ms", 0.0),
             ],
         );
-        let fps = report.figure("video_frames_per_s").unwrap().value.unwrap();
+        let fps = report.figure("video_nominal_frames_per_s").unwrap().value.unwrap();
         assert!((14.9..15.1).contains(&fps), "{fps}");
+        assert_eq!(report.findings["health"], HEALTHY);
     }
 
     #[test]
@@ -508,13 +569,43 @@ mod tests {
                 ("video_gap_max_ms", 2000.0),
                 ("stalls", 2.0),
                 ("stall_max_ms", 1500.0),
-                ("video_frames_per_s", 25.0),
+                ("video_nominal_frames_per_s", 25.0),
+                // Six frames after the first, in 2.9 s.
+                ("video_frames_per_s", 6.0 / 2.9),
+                ("video_bits_per_s", 8.0 * 6.0 * 6.0 / 2.9),
             ],
         );
         let jitter = report.distributions[0].histogram();
         let of = |us: u64| jitter.count_between(us - 5, us + 5);
         assert_eq!((jitter.len(), jitter.count_at(0), of(10_000), of(1_460_000)), (4, 1, 2, 1));
         assert_eq!(report.figure("first_keyframe_ms").unwrap().value, None);
+    }
+
+    #[test]
+    fn a_player_at_a_third_of_the_bandwidth_is_slow_by_arrival_and_unhealthy() {
+        let mut observer = Observer::new(BEGAN);
+        for n in 0..=80 {
+            note(&mut observer, 120 * n, kind::VIDEO, 40 * n as u32, INTER_FRAME);
+        }
+        let report = report(observer, 120 * 80);
+        let figures = [
+            ("video_nominal_frames_per_s", 25.0),
+            ("video_frames_per_s", 80.0 / 9.6),
+            ("behind_ms", 6400.0),
+        ];
+        expect(&report, &figures);
+        assert!(report.findings["health"].starts_with("unhealthy: "), "{:?}", report.findings);
+    }
+
+    #[test]
+    fn frames_that_a_server_had_kept_have_no_rate_by_arrival() {
+        let mut observer = Observer::new(BEGAN);
+        for timestamp in [0, 40, 80] {
+            note(&mut observer, 5, kind::VIDEO, timestamp, INTER_FRAME);
+        }
+        let report = report(observer, 100);
+        assert_eq!(report.figure("video_frames_per_s").unwrap().value, None);
+        expect(&report, &[("video_nominal_frames_per_s", 25.0)]);
     }
 
     #[test]
@@ -562,7 +653,7 @@ mod tests {
             note(&mut observer, 0, kind::VIDEO, timestamp, &track(id));
         }
         let figures =
-            [("video_frames", 2.0), ("further_tracks", 1.0), ("video_frames_per_s", 25.0)];
+            [("video_frames", 2.0), ("further_tracks", 1.0), ("video_nominal_frames_per_s", 25.0)];
         expect(&report(observer, 0), &figures);
     }
 }

@@ -82,7 +82,7 @@ fn stream_of_ffmpeg_is_described_and_counted() {
         let figure = report.figure(name).and_then(|figure| figure.value);
         assert_eq!(figure, Some(value as f64), "{name}");
     }
-    let fps = report.figure("video_frames_per_s").unwrap().value.unwrap();
+    let fps = report.figure("video_nominal_frames_per_s").unwrap().value.unwrap();
     assert!((29.5..30.5).contains(&fps), "{fps}");
 }
 

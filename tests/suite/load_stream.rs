@@ -141,7 +141,7 @@ fn synthetic_stream_is_played_as_it_was_asked_for() {
     assert_eq!(played.findings["audio"], "AAC LC 48 kHz stereo");
     let sound = [("audio_timestamps_back", 0.0), ("audio_gaps", 0.0)];
     let pictures = [
-        ("video_frames_per_s", 25.0),
+        ("video_nominal_frames_per_s", 25.0),
         ("gop_frames", 25.0),
         ("video_timestamps_back", 0.0),
         ("video_gaps", 0.0),

@@ -146,6 +146,23 @@ pub static METRICS: &[Metric] = &[
     lower("audio_gaps", Count, PLAY, "gaps in the timestamps of the audio"),
     lower("video_gap_max_ms", Ms, PLAY, "longest of these gaps of the video").worst(),
     lower("audio_gap_max_ms", Ms, PLAY, "longest of these gaps of the audio").worst(),
+    plain("video_nominal_frames_per_s", PerS, PLAY, "rate of the video frames by timestamps")
+        .worst(),
+    plain("audio_nominal_frames_per_s", PerS, PLAY, "rate of the audio frames by timestamps")
+        .worst(),
+    plain("video_nominal_bits_per_s", BitPerS, PLAY, "bitrate of the video by timestamps").worst(),
+    plain("audio_nominal_bits_per_s", BitPerS, PLAY, "bitrate of the audio by timestamps").worst(),
+    lower("behind_ms", Ms, PLAY, "how much later than by its timestamp the last frame came")
+        .worst(),
+    lower("behind_max_ms", Ms, PLAY, "the same of the latest frame").worst(),
+    lower("rebuffers_at_200ms", Count, PLAY, "stalls of a player with a buffer of 200 ms"),
+    lower("rebuffers_at_1000ms", Count, PLAY, "stalls of a player with a buffer of 1 s"),
+    lower("rebuffers_at_3000ms", Count, PLAY, "stalls of a player with a buffer of 3 s"),
+    lower("rebuffered_at_200ms_s", S, PLAY, "time in the stalls with 200 ms").worst(),
+    lower("rebuffered_at_1000ms_s", S, PLAY, "time in the stalls with 1 s").worst(),
+    lower("rebuffered_at_3000ms_s", S, PLAY, "time in the stalls with 3 s").worst(),
+    lower("buffer_enough_ms", Ms, PLAY, "the shortest buffer without a stall").worst(),
+    series("behind", Ms, PLAY, "how much later than by its timestamp a frame came, at most"),
     durations("video_jitter", PLAY, "arrival against timestamp, from frame to frame, of the video")
         .needs(&[Punctuality]),
     durations("audio_jitter", PLAY, "the same of the audio").needs(&[Punctuality]),
