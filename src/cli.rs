@@ -259,6 +259,8 @@ pub(crate) enum Exit {
     Incomparable = 16,
     /// The file to publish is not a valid media file.
     BadMedia = 17,
+    /// The load generator lost its schedule, so the run was ended early.
+    Overloaded = 18,
 }
 
 impl From<Exit> for ExitCode {
@@ -328,6 +330,7 @@ impl From<LoadVerdict> for Exit {
     fn from(verdict: LoadVerdict) -> Self {
         match verdict {
             LoadVerdict::Good => Self::Ok,
+            LoadVerdict::Overloaded => Self::Overloaded,
             LoadVerdict::Lagged => Self::Lagged,
             LoadVerdict::Missed => Self::Missed,
             LoadVerdict::Incomparable => Self::Incomparable,
@@ -528,6 +531,8 @@ mod tests {
             Exit::Lagged,
             Exit::Missed,
             Exit::Incomparable,
+            Exit::BadMedia,
+            Exit::Overloaded,
         ] {
             let code = exit as u8;
             assert!(help::LOAD.contains(&format!("\n{code:3}  ")), "{exit:?}");

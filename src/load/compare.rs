@@ -66,7 +66,7 @@ impl Compare {
         let judged = self.fail_if.iter().map(|threshold| comparison.judge(threshold));
         let judged = judged.collect::<Result<Vec<_>, _>>()?;
         self.write(&comparison)?;
-        Ok(Judgement::of(&judged, None))
+        Ok(Judgement::of(&judged, &[]))
     }
 
     /// Returns the files of the two sides.

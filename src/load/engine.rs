@@ -4,6 +4,9 @@
 //! from the intended time, so neither a stalled server nor a late generator can hide a delay
 //! (coordinated omission). The loop also records its own lateness. It knows no scenario; those
 //! implement [`Scenario`].
+//!
+//! A turn performs a bounded number of due actions. So a generator that cannot keep its schedule
+//! still reads, writes and heeds signals. If it falls back for good, the run ends.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, IsTerminal, Write};
@@ -17,12 +20,13 @@ use slab::Slab;
 
 use super::LoadError;
 use super::alarm::{self, Alarm};
+use super::backlog::Backlog;
 use super::connection::{
     Connection, ConnectionEvent, ConnectionHead, ConnectionKey, ConnectionPhase, Ended, Flags,
     Left, Reason,
 };
 use super::http_flv::{FlvRequest, HttpFlv};
-use super::measured::Measured;
+use super::measured::{LostSchedule, Measured};
 use super::processes;
 use super::target::{self, Target};
 use super::wire::{Framed, Wire};
@@ -194,6 +198,11 @@ impl<D> Agenda<D> {
     pub const fn stop(&mut self) {
         self.is_over = true;
     }
+
+    /// Returns the time of the earliest action.
+    fn next_due(&self) -> Time {
+        self.queue.first_key_value().map_or(Time::NEVER, |((at, _), _)| *at)
+    }
 }
 
 /// See the module's head.
@@ -223,9 +232,16 @@ pub struct Engine<S: Scenario> {
     c1_random: Box<[u8; limits::HANDSHAKE_RANDOM_BYTES]>,
     ends_at: Time,
     second_at: Time,
+    /// Due actions that this turn may still perform.
+    due_left: usize,
+    backlog: Backlog,
     measured: Measured,
 }
 
+/// Due actions performed in one turn. Those left wait for the next turn.
+const DUE_PER_TURN_MAX: usize = 4096;
+/// Due actions after which the output they produced is written.
+const DUE_PER_FLUSH_MAX: usize = 64;
 const EVENTS_PER_POLL: usize = 1024;
 const SIGNALS: Token = Token(usize::MAX - 1);
 const ALARM: Token = Token(usize::MAX - 2);
@@ -247,6 +263,8 @@ impl<S: Scenario> Engine<S> {
         Ok(Self {
             ends_at: began + plan.duration,
             second_at: began.plus_millis(SECOND_MS),
+            due_left: 0,
+            backlog: Backlog::new(),
             agenda: Agenda {
                 now: began,
                 began,
@@ -382,6 +400,7 @@ impl<S: Scenario> Engine<S> {
         while !self.agenda.is_over {
             self.sleep(&mut events)?;
             let woke = alarm::now();
+            self.due_left = DUE_PER_TURN_MAX;
             self.apply_events(&events);
             self.run_due(scenario, woke);
             let mut ready = std::mem::take(&mut self.ready);
@@ -417,7 +436,7 @@ impl<S: Scenario> Engine<S> {
     }
 
     fn next_due(&mut self) -> Time {
-        let queued = self.agenda.queue.first_key_value().map_or(Time::NEVER, |((at, _), _)| *at);
+        let queued = self.agenda.next_due();
         queued.min(self.next_timeout()).min(self.ends_at).min(self.second_at)
     }
 
@@ -464,22 +483,35 @@ impl<S: Scenario> Engine<S> {
         }
     }
 
-    /// Performs all actions due at `now`, and writes the output they produced.
+    /// Performs the actions that are due at `now` or become due meanwhile, and writes the output
+    /// they produced. All calls in one turn perform at most [`DUE_PER_TURN_MAX`] actions.
     fn run_due(&mut self, scenario: &mut S, mut now: Time) {
-        while let Some(entry) = self.agenda.queue.first_entry() {
-            let (intended, _) = *entry.key();
-            if intended > now {
-                break;
+        loop {
+            let batch = self.due_left.min(DUE_PER_FLUSH_MAX);
+            let performed = (0..batch).take_while(|_| self.run_one_due(scenario, &mut now)).count();
+            self.due_left -= performed;
+            while let Some(index) = self.dirty.pop() {
+                self.flush(index, scenario);
             }
-            let due = entry.remove();
-            now = alarm::now();
-            self.agenda.now = now;
-            self.measured.note_lateness(intended, now);
-            scenario.due(self, due, intended);
+            if performed < DUE_PER_FLUSH_MAX {
+                return;
+            }
         }
-        while let Some(index) = self.dirty.pop() {
-            self.flush(index, scenario);
+    }
+
+    /// Performs the earliest action if it is due at `now`, and updates `now`.
+    fn run_one_due(&mut self, scenario: &mut S, now: &mut Time) -> bool {
+        let Some(entry) = self.agenda.queue.first_entry() else { return false };
+        let (intended, _) = *entry.key();
+        if intended > *now {
+            return false;
         }
+        let due = entry.remove();
+        *now = alarm::now();
+        self.agenda.now = *now;
+        self.measured.note_lateness(intended, *now);
+        scenario.due(self, due, intended);
+        true
     }
 
     /// Finishes opening a connection, reads within its budget, and writes the replies.
@@ -583,8 +615,19 @@ impl<S: Scenario> Engine<S> {
                 show_progress(now.since(self.agenda.began), &scenario.progress());
             }
         }
+        self.end_if_behind(woke, now);
         self.agenda.is_over |= now >= self.ends_at;
         Ok(())
+    }
+
+    /// Ends the run if the generator cannot keep its schedule.
+    fn end_if_behind(&mut self, woke: Time, now: Time) {
+        let behind = now.since(self.agenda.next_due());
+        if self.backlog.note(behind, now.since(woke)) {
+            let after = now.since(self.agenda.began);
+            self.measured.lost_schedule = Some(LostSchedule { behind, after });
+            self.agenda.is_over = true;
+        }
     }
 
     fn apply_ending(&mut self, id: ConnectionKey, ending: Ending) {
@@ -741,6 +784,60 @@ mod tests {
         let timeout = Duration::from_millis(30);
         let opener = opened(listener.local_addr().unwrap(), timeout, true);
         assert_eq!(opener.ended, [(0, "timeout"), (1, "timeout"), (2, "timeout")]);
+    }
+
+    /// Has an action that is always due, until a connection has been opened meanwhile.
+    #[derive(Default)]
+    struct Overloaded {
+        performed: usize,
+        is_connected: bool,
+        /// Ends the run from the action itself, if nothing else does.
+        gives_up_after: usize,
+    }
+
+    impl Scenario for Overloaded {
+        type Conn = ();
+        type Due = ();
+
+        fn start(&mut self, engine: &mut Engine<Self>) {
+            let began = engine.agenda().began();
+            engine.open(began, Speak::Silence, ());
+            engine.agenda().at(began, ());
+        }
+
+        fn due(&mut self, engine: &mut Engine<Self>, (): (), intended: Time) {
+            self.performed += 1;
+            if self.performed < self.gives_up_after {
+                engine.agenda().at(intended, ());
+            }
+        }
+
+        fn event(
+            &mut self,
+            agenda: &mut Agenda<()>,
+            (): &mut (),
+            _: &ConnectionHead,
+            _: ConnectionEvent<'_>,
+        ) {
+            self.is_connected = true;
+            agenda.stop();
+        }
+
+        fn closed(&mut self, _: &mut Agenda<()>, (): (), _: Ended) {}
+
+        fn progress(&self) -> String {
+            String::new()
+        }
+    }
+
+    #[test]
+    fn a_generator_that_is_always_behind_still_serves_its_connections() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let gives_up_after = 100 * DUE_PER_TURN_MAX;
+        let mut overloaded = Overloaded { gives_up_after, ..Overloaded::default() };
+        run(plan(listener.local_addr().unwrap(), LONG), &mut overloaded).expect("a run");
+        assert!(overloaded.is_connected);
+        assert!(overloaded.performed < gives_up_after, "{}", overloaded.performed);
     }
 
     #[test]

@@ -22,7 +22,8 @@ Exit codes:
  14  the generator did not keep up: its figures are withheld, but the report is written
  15  a threshold of --fail-if was missed; the report is written
  16  the two runs cannot be compared
- 17  the file to publish is not a valid FLV file"
+ 17  the file to publish is not a valid FLV file
+ 18  the generator cannot generate this load: the run ended early, and the report is written"
         )
     };
 }

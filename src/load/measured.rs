@@ -32,8 +32,19 @@ pub struct Measured {
     pub cpu: Duration,
     /// A signal ended the run early.
     pub is_interrupted: bool,
+    /// The generator lost its schedule, which ended the run early.
+    pub lost_schedule: Option<LostSchedule>,
     /// The generator busy-polls, so its processor time means nothing.
     pub is_busy: bool,
+}
+
+/// The state of a schedule that the generator could not keep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LostSchedule {
+    /// Lateness of the oldest due action.
+    pub behind: Duration,
+    /// Time since the start of the run.
+    pub after: Duration,
 }
 
 impl Measured {
@@ -47,8 +58,14 @@ impl Measured {
             elapsed: Duration::ZERO,
             cpu: cpu(),
             is_interrupted: false,
+            lost_schedule: None,
             is_busy,
         }
+    }
+
+    /// Returns whether the run ended before its time, by a signal or because the schedule was lost.
+    pub const fn was_cut_short(&self) -> bool {
+        self.is_interrupted || self.lost_schedule.is_some()
     }
 
     /// Restarts the measurements, and returns those until now.
@@ -77,6 +94,17 @@ impl Measured {
     /// Returns the processor time of the generator as a share of one core.
     pub fn cpu_share(&self) -> f64 {
         self.cpu.as_secs_f64() / self.elapsed.as_secs_f64().max(f64::MIN_POSITIVE)
+    }
+
+    /// Returns why the run was ended early, if the generator could not keep its schedule.
+    pub fn overloaded(&self) -> Option<String> {
+        let LostSchedule { behind, after } = self.lost_schedule?;
+        let (behind_s, after_s) = (behind.as_secs_f64(), after.as_secs_f64());
+        Some(format!(
+            "cannot generate this load: after {after_s:.1} s the generator was {behind_s:.1} s \
+             behind its schedule and did not catch up; ask for less, share the work with \
+             --processes if the command has that flag, or give the generator a core of its own"
+        ))
     }
 
     /// Returns why figures that depend on time are not reliable, if the generator did not keep up.
@@ -129,6 +157,17 @@ mod tests {
         assert!(late.contains("late by 1.1"), "{late}");
         let heavy = measured(0, Duration::from_millis(9100)).lagged(LATENESS_MAX).unwrap();
         assert!(heavy.contains("0.91 of a core"), "{heavy}");
+    }
+
+    #[test]
+    fn a_lost_schedule_says_how_far_behind_it_was() {
+        let mut measured = measured(0, Duration::ZERO);
+        assert_eq!((measured.overloaded(), measured.was_cut_short()), (None, false));
+        let (behind, after) = (Duration::from_millis(1530), Duration::from_secs(12));
+        measured.lost_schedule = Some(LostSchedule { behind, after });
+        let reason = measured.overloaded().unwrap();
+        let expected = "cannot generate this load: after 12.0 s the generator was 1.5 s behind";
+        assert!(reason.starts_with(expected) && measured.was_cut_short(), "{reason}");
     }
 
     #[test]

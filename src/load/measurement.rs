@@ -155,7 +155,12 @@ impl Measurement {
         let mut report = self.report;
         report.manifest.duration_s = measured.elapsed.as_secs_f64();
         report.add_figure(Figure::new("generator_cpu_share", measured.cpu_share()));
-        if let Some(reason) = measured.lagged(self.lateness_max) {
+        // A lost schedule is the reason for the lateness, too, and is reported alone.
+        if let Some(reason) = measured.overloaded() {
+            report.withhold_if_needs(Need::Punctuality, &reason);
+            report.add_doubt(format!("{reason}. No figure of this run describes the server."));
+            report.overloaded = Some(reason);
+        } else if let Some(reason) = measured.lagged(self.lateness_max) {
             report.withhold_if_needs(Need::Punctuality, &reason);
             report.add_doubt(reason.clone());
             report.lagged = Some(reason);

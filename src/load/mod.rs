@@ -17,6 +17,7 @@
 
 pub mod alarm;
 mod assembler;
+mod backlog;
 pub mod churn;
 pub mod compare;
 pub mod connection;

@@ -193,13 +193,13 @@ impl Processes {
         self.helpers.iter_mut().for_each(|helper| drop(helper.child.stdin.take()));
     }
 
-    /// Waits until the helpers have done their share. If the run was interrupted, the helpers end,
+    /// Waits until the helpers have done their share. If the run was cut short, the helpers end,
     /// too.
     ///
     /// # Errors
     /// A helper has failed.
     pub fn finish(mut self, measured: &Measured) -> Result<Others, LoadError> {
-        if measured.is_interrupted {
+        if measured.was_cut_short() {
             self.dismiss();
         }
         self.helpers.into_iter().map(Helper::finish).collect::<Result<_, _>>().map(Others)

@@ -98,6 +98,8 @@ pub enum LoadVerdict {
     /// The figures are reliable and meet all thresholds.
     #[default]
     Good,
+    /// The generator lost its schedule, so the run was ended early and no figure is valid.
+    Overloaded,
     /// The generator did not keep up, so figures are withheld.
     Lagged,
     /// A threshold was missed.
@@ -107,14 +109,15 @@ pub enum LoadVerdict {
 }
 
 impl Judgement {
-    /// Concludes from all thresholds. A lagging generator outweighs missed thresholds, because its
-    /// figures do not describe the server.
-    pub(super) fn of(thresholds: &[JudgedThreshold], lagged: Option<&str>) -> Self {
+    /// Concludes from all thresholds. The flaws of a run, the gravest first, outweigh missed
+    /// thresholds, because the figures then do not describe the server.
+    pub(super) fn of(thresholds: &[JudgedThreshold], flaws: &[(LoadVerdict, &str)]) -> Self {
         let missed = thresholds.iter().filter(|judged| !judged.is_met());
         let missed = missed.map(|judged| judged.line.clone());
-        let lines: Vec<_> = lagged.map(str::to_owned).into_iter().chain(missed).collect();
-        let verdict = match lagged {
-            Some(_) => LoadVerdict::Lagged,
+        let flawed = flaws.iter().map(|(_, reason)| (*reason).to_owned());
+        let lines: Vec<_> = flawed.chain(missed).collect();
+        let verdict = match flaws.first() {
+            Some((verdict, _)) => *verdict,
             None if lines.is_empty() => LoadVerdict::Good,
             None => LoadVerdict::Missed,
         };
@@ -139,7 +142,7 @@ fn deliver(mut report: LoadReport, outputs: &Outputs) -> Result<Judgement, LoadE
     let judged = judge(&outputs.fail_if, &report)?;
     report.thresholds.extend(judged);
     outputs.write(&report)?;
-    Ok(Judgement::of(&report.thresholds, report.lagged.as_deref()))
+    Ok(Judgement::of(&report.thresholds, &flaws(&report)))
 }
 
 /// Judges those thresholds that the run itself has not judged.
@@ -151,6 +154,13 @@ fn judge(thresholds: &[Threshold], report: &LoadReport) -> Result<Vec<JudgedThre
     thresholds.iter().filter(is_open).map(|threshold| threshold.judge(report)).collect()
 }
 
+/// Returns the flaws of a run, the gravest first.
+fn flaws(report: &LoadReport) -> Vec<(LoadVerdict, &str)> {
+    let flaws =
+        [(LoadVerdict::Overloaded, &report.overloaded), (LoadVerdict::Lagged, &report.lagged)];
+    flaws.into_iter().filter_map(|(verdict, why)| Some((verdict, why.as_deref()?))).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -160,11 +170,21 @@ mod tests {
     use super::*;
 
     fn judged(bounds: &[&str], lagged: Option<&str>) -> Result<Judgement, LoadError> {
+        judged_with(bounds, lagged, None)
+    }
+
+    fn judged_with(
+        bounds: &[&str],
+        lagged: Option<&str>,
+        overloaded: Option<&str>,
+    ) -> Result<Judgement, LoadError> {
         let mut report = LoadReport::new("idle", Manifest::new("h", BTreeMap::new()));
         report.add_figure(Figure::new("sessions_failed", 3.0));
+        report.lagged = lagged.map(str::to_owned);
+        report.overloaded = overloaded.map(str::to_owned);
         let thresholds: Vec<_> =
             bounds.iter().map(|text| Threshold::of_figure(text).unwrap()).collect();
-        Ok(Judgement::of(&judge(&thresholds, &report)?, lagged))
+        Ok(Judgement::of(&judge(&thresholds, &report)?, &flaws(&report)))
     }
 
     #[test]
@@ -188,6 +208,15 @@ mod tests {
         assert_eq!(outcome.verdict, LoadVerdict::Lagged);
         assert_eq!(outcome.lines, ["it was late", "sessions_failed>2: sessions_failed is 3"]);
         assert_eq!(judged(&[], Some("it was late")).unwrap().verdict, LoadVerdict::Lagged);
+    }
+
+    #[test]
+    fn a_load_that_cannot_be_generated_outweighs_everything_else() {
+        let missed = ["sessions_failed>2"];
+        let outcome = judged_with(&missed, Some("it was late"), Some("too much")).unwrap();
+        assert_eq!(outcome.verdict, LoadVerdict::Overloaded);
+        let line = "sessions_failed>2: sessions_failed is 3";
+        assert_eq!(outcome.lines, ["too much", "it was late", line]);
     }
 
     #[test]

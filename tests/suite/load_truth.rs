@@ -215,6 +215,22 @@ fn a_generator_that_lags_gives_counts_and_no_times() {
 }
 
 #[test]
+fn a_load_that_cannot_be_generated_ends_the_run_in_one_line_and_nothing_of_it_is_valid() {
+    let relay = Relay::start(Plan::default());
+    // Millions of frames a second, and an hour of them.
+    let flags = "--publishers 50 --fps 100000 --frame-bytes 64 --duration-s 3600";
+    let output = load("ingest", relay.address, flags);
+    let line = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(18), "{line}");
+    assert!(line.starts_with("tiderace: cannot generate this load: after "), "{line}");
+    assert_eq!(line.lines().count(), 1, "{line}");
+    let report = LoadReport::from_json(str::from_utf8(&output.stdout).unwrap()).unwrap();
+    assert!(report.overloaded.is_some());
+    assert!(report.doubts.iter().any(|doubt| doubt.ends_with("describes the server.")));
+    assert_eq!(report.figure("write_delay_p50_ms").unwrap().value, None);
+}
+
+#[test]
 fn what_is_ingested_is_counted_by_what_kernel_and_server_took() {
     let relay = Relay::start(Plan::default());
     let flags = "--publishers 2 --bitrate 20M --fps 50 --warmup-s 0.5 --duration-s 2 \

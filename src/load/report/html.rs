@@ -120,11 +120,16 @@ fn head(report: &LoadReport) -> String {
 /// Says whether the run met its thresholds, with one line for each.
 fn verdict(report: &LoadReport) -> String {
     let missed = report.thresholds.iter().filter(|judged| !judged.is_met()).count();
-    let (class, line) = match (&report.lagged, report.thresholds.len(), missed) {
-        (Some(_), ..) => ("bad", "The generator did not keep up: figures are withheld.".to_owned()),
-        (None, 0, _) => ("open", "The run was not judged: it had no thresholds.".to_owned()),
-        (None, all, 0) => ("good", format!("The run met its thresholds: {all} of {all}.")),
-        (None, all, missed) => ("bad", format!("The run missed {missed} of {all} thresholds.")),
+    let (class, line) = match (report.thresholds.len(), missed) {
+        _ if report.overloaded.is_some() => {
+            ("bad", "The generator could not generate this load: no figure is valid.".to_owned())
+        }
+        _ if report.lagged.is_some() => {
+            ("bad", "The generator did not keep up: figures are withheld.".to_owned())
+        }
+        (0, _) => ("open", "The run was not judged: it had no thresholds.".to_owned()),
+        (all, 0) => ("good", format!("The run met its thresholds: {all} of {all}.")),
+        (all, missed) => ("bad", format!("The run missed {missed} of {all} thresholds.")),
     };
     let mut text = format!("<section class=\"verdict {class}\">\n<b>{line}</b>\n");
     if !report.thresholds.is_empty() {

@@ -45,6 +45,10 @@ pub struct LoadReport {
     /// Why the generator did not keep up, if so. Figures that depend on time are then withheld.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lagged: Option<String>,
+    /// Why the generator could not generate the load, if so. The run was then ended early, and no
+    /// figure describes the server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overloaded: Option<String>,
 }
 
 impl LoadReport {
@@ -60,6 +64,7 @@ impl LoadReport {
             doubts: Vec::new(),
             thresholds: Vec::new(),
             lagged: None,
+            overloaded: None,
         }
     }
 
@@ -157,6 +162,7 @@ impl LoadReport {
         }
         other.doubts.into_iter().for_each(|doubt| self.add_doubt(doubt));
         self.lagged = self.lagged.take().or(other.lagged);
+        self.overloaded = self.overloaded.take().or(other.overloaded);
         Ok(())
     }
 
@@ -557,12 +563,14 @@ mod tests {
     #[test]
     fn one_process_that_lagged_is_enough() {
         let mut sum = report();
-        let lagged = LoadReport { lagged: Some("it was late".to_owned()), ..report() };
+        let mut lagged = report();
+        lagged.lagged = Some("it was late".to_owned());
+        lagged.overloaded = Some("it could not keep its schedule".to_owned());
         sum.merge(lagged.clone()).unwrap();
         assert_eq!(sum.lagged, lagged.lagged);
         sum.merge(report()).unwrap();
         let read = LoadReport::from_json(&sum.to_json().unwrap()).unwrap();
-        assert_eq!(read.lagged, lagged.lagged);
+        assert_eq!((read.lagged, read.overloaded), (lagged.lagged, lagged.overloaded));
     }
 
     #[test]

@@ -65,7 +65,10 @@ impl Fanout {
                 .playing_over_http(http.as_ref());
         let (mut measurement, results, measured) = streams.run()?;
         let before_window = results.before_window.as_ref().unwrap_or(&measured);
-        let lagged = before_window.lagged(options.lateness_max_ms);
+        let lagged = match measured.lost_schedule {
+            Some(_) => None,
+            None => before_window.lagged(options.lateness_max_ms),
+        };
         let report = &mut measurement.report;
         fill(report, results, &measured);
         if let Some(reason) = lagged {
