@@ -302,7 +302,7 @@ impl Scenario for Run<'_> {
 
     fn second(&mut self, agenda: &mut Agenda<Due>) -> Result<(), LoadError> {
         let at = agenda.now().since(agenda.began());
-        self.measurement.sample(at)?;
+        self.measurement.sample_soon(at)?;
         self.tally.sample(at);
         self.processes.listen()?;
         if self.measurement.is_beyond_repair(&self.tally.growing()) {

@@ -56,7 +56,7 @@ impl Footprint {
     /// The server has ended.
     pub fn begin(server: &Watch) -> Result<Self, ProcessError> {
         Ok(Self {
-            before: server.tree().memory()?,
+            before: server.memory()?,
             sockets_before: Sockets::now(),
             used_before: server.used_before(),
             rest: None,
@@ -79,7 +79,7 @@ impl Footprint {
         self.after = Some(After {
             slept: at.saturating_sub(rest.at),
             spent: server.spent().since(rest.spent),
-            memory: server.tree().memory()?,
+            memory: server.memory()?,
             sockets: Sockets::now(),
         });
         Ok(())

@@ -205,12 +205,14 @@ impl Run<'_> {
             }
             Step::There if self.idle.sharing.helper.is_none() && self.processes.are_ready() => {
                 self.step = Step::Resting { until: now + self.idle.options.duration_s };
+                self.measurement.sample(at)?;
                 if let Some((footprint, server)) = self.footprint_of_server() {
                     footprint.rest_begins(server, at);
                 }
             }
             Step::Resting { until } if now >= until => {
                 self.held = Some(self.tally.held());
+                self.measurement.sample(at)?;
                 if let Some((footprint, server)) = self.footprint_of_server() {
                     footprint.rest_ends(server, at)?;
                 }
@@ -279,7 +281,7 @@ impl Scenario for Run<'_> {
 
     fn second(&mut self, agenda: &mut Agenda<Due>) -> Result<(), LoadError> {
         let at = agenda.now().since(agenda.began());
-        self.measurement.sample(at)?;
+        self.measurement.sample_soon(at)?;
         self.tally.sample(at);
         self.processes.listen()?;
         if self.measurement.is_beyond_repair(&self.tally.growing()) {

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::LoadError;
+use super::chores;
 use super::engine::{Plan, Speak};
 use super::machine::BusyTimes;
 use super::measured::Measured;
@@ -68,6 +69,7 @@ impl Measurement {
     ) -> Result<Self, LoadError> {
         let is_helper = sharing.helper.is_some();
         check_descriptors(connections, sharing.descriptors())?;
+        chores::start();
         if !is_helper {
             options.check(command)?;
             target.probe()?;
@@ -108,18 +110,30 @@ impl Measurement {
             return Ok(());
         }
         scout::run(self.plan.clone(), speak(&self.plan.target))?;
-        if let Some(server) = &mut self.server {
+        if let Some(server) = &self.server {
             server.restart()?;
         }
         Ok(())
     }
 
-    /// Samples the server, `at` since the start of the run. To be called once a second.
+    /// Samples the server, `at` since the start of the run, on the thread for chores. To be called
+    /// once a second.
     ///
     /// # Errors
     /// The server has ended.
-    pub fn sample(&mut self, at: Duration) -> Result<(), LoadError> {
-        if let Some(server) = &mut self.server {
+    pub fn sample_soon(&self, at: Duration) -> Result<(), LoadError> {
+        if let Some(server) = &self.server {
+            server.sample_soon(at)?;
+        }
+        Ok(())
+    }
+
+    /// Samples the server now, `at` since the start of the run.
+    ///
+    /// # Errors
+    /// The server has ended.
+    pub fn sample(&self, at: Duration) -> Result<(), LoadError> {
+        if let Some(server) = &self.server {
             server.sample(at)?;
         }
         Ok(())

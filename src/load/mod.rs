@@ -7,6 +7,7 @@
 //! - [`connection`] is one connection, and [`wire`] the protocol it speaks.
 //! - [`target`] is the address and stream that the load goes to, and [`http_flv`] that of players
 //!   over HTTP.
+//! - `chores` is the second thread, for work that must not delay the loop.
 //! - [`measured`] decides whether the generator itself kept up.
 //! - [`idle`], [`churn`] and [`streams`] are the scenarios.
 //! - [`subcommand`] lists the commands, and [`options`] the flags they share.
@@ -18,6 +19,7 @@
 pub mod alarm;
 mod assembler;
 mod backlog;
+mod chores;
 pub mod churn;
 pub mod compare;
 pub mod connection;

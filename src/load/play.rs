@@ -154,7 +154,7 @@ impl Scenario for Run {
         if growing.is_some_and(|growing| self.measurement.is_beyond_repair(&growing)) {
             self.connection.into_iter().for_each(|id| agenda.close(id));
         }
-        self.measurement.sample(agenda.now().since(agenda.began()))
+        self.measurement.sample_soon(agenda.now().since(agenda.began()))
     }
 
     fn progress(&self) -> String {

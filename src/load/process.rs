@@ -10,6 +10,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use procfs_core::FromRead;
@@ -20,6 +21,7 @@ use sha2::{Digest, Sha256};
 
 use super::machine::{BusyTimes, MachineTimes};
 use super::report::{RateSeries, Series};
+use super::{alarm, chores};
 
 /// The unit of `st_blocks`, whatever the block size of the file system.
 const BLOCK_BYTES: u64 = 512;
@@ -205,9 +207,13 @@ impl ProcessTree {
     }
 }
 
-/// Observes a process tree during a run.
+/// Observes a process tree during a run. Samples that need not be taken at an exact moment are left
+/// to the thread for chores, because reading `/proc` takes up to milliseconds.
 #[derive(Debug)]
-pub struct Watch {
+pub struct Watch(Arc<Mutex<WatchState>>);
+
+#[derive(Debug)]
+struct WatchState {
     tree: ProcessTree,
     first: Sample,
     last: (f64, Sample),
@@ -216,6 +222,8 @@ pub struct Watch {
     resident: Series,
     cpu: RateSeries,
     wakeups: RateSeries,
+    /// Why a sample of the thread for chores failed.
+    failed: Option<ProcessError>,
 }
 
 impl Watch {
@@ -224,7 +232,7 @@ impl Watch {
         let first = tree.sample()?;
         let mut resident = Series::new(&format!("{name}_resident"));
         resident.push(0.0, first.resident_bytes as f64);
-        Ok(Self {
+        Ok(Self(Arc::new(Mutex::new(WatchState {
             tree,
             first,
             last: (0.0, first),
@@ -232,11 +240,83 @@ impl Watch {
             resident,
             cpu: RateSeries::new(&format!("{name}_cpu")),
             wakeups: RateSeries::new(&format!("{name}_wakeups")),
-        })
+            failed: None,
+        }))))
     }
 
     /// Restarts the observation. Usage until now is not counted.
-    pub fn restart(&mut self) -> Result<(), ProcessError> {
+    pub fn restart(&self) -> Result<(), ProcessError> {
+        self.state().restart()
+    }
+
+    /// Returns the usage before the observation started.
+    pub fn used_before(&self) -> Usage {
+        self.state().first.usage
+    }
+
+    /// Adds a point to each series now.
+    pub fn sample(&self, at: Duration) -> Result<Sample, ProcessError> {
+        self.state().sample(at)
+    }
+
+    /// Adds a point to each series soon, on the thread for chores. It has the time when it was
+    /// taken.
+    ///
+    /// # Errors
+    /// An earlier sample of this kind has failed.
+    pub fn sample_soon(&self, at: Duration) -> Result<(), ProcessError> {
+        // A sample may be under way. Waiting for it would delay the loop; the next call will see
+        // its result.
+        if let Some(error) = self.0.try_lock().ok().and_then(|state| state.failed.clone()) {
+            return Err(error);
+        }
+        let (watch, asked) = (Self(Arc::clone(&self.0)), alarm::now());
+        chores::later(move || {
+            let mut state = watch.state();
+            let taken = at + alarm::now().since(asked);
+            if let Err(error) = state.sample(taken) {
+                state.failed = Some(error);
+            }
+        });
+        Ok(())
+    }
+
+    /// Returns the usage since the start, as of the last sample.
+    pub fn spent(&self) -> Usage {
+        let state = self.state();
+        state.last.1.usage.since(state.first.usage)
+    }
+
+    /// Returns the state of the whole machine at the last sample.
+    pub fn machine(&self) -> Option<MachineTimes> {
+        self.state().machine.as_ref().map(|(_, last)| last.clone())
+    }
+
+    /// Returns the busy time of the machine since the start, as of the last sample.
+    pub fn machine_spent(&self) -> Option<BusyTimes> {
+        self.state().machine.as_ref().map(|(first, last)| last.since(first))
+    }
+
+    /// Reads the exact memory, see [`ProcessTree::memory`].
+    pub fn memory(&self) -> Result<MemoryUsage, ProcessError> {
+        self.state().tree.memory()
+    }
+
+    /// Returns the series of resident memory, processor time and wakeups.
+    pub fn into_series(self) -> [Series; 3] {
+        let state = self.state();
+        let [cpu, wakeups] = [&state.cpu, &state.wakeups].map(|rate| rate.clone().into_series());
+        [state.resident.clone(), cpu, wakeups]
+    }
+
+    fn state(&self) -> MutexGuard<'_, WatchState> {
+        // A panic in a sample leaves counters that are only older than they could be.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl WatchState {
+    fn restart(&mut self) -> Result<(), ProcessError> {
         self.first = self.tree.sample()?;
         self.last = (0.0, self.first);
         self.machine = machine_now();
@@ -247,13 +327,7 @@ impl Watch {
         Ok(())
     }
 
-    /// Returns the usage before the observation started.
-    pub fn used_before(&self) -> Usage {
-        self.first.usage
-    }
-
-    /// Adds a point to each series.
-    pub fn sample(&mut self, at: Duration) -> Result<Sample, ProcessError> {
+    fn sample(&mut self, at: Duration) -> Result<Sample, ProcessError> {
         let (sample, at_s) = (self.tree.sample()?, at.as_secs_f64());
         if let Some(((_, machine), now)) = self.machine.as_mut().zip(MachineTimes::now()) {
             *machine = now;
@@ -266,31 +340,6 @@ impl Watch {
             self.last = (at_s, sample);
         }
         Ok(sample)
-    }
-
-    /// Returns the usage since the start, as of the last sample.
-    pub fn spent(&self) -> Usage {
-        self.last.1.usage.since(self.first.usage)
-    }
-
-    /// Returns the state of the whole machine at the last sample.
-    pub fn machine(&self) -> Option<&MachineTimes> {
-        self.machine.as_ref().map(|(_, last)| last)
-    }
-
-    /// Returns the busy time of the machine since the start, as of the last sample.
-    pub fn machine_spent(&self) -> Option<BusyTimes> {
-        self.machine.as_ref().map(|(first, last)| last.since(first))
-    }
-
-    /// Returns the process tree.
-    pub fn tree(&self) -> &ProcessTree {
-        &self.tree
-    }
-
-    /// Returns the series of resident memory, processor time and wakeups.
-    pub fn into_series(self) -> [Series; 3] {
-        [self.resident, self.cpu.into_series(), self.wakeups.into_series()]
     }
 }
 
@@ -562,7 +611,7 @@ mod tests {
     #[test]
     fn a_restarted_watch_forgets_earlier_usage() {
         let shell = Shell::run("echo ready; read _");
-        let mut watch = Watch::start("server", shell.tree()).unwrap();
+        let watch = Watch::start("server", shell.tree()).unwrap();
         watch.sample(Duration::from_secs(1)).unwrap();
         let used = watch.used_before().cpu + watch.spent().cpu;
         watch.restart().unwrap();
@@ -573,9 +622,36 @@ mod tests {
     }
 
     #[test]
+    fn samples_are_taken_on_another_thread_and_their_errors_are_told_afterwards() {
+        let shell = Shell::run("echo ready; read _");
+        let watch = Watch::start("server", shell.tree()).unwrap();
+        // The thread for chores is held up, so that a sample cannot have been taken meanwhile.
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        chores::later(move || assert!(held.recv().is_err()));
+        watch.sample_soon(Duration::from_secs(1)).unwrap();
+        assert_eq!(watch.state().resident.points.len(), 1);
+        drop(release);
+        wait_for_chores();
+        assert_eq!(watch.state().resident.points.len(), 2);
+        let pid = shell.child.id();
+        drop(shell);
+        watch.sample_soon(Duration::from_secs(2)).unwrap();
+        wait_for_chores();
+        let error = Err(ProcessError::Ended { pid });
+        assert_eq!(watch.sample_soon(Duration::from_secs(3)), error);
+    }
+
+    /// Waits until all chores handed over so far are done.
+    fn wait_for_chores() {
+        let (sender, done) = std::sync::mpsc::channel::<()>();
+        chores::later(move || drop(sender));
+        assert!(done.recv().is_err());
+    }
+
+    #[test]
     fn watch_makes_a_series_of_each_kind() {
         let shell = Shell::run("echo ready; read _");
-        let mut watch = Watch::start("server", shell.tree()).unwrap();
+        let watch = Watch::start("server", shell.tree()).unwrap();
         for at_s in [1, 2, 2, 3] {
             watch.sample(Duration::from_secs(at_s)).unwrap();
         }

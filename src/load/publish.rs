@@ -362,7 +362,7 @@ impl Scenario for Run {
     fn second(&mut self, agenda: &mut Agenda<Due>) -> Result<(), LoadError> {
         let at = agenda.now().since(agenda.began());
         self.waiting_series.push(at.as_secs_f64(), self.waiting_bytes as f64);
-        self.measurement.sample(at)
+        self.measurement.sample_soon(at)
     }
 
     fn progress(&self) -> String {

@@ -1,10 +1,12 @@
 //! A distribution of durations, over the whole run and for each second of it.
 //!
 //! Owns the histograms and their file format. The histograms are kept complete, so adding those of
-//! several processes loses nothing, and percentiles over time stay available. A withheld
-//! distribution holds no values.
+//! several processes loses nothing, and percentiles over time stay available. Finished intervals are
+//! compressed on the thread for chores, because that takes up to a millisecond, in which the loop
+//! would read nothing. A withheld distribution holds no values.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use base64::Engine;
@@ -15,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::metric::{Metric, MetricGroup, QUANTILES, Quantile};
 use super::model::{Figure, ReportError};
+use crate::load::chores;
 
 /// Three significant digits: the error of a value is at most 0.1 %.
 const SIGNIFICANT_DIGITS: u8 = 3;
@@ -87,7 +90,7 @@ impl Distribution {
         let oldest = newest.saturating_sub(OPEN_MAX - 1);
         while let Some(first) = self.open.first_entry().filter(|first| *first.key() < oldest) {
             let (index, histogram) = first.remove_entry();
-            self.close(index, &histogram);
+            self.close(index, histogram);
         }
         count(self.open.entry(index.max(oldest)).or_insert_with(empty), value_us);
     }
@@ -162,16 +165,14 @@ impl Distribution {
         Ok(())
     }
 
-    /// Compresses a finished interval.
-    fn close(&mut self, index: u64, histogram: &Histogram<u64>) {
-        if let Ok(packed) = Packed::new(histogram) {
-            self.closed.insert(index, packed);
-        }
+    /// Has a finished interval compressed.
+    fn close(&mut self, index: u64, histogram: Histogram<u64>) {
+        self.closed.insert(index, Packed::later(histogram));
     }
 
     fn close_all(&mut self) {
         for (index, histogram) in std::mem::take(&mut self.open) {
-            self.close(index, &histogram);
+            self.close(index, histogram);
         }
     }
 }
@@ -202,35 +203,66 @@ fn add(sum: &mut Histogram<u64>, other: &Histogram<u64>) -> Result<(), ReportErr
     sum.add(other).map_err(|error| ReportError::Damaged(error.to_string()))
 }
 
-/// A histogram in the V2 format with deflate, which every HdrHistogram library reads.
-#[derive(Clone, Debug, PartialEq)]
-struct Packed(Vec<u8>);
+/// A histogram in the V2 format with deflate, which every HdrHistogram library reads. Its bytes may
+/// still be on their way from the thread for chores.
+#[derive(Clone, Debug)]
+struct Packed(Arc<OnceLock<Vec<u8>>>);
 
 impl Packed {
     fn new(histogram: &Histogram<u64>) -> Result<Self, ReportError> {
-        let mut bytes = Vec::new();
-        V2DeflateSerializer::new()
-            .serialize(histogram, &mut bytes)
-            .map_err(|error| ReportError::Unwritable(error.to_string()))?;
-        Ok(Self(bytes))
+        Ok(Self::of(pack(histogram)?))
+    }
+
+    fn of(bytes: Vec<u8>) -> Self {
+        Self(Arc::new(OnceLock::from(bytes)))
+    }
+
+    /// Returns at once, and compresses the histogram on the thread for chores.
+    fn later(histogram: Histogram<u64>) -> Self {
+        let packed = Self(Arc::default());
+        let bytes = Arc::clone(&packed.0);
+        chores::later(move || {
+            // Writing to memory does not fail. Empty bytes would be reported as damaged.
+            drop(bytes.set(pack(&histogram).unwrap_or_default()));
+        });
+        packed
+    }
+
+    /// Returns the bytes, and waits for them if need be.
+    fn bytes(&self) -> &[u8] {
+        self.0.wait()
     }
 
     fn unpack(&self) -> Result<Histogram<u64>, ReportError> {
         let mut histogram: Histogram<u64> = Deserializer::new()
-            .deserialize(&mut self.0.as_slice())
+            .deserialize(&mut self.bytes())
             .map_err(|error| ReportError::Damaged(format!("a histogram: {error}")))?;
         histogram.auto(true);
         Ok(histogram)
     }
 
     fn text(&self) -> String {
-        BASE64_STANDARD.encode(&self.0)
+        BASE64_STANDARD.encode(self.bytes())
     }
 
     fn from_text(text: &str) -> Result<Self, ReportError> {
         let bytes = BASE64_STANDARD.decode(text);
-        bytes.map(Self).map_err(|error| ReportError::Damaged(format!("a histogram: {error}")))
+        bytes.map(Self::of).map_err(|error| ReportError::Damaged(format!("a histogram: {error}")))
     }
+}
+
+impl PartialEq for Packed {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes() == other.bytes()
+    }
+}
+
+fn pack(histogram: &Histogram<u64>) -> Result<Vec<u8>, ReportError> {
+    let mut bytes = Vec::new();
+    V2DeflateSerializer::new()
+        .serialize(histogram, &mut bytes)
+        .map_err(|error| ReportError::Unwritable(error.to_string()))?;
+    Ok(bytes)
 }
 
 /// A distribution as stored in a file. Count and percentiles are for readers without a histogram
@@ -371,6 +403,19 @@ mod tests {
             .map(|interval| (interval.start.as_secs(), interval.histogram.len()))
             .collect();
         assert_eq!(seconds, [(0, 2), (1, 1), (5, 2)]);
+    }
+
+    #[test]
+    fn recording_never_compresses_and_reading_waits_for_it() {
+        // The thread for chores is held up, so what is compressed meanwhile was not left to it.
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        chores::later(move || assert!(held.recv().is_err()));
+        let distribution = recorded([(0, 1), (1000, 2), (100_000, 3)].into_iter());
+        assert_eq!(distribution.closed.len(), 2);
+        assert!(distribution.closed.values().all(|packed| packed.0.get().is_none()));
+        drop(release);
+        assert_eq!(shown(&distribution).len(), 3);
+        assert_eq!(shown(&distribution)[1].1.len(), 1);
     }
 
     #[test]

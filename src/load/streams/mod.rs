@@ -452,9 +452,9 @@ impl<'a> Streams<'a> {
     /// Samples the server and the machine, if there is a server to observe.
     fn sample(&mut self, agenda: &mut Agenda<Due>) -> (Option<Sample>, Option<MachineTimes>) {
         let at = agenda.now().since(agenda.began());
-        let Some(server) = &mut self.measurement.server else { return (None, None) };
+        let Some(server) = &self.measurement.server else { return (None, None) };
         match server.sample(at) {
-            Ok(sample) => (Some(sample), server.machine().cloned()),
+            Ok(sample) => (Some(sample), server.machine()),
             Err(error) => {
                 self.broken.get_or_insert_with(|| error.into());
                 agenda.stop();
@@ -543,7 +543,7 @@ impl Scenario for Streams<'_> {
         if self.measurement.is_beyond_repair(&self.results.growing()) {
             agenda.stop();
         }
-        self.measurement.sample(at)
+        self.measurement.sample_soon(at)
     }
 
     fn progress(&self) -> String {
