@@ -28,6 +28,7 @@ use super::connection::{
 use super::http_flv::{FlvRequest, HttpFlv};
 use super::measured::{LostSchedule, Measured};
 use super::processes;
+use super::run_queue::RunQueue;
 use super::target::{self, Target};
 use super::wire::{Framed, Wire};
 use crate::limits;
@@ -235,6 +236,7 @@ pub struct Engine<S: Scenario> {
     /// Due actions that this turn may still perform.
     due_left: usize,
     backlog: Backlog,
+    run_queue: RunQueue,
     measured: Measured,
 }
 
@@ -265,6 +267,7 @@ impl<S: Scenario> Engine<S> {
             second_at: began.plus_millis(SECOND_MS),
             due_left: 0,
             backlog: Backlog::new(),
+            run_queue: RunQueue::open(),
             agenda: Agenda {
                 now: began,
                 began,
@@ -400,6 +403,7 @@ impl<S: Scenario> Engine<S> {
         while !self.agenda.is_over {
             self.sleep(&mut events)?;
             let woke = alarm::now();
+            self.measured.note_wake(woke, self.run_queue.waited_meanwhile());
             self.due_left = DUE_PER_TURN_MAX;
             self.apply_events(&events);
             self.run_due(scenario, woke);
@@ -522,7 +526,8 @@ impl<S: Scenario> Engine<S> {
             return;
         }
         connection.lend(&mut self.spare);
-        let served = Self::read(connection, &mut self.agenda, &mut self.buffer, scenario);
+        let (agenda, measured) = (&mut self.agenda, &mut self.measured);
+        let served = Self::read(connection, agenda, &mut self.buffer, measured, scenario);
         match served {
             Ok(Left::Drained) => {}
             Ok(Left::More) => {
@@ -538,6 +543,7 @@ impl<S: Scenario> Engine<S> {
         connection: &mut Connection<S::Conn>,
         agenda: &mut Agenda<S::Due>,
         buffer: &mut [u8],
+        measured: &mut Measured,
         scenario: &mut S,
     ) -> Result<Left, Reason> {
         if !connection.finish_opening()? {
@@ -553,6 +559,9 @@ impl<S: Scenario> Engine<S> {
         while connection.head.flags.readable {
             let (count, left) = connection.read(buffer)?;
             agenda.now = alarm::now();
+            if count > 0 && budget == limits::READ_BYTES_PER_TURN_MAX {
+                measured.note_read(agenda.now);
+            }
             connection.received(&mut buffer[..count], agenda.now, |data, head, event| {
                 scenario.event(agenda, data, head, event);
             })?;

@@ -164,7 +164,7 @@ mod tests {
     }
 
     fn usage(cpu_ms: u64, wakeups: u64) -> Usage {
-        Usage { cpu: Duration::from_millis(cpu_ms), wakeups, preemptions: 0 }
+        Usage { cpu: Duration::from_millis(cpu_ms), wakeups, ..Usage::default() }
     }
 
     fn footprint(before: u64, after: u64) -> Footprint {

@@ -1,7 +1,7 @@
-//! Measurements of the generator itself: its lateness and its processor time.
+//! Measurements of the generator itself: its lateness, its late reads and its processor time.
 //!
-//! Owns the judgement whether the generator kept up. A generator that lags measures itself and not
-//! the server, so the figures that depend on time are withheld.
+//! Owns these measurements, and the judgement by a bound on all of them. `own_delay` compares them
+//! with the figures one by one. A generator that lags measures itself and not the server.
 
 use std::time::Duration;
 
@@ -14,6 +14,11 @@ use crate::time::Time;
 /// Share of a core above which a generator has no reserve for bursts.
 pub const CPU_SHARE_MAX: f64 = 0.9;
 
+/// What helps a generator that lags.
+pub(super) const REMEDY: &str = "give the generator a core of its own (taskset) or priority \
+                                 (nice -n -10, or chrt -R -f 1), or accept its delays with \
+                                 --lateness-max-ms";
+
 /// Measurements of the loop itself.
 #[derive(Clone, Debug)]
 pub struct Measured {
@@ -21,6 +26,12 @@ pub struct Measured {
     pub began: Time,
     /// Time from when an action was due to when it was performed (us).
     pub lateness: Distribution,
+    /// Time from when the kernel made the loop ready to run to when it read a connection (us).
+    pub read_delay: Distribution,
+    /// Time for which the loop was ready to run and did not get a core.
+    pub waited: Duration,
+    /// When the loop could have run in this turn.
+    runnable_at: Time,
     /// Time from waking up to sleeping again (us). Bytes that arrive meanwhile are read late by up
     /// to this.
     pub turns: Distribution,
@@ -54,6 +65,9 @@ impl Measured {
             began,
             from: began,
             lateness: Distribution::new("lateness"),
+            read_delay: Distribution::new("read_delay"),
+            waited: Duration::ZERO,
+            runnable_at: began,
             turns: Distribution::new("turn"),
             elapsed: Duration::ZERO,
             cpu: cpu(),
@@ -70,7 +84,8 @@ impl Measured {
 
     /// Restarts the measurements, and returns those until now.
     pub(super) fn restart(&mut self) -> Self {
-        let restarted = Self { began: self.began, ..Self::new(self.is_busy) };
+        let runnable_at = self.runnable_at;
+        let restarted = Self { began: self.began, runnable_at, ..Self::new(self.is_busy) };
         let mut before = std::mem::replace(self, restarted);
         before.finish();
         before
@@ -79,6 +94,19 @@ impl Measured {
     /// Records that an action due at `due` is performed at `now`.
     pub(super) fn note_lateness(&mut self, due: Time, now: Time) {
         self.lateness.record(due.since(self.began), now.since(due).as_micros() as u64);
+    }
+
+    /// Records that the loop woke up at `woke`, after it had waited for a core for `waited`.
+    pub(super) fn note_wake(&mut self, woke: Time, waited: Duration) {
+        self.waited += waited;
+        let waited_us = waited.as_micros() as u64;
+        self.runnable_at = Time::from_micros(woke.as_micros().saturating_sub(waited_us));
+    }
+
+    /// Records that a connection was read at `now` for the first time in this turn.
+    pub(super) fn note_read(&mut self, now: Time) {
+        let delay_us = now.since(self.runnable_at).as_micros() as u64;
+        self.read_delay.record(now.since(self.began), delay_us);
     }
 
     /// Records a turn that began at `woke` and is over at `now`.
@@ -107,16 +135,22 @@ impl Measured {
         ))
     }
 
-    /// Returns why figures that depend on time are not reliable, if the generator did not keep up.
-    /// Its 99th percentile of lateness exceeded `lateness_max`, or it used more of a core than
-    /// [`CPU_SHARE_MAX`].
-    pub fn lagged(&self, lateness_max: Duration) -> Option<String> {
-        let late = Duration::from_micros(self.lateness.histogram().value_at_quantile(0.99));
-        if late > lateness_max {
-            return Some(format!(
-                "the generator was late by {late:?} (p99), more than {lateness_max:?}: give it \
-                 a core of its own, or reduce the load"
-            ));
+    /// Returns the share of time for which the loop waited for a core.
+    pub fn wait_share(&self) -> f64 {
+        self.waited.as_secs_f64() / self.elapsed.as_secs_f64().max(f64::MIN_POSITIVE)
+    }
+
+    /// Returns why no figure that depends on time is reliable, if the generator did not keep up.
+    /// The 99th percentile of its lateness or of its delay before a read exceeded `lateness_max`,
+    /// if that is given, or it used more of a core than [`CPU_SHARE_MAX`].
+    pub fn lagged(&self, lateness_max: Option<Duration>) -> Option<String> {
+        for (own, what) in [(&self.lateness, "was late"), (&self.read_delay, "read late")] {
+            let late = Duration::from_micros(own.histogram().value_at_quantile(0.99));
+            if let Some(max) = lateness_max.filter(|max| late > *max) {
+                return Some(format!(
+                    "the generator {what} by {late:?} (p99), more than {max:?}: {REMEDY}"
+                ));
+            }
         }
         let share = self.cpu_share();
         (share > CPU_SHARE_MAX && !self.is_busy).then(|| {
@@ -138,13 +172,14 @@ fn cpu() -> Duration {
 mod tests {
     use super::*;
 
-    const LATENESS_MAX: Duration = Duration::from_millis(1);
+    const LATENESS_MAX: Option<Duration> = Some(Duration::from_millis(1));
 
     fn measured(late_us: u64, cpu: Duration) -> Measured {
         let mut measured = Measured::new(false);
         let due = measured.began;
         let now = due + Duration::from_micros(late_us);
         (0..100).for_each(|_| measured.note_lateness(due, now));
+        (0..100).for_each(|_| measured.note_read(due));
         (measured.elapsed, measured.cpu) = (Duration::from_secs(10), cpu);
         measured
     }
@@ -168,6 +203,20 @@ mod tests {
         let reason = measured.overloaded().unwrap();
         let expected = "cannot generate this load: after 12.0 s the generator was 1.5 s behind";
         assert!(reason.starts_with(expected) && measured.was_cut_short(), "{reason}");
+    }
+
+    #[test]
+    fn a_read_is_late_by_the_wait_for_a_core_and_by_the_turn_before_it() {
+        let mut late = measured(0, Duration::ZERO);
+        let woke = late.began + Duration::from_secs(1);
+        late.note_wake(woke, Duration::from_micros(1500));
+        (0..100).for_each(|_| late.note_read(woke + Duration::from_micros(500)));
+        assert_eq!(late.read_delay.histogram().len(), 200);
+        assert_eq!(late.read_delay.histogram().count_between(1999, 2001), 100);
+        assert!((late.wait_share() - 0.00015).abs() < 1e-9);
+        let reason = late.lagged(LATENESS_MAX).unwrap();
+        assert!(reason.starts_with("the generator read late by 2"), "{reason}");
+        assert_eq!(late.lagged(None), None);
     }
 
     #[test]

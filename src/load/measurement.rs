@@ -14,6 +14,7 @@ use super::engine::{Plan, Speak};
 use super::machine::BusyTimes;
 use super::measured::Measured;
 use super::options::{Options, Outputs};
+use super::own_delay;
 use super::process::{ProcessTree, Usage, Watch};
 use super::processes::Sharing;
 use super::report::{Figure, JudgedThreshold, LoadReport, Need, Threshold};
@@ -33,7 +34,7 @@ pub struct Measurement {
     /// Those of them that were.
     broken: Vec<JudgedThreshold>,
     /// See [`Options::lateness_max_ms`].
-    lateness_max: Duration,
+    lateness_max: Option<Duration>,
 }
 
 impl Measurement {
@@ -163,19 +164,25 @@ impl Measurement {
         self.server.as_ref().and_then(Watch::machine_spent)
     }
 
-    /// Adds the figures of the generator itself. If it did not keep up, everything that needs
-    /// [`Need::Punctuality`] is withheld.
+    /// Adds the figures of the generator itself. Of everything that needs [`Need::Punctuality`],
+    /// withholds what may be the generator's own delay.
     pub fn finish(mut self, measured: &Measured) -> LoadReport {
         let mut report = self.report;
         report.manifest.duration_s = measured.elapsed.as_secs_f64();
-        report.add_figure(Figure::new("generator_cpu_share", measured.cpu_share()));
+        for (name, share) in [
+            ("generator_cpu_share", measured.cpu_share()),
+            ("generator_wait_share", measured.wait_share()),
+        ] {
+            report.add_figure(Figure::new(name, share));
+        }
         // A lost schedule is the reason for the lateness, too, and is reported alone.
         if let Some(reason) = measured.overloaded() {
             report.withhold_if_needs(Need::Punctuality, &reason);
             report.add_doubt(format!("{reason}. No figure of this run describes the server."));
             report.overloaded = Some(reason);
-        } else if let Some(reason) = measured.lagged(self.lateness_max) {
-            report.withhold_if_needs(Need::Punctuality, &reason);
+        } else if let Some(reason) =
+            own_delay::judge(&mut report, measured, Need::Punctuality, self.lateness_max)
+        {
             report.add_doubt(reason.clone());
             report.lagged = Some(reason);
         }
@@ -186,10 +193,33 @@ impl Measurement {
         if measured.is_interrupted {
             report.add_doubt("the run was interrupted before its time was over");
         }
-        report.distributions.push(measured.lateness.clone());
+        report.distributions.extend([measured.lateness.clone(), measured.read_delay.clone()]);
         if let Some(server) = self.server.take() {
+            add_waits(&mut report, &server);
             report.series.extend(server.into_series());
         }
         report
+    }
+}
+
+/// Share of the time above which a server that waits for a core is a doubt about its figures.
+const SERVER_WAIT_SHARE_MAX: f64 = 0.05;
+
+/// Adds for how long the threads of the server waited for a core: in total, and each time. It is
+/// the error bar of every delay of the server. It is no reason to withhold one, because threads of
+/// a server that wait for each other are its own doing.
+fn add_waits(report: &mut LoadReport, server: &Watch) {
+    let (share, mean) = (server.wait_share(), server.wait_mean());
+    for (name, value) in
+        [("server_wait_share", share), ("server_wait_mean_us", mean.as_secs_f64() * 1e6)]
+    {
+        report.add_figure(Figure::new(name, value));
+    }
+    if share > SERVER_WAIT_SHARE_MAX {
+        let percent = 100.0 * share;
+        report.add_doubt(format!(
+            "the server waited for a core {percent:.0} % of the time, {mean:?} each time: its \
+             delays include those of the machine; give it cores that nothing else uses"
+        ));
     }
 }

@@ -8,7 +8,8 @@
 //! - [`target`] is the address and stream that the load goes to, and [`http_flv`] that of players
 //!   over HTTP.
 //! - `chores` is the second thread, for work that must not delay the loop.
-//! - [`measured`] decides whether the generator itself kept up.
+//! - [`measured`] watches the generator itself, `run_queue` its waits for a core, and `own_delay`
+//!   decides which figures are reliable.
 //! - [`idle`], [`churn`] and [`streams`] are the scenarios.
 //! - [`subcommand`] lists the commands, and [`options`] the flags they share.
 //! - [`measurement`] holds the steps before and after each run.
@@ -39,12 +40,14 @@ pub mod measured;
 pub mod measurement;
 mod observer;
 pub mod options;
+mod own_delay;
 pub mod play;
 mod playback;
 pub mod process;
 pub mod processes;
 pub mod publish;
 pub mod report;
+mod run_queue;
 pub mod scout;
 pub mod sessions;
 mod source;

@@ -48,6 +48,10 @@ pub struct Usage {
     pub wakeups: u64,
     /// Involuntary context switches: how often a thread was preempted.
     pub preemptions: u64,
+    /// Time for which threads were ready to run and waited for a core.
+    pub waited: Duration,
+    /// How often a thread got a core.
+    pub slices: u64,
 }
 
 impl Usage {
@@ -58,6 +62,8 @@ impl Usage {
             cpu: self.cpu.saturating_sub(earlier.cpu),
             wakeups: self.wakeups.saturating_sub(earlier.wakeups),
             preemptions: self.preemptions.saturating_sub(earlier.preemptions),
+            waited: self.waited.saturating_sub(earlier.waited),
+            slices: self.slices.saturating_sub(earlier.slices),
         }
     }
 
@@ -65,6 +71,8 @@ impl Usage {
         self.cpu += other.cpu;
         self.wakeups += other.wakeups;
         self.preemptions += other.preemptions;
+        self.waited += other.waited;
+        self.slices += other.slices;
     }
 
     /// Returns the larger of each count. Counts never fall while a process lives.
@@ -73,6 +81,8 @@ impl Usage {
             cpu: self.cpu.max(other.cpu),
             wakeups: self.wakeups.max(other.wakeups),
             preemptions: self.preemptions.max(other.preemptions),
+            waited: self.waited.max(other.waited),
+            slices: self.slices.max(other.slices),
         }
     }
 }
@@ -222,6 +232,7 @@ struct WatchState {
     resident: Series,
     cpu: RateSeries,
     wakeups: RateSeries,
+    waits: RateSeries,
     /// Why a sample of the thread for chores failed.
     failed: Option<ProcessError>,
 }
@@ -240,6 +251,7 @@ impl Watch {
             resident,
             cpu: RateSeries::new(&format!("{name}_cpu")),
             wakeups: RateSeries::new(&format!("{name}_wakeups")),
+            waits: RateSeries::new(&format!("{name}_wait")),
             failed: None,
         }))))
     }
@@ -302,11 +314,25 @@ impl Watch {
         self.state().tree.memory()
     }
 
-    /// Returns the series of resident memory, processor time and wakeups.
-    pub fn into_series(self) -> [Series; 3] {
+    /// Returns the time that threads waited for a core as a share of the observed time, as of the
+    /// last sample. Of several threads it may exceed one.
+    pub fn wait_share(&self) -> f64 {
+        let observed_s = self.state().last.0;
+        self.spent().waited.as_secs_f64() / observed_s.max(f64::MIN_POSITIVE)
+    }
+
+    /// Returns the mean time that a thread waited before it got a core.
+    pub fn wait_mean(&self) -> Duration {
+        let Usage { waited, slices, .. } = self.spent();
+        waited.div_f64(slices.max(1) as f64)
+    }
+
+    /// Returns the series of resident memory, processor time, wakeups and waits for a core.
+    pub fn into_series(self) -> [Series; 4] {
         let state = self.state();
-        let [cpu, wakeups] = [&state.cpu, &state.wakeups].map(|rate| rate.clone().into_series());
-        [state.resident.clone(), cpu, wakeups]
+        let rates = [&state.cpu, &state.wakeups, &state.waits];
+        let [cpu, wakeups, waits] = rates.map(|rate| rate.clone().into_series());
+        [state.resident.clone(), cpu, wakeups, waits]
     }
 
     fn state(&self) -> MutexGuard<'_, WatchState> {
@@ -324,6 +350,7 @@ impl WatchState {
         self.resident.push(0.0, self.first.resident_bytes as f64);
         self.cpu.restart();
         self.wakeups.restart();
+        self.waits.restart();
         Ok(())
     }
 
@@ -337,6 +364,7 @@ impl WatchState {
             self.resident.push(at_s, sample.resident_bytes as f64);
             self.cpu.note(at, 100.0 * spent.cpu.as_secs_f64());
             self.wakeups.note(at, spent.wakeups as f64);
+            self.waits.note(at, 100.0 * spent.waited.as_secs_f64());
             self.last = (at_s, sample);
         }
         Ok(sample)
@@ -386,12 +414,16 @@ impl std::error::Error for ProcessError {}
 fn usage(pid: u32, stat: &Stat) -> Usage {
     let mut usage = Usage::default();
     for task in tasks(pid) {
-        let schedstat = Schedstat::from_file(task.join("schedstat"));
+        let schedstat = Schedstat::from_file(task.join("schedstat")).ok();
+        let (ran_ns, waited_ns, slices) = schedstat
+            .map_or((0, 0, 0), |times| (times.sum_exec_runtime, times.run_delay, times.pcount));
         let status = Status::from_file(task.join("status")).ok();
         let switches = status.as_ref().and_then(|status| status.voluntary_ctxt_switches);
         let forced = status.as_ref().and_then(|status| status.nonvoluntary_ctxt_switches);
         usage.add(Usage {
-            cpu: Duration::from_nanos(schedstat.map_or(0, |times| times.sum_exec_runtime)),
+            cpu: Duration::from_nanos(ran_ns),
+            waited: Duration::from_nanos(waited_ns),
+            slices,
             wakeups: switches.unwrap_or_default(),
             preemptions: forced.unwrap_or_default(),
         });
@@ -618,7 +650,7 @@ mod tests {
         assert!(watch.used_before().cpu >= used && used > Duration::ZERO);
         assert_eq!(watch.spent(), Usage::default());
         let lengths = watch.into_series().map(|series| series.points.len());
-        assert_eq!(lengths, [1, 0, 0]);
+        assert_eq!(lengths, [1, 0, 0, 0]);
     }
 
     #[test]
@@ -657,7 +689,9 @@ mod tests {
         }
         let series = watch.into_series();
         let shapes = series.each_ref().map(|series| (series.name.as_str(), series.points.len()));
-        assert_eq!(shapes, [("server_resident", 4), ("server_cpu", 3), ("server_wakeups", 3)]);
+        let points = [("server_cpu", 3), ("server_wakeups", 3), ("server_wait", 3)];
+        assert_eq!(shapes[0], ("server_resident", 4));
+        assert_eq!(shapes[1..], points);
         // The exact usage is unknown: the shell may still be falling asleep.
         let times = series[1].points.iter().map(|(at_s, _)| *at_s);
         assert_eq!(times.collect::<Vec<_>>(), [1.0, 2.0, 3.0]);

@@ -149,6 +149,9 @@ fn synthetic_stream_is_played_as_it_was_asked_for() {
     ];
     expect(&played, &sound);
     expect(&played, &pictures);
+    // A player acts only twice, so its own delay shows in its reads.
+    let own = played.distributions.iter().find(|known| known.name() == "read_delay").unwrap();
+    assert!(own.histogram().len() > 25, "{}", own.histogram().len());
     for name in ["metadata_ms", "first_keyframe_ms", "first_audio_ms"] {
         assert!(played.figure(name).unwrap().value.is_some(), "{name} came");
     }

@@ -37,6 +37,8 @@ pub struct Distribution {
     /// The newest intervals. After a freeze the values of many seconds arrive mixed.
     open: BTreeMap<u64, Histogram<u64>>,
     withheld: Option<String>,
+    /// Percentiles that are withheld one by one, with the reasons.
+    withheld_percentiles: BTreeMap<String, String>,
 }
 
 impl Distribution {
@@ -57,6 +59,7 @@ impl Distribution {
             closed: BTreeMap::new(),
             open: BTreeMap::new(),
             withheld: None,
+            withheld_percentiles: BTreeMap::new(),
         }
     }
 
@@ -101,18 +104,34 @@ impl Distribution {
         *self = Self { withheld: Some(reason.to_owned()), ..Self::empty(name) };
     }
 
+    /// Withholds one percentile, such as `p99`. The others and the histogram stay.
+    pub fn withhold_percentile(&mut self, percentile: &str, reason: &str) {
+        self.withheld_percentiles.insert(percentile.to_owned(), reason.to_owned());
+    }
+
+    /// Returns each quantile with its value in microseconds, whether it is withheld or not. Nothing
+    /// if nothing was recorded.
+    pub fn values_us(&self) -> Vec<(Quantile, u64)> {
+        let recorded = QUANTILES.into_iter().filter(|_| !self.histogram.is_empty());
+        let value = |quantile: &Quantile| self.histogram.value_at_quantile(quantile.share);
+        recorded.map(|quantile| (quantile, value(&quantile))).collect()
+    }
+
     /// Returns the percentiles as figures, such as `latency_p99_ms`.
     pub fn figures(&self) -> impl Iterator<Item = Figure> + '_ {
         QUANTILES.iter().zip(self.quantiles_ms()).map(|(quantile, value)| {
-            let reason = self.withheld.as_deref().unwrap_or("nothing was recorded");
+            let reason = self.withheld_percentiles.get(quantile.name).or(self.withheld.as_ref());
+            let reason = reason.map_or("nothing was recorded", String::as_str);
             Figure::of_quantile(quantile.of(&self.name), value, reason)
         })
     }
 
-    /// Returns the values at [`QUANTILES`], or none if the histogram is empty.
+    /// Returns the values at [`QUANTILES`] that are not withheld, or none if the histogram is
+    /// empty.
     fn quantiles_ms(&self) -> [Option<f64>; QUANTILES.len()] {
-        let is_given = !self.histogram.is_empty();
-        QUANTILES.map(|Quantile { share, .. }| {
+        QUANTILES.map(|Quantile { name, share, .. }| {
+            let is_given =
+                !self.histogram.is_empty() && !self.withheld_percentiles.contains_key(name);
             is_given.then(|| self.histogram.value_at_quantile(share) as f64 / 1000.0)
         })
     }
@@ -143,6 +162,7 @@ impl Distribution {
         if self.withheld.is_some() {
             return Ok(());
         }
+        self.withheld_percentiles.append(&mut other.withheld_percentiles);
         self.close_all();
         other.close_all();
         add(&mut self.histogram, &other.histogram)?;
@@ -273,6 +293,8 @@ struct DistributionText {
     unit: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     withheld: Option<String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    withheld_percentiles: BTreeMap<String, String>,
     #[serde(default, skip_deserializing)]
     count: u64,
     #[serde(default, skip_deserializing)]
@@ -304,6 +326,7 @@ impl From<Distribution> for DistributionText {
                 .collect(),
             name: distribution.name,
             withheld: distribution.withheld,
+            withheld_percentiles: distribution.withheld_percentiles,
         }
     }
 }
@@ -328,13 +351,9 @@ impl TryFrom<DistributionText> for Distribution {
             closed.insert(start_s / INTERVAL.as_secs(), packed);
         }
         let histogram = Packed::from_text(&text.histogram)?.unpack()?;
-        Ok(Self {
-            name: text.name,
-            histogram,
-            closed,
-            open: BTreeMap::new(),
-            withheld: text.withheld,
-        })
+        let DistributionText { name, withheld, withheld_percentiles, .. } = text;
+        let open = BTreeMap::new();
+        Ok(Self { name, histogram, closed, open, withheld, withheld_percentiles })
     }
 }
 
@@ -462,6 +481,25 @@ mod tests {
         assert_eq!(names, expected);
         assert!(figures.iter().all(|figure| figure.value.is_none()));
         assert_eq!(figures[0].withheld.as_deref(), Some("nothing was recorded"));
+    }
+
+    #[test]
+    fn a_percentile_can_be_withheld_alone_in_files_and_sums_as_well() {
+        let mut doubtful = recorded([(0, 1000), (0, 9000)].into_iter());
+        doubtful.withhold_percentile("max", "it was late");
+        let text = DistributionText::from(doubtful.clone());
+        assert!(!text.percentiles_ms.contains_key("max"));
+        assert_eq!(text.percentiles_ms.len(), QUANTILES.len() - 1);
+        let read = Distribution::try_from(text).unwrap();
+        let mut sum = recorded([(0, 5)].into_iter());
+        sum.merge(read.clone()).unwrap();
+        for distribution in [doubtful, read, sum] {
+            let figures: Vec<_> = distribution.figures().collect();
+            let (last, others) = figures.split_last().unwrap();
+            assert_eq!(last.withheld.as_deref(), Some("it was late"));
+            assert!(others.iter().all(|figure| figure.value.is_some()));
+            assert_eq!(distribution.values_us().len(), QUANTILES.len());
+        }
     }
 
     #[test]

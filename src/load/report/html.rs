@@ -385,8 +385,14 @@ fn distribution_row(distribution: &Distribution) -> String {
         );
     }
     let mut row = format!("<tr><td><code>{name}</code></td>");
-    for value in distribution.figures().filter_map(|figure| figure.value) {
-        let _ = write!(row, "<td>{}</td>", milliseconds(value));
+    for figure in distribution.figures() {
+        let _ = match (figure.value, figure.withheld) {
+            (Some(value), _) => write!(row, "<td>{}</td>", milliseconds(value)),
+            (None, reason) => {
+                let reason = reason.unwrap_or_default();
+                write!(row, "<td class=\"reason\" title=\"{}\">withheld</td>", Html(&reason))
+            }
+        };
     }
     row + &format!("<td>{}</td></tr>\n", number(distribution.histogram().len() as f64))
 }

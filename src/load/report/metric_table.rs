@@ -237,6 +237,17 @@ pub static METRICS: &[Metric] = &[
     series("server_wakeups", PerS, MEASURED, "wakeups of the server")
         .group(Server)
         .needs(&[ServerPid]),
+    lower("server_wait_share", Share, MEASURED, "time that its threads waited for a core")
+        .worst()
+        .group(Server)
+        .needs(&[ServerPid]),
+    lower("server_wait_mean_us", Us, MEASURED, "mean of these waits, the error bar of its delays")
+        .worst()
+        .group(Server)
+        .needs(&[ServerPid]),
+    series("server_wait", Percent, MEASURED, "time that the threads of the server wait for a core")
+        .group(Server)
+        .needs(&[ServerPid]),
     // Busy time of the machine.
     lower("machine_busy_s", S, BUSY, "busy time of all cores")
         .worst()
@@ -277,6 +288,11 @@ pub static METRICS: &[Metric] = &[
     // The generator itself.
     lower("generator_cpu_share", Share, MEASURED, "processor time of the generator, of one core")
         .worst()
+        .group(Generator),
+    lower("generator_wait_share", Share, MEASURED, "time that it was ready and waited for a core")
+        .worst()
+        .group(Generator),
+    durations("read_delay", MEASURED, "time from being ready to run until a connection was read")
         .group(Generator),
     durations("lateness", MEASURED, "due time of an action until it was done").group(Generator),
     durations("turn", STREAMS, "time from waking up to sleeping again").group(Generator),

@@ -108,15 +108,15 @@ fn distributions(distributions: &[Distribution], notes: &mut Notes) -> String {
     for distribution in distributions {
         let name = harmless(distribution.name());
         let figures: Vec<_> = distribution.figures().collect();
-        let values: Option<Vec<_>> = figures.iter().map(|figure| figure.value).collect();
-        match values {
-            Some(values) => {
-                let percentiles = values.into_iter().map(milliseconds);
-                let count = number(distribution.histogram().len() as f64);
-                grid.push([name].into_iter().chain(percentiles).chain([count]));
-            }
-            None => grid.push([name, shown(&figures[0], notes)]),
+        if figures.iter().all(|figure| figure.value.is_none()) {
+            grid.push([name, shown(&figures[0], notes)]);
+            continue;
         }
+        let cell =
+            |figure: &Figure| figure.value.map_or_else(|| shown(figure, notes), milliseconds);
+        let cells: Vec<_> = figures.iter().map(cell).collect();
+        let count = number(distribution.histogram().len() as f64);
+        grid.push([name].into_iter().chain(cells).chain([count]));
     }
     if grid.is_empty() {
         return String::new();

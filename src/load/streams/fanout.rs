@@ -13,6 +13,7 @@ use crate::load::manifest::shown_target;
 use crate::load::measured::Measured;
 use crate::load::measurement::Measurement;
 use crate::load::options::Options;
+use crate::load::own_delay::judge;
 use crate::load::report::{Figure, LoadReport, Need};
 use crate::load::target::{Target, probe};
 
@@ -64,16 +65,12 @@ impl Fanout {
             Streams::new(offer, &target, self.players, self.stall_frames, options, measurement)
                 .playing_over_http(http.as_ref());
         let (mut measurement, results, measured) = streams.run()?;
-        let before_window = results.before_window.as_ref().unwrap_or(&measured);
-        let lagged = match measured.lost_schedule {
-            Some(_) => None,
-            None => before_window.lagged(options.lateness_max_ms),
-        };
+        let joining = results.before_window.clone().unwrap_or_else(|| measured.clone());
         let report = &mut measurement.report;
         fill(report, results, &measured);
-        if let Some(reason) = lagged {
+        let lagged = judge(report, &joining, Need::PunctualJoining, options.lateness_max_ms);
+        if let Some(reason) = lagged.filter(|_| measured.lost_schedule.is_none()) {
             let reason = format!("while players joined, {reason}");
-            report.withhold_if_needs(Need::PunctualJoining, &reason);
             report.add_doubt(reason.clone());
             report.lagged = Some(reason);
         }
