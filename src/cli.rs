@@ -261,6 +261,8 @@ pub(crate) enum Exit {
     BadMedia = 17,
     /// The load generator lost its schedule, so the run was ended early.
     Overloaded = 18,
+    /// More of the load failed than `--failed-max-share` allows.
+    Failed = 19,
 }
 
 impl From<Exit> for ExitCode {
@@ -332,6 +334,7 @@ impl From<LoadVerdict> for Exit {
             LoadVerdict::Good => Self::Ok,
             LoadVerdict::Overloaded => Self::Overloaded,
             LoadVerdict::Lagged => Self::Lagged,
+            LoadVerdict::Failed => Self::Failed,
             LoadVerdict::Missed => Self::Missed,
             LoadVerdict::Incomparable => Self::Incomparable,
         }
@@ -533,6 +536,7 @@ mod tests {
             Exit::Incomparable,
             Exit::BadMedia,
             Exit::Overloaded,
+            Exit::Failed,
         ] {
             let code = exit as u8;
             assert!(help::LOAD.contains(&format!("\n{code:3}  ")), "{exit:?}");

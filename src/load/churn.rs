@@ -13,6 +13,7 @@ use super::LoadError;
 use super::alarm;
 use super::connection::{ConnectionEvent, ConnectionHead, ConnectionKey, Ended, Reason};
 use super::engine::{self, Agenda, Engine, Scenario};
+use super::failures::judge_sessions;
 use super::kernel;
 use super::machine::busy_figures;
 use super::measured::Measured;
@@ -219,6 +220,9 @@ impl Run<'_> {
         report.distributions.insert(0, self.session);
         let mut report = self.measurement.finish(measured);
         others.add_to(&mut report)?;
+        if self.churn.sharing.helper.is_none() {
+            judge_sessions(&mut report, self.churn.options.failed_max_share);
+        }
         add_quotient(&mut report, "session_rate_per_s", "sessions_done", "churn_s");
         if let Some(spent) = spent {
             let cpu_us = spent.cpu.as_secs_f64() * 1e6;

@@ -60,13 +60,26 @@ impl ConnectionLog {
         ended.map_or(Duration::ZERO, |(ended, accepted_at)| ended.at.since(accepted_at))
     }
 
-    /// Returns why the server refused `what`, or why it ended it.
-    pub(super) fn failure(
+    /// Returns why the server ended `what` after accepting it, if so. Then there is something to
+    /// report nevertheless.
+    ///
+    /// # Errors
+    /// The server did not accept it.
+    pub(super) fn broken_off(
         &mut self,
         target: &Target,
         what: &str,
         timeout: Duration,
-    ) -> Option<LoadError> {
+    ) -> Result<Option<String>, LoadError> {
+        match self.failure(target, what, timeout) {
+            Some(error @ LoadError::BrokenOff { .. }) => Ok(Some(error.to_string())),
+            Some(error) => Err(error),
+            None => Ok(None),
+        }
+    }
+
+    /// Returns why the server refused `what`, or why it ended it.
+    fn failure(&mut self, target: &Target, what: &str, timeout: Duration) -> Option<LoadError> {
         let ended = self.ended.take_if(|ended| ended.reason.is_failure())?;
         let (address, what, answer) = (target.address, what.to_owned(), ended.answer(timeout));
         if let Some(accepted_at) = self.accepted_at {

@@ -18,12 +18,13 @@ Exit codes:
  10  the server cannot be reached
  11  the server refused the request that the measurement depends on
  12  the process to measure (--server-pid) does not exist
- 13  the server ended the stream or connection that the measurement depends on
+ 13  the server ended what the measurement depends on, before anything was measured
  14  the generator did not keep up: its figures are withheld, but the report is written
  15  a threshold of --fail-if was missed; the report is written
  16  the two runs cannot be compared
  17  the file to publish is not a valid FLV file
- 18  the generator cannot generate this load: the run ended early, and the report is written"
+ 18  the generator cannot generate this load: the run ended early, and the report is written
+ 19  more of the load failed than --failed-max-share allows; the report is written"
         )
     };
 }

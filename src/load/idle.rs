@@ -12,6 +12,7 @@ use clap::Args;
 use super::LoadError;
 use super::connection::{ConnectionEvent, ConnectionHead, ConnectionKey, Ended};
 use super::engine::{self, Agenda, Engine, Scenario};
+use super::failures::judge_sessions;
 use super::footprint::Footprint;
 use super::measurement::Measurement;
 use super::options::{Options, rate};
@@ -96,6 +97,9 @@ impl Idle {
         }
         let mut report = run.measurement.finish(&measured);
         others.add_to(&mut report)?;
+        if self.sharing.helper.is_none() {
+            judge_sessions(&mut report, self.options.failed_max_share);
+        }
         add_quotient(&mut report, "connect_rate_per_s", "sessions_reached", "opening_s");
         if let Some(footprint) = run.footprint {
             footprint.report(&mut report);

@@ -11,6 +11,7 @@
 //! - [`measured`] watches the generator itself, `run_queue` its waits for a core, and `own_delay`
 //!   decides which figures are reliable.
 //! - [`idle`], [`churn`] and [`streams`] are the scenarios.
+//! - `failures` judges how much of the load failed.
 //! - [`subcommand`] lists the commands, and [`options`] the flags they share.
 //! - [`measurement`] holds the steps before and after each run.
 //! - [`processes`] shares the work between several processes.
@@ -27,6 +28,7 @@ pub mod connection;
 mod connection_log;
 pub mod encoder;
 pub mod engine;
+mod failures;
 pub mod floor;
 pub mod footprint;
 pub mod help;

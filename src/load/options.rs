@@ -31,6 +31,9 @@ pub struct Options {
     /// judged by itself, and withheld if the generator's own delay may be more than half of it.
     #[arg(long, value_name = "MS", value_parser = millis)]
     pub lateness_max_ms: Option<Duration>,
+    /// What share of the sessions, players or publishers may fail. If more do, the exit code is 19.
+    #[arg(long, value_name = "SHARE", default_value = "0.01", value_parser = share)]
+    pub failed_max_share: f64,
     /// Busy-poll instead of sleeping: the most accurate times, at the cost of a whole core.
     #[arg(long)]
     pub busy: bool,
@@ -153,14 +156,20 @@ impl Outputs {
     }
 }
 
-/// Checks that the files can be written. One of them may be standard output.
+/// Checks that the files can be written. One of them may be standard output. A file that did not
+/// exist still does not, so that a measurement that fails leaves no empty one.
 ///
 /// # Errors
 /// [`LoadError::File`].
 pub(super) fn check_files<'a>(paths: impl Iterator<Item = &'a Path>) -> Result<(), LoadError> {
     for path in paths.filter(|path| *path != Path::new(STDOUT)) {
+        let existed = path.exists();
         let opened = OpenOptions::new().append(true).create(true).open(path);
-        opened.map_err(|error| LoadError::file(path, error))?;
+        let restored = match opened {
+            Ok(_) if !existed => fs::remove_file(path),
+            opened => opened.map(drop),
+        };
+        restored.map_err(|error| LoadError::file(path, error))?;
     }
     Ok(())
 }
@@ -217,9 +226,26 @@ pub fn rate(text: &str) -> Result<f64, String> {
     rate.ok_or_else(|| "expected a number per second, such as 100 or 0.5".to_owned())
 }
 
+/// Parses a share of one.
+///
+/// # Errors
+/// A text that says what was expected.
+pub fn share(text: &str) -> Result<f64, String> {
+    let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| "expected a share from 0 to 1, such as 0.05".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn shares_are_parts_of_one() {
+        assert_eq!((share("0"), share("0.25"), share("1")), (Ok(0.0), Ok(0.25), Ok(1.0)));
+        for text in ["-0.1", "1.1", "5%", "nan", ""] {
+            assert!(share(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn seconds_and_rates_are_positive_numbers() {

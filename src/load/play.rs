@@ -49,10 +49,9 @@ impl PlayCommand {
         };
         let measured = engine::run(plan, &mut run)?;
         let Run { mut log, observer, mut measurement, has_ended, .. } = run;
-        if let Some(error) = log.failure(&target, "play the stream", self.options.timeout_s) {
-            return Err(error);
-        }
+        let failed = log.broken_off(&target, "play the stream", self.options.timeout_s)?;
         let report = &mut measurement.report;
+        report.failed = failed;
         log.add_to(report);
         if let Some(observer) = observer {
             if !observer.has_media() {

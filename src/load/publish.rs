@@ -60,14 +60,13 @@ impl PublishCommand {
         let plan = measurement.plan(2 * self.options.timeout_s + self.options.duration_s);
         let mut run = Run::new(self.options.duration_s, source, measurement);
         let measured = engine::run(plan, &mut run)?;
-        if let Some(error) = run.log.failure(&target, "publish the stream", self.options.timeout_s)
-        {
-            return Err(error);
-        }
+        let held = run.log.held();
+        let failed = run.log.broken_off(&target, "publish the stream", self.options.timeout_s)?;
         let Run { log, sent, waiting_series, mut measurement, .. } = run;
         let report = &mut measurement.report;
+        report.failed = failed;
         log.add_to(report);
-        sent.add_to(report, log.held());
+        sent.add_to(report, held);
         report.series.push(waiting_series);
         Ok(measurement.finish(&measured))
     }

@@ -102,6 +102,8 @@ pub enum LoadVerdict {
     Overloaded,
     /// The generator did not keep up, so figures are withheld.
     Lagged,
+    /// Too much of the load failed.
+    Failed,
     /// A threshold was missed.
     Missed,
     /// The two runs cannot be compared.
@@ -156,8 +158,11 @@ fn judge(thresholds: &[Threshold], report: &LoadReport) -> Result<Vec<JudgedThre
 
 /// Returns the flaws of a run, the gravest first.
 fn flaws(report: &LoadReport) -> Vec<(LoadVerdict, &str)> {
-    let flaws =
-        [(LoadVerdict::Overloaded, &report.overloaded), (LoadVerdict::Lagged, &report.lagged)];
+    let flaws = [
+        (LoadVerdict::Overloaded, &report.overloaded),
+        (LoadVerdict::Lagged, &report.lagged),
+        (LoadVerdict::Failed, &report.failed),
+    ];
     flaws.into_iter().filter_map(|(verdict, why)| Some((verdict, why.as_deref()?))).collect()
 }
 
@@ -170,18 +175,13 @@ mod tests {
     use super::*;
 
     fn judged(bounds: &[&str], lagged: Option<&str>) -> Result<Judgement, LoadError> {
-        judged_with(bounds, lagged, None)
+        let mut report = LoadReport::new("idle", Manifest::new("h", BTreeMap::new()));
+        report.lagged = lagged.map(str::to_owned);
+        judged_report(bounds, report)
     }
 
-    fn judged_with(
-        bounds: &[&str],
-        lagged: Option<&str>,
-        overloaded: Option<&str>,
-    ) -> Result<Judgement, LoadError> {
-        let mut report = LoadReport::new("idle", Manifest::new("h", BTreeMap::new()));
+    fn judged_report(bounds: &[&str], mut report: LoadReport) -> Result<Judgement, LoadError> {
         report.add_figure(Figure::new("sessions_failed", 3.0));
-        report.lagged = lagged.map(str::to_owned);
-        report.overloaded = overloaded.map(str::to_owned);
         let thresholds: Vec<_> =
             bounds.iter().map(|text| Threshold::of_figure(text).unwrap()).collect();
         Ok(Judgement::of(&judge(&thresholds, &report)?, &flaws(&report)))
@@ -211,12 +211,19 @@ mod tests {
     }
 
     #[test]
-    fn a_load_that_cannot_be_generated_outweighs_everything_else() {
-        let missed = ["sessions_failed>2"];
-        let outcome = judged_with(&missed, Some("it was late"), Some("too much")).unwrap();
-        assert_eq!(outcome.verdict, LoadVerdict::Overloaded);
-        let line = "sessions_failed>2: sessions_failed is 3";
-        assert_eq!(outcome.lines, ["too much", "it was late", line]);
+    fn flaws_of_a_run_outweigh_each_other_and_all_of_them_are_told() {
+        let mut report = LoadReport::new("idle", Manifest::new("h", BTreeMap::new()));
+        report.failed = Some("all failed".to_owned());
+        let failed = judged_report(&["sessions_failed>2"], report.clone()).unwrap();
+        assert_eq!(failed.verdict, LoadVerdict::Failed);
+        assert_eq!(failed.lines, ["all failed", "sessions_failed>2: sessions_failed is 3"]);
+        report.lagged = Some("it was late".to_owned());
+        let lagged = judged_report(&[], report.clone()).unwrap();
+        assert_eq!(lagged.verdict, LoadVerdict::Lagged);
+        report.overloaded = Some("too much".to_owned());
+        let overloaded = judged_report(&[], report).unwrap();
+        assert_eq!(overloaded.verdict, LoadVerdict::Overloaded);
+        assert_eq!(overloaded.lines, ["too much", "it was late", "all failed"]);
     }
 
     #[test]

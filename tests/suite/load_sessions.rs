@@ -151,7 +151,7 @@ fn failures_are_counted_by_what_went_wrong() {
     });
     let report = measure(
         closes_every_second.address,
-        "idle URL --sessions 20 --rate 100 --stage tcp --duration-s 2",
+        "idle URL --sessions 20 --rate 100 --stage tcp --duration-s 2 --failed-max-share 1",
     );
     let counts = ["sessions_reached", "sessions_held", "failed_closed_by_server"];
     assert_eq!(values(&report, counts), [20.0, 10.0, 10.0]);
@@ -164,7 +164,8 @@ fn failures_are_counted_by_what_went_wrong() {
     });
     let report = measure(
         greets_the_first_alone.address,
-        "churn URL --rate 20 --stage handshake --duration-s 0.5 --timeout-s 0.2",
+        "churn URL --rate 20 --stage handshake --duration-s 0.5 --timeout-s 0.2 \
+         --failed-max-share 1",
     );
     let counts = ["sessions_opened", "sessions_reached", "sessions_done", "failed_timeout"];
     assert_eq!(values(&report, counts), [10.0, 0.0, 0.0, 10.0]);
@@ -176,10 +177,48 @@ fn failures_are_counted_by_what_went_wrong() {
     });
     let report = measure(
         never_closes.address,
-        "churn URL --rate 20 --stage tcp --duration-s 0.5 --timeout-s 0.2",
+        "churn URL --rate 20 --stage tcp --duration-s 0.5 --timeout-s 0.2 --failed-max-share 1",
     );
     let counts = ["sessions_reached", "sessions_done", "failed_not_closed_by_server"];
     assert_eq!(values(&report, counts), [10.0, 0.0, 10.0]);
+}
+
+#[test]
+fn sessions_that_fail_are_told_and_too_many_of_them_have_a_code_of_their_own() {
+    let cuts_all = Peers::serve(|index, stream| {
+        if index < BEFORE_SESSIONS {
+            drain(stream);
+        }
+    });
+    for processes in ["", " --processes 2"] {
+        let args =
+            format!("churn URL --rate 40 --hold-s 1 --stage tcp --duration-s 0.5{processes}");
+        let output = load(cuts_all.address, &args).output().unwrap();
+        let (code, stderr) = outcome(&output);
+        let expected = "tiderace: 20 of 20 sessions failed (100.0 %), more than the 1 % of \
+                        --failed-max-share\n";
+        assert_eq!((code, stderr.as_str()), (Some(19), expected));
+        let report = LoadReport::from_json(str::from_utf8(&output.stdout).unwrap()).unwrap();
+        assert_eq!(values(&report, ["sessions_opened", "sessions_failed"]), [20.0, 20.0]);
+        let doubt = "20 of 20 sessions failed (100.0 %): times are those of the others";
+        let about_failures = report.doubts.iter().filter(|doubt| doubt.contains(" failed "));
+        assert!(about_failures.eq([doubt]), "{:?}", report.doubts);
+    }
+}
+
+#[test]
+fn a_measurement_that_fails_leaves_no_empty_file() {
+    let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let folder = std::path::PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+    let (new, old) = (folder.join("load_no_report.html"), folder.join("load_old_report.html"));
+    drop(std::fs::remove_file(&new));
+    std::fs::write(&old, "old").unwrap();
+    for file in [&new, &old] {
+        let args = format!("idle URL --html {}", file.display());
+        assert_eq!(load(gone, &args).output().unwrap().status.code(), Some(10));
+    }
+    assert!(!new.exists());
+    assert_eq!(std::fs::read_to_string(&old).unwrap(), "old");
 }
 
 #[test]

@@ -250,6 +250,50 @@ fn what_is_ingested_is_counted_by_what_kernel_and_server_took() {
 }
 
 #[test]
+fn one_publisher_of_several_that_is_lost_is_counted_and_the_others_go_on() {
+    // In the window, which is open from the 75th frame to the 375th.
+    let fate = |number| if number == 200 { Fate::CloseLast } else { Fate::Pass };
+    for (flags, code, lines) in [("", 19, 1), ("--failed-max-share 0.4", 0, 0)] {
+        let relay = Relay::start(Plan { fate, ..Plan::default() });
+        let flags = format!(
+            "--publishers 3 --bitrate 1M --fps 50 --warmup-s 0.5 --duration-s 2 \
+             --lateness-max-ms 60000 {flags}"
+        );
+        let output = load("ingest", relay.address, &flags);
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), error.lines().count()), (Some(code), lines), "{error}");
+        assert_eq!(error.contains("1 of 3 publishers failed (33.3 %)"), lines == 1, "{error}");
+        let report = LoadReport::from_json(str::from_utf8(&output.stdout).unwrap()).unwrap();
+        assert_eq!(value(&report, "publishers_failed"), 1.0);
+        assert_eq!(value(&report, "frames_intended"), 300.0);
+        // Two of three have all of theirs, and the third has some.
+        let accepted = value(&report, "frames_accepted");
+        assert!((180.0..300.0).contains(&accepted), "{accepted}");
+        let doubt = "1 of 3 publishers failed (33.3 %): times are those of the others";
+        assert!(report.doubts.iter().any(|known| known == doubt), "{:?}", report.doubts);
+    }
+}
+
+#[test]
+fn what_was_measured_until_everything_was_lost_is_reported() {
+    let fate = |number| if number == IN_WINDOW { Fate::Die } else { Fate::Pass };
+    for wire in ["", HTTP] {
+        let relay = Relay::start(Plan { fate, ..Plan::default() });
+        let output = load("fanout", relay.address, &format!("{FLAGS} {wire}"));
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), error.lines().count()), (Some(19), 1), "{error}");
+        assert!(error.contains(" no longer lets us p"), "{error}");
+        let report = LoadReport::from_json(str::from_utf8(&output.stdout).unwrap()).unwrap();
+        assert!(report.failed.is_some());
+        assert_eq!(value(&report, "players"), PLAYERS as f64);
+        let received = value(&report, "frames_received");
+        let expected = value(&report, "frames_expected");
+        assert!(0.0 < received && received <= expected, "{received} of {expected}");
+        assert!(value(&report, "p50_ms") > 0.0);
+    }
+}
+
+#[test]
 fn what_a_server_does_not_read_is_not_accepted() {
     let fate = |number| if number == 0 { Fate::Stall(AFTER_ALL) } else { Fate::Pass };
     let relay = Relay::start(Plan { fate, ..Plan::default() });

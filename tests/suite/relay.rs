@@ -33,6 +33,8 @@ pub(crate) enum Fate {
     Stall(Duration),
     /// All connections are closed.
     Die,
+    /// The connection that came last is closed.
+    CloseLast,
 }
 
 /// How a relay treats its clients.
@@ -225,6 +227,10 @@ impl Shared {
             Fate::Stall(time) => {
                 thread::sleep(time);
                 state.write(&frame);
+            }
+            Fate::CloseLast => {
+                let last = state.connections.pop().unwrap();
+                drop(last.shutdown(Shutdown::Both));
             }
             Fate::Die => {
                 for socket in state.connections.drain(..) {

@@ -1,9 +1,9 @@
 //! A distribution of durations, over the whole run and for each second of it.
 //!
 //! Owns the histograms and their file format. The histograms are kept complete, so adding those of
-//! several processes loses nothing, and percentiles over time stay available. Finished intervals are
-//! compressed on the thread for chores, because that takes up to a millisecond, in which the loop
-//! would read nothing. A withheld distribution holds no values.
+//! several processes loses nothing, and percentiles over time stay available. The thread for chores
+//! compresses finished intervals, because that takes up to a millisecond, in which the loop would
+//! read nothing. A withheld distribution holds no values.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};

@@ -127,6 +127,7 @@ fn verdict(report: &LoadReport) -> String {
         _ if report.lagged.is_some() => {
             ("bad", "The generator did not keep up: figures are withheld.".to_owned())
         }
+        _ if report.failed.is_some() => ("bad", "Too much of the load failed.".to_owned()),
         (0, _) => ("open", "The run was not judged: it had no thresholds.".to_owned()),
         (all, 0) => ("good", format!("The run met its thresholds: {all} of {all}.")),
         (all, missed) => ("bad", format!("The run missed {missed} of {all} thresholds.")),

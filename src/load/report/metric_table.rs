@@ -65,6 +65,7 @@ pub static METRICS: &[Metric] = &[
     plain("players", Count, FANOUT, "players that were playing when the window opened"),
     lower("players_without_frame", Count, FANOUT, "players that still waited for a keyframe then")
         .needs(&[Occurrence]),
+    lower("players_failed", Count, FANOUT, "players that failed").group(Failure),
     lower("players_failed_*", Count, FANOUT, "players that failed, by reason")
         .group(Failure)
         .needs(&[Occurrence]),
@@ -97,6 +98,10 @@ pub static METRICS: &[Metric] = &[
     series("losses", PerS, FANOUT, "lost frames, by their intended time").needs(&[WholeRun]),
     // Streams without players.
     plain("publishers", Count, INGEST, "publishers"),
+    lower("publishers_failed", Count, STREAMS, "publishers that failed").group(Failure),
+    lower("publishers_failed_*", Count, STREAMS, "publishers that failed, by reason")
+        .group(Failure)
+        .needs(&[Occurrence]),
     plain("frames_intended", Count, INGEST, "frames of the window").needs(&[WholeRun]),
     higher("frames_accepted", Count, INGEST, "frames that the kernel had taken at its end")
         .needs(&[WholeRun]),

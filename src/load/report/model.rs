@@ -49,6 +49,9 @@ pub struct LoadReport {
     /// figure describes the server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overloaded: Option<String>,
+    /// Why the server failed the load, if so: too much of it was refused or lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
 }
 
 impl LoadReport {
@@ -65,6 +68,7 @@ impl LoadReport {
             thresholds: Vec::new(),
             lagged: None,
             overloaded: None,
+            failed: None,
         }
     }
 
@@ -163,6 +167,7 @@ impl LoadReport {
         other.doubts.into_iter().for_each(|doubt| self.add_doubt(doubt));
         self.lagged = self.lagged.take().or(other.lagged);
         self.overloaded = self.overloaded.take().or(other.overloaded);
+        self.failed = self.failed.take().or(other.failed);
         Ok(())
     }
 

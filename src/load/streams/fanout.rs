@@ -67,6 +67,8 @@ impl Fanout {
         let (mut measurement, results, measured) = streams.run()?;
         let joining = results.before_window.clone().unwrap_or_else(|| measured.clone());
         let report = &mut measurement.report;
+        let connections = [offer.publishers, self.players];
+        results.add_failures(report, connections, options.failed_max_share);
         fill(report, results, &measured);
         let lagged = judge(report, &joining, Need::PunctualJoining, options.lateness_max_ms);
         if let Some(reason) = lagged.filter(|_| measured.lost_schedule.is_none()) {
@@ -89,9 +91,6 @@ fn fill(report: &mut LoadReport, results: StreamResults, measured: &Measured) {
     let arrivals = &results.arrivals;
     let lost = results.expected.saturating_sub(arrivals.frames);
     count(report, "players", results.players.into());
-    for (kind, players) in &results.failed {
-        count(report, &format!("players_failed_{kind}"), (*players).into());
-    }
     if results.players_without_frame > 0 {
         let players = results.players_without_frame.into();
         count(report, "players_without_frame", players);
@@ -111,7 +110,7 @@ fn fill(report: &mut LoadReport, results: StreamResults, measured: &Measured) {
     results.add_server(report);
     results.withhold_unknown(report);
     conclude(report);
-    if !results.failed.is_empty() {
+    if !results.players_failed.is_empty() {
         report.add_doubt("players failed: frames that players missed after failing count as lost");
     }
     if lost > 0 {

@@ -40,7 +40,9 @@ impl Ingest {
             Measurement::prepare("ingest", target.clone(), options, connections, parameters)?;
         let streams = Streams::new(offer, &target, 0, 1.0, options, measurement);
         let (mut measurement, results, measured) = streams.run()?;
-        fill(&mut measurement.report, results, offer, &measured);
+        let report = &mut measurement.report;
+        results.add_failures(report, [offer.publishers, 0], options.failed_max_share);
+        fill(report, results, offer, &measured);
         Ok(measurement.finish(&measured))
     }
 }

@@ -66,6 +66,7 @@ struct Streams<'a> {
     players: Vec<Player>,
     stage: Stage,
     publishers_up: u32,
+    publishers_gone: u32,
     players_up: u32,
     players_gone: u32,
     players_without_keyframe: u32,
@@ -152,6 +153,7 @@ impl<'a> Streams<'a> {
             players: (0..players).map(player).collect(),
             stage: Stage::Publishers,
             publishers_up: 0,
+            publishers_gone: 0,
             players_up: 0,
             players_gone: 0,
             players_without_keyframe: 0,
@@ -245,7 +247,9 @@ impl<'a> Streams<'a> {
 
     fn write_frame(&mut self, engine: &mut Engine<Self>, stream: u32, intended: Time) {
         let publisher = &mut self.publishers[stream as usize];
-        let Some(connection) = publisher.id.and_then(|id| engine.write(id)) else { return };
+        let Some(connection) = publisher.id.and_then(|id| engine.write(id)) else {
+            return self.miss_frame(engine.agenda(), stream, intended);
+        };
         let sequence = publisher.sequence;
         if sequence == 0 {
             write_video(connection, 0, &SEQUENCE_HEADER);
@@ -264,6 +268,19 @@ impl<'a> Streams<'a> {
         publisher.sequence += 1;
         let next_at = self.offer.frame_at(publisher.first_at, publisher.sequence);
         engine.agenda().at(next_at, Due::Frame(stream));
+    }
+
+    /// Counts a frame whose publisher is lost, and goes on with the schedule: the server does not
+    /// accept what it no longer lets us publish.
+    fn miss_frame(&mut self, agenda: &mut Agenda<Due>, stream: u32, intended: Time) {
+        if self.stage == Stage::Drain {
+            return;
+        }
+        self.results.sent.intended += u64::from(self.window.holds(intended));
+        let publisher = &mut self.publishers[stream as usize];
+        publisher.sequence += 1;
+        let next_at = self.offer.frame_at(publisher.first_at, publisher.sequence);
+        agenda.at(next_at, Due::Frame(stream));
     }
 
     fn reached(
@@ -301,7 +318,8 @@ impl<'a> Streams<'a> {
 
     /// Moves on to the next phase if its condition is met.
     fn advance(&mut self, agenda: &mut Agenda<Due>) {
-        if self.stage == Stage::Publishers && self.publishers_up == self.offer.publishers {
+        let started = self.publishers_up + self.publishers_gone;
+        if self.stage == Stage::Publishers && started == self.offer.publishers {
             self.stage = Stage::Players;
             self.players_from = agenda.now();
             if !self.players.is_empty() {
@@ -344,7 +362,7 @@ impl<'a> Streams<'a> {
     fn end(&mut self, agenda: &mut Agenda<Due>) {
         self.stage = Stage::Drain;
         (self.results.server_after, self.results.machine_after) = self.sample(agenda);
-        self.results.open_for = self.duration;
+        self.results.open_for = self.window.until.since(self.window.from);
         for player in self.players.iter().filter(|player| player.is_counted) {
             player.track.end(&self.window, &mut self.results.arrivals);
             let in_window = self.publishers[player.track.stream() as usize].in_window;
@@ -404,7 +422,7 @@ impl<'a> Streams<'a> {
     fn player_gone(&mut self, agenda: &mut Agenda<Due>, number: u32, ended: &Ended) {
         let player = &mut self.players[number as usize];
         let stream = player.track.stream();
-        *self.results.failed.entry(ended.reason.kind()).or_default() += 1;
+        *self.results.players_failed.entry(ended.reason.kind()).or_default() += 1;
         self.players_gone += 1;
         if std::mem::replace(&mut player.is_up, false) {
             self.players_up -= 1;
@@ -418,27 +436,42 @@ impl<'a> Streams<'a> {
         if self.players_gone as usize == self.players.len() {
             let what = format!("play {}", self.shown(stream));
             let address = self.http.map_or(self.target.address, |http| http.address);
-            return self.abort(agenda, address, what, ended);
+            return self.lose(agenda, address, what, ended);
         }
         self.stop_when_drained(agenda);
         self.advance(agenda);
     }
 
-    /// Ends the run, because without this connection there is nothing to measure.
-    fn abort(
-        &mut self,
-        agenda: &mut Agenda<Due>,
-        address: SocketAddr,
-        what: String,
-        ended: &Ended,
-    ) {
+    /// Counts a lost publisher. The others go on.
+    fn publisher_gone(&mut self, agenda: &mut Agenda<Due>, stream: u32, ended: &Ended) {
+        *self.results.publishers_failed.entry(ended.reason.kind()).or_default() += 1;
+        self.publishers_gone += 1;
+        self.publishers_up -= u32::from(ended.head.is_settled());
+        if self.publishers_gone == self.offer.publishers {
+            let what = format!("publish {}", self.shown(stream));
+            return self.lose(agenda, self.target.address, what, ended);
+        }
+        self.advance(agenda);
+    }
+
+    /// Ends the run, because all connections of a kind are lost. What the window has until now is
+    /// reported.
+    fn lose(&mut self, agenda: &mut Agenda<Due>, address: SocketAddr, what: String, ended: &Ended) {
         let answer = ended.answer(self.timeout);
         let after = ended.at.since(agenda.began());
         let error = match ended.head.is_settled() {
             false => LoadError::Refused { address, what, answer },
             true => LoadError::BrokenOff { address, what, answer, after },
         };
-        self.broken.get_or_insert(error);
+        if self.stage < Stage::Measure {
+            self.broken.get_or_insert(error);
+        } else {
+            self.results.lost.get_or_insert_with(|| error.to_string());
+        }
+        if self.stage == Stage::Measure {
+            self.window.until = agenda.now();
+            self.end(agenda);
+        }
         agenda.stop();
     }
 
@@ -455,6 +488,8 @@ impl<'a> Streams<'a> {
         let Some(server) = &self.measurement.server else { return (None, None) };
         match server.sample(at) {
             Ok(sample) => (Some(sample), server.machine()),
+            // A server that is gone loses all connections, too, and that is reported instead.
+            Err(_) if self.results.lost.is_some() => (None, None),
             Err(error) => {
                 self.broken.get_or_insert_with(|| error.into());
                 agenda.stop();
@@ -529,17 +564,15 @@ impl Scenario for Streams<'_> {
             return;
         }
         match side {
-            Side::Publisher(stream) => {
-                let what = format!("publish {}", self.shown(stream));
-                self.abort(agenda, self.target.address, what, &ended);
-            }
+            Side::Publisher(stream) => self.publisher_gone(agenda, stream, &ended),
             Side::Player(number) => self.player_gone(agenda, number, &ended),
         }
     }
 
     fn second(&mut self, agenda: &mut Agenda<Due>) -> Result<(), LoadError> {
         let at = agenda.now().since(agenda.began());
-        self.results.over_time.sample(at, self.players_up, self.players_gone);
+        let gone = self.players_gone + self.publishers_gone;
+        self.results.over_time.sample(at, self.players_up, gone);
         if self.measurement.is_beyond_repair(&self.results.growing()) {
             agenda.stop();
         }

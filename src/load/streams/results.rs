@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::arrivals::Arrivals;
 use super::publisher::Sent;
 use super::stream_series::StreamSeries;
+use crate::load::failures;
 use crate::load::machine::{MachineTimes, busy_figures};
 use crate::load::measured::Measured;
 use crate::load::process::Sample;
@@ -32,7 +33,11 @@ pub(super) struct StreamResults {
     /// Those of them that still waited for a keyframe.
     pub(super) players_without_frame: u32,
     /// Players that failed to start or ended early, by reason.
-    pub(super) failed: BTreeMap<&'static str, u32>,
+    pub(super) players_failed: BTreeMap<&'static str, u32>,
+    /// The same for publishers.
+    pub(super) publishers_failed: BTreeMap<&'static str, u32>,
+    /// Why the window closed early: all players or all publishers were lost.
+    pub(super) lost: Option<String>,
     /// State of the server when the window opened.
     pub(super) server_before: Option<Sample>,
     /// State of the server when the window closed.
@@ -62,7 +67,9 @@ impl StreamResults {
             expected: 0,
             players: 0,
             players_without_frame: 0,
-            failed: BTreeMap::new(),
+            players_failed: BTreeMap::new(),
+            publishers_failed: BTreeMap::new(),
+            lost: None,
             server_before: None,
             server_after: None,
             machine_before: None,
@@ -84,8 +91,13 @@ impl StreamResults {
             ("longest_gap_ms", arrivals.longest_gap.as_secs_f64() * 1000.0),
         ];
         let figures = figures.map(|(name, value)| (name.to_owned(), value));
-        let failed = self.failed.iter();
-        let failed = failed.map(|(kind, n)| (format!("players_failed_{kind}"), f64::from(*n)));
+        let sides = [("players", &self.players_failed), ("publishers", &self.publishers_failed)];
+        let failed = sides.into_iter().flat_map(|(what, failed)| {
+            let of_kind =
+                move |(kind, n): (&&str, &u32)| (format!("{what}_failed_{kind}"), f64::from(*n));
+            let all = (format!("{what}_failed"), f64::from(failed.values().sum::<u32>()));
+            failed.iter().map(of_kind).chain([all])
+        });
         figures.into_iter().chain(failed).collect()
     }
 
@@ -103,6 +115,28 @@ impl StreamResults {
         }
         if let (Some(before), Some(after)) = (&self.machine_before, &self.machine_after) {
             after.since(before).add_to(report);
+        }
+    }
+
+    /// Adds the failures of `publishers` and `players`, and judges them.
+    pub(super) fn add_failures(
+        &self,
+        report: &mut LoadReport,
+        [publishers, players]: [u32; 2],
+        share_max: f64,
+    ) {
+        report.failed.clone_from(&self.lost);
+        let sides = [
+            ("publishers", publishers, &self.publishers_failed),
+            ("players", players, &self.players_failed),
+        ];
+        for (what, all, failed) in sides.into_iter().filter(|(_, all, _)| *all > 0) {
+            let sum: u32 = failed.values().sum();
+            count(report, &format!("{what}_failed"), sum.into());
+            for (kind, number) in failed {
+                count(report, &format!("{what}_failed_{kind}"), (*number).into());
+            }
+            failures::judge(report, what, sum.into(), all.into(), share_max);
         }
     }
 
