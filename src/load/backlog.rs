@@ -1,8 +1,8 @@
 //! Decides when the generator has lost its schedule for good.
 //!
 //! Owns the judgement on how late the oldest due action is at the end of each turn. A generator
-//! that paused for a moment falls behind and catches up. An overloaded generator falls back further.
-//! This module reads no clock.
+//! that paused for a moment falls behind and catches up. An overloaded generator falls back
+//! further. This module reads no clock.
 
 use std::time::Duration;
 

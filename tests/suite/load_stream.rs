@@ -177,8 +177,8 @@ fn file_is_published_again_and_again_and_its_time_goes_on() {
         report(&load(&["play", &url, "--duration-s", "60", "--json", "-"]).output().unwrap());
     let published = report(&publisher.wait_with_output().unwrap());
 
-    // Two rounds of 2070 ms, and what of a third is due in the rest of the time.
-    let pictures = 2 * pictures_before(&film, u32::MAX) + pictures_before(&film, 5000 - 2 * 2070);
+    // Two rounds of 2000 ms, and what of a third is due in the rest of the time.
+    let pictures = 2 * pictures_before(&film, u32::MAX) + pictures_before(&film, 5000 - 2 * 2000);
     expect(&published, &[("video_frames", pictures as f64)]);
     assert_eq!(played.findings["video"], "H.264 High 1.0 160x120");
     assert_eq!(played.findings["audio"], "AAC LC 48 kHz mono");
