@@ -32,6 +32,7 @@ impl Part {
     fn of(name: &str) -> Self {
         match name {
             "write_delay" => Self::Acting,
+            "acknowledgement_delay" => Self::Reading,
             "handshake" | "connect" | "stream" | "publish" | "play" => Self::Reading,
             "jitter" | "video_jitter" | "audio_jitter" | "first_frame_after_play" => Self::Reading,
             _ => Self::Both,

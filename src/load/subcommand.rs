@@ -40,7 +40,7 @@ pub enum LoadCommand {
     ///
     /// A frame is accepted if the kernel has taken all of it before the measurement ends. The
     /// kernel buffers some megabytes for a server that does not read, so the report also shows how
-    /// many bytes the server itself acknowledged, if it sends acknowledgements.
+    /// many bytes the server itself acknowledged and how late, if it sends acknowledgements.
     #[command(after_long_help = help::INGEST)]
     Ingest(Ingest),
     /// Compare two reports, or several of each of two sides.

@@ -250,6 +250,25 @@ fn what_is_ingested_is_counted_by_what_kernel_and_server_took() {
 }
 
 #[test]
+fn a_server_that_stands_still_is_late_with_its_acknowledgements() {
+    const STALL: Duration = Duration::from_secs(3);
+    let fate = |number| if number == 60 { Fate::Stall(STALL) } else { Fate::Pass };
+    let relay = Relay::start(Plan { fate, ..Plan::default() });
+    // The server acknowledges each 1.25 MB, which is twice a second, and the kernel takes the rest.
+    let flags = "--bitrate 20M --fps 50 --warmup-s 0.5 --duration-s 5 --lateness-max-ms 60000";
+    let report = report(&load("ingest", relay.address, flags));
+    let delay = value(&report, "acknowledgement_delay_max_ms");
+    assert!(delay >= 2000.0, "{delay}");
+    let gap = value(&report, "acknowledgement_gap_max_ms");
+    assert!(gap >= 2999.0, "{gap}");
+    // Three seconds of the stream, less what does not fit into the kernel.
+    let bytes = value(&report, "unacknowledged_bytes_max");
+    assert!(bytes > 2e6, "{bytes}");
+    let series = report.series.iter().find(|series| series.name == "unacknowledged").unwrap();
+    assert!(series.points.iter().any(|(_, bytes)| *bytes > 2e6), "{:?}", series.points);
+}
+
+#[test]
 fn one_publisher_of_several_that_is_lost_is_counted_and_the_others_go_on() {
     // In the window, which is open from the 75th frame to the 375th.
     let fate = |number| if number == 200 { Fate::CloseLast } else { Fate::Pass };

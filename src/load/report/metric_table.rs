@@ -20,6 +20,7 @@ const INGEST: Commands = &["ingest"];
 const ONE_STREAM: Commands = &["publish", "play"];
 const PUBLISH: Commands = &["publish"];
 const PLAY: Commands = &["play"];
+const PUBLISHERS: Commands = &["ingest", "publish"];
 const BUSY: Commands = &["fanout", "ingest", "churn"];
 const SENT: Commands = &["fanout", "ingest", "publish"];
 const FAILURES: Commands = &["idle", "churn", "fanout"];
@@ -111,6 +112,16 @@ pub static METRICS: &[Metric] = &[
         .worst()
         .needs(&[WholeRun]),
     higher("acknowledged_bytes", Bytes, INGEST, "bytes that the server acknowledged"),
+    lower("acknowledgement_gap_max_ms", Ms, INGEST, "longest time without an acknowledgement")
+        .worst()
+        .needs(&[Punctuality]),
+    durations(
+        "acknowledgement_delay",
+        INGEST,
+        "time from when the kernel took a byte to its acknowledgement",
+    )
+    .needs(&[Punctuality]),
+    series("unacknowledged", Bytes, INGEST, "bytes that the server has not acknowledged"),
     durations("write_delay", SENT, "intended time of a frame until the kernel took it")
         .needs(&[Punctuality]),
     // One stream in detail.
@@ -129,7 +140,7 @@ pub static METRICS: &[Metric] = &[
     higher("audio_bits_per_s", BitPerS, ONE_STREAM, "bitrate of the audio").worst(),
     plain("acknowledgements", Count, PUBLISH, "acknowledgements of the server"),
     lower("waiting_bytes_max", Bytes, PUBLISH, "most bytes that waited for the kernel").worst(),
-    lower("unacknowledged_bytes_max", Bytes, PUBLISH, "most bytes between two acknowledgements")
+    lower("unacknowledged_bytes_max", Bytes, PUBLISHERS, "most bytes without an acknowledgement")
         .worst(),
     series("waiting", Bytes, PUBLISH, "bytes that wait for the kernel"),
     lower("first_media_ms", Ms, PLAY, "due time of the player to the first audio or video"),

@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::Streams;
 use super::offer::Offer;
+use super::publisher::Sent;
 use super::results::{GB_BYTES, StreamResults, busy_per_gb, count, quotient};
 use crate::load::LoadError;
 use crate::load::measured::Measured;
@@ -56,18 +57,33 @@ fn fill(report: &mut LoadReport, results: StreamResults, offer: &Offer, measured
     count(report, "accepted_bytes", accepted_bytes);
     let bit_per_s = 8.0 * accepted_bytes as f64 / results.open_for.as_secs_f64();
     report.add_figure(Figure::new("accepted_bit_per_s", bit_per_s));
-    match sent.acknowledged_bytes {
-        0 => report.add_figure(Figure::withheld(
-            "acknowledged_bytes",
-            "the server sent no acknowledgements during the measurement",
-        )),
-        bytes => count(report, "acknowledged_bytes", bytes),
-    }
+    add_acknowledgements(report, sent);
     results.add_server(report);
     results.withhold_unknown(report);
     conclude(report);
     results.over_time.add_throughput_to(report);
-    report.distributions.extend([results.sent.write_delay, measured.turns.clone()]);
+    let StreamResults { sent, unacknowledged, .. } = results;
+    if sent.acknowledged_bytes > 0 {
+        report.series.push(unacknowledged);
+    }
+    let Sent { write_delay, acknowledgement_delay, .. } = sent;
+    report.distributions.extend([write_delay, acknowledgement_delay, measured.turns.clone()]);
+}
+
+/// Adds what the server itself has taken. A server that sends no acknowledgements does not tell.
+fn add_acknowledgements(report: &mut LoadReport, sent: &Sent) {
+    let gap_ms = sent.acknowledgement_gap.as_secs_f64() * 1000.0;
+    let none = "the server sent no acknowledgements during the measurement";
+    for (name, value) in [
+        ("acknowledged_bytes", sent.acknowledged_bytes as f64),
+        ("acknowledgement_gap_max_ms", gap_ms),
+        ("unacknowledged_bytes_max", sent.unacknowledged_bytes_max as f64),
+    ] {
+        report.add_figure(match sent.acknowledged_bytes {
+            0 => Figure::withheld(name, none),
+            _ => Figure::new(name, value),
+        });
+    }
 }
 
 /// Computes the quotients of the report from its counts, those of one process or of several.

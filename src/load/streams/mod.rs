@@ -363,6 +363,9 @@ impl<'a> Streams<'a> {
         self.stage = Stage::Drain;
         (self.results.server_after, self.results.machine_after) = self.sample(agenda);
         self.results.open_for = self.window.until.since(self.window.from);
+        for publisher in &self.publishers {
+            publisher.end(&self.window, &mut self.results.sent);
+        }
         for player in self.players.iter().filter(|player| player.is_counted) {
             player.track.end(&self.window, &mut self.results.arrivals);
             let in_window = self.publishers[player.track.stream() as usize].in_window;
@@ -540,8 +543,10 @@ impl Scenario for Streams<'_> {
                 self.receive(agenda, number, head, payload);
             }
             (Side::Publisher(stream), ConnectionEvent::Acknowledged(bytes)) => {
+                let (now, since_began) = (agenda.now(), agenda.now().since(agenda.began()));
                 let publisher = &mut self.publishers[stream as usize];
-                publisher.acknowledged(bytes, agenda.now(), &self.window, &mut self.results.sent);
+                let sent = &mut self.results.sent;
+                publisher.acknowledged(bytes, now, since_began, &self.window, sent);
             }
             _ => {}
         }
@@ -573,6 +578,8 @@ impl Scenario for Streams<'_> {
         let at = agenda.now().since(agenda.began());
         let gone = self.players_gone + self.publishers_gone;
         self.results.over_time.sample(at, self.players_up, gone);
+        let bytes: u64 = self.publishers.iter().map(Publisher::unacknowledged_bytes).sum();
+        self.results.unacknowledged.push(at.as_secs_f64(), bytes as f64);
         if self.measurement.is_beyond_repair(&self.results.growing()) {
             agenda.stop();
         }

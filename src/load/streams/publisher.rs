@@ -1,7 +1,9 @@
-//! One publisher: its position in the schedule, and how long its frames waited for the kernel.
+//! One publisher: its position in the schedule, how long its frames waited for the kernel, and how
+//! long its bytes waited for the server.
 //!
-//! Owns the next frame number and the frames that the kernel has not taken yet. It writes nothing
-//! itself.
+//! Owns the next frame number, the frames that the kernel has not taken yet, and the bytes that the
+//! server has not acknowledged yet. The kernel takes megabytes for a server that stands still, so
+//! only acknowledgements show that. It writes nothing itself.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -22,6 +24,13 @@ pub(super) struct Sent {
     pub(super) acknowledged_bytes: u64,
     /// Time from when a frame was intended to when the kernel had taken all of it (us).
     pub(super) write_delay: Distribution,
+    /// Time from when the kernel had taken a byte to its acknowledgement (us). Only for the last
+    /// byte of each acknowledgement.
+    pub(super) acknowledgement_delay: Distribution,
+    /// Longest time without an acknowledgement on a connection.
+    pub(super) acknowledgement_gap: Duration,
+    /// Most bytes that were not acknowledged on a connection.
+    pub(super) unacknowledged_bytes_max: u64,
 }
 
 impl Sent {
@@ -31,6 +40,9 @@ impl Sent {
             accepted: 0,
             acknowledged_bytes: 0,
             write_delay: Distribution::new("write_delay"),
+            acknowledgement_delay: Distribution::new("acknowledgement_delay"),
+            acknowledgement_gap: Duration::ZERO,
+            unacknowledged_bytes_max: 0,
         }
     }
 }
@@ -49,11 +61,18 @@ pub(super) struct Publisher {
     /// Frames that wait for the kernel: the byte position in the output at which each ends, and its
     /// intended time.
     waiting: VecDeque<(u64, Time)>,
-    /// Bytes of the output that the kernel has taken.
+    /// Bytes that the kernel has taken.
     taken_bytes: u64,
-    /// The last acknowledged number, if any.
-    acknowledged: Option<u32>,
+    /// Bytes that the server has acknowledged, and when, once it has sent an acknowledgement.
+    acknowledged: Option<(u64, Time)>,
+    /// Byte positions up to which the kernel had taken the output, and when. Those before the last
+    /// acknowledgement are dropped.
+    taken_at: VecDeque<(u64, Time)>,
 }
+
+/// Positions that are kept for a server that acknowledges nothing. Further ones are not, and their
+/// bytes count as taken with the last.
+const TAKEN_MAX: usize = 1 << 16;
 
 impl Publisher {
     pub(super) const fn new() -> Self {
@@ -65,6 +84,7 @@ impl Publisher {
             waiting: VecDeque::new(),
             taken_bytes: 0,
             acknowledged: None,
+            taken_at: VecDeque::new(),
         }
     }
 
@@ -83,6 +103,16 @@ impl Publisher {
         window: &Window,
         sent: &mut Sent,
     ) -> u64 {
+        let new_bytes = bytes - std::mem::replace(&mut self.taken_bytes, bytes);
+        if window.holds(now) {
+            let unacknowledged = self.unacknowledged_bytes();
+            sent.unacknowledged_bytes_max = sent.unacknowledged_bytes_max.max(unacknowledged);
+        }
+        let is_full = self.taken_at.len() == TAKEN_MAX;
+        match self.taken_at.back_mut() {
+            Some((end, _)) if is_full => *end = bytes,
+            _ => self.taken_at.push_back((bytes, now)),
+        }
         while let Some((end, intended)) = self.waiting.front().copied() {
             if end > bytes {
                 break;
@@ -95,7 +125,7 @@ impl Publisher {
                 sent.write_delay.record(due, delay.as_micros() as u64);
             }
         }
-        bytes - std::mem::replace(&mut self.taken_bytes, bytes)
+        new_bytes
     }
 
     /// Records an acknowledgement. The number wraps at 2^32 (RTMP 1.0, section 5.4.3).
@@ -103,13 +133,44 @@ impl Publisher {
         &mut self,
         number: u32,
         now: Time,
+        since_began: Duration,
         window: &Window,
         sent: &mut Sent,
     ) {
-        if let Some(last) = self.acknowledged.replace(number)
-            && window.holds(now)
-        {
-            sent.acknowledged_bytes += u64::from(number.wrapping_sub(last));
+        let last = self.acknowledged;
+        let last_bytes = last.map_or(0, |(bytes, _)| bytes);
+        let step = u64::from(number.wrapping_sub(last_bytes as u32));
+        let bytes = last_bytes + step;
+        self.acknowledged = Some((bytes, now));
+        // The first position that is not before the acknowledged one is when its byte was taken.
+        while self.taken_at.front().is_some_and(|(end, _)| *end < bytes) {
+            self.taken_at.pop_front();
+        }
+        if !window.holds(now) {
+            return;
+        }
+        if let Some((_, last_at)) = last {
+            sent.acknowledged_bytes += step;
+            let gap = now.since(last_at.max(window.from));
+            sent.acknowledgement_gap = sent.acknowledgement_gap.max(gap);
+        }
+        if let Some((_, taken_at)) = self.taken_at.front() {
+            let delay = now.since(*taken_at);
+            let due = since_began.saturating_sub(delay);
+            sent.acknowledgement_delay.record(due, delay.as_micros() as u64);
+        }
+    }
+
+    /// Returns how many bytes the kernel has taken and the server has not acknowledged.
+    pub(super) fn unacknowledged_bytes(&self) -> u64 {
+        self.taken_bytes.saturating_sub(self.acknowledged.map_or(0, |(bytes, _)| bytes))
+    }
+
+    /// Ends the window. The time since the last acknowledgement counts as a gap, too.
+    pub(super) fn end(&self, window: &Window, sent: &mut Sent) {
+        if let Some((_, last_at)) = self.acknowledged {
+            let gap = window.until.since(last_at.max(window.from));
+            sent.acknowledgement_gap = sent.acknowledgement_gap.max(gap);
         }
     }
 }
@@ -140,8 +201,43 @@ mod tests {
     fn acknowledgements_wrap_and_the_first_is_only_the_starting_point() {
         let (mut publisher, mut sent) = (Publisher::new(), Sent::new());
         for (number, now) in [(u32::MAX - 9, 120), (90, 130), (190, 150), (900, 200)] {
-            publisher.acknowledged(number, Time::from_micros(now), &WINDOW, &mut sent);
+            let now = Time::from_micros(now);
+            publisher.acknowledged(number, now, Duration::ZERO, &WINDOW, &mut sent);
         }
         assert_eq!(sent.acknowledged_bytes, 200);
+        assert_eq!(publisher.acknowledged.unwrap().0, (1 << 32) + 900);
+    }
+
+    #[test]
+    fn an_acknowledgement_is_late_by_the_time_since_its_last_byte_was_taken() {
+        let (mut publisher, mut sent) = (Publisher::new(), Sent::new());
+        for (bytes, now) in [(1000, 110), (2000, 120), (3000, 130), (4000, 140)] {
+            let now = Time::from_micros(now);
+            publisher.taken(bytes, now, Duration::ZERO, &WINDOW, &mut sent);
+        }
+        assert_eq!((sent.unacknowledged_bytes_max, publisher.unacknowledged_bytes()), (4000, 4000));
+        // The byte at 1500 was taken at 120, the one at 4000 at 140. The server then stands still.
+        for (number, now) in [(1500, 125), (4000, 190)] {
+            let now = Time::from_micros(now);
+            publisher.acknowledged(number, now, Duration::ZERO, &WINDOW, &mut sent);
+        }
+        let delays = sent.acknowledgement_delay.histogram();
+        assert_eq!((delays.len(), delays.min(), delays.max()), (2, 5, 50));
+        assert_eq!(sent.acknowledgement_gap, Duration::from_micros(65));
+        assert_eq!(publisher.unacknowledged_bytes(), 0);
+        let window = Window { until: Time::from_micros(300), ..WINDOW };
+        publisher.end(&window, &mut sent);
+        assert_eq!(sent.acknowledgement_gap, Duration::from_micros(110));
+    }
+
+    #[test]
+    fn a_server_that_acknowledges_nothing_costs_a_bounded_memory() {
+        let (mut publisher, mut sent) = (Publisher::new(), Sent::new());
+        for bytes in 0..TAKEN_MAX as u64 + 10 {
+            let now = Time::from_micros(150);
+            publisher.taken(bytes, now, Duration::ZERO, &WINDOW, &mut sent);
+        }
+        assert_eq!(publisher.taken_at.len(), TAKEN_MAX);
+        assert_eq!(publisher.taken_at.back().unwrap().0, TAKEN_MAX as u64 + 9);
     }
 }

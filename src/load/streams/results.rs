@@ -14,7 +14,7 @@ use crate::load::failures;
 use crate::load::machine::{MachineTimes, busy_figures};
 use crate::load::measured::Measured;
 use crate::load::process::Sample;
-use crate::load::report::{Distribution, Figure, LoadReport, Need};
+use crate::load::report::{Distribution, Figure, LoadReport, Need, Series};
 
 /// See the module's head.
 pub(super) struct StreamResults {
@@ -47,6 +47,8 @@ pub(super) struct StreamResults {
     pub(super) machine_after: Option<MachineTimes>,
     /// The run second by second.
     pub(super) over_time: StreamSeries,
+    /// Bytes of all publishers that the server has not acknowledged.
+    pub(super) unacknowledged: Series,
     /// Length of the window.
     pub(super) open_for: Duration,
     /// The window closed as planned.
@@ -75,6 +77,7 @@ impl StreamResults {
             machine_before: None,
             machine_after: None,
             over_time: StreamSeries::new(),
+            unacknowledged: Series::new("unacknowledged"),
             open_for: Duration::ZERO,
             has_ended: false,
         }
