@@ -247,7 +247,7 @@ pub(crate) enum Exit {
     Unreachable = 10,
     /// The measured server refused a connection that the measurement depends on.
     Refused = 11,
-    /// The measured process does not exist.
+    /// The measured process does not exist, or is not the server.
     NoProcess = 12,
     /// The measured server closed a connection that the measurement depends on.
     BrokenOff = 13,

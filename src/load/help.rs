@@ -17,7 +17,7 @@ Exit codes:
   6  a file cannot be read or written, or the system refused something else
  10  the server cannot be reached
  11  the server refused the request that the measurement depends on
- 12  the process to measure (--server-pid) does not exist
+ 12  the process to measure (--server-pid) does not exist, or is not the server
  13  the server ended what the measurement depends on, before anything was measured
  14  the generator did not keep up: its figures are withheld, but the report is written
  15  a threshold of --fail-if was missed; the report is written
@@ -33,7 +33,7 @@ Exit codes:
 pub const LOAD: &str = with_exit_codes!(
     "\
 Examples:
-  tiderace load idle rtmp://localhost/live/show --sessions 10000 --server-pid $(pidof tiderace)
+  tiderace load idle rtmp://localhost/live/show --sessions 10000 --server-pid auto
   tiderace load idle rtmp://localhost/live/show --html idle.html --fail-if 'connect_p99_ms>20'
   tiderace load compare before.json after.json --fail-if 'p99_ms>1.1x'
 
@@ -49,7 +49,7 @@ Examples:
   tiderace load idle rtmp://localhost/live/show --sessions 10000 --rate 2000 --duration-s 30
   tiderace load idle rtmp://localhost/live/show --sessions 100000 --rate 5000 --processes 5
   tiderace load idle rtmp://localhost/live/show --stage handshake --json handshake.json
-  tiderace load idle rtmp://localhost/live/show --server-pid $(pidof tiderace) --html idle.html"
+  tiderace load idle rtmp://localhost/live/show --server-pid auto --html idle.html"
 );
 
 /// Help of `load churn`.
@@ -58,7 +58,7 @@ pub(super) const CHURN: &str = with_exit_codes!(
 Examples:
   tiderace load churn rtmp://localhost/live/show --rate 500 --duration-s 30
   tiderace load churn rtmp://localhost/live/show --stage publish --hold-s 1
-  tiderace load churn rtmp://localhost/live/show --concurrency 20 --server-pid $(pidof tiderace)"
+  tiderace load churn rtmp://localhost/live/show --concurrency 20 --server-pid auto"
 );
 
 /// Help of `load fanout`.
@@ -76,7 +76,7 @@ pub(super) const INGEST: &str = with_exit_codes!(
     "\
 Examples:
   tiderace load ingest rtmp://localhost/live/show --publishers 100 --bitrate 4M
-  tiderace load ingest rtmp://localhost/live/show --publishers 100 --server-pid $(pidof tiderace)"
+  tiderace load ingest rtmp://localhost/live/show --publishers 100 --server-pid auto"
 );
 
 /// Help of `load floor`.

@@ -81,7 +81,7 @@ pub enum LoadError {
         /// The error that the helper printed.
         message: String,
     },
-    /// The process to measure does not exist.
+    /// The process to measure does not exist, or is not the server.
     Process(ProcessError),
     /// A report cannot be made, read or written.
     Report {

@@ -79,7 +79,7 @@ impl Measurement {
         let mut report = LoadReport::new(command, target.manifest(parameters));
         report.manifest.label.clone_from(&options.outputs.label);
         let server_pid = options.server_pid.filter(|_| !is_helper);
-        let server = server_pid.map(ProcessTree::open).transpose()?;
+        let server = server_pid.map(|pid| pid.open(target.address)).transpose()?;
         report.manifest.server = server.as_ref().map(ProcessTree::identity).transpose()?;
         let server = server.map(|tree| Watch::start("server", tree)).transpose()?;
         let plan = Plan {

@@ -51,6 +51,7 @@ pub mod publish;
 pub mod report;
 mod run_queue;
 pub mod scout;
+mod server_socket;
 pub mod sessions;
 mod source;
 pub mod statistics;

@@ -13,13 +13,15 @@ use clap::Args;
 
 use super::LoadError;
 use super::report::{self, LoadReport, ReportError, Threshold};
+use super::server_socket::ServerPid;
 
 /// Options of a measurement.
 #[derive(Clone, Debug, Args)]
 pub struct Options {
-    /// The pid of the server, on this machine. Its processor time and memory are measured, too.
-    #[arg(long, value_name = "PID")]
-    pub server_pid: Option<u32>,
+    /// The pid of the server on this machine, or auto for the process that listens on its address.
+    /// Its processor time and memory are measured, too.
+    #[arg(long, value_name = "PID", value_parser = ServerPid::parse)]
+    pub server_pid: Option<ServerPid>,
     /// Measure for this many seconds, once everything is up.
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     pub duration_s: Duration,

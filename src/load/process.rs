@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Display};
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -202,7 +203,7 @@ impl ProcessTree {
 
     /// Returns the pids of the process tree without this process: a shell that was named by mistake
     /// may be the parent of both.
-    fn pids(&self) -> Vec<u32> {
+    pub(super) fn pids(&self) -> Vec<u32> {
         let mut pids = vec![self.root.pid];
         let mut next = 0;
         while let Some(pid) = pids.get(next).copied() {
@@ -390,6 +391,20 @@ pub enum ProcessError {
         /// The pid.
         pid: u32,
     },
+    /// The process is not the server.
+    NotListening {
+        /// The pid.
+        pid: u32,
+        /// The address of the target.
+        address: SocketAddr,
+        /// The process that listens there, if it is known.
+        owner: Option<u32>,
+    },
+    /// No process that may be inspected listens on the address.
+    NoListener {
+        /// The address of the target.
+        address: SocketAddr,
+    },
 }
 
 impl Display for ProcessError {
@@ -402,6 +417,18 @@ impl Display for ProcessError {
                 write!(f, "no process {pid}; expected the pid of the server on this machine")
             }
             Self::Ended { pid } => write!(f, "process {pid} ended during the measurement"),
+            Self::NotListening { pid, address, owner: Some(owner) } => {
+                write!(f, "process {pid} does not listen on {address}; process {owner} does")
+            }
+            Self::NotListening { pid, address, owner: None } => write!(
+                f,
+                "process {pid} does not listen on {address}; expected the pid of the server"
+            ),
+            Self::NoListener { address } => write!(
+                f,
+                "no process of this machine and user listens on {address}; expected --server-pid \
+                 with a pid, or no such flag"
+            ),
         }
     }
 }
@@ -458,6 +485,21 @@ fn memory_files(pid: u32) -> impl Iterator<Item = fs::Metadata> {
 fn live_stat(pid: u32) -> Option<Stat> {
     let stat = Stat::from_file(of(pid, "stat")).ok()?;
     (!matches!(stat.state, 'Z' | 'X' | 'x')).then_some(stat)
+}
+
+/// Returns the parent of a process.
+pub(super) fn parent(pid: u32) -> Option<u32> {
+    live_stat(pid).and_then(|stat| u32::try_from(stat.ppid).ok())
+}
+
+/// Returns the inodes of the sockets that a process holds, unless its descriptors may not be read.
+pub(super) fn socket_inodes(pid: u32) -> Option<Vec<u64>> {
+    let descriptors = fs::read_dir(of(pid, "fd")).ok()?;
+    let inode = |path: PathBuf| {
+        let link = fs::read_link(path).ok()?;
+        link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
+    };
+    Some(descriptors.filter_map(|entry| inode(entry.ok()?.path())).collect())
 }
 
 /// Returns the `/proc` directories of the threads of a process.

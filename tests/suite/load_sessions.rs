@@ -207,6 +207,26 @@ fn sessions_that_fail_are_told_and_too_many_of_them_have_a_code_of_their_own() {
 }
 
 #[test]
+fn a_process_that_is_not_the_server_is_refused_and_auto_finds_the_one_that_is() {
+    let server = Start::new("load_auto", "").start();
+    let mut other = Command::new("sleep").arg("600").spawn().unwrap();
+    let args = |pid: &str| format!("churn URL --rate 40 --duration-s 0.2 --server-pid {pid}");
+    let wrong = load(server.address, &args(&other.id().to_string())).output().unwrap();
+    let expected = format!(
+        "tiderace: process {} does not listen on {}; process {} does\n",
+        other.id(),
+        server.address,
+        server.pid()
+    );
+    assert_eq!(outcome(&wrong), (Some(12), expected));
+    let [found, given] = ["auto".to_owned(), server.pid().to_string()]
+        .map(|pid| measure(server.address, &args(&pid)).manifest.server);
+    assert!(found.is_some() && found == given, "{found:?} {given:?}");
+    other.kill().unwrap();
+    other.wait().unwrap();
+}
+
+#[test]
 fn a_measurement_that_fails_leaves_no_empty_file() {
     let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let folder = std::path::PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
