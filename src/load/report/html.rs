@@ -11,6 +11,7 @@ use super::page_parts::{COLOURS, Html, document, figure, legend_of, list, warnin
 use super::plot::{Axis, HALF, Line, Plot, PlotSize, WIDE};
 use super::plot_points::{self, Moment};
 use super::quantity::{MetricUnit, number};
+use super::step_table;
 use super::terminal::{SeriesSummary, flags, identity, milliseconds, ordered};
 use crate::load::manifest::Manifest;
 
@@ -83,6 +84,7 @@ pub fn page(report: &LoadReport) -> String {
     let title = format!("tiderace load {}: {}", report.command, report.manifest.target);
     let parts = [
         head(report),
+        step_table::section(&report.steps),
         over_time(report),
         percentiles(&report.distributions),
         durations(report),

@@ -20,6 +20,7 @@ mod plot;
 mod plot_points;
 mod quantity;
 mod rate_series;
+mod step_table;
 mod terminal;
 mod threshold;
 
@@ -33,6 +34,7 @@ pub use metric_table::METRICS;
 pub use model::{Figure, LoadReport, ReportError, Series};
 pub use quantity::MetricUnit;
 pub use rate_series::RateSeries;
+pub use step_table::{LoadStep, StepOutcome};
 pub use terminal::table;
 pub use threshold::{JudgedThreshold, Threshold, ThresholdVerdict};
 

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::distribution::Distribution;
 use super::metric::{Better, Combine, Metric, MetricGroup, Need};
 use super::quantity::MetricUnit;
+use super::step_table::LoadStep;
 use super::threshold::JudgedThreshold;
 use crate::load::manifest::Manifest;
 
@@ -34,6 +35,9 @@ pub struct LoadReport {
     pub distributions: Vec<Distribution>,
     /// Values over the time of the run.
     pub series: Vec<Series>,
+    /// The windows of a run with several numbers of players, in order of time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<LoadStep>,
     /// Results that are not numbers, by name: `video`, `server_status`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub findings: BTreeMap<String, String>,
@@ -63,6 +67,7 @@ impl LoadReport {
             figures: Vec::new(),
             distributions: Vec::new(),
             series: Vec::new(),
+            steps: Vec::new(),
             findings: BTreeMap::new(),
             doubts: Vec::new(),
             thresholds: Vec::new(),

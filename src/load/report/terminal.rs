@@ -7,6 +7,7 @@ use super::layout::{Grid, Notes, harmless, wrapped};
 use super::metric::QUANTILES;
 use super::model::{Figure, LoadReport, Series};
 use super::quantity::number;
+use super::step_table;
 use crate::load::manifest::Manifest;
 use crate::load::process::Identity;
 
@@ -15,6 +16,7 @@ pub fn table(report: &LoadReport) -> String {
     let mut notes = Notes::default();
     let mut text = head(report);
     for block in [
+        step_table::text(&report.steps),
         figures(&report.figures, &mut notes),
         distributions(&report.distributions, &mut notes),
         series(&report.series),
