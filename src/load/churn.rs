@@ -19,6 +19,7 @@ use super::machine::busy_figures;
 use super::measured::Measured;
 use super::measurement::Measurement;
 use super::options::{Options, rate, seconds};
+use super::pace::{ArrivalPace, PaceOptions};
 use super::processes::{Processes, Share, Sharing};
 use super::report::{Distribution, Figure, LoadReport};
 use super::sessions::{SessionStage, Tally, add_quotient};
@@ -33,6 +34,9 @@ pub struct Churn {
     /// How many sessions to open per second.
     #[arg(long, value_name = "N", default_value = "100", value_parser = rate)]
     pub rate: f64,
+    #[allow(missing_docs, reason = "a doc would become the text of the help")]
+    #[command(flatten)]
+    pub pace: PaceOptions,
     /// Keep this many sessions going instead (closed loop) and open the next when one has ended, to
     /// find the maximum rate of the server. A stalled server gets no further sessions, so times
     /// come out too good.
@@ -84,6 +88,7 @@ impl Churn {
         let mut run = Run {
             churn: self,
             share,
+            pace: ArrivalPace::new(&self.pace, self.rate, share, self.sessions()),
             begins_at,
             ends_at: begins_at + self.options.duration_s,
             tally: Tally::new(begins_at),
@@ -104,12 +109,14 @@ impl Churn {
             Some(concurrency) => ("concurrency".to_owned(), concurrency.to_string()),
             None => ("rate".to_owned(), self.rate.to_string()),
         };
-        BTreeMap::from([
+        let mut parameters = self.pace.parameters();
+        parameters.extend([
             pace,
             ("stage".to_owned(), self.stage.name()),
             ("processes".to_owned(), self.sharing.processes.to_string()),
             ("hold-s".to_owned(), self.hold().as_secs_f64().to_string()),
-        ])
+        ]);
+        parameters
     }
 
     fn hold(&self) -> Duration {
@@ -174,6 +181,7 @@ enum Due {
 struct Run<'a> {
     churn: &'a Churn,
     share: Share,
+    pace: ArrivalPace,
     begins_at: Time,
     /// Time until which sessions are opened.
     ends_at: Time,
@@ -190,11 +198,11 @@ struct Run<'a> {
 impl Run<'_> {
     /// Schedules the next session for its own due time, whatever the earlier sessions do. In a
     /// closed loop the end of a session opens the next, so there is nothing to schedule.
-    fn plan_next(&self, agenda: &mut Agenda<Due>) {
+    fn plan_next(&mut self, agenda: &mut Agenda<Due>) {
         let opened = self.tally.opened();
         if self.churn.concurrency.is_none() && opened < self.share.part(self.churn.sessions()) {
-            let after = f64::from(self.share.nth(opened)) / self.churn.rate;
-            agenda.at(self.begins_at + Duration::from_secs_f64(after), Due::Open);
+            let after = self.pace.next();
+            agenda.at(self.begins_at + after, Due::Open);
         }
     }
 

@@ -16,6 +16,7 @@ use super::failures::judge_sessions;
 use super::footprint::Footprint;
 use super::measurement::Measurement;
 use super::options::{Options, rate};
+use super::pace::{ArrivalPace, PaceOptions};
 use super::process::Watch;
 use super::processes::{self, Processes, Share, Sharing};
 use super::report::{Figure, LoadReport};
@@ -35,6 +36,9 @@ pub struct Idle {
     /// How many sessions to open per second.
     #[arg(long, value_name = "N", default_value = "1000", value_parser = rate)]
     pub rate: f64,
+    #[allow(missing_docs, reason = "a doc would become the text of the help")]
+    #[command(flatten)]
+    pub pace: PaceOptions,
     /// The stage to bring each session to.
     #[arg(long, value_enum, default_value = "connect")]
     pub stage: SessionStage,
@@ -76,6 +80,7 @@ impl Idle {
         let mut run = Run {
             idle: self,
             share,
+            pace: ArrivalPace::new(&self.pace, self.rate, share, self.sessions),
             tally: Tally::new(processes.begins_at()),
             measurement,
             footprint,
@@ -108,13 +113,15 @@ impl Idle {
     }
 
     fn parameters(&self) -> BTreeMap<String, String> {
-        BTreeMap::from([
+        let mut parameters = self.pace.parameters();
+        parameters.extend([
             ("sessions".to_owned(), self.sessions.to_string()),
             ("rate".to_owned(), self.rate.to_string()),
             ("stage".to_owned(), self.stage.name()),
             ("processes".to_owned(), self.sharing.processes.to_string()),
             ("wake".to_owned(), self.wake.to_string()),
-        ])
+        ]);
+        parameters
     }
 
     /// Returns whether this process wakes sessions. Only the first process does.
@@ -166,6 +173,7 @@ impl From<wake::Due> for Due {
 struct Run<'a> {
     idle: &'a Idle,
     share: Share,
+    pace: ArrivalPace,
     measurement: Measurement,
     footprint: Option<Footprint>,
     processes: Processes,
@@ -183,11 +191,11 @@ impl Run<'_> {
     }
 
     /// Schedules the next session for its own due time, whatever the earlier sessions do.
-    fn plan_next(&self, agenda: &mut Agenda<Due>) {
+    fn plan_next(&mut self, agenda: &mut Agenda<Due>) {
         let opened = self.tally.opened();
         if opened < self.sessions() {
-            let after = f64::from(self.share.nth(opened)) / self.idle.rate;
-            agenda.at(self.processes.begins_at() + Duration::from_secs_f64(after), Due::Open);
+            let after = self.pace.next();
+            agenda.at(self.processes.begins_at() + after, Due::Open);
         }
     }
 

@@ -43,6 +43,7 @@ pub mod measurement;
 mod observer;
 pub mod options;
 mod own_delay;
+pub mod pace;
 pub mod play;
 mod playback;
 pub mod process;

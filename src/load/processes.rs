@@ -104,6 +104,16 @@ impl Share {
         Self { index, of }
     }
 
+    /// Returns the index of this share.
+    pub const fn index(self) -> u32 {
+        self.index
+    }
+
+    /// Returns the number of shares.
+    pub const fn of(self) -> u32 {
+        self.of
+    }
+
     /// Returns how many of `count` belong to this process. The parts of all processes add up to
     /// `count`.
     pub const fn part(self, count: u32) -> u32 {
