@@ -10,6 +10,7 @@ use std::net::Shutdown;
 use std::time::Duration;
 
 use mio::net::TcpStream;
+use rustix::net::sockopt;
 
 use super::wire::{Wire, WireError, WireEvent};
 use crate::limits;
@@ -68,6 +69,8 @@ pub struct Connection<C> {
     pub(super) head: ConnectionHead,
     wire: Wire,
     socket: TcpStream,
+    /// Bytes that may still be read, if reading is limited.
+    allowance: Option<usize>,
 }
 
 /// State of a connection apart from its buffers.
@@ -243,6 +246,9 @@ impl Ended {
     }
 }
 
+/// Receive buffer of a connection with limited reading.
+const RECEIVE_BUFFER_BYTES: usize = 64 * 1024;
+
 /// Result of a read.
 pub(super) enum Left {
     /// The kernel has no more bytes.
@@ -253,7 +259,7 @@ pub(super) enum Left {
 
 impl<C> Connection<C> {
     pub(super) const fn new(head: ConnectionHead, socket: TcpStream, wire: Wire, data: C) -> Self {
-        Self { data, head, wire, socket }
+        Self { data, head, wire, socket, allowance: None }
     }
 
     /// Returns the state of the connection.
@@ -286,6 +292,30 @@ impl<C> Connection<C> {
         self.wire.lend(buffer);
     }
 
+    /// Lets the connection read this many bytes at most. The receive buffer of the kernel is small
+    /// from now on; otherwise the kernel would read megabytes in its place.
+    pub(super) fn limit_reading(&mut self, bytes: usize) {
+        self.allowance = Some(bytes);
+        // A buffer of the usual size only lets the server notice later.
+        let _ = sockopt::set_socket_recv_buffer_size(&self.socket, RECEIVE_BUFFER_BYTES);
+    }
+
+    /// Lets a connection with limited reading read this many bytes. Bytes that it did not read in
+    /// time do not add up.
+    pub(super) fn grant_reading(&mut self, bytes: usize) {
+        self.allowance = self.allowance.map(|allowance| allowance.max(bytes));
+    }
+
+    /// Returns whether the connection may not read now. Once the kernel has reported the end of
+    /// input, there is no limit, so that the end is noticed.
+    pub(super) fn is_paused(&self) -> bool {
+        self.allowance() == Some(0)
+    }
+
+    fn allowance(&self) -> Option<usize> {
+        self.allowance.filter(|_| !self.head.flags.read_closed)
+    }
+
     /// Returns whether connecting is over. Until then the socket is not used otherwise.
     pub(super) fn finish_opening(&self) -> Result<bool, Reason> {
         if self.head.phase != ConnectionPhase::Opening {
@@ -305,7 +335,11 @@ impl<C> Connection<C> {
 
     /// Reads once. [`Connection::received`] processes the bytes.
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> Result<(usize, Left), Reason> {
-        read(&mut self.socket, self.head.flags.read_closed, buffer)
+        let bytes_max = self.allowance().map_or(buffer.len(), |bytes| bytes.min(buffer.len()));
+        let buffer = &mut buffer[..bytes_max];
+        let (count, left) = read(&mut self.socket, self.head.flags.read_closed, buffer)?;
+        self.allowance = self.allowance.map(|allowance| allowance.saturating_sub(count));
+        Ok((count, left))
     }
 
     /// Parses `input` and passes on its events one by one.

@@ -10,6 +10,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, IsTerminal, Write};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use mio::{Events, Interest, Poll, Token};
@@ -89,7 +90,7 @@ pub trait Scenario: Sized {
 /// Parameters of a run.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Target of all connections but those over HTTP.
+    /// Target of all connections that have no address of their own.
     pub target: Target,
     /// Time after which the run ends in any case.
     pub duration: Duration,
@@ -109,8 +110,10 @@ pub struct Plan {
 pub enum Speak {
     /// None: the connection stays at TCP.
     Silence,
-    /// RTMP with this configuration.
+    /// RTMP with this configuration, to the target of the run.
     Rtmp(ClientConfig),
+    /// RTMP to another address.
+    RtmpAt(SocketAddr, ClientConfig),
     /// HTTP-FLV, as a player of this stream.
     HttpFlv(FlvRequest),
     /// Length-prefixed frames; the goal is TCP.
@@ -123,7 +126,7 @@ impl Speak {
         match self {
             Self::Silence | Self::Frames => ConnectionPhase::Tcp,
             Self::HttpFlv(_) => ConnectionPhase::Play,
-            Self::Rtmp(config) => goal(&config.purpose),
+            Self::Rtmp(config) | Self::RtmpAt(_, config) => goal(&config.purpose),
         }
     }
 }
@@ -343,6 +346,7 @@ impl<S: Scenario> Engine<S> {
         let both = Interest::READABLE | Interest::WRITABLE;
         let address = match &speak {
             Speak::HttpFlv(request) => request.address,
+            Speak::RtmpAt(address, _) => *address,
             _ => self.plan.target.address,
         };
         let opened = target::open(address, self.generation).and_then(|mut socket| {
@@ -359,7 +363,9 @@ impl<S: Scenario> Engine<S> {
         };
         let wire = match speak {
             Speak::Silence => Wire::Silent,
-            Speak::Rtmp(config) => Wire::Rtmp(Client::new(config, &self.c1_random)),
+            Speak::Rtmp(config) | Speak::RtmpAt(_, config) => {
+                Wire::Rtmp(Client::new(config, &self.c1_random))
+            }
             Speak::HttpFlv(request) => Wire::HttpFlv(HttpFlv::new(&request)),
             Speak::Frames => Wire::Framed(Framed::default()),
         };
@@ -384,6 +390,28 @@ impl<S: Scenario> Engine<S> {
             connection.lend(&mut self.spare);
         }
         Some(connection)
+    }
+
+    /// Lets a connection read `bytes` at most, and more only after [`Engine::grant_reading`].
+    pub fn limit_reading(&mut self, id: ConnectionKey, bytes: usize) {
+        let connection = self.connections.get_mut(id.index as usize);
+        if let Some(connection) = connection.filter(|connection| connection.head.id == id) {
+            connection.limit_reading(bytes);
+        }
+    }
+
+    /// Lets a connection with limited reading read `bytes`. Connections that have ended are
+    /// ignored.
+    pub fn grant_reading(&mut self, id: ConnectionKey, bytes: usize) {
+        let connection = self.connections.get_mut(id.index as usize);
+        let Some(connection) = connection.filter(|connection| connection.head.id == id) else {
+            return;
+        };
+        connection.grant_reading(bytes);
+        let flags = &mut connection.head.flags;
+        if flags.readable && !std::mem::replace(&mut flags.is_ready, true) {
+            self.ready.push(id.index);
+        }
     }
 
     /// Gives a connection that has reached its goal a further goal, measured from `intended`. The
@@ -556,7 +584,7 @@ impl<S: Scenario> Engine<S> {
             scenario.event(agenda, data, head, reached);
         }
         let mut budget = limits::READ_BYTES_PER_TURN_MAX;
-        while connection.head.flags.readable {
+        while connection.head.flags.readable && !connection.is_paused() {
             let (count, left) = connection.read(buffer)?;
             agenda.now = alarm::now();
             if count > 0 && budget == limits::READ_BYTES_PER_TURN_MAX {
@@ -700,7 +728,7 @@ fn show_progress(elapsed: Duration, line: &str) {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{SocketAddr, TcpListener};
+    use std::net::TcpListener;
 
     use super::*;
 
