@@ -309,7 +309,9 @@ impl From<&LoadError> for Exit {
             LoadError::BadTarget { .. }
             | LoadError::BadThreshold { .. }
             | LoadError::ComparedRuns { .. }
-            | LoadError::UnknownFigure { .. } => Self::Usage,
+            | LoadError::UnknownFigure { .. }
+            | LoadError::KeyList { .. }
+            | LoadError::KeyCount { .. } => Self::Usage,
             LoadError::UnknownHost { .. } | LoadError::Unreachable { .. } => Self::Unreachable,
             LoadError::CannotListen { .. } => Self::CannotBind,
             LoadError::Refused { .. } => Self::Refused,

@@ -290,6 +290,8 @@ pub const HLS_MESSAGES_PER_TURN_MAX: usize = 8192;
 pub const LOAD_UNSENT_BYTES_MAX: usize = 16 * MIB;
 /// Head of a response over HTTP, and header of an FLV file that follows it.
 pub const LOAD_HTTP_HEAD_BYTES_MAX: usize = 64 * KIB;
+/// Length of a list of keys, which is read as a whole.
+pub const LOAD_KEYS_BYTES_MAX: u64 = 16 * MIB as u64;
 /// Length of a file to publish, which is read as a whole.
 pub const LOAD_FILE_BYTES_MAX: u64 = GIB;
 /// Most reports of each side of a comparison. The exact test takes the third power of it.

@@ -68,6 +68,9 @@ Examples:
   tiderace load fanout rtmp://localhost/live/show --players 200 --bitrate 4M
   tiderace load fanout rtmp://localhost/live/show --publishers 10 --players 500 --html fanout.html
   tiderace load fanout rtmp://localhost/live/show --play-url http://localhost:8080/live/show.flv
+  tiderace load fanout rtmp://localhost/live/show --search 'p99_ms<100' --rate 1000 --html s.html
+  tiderace load fanout rtmp://localhost/live/show --ramp 100,200,400,100
+  tiderace load fanout rtmp://localhost/live/show --keyframe-ratio 8 --audio-bitrate 128k --seed 1
   tiderace load fanout rtmp://localhost/live/show --fail-if 'p99_ms>20' --fail-if 'frames_lost>0'"
 );
 

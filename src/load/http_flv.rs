@@ -24,8 +24,10 @@ pub struct HttpTarget {
     /// The resolved address of the host.
     pub address: SocketAddr,
     authority: String,
-    /// The path up to its extension.
-    path: String,
+    /// The path up to the last slash.
+    directory: String,
+    /// The rest of the path up to its extension.
+    key: String,
     /// The extension and the query.
     suffix: String,
 }
@@ -51,20 +53,38 @@ impl HttpTarget {
         let end = path.split('?').next().unwrap_or_default();
         let suffix_at = end.strip_suffix(EXTENSION).map_or(end.len(), str::len);
         let (path, suffix) = path.split_at(suffix_at);
+        let (directory, key) = path.split_at(path.rfind('/').map_or(0, |slash| slash + 1));
         Ok(Self {
             address: resolve(host, port)?,
             authority: authority.to_owned(),
-            path: format!("/{path}"),
+            directory: format!("/{directory}"),
+            key: key.to_owned(),
             suffix: suffix.to_owned(),
         })
     }
 
-    /// Returns the request for the stream, or for one of several with a number after its key.
-    pub(super) fn request(&self, number: Option<u32>) -> FlvRequest {
-        let Self { address, authority, path, suffix } = self;
-        let number = number.map_or_else(String::new, |number| format!("-{number}"));
+    /// Returns the path up to the last slash.
+    pub(super) fn directory(&self) -> &str {
+        &self.directory
+    }
+
+    /// Returns the key of the stream in the URL.
+    pub(super) fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// Returns the request for the stream with this key. A query of the key goes after that of the
+    /// URL.
+    pub(super) fn request(&self, key: &str) -> FlvRequest {
+        let Self { address, authority, directory, suffix, .. } = self;
+        let (name, query) = key.split_once('?').unwrap_or((key, ""));
+        let separator = match (query, suffix.contains('?')) {
+            ("", _) => "",
+            (_, true) => "&",
+            (_, false) => "?",
+        };
         let text = format!(
-            "GET {path}{number}{suffix} HTTP/1.1\r\nHost: {authority}\r\n\
+            "GET {directory}{name}{suffix}{separator}{query} HTTP/1.1\r\nHost: {authority}\r\n\
              User-Agent: tiderace-load\r\nAccept: */*\r\n\r\n"
         );
         FlvRequest { address: *address, text }
@@ -321,7 +341,7 @@ mod tests {
     /// Returns the events of a player whose response arrives in these pieces.
     fn events<'p>(pieces: impl IntoIterator<Item = &'p [u8]>) -> Result<Vec<String>, WireError> {
         let target = HttpTarget::parse("http://127.0.0.1/live/show.flv").unwrap();
-        let mut player = HttpFlv::new(&target.request(None));
+        let mut player = HttpFlv::new(&target.request("show"));
         let mut events = Vec::new();
         for piece in pieces {
             let mut input = &mut piece.to_vec()[..];
@@ -400,14 +420,16 @@ mod tests {
     }
 
     #[test]
-    fn a_url_becomes_a_request_and_several_streams_are_numbered() {
-        let request = |url, number| HttpTarget::parse(url).unwrap().request(number).text;
-        let line = |url, number| request(url, number).lines().next().unwrap().to_owned();
+    fn a_url_becomes_a_request_for_a_key() {
+        let request = |url, key| HttpTarget::parse(url).unwrap().request(key).text;
+        let line = |url, key| request(url, key).lines().next().unwrap().to_owned();
         let url = "http://127.0.0.1:8080/live/show.flv?token=a.flv";
-        assert!(request(url, None).contains("\r\nHost: 127.0.0.1:8080\r\n"));
-        assert_eq!(line(url, None), "GET /live/show.flv?token=a.flv HTTP/1.1");
-        assert_eq!(line(url, Some(3)), "GET /live/show-3.flv?token=a.flv HTTP/1.1");
-        assert_eq!(line("http://[::1]/live/show", Some(0)), "GET /live/show-0 HTTP/1.1");
+        assert!(request(url, "show").contains("\r\nHost: 127.0.0.1:8080\r\n"));
+        assert_eq!(HttpTarget::parse(url).unwrap().key(), "show");
+        assert_eq!(line(url, "show"), "GET /live/show.flv?token=a.flv HTTP/1.1");
+        assert_eq!(line(url, "b?x=1"), "GET /live/b.flv?token=a.flv&x=1 HTTP/1.1");
+        assert_eq!(line("http://[::1]/live/show", "b?x=1"), "GET /live/b?x=1 HTTP/1.1");
+        assert_eq!(line("http://[::1]/show.flv", "show-0"), "GET /show-0.flv HTTP/1.1");
         for url in
             ["rtmp://127.0.0.1/live/show", "http://127.0.0.1", "http://127.0.0.1/a b", "http:///x"]
         {

@@ -90,6 +90,24 @@ pub enum LoadError {
         /// Why.
         error: ReportError,
     },
+    /// A list of keys has an invalid line.
+    KeyList {
+        /// The file.
+        file: String,
+        /// The number of the line, from 1.
+        line: usize,
+        /// What is wrong with the line, without the key.
+        reason: String,
+    },
+    /// A list of keys does not have one for each stream.
+    KeyCount {
+        /// The file.
+        file: String,
+        /// The number of streams.
+        expected: u32,
+        /// The number of keys.
+        got: usize,
+    },
     /// A file to publish is not valid FLV.
     BadMedia {
         /// The file.
@@ -175,6 +193,10 @@ impl fmt::Display for LoadError {
             }
             Self::Process(error) => error.fmt(f),
             Self::Report { file, error } => write!(f, "{file}: {error}"),
+            Self::KeyList { file, line, reason } => write!(f, "{file}: line {line}: {reason}"),
+            Self::KeyCount { file, expected, got } => {
+                write!(f, "{file}: expected a key for each of {expected} streams, got {got}")
+            }
             Self::BadMedia { file, error } => write!(f, "{file}: {error}"),
             Self::NoMedia { file } => {
                 write!(f, "{file}: expected a file with audio or video, got neither")
@@ -193,14 +215,10 @@ impl fmt::Display for LoadError {
                  name two reports, or those of the second side after --with"
             ),
             Self::BadThreshold { threshold, reason } => {
-                write!(f, "--fail-if {threshold}: {reason}")
+                write!(f, "{threshold}: {reason}")
             }
             Self::UnknownFigure { threshold, near } => {
-                write!(
-                    f,
-                    "--fail-if {threshold}: no such figure; the nearest are {}",
-                    near.join(", ")
-                )
+                write!(f, "{threshold}: no such figure; the nearest are {}", near.join(", "))
             }
             Self::Io(error) => error.fmt(f),
         }

@@ -49,6 +49,13 @@ pub struct Measured {
     pub is_busy: bool,
 }
 
+/// What ended a run early.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RunEnd {
+    is_interrupted: bool,
+    lost_schedule: Option<LostSchedule>,
+}
+
 /// The state of a schedule that the generator could not keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LostSchedule {
@@ -80,6 +87,17 @@ impl Measured {
     /// Returns whether the run ended before its time, by a signal or because the schedule was lost.
     pub const fn was_cut_short(&self) -> bool {
         self.is_interrupted || self.lost_schedule.is_some()
+    }
+
+    /// Returns what ended the run early, if anything did.
+    pub const fn end(&self) -> RunEnd {
+        RunEnd { is_interrupted: self.is_interrupted, lost_schedule: self.lost_schedule }
+    }
+
+    /// Returns the measurements of a part of a run that ended in this way.
+    pub fn ended_by(self, end: RunEnd) -> Self {
+        let RunEnd { is_interrupted, lost_schedule } = end;
+        Self { is_interrupted, lost_schedule, ..self }
     }
 
     /// Restarts the measurements, and returns those until now.

@@ -101,6 +101,11 @@ impl Measurement {
         Plan { duration: duration_max, ..self.plan.clone() }
     }
 
+    /// Returns how late the generator may be. See [`Options::lateness_max_ms`].
+    pub const fn lateness_max(&self) -> Option<Duration> {
+        self.lateness_max
+    }
+
     /// Runs the scout, one session that speaks as `speak` defines for the target. Afterwards
     /// restarts the observation of the server. A helper leaves that to the first process.
     ///

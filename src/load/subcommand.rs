@@ -229,8 +229,7 @@ mod tests {
     #[test]
     fn a_threshold_of_an_unknown_figure_is_an_error() {
         let error = judged(&["sessions_fallen>2"], None).unwrap_err().to_string();
-        let expected =
-            "--fail-if sessions_fallen>2: no such figure; the nearest are sessions_failed";
+        let expected = "sessions_fallen>2: no such figure; the nearest are sessions_failed";
         assert_eq!(error, expected);
     }
 }

@@ -83,7 +83,7 @@ fn thresholds_have_codes_of_their_own_and_one_line_each() {
     assert_eq!(unknown.status.code(), Some(2), "{errors}");
     assert!(
         errors.starts_with(
-            "tiderace: --fail-if sessions_hold<6: no such figure; the nearest are sessions_held, "
+            "tiderace: sessions_hold<6: no such figure; the nearest are sessions_held, "
         ),
         "{errors}"
     );
@@ -104,7 +104,7 @@ fn thresholds_are_checked_before_anybody_looks_for_the_server() {
         ("p99_ms>20s", "expected a number in ms, got one in s"),
         ("server_idle_cpu_percent>1", "this figure needs --server-pid"),
     ] {
-        let expected = format!("tiderace: --fail-if {threshold}: {reason}\n");
+        let expected = format!("tiderace: {threshold}: {reason}\n");
         assert_eq!(refused(threshold), expected);
     }
 }

@@ -1,7 +1,9 @@
 //! The load generator tells the truth: against a relay that drops, doubles, reorders, damages and
 //! delays known frames it reports those, and where it cannot know it says so.
 
+use std::fs;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
@@ -62,6 +64,43 @@ fn frames_that_are_dropped_doubled_reordered_and_damaged_are_each_counted() {
         assert_eq!(players.fold(0.0, f64::max), PLAYERS as f64, "{wire}");
         assert!(points(&report, "throughput").any(|(_, rate)| rate > 0.0), "{wire}");
         assert!(report.doubts.iter().any(|doubt| doubt.starts_with("frames were lost")));
+    }
+}
+
+/// What a real stream has: audio, keyframes much larger than other frames, small chunks, streams
+/// that are not synchronized, and players that come at random.
+const LIKE_LIFE: &str = "--audio-bitrate 96k --keyframe-ratio 6 --chunk-size 4096 --seed 5 \
+     --arrivals poisson";
+
+#[test]
+fn audio_frames_that_are_dropped_doubled_and_damaged_are_counted_apart() {
+    let audio_fate = |number: u64| match number.wrapping_sub(IN_WINDOW) {
+        0 | 10 => Fate::Drop,
+        20 => Fate::Twice,
+        30..33 => Fate::Damage,
+        _ => Fate::Pass,
+    };
+    for wire in ["--wire rtmp", "--wire floor", HTTP] {
+        let relay = Relay::start(Plan { audio_fate, ..Plan::default() });
+        let report = measured(&relay, &format!("{FLAGS} {LIKE_LIFE} {wire}"));
+        for (name, count) in [
+            ("frames_expected", PLAYERS * FPS * DURATION_S),
+            ("frames_lost", 0),
+            ("frames_corrupt", 0),
+            ("audio_frames_lost", 2 * PLAYERS),
+            ("audio_frames_duplicated", PLAYERS),
+            ("audio_frames_corrupt", 3 * PLAYERS),
+        ] {
+            assert_eq!(value(&report, name), count as f64, "{name} with {wire}");
+        }
+        // 46.875 frames a second.
+        let expected = value(&report, "audio_frames_expected") / PLAYERS as f64;
+        assert!((187.0..=188.0).contains(&expected), "{expected} with {wire}");
+        let checked = distribution(&report, "audio_latency").histogram().len();
+        assert_eq!(checked, (expected as u64 - 2 - 3) * PLAYERS, "whole frames have a latency");
+        let bytes = value(&report, "delivered_bytes");
+        let mean = 3000.0 * (FPS * DURATION_S) as f64 + 256.0 * expected;
+        assert!((bytes / (mean * PLAYERS as f64) - 1.0).abs() < 0.05, "{bytes} with {wire}");
     }
 }
 
@@ -170,7 +209,8 @@ fn every_frame_of_several_streams_comes_through_the_server_itself() {
     let server = Start::new("fanout", "").start();
     let flags = format!("{FLAGS} --publishers 2 --server-pid {}", server.pid());
     let over_http = format!("{flags} --play-url http://{}/live/show.flv", http_of(server.address));
-    for flags in [flags, over_http] {
+    let like_life = format!("{flags} {LIKE_LIFE}");
+    for flags in [flags, over_http, like_life] {
         expect_all_frames(&report(&load("fanout", server.address, &flags)));
     }
 }
@@ -195,6 +235,74 @@ fn expect_all_frames(report: &LoadReport) {
         assert!(value(report, &format!("first_frame_{percentile}")) >= after_play);
     }
     assert_eq!(distribution(report, "first_frame").histogram().len(), PLAYERS);
+}
+
+#[test]
+fn streams_have_the_keys_of_a_list_wherever_they_are_played() {
+    let server = Start::new("keys", "").start();
+    let keys = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("keys.txt");
+    fs::write(&keys, "alpha?token=1\n\nbeta\ngamma\n").unwrap();
+    let keys = keys.to_str().unwrap();
+    let http = format!("--play-url http://{}/live/any.flv", http_of(server.address));
+    let rtmp = format!("--play-url rtmp://{}/live", server.address);
+    for play in ["", &http, &rtmp] {
+        let report =
+            report(&load("fanout", server.address, &format!("{FLAGS} --keys {keys} {play}")));
+        assert_eq!(value(&report, "frames_expected"), (PLAYERS * FPS * DURATION_S) as f64);
+        assert_eq!(value(&report, "frames_lost"), 0.0, "{play}");
+        assert_eq!(report.manifest.parameters["publishers"], "3");
+        let text = report.to_json().unwrap();
+        assert!(!text.contains("alpha") && !text.contains("token"), "keys are secrets: {text}");
+    }
+    for key in ["alpha", "beta", "gamma"] {
+        server.wait_for_log(&format!("publishes live/{key}"));
+    }
+}
+
+#[test]
+fn slow_readers_are_counted_apart_and_read_no_more_than_their_rate() {
+    let server = Start::new("slow", "").start();
+    let flags = format!("{FLAGS} --bitrate 8M --slow-readers 2 --slow-bitrate 400k")
+        .replace("--frame-bytes 3000", "");
+    let report = report(&load("fanout", server.address, &flags));
+    assert_eq!(value(&report, "players"), PLAYERS as f64);
+    assert_eq!(value(&report, "frames_expected"), (PLAYERS * FPS * DURATION_S) as f64);
+    assert_eq!(value(&report, "frames_lost"), 0.0);
+    let (read, rate) = (value(&report, "slow_readers_bytes"), 2.0 * 400e3 / 8.0);
+    // A message is counted as a whole when its last byte is read.
+    assert!(read > 0.0 && read <= rate * (DURATION_S as f64 + 1.0), "{read}");
+    let playing = value(&report, "slow_readers_playing");
+    let ended = report.figures.iter().filter(|f| f.name.starts_with("slow_readers_ended_"));
+    let ended: f64 = ended.filter_map(|figure| figure.value).sum();
+    assert_eq!(playing + ended, 2.0);
+}
+
+#[test]
+fn players_play_at_an_address_of_their_own() {
+    let relay = Relay::start(Plan::default());
+    let elsewhere = Relay::start(Plan { refuses_play: true, ..Plan::default() });
+    let flags = format!("{FLAGS} --play-url rtmp://{}/live/show", elsewhere.address);
+    let output = load("fanout", relay.address, &flags);
+    let line = String::from_utf8(output.stderr).unwrap();
+    let expected = format!("tiderace: {} refused to play live/show: ", elsewhere.address);
+    assert!(line.starts_with(&expected), "{line}");
+}
+
+#[test]
+fn a_list_of_keys_that_cannot_be_used_is_refused_by_its_line() {
+    let relay = Relay::start(Plan::default());
+    let list = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("bad_keys.txt");
+    fs::write(&list, "good\nsecret key\n").unwrap();
+    let file = list.to_str().unwrap();
+    for (flags, expected) in [
+        (format!("--keys {file}"), "line 2: expected a key of printable ASCII"),
+        (format!("--play-keys {file}"), "line 2: expected a key of printable ASCII"),
+    ] {
+        let output = load("fanout", relay.address, &flags);
+        let line = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{line}");
+        assert!(line.contains(expected) && !line.contains("secret"), "{line}");
+    }
 }
 
 #[test]

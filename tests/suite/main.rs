@@ -39,6 +39,8 @@ mod legacy;
 mod library;
 mod limits;
 #[cfg(target_os = "linux")]
+mod load_capacity;
+#[cfg(target_os = "linux")]
 mod load_report;
 #[cfg(target_os = "linux")]
 mod load_runs;

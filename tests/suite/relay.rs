@@ -39,17 +39,30 @@ pub(crate) enum Fate {
 
 /// How a relay treats its clients.
 pub(crate) struct Plan {
-    /// The fate of a frame by its number since the last player came.
+    /// The fate of a video frame by its number since the last player came.
     pub(crate) fate: fn(u64) -> Fate,
+    /// The same for audio frames.
+    pub(crate) audio_fate: fn(u64) -> Fate,
     pub(crate) refuses_publish: bool,
     pub(crate) refuses_play: bool,
+    /// With more players than this, every frame but keyframes is dropped.
+    pub(crate) players_max: usize,
 }
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { fate: |_| Fate::Pass, refuses_publish: false, refuses_play: false }
+        Self {
+            fate: |_| Fate::Pass,
+            audio_fate: |_| Fate::Pass,
+            refuses_publish: false,
+            refuses_play: false,
+            players_max: usize::MAX,
+        }
     }
 }
+
+/// The first byte of AAC in an FLV tag.
+const AAC: u8 = 0xaf;
 
 /// A relay that listens until the test is over.
 pub(crate) struct Relay {
@@ -82,8 +95,9 @@ struct Shared {
 struct State {
     connections: Vec<TcpStream>,
     players: Vec<Player>,
-    /// Frames since the last player came.
+    /// Video frames since the last player came.
     frames: u64,
+    audio_frames: u64,
     /// The frame that lets the next go before it.
     held: Option<Frame>,
 }
@@ -106,6 +120,7 @@ enum Form {
 
 #[derive(Clone)]
 struct Frame {
+    kind: u8,
     timestamp: u32,
     payload: Vec<u8>,
 }
@@ -137,9 +152,11 @@ impl Shared {
             while let Some(event) = session.next_event(&mut input, &settings).unwrap() {
                 let mut joined = None;
                 match event {
-                    Event::Media(message) if message.header.kind == kind::VIDEO => {
-                        let payload = message.payload.to_vec();
-                        self.pass_on(Frame { timestamp: message.header.timestamp, payload });
+                    Event::Media(message)
+                        if [kind::VIDEO, kind::AUDIO].contains(&message.header.kind) =>
+                    {
+                        let MessageHeader { kind, timestamp, .. } = message.header;
+                        self.pass_on(Frame { kind, timestamp, payload: message.payload.to_vec() });
                     }
                     Event::Step(Step::Connect(request)) => {
                         session.accept_connect(request, &settings);
@@ -192,18 +209,29 @@ impl Shared {
             self.state.lock().unwrap().join(socket, Form::Framed)?;
         }
         loop {
-            self.pass_on(Frame { timestamp: 0, payload: read_frame(socket)? });
+            let payload = read_frame(socket)?;
+            let kind = if payload[0] == AAC { kind::AUDIO } else { kind::VIDEO };
+            self.pass_on(Frame { kind, timestamp: 0, payload });
         }
     }
 
     fn pass_on(self: &Arc<Self>, mut frame: Frame) {
         const SEQUENCE_HEADER: u8 = 0;
+        const INTER: u8 = 0x27;
         let mut state = self.state.lock().unwrap();
         if frame.payload[1] == SEQUENCE_HEADER {
             return state.write(&frame);
         }
-        let fate = (self.plan.fate)(state.frames);
-        state.frames += 1;
+        let is_overloaded = state.players.len() > self.plan.players_max;
+        let fate = match frame.payload[0] {
+            INTER if is_overloaded => Fate::Drop,
+            AAC => (self.plan.audio_fate)(state.audio_frames),
+            _ => (self.plan.fate)(state.frames),
+        };
+        match frame.kind {
+            kind::AUDIO => state.audio_frames += 1,
+            _ => state.frames += 1,
+        }
         let held = state.held.take();
         match fate {
             Fate::Pass => state.write(&frame),
@@ -247,15 +275,14 @@ impl Shared {
 impl State {
     fn join(&mut self, socket: &TcpStream, form: Form) -> io::Result<()> {
         self.players.push(Player { socket: socket.try_clone()?, form });
-        self.frames = 0;
+        (self.frames, self.audio_frames) = (0, 0);
         Ok(())
     }
 
     fn write(&mut self, frame: &Frame) {
-        for player in &mut self.players {
-            // A player that left is no fault of the others.
-            drop(player.socket.write_all(&frame.on_wire(player.form)));
-        }
+        // A player that left is no fault of the others.
+        self.players
+            .retain_mut(|player| player.socket.write_all(&frame.on_wire(player.form)).is_ok());
     }
 }
 
@@ -266,7 +293,7 @@ impl Frame {
                 let header = MessageHeader {
                     chunk_stream_id: chunk_stream::VIDEO,
                     timestamp: self.timestamp,
-                    kind: kind::VIDEO,
+                    kind: self.kind,
                     message_stream_id,
                 };
                 let mut bytes = Vec::new();
@@ -277,7 +304,7 @@ impl Frame {
                 let [_, size @ ..] = (self.payload.len() as u32).to_be_bytes();
                 let [high, time @ ..] = self.timestamp.to_be_bytes();
                 let end = (self.payload.len() as u32 + 11).to_be_bytes();
-                let head = [&[kind::VIDEO], &size[..], &time, &[high, 0, 0, 0]].concat();
+                let head = [&[self.kind], &size[..], &time, &[high, 0, 0, 0]].concat();
                 chunk(&[&head, &self.payload[..], &end].concat())
             }
             Form::Framed => {

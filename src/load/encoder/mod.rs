@@ -10,6 +10,10 @@ mod bit_writer;
 mod synthetic_aac;
 mod synthetic_avc;
 
+pub(super) use synthetic_aac::{
+    FRAME_SAMPLES as AUDIO_FRAME_SAMPLES, SAMPLE_RATE_HZ as AUDIO_SAMPLE_RATE_HZ,
+};
+
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;

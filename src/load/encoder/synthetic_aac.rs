@@ -6,8 +6,8 @@
 use super::bit_writer::BitWriter;
 
 /// Samples per channel in a frame.
-pub(super) const FRAME_SAMPLES: u64 = 1024;
-pub(super) const SAMPLE_RATE_HZ: u64 = 48_000;
+pub(in crate::load) const FRAME_SAMPLES: u64 = 1024;
+pub(in crate::load) const SAMPLE_RATE_HZ: u64 = 48_000;
 /// Largest frame: 6144 bits per channel (ISO/IEC 14496-3, section 4.5.3.2).
 pub(super) const FRAME_BYTES_MAX: usize = 2 * 6144 / 8;
 

@@ -97,6 +97,33 @@ pub static METRICS: &[Metric] = &[
     series("players", Count, FANOUT, "players that are playing"),
     series("throughput", BitPerS, STREAMS, "rate at which bytes arrive, or are accepted"),
     series("losses", PerS, FANOUT, "lost frames, by their intended time").needs(&[WholeRun]),
+    higher(
+        "players_held_max",
+        Count,
+        FANOUT,
+        "most players at which the conditions of a search held",
+    )
+    .worst(),
+    higher("players_missed_min", Count, FANOUT, "fewest players at which they did not hold")
+        .worst(),
+    plain("audio_frames_expected", Count, FANOUT, "audio frames of the window, once per player")
+        .needs(&[WholeRun]),
+    higher("audio_frames_received", Count, FANOUT, "audio frames of the window that arrived"),
+    lower("audio_frames_lost", Count, FANOUT, "audio frames that were lost").needs(&[WholeRun]),
+    lower("audio_frames_duplicated", Count, FANOUT, "audio frames that arrived again"),
+    lower(
+        "audio_frames_out_of_order",
+        Count,
+        FANOUT,
+        "audio frames that arrived after a later one",
+    ),
+    lower("audio_frames_corrupt", Count, FANOUT, "audio frames with wrong bytes"),
+    durations("audio_latency", FANOUT, "intended time of an audio frame to its arrival")
+        .needs(&[Punctuality]),
+    plain("slow_readers_playing", Count, FANOUT, "slow readers that were playing at the end"),
+    plain("slow_readers_bytes", Bytes, FANOUT, "bytes that they read in the window"),
+    plain("slow_readers_ended_*", Count, FANOUT, "slow readers that the server closed, by reason")
+        .needs(&[Occurrence]),
     // Streams without players.
     plain("publishers", Count, INGEST, "publishers"),
     lower("publishers_failed", Count, STREAMS, "publishers that failed").group(Failure),
@@ -185,6 +212,10 @@ pub static METRICS: &[Metric] = &[
     durations("gop", PLAY, "length of a GOP by its timestamps"),
     // Cost to the server.
     lower("server_cpu_s", S, STREAMS, "processor time of the server in the window")
+        .worst()
+        .group(Server)
+        .needs(&[ServerPid]),
+    lower("server_cpu_share", Share, STREAMS, "the same as a share of one core")
         .worst()
         .group(Server)
         .needs(&[ServerPid]),

@@ -367,7 +367,7 @@ mod tests {
             ("frames_lost>1%", "fanout", "expected a number without a unit, got one in %"),
         ] {
             let error = check(text, command, false);
-            assert!(error.starts_with(&format!("--fail-if {text}: {expected}")), "{error}");
+            assert!(error.starts_with(&format!("{text}: {expected}")), "{error}");
         }
     }
 }

@@ -7,7 +7,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use super::stamped_frame::Judged;
+use super::stamped_frame::{Judged, Medium};
 use crate::load::report::Distribution;
 use crate::time::Time;
 
@@ -21,13 +21,16 @@ pub(super) struct Window {
 }
 
 impl Window {
+    /// A window that holds no time.
+    pub(super) const NEVER: Self = Self { from: Time::NEVER, until: Time::NEVER };
+
     /// Returns whether a frame with this intended time counts.
     pub(super) fn holds(&self, at: Time) -> bool {
         (self.from..self.until).contains(&at)
     }
 }
 
-/// Results of all players in the window.
+/// Results of all players in the window, for one medium.
 #[derive(Debug)]
 pub(super) struct Arrivals {
     /// Distinct frames, whole or damaged.
@@ -52,7 +55,11 @@ pub(super) struct Arrivals {
 }
 
 impl Arrivals {
-    pub(super) fn new(stall: Duration) -> Self {
+    pub(super) fn new(medium: Medium, stall: Duration) -> Self {
+        let (latency, jitter) = match medium {
+            Medium::Video => ("latency", "jitter"),
+            Medium::Audio => ("audio_latency", "audio_jitter"),
+        };
         Self {
             frames: 0,
             duplicated: 0,
@@ -61,10 +68,15 @@ impl Arrivals {
             stalls: 0,
             longest_gap: Duration::ZERO,
             bytes: 0,
-            latency: Distribution::new("latency"),
-            jitter: Distribution::new("jitter"),
+            latency: Distribution::new(latency),
+            jitter: Distribution::new(jitter),
             stall,
         }
+    }
+
+    /// Returns the longest gap that is not a stall.
+    pub(super) const fn stall(&self) -> Duration {
+        self.stall
     }
 
     fn note_gap(&mut self, gap: Duration) {
@@ -73,7 +85,7 @@ impl Arrivals {
     }
 }
 
-/// A received video message other than a header.
+/// A received message other than a header.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Arrival {
     pub(super) judged: Judged,
@@ -83,7 +95,7 @@ pub(super) struct Arrival {
     pub(super) since_began: Duration,
 }
 
-/// Progress of one player in its stream.
+/// Progress of one player in one medium of its stream.
 #[derive(Debug)]
 pub(super) struct Track {
     stream: u32,
@@ -106,6 +118,11 @@ impl Track {
     /// Returns the number of distinct frames of the window received.
     pub(super) const fn frames(&self) -> u64 {
         self.received.count
+    }
+
+    /// Forgets the frames of the window before, for the next window.
+    pub(super) fn restart(&mut self) {
+        (self.received, self.last_latency) = (Sequences::default(), None);
     }
 
     /// Records a message. Returns true if it is a frame of the window that was not received before.

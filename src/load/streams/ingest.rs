@@ -4,10 +4,10 @@
 
 use clap::Args;
 
-use super::Streams;
 use super::offer::Offer;
 use super::publisher::Sent;
 use super::results::{GB_BYTES, StreamResults, busy_per_gb, count, quotient};
+use super::{Streams, StreamsRun};
 use crate::load::LoadError;
 use crate::load::measured::Measured;
 use crate::load::measurement::Measurement;
@@ -35,22 +35,23 @@ impl Ingest {
     /// The reason why nothing could be measured.
     pub fn measure(&self) -> Result<LoadReport, LoadError> {
         let target = Target::parse(&self.url)?;
-        let (options, offer) = (&self.options, &self.offer);
+        let (offer, routes) = self.offer.with_routes(&target)?;
+        let options = &self.options;
         let (connections, parameters) = (offer.publishers as usize, offer.parameters());
         let measurement =
             Measurement::prepare("ingest", target.clone(), options, connections, parameters)?;
-        let streams = Streams::new(offer, &target, 0, 1.0, options, measurement);
-        let (mut measurement, results, measured) = streams.run()?;
+        let streams = Streams::new(&offer, &target, routes, 0, options, measurement);
+        let StreamsRun { mut measurement, results, measured, .. } = streams.run()?;
         let report = &mut measurement.report;
         results.add_failures(report, [offer.publishers, 0], options.failed_max_share);
-        fill(report, results, offer, &measured);
+        fill(report, results, &offer, &measured);
         Ok(measurement.finish(&measured))
     }
 }
 
 fn fill(report: &mut LoadReport, results: StreamResults, offer: &Offer, measured: &Measured) {
     let sent = &results.sent;
-    let accepted_bytes = sent.accepted * offer.frame_bytes() as u64;
+    let accepted_bytes = sent.accepted_bytes;
     count(report, "publishers", offer.publishers.into());
     count(report, "frames_intended", sent.intended);
     count(report, "frames_accepted", sent.accepted);

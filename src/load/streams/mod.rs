@@ -8,45 +8,62 @@
 //! 4. The window is open: frames intended now are measured.
 //! 5. Drain: publishers go on while frames in flight arrive.
 //!
+//! In a run with several steps, phases 2 to 5 repeat with another number of players: players leave
+//! or join, and the publishers go on.
+//!
 //! Frames are open-loop: each is due at its own time regardless of the frames before it, and is
 //! measured from that time.
 //!
-//! [`offer`] holds the flags and the schedule of the streams, and `stamped_frame` the layout of a
-//! frame. `publisher` and `arrivals` record the two sides, `stream_series` records them second by
-//! second, and `results` turns their results into figures.
+//! [`offer`] holds the flags and the schedule of the streams, `routes` their addresses and keys,
+//! and `stamped_frame` the layout of a frame. `publisher`, `player` and `arrivals` record the two
+//! sides, `stream_series` records them second by second, and `results` turns their results into
+//! figures. `steps` judges the steps of a run, and `search` chooses their numbers of players.
+//! `slow_readers` are players apart from the others.
 
 mod arrivals;
 pub mod fanout;
 pub mod ingest;
 pub mod offer;
+mod player;
 mod publisher;
 mod results;
+mod routes;
+mod search;
+mod slow_readers;
 mod stamped_frame;
+mod step_change;
+mod steps;
 mod stream_series;
 
+use std::mem;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use arrivals::{Arrival, Track, Window};
+use arrivals::{Arrival, Window};
 use offer::{Offer, OfferWire};
+use player::{Awaits, Player, PlayerState};
 use publisher::Publisher;
 use results::StreamResults;
-use stamped_frame::{FrameWriter, Judged, SEQUENCE_HEADER, Stamp, judge};
+use routes::Routes;
+use slow_readers::{GRANT_INTERVAL, SlowOptions, SlowReaders};
+use stamped_frame::{AUDIO_HEADER, FrameWriter, Judged, Medium, SEQUENCE_HEADER, Stamp, judge};
+use steps::Steps;
 
 use super::LoadError;
+use super::alarm;
 use super::connection::{
     Connection, ConnectionEvent, ConnectionHead, ConnectionKey, ConnectionPhase, Ended,
 };
 use super::engine::{self, Agenda, Engine, Scenario, Speak};
-use super::http_flv::HttpTarget;
 use super::machine::MachineTimes;
 use super::measured::Measured;
 use super::measurement::Measurement;
 use super::options::Options;
+use super::pace::ArrivalPace;
 use super::process::Sample;
+use super::processes::Share;
 use super::target::Target;
 use crate::rtmp::client::Purpose;
-use crate::rtmp::message::kind;
 use crate::time::Time;
 
 /// How long to wait for frames in flight after the window has closed.
@@ -56,28 +73,52 @@ const DRAIN: Duration = Duration::from_secs(2);
 struct Streams<'a> {
     offer: &'a Offer,
     target: &'a Target,
-    /// Where players play over HTTP, unless they use the same protocol as the publishers.
-    http: Option<&'a HttpTarget>,
+    routes: Routes,
     timeout: Duration,
     duration: Duration,
     measurement: Measurement,
     writer: FrameWriter,
     publishers: Vec<Publisher>,
     players: Vec<Player>,
+    slow: SlowReaders,
     stage: Stage,
     publishers_up: u32,
     publishers_gone: u32,
     players_up: u32,
-    players_gone: u32,
-    players_without_keyframe: u32,
-    /// Due time of the first player.
+    /// Players that failed since the start of the run.
+    players_failed: u32,
+    /// Players of this step that are not up yet and have not failed.
+    players_joining: u32,
+    /// Players that are up and have not received the frame that they wait for.
+    players_waiting: u32,
+    /// Due time of the first player of this step.
     players_from: Time,
+    /// When further connections are due: publishers, then the players of each step.
+    pace: ArrivalPace,
     window: Window,
     /// Frames of the window that connected players have not received yet.
     awaited: u64,
     results: StreamResults,
+    /// The steps of the run, unless it has only one window.
+    steps: Option<Steps>,
+    /// Number of the current step.
+    step: u32,
+    /// No player joined or left for this step, so the server needs no warm-up.
+    is_same_load: bool,
     /// The error that ended the run, if there is nothing to report.
     broken: Option<LoadError>,
+}
+
+/// Results of a run.
+struct StreamsRun {
+    measurement: Measurement,
+    /// Results of the last window.
+    results: StreamResults,
+    /// Measurements of the generator in that window.
+    measured: Measured,
+    steps: Option<Steps>,
+    /// Length of the run.
+    elapsed: Duration,
 }
 
 /// Phase of the run.
@@ -85,11 +126,12 @@ struct Streams<'a> {
 enum Stage {
     Publishers,
     Players,
-    /// All players are playing, but some have no keyframe yet.
+    /// All players are playing, but some wait for a frame.
     Keyframes,
     WarmUp,
     Measure,
     Drain,
+    Drained,
 }
 
 /// Scheduled actions of the run.
@@ -97,12 +139,17 @@ enum Stage {
 enum Due {
     OpenPublisher(u32),
     OpenPlayer(u32),
-    Frame(u32),
-    /// Stop waiting for players without a keyframe.
-    WarmUp,
+    OpenSlowReader(u32),
+    /// Let slow readers read.
+    GrantReading,
+    Frame(u32, Medium),
+    /// Stop waiting for players that wait for a frame in this step.
+    WarmUp(u32),
     Begin,
     End,
-    Drained,
+    /// Stop waiting for frames in flight in this step.
+    Drained(u32),
+    NextStep,
 }
 
 /// Side of a connection, with its number.
@@ -110,177 +157,208 @@ enum Due {
 enum Side {
     Publisher(u32),
     Player(u32),
-}
-
-#[derive(Debug)]
-struct Player {
-    /// Time when the play command was written.
-    play_at: Time,
-    has_keyframe: bool,
-    is_up: bool,
-    /// It was playing when the window opened.
-    is_counted: bool,
-    track: Track,
+    SlowReader,
 }
 
 impl<'a> Streams<'a> {
-    /// Prepares a run against `target` with this many players. A gap of more than `stall_frames`
-    /// intervals is a stall.
+    /// Prepares a run against `target` with this many players.
     fn new(
         offer: &'a Offer,
         target: &'a Target,
+        routes: Routes,
         players: u32,
-        stall_frames: f64,
         options: &Options,
         measurement: Measurement,
     ) -> Self {
-        let player = |number: u32| Player {
-            play_at: Time::NEVER,
-            has_keyframe: false,
-            is_up: false,
-            is_counted: false,
-            track: Track::new(number % offer.publishers),
-        };
         Self {
             offer,
             target,
-            http: None,
+            routes,
             timeout: options.timeout_s,
             duration: options.duration_s,
             measurement,
-            writer: FrameWriter::new(offer.frame_bytes()),
-            publishers: (0..offer.publishers).map(|_| Publisher::new()).collect(),
-            players: (0..players).map(player).collect(),
+            writer: FrameWriter::new(offer.bytes_max()),
+            publishers: offer.phases().into_iter().map(Publisher::new).collect(),
+            players: (0..players).map(|number| Player::new(number % offer.publishers)).collect(),
+            slow: SlowReaders::new(SlowOptions::NONE),
             stage: Stage::Publishers,
             publishers_up: 0,
             publishers_gone: 0,
             players_up: 0,
-            players_gone: 0,
-            players_without_keyframe: 0,
+            players_failed: 0,
+            players_joining: players,
+            players_waiting: 0,
             players_from: Time::NEVER,
-            window: Window { from: Time::NEVER, until: Time::NEVER },
+            pace: ArrivalPace::new(&offer.pace, offer.rate, Share::new(0, 1), offer.publishers),
+            window: Window::NEVER,
             awaited: 0,
-            results: StreamResults::new(offer.interval().mul_f64(stall_frames)),
+            results: StreamResults::new(Duration::MAX),
+            steps: None,
+            step: 0,
+            is_same_load: false,
             broken: None,
         }
     }
 
-    /// Lets players play over HTTP.
-    fn playing_over_http(self, http: Option<&'a HttpTarget>) -> Self {
-        Self { http, ..self }
+    /// Counts a gap of more than this many frame intervals as a stall.
+    fn stalling_after(self, frames: f64) -> Self {
+        let stall = self.offer.interval().mul_f64(frames);
+        Self { results: StreamResults::new(stall), ..self }
+    }
+
+    /// Lets further players read slowly.
+    fn with_slow_readers(self, options: SlowOptions) -> Self {
+        Self { slow: SlowReaders::new(options), ..self }
+    }
+
+    /// Runs the load in these steps.
+    fn in_steps(self, steps: Option<Steps>) -> Self {
+        Self { steps, ..self }
     }
 
     /// Runs the load and returns the results.
     ///
     /// # Errors
     /// The server refused or ended something that the measurement depends on.
-    fn run(mut self) -> Result<(Measurement, StreamResults, Measured), LoadError> {
-        let connections = f64::from(self.offer.publishers) + self.players.len() as f64;
+    fn run(mut self) -> Result<StreamsRun, LoadError> {
+        let players = self.players.len() as u32;
+        let duration_max = match &self.steps {
+            None => self.duration_max(players),
+            Some(steps) => steps.duration_max(|players| self.duration_max(players)),
+        };
+        let plan = self.measurement.plan(duration_max);
+        let whole = engine::run(plan, &mut self)?;
+        let elapsed = alarm::now().since(whole.began);
+        let steps = self.steps.as_mut().filter(|steps| steps.is_any_taken());
+        match (self.broken, steps) {
+            (Some(error), None) => return Err(error),
+            (Some(error), Some(steps)) => steps.end_early(error.to_string()),
+            (None, Some(steps)) if whole.was_cut_short() => {
+                let reason = whole.overloaded();
+                steps.end_early(reason.unwrap_or_else(|| "it was interrupted".to_owned()));
+            }
+            (None, _) => {}
+        }
+        self.results.has_ended = self.stage >= Stage::Drain;
+        let end = whole.end();
+        let measured = self.results.in_window.take().unwrap_or(whole).ended_by(end);
+        let Self { measurement, results, steps, .. } = self;
+        Ok(StreamsRun { measurement, results, measured, steps, elapsed })
+    }
+
+    /// Returns the longest time that a run, or a step of it, takes with this many players.
+    fn duration_max(&self, players: u32) -> Duration {
+        let connections = f64::from(self.offer.publishers) + f64::from(players);
         let opening = Duration::from_secs_f64(connections / self.offer.rate);
         // Publishers, players and keyframes each get the timeout.
-        let waiting = 3 * self.timeout + self.offer.warmup_s + DRAIN;
-        let plan = self.measurement.plan(opening + waiting + self.duration);
-        let measured = engine::run(plan, &mut self)?;
-        if let Some(error) = self.broken {
-            return Err(error);
-        }
-        self.results.has_ended = self.stage == Stage::Drain;
-        Ok((self.measurement, self.results, measured))
+        opening + 3 * self.timeout + self.offer.warmup_s + DRAIN + self.duration
     }
 
     fn open_publisher(&mut self, engine: &mut Engine<Self>, stream: u32, intended: Time) {
-        let key = self.offer.key(self.target, stream);
-        let id = self.open(engine, intended, "publish", key, Side::Publisher(stream));
+        let key = self.routes.publish.key(stream);
+        let id = match self.offer.wire {
+            OfferWire::Rtmp => {
+                let mut config = self.target.client(Purpose::Publish { key });
+                config.chunk_size = self.offer.chunk_size;
+                engine.open(intended, Speak::Rtmp(config), Side::Publisher(stream))
+            }
+            OfferWire::Floor => {
+                let request = format!("publish {key}");
+                open_floor(engine, intended, &request, Side::Publisher(stream))
+            }
+        };
         self.publishers[stream as usize].id = id;
         let next = stream + 1;
         if next < self.offer.publishers {
-            let at = engine.agenda().began() + self.offset(next);
+            let at = engine.agenda().began() + self.pace.next();
             engine.agenda().at(at, Due::OpenPublisher(next));
         }
     }
 
-    fn open_player(&self, engine: &mut Engine<Self>, player: u32, intended: Time) {
-        let stream = self.players[player as usize].track.stream();
-        let key = self.offer.key(self.target, stream);
-        self.open(engine, intended, "play", key, Side::Player(player));
+    fn open_player(&mut self, engine: &mut Engine<Self>, player: u32, intended: Time) {
+        let stream = self.players[player as usize].stream();
+        let id = self.open_for_playing(engine, stream, intended, Side::Player(player));
+        self.players[player as usize].id = id;
         let next = player + 1;
         if (next as usize) < self.players.len() {
-            let at = self.players_from + self.offset(next);
+            let at = self.players_from + self.pace.next();
             engine.agenda().at(at, Due::OpenPlayer(next));
         }
     }
 
-    /// Returns when a connection is due after the first one of its kind.
-    fn offset(&self, number: u32) -> Duration {
-        Duration::from_secs_f64(f64::from(number) / self.offer.rate)
-    }
-
-    fn open(
+    fn open_for_playing(
         &self,
         engine: &mut Engine<Self>,
+        stream: u32,
         intended: Time,
-        role: &str,
-        key: String,
         side: Side,
     ) -> Option<ConnectionKey> {
-        if let (Side::Player(number), Some(http)) = (side, self.http) {
-            let stream = self.players[number as usize].track.stream();
-            let number = (self.offer.publishers > 1).then_some(stream);
-            return engine.open(intended, Speak::HttpFlv(http.request(number)), side);
-        }
+        let route = &self.routes.play;
         match self.offer.wire {
-            OfferWire::Rtmp => {
-                let purpose = match side {
-                    Side::Publisher(_) => Purpose::Publish { key },
-                    Side::Player(_) => Purpose::Play { key },
-                };
-                engine.open(intended, Speak::Rtmp(self.target.client(purpose)), side)
-            }
+            OfferWire::Rtmp => engine.open(intended, route.player(stream), side),
             OfferWire::Floor => {
-                let id = engine.open(intended, Speak::Frames, side)?;
-                let connection = engine.write(id)?;
-                connection.write_frame(format!("{role} {key}").as_bytes());
-                Some(id)
+                open_floor(engine, intended, &format!("play {}", route.key(stream)), side)
             }
         }
     }
 
-    fn write_frame(&mut self, engine: &mut Engine<Self>, stream: u32, intended: Time) {
+    fn write_frame(
+        &mut self,
+        engine: &mut Engine<Self>,
+        stream: u32,
+        medium: Medium,
+        intended: Time,
+    ) {
         let publisher = &mut self.publishers[stream as usize];
         let Some(connection) = publisher.id.and_then(|id| engine.write(id)) else {
-            return self.miss_frame(engine.agenda(), stream, intended);
+            return self.miss_frame(engine.agenda(), stream, medium, intended);
         };
-        let sequence = publisher.sequence;
+        let sequence = publisher.progress(medium).sequence;
         if sequence == 0 {
-            write_video(connection, 0, &SEQUENCE_HEADER);
+            write(connection, medium, 0, header(medium));
         }
-        let time_ms = self.offer.frame_time(sequence).as_millis() as u32;
-        let is_keyframe = sequence.is_multiple_of(self.offer.gop_frames());
+        let time_ms = self.offer.frame_time(medium, sequence).as_millis() as u32;
         let stamp = Stamp { stream, sequence, intended };
-        write_video(connection, time_ms, self.writer.frame(stamp, is_keyframe));
+        let frame = match medium {
+            Medium::Video => {
+                let is_keyframe = publisher.phase.is_keyframe(sequence, self.offer.gop_frames());
+                self.writer.video(stamp, is_keyframe, self.offer.video_bytes(is_keyframe))
+            }
+            Medium::Audio => self.writer.audio(stamp, self.offer.audio_bytes()),
+        };
+        write(connection, medium, time_ms, frame);
         let end = connection.head().sent_bytes + connection.unsent_bytes() as u64;
-        publisher.wrote(end, intended);
+        publisher.wrote(end, intended, frame.len());
+        let progress = publisher.progress(medium);
         if self.window.holds(intended) {
-            publisher.in_window += 1;
+            progress.in_window += 1;
             self.results.sent.intended += 1;
             self.results.over_time.expect(stream, intended.since(engine.agenda().began()));
         }
-        publisher.sequence += 1;
-        let next_at = self.offer.frame_at(publisher.first_at, publisher.sequence);
-        engine.agenda().at(next_at, Due::Frame(stream));
+        progress.sequence += 1;
+        let next_at = self.offer.frame_at(publisher.first_at, medium, sequence + 1);
+        engine.agenda().at(next_at, Due::Frame(stream, medium));
     }
 
     /// Counts a frame whose publisher is lost, and goes on with the schedule: the server does not
     /// accept what it no longer lets us publish.
-    fn miss_frame(&mut self, agenda: &mut Agenda<Due>, stream: u32, intended: Time) {
-        if self.stage == Stage::Drain {
+    fn miss_frame(
+        &mut self,
+        agenda: &mut Agenda<Due>,
+        stream: u32,
+        medium: Medium,
+        intended: Time,
+    ) {
+        if self.stage >= Stage::Drain {
             return;
         }
         self.results.sent.intended += u64::from(self.window.holds(intended));
         let publisher = &mut self.publishers[stream as usize];
-        publisher.sequence += 1;
-        let next_at = self.offer.frame_at(publisher.first_at, publisher.sequence);
-        agenda.at(next_at, Due::Frame(stream));
+        let progress = publisher.progress(medium);
+        progress.sequence += 1;
+        let sequence = progress.sequence;
+        let next_at = self.offer.frame_at(publisher.first_at, medium, sequence);
+        agenda.at(next_at, Due::Frame(stream, medium));
     }
 
     fn reached(
@@ -293,9 +371,12 @@ impl<'a> Streams<'a> {
         let now = agenda.now();
         match side {
             Side::Publisher(stream) if phase == head.goal => {
-                let first_at = now + self.offer.phase(stream);
-                self.publishers[stream as usize].first_at = first_at;
-                agenda.at(first_at, Due::Frame(stream));
+                let publisher = &mut self.publishers[stream as usize];
+                publisher.first_at = now + publisher.phase.offset;
+                agenda.at(publisher.first_at, Due::Frame(stream, Medium::Video));
+                if self.offer.has_audio() {
+                    agenda.at(publisher.first_at, Due::Frame(stream, Medium::Audio));
+                }
                 self.publishers_up += 1;
             }
             Side::Player(number) => {
@@ -306,12 +387,13 @@ impl<'a> Streams<'a> {
                     player.play_at = now;
                 }
                 if phase == head.goal {
-                    player.is_up = true;
+                    player.state = PlayerState::Playing;
                     self.players_up += 1;
-                    self.players_without_keyframe += u32::from(!player.has_keyframe);
+                    self.players_joining -= 1;
+                    self.players_waiting += u32::from(player.is_waiting());
                 }
             }
-            Side::Publisher(_) => {}
+            Side::Publisher(_) | Side::SlowReader => {}
         }
         self.advance(agenda);
     }
@@ -320,67 +402,94 @@ impl<'a> Streams<'a> {
     fn advance(&mut self, agenda: &mut Agenda<Due>) {
         let started = self.publishers_up + self.publishers_gone;
         if self.stage == Stage::Publishers && started == self.offer.publishers {
-            self.stage = Stage::Players;
-            self.players_from = agenda.now();
-            if !self.players.is_empty() {
-                agenda.at(self.players_from, Due::OpenPlayer(0));
+            if self.slow.options.slow_readers > 0 {
+                agenda.at(agenda.now(), Due::OpenSlowReader(0));
+                agenda.at(agenda.now() + GRANT_INTERVAL, Due::GrantReading);
             }
+            self.join(agenda, 0);
         }
-        let settled = (self.players_up + self.players_gone) as usize;
-        if self.stage == Stage::Players && settled == self.players.len() {
+        if self.stage == Stage::Players && self.players_joining == 0 {
             self.stage = Stage::Keyframes;
-            agenda.at(agenda.now() + self.timeout, Due::WarmUp);
+            agenda.at(agenda.now() + self.timeout, Due::WarmUp(self.step));
         }
-        if self.stage == Stage::Keyframes && self.players_without_keyframe == 0 {
+        if self.stage == Stage::Keyframes && self.players_waiting == 0 {
             self.warm_up(agenda);
+        }
+    }
+
+    /// Lets the players from number `first` on join.
+    fn join(&mut self, agenda: &mut Agenda<Due>, first: u32) {
+        self.stage = Stage::Players;
+        self.players_from = agenda.now();
+        self.pace.restart(self.players_joining);
+        if (first as usize) < self.players.len() {
+            agenda.at(self.players_from + self.pace.next(), Due::OpenPlayer(first));
         }
     }
 
     fn warm_up(&mut self, agenda: &mut Agenda<Due>) {
         if self.stage == Stage::Keyframes {
             self.stage = Stage::WarmUp;
-            agenda.at(agenda.now() + self.offer.warmup_s, Due::Begin);
+            let time = if self.is_same_load { Duration::ZERO } else { self.offer.warmup_s };
+            agenda.at(agenda.now() + time, Due::Begin);
         }
     }
 
     fn begin(&mut self, engine: &mut Engine<Self>, intended: Time) {
         self.stage = Stage::Measure;
-        self.results.players_without_frame = self.players_without_keyframe;
+        let no_keyframe = |player: &&Player| player.is_up() && player.awaits == Awaits::Keyframe;
+        self.results.players_without_frame = self.players.iter().filter(no_keyframe).count() as u32;
         (self.results.server_before, self.results.machine_before) = self.sample(engine.agenda());
         // The frame intended for this very moment has already been written.
         let from = intended + Duration::from_micros(1);
         self.window = Window { from, until: from + self.duration };
-        for player in self.players.iter_mut().filter(|player| player.is_up) {
+        for player in self.players.iter_mut().filter(|player| player.is_up()) {
             player.is_counted = true;
             self.results.players += 1;
-            self.results.over_time.note_counted(player.track.stream());
+            self.results.over_time.note_counted(player.stream());
         }
         self.results.before_window = Some(engine.restart_measured());
         engine.agenda().at(self.window.until, Due::End);
     }
 
-    fn end(&mut self, agenda: &mut Agenda<Due>) {
+    fn end(&mut self, engine: &mut Engine<Self>) {
         self.stage = Stage::Drain;
+        self.results.in_window = Some(engine.restart_measured());
+        self.results.slow = self.slow.take_counts();
+        let agenda = engine.agenda();
         (self.results.server_after, self.results.machine_after) = self.sample(agenda);
         self.results.open_for = self.window.until.since(self.window.from);
         for publisher in &self.publishers {
             publisher.end(&self.window, &mut self.results.sent);
         }
-        for player in self.players.iter().filter(|player| player.is_counted) {
-            player.track.end(&self.window, &mut self.results.arrivals);
-            let in_window = self.publishers[player.track.stream() as usize].in_window;
-            self.results.expected += in_window;
-            if player.is_up {
-                self.awaited += in_window.saturating_sub(player.track.frames());
+        for player in self.players.iter_mut().filter(|player| player.is_counted) {
+            player.track(Medium::Video).end(&self.window, &mut self.results.arrivals);
+            let publisher = &self.publishers[player.stream() as usize];
+            for medium in Medium::ALL {
+                *self.results.expected(medium) += publisher.in_window(medium);
+            }
+            if player.is_up() {
+                self.awaited += missing(player, publisher);
             }
         }
-        agenda.at(agenda.now() + DRAIN, Due::Drained);
-        self.stop_when_drained(agenda);
+        if self.results.lost.is_some() {
+            return agenda.stop();
+        }
+        agenda.at(agenda.now() + DRAIN, Due::Drained(self.step));
+        self.go_on_when_drained(agenda);
     }
 
-    fn stop_when_drained(&self, agenda: &mut Agenda<Due>) {
+    fn go_on_when_drained(&mut self, agenda: &mut Agenda<Due>) {
         if self.stage == Stage::Drain && self.awaited == 0 {
-            agenda.stop();
+            self.drained(agenda);
+        }
+    }
+
+    fn drained(&mut self, agenda: &mut Agenda<Due>) {
+        self.stage = Stage::Drained;
+        match self.steps {
+            Some(_) => agenda.at(agenda.now(), Due::NextStep),
+            None => agenda.stop(),
         }
     }
 
@@ -389,76 +498,77 @@ impl<'a> Streams<'a> {
         agenda: &mut Agenda<Due>,
         number: u32,
         head: &ConnectionHead,
+        medium: Medium,
         payload: &[u8],
     ) {
-        let judged = judge(payload);
+        let judged = judge(medium, payload);
         if judged == Judged::Header {
             return;
         }
         let (now, since_began) = (agenda.now(), agenda.now().since(agenda.began()));
         let player = &mut self.players[number as usize];
-        let is_intact_keyframe = matches!(judged, Judged::Whole { is_keyframe: true, .. });
-        let is_first =
-            is_intact_keyframe && !std::mem::replace(&mut player.has_keyframe, is_intact_keyframe);
         let arrival = Arrival { judged, bytes: payload.len(), now, since_began };
-        let is_new = player.track.receive(&arrival, &self.window, &mut self.results.arrivals);
+        let arrivals = self.results.arrivals(medium);
+        let is_new = player.track(medium).receive(&arrival, &self.window, arrivals);
         self.results.over_time.note_bytes(payload.len() as u64);
         if let Some(intended) = judged.intended().filter(|_| is_new && player.is_counted) {
             self.results.over_time.receive(intended.since(agenda.began()));
         }
         let is_awaited = is_new && self.stage == Stage::Drain && player.is_counted;
-        if is_first {
-            self.players_without_keyframe -= u32::from(player.is_up);
-            let (took, after_play) = (now.since(head.intended), now.since(player.play_at));
-            // By the time at which the player was due.
-            let due = since_began.saturating_sub(took);
-            self.results.first_frame.record(due, took.as_micros() as u64);
-            self.results.first_frame_after_play.record(due, after_play.as_micros() as u64);
+        if player.awaits.ends_with(&judged) {
+            self.players_waiting -= u32::from(player.is_up());
+            if mem::replace(&mut player.awaits, Awaits::Nothing) == Awaits::Keyframe {
+                let (took, after_play) = (now.since(head.intended), now.since(player.play_at));
+                self.results.note_first_frame(since_began, took, after_play);
+            }
             self.advance(agenda);
         }
         if is_awaited {
             self.awaited = self.awaited.saturating_sub(1);
-            self.stop_when_drained(agenda);
+            self.go_on_when_drained(agenda);
         }
     }
 
     fn player_gone(&mut self, agenda: &mut Agenda<Due>, number: u32, ended: &Ended) {
         let player = &mut self.players[number as usize];
-        let stream = player.track.stream();
-        *self.results.players_failed.entry(ended.reason.kind()).or_default() += 1;
-        self.players_gone += 1;
-        if std::mem::replace(&mut player.is_up, false) {
-            self.players_up -= 1;
-            self.players_without_keyframe -= u32::from(!player.has_keyframe);
-            let in_window = self.publishers[stream as usize].in_window;
-            if self.stage == Stage::Drain && player.is_counted {
-                let missing = in_window.saturating_sub(player.track.frames());
-                self.awaited = self.awaited.saturating_sub(missing);
+        let stream = player.stream();
+        self.players_waiting -= u32::from(player.is_waiting());
+        match mem::replace(&mut player.state, PlayerState::Gone) {
+            PlayerState::Gone => return,
+            PlayerState::Joining => self.players_joining -= 1,
+            PlayerState::Playing => {
+                self.players_up -= 1;
+                if self.stage == Stage::Drain && player.is_counted {
+                    let missing = missing(player, &self.publishers[stream as usize]);
+                    self.awaited = self.awaited.saturating_sub(missing);
+                }
             }
         }
-        if self.players_gone as usize == self.players.len() {
-            let what = format!("play {}", self.shown(stream));
-            let address = self.http.map_or(self.target.address, |http| http.address);
+        *self.results.players_failed.entry(ended.reason.kind()).or_default() += 1;
+        self.players_failed += 1;
+        if self.players_up + self.players_joining == 0 && self.step == 0 {
+            let what = format!("play {}", self.routes.play.shown(stream));
+            let address = self.routes.play.address();
             return self.lose(agenda, address, what, ended);
         }
-        self.stop_when_drained(agenda);
+        self.go_on_when_drained(agenda);
         self.advance(agenda);
     }
 
-    /// Counts a lost publisher. The others go on.
+    /// Counts a lost publisher. The others go on, unless further steps would wait for its frames.
     fn publisher_gone(&mut self, agenda: &mut Agenda<Due>, stream: u32, ended: &Ended) {
         *self.results.publishers_failed.entry(ended.reason.kind()).or_default() += 1;
         self.publishers_gone += 1;
         self.publishers_up -= u32::from(ended.head.is_settled());
-        if self.publishers_gone == self.offer.publishers {
-            let what = format!("publish {}", self.shown(stream));
+        if self.publishers_gone == self.offer.publishers || self.steps.is_some() {
+            let what = format!("publish {}", self.routes.publish.shown(stream));
             return self.lose(agenda, self.target.address, what, ended);
         }
         self.advance(agenda);
     }
 
-    /// Ends the run, because all connections of a kind are lost. What the window has until now is
-    /// reported.
+    /// Ends the run, because a connection that it depends on is lost, or all of a kind. What the
+    /// only window has until now is reported, and so are the steps that are over.
     fn lose(&mut self, agenda: &mut Agenda<Due>, address: SocketAddr, what: String, ended: &Ended) {
         let answer = ended.answer(self.timeout);
         let after = ended.at.since(agenda.began());
@@ -466,23 +576,18 @@ impl<'a> Streams<'a> {
             false => LoadError::Refused { address, what, answer },
             true => LoadError::BrokenOff { address, what, answer, after },
         };
-        if self.stage < Stage::Measure {
+        if self.stage < Stage::Measure || self.steps.is_some() {
             self.broken.get_or_insert(error);
-        } else {
-            self.results.lost.get_or_insert_with(|| error.to_string());
+            return agenda.stop();
         }
-        if self.stage == Stage::Measure {
-            self.window.until = agenda.now();
-            self.end(agenda);
+        self.results.lost.get_or_insert_with(|| error.to_string());
+        match self.stage {
+            Stage::Measure => {
+                self.window.until = agenda.now();
+                agenda.at(agenda.now(), Due::End);
+            }
+            _ => agenda.stop(),
         }
-        agenda.stop();
-    }
-
-    fn shown(&self, stream: u32) -> String {
-        let key = self.offer.key(self.target, stream);
-        // The query may contain credentials.
-        let name = key.split('?').next().unwrap_or_default();
-        format!("{}/{name}", self.target.app)
     }
 
     /// Samples the server and the machine, if there is a server to observe.
@@ -507,19 +612,29 @@ impl Scenario for Streams<'_> {
     type Due = Due;
 
     fn start(&mut self, engine: &mut Engine<Self>) {
-        let began = engine.agenda().began();
-        engine.agenda().at(began, Due::OpenPublisher(0));
+        let at = engine.agenda().began() + self.pace.next();
+        engine.agenda().at(at, Due::OpenPublisher(0));
     }
 
     fn due(&mut self, engine: &mut Engine<Self>, due: Due, intended: Time) {
         match due {
             Due::OpenPublisher(stream) => self.open_publisher(engine, stream, intended),
             Due::OpenPlayer(player) => self.open_player(engine, player, intended),
-            Due::Frame(stream) => self.write_frame(engine, stream, intended),
-            Due::WarmUp => self.warm_up(engine.agenda()),
+            Due::OpenSlowReader(number) => self.open_slow_reader(engine, number, intended),
+            Due::GrantReading => {
+                self.slow.grant(engine);
+                engine.agenda().at(intended + GRANT_INTERVAL, Due::GrantReading);
+            }
+            Due::Frame(stream, medium) => self.write_frame(engine, stream, medium, intended),
+            Due::WarmUp(step) if step == self.step => self.warm_up(engine.agenda()),
             Due::Begin => self.begin(engine, intended),
-            Due::End => self.end(engine.agenda()),
-            Due::Drained => engine.agenda().stop(),
+            // A window that was cut short has ended already when its planned end is due.
+            Due::End if self.stage == Stage::Measure => self.end(engine),
+            Due::Drained(step) if step == self.step && self.stage == Stage::Drain => {
+                self.drained(engine.agenda());
+            }
+            Due::NextStep => self.next_step(engine),
+            Due::WarmUp(_) | Due::Drained(_) | Due::End => {}
         }
     }
 
@@ -531,16 +646,20 @@ impl Scenario for Streams<'_> {
         event: ConnectionEvent<'_>,
     ) {
         match (*side, event) {
+            (Side::SlowReader, event) => {
+                let in_window = self.window.holds(agenda.now());
+                self.slow.event(head, &event, in_window);
+            }
             (side, ConnectionEvent::Reached { phase, .. }) => {
                 self.reached(agenda, side, head, phase)
             }
-            (Side::Player(number), ConnectionEvent::Media(message))
-                if message.header.kind == kind::VIDEO =>
-            {
-                self.receive(agenda, number, head, message.payload);
+            (Side::Player(number), ConnectionEvent::Media(message)) => {
+                if let Some(medium) = Medium::of_message(message.header.kind) {
+                    self.receive(agenda, number, head, medium, message.payload);
+                }
             }
             (Side::Player(number), ConnectionEvent::Frame(payload)) => {
-                self.receive(agenda, number, head, payload);
+                self.receive(agenda, number, head, Medium::of_frame(payload), payload);
             }
             (Side::Publisher(stream), ConnectionEvent::Acknowledged(bytes)) => {
                 let (now, since_began) = (agenda.now(), agenda.now().since(agenda.began()));
@@ -571,12 +690,13 @@ impl Scenario for Streams<'_> {
         match side {
             Side::Publisher(stream) => self.publisher_gone(agenda, stream, &ended),
             Side::Player(number) => self.player_gone(agenda, number, &ended),
+            Side::SlowReader => self.slow.closed(&ended),
         }
     }
 
     fn second(&mut self, agenda: &mut Agenda<Due>) -> Result<(), LoadError> {
         let at = agenda.now().since(agenda.began());
-        let gone = self.players_gone + self.publishers_gone;
+        let gone = self.players_failed + self.publishers_gone;
         self.results.over_time.sample(at, self.players_up, gone);
         let bytes: u64 = self.publishers.iter().map(Publisher::unacknowledged_bytes).sum();
         self.results.unacknowledged.push(at.as_secs_f64(), bytes as f64);
@@ -590,20 +710,54 @@ impl Scenario for Streams<'_> {
         let stage = match self.stage {
             Stage::Publishers => "publishers start",
             Stage::Players => "players join",
-            Stage::Keyframes => "players wait for a keyframe",
+            Stage::Keyframes => "players wait for a frame",
             Stage::WarmUp => "warming up",
             Stage::Measure => "measuring",
-            Stage::Drain => "waiting for frames in flight",
+            Stage::Drain | Stage::Drained => "waiting for frames in flight",
         };
         let (publishers, players) = (self.publishers_up, self.players_up);
         let frames = self.results.arrivals.frames;
-        format!("{stage}: {publishers} publishers, {players} players, {frames} frames received")
+        let step = match self.steps {
+            Some(_) => format!("step {}, ", self.step + 1),
+            None => String::new(),
+        };
+        format!(
+            "{step}{stage}: {publishers} publishers, {players} players, {frames} frames received"
+        )
     }
 }
 
-fn write_video(connection: &mut Connection<Side>, time_ms: u32, payload: &[u8]) {
-    match connection.client() {
-        Some(client) => client.write_video(time_ms, payload),
-        None => connection.write_frame(payload),
+fn write(connection: &mut Connection<Side>, medium: Medium, time_ms: u32, payload: &[u8]) {
+    match (connection.client(), medium) {
+        (Some(client), Medium::Video) => client.write_video(time_ms, payload),
+        (Some(client), Medium::Audio) => client.write_audio(time_ms, payload),
+        (None, _) => connection.write_frame(payload),
     }
+}
+
+/// Opens a connection to `tiderace load floor` that begins with `request`.
+fn open_floor(
+    engine: &mut Engine<Streams<'_>>,
+    intended: Time,
+    request: &str,
+    side: Side,
+) -> Option<ConnectionKey> {
+    let id = engine.open(intended, Speak::Frames, side)?;
+    engine.write(id)?.write_frame(request.as_bytes());
+    Some(id)
+}
+
+/// Returns the decoder configuration of a medium.
+const fn header(medium: Medium) -> &'static [u8] {
+    match medium {
+        Medium::Video => &SEQUENCE_HEADER,
+        Medium::Audio => &AUDIO_HEADER,
+    }
+}
+
+/// Returns the frames of the window that a player has not received.
+fn missing(player: &Player, publisher: &Publisher) -> u64 {
+    let missing =
+        Medium::ALL.map(|medium| publisher.in_window(medium).saturating_sub(player.frames(medium)));
+    missing.into_iter().sum()
 }

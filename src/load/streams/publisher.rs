@@ -9,6 +9,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::arrivals::Window;
+use super::offer::StreamPhase;
+use super::stamped_frame::Medium;
 use crate::load::connection::ConnectionKey;
 use crate::load::report::Distribution;
 use crate::time::Time;
@@ -20,6 +22,8 @@ pub(super) struct Sent {
     pub(super) intended: u64,
     /// Frames that the kernel had taken before the end.
     pub(super) accepted: u64,
+    /// Bytes of these frames.
+    pub(super) accepted_bytes: u64,
     /// Bytes that the server acknowledged.
     pub(super) acknowledged_bytes: u64,
     /// Time from when a frame was intended to when the kernel had taken all of it (us).
@@ -38,6 +42,7 @@ impl Sent {
         Self {
             intended: 0,
             accepted: 0,
+            accepted_bytes: 0,
             acknowledged_bytes: 0,
             write_delay: Distribution::new("write_delay"),
             acknowledgement_delay: Distribution::new("acknowledgement_delay"),
@@ -54,13 +59,11 @@ pub(super) struct Publisher {
     pub(super) id: Option<ConnectionKey>,
     /// Intended time of the first frame.
     pub(super) first_at: Time,
-    /// Number of the next frame.
-    pub(super) sequence: u64,
-    /// Frames intended in the window.
-    pub(super) in_window: u64,
-    /// Frames that wait for the kernel: the byte position in the output at which each ends, and its
-    /// intended time.
-    waiting: VecDeque<(u64, Time)>,
+    pub(super) phase: StreamPhase,
+    video: Progress,
+    audio: Progress,
+    /// Frames that wait for the kernel.
+    waiting: VecDeque<Waiting>,
     /// Bytes that the kernel has taken.
     taken_bytes: u64,
     /// Bytes that the server has acknowledged, and when, once it has sent an acknowledgement.
@@ -73,14 +76,32 @@ pub(super) struct Publisher {
 /// Positions that are kept for a server that acknowledges nothing. Further ones are not, and their
 /// bytes count as taken with the last.
 const TAKEN_MAX: usize = 1 << 16;
+/// Position in the schedule of one medium.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Progress {
+    /// Number of the next frame.
+    pub(super) sequence: u64,
+    /// Frames intended in the window.
+    pub(super) in_window: u64,
+}
+
+/// A frame that the kernel has not taken all of.
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    /// Byte position in the output at which it ends.
+    end: u64,
+    intended: Time,
+    bytes: usize,
+}
 
 impl Publisher {
-    pub(super) const fn new() -> Self {
+    pub(super) fn new(phase: StreamPhase) -> Self {
         Self {
             id: None,
             first_at: Time::NEVER,
-            sequence: 0,
-            in_window: 0,
+            phase,
+            video: Progress::default(),
+            audio: Progress::default(),
             waiting: VecDeque::new(),
             taken_bytes: 0,
             acknowledged: None,
@@ -88,9 +109,30 @@ impl Publisher {
         }
     }
 
-    /// Records a frame that was written to the output and ends at byte position `end`.
-    pub(super) fn wrote(&mut self, end: u64, intended: Time) {
-        self.waiting.push_back((end, intended));
+    /// Returns the position in the schedule of one medium.
+    pub(super) const fn progress(&mut self, medium: Medium) -> &mut Progress {
+        match medium {
+            Medium::Video => &mut self.video,
+            Medium::Audio => &mut self.audio,
+        }
+    }
+
+    /// Returns the number of frames of one medium intended in the window.
+    pub(super) const fn in_window(&self, medium: Medium) -> u64 {
+        match medium {
+            Medium::Video => self.video.in_window,
+            Medium::Audio => self.audio.in_window,
+        }
+    }
+
+    /// Forgets the window.
+    pub(super) const fn restart(&mut self) {
+        (self.video.in_window, self.audio.in_window) = (0, 0);
+    }
+
+    /// Records a frame of `bytes` that was written to the output and ends at byte position `end`.
+    pub(super) fn wrote(&mut self, end: u64, intended: Time, bytes: usize) {
+        self.waiting.push_back(Waiting { end, intended, bytes });
     }
 
     /// Records that the kernel had taken `bytes` of the output at `now`. Returns how many of them
@@ -113,13 +155,18 @@ impl Publisher {
             Some((end, _)) if is_full => *end = bytes,
             _ => self.taken_at.push_back((bytes, now)),
         }
-        while let Some((end, intended)) = self.waiting.front().copied() {
+        while let Some(Waiting { end, intended, bytes: frame_bytes }) =
+            self.waiting.front().copied()
+        {
             if end > bytes {
                 break;
             }
             self.waiting.pop_front();
             if window.holds(intended) {
-                sent.accepted += u64::from(now < window.until);
+                if now < window.until {
+                    sent.accepted += 1;
+                    sent.accepted_bytes += frame_bytes as u64;
+                }
                 let delay = now.since(intended);
                 let due = since_began.saturating_sub(delay);
                 sent.write_delay.record(due, delay.as_micros() as u64);
@@ -179,13 +226,14 @@ impl Publisher {
 mod tests {
     use super::*;
 
+    const NO_PHASE: StreamPhase = StreamPhase { offset: Duration::ZERO, gop_frames: 0 };
     const WINDOW: Window = Window { from: Time::from_micros(100), until: Time::from_micros(200) };
 
     #[test]
     fn frames_are_accepted_when_the_kernel_has_taken_all_of_them_before_the_end() {
-        let (mut publisher, mut sent) = (Publisher::new(), Sent::new());
+        let (mut publisher, mut sent) = (Publisher::new(NO_PHASE), Sent::new());
         for (end, intended) in [(10, 99), (20, 100), (30, 150), (40, 199), (50, 200)] {
-            publisher.wrote(end, Time::from_micros(intended));
+            publisher.wrote(end, Time::from_micros(intended), end as usize);
         }
         let mut taken = |bytes, now| {
             let now = Time::from_micros(now);
@@ -195,11 +243,12 @@ mod tests {
         assert_eq!(taken(19, 110), (0, 0, 0), "one byte of the second is missing");
         assert_eq!(taken(30, 160), (2, 2, 60));
         assert_eq!(taken(50, 230), (2, 3, 60), "the last one was taken after the end");
+        assert_eq!(sent.accepted_bytes, 20 + 30);
     }
 
     #[test]
     fn acknowledgements_wrap_and_the_first_is_only_the_starting_point() {
-        let (mut publisher, mut sent) = (Publisher::new(), Sent::new());
+        let (mut publisher, mut sent) = (Publisher::new(NO_PHASE), Sent::new());
         for (number, now) in [(u32::MAX - 9, 120), (90, 130), (190, 150), (900, 200)] {
             let now = Time::from_micros(now);
             publisher.acknowledged(number, now, Duration::ZERO, &WINDOW, &mut sent);
@@ -210,7 +259,7 @@ mod tests {
 
     #[test]
     fn an_acknowledgement_is_late_by_the_time_since_its_last_byte_was_taken() {
-        let (mut publisher, mut sent) = (Publisher::new(), Sent::new());
+        let (mut publisher, mut sent) = (Publisher::new(NO_PHASE), Sent::new());
         for (bytes, now) in [(1000, 110), (2000, 120), (3000, 130), (4000, 140)] {
             let now = Time::from_micros(now);
             publisher.taken(bytes, now, Duration::ZERO, &WINDOW, &mut sent);
@@ -232,7 +281,7 @@ mod tests {
 
     #[test]
     fn a_server_that_acknowledges_nothing_costs_a_bounded_memory() {
-        let (mut publisher, mut sent) = (Publisher::new(), Sent::new());
+        let (mut publisher, mut sent) = (Publisher::new(NO_PHASE), Sent::new());
         for bytes in 0..TAKEN_MAX as u64 + 10 {
             let now = Time::from_micros(150);
             publisher.taken(bytes, now, Duration::ZERO, &WINDOW, &mut sent);

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use super::arrivals::Arrivals;
 use super::publisher::Sent;
+use super::slow_readers::SlowCounts;
+use super::stamped_frame::Medium;
 use super::stream_series::StreamSeries;
 use crate::load::failures;
 use crate::load::machine::{MachineTimes, busy_figures};
@@ -19,6 +21,8 @@ use crate::load::report::{Distribution, Figure, LoadReport, Need, Series};
 /// See the module's head.
 pub(super) struct StreamResults {
     pub(super) arrivals: Arrivals,
+    /// Arrivals of audio.
+    pub(super) audio: Arrivals,
     pub(super) sent: Sent,
     /// Time from the intended opening of a player's connection to its first keyframe (us).
     pub(super) first_frame: Distribution,
@@ -26,8 +30,12 @@ pub(super) struct StreamResults {
     pub(super) first_frame_after_play: Distribution,
     /// Measurements of the generator before the window opened.
     pub(super) before_window: Option<Measured>,
-    /// Frames of the window, counted once per player that was playing when it opened.
+    /// Measurements of the generator in the window.
+    pub(super) in_window: Option<Measured>,
+    /// Video frames of the window, counted once per player that was playing when it opened.
     pub(super) expected: u64,
+    /// The same for audio frames.
+    pub(super) audio_expected: u64,
     /// Players that were playing when the window opened.
     pub(super) players: u32,
     /// Those of them that still waited for a keyframe.
@@ -38,6 +46,8 @@ pub(super) struct StreamResults {
     pub(super) publishers_failed: BTreeMap<&'static str, u32>,
     /// Why the window closed early: all players or all publishers were lost.
     pub(super) lost: Option<String>,
+    /// Counts of slow readers, if there are any.
+    pub(super) slow: Option<SlowCounts>,
     /// State of the server when the window opened.
     pub(super) server_before: Option<Sample>,
     /// State of the server when the window closed.
@@ -61,17 +71,21 @@ pub(super) const GB_BYTES: f64 = 1e9;
 impl StreamResults {
     pub(super) fn new(stall: Duration) -> Self {
         Self {
-            arrivals: Arrivals::new(stall),
+            arrivals: Arrivals::new(Medium::Video, stall),
+            audio: Arrivals::new(Medium::Audio, stall),
             sent: Sent::new(),
             first_frame: Distribution::new("first_frame"),
             first_frame_after_play: Distribution::new("first_frame_after_play"),
             before_window: None,
+            in_window: None,
             expected: 0,
+            audio_expected: 0,
             players: 0,
             players_without_frame: 0,
             players_failed: BTreeMap::new(),
             publishers_failed: BTreeMap::new(),
             lost: None,
+            slow: None,
             server_before: None,
             server_after: None,
             machine_before: None,
@@ -81,6 +95,36 @@ impl StreamResults {
             open_for: Duration::ZERO,
             has_ended: false,
         }
+    }
+
+    /// Returns the arrivals of one medium.
+    pub(super) const fn arrivals(&mut self, medium: Medium) -> &mut Arrivals {
+        match medium {
+            Medium::Video => &mut self.arrivals,
+            Medium::Audio => &mut self.audio,
+        }
+    }
+
+    /// Returns the expected frames of one medium.
+    pub(super) const fn expected(&mut self, medium: Medium) -> &mut u64 {
+        match medium {
+            Medium::Video => &mut self.expected,
+            Medium::Audio => &mut self.audio_expected,
+        }
+    }
+
+    /// Records the first keyframe of a player: the time since its intended opening, and since the
+    /// play command.
+    pub(super) fn note_first_frame(
+        &mut self,
+        since_began: Duration,
+        took: Duration,
+        after_play: Duration,
+    ) {
+        // By the time at which the player was due.
+        let due = since_began.saturating_sub(took);
+        self.first_frame.record(due, took.as_micros() as u64);
+        self.first_frame_after_play.record(due, after_play.as_micros() as u64);
     }
 
     /// Returns the figures that never fall during a run.
@@ -111,6 +155,7 @@ impl StreamResults {
         let wakeups = used.wakeups as f64 / self.open_for.as_secs_f64();
         for (name, value) in [
             ("server_cpu_s", used.cpu.as_secs_f64()),
+            ("server_cpu_share", used.cpu.as_secs_f64() / self.open_for.as_secs_f64()),
             ("server_wakeups_per_s", wakeups),
             ("server_resident_bytes", after.resident_bytes as f64),
         ] {
@@ -134,13 +179,15 @@ impl StreamResults {
             ("players", players, &self.players_failed),
         ];
         for (what, all, failed) in sides.into_iter().filter(|(_, all, _)| *all > 0) {
+            count_failed(report, what, failed);
             let sum: u32 = failed.values().sum();
-            count(report, &format!("{what}_failed"), sum.into());
-            for (kind, number) in failed {
-                count(report, &format!("{what}_failed_{kind}"), (*number).into());
-            }
             failures::judge(report, what, sum.into(), all.into(), share_max);
         }
+    }
+
+    /// Adds the failures of the players in a step, which its outcome judges.
+    pub(super) fn count_failures(&self, report: &mut LoadReport) {
+        count_failed(report, "players", &self.players_failed);
     }
 
     /// Withholds figures that are unknown because the run ended before the window closed.
@@ -148,6 +195,14 @@ impl StreamResults {
         if !self.has_ended {
             report.withhold_if_needs(Need::WholeRun, "the run ended before its time was over");
         }
+    }
+}
+
+/// Adds the connections called `what` that failed, in sum and by reason.
+fn count_failed(report: &mut LoadReport, what: &str, failed: &BTreeMap<&'static str, u32>) {
+    count(report, &format!("{what}_failed"), failed.values().sum::<u32>().into());
+    for (kind, number) in failed {
+        count(report, &format!("{what}_failed_{kind}"), (*number).into());
     }
 }
 

@@ -45,6 +45,11 @@ impl StreamSeries {
         self.bytes += bytes;
     }
 
+    /// Forgets which players count, for the next window.
+    pub(super) fn forget_counted(&mut self) {
+        self.counted.clear();
+    }
+
     /// Counts the frames of another player of `stream`.
     pub(super) fn note_counted(&mut self, stream: u32) {
         let stream = stream as usize;
