@@ -66,7 +66,10 @@ impl Fanout {
         self.steps.check(self.options.server_pid.is_some())?;
         let (offer, routes) = self.routes(&target)?;
         let options = &self.options;
-        let steps = self.steps.are_given().then(|| Steps::new(&self.steps, self.players));
+        let steps = self
+            .steps
+            .are_given()
+            .then(|| Steps::new(&self.steps, self.players, options.lateness_max_ms));
         let steps = steps.transpose()?;
         let players = steps.as_ref().and_then(Steps::players).unwrap_or(self.players);
         let players_max = self.steps.players_max().unwrap_or(players);
@@ -91,10 +94,16 @@ impl Fanout {
             report.lagged = fill(report, results, &measured, options.lateness_max_ms);
             return Ok(measurement.finish(&measured));
         };
+        let is_search = steps.is_search();
         let chosen = steps.add_to(&mut measurement.report);
         let end = measured.end();
         let measured = chosen.unwrap_or(measured).ended_by(end);
+        let lagged = measurement.report.lagged.clone();
         let mut report = measurement.finish(&measured);
+        // A search has judged its steps itself.
+        if is_search && measured.lost_schedule.is_none() {
+            report.lagged = lagged;
+        }
         report.manifest.duration_s = elapsed.as_secs_f64();
         Ok(report)
     }
@@ -127,8 +136,7 @@ impl Fanout {
     }
 }
 
-/// Returns the report of the window of a step. If the generator did not keep up in the window, the
-/// figures that depend on time are withheld.
+/// Returns the report of the window of a step, with all times as measured.
 pub(super) fn window(
     manifest: Manifest,
     results: StreamResults,
@@ -139,7 +147,6 @@ pub(super) fn window(
     results.count_failures(&mut report);
     // A generator that was late while players joined affects no other figure of the step.
     let _ = fill(&mut report, results, measured, lateness_max);
-    report.lagged = judge(&mut report, measured, Need::Punctuality, lateness_max);
     report.add_figure(Figure::new("generator_cpu_share", measured.cpu_share()));
     report
 }

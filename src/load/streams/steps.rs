@@ -17,7 +17,10 @@ use super::search::{Capacity, CapacitySearch};
 use crate::load::LoadError;
 use crate::load::measured::Measured;
 use crate::load::options::seconds;
-use crate::load::report::{Figure, LoadReport, LoadStep, StepOutcome, Threshold, ThresholdVerdict};
+use crate::load::own_delay;
+use crate::load::report::{
+    Figure, LoadReport, LoadStep, Need, StepOutcome, Threshold, ThresholdVerdict,
+};
 use crate::time::Time;
 
 /// Options of a run in steps.
@@ -148,7 +151,7 @@ impl StepOptions {
 /// The window of a step.
 #[derive(Debug)]
 pub(super) struct StepWindow {
-    /// The figures of the window.
+    /// The figures of the window, with all times as measured.
     pub(super) report: LoadReport,
     /// Measurements of the generator in the window.
     pub(super) measured: Measured,
@@ -162,6 +165,8 @@ pub(super) struct Steps {
     course: Course,
     conditions: Vec<Threshold>,
     time_max: Duration,
+    /// See [`Options::lateness_max_ms`](crate::load::options::Options::lateness_max_ms).
+    lateness_max: Option<Duration>,
     taken: Vec<LoadStep>,
     /// The last window of each number of players in which the condition of a search held.
     held: BTreeMap<u32, StepWindow>,
@@ -191,11 +196,16 @@ impl Steps {
     ///
     /// # Errors
     /// [`LoadError::File`]: the file for the windows cannot be written.
-    pub(super) fn new(options: &StepOptions, players: u32) -> Result<Self, LoadError> {
+    pub(super) fn new(
+        options: &StepOptions,
+        players: u32,
+        lateness_max: Option<Duration>,
+    ) -> Result<Self, LoadError> {
         Ok(Self {
             course: options.course(players),
             conditions: options.search.clone(),
             time_max: options.search_max_s,
+            lateness_max,
             taken: Vec::new(),
             held: BTreeMap::new(),
             other: None,
@@ -213,6 +223,11 @@ impl Steps {
             // The last step begins in time and may end after it.
             Course::Search(search) => self.time_max.saturating_add(of_step(search.players_max())),
         }
+    }
+
+    /// Returns whether the steps are those of a search.
+    pub(super) const fn is_search(&self) -> bool {
+        matches!(self.course, Course::Search(_))
     }
 
     /// Returns whether the window of a step has been noted.
@@ -239,25 +254,39 @@ impl Steps {
     /// # Errors
     /// [`LoadError::UnknownFigure`]: the condition names none. [`LoadError::File`]: the line of the
     /// window cannot be written.
-    pub(super) fn note(&mut self, window: StepWindow, elapsed: Duration) -> Result<(), LoadError> {
+    pub(super) fn note(
+        &mut self,
+        mut window: StepWindow,
+        elapsed: Duration,
+    ) -> Result<(), LoadError> {
         let Some(players) = self.players() else { return Ok(()) };
         let from_s = window.from.since(window.measured.began).as_secs_f64();
         let mut step = LoadStep::of(&window.report, players, from_s);
+        // The generator's own delays only add to a time. What holds as measured holds without them.
+        let holds = hold(&self.conditions, &window.report)?;
+        let StepWindow { report, measured, .. } = &mut window;
+        if let Some(reason) =
+            own_delay::judge(report, measured, Need::Punctuality, self.lateness_max)
+        {
+            report.lagged = Some(reason);
+        }
+        if !matches!(self.course, Course::Search(_)) {
+            step = LoadStep::of(report, players, from_s);
+            step.reason.clone_from(&report.lagged);
+        }
         match &mut self.course {
             Course::Ramp(left) => {
                 left.pop_front();
-                step.reason.clone_from(&window.report.lagged);
                 self.other = Some(window);
             }
             Course::Windows { left, .. } => {
                 *left -= 1;
-                step.reason.clone_from(&window.report.lagged);
                 if self.other.as_ref().is_none_or(|other| is_worse(&window.report, &other.report)) {
                     self.other = Some(window);
                 }
             }
             Course::Search(search) => {
-                let (outcome, reason) = judge(&window.report, &self.conditions, players)?;
+                let (outcome, reason) = judge(&window.report, &self.conditions, holds, players)?;
                 search.note(outcome);
                 self.is_out_of_time = elapsed >= self.time_max;
                 (step.outcome, step.reason) = (Some(outcome), reason);
@@ -388,26 +417,40 @@ fn figure(name: &str, players: Option<u32>, unknown: &str) -> Figure {
     }
 }
 
-/// Judges the window of a step with `players` players. A generator that did not keep up, or ran out
-/// of local ports, proves nothing about the server.
+/// Returns whether all conditions hold. The verdicts are those of thresholds, which are met as long
+/// as their condition does not hold.
+fn hold(conditions: &[Threshold], report: &LoadReport) -> Result<bool, LoadError> {
+    let judged = conditions.iter().map(|condition| condition.judge(report));
+    let judged = judged.collect::<Result<Vec<_>, _>>()?;
+    Ok(judged.iter().all(|judged| judged.verdict == ThresholdVerdict::Missed))
+}
+
+/// Judges the window of a step with `players` players. `holds` tells whether the conditions held as
+/// measured. A generator that did not keep up, or ran out of local ports, proves nothing against the
+/// server.
 fn judge(
     report: &LoadReport,
     conditions: &[Threshold],
+    holds: bool,
     players: u32,
 ) -> Result<(StepOutcome, Option<String>), LoadError> {
-    let judged = conditions.iter().map(|condition| condition.judge(report));
-    let judged = judged.collect::<Result<Vec<_>, _>>()?;
+    let lost = lost_frames(report);
+    let counts_lost = conditions.iter().any(|condition| condition.to_string().contains(LOST[0]));
+    let missing = players_missing(report, players).or_else(|| {
+        let are_lost = lost > 0.0 && !counts_lost;
+        are_lost.then(|| (StepOutcome::Missed, format!("{lost} frames were lost")))
+    });
+    if missing.is_none() && holds {
+        return Ok((StepOutcome::Held, None));
+    }
     if let Some(reason) = &report.lagged {
         return Ok((StepOutcome::CannotTell, Some(reason.clone())));
     }
-    if let Some((outcome, reason)) = players_missing(report, players) {
+    if let Some((outcome, reason)) = missing {
         return Ok((outcome, Some(reason)));
     }
-    let lost = lost_frames(report);
-    if lost > 0.0 && !conditions.iter().any(|condition| condition.to_string().contains(LOST[0])) {
-        return Ok((StepOutcome::Missed, Some(format!("{lost} frames were lost"))));
-    }
-    // The verdicts are those of a threshold, which is met as long as its condition does not hold.
+    let judged = conditions.iter().map(|condition| condition.judge(report));
+    let judged = judged.collect::<Result<Vec<_>, _>>()?;
     for (verdict, outcome) in [
         (ThresholdVerdict::Met, StepOutcome::Missed),
         (ThresholdVerdict::Withheld, StepOutcome::CannotTell),
@@ -416,7 +459,7 @@ fn judge(
             return Ok((outcome, Some(judged.line.clone())));
         }
     }
-    Ok((StepOutcome::Held, None))
+    Ok((StepOutcome::CannotTell, None))
 }
 
 /// Returns the outcome of a step in which players failed or had no keyframe.
@@ -478,7 +521,7 @@ mod tests {
     fn judged(condition: &str, report: &LoadReport) -> (StepOutcome, Option<String>) {
         let conditions: Vec<_> =
             condition.split(' ').map(|text| Threshold::of_figure(text).unwrap()).collect();
-        judge(report, &conditions, 8).unwrap()
+        judge(report, &conditions, hold(&conditions, report).unwrap(), 8).unwrap()
     }
 
     #[test]
@@ -546,14 +589,21 @@ mod tests {
         }
     }
 
+    /// The measurements of a generator that had next to nothing to do.
+    fn idle() -> Measured {
+        let mut measured = Measured::new(false);
+        (measured.elapsed, measured.cpu) = (Duration::from_secs(5), Duration::ZERO);
+        measured
+    }
+
     /// Runs the steps, with a server that holds up to this many players.
     fn run(flags: &str, holds_max: u32, is_late: impl Fn(u32) -> bool) -> LoadReport {
-        let mut steps = Steps::new(&options(flags).unwrap(), 4).unwrap();
+        let mut steps = Steps::new(&options(flags).unwrap(), 4, None).unwrap();
         while let Some(players) = steps.players() {
-            let latency_us = if players > holds_max { 500 } else { players.into() };
-            let mut window = report(players, latency_us, &[]);
+            let is_slow = players > holds_max || is_late(players);
+            let mut window = report(players, if is_slow { 500 } else { players.into() }, &[]);
             window.lagged = is_late(players).then(|| "the generator was late".to_owned());
-            let measured = Measured::new(false);
+            let measured = idle();
             let from = measured.began;
             steps.note(StepWindow { report: window, measured, from }, Duration::ZERO).unwrap();
         }
@@ -581,14 +631,14 @@ mod tests {
 
     #[test]
     fn the_report_of_a_search_has_no_figures_of_a_step_that_held_by_luck() {
-        let mut steps = Steps::new(&options("--search p99_ms<0.1").unwrap(), 4).unwrap();
+        let mut steps = Steps::new(&options("--search p99_ms<0.1").unwrap(), 4, None).unwrap();
         let mut windows = 0;
         while let Some(players) = steps.players() {
             // The first window with 13 players holds, and no later one does.
             let holds = players <= 12 || players == 13 && windows == 0;
             windows += u32::from(players == 13);
             let latency_us = if holds { players.into() } else { 500 };
-            let measured = Measured::new(false);
+            let measured = idle();
             let report = report(players, latency_us, &[]);
             let window = StepWindow { report, from: measured.began, measured };
             steps.note(window, Duration::ZERO).unwrap();
@@ -619,11 +669,26 @@ mod tests {
     }
 
     #[test]
+    fn a_condition_holds_that_held_with_the_delays_of_the_generator_and_does_not_miss_for_them() {
+        for (latency_us, outcome) in [(90, StepOutcome::Held), (110, StepOutcome::CannotTell)] {
+            let search = options("--search p99_ms<0.1").unwrap();
+            let mut steps = Steps::new(&search, 4, None).unwrap();
+            let mut measured = idle();
+            let from = measured.began;
+            measured.note_wake(from, Duration::ZERO);
+            measured.note_read(from + Duration::from_micros(80));
+            let report = report(4, latency_us, &[]);
+            steps.note(StepWindow { report, from, measured }, Duration::ZERO).unwrap();
+            assert_eq!(steps.taken[0].outcome, Some(outcome), "{latency_us} us");
+        }
+    }
+
+    #[test]
     fn a_search_begins_no_step_after_its_time() {
         let options = options("--search p99_ms<1 --search-max-s 60").unwrap();
-        let mut steps = Steps::new(&options, 4).unwrap();
+        let mut steps = Steps::new(&options, 4, None).unwrap();
         for (elapsed_s, is_over) in [(59, false), (60, true)] {
-            let measured = Measured::new(false);
+            let measured = idle();
             let window = StepWindow { report: report(4, 9, &[]), from: measured.began, measured };
             steps.note(window, Duration::from_secs(elapsed_s)).unwrap();
             assert_eq!(steps.players().is_none(), is_over, "{elapsed_s} s");
@@ -642,11 +707,11 @@ mod tests {
 
     #[test]
     fn a_long_run_reports_its_worst_window() {
-        let mut steps = Steps::new(&options("--windows 4").unwrap(), 6).unwrap();
+        let mut steps = Steps::new(&options("--windows 4").unwrap(), 6, None).unwrap();
         for (latency_us, lost) in [(20, 0.0), (10, 2.0), (30, 2.0), (90, 0.0)] {
             assert_eq!(steps.players(), Some(6));
             let report = report(6, latency_us, &[("frames_lost", lost)]);
-            let measured = Measured::new(false);
+            let measured = idle();
             let window = StepWindow { report, from: measured.began, measured };
             steps.note(window, Duration::ZERO).unwrap();
         }
