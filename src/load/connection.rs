@@ -160,6 +160,21 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// The names of all failures, see [`Reason::kind`].
+    pub const FAILURES: [&'static str; 11] = [
+        "connection_refused",
+        "reset",
+        "connect_timed_out",
+        "no_local_port",
+        "unreachable",
+        "socket",
+        "closed_by_server",
+        "timeout",
+        "refused",
+        "protocol",
+        "server_does_not_read",
+    ];
+
     /// Returns a short name to count by.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -433,5 +448,29 @@ impl ConnectionHead {
     /// Returns whether the connection has reached its goal.
     pub fn is_settled(&self) -> bool {
         self.phase >= self.goal
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_names_of_failures_are_those_that_are_counted() {
+        let sockets = [
+            ErrorKind::ConnectionRefused,
+            ErrorKind::BrokenPipe,
+            ErrorKind::TimedOut,
+            ErrorKind::AddrNotAvailable,
+            ErrorKind::NetworkUnreachable,
+            ErrorKind::Other,
+        ];
+        let sockets = sockets.map(|kind| Reason::Socket(kind.into()));
+        let refused = Reason::Refused { code: String::new(), description: String::new() };
+        let protocol = Reason::Protocol(WireError::FrameTooLong { bytes: 9 });
+        let others = [Reason::PeerClosed, Reason::Timeout, refused, protocol, Reason::Unread];
+        let all: Vec<_> = sockets.into_iter().chain(others).collect();
+        assert!(all.iter().all(Reason::is_failure));
+        assert_eq!(all.iter().map(Reason::kind).collect::<Vec<_>>(), Reason::FAILURES);
     }
 }

@@ -94,10 +94,8 @@ impl Footprint {
         // A session takes some memory, so a server that did not grow had it already.
         let grown = growth(self.before.data_bytes, after.memory.data_bytes, 1, USED_BEFORE);
         add(report, "resident_bytes", grown);
-        if after.memory.memory_file_bytes > 0 {
-            let files = (self.before.memory_file_bytes, after.memory.memory_file_bytes);
-            add(report, "memory_file_bytes", Ok(files.1 as f64 - files.0 as f64));
-        }
+        let files = (self.before.memory_file_bytes, after.memory.memory_file_bytes);
+        add(report, "memory_file_bytes", Ok(files.1 as f64 - files.0 as f64));
         if let (Some(before), Some(sockets)) = (self.sockets_before, after.sockets) {
             // An idle socket holds no buffer, so no growth is a result. Only less than before means
             // that other connections have ended.
@@ -189,6 +187,7 @@ mod tests {
         for (name, value) in [
             ("resident_bytes_per_session", 512.0),
             ("kernel_tcp_bytes_per_session", 81.92),
+            ("server_memory_file_bytes", 0.0),
             ("server_idle_cpu_percent", 0.05),
             ("server_idle_wakeups_per_s", 2.0),
             ("server_opening_cpu_us_per_session", 400.0),

@@ -8,7 +8,7 @@
 //! none.
 
 use std::fs;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::param::clock_ticks_per_second;
 
@@ -16,8 +16,6 @@ use super::report::{Figure, LoadReport};
 
 /// Suffix of the figures of busy time.
 const BUSY: &str = "_busy_s";
-/// A core that was busy for less than this share of the time has no figure of its own.
-const SHOWN_SHARE_MIN: f64 = 0.01;
 
 /// State of all cores at one moment.
 #[derive(Clone, Debug)]
@@ -39,7 +37,6 @@ struct CoreTimes {
 /// Busy time between two moments.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BusyTimes {
-    elapsed: Duration,
     /// Busy seconds by the number of the core.
     cores: Vec<(u32, f64)>,
     stolen_s: f64,
@@ -64,7 +61,7 @@ impl MachineTimes {
             cores.push((now.number, (elapsed.as_secs_f64() - idle_s).max(0.0)));
             stolen_s += seconds(now.stolen.saturating_sub(before.stolen));
         }
-        BusyTimes { elapsed, cores, stolen_s }
+        BusyTimes { cores, stolen_s }
     }
 }
 
@@ -81,13 +78,13 @@ fn parse(text: &str) -> Vec<CoreTimes> {
 }
 
 impl BusyTimes {
-    /// Adds the figures: of the machine, and of each core that did some work.
+    /// Adds the figures: of the machine, and of each core, even of one that did nothing. An absent
+    /// figure would look like one that was not measured.
     pub fn add_to(&self, report: &mut LoadReport) {
         let mut add = |name: &str, value: f64| report.add_figure(Figure::new(name, value));
         add("machine_busy_s", self.cores.iter().map(|(_, busy_s)| busy_s).sum());
         add("machine_stolen_s", self.stolen_s);
-        let shown_s = SHOWN_SHARE_MIN * self.elapsed.as_secs_f64();
-        for (number, busy_s) in self.cores.iter().filter(|(_, busy_s)| *busy_s >= shown_s) {
+        for (number, busy_s) in &self.cores {
             add(&format!("machine_core{number}{BUSY}"), *busy_s);
         }
     }
@@ -103,6 +100,7 @@ pub fn busy_figures(report: &LoadReport) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::time::Duration;
 
     use super::*;
     use crate::load::manifest::Manifest;
@@ -125,16 +123,18 @@ mod tests {
         let at = Instant::now();
         let before = MachineTimes { at, cores: vec![core(0, 100, 7), core(1, 100, 0)] };
         let ten_s = Duration::from_secs(10);
-        let idle = (9.95 / tick_s).round() as u64;
+        let idle = (10.0 / tick_s).round() as u64;
         let cores = vec![core(0, 100 + idle, 9), core(1, 100, 1), core(2, 0, 50)];
         let busy = MachineTimes { at: at + ten_s, cores }.since(&before);
         let mut report = LoadReport::new("fanout", Manifest::new("h", BTreeMap::new()));
         busy.add_to(&mut report);
         let value = |name| report.figure(name).and_then(|figure| figure.value);
-        assert!((value("machine_busy_s").unwrap() - 10.05).abs() < 1e-9);
+        assert!((value("machine_busy_s").unwrap() - 10.0).abs() < 1e-9);
         assert!((value("machine_stolen_s").unwrap() - 3.0 * tick_s).abs() < 1e-9);
         assert_eq!(value("machine_core1_busy_s"), Some(10.0));
-        assert_eq!(busy_figures(&report), ["machine_busy_s", "machine_core1_busy_s"]);
+        assert!(value("machine_core0_busy_s").unwrap() < 1e-9, "idle, and measured");
+        let names = ["machine_busy_s", "machine_core0_busy_s", "machine_core1_busy_s"];
+        assert_eq!(busy_figures(&report), names);
     }
 
     #[cfg(target_os = "linux")]

@@ -20,7 +20,7 @@
 //! // The scenario calls processes.listen()? in its second().
 //! let measured = engine::run(plan, &mut run)?;
 //! let others = run.processes.finish(&measured)?;     // waits until all helpers are done
-//! let mut report = run.measurement.finish(&measured, ...);
+//! let mut report = run.measurement.finish(&measured);
 //! others.add_to(&mut report)?;                       // adds the reports of all helpers
 //! // Compute quotients here, from the total counts.
 //! ```

@@ -10,7 +10,7 @@ use clap::ValueEnum;
 
 use super::connection::{ConnectionHead, ConnectionPhase, Ended, Reason};
 use super::engine::Speak;
-use super::report::{Distribution, Figure, LoadReport, RateSeries, Series};
+use super::report::{Distribution, Figure, LoadReport, NOT_CLOSED, RateSeries, Series};
 use super::target::Target;
 use crate::rtmp::client::Purpose;
 use crate::time::Time;
@@ -186,7 +186,7 @@ impl Tally {
         self.held -= u32::from(was_there);
         if ended.reason.is_failure() {
             let kind = match ended.reason {
-                Reason::Timeout if was_there => "not_closed_by_server",
+                Reason::Timeout if was_there => NOT_CLOSED,
                 _ => ended.reason.kind(),
             };
             *self.failed.entry(kind).or_default() += 1;

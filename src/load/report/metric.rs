@@ -22,8 +22,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::metric_table::METRICS;
+use super::metric_table::{MAIN_DISTRIBUTIONS, METRICS};
 use super::quantity::MetricUnit;
+use crate::load::connection::Reason;
 
 /// A row of the table.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -136,6 +137,10 @@ pub const QUANTILES: [Quantile; 6] = [
     Quantile { name: "max", heading: "max", share: 1.0 },
 ];
 
+/// The family of failures of sessions.
+const SESSIONS_FAILED: &str = "failed_*";
+/// The failure of a session that had reached its stage and that the server was to close.
+pub(in crate::load) const NOT_CLOSED: &str = "not_closed_by_server";
 /// Suffix of the quantiles of a distribution.
 const QUANTILE_UNIT: &str = "_ms";
 
@@ -200,6 +205,13 @@ impl Metric {
         Self::find(MetricKind::Series, name)
     }
 
+    /// Returns the distribution whose quantiles are figures of `command` without its name, such as
+    /// `p99_ms`.
+    pub(super) fn main_distribution_of(command: &str) -> Option<&'static str> {
+        let main = MAIN_DISTRIBUTIONS.iter().find(|(known, _)| *known == command);
+        main.map(|(_, distribution)| *distribution)
+    }
+
     fn find(kind: MetricKind, name: &str) -> Option<&'static Self> {
         let mut rows = METRICS.iter().filter(|metric| metric.kind == kind);
         rows.find(|metric| metric.is_called(name))
@@ -213,12 +225,40 @@ impl Metric {
 
     /// Returns whether the row describes what is called `name`.
     fn is_called(&self, name: &str) -> bool {
-        match self.name.split_once('*') {
-            None => self.name == name,
-            Some((before, after)) => name
-                .strip_prefix(before)
-                .and_then(|rest| rest.strip_suffix(after))
-                .is_some_and(|words| !words.is_empty()),
+        self.name == name && !self.name.contains('*') || self.words_of(name).is_some()
+    }
+
+    /// Returns the words that stand in `name` for the `*` of the row.
+    pub(super) fn words_of<'a>(&self, name: &'a str) -> Option<&'a str> {
+        let (before, after) = self.name.split_once('*')?;
+        let words = name.strip_prefix(before)?.strip_suffix(after)?;
+        Some(words).filter(|words| !words.is_empty())
+    }
+
+    /// Returns whether a report can have these words for the `*`. Failures have a closed list, so
+    /// that a misspelt one is not taken for one that never happened.
+    pub(super) fn may_have_words(&self, words: &str) -> bool {
+        self.group != MetricGroup::Failure || self.failures().any(|known| known == words)
+    }
+
+    /// Returns the words of a family of failures.
+    fn failures(&self) -> impl Iterator<Item = &'static str> {
+        let of_sessions = (self.name == SESSIONS_FAILED).then_some(NOT_CLOSED);
+        Reason::FAILURES.into_iter().chain(of_sessions)
+    }
+
+    /// Returns the names of the figures of this row.
+    fn names(&self) -> Vec<String> {
+        let is_family = self.group == MetricGroup::Failure && self.name.contains('*');
+        match self.kind {
+            MetricKind::Figure if is_family => {
+                self.failures().map(|words| self.name.replace('*', words)).collect()
+            }
+            MetricKind::Figure => vec![self.name.to_owned()],
+            MetricKind::Series => Vec::new(),
+            MetricKind::Distribution => {
+                QUANTILES.iter().map(|quantile| quantile.of(self.name)).collect()
+            }
         }
     }
 
@@ -231,18 +271,11 @@ impl Metric {
     /// the quantiles of its distributions.
     pub fn figures_of(command: &str) -> Vec<String> {
         let rows = METRICS.iter().filter(|metric| metric.commands.contains(&command));
-        let names = rows.flat_map(|metric| match metric.kind {
-            MetricKind::Figure => vec![metric.name.to_owned()],
-            MetricKind::Series => Vec::new(),
-            MetricKind::Distribution => {
-                QUANTILES.iter().map(|quantile| quantile.of(metric.name)).collect()
-            }
-        });
-        names.collect()
+        rows.flat_map(Self::names).collect()
     }
 }
 
-/// Stands for the quantiles of the first distribution of a report, whichever that is.
+/// Stands for the quantiles of the main distribution of a command, whichever that is.
 static MAIN_DISTRIBUTION: Metric = Metric {
     kind: MetricKind::Distribution,
     ..lower("", MetricUnit::Ms, super::metric_table::MEASURED, "the main distribution")
@@ -312,6 +345,16 @@ mod tests {
 
     use super::*;
     use crate::load::subcommand::LoadCommand;
+
+    #[test]
+    fn each_measurement_has_a_main_distribution_that_it_measures() {
+        for command in super::super::metric_table::MEASURED {
+            let main = Metric::main_distribution_of(command).expect(command);
+            let metric = Metric::of_distribution(main).expect(main);
+            assert!(metric.commands.contains(command), "{command}: {main}");
+            assert_ne!(metric.group, MetricGroup::Generator, "{command}");
+        }
+    }
 
     fn name_of(figure: &str) -> Option<&'static str> {
         Metric::of_figure(figure).map(|metric| metric.name)

@@ -26,6 +26,16 @@ const SENT: Commands = &["fanout", "ingest", "publish"];
 const FAILURES: Commands = &["idle", "churn", "fanout"];
 const STALLS: Commands = &["fanout", "play"];
 
+/// The main distribution of each command.
+pub(super) static MAIN_DISTRIBUTIONS: &[(&str, &str)] = &[
+    ("idle", "to_stage"),
+    ("churn", "session"),
+    ("fanout", "latency"),
+    ("ingest", "write_delay"),
+    ("publish", "write_delay"),
+    ("play", "video_jitter"),
+];
+
 /// All metrics.
 pub static METRICS: &[Metric] = &[
     // Sessions.
@@ -75,7 +85,9 @@ pub static METRICS: &[Metric] = &[
     higher("frames_received", Count, FANOUT, "frames of the window that arrived"),
     lower("frames_lost", Count, FANOUT, "frames that had not arrived two seconds after the window")
         .needs(&[WholeRun]),
-    lower("frames_lost_share", Share, FANOUT, "lost frames by expected frames").worst(),
+    lower("frames_lost_share", Share, FANOUT, "lost frames by expected frames")
+        .worst()
+        .needs(&[WholeRun]),
     lower("frames_duplicated", Count, FANOUT, "frames that arrived again"),
     lower("frames_out_of_order", Count, FANOUT, "frames that arrived after a later one"),
     lower("frames_corrupt", Count, FANOUT, "frames with wrong bytes, or of another stream"),
@@ -300,7 +312,7 @@ pub static METRICS: &[Metric] = &[
         .worst()
         .group(Machine)
         .needs(&[ServerPid]),
-    lower("machine_core*_busy_s", S, BUSY, "busy time of one core, if it did some work")
+    lower("machine_core*_busy_s", S, BUSY, "busy time of one core")
         .worst()
         .group(Machine)
         .needs(&[ServerPid]),

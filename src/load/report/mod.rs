@@ -29,6 +29,7 @@ pub use comparison_page::comparison_page;
 pub use distribution::{Distribution, Interval};
 pub use hdr::interval_log;
 pub use html::page;
+pub(super) use metric::NOT_CLOSED;
 pub use metric::{Better, Combine, Metric, MetricGroup, MetricKind, Need, QUANTILES, Quantile};
 pub use metric_table::METRICS;
 pub use model::{Figure, LoadReport, ReportError, Series};

@@ -30,8 +30,8 @@ pub struct LoadReport {
     /// Single numbers. The percentiles of the distributions are not included, see
     /// [`LoadReport::all_figures`].
     pub figures: Vec<Figure>,
-    /// Distributions of durations. The first is the main one of the command: its percentiles may be
-    /// used without its name.
+    /// Distributions of durations. The percentiles of the main one of the command may be used
+    /// without its name, see [`LoadReport::main_distribution`].
     pub distributions: Vec<Distribution>,
     /// Values over the time of the run.
     pub series: Vec<Series>,
@@ -132,10 +132,31 @@ impl LoadReport {
     /// `p99_ms`, and `p99.9` is read as `p999`.
     pub fn figure(&self, name: &str) -> Option<Figure> {
         let name = name.replace('.', "");
-        let main = self.distributions.first().map(|main| format!("{}_{name}", main.name()));
+        let main = self.main_distribution().map(|main| format!("{main}_{name}"));
         let all = self.all_figures();
         let named = |name: &str| all.iter().find(|figure| figure.name == name).cloned();
         named(&name).or_else(|| main.as_deref().and_then(named))
+    }
+
+    /// Returns whether the figure is the busy time of a core that did next to nothing. Tables leave
+    /// it out, because a machine may have a hundred of them.
+    pub(super) fn is_idle_core(&self, figure: &Figure) -> bool {
+        const SHOWN_SHARE_MIN: f64 = 0.01;
+        let rest = figure.name.strip_prefix("machine_core").and_then(|rest| rest.split_once('_'));
+        let all = rest.map(|(_, rest)| format!("machine_{rest}"));
+        let all = self.figures.iter().find(|known| Some(&known.name) == all.as_ref());
+        let busy = all.and_then(|all| all.value).zip(figure.value);
+        busy.is_some_and(|(all, core)| core <= SHOWN_SHARE_MIN * all)
+    }
+
+    /// Returns the name of the main distribution of the command, whether or not anything was
+    /// recorded. For a command of another version it is the first that is not of the generator.
+    pub(super) fn main_distribution(&self) -> Option<&str> {
+        let first = || {
+            let is_own = |known: &&Distribution| known.group() == MetricGroup::Generator;
+            self.distributions.iter().find(|known| !is_own(known)).map(Distribution::name)
+        };
+        Metric::main_distribution_of(&self.command).or_else(first)
     }
 
     /// Merges the report of another process that did a share of the same work.
@@ -360,7 +381,7 @@ impl Series {
         }
     }
 
-    /// Adds the values of another process. Between its points each series keeps its last value.
+    /// Adds the values of another process.
     fn merge(&mut self, other: &Self) {
         let mut times: Vec<_> =
             self.points.iter().chain(&other.points).map(|(at_s, _)| *at_s).collect();
@@ -370,9 +391,19 @@ impl Series {
         self.points = sum.collect();
     }
 
+    /// Returns the value at a time. A state lasts until the next point. A rate is that of the time
+    /// since the point before it, and nothing happens after the last point.
     fn at(&self, at_s: f64) -> f64 {
-        let count = self.points.partition_point(|(point, _)| *point <= at_s);
-        self.points[..count].last().map_or(0.0, |(_, value)| *value)
+        let point = if self.is_rate() {
+            self.points.get(self.points.partition_point(|(point, _)| *point < at_s))
+        } else {
+            self.points[..self.points.partition_point(|(point, _)| *point <= at_s)].last()
+        };
+        point.map_or(0.0, |(_, value)| *value)
+    }
+
+    const fn is_rate(&self) -> bool {
+        matches!(self.unit, MetricUnit::PerS | MetricUnit::BitPerS | MetricUnit::Percent)
     }
 }
 
@@ -427,6 +458,7 @@ impl std::error::Error for ReportError {}
 mod tests {
     use std::time::Duration;
 
+    use super::super::threshold::Threshold;
     use super::*;
 
     fn report() -> LoadReport {
@@ -603,6 +635,57 @@ mod tests {
         sum.merge(&series(&[(0.5, 10.0), (1.0, 20.0), (4.0, 0.0)]));
         let points = [(0.0, 1.0), (0.5, 11.0), (1.0, 22.0), (3.0, 24.0), (4.0, 4.0)];
         assert_eq!(sum.points, points);
+    }
+
+    /// Three events until 1.0 and 2.0 each, and twelve from 0.5 to 1.5, are 18 in all.
+    #[test]
+    fn rates_of_processes_add_up_to_what_happened() {
+        let series = |points: &[(f64, f64)]| {
+            let mut series = Series::new("failures");
+            points.iter().for_each(|(at_s, value)| series.push(*at_s, *value));
+            series
+        };
+        let mut sum = series(&[(1.0, 3.0), (2.0, 3.0)]);
+        sum.merge(&series(&[(0.5, 0.0), (1.5, 12.0)]));
+        assert_eq!(sum.points, [(0.5, 3.0), (1.0, 15.0), (1.5, 15.0), (2.0, 3.0)]);
+        let total = sum.points.iter().map(|(_, rate)| 0.5 * rate).sum::<f64>();
+        assert_eq!(total, 18.0);
+    }
+
+    #[test]
+    fn percentiles_without_a_name_are_never_those_of_the_generator() {
+        let mut play = LoadReport::new("play", Manifest::new("h", BTreeMap::new()));
+        let mut lateness = Distribution::new("lateness");
+        lateness.record(Duration::ZERO, 10);
+        play.distributions.push(lateness);
+        assert_eq!(play.figure("p99_ms"), None);
+        let threshold = Threshold::of_figure("p99_ms>20").unwrap();
+        assert!(!threshold.judge(&play).unwrap().is_met());
+        let mut idle = LoadReport { command: "idle".to_owned(), ..play.clone() };
+        let mut tcp = Distribution::new("tcp");
+        tcp.record(Duration::ZERO, 10);
+        idle.distributions.insert(0, tcp);
+        assert!(!threshold.judge(&idle).unwrap().is_met(), "no session reached its stage");
+        let other = LoadReport { command: "of-another-version".to_owned(), ..play };
+        assert_eq!(other.figure("p99_ms"), None);
+    }
+
+    #[test]
+    fn a_core_is_idle_by_its_share_of_all_of_them() {
+        let mut report = LoadReport::new("fanout", Manifest::new("h", BTreeMap::new()));
+        for (name, value) in [
+            ("machine_busy_s", 10.0),
+            ("machine_core0_busy_s", 9.8),
+            ("machine_core1_busy_s", 0.1),
+            ("machine_core2_busy_s", 0.11),
+            ("machine_core3_busy_s_per_gb", 0.0),
+        ] {
+            report.add_figure(Figure::new(name, value));
+        }
+        let idle = report.figures.iter().filter(|figure| report.is_idle_core(figure));
+        assert_eq!(idle.map(|figure| &figure.name).collect::<Vec<_>>(), ["machine_core1_busy_s"]);
+        let table = super::super::terminal::table(&report);
+        assert!(table.contains("core2_busy") && !table.contains("core1_busy"), "{table}");
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub fn table(report: &LoadReport) -> String {
     let mut text = head(report);
     for block in [
         step_table::text(&report.steps),
-        figures(&report.figures, &mut notes),
+        figures(report, &mut notes),
         distributions(&report.distributions, &mut notes),
         series(&report.series),
     ] {
@@ -89,9 +89,9 @@ pub(super) fn ordered(figures: &[Figure]) -> Vec<&Figure> {
     ordered
 }
 
-fn figures(figures: &[Figure], notes: &mut Notes) -> String {
+fn figures(report: &LoadReport, notes: &mut Notes) -> String {
     let mut grid = Grid::default();
-    for figure in ordered(figures) {
+    for figure in ordered(&report.figures).into_iter().filter(|known| !report.is_idle_core(known)) {
         grid.push([harmless(&figure.name), shown(figure, notes)]);
     }
     if grid.is_empty() { String::new() } else { grid.text(["figures"]) }

@@ -1,4 +1,4 @@
-//! Thresholds: `p99_ms>20`, or for two sides of a comparison `p99_ms>1.1x`.
+//! Thresholds: `p99_ms>20`, or for the two sides of a comparison `p99_ms>1.1x`.
 //!
 //! Owns the syntax of a threshold, its check before a run, and its judgement. Figures without a
 //! threshold are not judged.
@@ -14,7 +14,7 @@ use super::quantity::number;
 use crate::load::LoadError;
 use crate::text::edit_distance;
 
-/// A bound on a figure, or on the ratio of a figure in two runs.
+/// A bound on a figure, or on the ratio of a figure on two sides.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Threshold {
     text: String,
@@ -94,7 +94,7 @@ impl Threshold {
         threshold.ok_or_else(|| expected.to_owned())
     }
 
-    /// Parses a bound on the ratio of a figure in two runs.
+    /// Parses a bound on the ratio of a figure on two sides.
     ///
     /// # Errors
     /// A text that says what was expected.
@@ -133,10 +133,11 @@ impl Threshold {
     /// # Errors
     /// [`LoadError::UnknownFigure`] or [`LoadError::BadThreshold`].
     pub fn check(&self, command: &str, has_server_pid: bool) -> Result<(), LoadError> {
-        let names = || Metric::figures_of(command);
-        let Some(metric) = Metric::of_figure(&self.figure) else {
-            return Err(self.unknown(names().into_iter()));
-        };
+        let unknown = || self.unknown(Metric::figures_of(command).into_iter());
+        let metric = Metric::of_figure(&self.figure).ok_or_else(unknown)?;
+        if metric.words_of(&self.figure).is_some_and(|words| !metric.may_have_words(words)) {
+            return Err(unknown());
+        }
         let bad = |reason| LoadError::BadThreshold { threshold: self.text.clone(), reason };
         if !metric.commands.contains(&command) {
             let others = metric.commands.join(", ");
@@ -358,9 +359,18 @@ mod tests {
         };
         assert_eq!(check("p99.9_ms>20", "idle", false), "");
         assert_eq!(check("failed_timeout>0", "churn", false), "");
+        assert_eq!(check("failed_not_closed_by_server>0", "churn", false), "");
+        assert_eq!(check("machine_core12_busy_s>9", "churn", true), "");
         assert_eq!(check("server_cpu_s>2s", "ingest", true), "");
         for (text, command, expected) in [
             ("latency_p98_ms>1", "fanout", "no such figure; the nearest are latency_p90_ms, "),
+            ("failed_timeuot>0", "churn", "no such figure; the nearest are failed_timeout, "),
+            (
+                "players_failed_rset>0",
+                "fanout",
+                "no such figure; the nearest are players_failed_reset",
+            ),
+            ("players_failed_not_closed_by_server>0", "fanout", "no such figure; the nearest are "),
             ("stalls>0", "idle", "load idle does not measure this; fanout, play do"),
             ("server_cpu_s>1", "ingest", "this figure needs --server-pid"),
             ("p99_ms>20s", "fanout", "expected a number in ms, got one in s"),
