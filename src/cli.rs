@@ -309,6 +309,7 @@ impl From<&LoadError> for Exit {
             LoadError::BadTarget { .. }
             | LoadError::BadThreshold { .. }
             | LoadError::ComparedRuns { .. }
+            | LoadError::ComparedTwice { .. }
             | LoadError::UnknownFigure { .. }
             | LoadError::KeyList { .. }
             | LoadError::KeyCount { .. } => Self::Usage,

@@ -294,7 +294,7 @@ pub const LOAD_HTTP_HEAD_BYTES_MAX: usize = 64 * KIB;
 pub const LOAD_KEYS_BYTES_MAX: u64 = 16 * MIB as u64;
 /// Length of a file to publish, which is read as a whole.
 pub const LOAD_FILE_BYTES_MAX: u64 = GIB;
-/// Most reports of each side of a comparison. The exact test takes the third power of it.
+/// Most reports of each side of a comparison. The exact test takes the fourth power of it.
 pub const LOAD_COMPARED_RUNS_MAX: usize = 32;
 /// Bytes that wait for a player of the raw relay, before the player is dropped.
 pub const FLOOR_WAITING_BYTES_MAX: usize = 8 * MIB;

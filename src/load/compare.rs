@@ -3,6 +3,7 @@
 //! Owns the flags, reading the reports, and the refusal of runs that cannot be compared. It
 //! measures nothing.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -10,7 +11,9 @@ use clap::Args;
 
 use super::LoadError;
 use super::options::{check_files, write_file, write_out};
-use super::report::{ComparedRun, Comparison, LoadReport, Threshold, comparison_page};
+use super::report::{
+    ComparedRun, Comparison, JudgedThreshold, LoadReport, Threshold, comparison_page,
+};
 use super::subcommand::{Judgement, LoadVerdict};
 use crate::limits::LOAD_COMPARED_RUNS_MAX;
 use crate::text::Escaped;
@@ -22,8 +25,9 @@ pub struct Compare {
     /// is the one to judge.
     #[arg(required = true, value_name = "REPORT")]
     pub reports: Vec<PathBuf>,
-    /// The reports to judge. Several runs a side show what is noise: at least four, taking turns
-    /// with those of the other side.
+    /// The reports to judge. Several runs a side show what is noise: at least four to judge a
+    /// threshold, and about seven to find a single figure, taking turns with those of the other
+    /// side.
     #[arg(long, value_name = "REPORT", num_args = 1..)]
     pub with: Vec<PathBuf>,
     /// Compare the reports even if their conditions differ, and list the differences.
@@ -36,8 +40,8 @@ pub struct Compare {
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
     /// Exit with code 15 if this condition holds for the figure of the second side divided by that
-    /// of the first, such as 'p99_ms>1.1x', and the difference is not within the noise. May be
-    /// repeated.
+    /// of the first, such as 'p99_ms>1.1x', and the difference is not within the noise of this
+    /// figure. May be repeated.
     #[arg(long, value_name = "THRESHOLD", value_parser = Threshold::of_ratio)]
     pub fail_if: Vec<Threshold>,
 }
@@ -65,7 +69,7 @@ impl Compare {
         }
         let judged = self.fail_if.iter().map(|threshold| comparison.judge(threshold));
         let judged = judged.collect::<Result<Vec<_>, _>>()?;
-        self.write(&comparison)?;
+        self.write(&comparison, &judged)?;
         Ok(Judgement::of(&judged, &[]))
     }
 
@@ -75,6 +79,7 @@ impl Compare {
             [first, second] if self.with.is_empty() => [first, second].map(std::slice::from_ref),
             reports => [reports, &self.with],
         };
+        sides.iter().try_for_each(|side| check_runs(side))?;
         let is_valid = |side: &&[PathBuf]| (1..=LOAD_COMPARED_RUNS_MAX).contains(&side.len());
         match sides.iter().all(is_valid) {
             true => Ok(sides),
@@ -82,18 +87,28 @@ impl Compare {
         }
     }
 
-    fn write(&self, comparison: &Comparison) -> Result<(), LoadError> {
+    fn write(&self, comparison: &Comparison, judged: &[JudgedThreshold]) -> Result<(), LoadError> {
         let stdout = Some(Path::new("-"));
         if [&self.json, &self.html].iter().all(|path| path.as_deref() != stdout) {
             write_out(&comparison.text())?;
         }
         if let Some(path) = &self.json {
             let file = path.display().to_string();
-            let text = comparison.to_json().map_err(|error| LoadError::Report { file, error })?;
+            let text = comparison.to_json(judged);
+            let text = text.map_err(|error| LoadError::Report { file, error })?;
             write_file(path, &text)?;
         }
-        self.html.as_ref().map_or(Ok(()), |path| write_file(path, &comparison_page(comparison)))
+        let page = || comparison_page(comparison, judged);
+        self.html.as_ref().map_or(Ok(()), |path| write_file(path, &page()))
     }
+}
+
+/// Checks that a side has no report twice, which would look like runs that agree.
+fn check_runs(side: &[PathBuf]) -> Result<(), LoadError> {
+    let real = |path: &PathBuf| fs::canonicalize(path).unwrap_or_else(|_| path.clone());
+    let mut known = BTreeSet::new();
+    let again = side.iter().find(|path| !known.insert(real(path)));
+    again.map_or(Ok(()), |path| Err(LoadError::ComparedTwice { file: path.display().to_string() }))
 }
 
 fn read(paths: &[PathBuf]) -> Result<Vec<ComparedRun>, LoadError> {

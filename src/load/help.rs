@@ -21,7 +21,7 @@ Exit codes:
  13  the server ended what the measurement depends on, before anything was measured
  14  the generator did not keep up: its figures are withheld, but the report is written
  15  a threshold of --fail-if was missed; the report is written
- 16  the two runs cannot be compared
+ 16  the two sides cannot be compared
  17  the file to publish is not a valid FLV file
  18  the generator cannot generate this load: the run ended early, and the report is written
  19  more of the load failed than --failed-max-share allows; the report is written"
@@ -38,7 +38,7 @@ Examples:
   tiderace load compare before.json after.json --fail-if 'p99_ms>1.1x'
 
 Thresholds use the names of the table. Each percentile of a distribution is a figure, such as
-connect_p99_ms. For the first distribution of a report the short form p99_ms works, too. They are
+connect_p99_ms. For the main distribution of a command the short form p99_ms works, too. They are
 checked before the run: a figure that the command does not measure is refused at once."
 );
 

@@ -139,6 +139,11 @@ pub enum LoadError {
         /// Runs of the two sides.
         runs: [usize; 2],
     },
+    /// A side of a comparison has the same report twice.
+    ComparedTwice {
+        /// The file.
+        file: String,
+    },
     /// A threshold has a figure or a unit that the command does not measure.
     BadThreshold {
         /// The threshold as written.
@@ -213,6 +218,10 @@ impl fmt::Display for LoadError {
                 f,
                 "expected 1 to {LOAD_COMPARED_RUNS_MAX} reports a side, got {first} and {second}: \
                  name two reports, or those of the second side after --with"
+            ),
+            Self::ComparedTwice { file } => write!(
+                f,
+                "{file}: expected each report once a side, got it twice: name every run once"
             ),
             Self::BadThreshold { threshold, reason } => {
                 write!(f, "{threshold}: {reason}")

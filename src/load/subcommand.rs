@@ -45,8 +45,9 @@ pub enum LoadCommand {
     Ingest(Ingest),
     /// Compare two reports, or several of each of two sides.
     ///
-    /// The same program differs from run to run. With at least four runs a side, the table says of
-    /// each figure whether the difference is larger than this noise.
+    /// The same program differs from run to run. With several runs a side, the table shows of each
+    /// figure whether the difference is larger than this noise. Four a side can judge a threshold,
+    /// and about seven find a single figure of the table.
     #[command(after_long_help = help::COMPARE)]
     Compare(Compare),
     /// Relay length-prefixed frames at the cost of the kernel alone: the floor for any server.
@@ -106,7 +107,7 @@ pub enum LoadVerdict {
     Failed,
     /// A threshold was missed.
     Missed,
-    /// The two runs cannot be compared.
+    /// The two sides cannot be compared.
     Incomparable,
 }
 

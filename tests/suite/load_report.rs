@@ -188,6 +188,7 @@ fn several_runs_a_side_tell_a_difference_from_noise_in_every_form() {
     assert_eq!(code, Some(15));
     let file: serde_json::Value = serde_json::from_str(&fs::read_to_string(json).unwrap()).unwrap();
     assert_eq!((&file["can_tell"], file["second"].as_array().unwrap().len()), (&true.into(), 5));
+    assert_eq!(file["thresholds"][0]["verdict"], "missed");
     assert!(fs::read_to_string(html).unwrap().contains("<td class=\"worse\">worse</td>"));
 }
 
@@ -199,6 +200,11 @@ fn a_comparison_needs_a_run_on_each_side() {
     assert_eq!(output.status.code(), Some(2));
     let errors = text(&output.stderr);
     assert!(errors.contains("expected 1 to 32 reports a side, got 1 and 0"), "{errors}");
+    let other = folder.report("b.json", &report(1100));
+    let twice = load(&["compare", &other, "--with", &only, &only]);
+    assert_eq!(twice.status.code(), Some(2));
+    let expected = format!("tiderace: {only}: expected each report once a side, got it twice");
+    assert!(text(&twice.stderr).starts_with(&expected), "{twice:?}");
 }
 
 #[test]

@@ -5,8 +5,9 @@
 //!
 //! Runs of the same program differ, and a table of fifty figures always has some that moved. A row
 //! counts as different only if the exact rank-sum test finds it so among all rows of the table, see
-//! [`discoveries`]. Otherwise it is within the noise. With fewer than four runs a side no order of
-//! the values is rare enough, so nothing can be told.
+//! [`discoveries`]. Otherwise it is within the noise. A threshold names its figure in advance, so
+//! the test of that row alone decides it. With fewer than four runs a side no order of the values
+//! is rare enough, so nothing can be told.
 
 use std::collections::BTreeSet;
 
@@ -19,7 +20,8 @@ use super::quantity::MetricUnit;
 use super::threshold::{JudgedThreshold, Threshold};
 use crate::load::LoadError;
 use crate::load::statistics::{
-    Estimate, critical_side_sum, discoveries, median, ratio_of_sides, side_difference_p,
+    ALPHA, Estimate, critical_side_sum, discoveries, least_side_difference_p, median,
+    ratio_of_sides, side_difference_p,
 };
 
 /// Relative difference that the histograms cannot tell, because they have three digits.
@@ -62,6 +64,8 @@ pub(super) struct ComparedRow {
 pub(super) struct Spread {
     pub(super) values: Vec<f64>,
     pub(super) median: Option<f64>,
+    /// Runs of the side. Those without a value are not among `values`.
+    pub(super) runs: usize,
     /// Why a run has no value.
     pub(super) withheld: Option<String>,
 }
@@ -158,37 +162,110 @@ impl Comparison {
         doubts
     }
 
-    /// Judges a bound on a ratio. A ratio within the noise meets every bound. If there are too few
-    /// runs to know the noise, the ratio alone decides.
+    /// Returns how many rows have to differ as clearly as the runs allow before the procedure
+    /// counts any of them as different, and among how many rows that is.
+    pub(super) fn discoveries_min(&self) -> (usize, usize) {
+        let [first, second] = self.sides.each_ref().map(Vec::len);
+        let is_tested = |row: &&ComparedRow| {
+            let outcomes = [RowOutcome::WithinNoise, RowOutcome::Better, RowOutcome::Worse];
+            outcomes.contains(&row.outcome)
+        };
+        let rows = self.rows.iter().filter(is_tested).count();
+        let least = least_side_difference_p(first, second) * rows as f64 / ALPHA;
+        (least.ceil() as usize, rows)
+    }
+
+    /// Judges a bound on a ratio by the test of its row alone: a figure that was named in advance
+    /// is not one of many. A ratio within the noise meets every bound. If there are too few runs to
+    /// know the noise, the ratio alone decides.
     ///
     /// # Errors
     /// [`LoadError::UnknownFigure`].
     pub fn judge(&self, threshold: &Threshold) -> Result<JudgedThreshold, LoadError> {
-        let main = self.runs().next().and_then(|run| run.report.distributions.first());
-        let main = main.map(|main| format!("{}_{}", main.name(), threshold.figure()));
+        let main = self.runs().next().and_then(|run| run.report.main_distribution());
+        let main = main.map(|main| format!("{main}_{}", threshold.figure()));
         let named = |name: &str| self.rows.iter().find(|row| row.name == name);
         let row = named(threshold.figure()).or_else(|| main.as_deref().and_then(named));
         let Some(row) = row else {
             return Err(threshold.unknown(self.rows.iter().map(|row| row.name.clone())));
         };
         let (Some(first), Some(second)) = (row.first.median, row.second.median) else {
-            let reason = row.first.withheld.as_deref().or(row.second.withheld.as_deref());
-            return Ok(threshold.withheld(&row.name, reason.unwrap_or("it was not measured")));
+            let empty = if row.first.median.is_none() { &row.first } else { &row.second };
+            let reason = empty.withheld.as_deref().unwrap_or("it was not measured");
+            return Ok(threshold.withheld(&row.name, reason));
         };
-        let medians = if first == second { 1.0 } else { second / first };
-        let ratio = row.ratio.map_or(medians, |ratio| ratio.value);
-        let judged = threshold.judge_ratio(&row.name, ratio, [first, second], row.outcome.text());
-        let is_noise = row.outcome == RowOutcome::WithinNoise;
-        Ok(if is_noise { judged.met() } else { judged })
+        let alone = row.alone();
+        let mut certainty = alone.text().to_owned();
+        if row.first.is_partial() || row.second.is_partial() {
+            let [first, second] = [&row.first, &row.second].map(Spread::share_of_runs);
+            certainty += &format!(", {first} and {second} runs have it");
+        }
+        let medians = || if first == second { Some(1.0) } else { row.ratio_of_medians() };
+        let judged = match row.ratio.map(|ratio| ratio.value).or_else(medians) {
+            Some(ratio) => threshold.judge_ratio(&row.name, ratio, [first, second], &certainty),
+            None => {
+                let reason = format!("there is no ratio of {second} to {first}, {certainty}");
+                threshold.withheld(&row.name, &reason)
+            }
+        };
+        Ok(if alone.is_noise() { judged.met() } else { judged })
     }
 }
 
-/// Returns the names of all figures in order of appearance.
+/// What the test of a row alone says about the difference of its sides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Certainty {
+    Same,
+    CannotTell,
+    WithinNoise,
+    BeyondNoise,
+}
+
+impl Certainty {
+    const fn text(self) -> &'static str {
+        match self {
+            Self::Same => "same",
+            Self::CannotTell => "cannot tell",
+            Self::WithinNoise => "within noise",
+            Self::BeyondNoise => "beyond the noise",
+        }
+    }
+
+    /// Returns whether the sides count as equal.
+    const fn is_noise(self) -> bool {
+        matches!(self, Self::Same | Self::WithinNoise)
+    }
+}
+
+impl ComparedRow {
+    fn alone(&self) -> Certainty {
+        let runs = critical_side_sum(self.first.values.len(), self.second.values.len());
+        match (runs, self.p) {
+            _ if is_same(self) => Certainty::Same,
+            (Some(_), Some(p)) if p > ALPHA => Certainty::WithinNoise,
+            (Some(_), Some(_)) => Certainty::BeyondNoise,
+            _ => Certainty::CannotTell,
+        }
+    }
+
+    /// Returns the quotient of the medians, for a row without an estimate because a run has zero.
+    /// A ratio to nothing, or of values below zero, has no meaning.
+    pub(super) fn ratio_of_medians(&self) -> Option<f64> {
+        let is_negative = self.first.values.iter().chain(&self.second.values).any(|v| *v < 0.0);
+        let (first, second) = self.first.median.zip(self.second.median)?;
+        (first > 0.0 && !is_negative).then(|| second / first)
+    }
+}
+
+/// Returns the names of all figures in order of appearance, without cores that were idle in all
+/// runs.
 fn names<'a>(reports: impl Iterator<Item = &'a LoadReport>) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
-    for figure in reports.flat_map(LoadReport::all_figures) {
-        if !names.contains(&figure.name) {
-            names.push(figure.name);
+    for report in reports {
+        for figure in report.all_figures() {
+            if !names.contains(&figure.name) && !report.is_idle_core(&figure) {
+                names.push(figure.name);
+            }
         }
     }
     names
@@ -230,8 +307,21 @@ impl Spread {
         let values: Vec<_> = figures.iter().filter_map(value).collect();
         let mut sorted = values.clone();
         sorted.sort_by(f64::total_cmp);
-        let withheld = figures.iter().flatten().find_map(|figure| figure.withheld.clone());
-        Self { median: median(&sorted), values, withheld }
+        let mut withheld = figures.iter().flatten().find_map(|figure| figure.withheld.clone());
+        if !values.is_empty() && values.len() < figures.len() {
+            withheld = withheld.or_else(|| Some("a run did not measure it".to_owned()));
+        }
+        Self { median: median(&sorted), values, runs: figures.len(), withheld }
+    }
+
+    /// Returns whether some runs of the side have a value and others have none.
+    pub(super) fn is_partial(&self) -> bool {
+        !self.values.is_empty() && self.values.len() < self.runs
+    }
+
+    /// Formats how many of the runs have a value.
+    pub(super) fn share_of_runs(&self) -> String {
+        format!("{} of {}", self.values.len(), self.runs)
     }
 
     /// Returns the smallest and the largest value.
@@ -383,11 +473,96 @@ mod tests {
         assert_eq!(comparison.commands(), ("fanout", Some("ingest")));
     }
 
+    fn judged_by(text: &str, sides: [Vec<ComparedRun>; 2]) -> JudgedThreshold {
+        Comparison::new(sides).judge(&Threshold::of_ratio(text).unwrap()).unwrap()
+    }
+
+    /// Adds figures to the runs of both sides, one value a run.
+    fn with(
+        name: &str,
+        [mut first, mut second]: [Vec<ComparedRun>; 2],
+        values: [&[f64]; 2],
+    ) -> [Vec<ComparedRun>; 2] {
+        for (side, values) in [&mut first, &mut second].into_iter().zip(values) {
+            for (run, value) in side.iter_mut().zip(values) {
+                run.report.add_figure(Figure::new(name, *value));
+            }
+        }
+        [first, second]
+    }
+
+    #[test]
+    fn a_threshold_is_judged_by_its_own_row_however_many_others_are_noise() {
+        let base = [1.0, 1.1, 0.9, 1.05];
+        let mut sides = [side("a", &base), side("b", &base.map(|cost| cost * 3.0))];
+        for row in 2..42 {
+            let ranks =
+                |from: usize| [0, 1, 2, 3].map(|run| 100.0 + ((from + run) * row % 11) as f64);
+            let name = format!("machine_core{row}_busy_s");
+            sides = with(&name, sides, [&ranks(1), &ranks(5)]);
+        }
+        let comparison = Comparison::new(sides.clone());
+        let row = comparison.rows.iter().find(|row| row.name == "server_cpu_s_per_gb").unwrap();
+        assert_eq!(row.outcome, RowOutcome::WithinNoise, "one row in 41 is found by no four runs");
+        let (least, rows) = comparison.discoveries_min();
+        assert!(least > 20 && rows > 30, "{least} of {rows}");
+        let judged = judged_by("server_cpu_s_per_gb>1.1x", sides);
+        assert!(!judged.is_met() && judged.line.ends_with("beyond the noise"), "{judged:?}");
+    }
+
+    #[test]
+    fn sides_that_are_the_same_meet_every_threshold() {
+        let judged =
+            judged_by("server_cpu_s_per_gb>1.0x", [side("a", &[1.0]), side("b", &[1.001])]);
+        assert!(judged.is_met() && judged.line.ends_with("same"), "{judged:?}");
+    }
+
+    #[test]
+    fn figures_that_only_describe_a_run_have_noise_too() {
+        let five = || [side("a", &[1.0; 5]), side("b", &[1.0; 5])];
+        let base = [5.0, 9.0, 4.0, 8.0, 6.0];
+        let noise = with("opening_s", five(), [&base, &[6.0, 9.5, 5.0, 8.5, 7.0]]);
+        assert!(judged_by("opening_s>1.05x", noise).is_met());
+        let slower = with("opening_s", five(), [&base, &base.map(|s| s * 3.0)]);
+        assert!(!judged_by("opening_s>1.05x", slower).is_met());
+    }
+
+    #[test]
+    fn a_ratio_to_nothing_or_of_values_below_zero_is_withheld() {
+        let one = || [side("a", &[1.0]), side("b", &[1.0])];
+        let judged = |values: [f64; 2]| {
+            judged_by("frames_lost>1.1x", with("frames_lost", one(), [&values[..1], &values[1..]]))
+        };
+        assert!(judged([0.0, 0.0]).is_met());
+        assert!(judged([5.0, 0.0]).is_met(), "zero times as many");
+        let worse = judged([0.0, 5.0]);
+        assert!(!worse.is_met(), "{worse:?}");
+        assert!(worse.line.ends_with("there is no ratio of 5 to 0, cannot tell"), "{worse:?}");
+        assert!(!judged([-2.0, -6.0]).is_met());
+        let zeros = with("frames_lost", one(), [&[-2.0], &[6.0]]);
+        let row = &Comparison::new(zeros).rows[1];
+        assert_eq!((row.name.as_str(), row.ratio_of_medians()), ("frames_lost", None));
+    }
+
+    #[test]
+    fn runs_without_a_value_are_counted_and_give_the_reason_of_their_side() {
+        let [mut first, second] = [side("a", &[1.0; 5]), side("b", &[2.0; 5])];
+        first[2].report.withhold("server_cpu_s_per_gb", "it was late");
+        let judged = judged_by("server_cpu_s_per_gb>1.1x", [first.clone(), second.clone()]);
+        assert!(judged.line.ends_with(", 4 of 5 and 5 of 5 runs have it"), "{judged:?}");
+        let [mut third, mut fourth] = [first, second];
+        for run in &mut fourth {
+            run.report.withhold("server_cpu_s_per_gb", "it had no pid");
+        }
+        third[2].report.withhold("server_cpu_s_per_gb", "it was late");
+        let judged = judged_by("server_cpu_s_per_gb>1.1x", [third, fourth]);
+        assert!(judged.line.ends_with("is withheld: it had no pid"), "{judged:?}");
+    }
+
     #[test]
     fn a_bound_on_a_ratio_is_missed_only_beyond_the_noise() {
         let judged = |text: &str, first: &[f64], second: &[f64]| {
-            let comparison = Comparison::new([side("a", first), side("b", second)]);
-            comparison.judge(&Threshold::of_ratio(text).unwrap()).unwrap()
+            judged_by(text, [side("a", first), side("b", second)])
         };
         let bound = "server_cpu_s_per_gb>1.1x";
         let missed = judged(bound, &[1.0], &[1.5]);

@@ -13,12 +13,13 @@ use super::model::Series;
 use super::page_parts::{Html, document, figure, legend_of, warning};
 use super::plot::{Axis, HALF, Line, Plot, PlotSize, WIDE};
 use super::plot_points::{self, Moment};
+use super::threshold::JudgedThreshold;
 
 /// CSS classes of the sides, for all runs together and for each.
 const CLASSES: [[&str; 2]; 2] = [["side-a", "side-a run"], ["side-b", "side-b run"]];
 
-/// Returns the page.
-pub fn comparison_page(comparison: &Comparison) -> String {
+/// Returns the page, with the judged thresholds.
+pub fn comparison_page(comparison: &Comparison, thresholds: &[JudgedThreshold]) -> String {
     let title = format!("tiderace load {}, compared", comparison.commands().0);
     let mut text = format!("<h1>{}</h1>\n", Html(&title));
     for (name, side) in SIDES.iter().zip(&comparison.sides) {
@@ -27,8 +28,9 @@ pub fn comparison_page(comparison: &Comparison) -> String {
         }
     }
     let class = if comparison.can_tell() { "open" } else { "bad" };
-    let method = Html(comparison.method());
-    let _ = writeln!(text, "<section class=\"verdict {class}\">{method}</section>");
+    text += &judgement(thresholds);
+    let method = comparison.method();
+    let _ = writeln!(text, "<section class=\"verdict {class}\">{}</section>", Html(&method));
     let differences = comparison.differences();
     let lines = differences.iter().map(String::as_str);
     text += &warning("The conditions of these runs differ", lines);
@@ -39,6 +41,25 @@ pub fn comparison_page(comparison: &Comparison) -> String {
     text += &durations(comparison);
     text += &all_series(comparison);
     document(&title, &text)
+}
+
+/// Says which thresholds were missed, with one line for each threshold.
+fn judgement(thresholds: &[JudgedThreshold]) -> String {
+    if thresholds.is_empty() {
+        return String::new();
+    }
+    let missed = thresholds.iter().filter(|judged| !judged.is_met()).count();
+    let class = if missed == 0 { "good" } else { "bad" };
+    let all = thresholds.len();
+    let mut text = format!(
+        "<section class=\"verdict {class}\">\n<b>{missed} of {all} thresholds were missed.</b>\n\
+         <ul>\n"
+    );
+    for judged in thresholds {
+        let mark = if judged.is_met() { "met" } else { "missed" };
+        let _ = writeln!(text, "<li>{mark}: {}</li>", Html(&judged.line));
+    }
+    text + "</ul>\n</section>\n"
 }
 
 fn tables(rows: &[ComparedRow]) -> String {
@@ -230,13 +251,17 @@ fn legend() -> String {
 #[cfg(test)]
 mod tests {
     use super::super::sample::{side, well_formed};
+    use super::super::threshold::Threshold;
     use super::*;
 
     #[test]
     fn the_page_has_the_table_and_both_sides_in_each_plot() {
         let base = [1.0, 1.1, 0.9, 1.05];
         let (first, second) = (side("a", &base), side("b", &base.map(|cost| cost * 3.0)));
-        let page = well_formed(&comparison_page(&Comparison::new([first, second])));
+        let comparison = Comparison::new([first, second]);
+        let threshold = Threshold::of_ratio("server_cpu_s_per_gb>1.1x").unwrap();
+        let judged = comparison.judge(&threshold).unwrap();
+        let page = well_formed(&comparison_page(&comparison, &[judged]));
         for part in [
             "<td class=\"worse\">worse</td>",
             "<td class=\"same\">same</td>",
@@ -248,6 +273,8 @@ mod tests {
             "class=\"line side-a run\"",
             "class=\"line side-b\"",
             "Hodges-Lehmann",
+            "<b>1 of 1 thresholds were missed.</b>",
+            "<li>missed: server_cpu_s_per_gb&gt;1.1x: ",
             "<p><b>B</b> b4.json: ",
         ] {
             assert!(page.contains(part), "no {part}: {page}");
@@ -256,7 +283,7 @@ mod tests {
 
     #[test]
     fn the_page_of_single_runs_says_that_they_cannot_tell() {
-        let page = comparison_page(&Comparison::new([side("a", &[1.0]), side("b", &[6.9])]));
+        let page = comparison_page(&Comparison::new([side("a", &[1.0]), side("b", &[6.9])]), &[]);
         assert!(page.contains("<section class=\"verdict bad\">These are too few runs"), "{page}");
         assert!(page.contains(">cannot tell</td>") && !page.contains("line side-a run"));
     }
@@ -264,7 +291,8 @@ mod tests {
     #[test]
     fn names_of_files_are_escaped() {
         let hostile = "<script>\u{0}\"";
-        let page = comparison_page(&Comparison::new([side(hostile, &[1.0]), side("b", &[1.0])]));
+        let comparison = Comparison::new([side(hostile, &[1.0]), side("b", &[1.0])]);
+        let page = comparison_page(&comparison, &[]);
         assert!(!page.contains("<script") && !page.contains('\u{0}'), "{page}");
     }
 }

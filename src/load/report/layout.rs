@@ -98,12 +98,17 @@ pub(super) struct Notes {
 impl Notes {
     /// Returns the text that takes the place of a withheld number.
     pub(super) fn withheld(&mut self, reason: &str) -> String {
+        format!("withheld {}", self.mark(reason))
+    }
+
+    /// Returns the reference to a reason.
+    pub(super) fn mark(&mut self, reason: &str) -> String {
         let known = self.reasons.iter().position(|known| known == reason);
         let index = known.unwrap_or_else(|| {
             self.reasons.push(reason.to_owned());
             self.reasons.len() - 1
         });
-        format!("withheld [{}]", index + 1)
+        format!("[{}]", index + 1)
     }
 
     /// Returns the reasons below a heading, or an empty text if there are none.
