@@ -32,9 +32,14 @@ fn search_finds_the_most_players_that_a_server_serves_whole() {
 }
 
 #[test]
-fn search_with_a_generator_that_lags_blames_no_server() {
+fn search_with_a_generator_that_lags_blames_no_server_and_believes_what_holds() {
     let relay = Relay::start(Plan::default());
-    let flags = format!("{FLAGS} --search p99_ms<60000 --lateness-max-ms 0.0001");
+    let flags =
+        format!("{FLAGS} --lateness-max-ms 0.0001 --players 2 --search-players-max 4 --search");
+    let mut search = command(&relay.address.to_string(), &format!("{flags} p99_ms<60000"));
+    let held = report(&search.output().unwrap());
+    assert_eq!(value(&held, "players_held_max"), Some(4.0), "own delays only add to the times");
+    let flags = format!("{flags} p99_ms<0.000001");
     let output = command(&relay.address.to_string(), &flags).output().unwrap();
     assert_eq!(output.status.code(), Some(14), "{output:?}");
     let report = LoadReport::from_json(str::from_utf8(&output.stdout).unwrap()).unwrap();

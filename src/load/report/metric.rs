@@ -86,6 +86,8 @@ pub enum Need {
     Punctuality,
     /// A generator that kept its schedule while players joined.
     PunctualJoining,
+    /// A window that has opened.
+    OpenWindow,
     /// A run that lasted as long as planned.
     WholeRun,
     /// An event of this kind. A report without the figure had none, so thresholds read zero.

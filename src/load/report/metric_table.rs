@@ -5,7 +5,7 @@
 use super::metric::{Metric, MetricGroup, Need, durations, higher, lower, plain, series};
 use super::quantity::MetricUnit::{BitPerS, Bytes, Count, Ms, PerS, Percent, S, SPerGb, Share, Us};
 use MetricGroup::{Failure, Generator, Machine, Server};
-use Need::{Occurrence, PunctualJoining, Punctuality, ServerPid, WholeRun};
+use Need::{Occurrence, OpenWindow, PunctualJoining, Punctuality, ServerPid, WholeRun};
 
 /// Names of commands, for the rows.
 type Commands = &'static [&'static str];
@@ -73,30 +73,35 @@ pub static METRICS: &[Metric] = &[
         .group(Failure)
         .needs(&[Occurrence]),
     // Streams with players.
-    plain("players", Count, FANOUT, "players that were playing when the window opened"),
+    plain("players", Count, FANOUT, "players that were playing when the window opened")
+        .needs(&[OpenWindow]),
     lower("players_without_frame", Count, FANOUT, "players that still waited for a keyframe then")
-        .needs(&[Occurrence]),
+        .needs(&[OpenWindow]),
     lower("players_failed", Count, FANOUT, "players that failed").group(Failure),
     lower("players_failed_*", Count, FANOUT, "players that failed, by reason")
         .group(Failure)
         .needs(&[Occurrence]),
     plain("frames_expected", Count, FANOUT, "frames of the window, once per player")
         .needs(&[WholeRun]),
-    higher("frames_received", Count, FANOUT, "frames of the window that arrived"),
+    higher("frames_received", Count, FANOUT, "frames of the window that arrived")
+        .needs(&[OpenWindow]),
     lower("frames_lost", Count, FANOUT, "frames that had not arrived two seconds after the window")
         .needs(&[WholeRun]),
     lower("frames_lost_share", Share, FANOUT, "lost frames by expected frames")
         .worst()
         .needs(&[WholeRun]),
-    lower("frames_duplicated", Count, FANOUT, "frames that arrived again"),
-    lower("frames_out_of_order", Count, FANOUT, "frames that arrived after a later one"),
-    lower("frames_corrupt", Count, FANOUT, "frames with wrong bytes, or of another stream"),
+    lower("frames_duplicated", Count, FANOUT, "frames that arrived again").needs(&[OpenWindow]),
+    lower("frames_out_of_order", Count, FANOUT, "frames that arrived after a later one")
+        .needs(&[OpenWindow]),
+    lower("frames_corrupt", Count, FANOUT, "frames with wrong bytes, or of another stream")
+        .needs(&[OpenWindow]),
     lower("stalls", Count, STALLS, "times without a frame that count as stalls")
         .needs(&[Punctuality, WholeRun]),
     lower("longest_gap_ms", Ms, FANOUT, "longest time without a frame")
         .worst()
-        .needs(&[Punctuality]),
-    higher("delivered_bytes", Bytes, FANOUT, "bytes that arrived in the window"),
+        .needs(&[Punctuality, WholeRun]),
+    higher("delivered_bytes", Bytes, FANOUT, "bytes that arrived in the window")
+        .needs(&[OpenWindow]),
     higher("delivered_bit_per_s", BitPerS, FANOUT, "rate at which bytes arrived in the window")
         .needs(&[WholeRun]),
     durations("latency", FANOUT, "intended time of a frame to its arrival").needs(&[Punctuality]),
@@ -120,16 +125,20 @@ pub static METRICS: &[Metric] = &[
         .worst(),
     plain("audio_frames_expected", Count, FANOUT, "audio frames of the window, once per player")
         .needs(&[WholeRun]),
-    higher("audio_frames_received", Count, FANOUT, "audio frames of the window that arrived"),
+    higher("audio_frames_received", Count, FANOUT, "audio frames of the window that arrived")
+        .needs(&[OpenWindow]),
     lower("audio_frames_lost", Count, FANOUT, "audio frames that were lost").needs(&[WholeRun]),
-    lower("audio_frames_duplicated", Count, FANOUT, "audio frames that arrived again"),
+    lower("audio_frames_duplicated", Count, FANOUT, "audio frames that arrived again")
+        .needs(&[OpenWindow]),
     lower(
         "audio_frames_out_of_order",
         Count,
         FANOUT,
         "audio frames that arrived after a later one",
-    ),
-    lower("audio_frames_corrupt", Count, FANOUT, "audio frames with wrong bytes"),
+    )
+    .needs(&[OpenWindow]),
+    lower("audio_frames_corrupt", Count, FANOUT, "audio frames with wrong bytes")
+        .needs(&[OpenWindow]),
     durations("audio_latency", FANOUT, "intended time of an audio frame to its arrival")
         .needs(&[Punctuality]),
     plain("slow_readers_playing", Count, FANOUT, "slow readers that were playing at the end"),

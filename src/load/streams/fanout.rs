@@ -191,10 +191,7 @@ fn add_counts(report: &mut LoadReport, results: &StreamResults) {
     let arrivals = &results.arrivals;
     let lost = results.expected.saturating_sub(arrivals.frames);
     count(report, "players", results.players.into());
-    if results.players_without_frame > 0 {
-        let players = results.players_without_frame.into();
-        count(report, "players_without_frame", players);
-    }
+    count(report, "players_without_frame", results.players_without_frame.into());
     count(report, "frames_expected", results.expected);
     count(report, "frames_received", arrivals.frames);
     count(report, "frames_lost", lost);
@@ -252,4 +249,25 @@ pub(in crate::load) fn conclude(report: &mut LoadReport) {
     busy_per_gb(report, "delivered_bytes");
     let lost = ["frames_lost", "frames_expected"];
     quotient(report, "frames_lost_share", lost, 1.0);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_measured_is_withheld_and_not_zero() {
+        let counted = |results: &StreamResults| {
+            let mut report = LoadReport::new("fanout", Manifest::new("h", BTreeMap::new()));
+            add_counts(&mut report, results);
+            ["players_without_frame", "frames_corrupt", "frames_lost", "longest_gap_ms"]
+                .map(|name| report.figure(name).and_then(|figure| figure.value))
+        };
+        let mut results = StreamResults::new(Duration::from_secs(1));
+        assert_eq!(counted(&results), [None; 4], "the window never opened");
+        results.before_window = Some(Measured::new(false));
+        assert_eq!(counted(&results), [Some(0.0), Some(0.0), None, None], "it was cut short");
+        results.has_ended = true;
+        assert_eq!(counted(&results), [Some(0.0); 4]);
+    }
 }

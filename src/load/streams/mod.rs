@@ -239,7 +239,7 @@ impl<'a> Streams<'a> {
             }
             (None, _) => {}
         }
-        self.results.has_ended = self.stage >= Stage::Drain;
+        self.results.has_ended = self.stage == Stage::Drained;
         let end = whole.end();
         let measured = self.results.in_window.take().unwrap_or(whole).ended_by(end);
         let Self { measurement, results, steps, .. } = self;
@@ -472,9 +472,6 @@ impl<'a> Streams<'a> {
                 self.awaited += missing(player, publisher);
             }
         }
-        if self.results.lost.is_some() {
-            return agenda.stop();
-        }
         agenda.at(agenda.now() + DRAIN, Due::Drained(self.step));
         self.go_on_when_drained(agenda);
     }
@@ -586,7 +583,8 @@ impl<'a> Streams<'a> {
                 self.window.until = agenda.now();
                 agenda.at(agenda.now(), Due::End);
             }
-            _ => agenda.stop(),
+            // Frames in flight may still arrive.
+            _ => self.go_on_when_drained(agenda),
         }
     }
 
@@ -700,7 +698,9 @@ impl Scenario for Streams<'_> {
         self.results.over_time.sample(at, self.players_up, gone);
         let bytes: u64 = self.publishers.iter().map(Publisher::unacknowledged_bytes).sum();
         self.results.unacknowledged.push(at.as_secs_f64(), bytes as f64);
-        if self.measurement.is_beyond_repair(&self.results.growing()) {
+        // In the drain the window is over, and its last frames are awaited for two seconds at most.
+        let is_measuring = self.stage < Stage::Drain;
+        if is_measuring && self.measurement.is_beyond_repair(&self.results.growing()) {
             agenda.stop();
         }
         self.measurement.sample_soon(at)

@@ -190,8 +190,13 @@ impl StreamResults {
         count_failed(report, "players", &self.players_failed);
     }
 
-    /// Withholds figures that are unknown because the run ended before the window closed.
+    /// Withholds figures that are unknown because the run ended before the window opened, or before
+    /// its last frames had arrived.
     pub(super) fn withhold_unknown(&self, report: &mut LoadReport) {
+        if self.before_window.is_none() {
+            let reason = "the run ended before the measurement began";
+            report.withhold_if_needs(Need::OpenWindow, reason);
+        }
         if !self.has_ended {
             report.withhold_if_needs(Need::WholeRun, "the run ended before its time was over");
         }

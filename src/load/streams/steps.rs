@@ -426,8 +426,8 @@ fn hold(conditions: &[Threshold], report: &LoadReport) -> Result<bool, LoadError
 }
 
 /// Judges the window of a step with `players` players. `holds` tells whether the conditions held as
-/// measured. A generator that did not keep up, or ran out of local ports, proves nothing against the
-/// server.
+/// measured. A generator that did not keep up, or ran out of local ports, proves nothing against
+/// the server.
 fn judge(
     report: &LoadReport,
     conditions: &[Threshold],

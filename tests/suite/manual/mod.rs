@@ -276,6 +276,7 @@ fn metrics() -> String {
             Need::ServerPid => Some("`--server-pid`"),
             Need::Punctuality => Some("a punctual generator"),
             Need::PunctualJoining => Some("a generator that was punctual while players joined"),
+            Need::OpenWindow => Some("a window that has opened"),
             Need::WholeRun => Some("a run that was not cut short"),
             Need::Occurrence => None,
         });
