@@ -85,7 +85,7 @@ impl Distribution {
 
     /// Records a value of an event that was due `at` since the start of the run. By the time at
     /// which it became known, a freeze would show at its end only. A value that is later than
-    /// [`OPEN_MAX`] intervals is counted in the oldest of them.
+    /// `OPEN_MAX` intervals is counted in the oldest of them.
     pub fn record(&mut self, at: Duration, value_us: u64) {
         count(&mut self.histogram, value_us);
         let index = at.as_secs() / INTERVAL.as_secs();

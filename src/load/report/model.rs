@@ -31,7 +31,7 @@ pub struct LoadReport {
     /// [`LoadReport::all_figures`].
     pub figures: Vec<Figure>,
     /// Distributions of durations. The percentiles of the main one of the command may be used
-    /// without its name, see [`LoadReport::main_distribution`].
+    /// without its name, see `main_distribution`.
     pub distributions: Vec<Distribution>,
     /// Values over the time of the run.
     pub series: Vec<Series>,
