@@ -32,6 +32,9 @@ use crate::support::server::http_of;
 const LOAD_MAX: Duration = Duration::from_secs(120);
 const START_MAX: Duration = Duration::from_secs(10);
 const LOOK_EACH: Duration = Duration::from_millis(10);
+/// How late a generator may be. One bound for all servers: to judge each figure by its own size
+/// would withhold more of a server that is fast.
+const LATENESS_MAX_MS: f64 = 1.0;
 /// Exit code of `tiderace load` if the generator did not keep up; the report is there.
 const LAGGED: i32 = 14;
 
@@ -122,8 +125,12 @@ impl Lab {
     /// its flags.
     pub(crate) fn load(&self, server: &Server, load: &str) -> Result<LoadReport> {
         let json = self.directory.file("report.json");
-        let json_flags = format!("--json {} --server-pid {}", json.display(), server.program.pid());
-        let words = load_words(server, &format!("{load} {json_flags}"));
+        let flags = format!(
+            "--json {} --server-pid {} --lateness-max-ms {LATENESS_MAX_MS}",
+            json.display(),
+            server.program.pid()
+        );
+        let words = load_words(server, &format!("{load} {flags}"));
         let mut program = self.spawn(self.pinned().1, &words, "load")?;
         let status = self.wait(&mut program, LOAD_MAX + 2 * self.window)?;
         if !status.success() && status.code() != Some(LAGGED) {
