@@ -96,7 +96,7 @@ pub enum LoadError {
         file: String,
         /// The number of the line, from 1.
         line: usize,
-        /// What is wrong with the line, without the key.
+        /// The rule that the line breaks, without the key.
         reason: String,
     },
     /// A list of keys does not have one for each stream.

@@ -14,7 +14,7 @@ use crate::time::Time;
 /// Share of a core above which a generator has no reserve for bursts.
 pub const CPU_SHARE_MAX: f64 = 0.9;
 
-/// What helps a generator that lags.
+/// Remedy for a generator that lags.
 pub(super) const REMEDY: &str = "give the generator a core of its own (taskset) or priority \
                                  (nice -n -10, or chrt -R -f 1), or accept its delays with \
                                  --lateness-max-ms";
@@ -49,7 +49,7 @@ pub struct Measured {
     pub is_busy: bool,
 }
 
-/// What ended a run early.
+/// Reason why a run ended early, if it did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RunEnd {
     is_interrupted: bool,

@@ -33,7 +33,8 @@ pub struct Options {
     /// judged by itself, and withheld if the generator's own delay may be more than half of it.
     #[arg(long, value_name = "MS", value_parser = millis)]
     pub lateness_max_ms: Option<Duration>,
-    /// What share of the sessions, players or publishers may fail. If more do, the exit code is 19.
+    /// Largest share of sessions, players or publishers that may fail. Above it the exit code is
+    /// 19.
     #[arg(long, value_name = "SHARE", default_value = "0.01", value_parser = share)]
     pub failed_max_share: f64,
     /// Busy-poll instead of sleeping: the most accurate times, at the cost of a whole core.

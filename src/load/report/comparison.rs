@@ -70,7 +70,7 @@ pub(super) struct Spread {
     pub(super) withheld: Option<String>,
 }
 
-/// What the second side of a row is, compared with the first.
+/// Outcome of a row: the second side compared with the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum RowOutcome {
@@ -212,7 +212,7 @@ impl Comparison {
     }
 }
 
-/// What the test of a row alone says about the difference of its sides.
+/// Outcome of the test of a row alone, without a correction for the other rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Certainty {
     Same,

@@ -21,7 +21,7 @@ const VERSION: u64 = 1;
 /// Names of the two sides.
 pub(super) const SIDES: [&str; 2] = ["A", "B"];
 
-/// What the columns of a comparison mean.
+/// Explanation of the columns of a comparison.
 pub(super) const METHOD: &str = "Values are the medians of the runs, with half of their range. \
     B/A is the Hodges-Lehmann estimate: the median of the ratios of each run of B to each run of \
     A, with the 95 % interval of the rank-sum test. A ~ marks the ratio of the medians, where a \

@@ -19,7 +19,7 @@ use crate::load::measured::Measured;
 use crate::load::options::seconds;
 use crate::load::own_delay;
 use crate::load::report::{
-    Figure, LoadReport, LoadStep, Need, StepOutcome, Threshold, ThresholdVerdict,
+    Figure, JudgedThreshold, LoadReport, LoadStep, Need, StepOutcome, Threshold, ThresholdVerdict,
 };
 use crate::time::Time;
 
@@ -420,9 +420,15 @@ fn figure(name: &str, players: Option<u32>, unknown: &str) -> Figure {
 /// Returns whether all conditions hold. The verdicts are those of thresholds, which are met as long
 /// as their condition does not hold.
 fn hold(conditions: &[Threshold], report: &LoadReport) -> Result<bool, LoadError> {
-    let judged = conditions.iter().map(|condition| condition.judge(report));
-    let judged = judged.collect::<Result<Vec<_>, _>>()?;
+    let judged = judge_each(conditions, report)?;
     Ok(judged.iter().all(|judged| judged.verdict == ThresholdVerdict::Missed))
+}
+
+fn judge_each(
+    conditions: &[Threshold],
+    report: &LoadReport,
+) -> Result<Vec<JudgedThreshold>, LoadError> {
+    conditions.iter().map(|condition| condition.judge(report)).collect()
 }
 
 /// Judges the window of a step with `players` players. `holds` tells whether the conditions held as
@@ -449,8 +455,7 @@ fn judge(
     if let Some((outcome, reason)) = missing {
         return Ok((outcome, Some(reason)));
     }
-    let judged = conditions.iter().map(|condition| condition.judge(report));
-    let judged = judged.collect::<Result<Vec<_>, _>>()?;
+    let judged = judge_each(conditions, report)?;
     for (verdict, outcome) in [
         (ThresholdVerdict::Met, StepOutcome::Missed),
         (ThresholdVerdict::Withheld, StepOutcome::CannotTell),

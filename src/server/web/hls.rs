@@ -56,6 +56,7 @@ const LOOK_EVERY_MS: u64 = 100;
 /// Media sequence numbers beyond the next segment that may be waited for (RFC 8216bis, section
 /// 6.2.5.2).
 const AHEAD_MAX: u64 = 1;
+
 /// A playlist of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum HlsPlaylist {
